@@ -1,0 +1,1 @@
+"""Quantities of interest and the methods that attribute them to training points."""

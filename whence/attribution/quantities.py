@@ -1,0 +1,337 @@
+"""Quantities of interest: what an attribution explains.
+
+A quantity has T targets. It knows their values, their gradients by θ and their labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.jacobian import chunks, linearize, point_gradients, row_blocks
+from whence.objective import Objective, Pointwise
+
+
+class Quantity(Protocol):
+    """What an attribution explains: T scalars that depend on θ."""
+
+    def label(self) -> str:
+        """Return a short name for captions."""
+
+    def values(self, objective: Objective) -> Tensor:
+        """Return the targets' values, (T,)."""
+
+    def gradients(self, objective: Objective) -> Iterator[Tensor]:
+        """Yield the targets' gradients by θ in blocks, each (block, P), T rows in all."""
+
+    def targets(self, objective: Objective) -> dict[str, np.ndarray]:
+        """Return the coordinates of the targets by name, each of length T."""
+
+
+@dataclass(frozen=True, eq=False)
+class _AtPoints:
+    """Shared by quantities that are a pointwise function at given points."""
+
+    points: Tensor
+
+    def label(self) -> str:
+        raise NotImplementedError
+
+    def _function(self, objective: Objective) -> Pointwise:
+        raise NotImplementedError
+
+    def _columns(self, objective: Objective) -> Sequence[str]:
+        return (self.label(),)
+
+    def _checked(self, objective: Objective) -> Tensor:
+        return _checks.points("the points of a quantity", self.points, len(objective.coordinates))
+
+    def values(self, objective: Objective) -> Tensor:
+        """Return the targets' values, (T,), point by point."""
+        function, points = self._function(objective), self._checked(objective)
+        return function(objective.parameters.tensors(), points).detach().reshape(-1)
+
+    def gradients(self, objective: Objective) -> Iterator[Tensor]:
+        """Yield the targets' gradients by θ in blocks, each (block, P)."""
+        points = self._checked(objective)
+        for block in row_blocks(self._function(objective), objective.parameters, points):
+            yield block.reshape(-1, objective.parameters.size)
+
+    def targets(self, objective: Objective) -> dict[str, np.ndarray]:
+        """Return the target points' coordinates and the component explained."""
+        columns = self._columns(objective)
+        return {
+            **coordinate_arrays(objective, self.points, len(columns)),
+            "quantity": np.tile(np.asarray(columns, dtype=str), len(self.points)),
+        }
+
+
+def coordinate_arrays(
+    objective: Objective, points: Tensor, repeat: int = 1
+) -> dict[str, np.ndarray]:
+    """Return the columns of ``points`` by coordinate name, each row ``repeat`` times."""
+    table = points.detach().cpu().numpy()
+    return {n: np.repeat(table[:, k], repeat) for k, n in enumerate(objective.coordinates)}
+
+
+@dataclass(frozen=True, eq=False)
+class Output(_AtPoints):
+    """An output of the network at given points, or a function of fields by argument name.
+
+    Parameters
+    ----------
+    points:
+        Where, shape (T, d).
+    of:
+        ``None`` for the only output, an output's name, or a function whose argument names are
+        outputs, derivatives or coordinates, such as ``lambda u, v: (u**2 + v**2).sqrt()``.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> points = torch.tensor([[0.5, 0.5]], dtype=torch.float64)
+    >>> wh.Output(points, lambda u, v: (u**2 + v**2).sqrt()).label()
+    'f(u, v)'
+    """
+
+    of: str | Callable[..., Tensor] | None = None
+
+    def label(self) -> str:
+        """Return the output's name."""
+        if callable(self.of):
+            return f"f({', '.join(_arguments(self.of))})"
+        return self.of or "output"
+
+    def _function(self, objective: Objective) -> Pointwise:
+        if callable(self.of):
+            return _composed(objective, self.of)
+        if self.of is not None:
+            _checks.one_of("output", self.of, objective.outputs)
+            return objective.fields((self.of,))
+        if len(objective.outputs) > 1:
+            raise ValueError(
+                f"the network has outputs {', '.join(objective.outputs)}: name one, such as "
+                f"Output(points, {objective.outputs[0]!r})"
+            )
+        return objective.fields(objective.outputs)
+
+    def _columns(self, objective: Objective) -> Sequence[str]:
+        return (self.label() if self.of is not None else objective.outputs[0],)
+
+
+@dataclass(frozen=True, eq=False)
+class Derivative(_AtPoints):
+    """A derivative of an output at given points, named as in equations: ``"u_x"``, ``"u_xt"``.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> wh.Derivative(torch.zeros(1, 2), "u_x").label()
+    'u_x'
+    """
+
+    of: str
+
+    def label(self) -> str:
+        """Return the derivative's name."""
+        return self.of
+
+    def _function(self, objective: Objective) -> Pointwise:
+        return objective.fields((self.of,))
+
+
+@dataclass(frozen=True, eq=False)
+class Residual(_AtPoints):
+    """Every residual component of a term at given points, in the term's own sign."""
+
+    term: str
+
+    def label(self) -> str:
+        """Return ``residual`` and the term."""
+        return f"residual {self.term}"
+
+    def _function(self, objective: Objective) -> Pointwise:
+        return objective.term(self.term).residual
+
+    def _columns(self, objective: Objective) -> Sequence[str]:
+        one = objective.term(self.term).residual(objective.parameters.tensors(), self.points[:1])
+        m = one.shape[1]
+        return [self.label()] if m == 1 else [f"{self.label()} {k}" for k in range(m)]
+
+
+@dataclass(frozen=True, eq=False)
+class Loss:
+    """The loss of named terms at given points, unweighted: ``ℓ_k(z)``.
+
+    Parameters
+    ----------
+    points:
+        Points by term. ``None`` for the training points of every term.
+    reduce:
+        ``"none"``: one target per point. ``"sum"``: one target, the sum over all of them.
+        ``"mean"``: one target, the sum over terms of each term's mean.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> wh.Loss({"pde": torch.zeros(5, 2)}, reduce="sum").label()
+    'sum of losses'
+    """
+
+    points: Mapping[str, Tensor] | None = None
+    reduce: Literal["none", "sum", "mean"] = "none"
+
+    def __post_init__(self) -> None:
+        _checks.one_of("reduction of a loss", self.reduce, ("none", "sum", "mean"))
+
+    def label(self) -> str:
+        """Return ``loss``, or which aggregate of losses it is."""
+        return "loss" if self.reduce == "none" else f"{self.reduce} of losses"
+
+    def _points(self, objective: Objective) -> dict[str, Tensor]:
+        if self.points is None:
+            return {name: term.points for name, term in objective.terms.items()}
+        for name, points in self.points.items():
+            objective.term(name)
+            _checks.points(f"the points of term {name!r}", points, len(objective.coordinates))
+        return dict(self.points)
+
+    def _factor(self, points: Tensor) -> float:
+        return 1 / len(points) if self.reduce == "mean" else 1.0
+
+    def values(self, objective: Objective) -> Tensor:
+        """Return ℓ of each point, or the one aggregate."""
+        tensors, parts = objective.parameters.tensors(), []
+        for name, points in self._points(objective).items():
+            term = objective.terms[name]
+            parts.append(self._factor(points) * term.loss.value(term.residual(tensors, points)))
+        each = torch.cat(parts).detach()
+        return each if self.reduce == "none" else each.sum().unsqueeze(0)
+
+    def gradients(self, objective: Objective) -> Iterator[Tensor]:
+        """Yield ∇ℓ of each point in blocks, or the one aggregate's gradient."""
+        parameters = objective.parameters
+        total = torch.zeros(1, parameters.size, dtype=parameters.dtype, device=parameters.device)
+        for name, points in self._points(objective).items():
+            for _, linear, seed in point_gradients(objective.terms[name], parameters, points):
+                if self.reduce == "none":
+                    yield linear.rows(seed)
+                else:
+                    total += self._factor(points) * linear.rmatvec(seed)
+        if self.reduce != "none":
+            yield total
+
+    def targets(self, objective: Objective) -> dict[str, np.ndarray]:
+        """Return the coordinates and terms of the points, or the aggregate's name."""
+        if self.reduce != "none":
+            return {"quantity": np.asarray([self.label()])}
+        points = self._points(objective)
+        joined = torch.cat(list(points.values()))
+        names = [f"loss {n}" for n, p in points.items() for _ in range(len(p))]
+        return {**coordinate_arrays(objective, joined), "quantity": np.asarray(names)}
+
+
+Field = Callable[[str, Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Functional:
+    """Any scalar functional of the network: an integral, a flux, a value at a sensor.
+
+    Parameters
+    ----------
+    of:
+        Function of one argument ``field``, itself a function ``field(name, points (n, d)) ->
+        (n,)`` for outputs and derivatives by name. It returns a scalar tensor.
+    name:
+        Its name in results.
+
+    Examples
+    --------
+    The mean of u over some points:
+
+    >>> import torch, whence as wh
+    >>> points = torch.rand(100, 2, dtype=torch.float64)
+    >>> mean = wh.Functional(lambda field: field("u", points).mean(), name="mean of u")
+    """
+
+    of: Callable[[Field], Tensor]
+    name: str = "functional"
+
+    def label(self) -> str:
+        """Return the functional's name."""
+        return self.name
+
+    def _evaluate(self, objective: Objective, tensors: Mapping[str, Tensor]) -> Tensor:
+        def field(name: str, points: Tensor) -> Tensor:
+            return objective.fields((name,))(tensors, points)[:, 0]
+
+        value = self.of(field)
+        if not isinstance(value, Tensor) or value.numel() != 1:
+            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"{self.name!r} must return a scalar tensor, got {given}")
+        return value.reshape(())
+
+    def values(self, objective: Objective) -> Tensor:
+        """Return the functional's value, shape (1,)."""
+        return self._evaluate(objective, objective.parameters.tensors()).detach().unsqueeze(0)
+
+    def gradients(self, objective: Objective) -> Iterator[Tensor]:
+        """Yield the functional's gradient, shape (1, P)."""
+        parameters = objective.parameters
+
+        def scalar(theta: Tensor) -> Tensor:
+            return self._evaluate(objective, parameters.substituted(theta))
+
+        theta = parameters.vector().requires_grad_()
+        (gradient,) = torch.autograd.grad(scalar(theta), theta)
+        yield gradient.unsqueeze(0)
+
+    def targets(self, objective: Objective) -> dict[str, np.ndarray]:
+        """Return the functional's name."""
+        return {"quantity": np.asarray([self.name])}
+
+
+def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
+    import inspect
+
+    return tuple(inspect.signature(function).parameters)
+
+
+def _composed(objective: Objective, function: Callable[..., Tensor]) -> Pointwise:
+    names = _arguments(function)
+    fields = objective.fields(names)
+
+    def evaluate(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
+        columns = fields(tensors, points).unbind(1)
+        value = function(*columns)
+        if value.shape != points.shape[:1]:
+            raise ValueError(
+                f"a function of fields must return shape {tuple(points.shape[:1])}, got "
+                f"{tuple(value.shape)}"
+            )
+        return value.unsqueeze(1)
+
+    return evaluate
+
+
+def aggregate_gradient(quantity: Quantity, objective: Objective) -> Tensor:
+    """Return the gradient of the sum of a quantity's targets, (P,), without keeping the rows."""
+    if isinstance(quantity, _AtPoints):
+        total = None
+        points = quantity._checked(objective)
+        for part in chunks(len(points), objective.parameters):
+            linear = linearize(quantity._function(objective), objective.parameters, points[part])
+            one = linear.rmatvec(torch.ones_like(linear.value))
+            total = one if total is None else total + one
+        assert total is not None
+        return total
+    if isinstance(quantity, Loss) and quantity.reduce == "none":
+        quantity = Loss(quantity.points, reduce="sum")
+    return sum((g.sum(0) for g in quantity.gradients(objective)), start=torch.zeros(1))

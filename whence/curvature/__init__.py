@@ -1,0 +1,1 @@
+"""Curvature operators and the solvers of damped systems with them."""

@@ -1,0 +1,120 @@
+"""Curvature of an objective as an operator ``v ↦ A v``: Gauss–Newton matrix and Hessian."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from whence.jacobian import Jacobian
+from whence.objective import Objective
+
+HESSIAN_COLUMNS = 64
+
+
+class Curvature(Protocol):
+    """A symmetric P × P operator; nothing that uses one asks how it is made."""
+
+    size: int
+    semidefinite: bool
+    """Whether it is positive semi-definite by construction."""
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``A v``, shape (P,)."""
+
+    def dense(self) -> Tensor:
+        """Return A, shape (P, P)."""
+
+    def root(self) -> Jacobian | None:
+        """Return the J with ``A = JᵀJ`` where there is one."""
+
+
+class GaussNewton:
+    """The Gauss–Newton matrix ``Σ_k w_k/N_k Σ_i Jᵢᵀ Λᵢ Jᵢ`` with Λ = ∂²ℓ/∂r².
+
+    It equals the Hessian where residuals vanish and is never indefinite. For the squared loss
+    Λ = 2I, because ℓ = ‖r‖² carries no factor ½ (Schraudolph 2002; Martens, arXiv 1412.1193).
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    >>> def residual(tensors, z):
+    ...     return torch.func.functional_call(network, tensors, (z,))
+    >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
+    >>> wh.GaussNewton(objective).dense().round(decimals=9)        # 2 · (1² + 3²) / 2
+    tensor([[10.]], dtype=torch.float64)
+    """
+
+    semidefinite = True
+
+    def __init__(self, objective: Objective, *, chunk: int | None = None) -> None:
+        self.objective = objective
+        self.size = objective.parameters.size
+        self._jacobian = Jacobian(objective, scaled=True, chunk=chunk)
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``A v``, shape (P,)."""
+        return self._jacobian.rmatvec(self._jacobian.matvec(vector))
+
+    def dense(self) -> Tensor:
+        """Return A, shape (P, P), summed chunk by chunk."""
+        parameters = self.objective.parameters
+        total = torch.zeros(self.size, self.size, dtype=parameters.dtype, device=parameters.device)
+        for rows, _ in self._jacobian.blocks():
+            total.addmm_(rows.T, rows)
+        return total
+
+    def root(self) -> Jacobian:
+        """Return the scaled Jacobian J, with ``A = JᵀJ``."""
+        return self._jacobian
+
+
+class Hessian:
+    """The Hessian ∂²L/∂θ² of the whole objective; indefinite away from a minimum.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    >>> def residual(tensors, z):
+    ...     return torch.func.functional_call(network, tensors, (z,)) ** 2
+    >>> points = torch.tensor([[1.0]], dtype=torch.float64)
+    >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
+    >>> objective.parameters.assign(torch.tensor([2.0], dtype=torch.float64))
+    >>> wh.Hessian(objective).dense()              # (θ⁴)″ = 12 θ²
+    tensor([[48.]], dtype=torch.float64)
+    """
+
+    semidefinite = False
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.size = objective.parameters.size
+        self._theta = objective.parameters.vector()
+
+    def _gradient(self, theta: Tensor) -> Tensor:
+        gradient: Tensor = torch.func.grad(
+            lambda t: self.objective.loss(self.objective.parameters.substituted(t))
+        )(theta)
+        return gradient
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``A v``, shape (P,), forward over reverse."""
+        product: Tensor = torch.func.jvp(self._gradient, (self._theta,), (vector,))[1]
+        return product.detach()
+
+    def dense(self) -> Tensor:
+        """Return A, shape (P, P), a few columns at a time."""
+        eye = torch.eye(self.size, dtype=self._theta.dtype, device=self._theta.device)
+        many = torch.func.vmap(
+            lambda v: torch.func.jvp(self._gradient, (self._theta,), (v,))[1],
+            chunk_size=HESSIAN_COLUMNS,
+        )
+        matrix: Tensor = many(eye).detach()
+        return 0.5 * (matrix + matrix.T)
+
+    def root(self) -> None:
+        """Return ``None``: a Hessian has no real root in general."""

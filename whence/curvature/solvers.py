@@ -1,0 +1,295 @@
+"""Solvers of ``(A + λI) x = b``: ``factor`` once, ``solve`` for any number of right-hand sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from whence import _checks
+from whence.curvature.operators import Curvature
+
+DEFAULT_DAMPING = 1e-10
+MEMORY_BUDGET = 2 * 2**30
+MAX_REFINEMENTS = 4
+
+
+@dataclass(frozen=True)
+class Damping:
+    """λ in ``A + λI``: relative to the largest eigenvalue of A, or absolute.
+
+    Parameters
+    ----------
+    value:
+        λ, or λ divided by the largest eigenvalue. Not negative.
+    relative:
+        Which of the two.
+
+    Examples
+    --------
+    >>> import whence as wh
+    >>> wh.Damping(0.25).resolve(largest=8.0)
+    2.0
+    """
+
+    value: float = DEFAULT_DAMPING
+    relative: bool = True
+
+    def __post_init__(self) -> None:
+        _checks.positive("damping", self.value, zero=True)
+
+    def resolve(self, largest: float) -> float:
+        """Return the absolute λ for an operator with this largest eigenvalue."""
+        return self.value * largest if self.relative else self.value
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The answer of a solver and how good it is.
+
+    Parameters
+    ----------
+    value:
+        x, shape (P, K).
+    residual:
+        Largest ``‖b − (A + λI)x‖ / ‖b‖`` over the K right-hand sides.
+    converged:
+        Whether the solver reached what it promises.
+    iterations:
+        Steps taken, for the exact solver the refinements.
+    """
+
+    value: Tensor
+    residual: float
+    converged: bool
+    iterations: int
+
+
+class State(Protocol):
+    """A factored operator."""
+
+    description: dict[str, str | int | float]
+    """What an attribution reports: form, λ, largest eigenvalue, negative eigenvalues."""
+
+    def solve(self, right: Tensor) -> Solution:
+        """Solve for the columns of ``right``, (P, K)."""
+
+
+class Solver(Protocol):
+    """Turns an operator into a :class:`State`."""
+
+    name: str
+
+    def factor(self, operator: Curvature, damping: Damping) -> State:
+        """Factor ``A + λI`` once."""
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Dense Cholesky factorisation with iterative refinement: the reference for every other solver.
+
+    ``primal`` factors the P × P matrix ``JᵀJ + λI``; ``dual`` the R × R matrix ``JJᵀ + λI`` and
+    uses ``(JᵀJ + λI)⁻¹ b = (b − Jᵀ(JJᵀ + λI)⁻¹ J b) / λ``. ``auto`` takes the smaller. A Hessian
+    is solved through its eigendecomposition, which counts the negative eigenvalues.
+
+    Parameters
+    ----------
+    form:
+        ``"auto"``, ``"primal"`` or ``"dual"``.
+    memory_budget:
+        Bytes that matrices may take; more is an error before any work.
+
+    Raises
+    ------
+    ValueError
+        If the form is unknown, does not exist for the operator, or the system is singular.
+    MemoryError
+        If the matrices exceed ``memory_budget``.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    >>> def residual(tensors, z):
+    ...     return torch.func.functional_call(network, tensors, (z,))
+    >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> state = wh.Exact().factor(operator, wh.Damping(0.0))
+    >>> round(float(state.solve(torch.tensor([[5.0]], dtype=torch.float64)).value), 9)
+    0.5
+    """
+
+    form: Literal["auto", "primal", "dual"] = "auto"
+    memory_budget: int = MEMORY_BUDGET
+    name = "exact"
+
+    def __post_init__(self) -> None:
+        _checks.one_of("form of the exact solver", self.form, ("auto", "primal", "dual"))
+        _checks.positive("memory_budget", self.memory_budget)
+
+    def factor(self, operator: Curvature, damping: Damping) -> State:
+        """Factor ``A + λI`` once."""
+        root = operator.root()
+        if root is None:
+            if self.form == "dual":
+                raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
+            self._fits(2 * operator.size**2)
+            return _Spectral(operator.dense(), damping)
+        rows, size = root.shape
+        if self.form == "dual" or (self.form == "auto" and rows < size and damping.value > 0):
+            self._fits(rows * (2 * rows + size))
+            return _Dual(root.dense(), damping)
+        self._fits(2 * size**2)
+        return _Primal(operator.dense(), damping)
+
+    def _fits(self, numbers: int) -> None:
+        if 8 * numbers > self.memory_budget:
+            raise MemoryError(
+                f"the exact solver needs {8 * numbers / 2**30:.1f} GiB, above the memory budget of "
+                f"{self.memory_budget / 2**30:.1f} GiB: raise memory_budget or select fewer "
+                "parameters"
+            )
+
+
+def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int, like: Tensor) -> float:
+    """Return the largest eigenvalue of a symmetric positive semi-definite operator, by Lanczos.
+
+    The starting vector is fixed, so the same operator gives the same number.
+    """
+    if size < 3:
+        eye = torch.eye(size, dtype=like.dtype, device=like.device)
+        matrix = torch.stack([product(column) for column in eye])
+        return float(torch.linalg.eigvalsh(matrix)[-1])
+
+    def multiply(vector: np.ndarray) -> np.ndarray:
+        given = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
+        return product(given).cpu().double().numpy()
+
+    start = np.random.default_rng(0).standard_normal(size)
+    linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
+    return float(eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)[0])
+
+
+class _Refined:
+    """Shared by the factorisations: apply, then refine until the residual stops falling."""
+
+    description: dict[str, str | int | float]
+    damping: float
+
+    def apply(self, right: Tensor) -> Tensor:
+        """Return the unrefined solution."""
+        raise NotImplementedError
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """Return ``A V``."""
+        raise NotImplementedError
+
+    def solve(self, right: Tensor) -> Solution:
+        """Solve for the columns of ``right``, (P, K)."""
+        norm = torch.linalg.vector_norm(right, dim=0).clamp_min(torch.finfo(right.dtype).tiny)
+        value = self.apply(right)
+        error = right - self.product(value) - self.damping * value
+        worst = _worst(error, norm)
+        steps = 0
+        while steps < MAX_REFINEMENTS and worst > 0:
+            trial = value + self.apply(error)
+            left = right - self.product(trial) - self.damping * trial
+            now = _worst(left, norm)
+            if not now < 0.5 * worst:
+                break
+            value, error, worst, steps = trial, left, now, steps + 1
+        return Solution(value, worst, bool(np.isfinite(worst)) and worst < 1e-3, steps)
+
+
+def _worst(error: Tensor, norm: Tensor) -> float:
+    return float((torch.linalg.vector_norm(error, dim=0) / norm).max())
+
+
+class _Primal(_Refined):
+    def __init__(self, matrix: Tensor, damping: Damping) -> None:
+        largest = largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
+        self.damping = damping.resolve(largest)
+        self._matrix = matrix
+        self._factor = _cholesky(matrix, self.damping, largest)
+        self.description = _describe("primal", len(matrix), self.damping, largest)
+
+    def apply(self, right: Tensor) -> Tensor:
+        return torch.cholesky_solve(right, self._factor)
+
+    def product(self, vectors: Tensor) -> Tensor:
+        return self._matrix @ vectors
+
+
+class _Dual(_Refined):
+    def __init__(self, rows: Tensor, damping: Damping) -> None:
+        gram = rows @ rows.T
+        largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
+        self.damping = damping.resolve(largest)
+        if self.damping == 0:
+            raise ValueError(
+                "the dual form needs damping above zero: without it, directions that no training "
+                "point constrains have no answer"
+            )
+        self._rows = rows
+        self._factor = _cholesky(gram, self.damping, largest)
+        self.description = _describe("dual", len(gram), self.damping, largest)
+
+    def apply(self, right: Tensor) -> Tensor:
+        inner = torch.cholesky_solve(self._rows @ right, self._factor)
+        return (right - self._rows.T @ inner) / self.damping
+
+    def product(self, vectors: Tensor) -> Tensor:
+        return self._rows.T @ (self._rows @ vectors)
+
+
+class _Spectral(_Refined):
+    def __init__(self, matrix: Tensor, damping: Damping) -> None:
+        values, self._vectors = torch.linalg.eigh(matrix)
+        largest = float(values.abs().max())
+        self.damping = damping.resolve(largest)
+        shifted = values + self.damping
+        if float(shifted.abs().min()) <= largest * torch.finfo(matrix.dtype).eps:
+            raise ValueError(_singular(self.damping))
+        self._inverse = 1 / shifted
+        self._matrix = matrix
+        self.description = _describe("spectral", len(matrix), self.damping, largest)
+        self.description["negative_eigenvalues"] = int((values < 0).sum())
+        self.description["smallest_eigenvalue"] = float(values[0])
+
+    def apply(self, right: Tensor) -> Tensor:
+        return self._vectors @ (self._inverse[:, None] * (self._vectors.T @ right))
+
+    def product(self, vectors: Tensor) -> Tensor:
+        return self._matrix @ vectors
+
+
+def _cholesky(matrix: Tensor, damping: float, largest: float) -> Tensor:
+    shifted = matrix.clone()
+    shifted.diagonal().add_(damping)
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    smallest = float(factor.diagonal().min()) ** 2
+    if int(info) or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2:
+        raise ValueError(_singular(damping))
+    return factor
+
+
+def _singular(damping: float) -> str:
+    return (
+        f"the curvature is singular to working precision with damping λ = {damping:.3g}: "
+        f"raise the damping, for example damping={DEFAULT_DAMPING:g}"
+    )
+
+
+def _describe(form: str, size: int, damping: float, largest: float) -> dict[str, str | int | float]:
+    return {
+        "solver_form": form,
+        "solver_size": size,
+        "damping": damping,
+        "relative_damping": damping / largest if largest else float("inf"),
+        "largest_eigenvalue": largest,
+    }

@@ -1,0 +1,466 @@
+"""The Jacobian J = ∂r/∂θ of residuals at points by parameters: the one object of this library.
+
+:func:`linearize` differentiates a pointwise function at some points, once, and then answers
+with rows, products J·v and products Jᵀ·u. Where every selected parameter is used by linear
+layers only, one backward pass to the layers' outputs gives everything (each row is a sum over
+derivative channels of outer products, Goodfellow, arXiv 1510.01799, extended here to layers
+that carry input derivatives); any other model goes through ``torch.func``. Both are exact.
+
+:class:`Jacobian` stacks the rows of an objective: term by term, point by point, component by
+component. Rows are made in chunks that stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from whence.jets import Jet
+from whence.objective import Objective, Pointwise, Term
+from whence.parameters import Parameters
+
+CHUNK_POINTS = 1000
+CHUNK_BYTES = 256 * 2**20
+
+
+class Linearization(Protocol):
+    """A pointwise function at n points and its derivative by θ there.
+
+    Every ``seed`` has shape (n, m) and weighs the m components of each point.
+    """
+
+    value: Tensor
+    """The function's values, (n, m)."""
+
+    def rows(self, seed: Tensor) -> Tensor:
+        """Return ``Σ_m seed[i, m] · J[i, m, :]`` for each point i, shape (n, P)."""
+
+    def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
+        """Return ``rows(seed) @ vectors`` without the rows: vectors (P, K) to (n, K)."""
+
+    def rmatvec(self, seed: Tensor) -> Tensor:
+        """Return ``Σ_i Σ_m seed[i, m] · J[i, m, :]``, shape (P,)."""
+
+
+def linearize(function: Pointwise, parameters: Parameters, points: Tensor) -> Linearization:
+    """Differentiate ``function`` by the parameters at ``points``, exactly and by the fastest way.
+
+    Parameters
+    ----------
+    function:
+        Pointwise function ``(tensors, points (n, d)) -> (n, m)``.
+    parameters:
+        The selected parameters; the derivative is taken at their current values.
+    points:
+        Points, shape (n, d).
+    """
+    recorder = _Recorder(parameters)
+    try:
+        with torch.enable_grad(), recorder:
+            value = function(recorder.tensors, points)
+    except _NotLayersAlone:
+        return _FunctionLinearization(function, parameters, points)
+    if not recorder.calls_fit(len(points)):
+        return _FunctionLinearization(function, parameters, points)
+    return _LayerLinearization(value, recorder.calls, parameters)
+
+
+class _NotLayersAlone(Exception):
+    """The function uses a parameter, or differentiates, in a way linear layers do not show."""
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One use of a linear layer: input and output (c, n, features), c all axes but points."""
+
+    weight: str | None
+    bias: str | None
+    input: Tensor
+    output: Tensor
+    points_axis: int
+    bias_channels: slice
+
+    def channels(self, tensor: Tensor) -> Tensor:
+        """Return ``tensor`` as (n, c, features) with points in front and channels joined."""
+        moved = tensor.movedim(self.points_axis, 0)
+        return moved.reshape(moved.shape[0], -1, moved.shape[-1])
+
+
+class _Recorder(TorchFunctionMode):
+    """Record every ``F.linear`` with a selected parameter, and any other use of one."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        super().__init__()
+        self.tensors = parameters.tensors()
+        selected = set(parameters.names)
+        self._names = {id(t): n for n, t in self.tensors.items() if n in selected}
+        self.calls: list[_Call] = []
+
+    def calls_fit(self, n: int) -> bool:
+        """Tell whether the points axis of every recorded input has length n."""
+        return all(
+            call.input.ndim > call.points_axis + 1 and call.input.shape[call.points_axis] == n
+            for call in self.calls
+        )
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.linear:
+            return self._linear(*args, **kwargs)
+        if func in (torch.autograd.grad, Tensor.requires_grad_):
+            raise _NotLayersAlone("the function differentiates by itself")
+        result = func(*args, **kwargs)
+        leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        used = [self._names[id(leaf)] for leaf in leaves if id(leaf) in self._names]
+        if used and isinstance(result, (Tensor, Jet, tuple, list)) and _has_tensor(result):
+            raise _NotLayersAlone(f"{used[0]} is used in {getattr(func, '__name__', func)}")
+        return result
+
+    def _linear(self, x: Any, weight: Tensor, bias: Tensor | None = None) -> Any:
+        output = F.linear(x, weight, bias)
+        names = self._names.get(id(weight)), self._names.get(id(bias))
+        if names == (None, None):
+            return output
+        jet = isinstance(x, Jet)
+        source, target = (x.data, output.data) if jet else (x, output)
+        if forward_ad._current_level >= 0 or is_functorch_wrapped_tensor(source):
+            raise _NotLayersAlone("the network is differentiated by its inputs")
+        if not target.requires_grad:
+            target.requires_grad_()
+        self.calls.append(
+            _Call(*names, source.detach(), target, int(jet), slice(0, 1) if jet else slice(None))
+        )
+        return output
+
+
+def _has_tensor(result: Any) -> bool:
+    return any(isinstance(leaf, (Tensor, Jet)) for leaf in pytree.tree_leaves(result))
+
+
+class _LayerLinearization:
+    """Exact derivative through linear layers alone: one backward pass, then outer products."""
+
+    def __init__(self, value: Tensor, calls: list[_Call], parameters: Parameters) -> None:
+        self.value = value.detach()
+        self._graph = value
+        self._calls = calls
+        self._parameters = parameters
+
+    def _deltas(self, seed: Tensor) -> list[Tensor | None]:
+        outputs = [call.output for call in self._calls]
+        if not self._graph.requires_grad:
+            return [None] * len(outputs)
+        return list(
+            torch.autograd.grad(
+                self._graph, outputs, grad_outputs=seed, retain_graph=True, allow_unused=True
+            )
+        )
+
+    def _active(self, seed: Tensor) -> Iterator[tuple[_Call, Tensor, Tensor]]:
+        for call, delta in zip(self._calls, self._deltas(seed), strict=True):
+            if delta is not None:
+                yield call, delta, call.input
+
+    def rows(self, seed: Tensor) -> Tensor:
+        n = len(self.value)
+        rows = seed.new_zeros(n, self._parameters.size)
+        for call, delta, source in self._active(seed):
+            d = call.channels(delta)
+            if call.weight:
+                block = d.transpose(1, 2) @ call.channels(source)
+                rows[:, self._parameters.slices[call.weight]] += block.reshape(n, -1)
+            if call.bias:
+                kept = call.channels(_bias_part(call, delta)).sum(dim=1)
+                rows[:, self._parameters.slices[call.bias]] += kept
+        return rows
+
+    def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
+        columns = []
+        active = list(self._active(seed))
+        for vector in vectors.unbind(1):
+            total = seed.new_zeros(len(self.value))
+            for call, delta, source in active:
+                total += self._contract(call, delta, source, vector)
+            columns.append(total)
+        return torch.stack(columns, dim=1)
+
+    def _contract(self, call: _Call, delta: Tensor, source: Tensor, vector: Tensor) -> Tensor:
+        total = delta.new_zeros(len(self.value))
+        axes = [axis for axis in range(delta.ndim) if axis != call.points_axis]
+        if call.weight:
+            weight = vector[self._parameters.slices[call.weight]].view(
+                self._parameters.shape(call.weight)
+            )
+            total = total + (F.linear(source, weight) * delta).sum(dim=axes)
+        if call.bias:
+            bias = vector[self._parameters.slices[call.bias]]
+            total = total + (_bias_part(call, delta) @ bias).sum(dim=axes[:-1])
+        return total
+
+    def rmatvec(self, seed: Tensor) -> Tensor:
+        total = seed.new_zeros(self._parameters.size)
+        for call, delta, source in self._active(seed):
+            if call.weight:
+                flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(-1, source.shape[-1])
+                total[self._parameters.slices[call.weight]] += flat.reshape(-1)
+            if call.bias:
+                part = _bias_part(call, delta)
+                total[self._parameters.slices[call.bias]] += part.reshape(-1, part.shape[-1]).sum(0)
+        return total
+
+
+def _bias_part(call: _Call, delta: Tensor) -> Tensor:
+    """Return the channels that a bias reaches: of a jet only the value."""
+    return delta[call.bias_channels] if call.points_axis else delta
+
+
+class _FunctionLinearization:
+    """Exact derivative of any pointwise function through ``torch.func``, point by point."""
+
+    def __init__(self, function: Pointwise, parameters: Parameters, points: Tensor) -> None:
+        self.value = function(parameters.tensors(), points).detach()
+        self._parameters = parameters
+        self._points = points
+        self._theta = parameters.vector()
+        self._function = function
+
+    def _at(self, theta: Tensor, points: Tensor) -> Tensor:
+        return self._function(self._parameters.substituted(theta), points)
+
+    def rows(self, seed: Tensor) -> Tensor:
+        def scalar(theta: Tensor, point: Tensor, weights: Tensor) -> Tensor:
+            return (self._at(theta, point.unsqueeze(0)).squeeze(0) * weights).sum()
+
+        gradient = torch.func.grad(scalar)
+        rows: Tensor = torch.func.vmap(gradient, in_dims=(None, 0, 0))(
+            self._theta, self._points, seed
+        )
+        return rows.detach()
+
+    def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
+        def push(vector: Tensor) -> Tensor:
+            _, tangent = torch.func.jvp(
+                lambda theta: self._at(theta, self._points), (self._theta,), (vector,)
+            )
+            return (tangent * seed).sum(dim=1)
+
+        return torch.stack([push(v).detach() for v in vectors.unbind(1)], dim=1)
+
+    def rmatvec(self, seed: Tensor) -> Tensor:
+        _, pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)
+        result: Tensor = pull(seed)[0]
+        return result.detach()
+
+
+def chunks(n: int, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
+    """Yield slices that cover n points, small enough for the cache and for memory."""
+    fits = max(1, CHUNK_BYTES // (8 * parameters.size))
+    step = size or min(CHUNK_POINTS, fits)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def row_blocks(
+    function: Pointwise, parameters: Parameters, points: Tensor, size: int | None = None
+) -> Iterator[Tensor]:
+    """Yield the Jacobian of ``function`` in blocks of points, each (n, m, P)."""
+    for part in chunks(len(points), parameters, size):
+        linear = linearize(function, parameters, points[part])
+        yield torch.stack([linear.rows(s) for s in _units(linear.value)], dim=1)
+
+
+def _units(value: Tensor) -> Iterator[Tensor]:
+    for k in range(value.shape[1]):
+        unit = torch.zeros_like(value)
+        unit[:, k] = 1.0
+        yield unit
+
+
+class Jacobian:
+    """The residual Jacobian of an objective at its current parameters.
+
+    Row order is term by term, point by point, component by component; R rows in all.
+    With ``scaled=True`` point i of term k stands for ``√(w_k/N_k)·Sᵢᵀ Jᵢ`` with S the root of
+    the loss's curvature, so that ``JᵀJ`` is the Gauss–Newton matrix of the objective.
+
+    Parameters
+    ----------
+    objective:
+        What to differentiate.
+    scaled:
+        Whether rows carry the square root of weight, 1/N and loss curvature.
+    chunk:
+        Points differentiated at a time; by default about 1000, fewer for large networks.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> from torch.func import functional_call
+    >>> network = torch.nn.Linear(2, 1, bias=False, dtype=torch.float64)
+    >>> def residual(tensors, z):
+    ...     return functional_call(network, tensors, (z,))
+    >>> points = torch.tensor([[1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)
+    >>> J = wh.Jacobian(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> J.dense()                              # of a linear network: the points themselves
+    tensor([[1., 2.],
+            [3., 4.]], dtype=torch.float64)
+    >>> J.gram()
+    tensor([[ 5., 11.],
+            [11., 25.]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self, objective: Objective, *, scaled: bool = False, chunk: int | None = None
+    ) -> None:
+        self.objective = objective
+        self.parameters = objective.parameters
+        self.scaled = scaled
+        self.chunk = chunk
+
+    def _parts(self) -> Iterator[tuple[Term, Linearization]]:
+        for term in self.objective.terms.values():
+            for part in chunks(len(term.points), self.parameters, self.chunk):
+                yield term, linearize(term.residual, self.parameters, term.points[part])
+
+    def _seeds(self, term: Term, value: Tensor) -> list[Tensor]:
+        """Return one seed (n, m) per row that a point contributes."""
+        if not self.scaled:
+            return list(_units(value))
+        root = term.loss.curvature_root(value) * term.scale**0.5
+        return list(root.unbind(2))
+
+    def residual(self) -> Tensor:
+        """Return the stacked right-hand side ρ (R,) that belongs to the rows.
+
+        Unscaled: the residuals. Scaled: ``√(w/N)·S⁻¹∂ℓ``, so that ``Jᵀρ`` is the gradient of L.
+        """
+        parts = []
+        for term in self.objective.terms.values():
+            value = term.residual(self.parameters.tensors(), term.points).detach()
+            parts.append(self._right_hand_side(term, value).reshape(-1))
+        return torch.cat(parts)
+
+    def _right_hand_side(self, term: Term, value: Tensor) -> Tensor:
+        if not self.scaled:
+            return value
+        root, gradient = term.loss.curvature_root(value), term.loss.gradient(value)
+        return term.scale**0.5 * torch.linalg.solve(root, gradient.unsqueeze(2)).squeeze(2)
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield ``(rows (n·m, P), right-hand side (n·m,))`` chunk by chunk, in row order."""
+        for term, linear in self._parts():
+            rows = torch.stack([linear.rows(s) for s in self._seeds(term, linear.value)], dim=1)
+            right = self._right_hand_side(term, linear.value)
+            yield rows.reshape(-1, self.parameters.size), right.reshape(-1)
+
+    def dense(self) -> Tensor:
+        """Return every row, shape (R, P)."""
+        return torch.cat([rows for rows, _ in self.blocks()])
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``J v`` (R,) without materialising a row."""
+        parts = []
+        for term, linear in self._parts():
+            seeds = self._seeds(term, linear.value)
+            each = [linear.matvec(vector.unsqueeze(1), s).squeeze(1) for s in seeds]
+            parts.append(torch.stack(each, dim=1).reshape(-1))
+        return torch.cat(parts)
+
+    def rmatvec(self, vector: Tensor) -> Tensor:
+        """Return ``Jᵀ u`` (P,) without materialising a row."""
+        total = vector.new_zeros(self.parameters.size)
+        start = 0
+        for term, linear in self._parts():
+            seeds = self._seeds(term, linear.value)
+            n = linear.value.shape[0] * len(seeds)
+            weights = vector[start : start + n].reshape(-1, len(seeds)).unbind(1)
+            seed = sum(
+                (s * w.unsqueeze(1) for s, w in zip(seeds, weights, strict=True)),
+                start=torch.zeros_like(linear.value),
+            )
+            total += linear.rmatvec(seed)
+            start += n
+        return total
+
+    def gram(self) -> Tensor:
+        """Return ``J Jᵀ`` (R, R), the (scaled) neural tangent kernel."""
+        rows = self.dense()
+        return rows @ rows.T
+
+    def row_norms(self) -> Tensor:
+        """Return the Euclidean norm of each row, shape (R,)."""
+        return torch.cat([torch.linalg.vector_norm(rows, dim=1) for rows, _ in self.blocks()])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(R, P)."""
+        count = 0
+        for term in self.objective.terms.values():
+            one = term.residual(self.parameters.tensors(), term.points[:1])
+            count += len(term.points) * one.shape[1]
+        return count, self.parameters.size
+
+
+def point_gradients(
+    term: Term, parameters: Parameters, points: Tensor, chunk: int | None = None
+) -> Iterator[tuple[slice, Linearization, Tensor]]:
+    """Yield ``(part, linearization, ∂ℓ)``: with seed ∂ℓ its rows are ∇ℓ(z) at ``points[part]``."""
+    for part in chunks(len(points), parameters, chunk):
+        linear = linearize(term.residual, parameters, points[part])
+        yield part, linear, term.loss.gradient(linear.value)
+
+
+def gradient_products(
+    term: Term, parameters: Parameters, points: Tensor, vectors: Tensor, chunk: int | None = None
+) -> Tensor:
+    """Return ``∇ℓ(z_i)ᵀ V`` for every point: vectors (P, K) to (n, K), no row materialised.
+
+    Many vectors at once are cheaper through the rows of a chunk than one by one; both are exact.
+    """
+    parts = []
+    for _, linear, seed in point_gradients(term, parameters, points, chunk):
+        if vectors.shape[1] > 16:
+            parts.append(linear.rows(seed) @ vectors)
+        else:
+            parts.append(linear.matvec(vectors, seed))
+    return torch.cat(parts)
+
+
+def objective_gradient(objective: Objective) -> Tensor:
+    """Return ∇L(θ), shape (P,)."""
+    total = torch.zeros(
+        objective.parameters.size,
+        dtype=objective.parameters.dtype,
+        device=objective.parameters.device,
+    )
+    for term in objective.terms.values():
+        for _, linear, seed in point_gradients(term, objective.parameters, term.points):
+            total += term.scale * linear.rmatvec(seed)
+    return total
+
+
+__all__ = [
+    "Jacobian",
+    "Linearization",
+    "chunks",
+    "gradient_products",
+    "linearize",
+    "objective_gradient",
+    "point_gradients",
+    "row_blocks",
+]

@@ -1,0 +1,229 @@
+"""Losses, terms and the objective: the weighted sum of squares (or of any loss) to explain.
+
+``L(θ) = Σ_k w_k · (1/N_k) · Σ_i ℓ_k(r_k(z_i; θ))`` with terms k, points z_i and residuals r_k.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from whence import _checks
+from whence.parameters import Parameters, Select
+
+Pointwise = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""``f(parameters by name, points (n, d)) -> (n, m)``, each row from its own point alone."""
+
+Fields = Callable[[Sequence[str]], Pointwise]
+"""``fields(("u", "u_x"))`` returns the pointwise function with those columns."""
+
+
+class Loss(Protocol):
+    """The loss ℓ of one point as a function of its m residual components."""
+
+    def value(self, residual: Tensor) -> Tensor:
+        """Return ℓ(r) of each point: (n, m) to (n,)."""
+
+    def gradient(self, residual: Tensor) -> Tensor:
+        """Return ∂ℓ/∂r of each point: (n, m) to (n, m)."""
+
+    def curvature_root(self, residual: Tensor) -> Tensor:
+        """Return S with S Sᵀ = ∂²ℓ/∂r² of each point: (n, m) to (n, m, m)."""
+
+
+@dataclass(frozen=True)
+class Squared:
+    """The squared norm, ℓ(r) = ‖r‖² (no factor ½), so ∂ℓ = 2r and ∂²ℓ = 2I.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> wh.Squared().value(torch.tensor([[3.0, 4.0]]))
+    tensor([25.])
+    """
+
+    def value(self, residual: Tensor) -> Tensor:
+        """Return ‖r‖² of each row."""
+        return residual.square().sum(dim=-1)
+
+    def gradient(self, residual: Tensor) -> Tensor:
+        """Return 2r."""
+        return 2 * residual
+
+    def curvature_root(self, residual: Tensor) -> Tensor:
+        """Return √2·I for each row."""
+        m = residual.shape[-1]
+        eye = torch.eye(m, dtype=residual.dtype, device=residual.device)
+        return (2**0.5 * eye).expand(len(residual), m, m)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named part of the loss: ``w · mean_i ℓ(r(z_i))`` over its points.
+
+    Parameters
+    ----------
+    name:
+        How results refer to it.
+    residual:
+        Pointwise function ``(parameters by name, points) -> (n, m)``.
+    points:
+        The training points of the term, shape (N, d).
+    weight:
+        w ≥ 0.
+    loss:
+        ℓ, by default :class:`Squared`.
+    components:
+        Names of the m residual components, by default ``("0", "1", …)``.
+    """
+
+    name: str
+    residual: Pointwise
+    points: Tensor
+    weight: float = 1.0
+    loss: Loss = Squared()
+
+    def __post_init__(self) -> None:
+        _checks.positive(f"the weight of term {self.name!r}", self.weight, zero=True)
+        if not isinstance(self.points, Tensor) or self.points.ndim < 1 or len(self.points) == 0:
+            raise ValueError(f"term {self.name!r} needs points of shape (n, d) with n > 0")
+
+    @property
+    def scale(self) -> float:
+        """w/N, the factor in front of each point's loss."""
+        return self.weight / len(self.points)
+
+
+class Objective:
+    """The weighted terms of a loss and the network they depend on.
+
+    Parameters
+    ----------
+    network:
+        The trained (or training) module; results are taken at its current parameters.
+    terms:
+        One or more :class:`Term` of different names.
+    select:
+        Which parameters θ stands for, see :class:`whence.parameters.Parameters`.
+    coordinates:
+        Names of the d columns of the points.
+    outputs:
+        Names of the network's outputs.
+    fields:
+        ``fields(names)`` returns the pointwise function that computes the named outputs or
+        derivatives; by default the columns of ``network(points)``.
+
+    Examples
+    --------
+    A linear least-squares fit, the smallest objective there is:
+
+    >>> import torch, whence as wh
+    >>> from torch.func import functional_call
+    >>> network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    >>> xy = torch.tensor([[1.0, 2.0], [2.0, 3.0]], dtype=torch.float64)
+    >>> def residual(tensors, z):
+    ...     return functional_call(network, tensors, (z[:, :1],)) - z[:, 1:]
+    >>> objective = wh.Objective(network, [wh.Term("data", residual, xy)], coordinates=("x", "y"))
+    >>> objective.parameters.assign(torch.tensor([1.5], dtype=torch.float64))
+    >>> float(objective.loss())          # mean of 0.5² and 0²
+    0.125
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        terms: Iterable[Term],
+        *,
+        select: Select = None,
+        coordinates: Sequence[str] | None = None,
+        outputs: Sequence[str] = ("output",),
+        fields: Fields | None = None,
+    ) -> None:
+        self.network = network
+        self.parameters = Parameters(network, select)
+        self.terms = {term.name: term for term in terms}
+        if not self.terms:
+            raise ValueError("an objective needs at least one term")
+        first = next(iter(self.terms.values())).points
+        if coordinates is None:
+            coordinates = tuple(f"x{i}" for i in range(first.shape[-1]))
+        self.coordinates = tuple(coordinates)
+        self.outputs = tuple(outputs)
+        self._fields = fields or _columns(network, self.outputs)
+        for term in self.terms.values():
+            _checks.points(f"the points of term {term.name!r}", term.points, len(self.coordinates))
+
+    def term(self, name: str) -> Term:
+        """Return the term called ``name``; an unknown name is an error that lists the terms."""
+        _checks.one_of("term", name, self.terms)
+        return self.terms[name]
+
+    def fields(self, names: Sequence[str]) -> Pointwise:
+        """Return the pointwise function with the named outputs or derivatives as columns."""
+        return self._fields(tuple(names))
+
+    def with_points(self, points: Mapping[str, Tensor]) -> Objective:
+        """Return the same objective with other points for the named terms."""
+        for name in points:
+            self.term(name)
+        terms = [
+            replace(term, points=points[name]) if name in points else term
+            for name, term in self.terms.items()
+        ]
+        return self._with_terms(terms)
+
+    def with_weights(self, weights: Mapping[str, float]) -> Objective:
+        """Return the same objective with other weights for the named terms."""
+        for name in weights:
+            self.term(name)
+        terms = [replace(t, weight=weights.get(n, t.weight)) for n, t in self.terms.items()]
+        return self._with_terms(terms)
+
+    def _with_terms(self, terms: Sequence[Term]) -> Objective:
+        other = object.__new__(Objective)
+        other.__dict__.update(self.__dict__)
+        other.terms = {term.name: term for term in terms}
+        return other
+
+    def losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
+        values = self.parameters.tensors() if tensors is None else tensors
+        return {
+            name: term.loss.value(term.residual(values, term.points)).mean()
+            for name, term in self.terms.items()
+        }
+
+    def loss(self, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return L(θ), a scalar; at the network's parameters unless others are given."""
+        return self.total(self.losses(tensors))
+
+    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of the terms' mean losses."""
+        parts = [self.terms[name].weight * value for name, value in losses.items()]
+        return torch.stack(parts).sum()
+
+    @property
+    def n_points(self) -> int:
+        """Number of training points over all terms."""
+        return sum(len(term.points) for term in self.terms.values())
+
+
+def _columns(network: nn.Module, outputs: tuple[str, ...]) -> Fields:
+    """Return fields that are plain columns of ``network(points)``."""
+
+    def fields(names: Sequence[str]) -> Pointwise:
+        for name in names:
+            _checks.one_of("output", name, outputs)
+        columns = [outputs.index(name) for name in names]
+
+        def evaluate(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
+            values: Tensor = torch.func.functional_call(network, dict(tensors), (points,))
+            return values[:, columns]
+
+        return evaluate
+
+    return fields

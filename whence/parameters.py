@@ -1,0 +1,113 @@
+"""Selected named parameters of a module, as one flat vector and back."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from whence import _checks
+
+Select = str | Callable[[str, nn.Parameter], bool] | None
+
+
+class Parameters:
+    """The selected parameters of a module, seen as one vector θ of length P.
+
+    Parameters
+    ----------
+    module:
+        Any module. Tied weights count once.
+    select:
+        Which parameters: ``None`` for all that require a gradient, a shell pattern on names
+        (``"layers.3.*"``), or a predicate ``(name, parameter) -> bool``.
+
+    Raises
+    ------
+    ValueError
+        If nothing is selected, or the selected parameters mix dtypes or devices.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.parameters import Parameters
+    >>> parameters = Parameters(torch.nn.Linear(2, 3))
+    >>> parameters.size, parameters.names
+    (9, ('weight', 'bias'))
+    >>> bool((parameters.flatten(parameters.unflatten(torch.arange(9.0))) == torch.arange(9)).all())
+    True
+    """
+
+    def __init__(self, module: nn.Module, select: Select = None) -> None:
+        self.module = module
+        everything = dict(module.named_parameters())
+        chosen = {n: p for n, p in everything.items() if p.requires_grad and _matches(select, n, p)}
+        if not chosen:
+            hint = _checks.nearest(select, everything) if isinstance(select, str) else ""
+            raise ValueError(
+                f"select={select!r} selects none of the parameters that require a gradient{hint}: "
+                f"the module has {', '.join(everything) or 'no parameters'}"
+            )
+        for what in ("dtype", "device"):
+            kinds = {str(getattr(p, what)) for p in chosen.values()}
+            if len(kinds) > 1:
+                raise ValueError(f"the selected parameters mix {what}s: {', '.join(sorted(kinds))}")
+        self._chosen = chosen
+        self._others = {n: p for n, p in everything.items() if n not in chosen}
+        self.names = tuple(chosen)
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for name, parameter in chosen.items():
+            self.slices[name] = slice(start, start + parameter.numel())
+            start += parameter.numel()
+        self.size = start
+        first = next(iter(chosen.values()))
+        self.dtype, self.device = first.dtype, first.device
+
+    def vector(self) -> Tensor:
+        """Return a copy of θ, shape (P,)."""
+        return torch.cat([p.detach().reshape(-1) for p in self._chosen.values()])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return every parameter of the module by name, detached, sharing memory."""
+        return {n: p.detach() for n, p in (self._chosen | self._others).items()}
+
+    def live(self) -> dict[str, Tensor]:
+        """Return the selected parameters themselves and the others detached."""
+        return {**self._chosen, **{n: p.detach() for n, p in self._others.items()}}
+
+    def flatten(self, tree: Mapping[str, Tensor]) -> Tensor:
+        """Return the selected entries of ``tree`` as one vector, shape (P,)."""
+        return torch.cat([tree[name].reshape(-1) for name in self.names])
+
+    def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return the parts of ``vector`` (P,) by name, as views in each parameter's shape."""
+        if vector.shape != (self.size,):
+            raise ValueError(
+                f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}"
+            )
+        return {n: vector[s].view(self._chosen[n].shape) for n, s in self.slices.items()}
+
+    def substituted(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return every parameter by name with ``vector`` in place of the selected ones."""
+        return {**{n: p.detach() for n, p in self._others.items()}, **self.unflatten(vector)}
+
+    def assign(self, vector: Tensor) -> None:
+        """Write ``vector`` (P,) into the module."""
+        with torch.no_grad():
+            for name, part in self.unflatten(vector).items():
+                self._chosen[name].copy_(part)
+
+    def shape(self, name: str) -> torch.Size:
+        """Return the shape of the parameter called ``name``."""
+        return self._chosen[name].shape
+
+
+def _matches(select: Select, name: str, parameter: nn.Parameter) -> bool:
+    if select is None:
+        return True
+    if isinstance(select, str):
+        return fnmatch.fnmatchcase(name, select)
+    return bool(select(name, parameter))

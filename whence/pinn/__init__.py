@@ -1,0 +1,1 @@
+"""The PINN layer."""

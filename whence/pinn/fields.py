@@ -1,0 +1,221 @@
+"""From the argument names of a plain function to the derivatives it needs.
+
+``def burgers(u, u_t, u_x, u_xx)`` asks for the output u and three derivatives of it. Names are
+an output, an output and coordinates after an underscore (``u_xt``), or a coordinate.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from whence import _checks, jets
+from whence.jets import Jet, MultiIndex, UnsupportedOperation
+
+logger = logging.getLogger("whence")
+
+Equation = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Name:
+    """A parsed name: a derivative of output ``output``, or coordinate ``coordinate``."""
+
+    output: int | None
+    index: MultiIndex = ()
+    coordinate: int | None = None
+
+
+def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name:
+    """Return what ``name`` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a coordinate, nor an output, nor a derivative of one; the message
+        names the nearest valid one.
+
+    Examples
+    --------
+    >>> from whence.pinn.fields import parse
+    >>> parse("u_xt", ("x", "t"), ("u",))
+    Name(output=0, index=(0, 1), coordinate=None)
+    """
+    if name in coordinates:
+        return Name(None, coordinate=tuple(coordinates).index(name))
+    if name in outputs:
+        return Name(tuple(outputs).index(name))
+    for position, output in enumerate(outputs):
+        if name.startswith(output + "_"):
+            index = _coordinates(name[len(output) + 1 :], coordinates)
+            if index:
+                return Name(position, tuple(sorted(index)))
+    examples = [*outputs, *coordinates]
+    examples += [f"{u}_{a}" for u in outputs for a in coordinates]
+    examples += [f"{u}_{a}{b}" for u in outputs for a in coordinates for b in coordinates]
+    raise ValueError(
+        f"unknown name {name!r}{_checks.nearest(name, examples)}: expected a coordinate "
+        f"({', '.join(coordinates)}), an output ({', '.join(outputs)}) or a derivative such as "
+        f"{outputs[0]}_{coordinates[0]}"
+    )
+
+
+def _coordinates(text: str, coordinates: Sequence[str]) -> tuple[int, ...] | None:
+    """Split ``text`` into coordinate names, backtracking where one is a prefix of another."""
+    if not text:
+        return ()
+    for position, coordinate in enumerate(coordinates):
+        if text.startswith(coordinate):
+            rest = _coordinates(text[len(coordinate) :], coordinates)
+            if rest is not None:
+                return (position, *rest)
+    return None
+
+
+def argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's arguments; ``*args`` and ``**kwargs`` are errors."""
+    names = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise ValueError(
+                f"{_label(function)} takes {parameter}: name each argument instead, such as u, u_x"
+            )
+        if parameter.default is parameter.empty:
+            names.append(parameter.name)
+    return tuple(names)
+
+
+def _label(function: Callable[..., Any]) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """How a network's raw outputs become named fields of named coordinates.
+
+    Parameters
+    ----------
+    network:
+        Module from (n, d) coordinates to (n, m) raw outputs.
+    coordinates, outputs:
+        Names of the columns.
+    ansatz:
+        Function of coordinates and raw outputs, by name, that returns the outputs: one of them,
+        or a tuple in order. ``None`` leaves the raw outputs as they are.
+    derivatives:
+        ``"jets"`` (one pass, with nested autograd where jets have no rule) or ``"autograd"``.
+    """
+
+    network: nn.Module
+    coordinates: tuple[str, ...]
+    outputs: tuple[str, ...]
+    ansatz: Callable[..., Any] | None = None
+    derivatives: str = "jets"
+
+    def __call__(self, names: Sequence[str]) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
+        """Return the pointwise function with the named fields as columns, (n, len(names))."""
+        for name in names:
+            parse(name, self.coordinates, self.outputs)
+
+        def evaluate(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
+            values = self.evaluate(tensors, points, names)
+            return torch.stack([values[name] for name in names], dim=1)
+
+        return evaluate
+
+    def evaluate(
+        self, tensors: Mapping[str, Tensor], points: Tensor, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return the named fields at ``points`` (n, d), each (n,), differentiable by tensors."""
+        parsed = {name: parse(name, self.coordinates, self.outputs) for name in names}
+        wanted = {(p.output, p.index) for p in parsed.values() if p.output is not None}
+        found = self._derivatives(tensors, points, wanted) if wanted else {}
+        return {
+            name: points[..., p.coordinate]
+            if p.coordinate is not None
+            else found[(p.output, p.index)]
+            for name, p in parsed.items()
+        }
+
+    def _derivatives(
+        self,
+        tensors: Mapping[str, Tensor],
+        points: Tensor,
+        wanted: set[tuple[int | None, MultiIndex]],
+    ) -> dict[tuple[int | None, MultiIndex], Tensor]:
+        if self.derivatives == "jets":
+            try:
+                lay = jets.layout(index for _, index in wanted)
+                columns = self._outputs(tensors, jets.seed(points, lay))
+                if all(isinstance(column, Jet) for column in columns):
+                    return {(k, i): columns[k].derivative(i) for k, i in wanted}  # type: ignore[index]
+            except UnsupportedOperation as reason:
+                _say_once(str(reason))
+        return self._nested(tensors, points, wanted)
+
+    def _nested(
+        self,
+        tensors: Mapping[str, Tensor],
+        points: Tensor,
+        wanted: set[tuple[int | None, MultiIndex]],
+    ) -> dict[tuple[int | None, MultiIndex], Tensor]:
+        """Differentiate the batch in forward mode, once per coordinate of each multi-index."""
+
+        def outputs(at: Tensor) -> Tensor:
+            return torch.stack(list(self._outputs(tensors, at)), dim=-1)
+
+        tables = {index: _directional(outputs, index)(points) for _, index in wanted}
+        return {(k, i): tables[i][..., k] for k, i in wanted}
+
+    def _outputs(self, tensors: Mapping[str, Tensor], at: Any) -> tuple[Any, ...]:
+        raw = functional_call(self.network, dict(tensors), (at,))
+        if raw.shape[-1] != len(self.outputs) or raw.shape[:-1] != at.shape[:-1]:
+            raise ValueError(
+                f"the network must map {tuple(at.shape)} to (n, {len(self.outputs)}) for outputs "
+                f"{', '.join(self.outputs)}, got {tuple(raw.shape)}"
+            )
+        columns = {name: raw[..., k] for k, name in enumerate(self.outputs)}
+        if self.ansatz is None:
+            return tuple(columns.values())
+        columns |= {name: at[..., k] for k, name in enumerate(self.coordinates)}
+        result = self.ansatz(*(columns[name] for name in argument_names(self.ansatz)))
+        result = result if isinstance(result, tuple) else (result,)
+        if len(result) != len(self.outputs) or any(r.shape != at.shape[:-1] for r in result):
+            shapes = [tuple(r.shape) for r in result]
+            raise ValueError(
+                f"the ansatz must return {len(self.outputs)} tensor(s) of shape "
+                f"{tuple(at.shape[:-1])}, got {shapes}"
+            )
+        return result
+
+
+def _directional(function: Callable[[Tensor], Tensor], index: MultiIndex) -> Any:
+    """Return ``function`` differentiated along each coordinate of ``index`` in turn."""
+    if not index:
+        return function
+
+    inner = _directional(function, index[1:])
+
+    def derivative(points: Tensor) -> Tensor:
+        direction = torch.zeros_like(points)
+        direction[..., index[0]] = 1.0
+        tangent: Tensor = torch.func.jvp(inner, (points,), (direction,))[1]
+        return tangent
+
+    return derivative
+
+
+_said: set[str] = set()
+
+
+def _say_once(reason: str) -> None:
+    if reason not in _said:
+        _said.add(reason)
+        logger.info("derivatives by nested autograd, exact but slower: %s", reason)
