@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 import pickle
 
@@ -32,7 +33,7 @@ def test_shape_dtype_and_parameter_count(layers, activation, features, dtype, bo
     assert y.shape == (5, layers[-1])
     assert y.dtype == dtype
     widths = [2 * features, *layers[1:]] if features else layers
-    expected = sum(a * b + b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    expected = sum(a * b + b for a, b in itertools.pairwise(widths))
     assert sum(p.numel() for p in network.parameters()) == expected
     assert network.layers == tuple(layers)
 
@@ -54,8 +55,8 @@ def test_network_is_what_it_says(activation):
 def test_initialisation_is_glorot_normal():
     network = MLP([100, 300, 100], seed=0)
     for linear in network.linears:
-        assert float(linear.weight.std()) == pytest.approx(math.sqrt(2 / 400), rel=0.02)
-        assert abs(float(linear.weight.mean())) < 2e-3
+        assert linear.weight.std().item() == pytest.approx(math.sqrt(2 / 400), rel=0.02)
+        assert abs(linear.weight.mean().item()) < 2e-3
         assert not linear.bias.any()
     scale = float(MLP([50, 1], fourier=Fourier(200, 3.0), seed=0).frequencies.std())
     assert scale == pytest.approx(2 * math.pi * 3, rel=0.03)
