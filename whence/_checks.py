@@ -59,6 +59,16 @@ def points(what: str, given: object, columns: int) -> Tensor:
     return given
 
 
+def pointwise(value: Tensor, one: Tensor, n: int) -> None:
+    """Raise ``ValueError`` unless a function gave (n, m) at n points and (1, m) at one."""
+    if value.ndim != 2 or value.shape[0] != n or one.shape != (1, value.shape[1]):
+        raise ValueError(
+            f"a pointwise function must return shape (n, m), each row from its own point alone, "
+            f"got {tuple(value.shape)} at {n} points and {tuple(one.shape)} at one point "
+            "(a column (n, 1) and a vector (n,) broadcast to (n, n))"
+        )
+
+
 def number(what: str, value: Any) -> float:
     """Return ``value`` as a float if it is a finite real number."""
     if isinstance(value, (bool, str)) or not math.isfinite(value):

@@ -4,7 +4,8 @@
 with rows, products J·v and products Jᵀ·u. Where every selected parameter is used by linear
 layers only, one backward pass to the layers' outputs gives everything (each row is a sum over
 derivative channels of outer products, Goodfellow, arXiv 1510.01799, extended here to layers
-that carry input derivatives); any other model goes through ``torch.func``. Both are exact.
+that carry input derivatives); any other model goes through ``torch.func``, and one that calls
+``torch.autograd.grad`` through plain reverse mode, point by point. All are exact.
 
 :class:`Jacobian` stacks the rows of an objective: term by term, point by point, component by
 component. Rows are made in chunks that stay in the processor's cache.
@@ -24,6 +25,7 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from whence import _checks
 from whence.jets import Jet
 from whence.objective import Objective, Pointwise, Term
 from whence.parameters import Parameters
@@ -63,19 +65,27 @@ def linearize(function: Pointwise, parameters: Parameters, points: Tensor) -> Li
     points:
         Points, shape (n, d).
     """
-    recorder = _Recorder(parameters)
     try:
-        with torch.enable_grad(), recorder:
-            value = function(recorder.tensors, points)
-    except _NotLayersAlone:
-        return _FunctionLinearization(function, parameters, points)
-    if not recorder.calls_fit(len(points)):
-        return _FunctionLinearization(function, parameters, points)
+        value, recorder = _record(function, parameters, points)
+        one, probe = _record(function, parameters, points[:1])
+    except _Differentiates:
+        return _ReverseLinearization(function, parameters, points)
+    _checks.pointwise(value, one, len(points))
+    if not recorder.layers_alone or not recorder.calls_fit(len(points), probe):
+        return _FunctionLinearization(function, parameters, points, value)
     return _LayerLinearization(value, recorder.calls, parameters)
 
 
-class _NotLayersAlone(Exception):
-    """The function uses a parameter, or differentiates, in a way linear layers do not show."""
+def _record(
+    function: Pointwise, parameters: Parameters, points: Tensor
+) -> tuple[Tensor, _Recorder]:
+    recorder = _Recorder(parameters)
+    with torch.enable_grad(), recorder:
+        return function(recorder.tensors, points), recorder
+
+
+class _Differentiates(Exception):
+    """The function calls ``torch.autograd`` itself, which ``torch.func`` does not allow."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,21 @@ class _Call:
     output: Tensor
     points_axis: int
     bias_channels: slice
+    versions: tuple[int, int]
+
+    def scales(self, n: int, one: _Call) -> bool:
+        """Tell whether the points axis, and no other, has n entries here and 1 in ``one``."""
+        shape, single = list(self.input.shape), list(one.input.shape)
+        if len(shape) < self.points_axis + 2 or len(single) != len(shape):
+            return False
+        return (shape.pop(self.points_axis), single.pop(self.points_axis)) == (n, 1) and (
+            shape == single
+        )
+
+    @property
+    def intact(self) -> bool:
+        """Whether neither input nor output was overwritten after the layer."""
+        return self.versions == (self.input._version, self.output._version)
 
     def channels(self, tensor: Tensor) -> Tensor:
         """Return ``tensor`` as (n, c, features) with points in front and channels joined."""
@@ -104,13 +129,17 @@ class _Recorder(TorchFunctionMode):
         selected = set(parameters.names)
         self._names = {id(t): n for n, t in self.tensors.items() if n in selected}
         self.calls: list[_Call] = []
+        self.layers_alone = True
 
-    def calls_fit(self, n: int) -> bool:
-        """Tell whether the points axis of every recorded input has length n."""
-        return all(
-            call.input.ndim > call.points_axis + 1 and call.input.shape[call.points_axis] == n
-            for call in self.calls
-        )
+    def calls_fit(self, n: int, probe: _Recorder) -> bool:
+        """Tell whether every layer's rows are the n points, by comparison with a single point.
+
+        A length of n alone does not tell: a table of n rows has it too.
+        """
+        if len(self.calls) != len(probe.calls):
+            return False
+        pairs = zip(self.calls, probe.calls, strict=True)
+        return all(call.intact and call.scales(n, one) for call, one in pairs)
 
     def __torch_function__(
         self,
@@ -123,28 +152,33 @@ class _Recorder(TorchFunctionMode):
         if func is F.linear:
             return self._linear(*args, **kwargs)
         if func in (torch.autograd.grad, Tensor.requires_grad_):
-            raise _NotLayersAlone("the function differentiates by itself")
+            raise _Differentiates
         result = func(*args, **kwargs)
-        leaves = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        used = [self._names[id(leaf)] for leaf in leaves if id(leaf) in self._names]
-        if used and isinstance(result, (Tensor, Jet, tuple, list)) and _has_tensor(result):
-            raise _NotLayersAlone(f"{used[0]} is used in {getattr(func, '__name__', func)}")
+        used = any(id(leaf) in self._names for leaf in pytree.tree_leaves((args, kwargs)))
+        if used and (result is None or _has_tensor(result)):  # None: written in place
+            self.layers_alone = False
         return result
 
     def _linear(self, x: Any, weight: Tensor, bias: Tensor | None = None) -> Any:
         output = F.linear(x, weight, bias)
         names = self._names.get(id(weight)), self._names.get(id(bias))
-        if names == (None, None):
+        if id(x) in self._names:
+            self.layers_alone = False
+        if names == (None, None) or not self.layers_alone:
             return output
         jet = isinstance(x, Jet)
         source, target = (x.data, output.data) if jet else (x, output)
-        if forward_ad._current_level >= 0 or is_functorch_wrapped_tensor(source):
-            raise _NotLayersAlone("the network is differentiated by its inputs")
+        ordinary = weight.ndim == 2 and (bias is None or bias.shape == weight.shape[:1])
+        differentiated = forward_ad._current_level >= 0 or is_functorch_wrapped_tensor(source)
+        if differentiated or not ordinary:
+            self.layers_alone = False
+            return output
         if not target.requires_grad:
             target.requires_grad_()
-        self.calls.append(
-            _Call(*names, source.detach(), target, int(jet), slice(0, 1) if jet else slice(None))
-        )
+            output = output if jet else target.clone()  # a leaf cannot be written in place
+        source, channels = source.detach(), slice(0, 1) if jet else slice(None)
+        versions = source._version, target._version
+        self.calls.append(_Call(*names, source, target, int(jet), channels, versions))
         return output
 
 
@@ -201,15 +235,16 @@ class _LayerLinearization:
 
     def _contract(self, call: _Call, delta: Tensor, source: Tensor, vector: Tensor) -> Tensor:
         total = delta.new_zeros(len(self.value))
-        axes = [axis for axis in range(delta.ndim) if axis != call.points_axis]
         if call.weight:
             weight = vector[self._parameters.slices[call.weight]].view(
                 self._parameters.shape(call.weight)
             )
-            total = total + (F.linear(source, weight) * delta).sum(dim=axes)
+            product = (F.linear(source, weight) * delta).movedim(call.points_axis, 0)
+            total = total + product.flatten(1).sum(dim=1)
         if call.bias:
             bias = vector[self._parameters.slices[call.bias]]
-            total = total + (_bias_part(call, delta) @ bias).sum(dim=axes[:-1])
+            product = (_bias_part(call, delta) @ bias).movedim(call.points_axis, 0)
+            total = total + product.reshape(len(product), -1).sum(dim=1)
         return total
 
     def rmatvec(self, seed: Tensor) -> Tensor:
@@ -232,8 +267,10 @@ def _bias_part(call: _Call, delta: Tensor) -> Tensor:
 class _FunctionLinearization:
     """Exact derivative of any pointwise function through ``torch.func``, point by point."""
 
-    def __init__(self, function: Pointwise, parameters: Parameters, points: Tensor) -> None:
-        self.value = function(parameters.tensors(), points).detach()
+    def __init__(
+        self, function: Pointwise, parameters: Parameters, points: Tensor, value: Tensor
+    ) -> None:
+        self.value = value.detach()
         self._parameters = parameters
         self._points = points
         self._theta = parameters.vector()
@@ -265,6 +302,41 @@ class _FunctionLinearization:
         _, pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)
         result: Tensor = pull(seed)[0]
         return result.detach()
+
+
+class _ReverseLinearization:
+    """Exact derivative of a function that calls ``torch.autograd.grad``: reverse mode alone."""
+
+    def __init__(self, function: Pointwise, parameters: Parameters, points: Tensor) -> None:
+        self._function = function
+        self._parameters = parameters
+        self._points = points
+        self.value = self._at(parameters.vector(), points).detach()
+        _checks.pointwise(self.value, self._at(parameters.vector(), points[:1]), len(points))
+
+    def _at(self, theta: Tensor, points: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return self._function(self._parameters.substituted(theta), points)
+
+    def _pull(self, seed: Tensor, points: Tensor) -> Tensor:
+        theta = self._parameters.vector().requires_grad_()
+        value = self._at(theta, points)
+        if not value.requires_grad:
+            return torch.zeros_like(theta)
+        (pulled,) = torch.autograd.grad(
+            value, theta, grad_outputs=seed, allow_unused=True, materialize_grads=True
+        )
+        return pulled
+
+    def rows(self, seed: Tensor) -> Tensor:
+        pairs = zip(seed.split(1), self._points.split(1), strict=True)
+        return torch.stack([self._pull(one, point) for one, point in pairs])
+
+    def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
+        return self.rows(seed) @ vectors
+
+    def rmatvec(self, seed: Tensor) -> Tensor:
+        return self._pull(seed, self._points)
 
 
 def chunks(n: int, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
@@ -327,6 +399,8 @@ class Jacobian:
     def __init__(
         self, objective: Objective, *, scaled: bool = False, chunk: int | None = None
     ) -> None:
+        if chunk is not None:
+            _checks.count("chunk", chunk)
         self.objective = objective
         self.parameters = objective.parameters
         self.scaled = scaled

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from types import EllipsisType, NoneType
 from typing import Any
 
 import torch
@@ -82,6 +83,8 @@ class Jet:
     tensor([ 8., 12., 12.])
     """
 
+    __array_ufunc__ = None  # a numpy scalar on the left leaves the operation to the jet
+
     def __init__(self, data: Tensor, layout: Layout) -> None:
         self.data = data
         self.layout = layout
@@ -137,7 +140,7 @@ class Jet:
         rule = _RULES.get(getattr(func, "__name__", ""))
         if rule is None:
             raise UnsupportedOperation(f"jets have no rule for {_name(func)}")
-        return rule(*args, **(kwargs or {}))
+        return _carry(rule, _name(func), args, kwargs or {})
 
     def __getattr__(self, name: str) -> Any:
         rule = _RULES.get(name)
@@ -145,7 +148,7 @@ class Jet:
             if hasattr(Tensor, name) and not name.startswith("__"):
                 raise UnsupportedOperation(f"jets have no rule for Tensor.{name}")
             raise AttributeError(f"Jet has no attribute {name!r}")
-        return lambda *args, **kwargs: rule(self, *args, **kwargs)
+        return lambda *args, **kwargs: _carry(rule, f"Tensor.{name}", (self, *args), kwargs)
 
     def __add__(self, other: Any) -> Jet:
         return _add(self, other)
@@ -188,6 +191,30 @@ class Jet:
 
     def __getitem__(self, item: Any) -> Jet:
         return _getitem(self, item)
+
+
+def _unsupported(name: str) -> Callable[..., Any]:
+    def operator(self: Jet, *args: Any) -> Any:
+        raise UnsupportedOperation(f"jets have no rule for Tensor.{name}")
+
+    return operator
+
+
+# Python looks these up on the class, not through __getattr__; without them == would be identity.
+for _operator in (
+    *("abs", "bool", "float", "int", "invert", "setitem", "rmatmul"),
+    *("eq", "ne", "lt", "le", "gt", "ge", "floordiv", "rfloordiv", "mod", "rmod"),
+):
+    setattr(Jet, f"__{_operator}__", _unsupported(f"__{_operator}__"))
+
+
+def _carry(
+    rule: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    try:
+        return rule(*args, **kwargs)
+    except TypeError as error:  # options that the rule does not take
+        raise UnsupportedOperation(f"jets have no rule for {name} called so: {error}") from error
 
 
 def seed(points: Tensor, layout: Layout) -> Jet:
@@ -276,19 +303,19 @@ def _pow(base: Any, exponent: Any) -> Jet:
     if isinstance(exponent, Jet):
         logarithm = base.log() if isinstance(base, (Jet, Tensor)) else math.log(base)
         return _apply(_exp, exponent * logarithm)
-    if isinstance(exponent, Tensor) and exponent.numel() != 1:
-        raise UnsupportedOperation("jets have no rule for a power with a tensor of exponents")
+    if isinstance(exponent, Tensor):  # which may be a parameter, so never a number here
+        raise UnsupportedOperation("jets have no rule for a power with a tensor as exponent")
     n = float(exponent)
     if n == 2:
         return _apply(_square, base)
     return _apply(
-        lambda x: (x**n, lambda: n * x ** (n - 1), lambda: n * (n - 1) * _power(x, n)), base
+        lambda x: (x**n, lambda: _power(x, n, n - 1), lambda: _power(x, n * (n - 1), n - 2)), base
     )
 
 
-def _power(x: Tensor, n: float) -> Tensor:
-    """Return x^(n−2), also at x = 0 where n = 1 makes the factor in front vanish."""
-    return torch.zeros_like(x) if n == 1 else x ** (n - 2)
+def _power(x: Tensor, factor: float, n: float) -> Tensor:
+    """Return factor·xⁿ, also at x = 0 where the factor vanishes and the power is infinite."""
+    return torch.zeros_like(x) if factor == 0 else factor * x**n
 
 
 Lazy = Callable[[], Tensor]
@@ -354,7 +381,7 @@ def _gelu(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
 
 
 def _softplus(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    s = torch.sigmoid(x)
+    s = torch.where(x > 20, torch.ones_like(x), torch.sigmoid(x))  # as torch: linear above 20
     return F.softplus(x), lambda: s, lambda: s * (1 - s)
 
 
@@ -394,7 +421,7 @@ def _atan(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
 
 
 def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
-    if not isinstance(x, Jet) or isinstance(weight, Jet):
+    if not isinstance(x, Jet) or isinstance(weight, Jet) or isinstance(bias, Jet):
         raise UnsupportedOperation("jets have no rule for a linear layer with a jet as weight")
     data = F.linear(x.data, weight)
     return Jet(data if bias is None else _join(data[0] + bias, data[1:]), x.layout)
@@ -429,6 +456,8 @@ def _all_jets(parts: Sequence[Any]) -> list[Jet]:
 
 def _getitem(x: Jet, item: Any) -> Jet:
     items = item if isinstance(item, tuple) else (item,)
+    if sum(not isinstance(i, (int, slice, EllipsisType, NoneType)) for i in items) > 1:
+        raise UnsupportedOperation("jets have a rule for one index tensor only")
     return Jet(x.data[(slice(None), *items)], x.layout)
 
 

@@ -21,6 +21,9 @@ Pointwise = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 Fields = Callable[[Sequence[str]], Pointwise]
 """``fields(("u", "u_x"))`` returns the pointwise function with those columns."""
 
+Draw = Callable[[str, int, int, str], Tensor]
+"""``draw(term, n, seed, method)`` returns n fresh points (n, d) where the term holds."""
+
 
 class Loss(Protocol):
     """The loss ℓ of one point as a function of its m residual components."""
@@ -116,6 +119,8 @@ class Objective:
     fields:
         ``fields(names)`` returns the pointwise function that computes the named outputs or
         derivatives; by default the columns of ``network(points)``.
+    draw:
+        ``draw(term, n, seed, method)`` returns fresh points of a term, where there are any.
 
     Examples
     --------
@@ -142,18 +147,24 @@ class Objective:
         coordinates: Sequence[str] | None = None,
         outputs: Sequence[str] = ("output",),
         fields: Fields | None = None,
+        draw: Draw | None = None,
     ) -> None:
         self.network = network
         self.parameters = Parameters(network, select)
-        self.terms = {term.name: term for term in terms}
+        given = tuple(terms)
+        self.terms = {term.name: term for term in given}
         if not self.terms:
             raise ValueError("an objective needs at least one term")
+        if len(self.terms) < len(given):
+            names = ", ".join(repr(term.name) for term in given)
+            raise ValueError(f"the terms of an objective need different names, got {names}")
         first = next(iter(self.terms.values())).points
         if coordinates is None:
             coordinates = tuple(f"x{i}" for i in range(first.shape[-1]))
         self.coordinates = tuple(coordinates)
         self.outputs = tuple(outputs)
         self._fields = fields or _columns(network, self.outputs)
+        self._draw = draw
         for term in self.terms.values():
             _checks.points(f"the points of term {term.name!r}", term.points, len(self.coordinates))
 
@@ -165,6 +176,15 @@ class Objective:
     def fields(self, names: Sequence[str]) -> Pointwise:
         """Return the pointwise function with the named outputs or derivatives as columns."""
         return self._fields(tuple(names))
+
+    def draw(self, name: str, n: int, seed: int, method: str = "random") -> Tensor:
+        """Return n fresh points (n, d) of a term, in the dtype and on the device of its points."""
+        points = self.term(name).points
+        if self._draw is None:
+            raise ValueError(
+                f"no fresh points of term {name!r} can be drawn: this objective has fixed data"
+            )
+        return self._draw(name, n, seed, method).to(points)
 
     def with_points(self, points: Mapping[str, Tensor]) -> Objective:
         """Return the same objective with other points for the named terms."""

@@ -82,18 +82,20 @@ class Influence:
         self.damping = _damping(damping)
         self.curvature = curvature
         self._state: State | None = None
-        self._theta: Tensor | None = None
+        self._seen: dict[str, Tensor] = {}
 
     def state(self) -> State:
-        """Return the factored curvature; made at first use and again when θ has changed."""
-        theta = self.objective.parameters.vector()
-        if self._state is None or self._theta is None or not torch.equal(theta, self._theta):
+        """Return the factored curvature; made at first use and again when the network changed."""
+        network = self.objective.network
+        now = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        if self._state is None or not _same(now, self._seen):
             operator: Curvature = (
                 GaussNewton(self.objective)
                 if self.curvature == "gauss_newton"
                 else Hessian(self.objective)
             )
-            self._state, self._theta = self.solver.factor(operator, self.damping), theta
+            self._state = self.solver.factor(operator, self.damping)
+            self._seen = {name: tensor.detach().clone() for name, tensor in now.items()}
         return self._state
 
     def attribute(
@@ -120,13 +122,14 @@ class Influence:
         _checks.one_of("effect", effect, ("remove", "add"))
         chosen = self._points(points)
         quantity.targets(self.objective)
-        blocks, residual = [], 0.0
+        blocks, residual, converged = [], 0.0, True
         for gradients in _regrouped(quantity.gradients(self.objective), TARGET_BLOCK):
             solution = self.state().solve(gradients.T)
-            residual = max(residual, solution.residual)
+            residual = float(np.maximum(residual, solution.residual))  # which keeps a NaN
+            converged &= solution.converged
             blocks.append(self._products(chosen, solution.value, effect).T)
         matrix = torch.cat(blocks)
-        return self._label(matrix, quantity, chosen, effect, residual)
+        return self._label(matrix, quantity, chosen, effect, residual, converged)
 
     def attribute_blocks(
         self,
@@ -155,7 +158,7 @@ class Influence:
         gradient = aggregate_gradient(quantity, self.objective)
         solution = self.state().solve(gradient.unsqueeze(1))
         vector = self._products(chosen, solution.value, effect).T
-        labelled = self._label(vector, None, chosen, effect, solution.residual)
+        labelled = self._label(vector, None, chosen, effect, solution.residual, solution.converged)
         return labelled.isel(target=0).assign_attrs(quantity=f"sum of {quantity.label()}")
 
     def solve(self, vectors: Tensor) -> Solution:
@@ -194,6 +197,7 @@ class Influence:
         points: Mapping[str, Tensor],
         effect: str,
         residual: float,
+        converged: bool,
     ) -> xr.DataArray:
         targets = quantity.targets(self.objective) if quantity is not None else {}
         coords = {
@@ -219,6 +223,7 @@ class Influence:
                 "curvature": self.curvature,
                 "solver": self.solver.name,
                 "solver_residual": residual,
+                "solver_converged": int(converged),
                 **self.state().description,
                 "gradient_norm": float(objective_gradient(self.objective).norm()),
                 "loss": float(self.objective.loss()),
@@ -230,6 +235,10 @@ def _damping(given: float | Damping | None) -> Damping:
     if given is None:
         return Damping()
     return given if isinstance(given, Damping) else Damping(given)
+
+
+def _same(now: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> bool:
+    return now.keys() == seen.keys() and all(torch.equal(now[n], seen[n]) for n in now)
 
 
 def _regrouped(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:

@@ -290,7 +290,9 @@ class Functional:
             return self._evaluate(objective, parameters.substituted(theta))
 
         theta = parameters.vector().requires_grad_()
-        (gradient,) = torch.autograd.grad(scalar(theta), theta)
+        with torch.enable_grad():
+            value = scalar(theta)
+        (gradient,) = torch.autograd.grad(value, theta)
         yield gradient.unsqueeze(0)
 
     def targets(self, objective: Objective) -> dict[str, np.ndarray]:
@@ -334,4 +336,7 @@ def aggregate_gradient(quantity: Quantity, objective: Objective) -> Tensor:
         return total
     if isinstance(quantity, Loss) and quantity.reduce == "none":
         quantity = Loss(quantity.points, reduce="sum")
-    return sum((g.sum(0) for g in quantity.gradients(objective)), start=torch.zeros(1))
+    total = torch.zeros_like(objective.parameters.vector())
+    for block in quantity.gradients(objective):
+        total += block.sum(0)
+    return total

@@ -171,6 +171,11 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int, like: Ten
         return product(given).cpu().double().numpy()
 
     start = np.random.default_rng(0).standard_normal(size)
+    first = multiply(start)
+    if not np.isfinite(first).all():
+        raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+    if not first.any():
+        return 0.0
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     return float(eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)[0])
 
@@ -254,7 +259,7 @@ class _Spectral(_Refined):
         self.damping = damping.resolve(largest)
         shifted = values + self.damping
         if float(shifted.abs().min()) <= largest * torch.finfo(matrix.dtype).eps:
-            raise ValueError(_singular(self.damping))
+            raise ValueError(_singular(self.damping, matrix))
         self._inverse = 1 / shifted
         self._matrix = matrix
         self.description = _describe("spectral", len(matrix), self.damping, largest)
@@ -274,14 +279,15 @@ def _cholesky(matrix: Tensor, damping: float, largest: float) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(shifted)
     smallest = float(factor.diagonal().min()) ** 2
     if int(info) or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2:
-        raise ValueError(_singular(damping))
+        raise ValueError(_singular(damping, matrix))
     return factor
 
 
-def _singular(damping: float) -> str:
+def _singular(damping: float, matrix: Tensor) -> str:
+    enough = max(DEFAULT_DAMPING, 10 * len(matrix) * torch.finfo(matrix.dtype).eps)
     return (
         f"the curvature is singular to working precision with damping λ = {damping:.3g}: "
-        f"raise the damping, for example damping={DEFAULT_DAMPING:g}"
+        f"raise the damping, for example damping={enough:.1g}"
     )
 
 

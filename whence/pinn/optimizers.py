@@ -1,0 +1,394 @@
+"""Optimisers of a training schedule: Adam, L-BFGS, Gauss–Newton.
+
+Each is a frozen dataclass of options; ``start(parameters)`` returns the stepper that holds its
+state. A stepper reads the objective anew at every step, so new points count from the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.jacobian import Jacobian
+from whence.objective import Objective
+from whence.parameters import Parameters
+
+
+@dataclass
+class Progress:
+    """What a stepper did.
+
+    ``iterations`` may be fewer than asked for; ``finished`` says that no further step helps.
+    """
+
+    iterations: int
+    loss: float
+    messages: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+@dataclass
+class OptimizerState:
+    """All that a stepper needs to go on as if it had never stopped."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class Stepper(Protocol):
+    """An optimiser at work on some parameters."""
+
+    def advance(self, objective: Objective, iterations: int) -> Progress:
+        """Take up to ``iterations`` steps on the objective, changing the network in place."""
+
+    def state(self) -> OptimizerState:
+        """Return the state to save."""
+
+    def restore(self, state: OptimizerState) -> None:
+        """Take up a saved state."""
+
+
+class Optimizer(Protocol):
+    """One stage of a schedule."""
+
+    iterations: int
+    chunk: ClassVar[int]
+    """Iterations between two looks at the clock and the keyboard."""
+    log_every: ClassVar[int]
+
+    def start(self, parameters: Parameters) -> Stepper:
+        """Return a stepper for these parameters."""
+
+
+def _gradient(objective: Objective) -> tuple[float, Tensor]:
+    """Return L(θ) and ∇L(θ) by one backward pass."""
+    parameters = objective.parameters
+    live = parameters.live()
+    chosen = [live[name] for name in parameters.names]
+    loss = objective.loss(live)
+    grads = torch.autograd.grad(loss, chosen, allow_unused=True)
+    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(chosen, grads, strict=True)]
+    return float(loss.detach()), torch.cat([g.reshape(-1) for g in filled])
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba, arXiv 1412.6980) on the whole objective, through ``torch.optim.Adam``.
+
+    Parameters
+    ----------
+    iterations:
+        Steps of this stage.
+    lr:
+        Learning rate.
+    betas:
+        Decay of the first and second moment.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.Adam(1000, lr=1e-3).iterations
+    1000
+    """
+
+    iterations: int
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    chunk: ClassVar[int] = 20
+    log_every: ClassVar[int] = 100
+
+    def __post_init__(self) -> None:
+        _checks.count("iterations", self.iterations)
+        _checks.positive("lr", self.lr)
+
+    def start(self, parameters: Parameters) -> Stepper:
+        """Return a stepper for these parameters."""
+        return _AdamStepper(self, parameters)
+
+
+class _AdamStepper:
+    def __init__(self, options: Adam, parameters: Parameters) -> None:
+        self._theta = torch.nn.Parameter(parameters.vector())
+        self._optimizer = torch.optim.Adam([self._theta], lr=options.lr, betas=options.betas)
+        self._parameters = parameters
+
+    def advance(self, objective: Objective, iterations: int) -> Progress:
+        loss = math.nan
+        for done in range(iterations):
+            self._theta.data.copy_(self._parameters.vector())
+            loss, self._theta.grad = _gradient(objective)
+            if not math.isfinite(loss):
+                said = [f"the loss is {loss}: Adam stops here, before the step that made it so"]
+                return Progress(done, loss, said, finished=True)
+            self._optimizer.step()
+            self._parameters.assign(self._theta.detach())
+        return Progress(iterations, loss)
+
+    def state(self) -> OptimizerState:
+        moments = self._optimizer.state.get(self._theta, {})
+        return OptimizerState({name: value.clone() for name, value in moments.items()})
+
+    def restore(self, state: OptimizerState) -> None:
+        if state.tensors:
+            self._optimizer.state[self._theta] = dict(state.tensors)
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """L-BFGS with a strong Wolfe line search (Nocedal & Wright, ch. 7), ``torch.optim.LBFGS``.
+
+    A loss that is not finite restores the last good parameters and restarts the memory, as does
+    a stalled line search; both are said. Two stalls with nothing gained between end the stage.
+
+    Parameters
+    ----------
+    iterations:
+        Steps of this stage.
+    history:
+        Pairs kept.
+    lr:
+        First trial step.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.LBFGS(1000).history
+    100
+    """
+
+    iterations: int
+    history: int = 100
+    lr: float = 1.0
+    chunk: ClassVar[int] = 20
+    log_every: ClassVar[int] = 100
+
+    def __post_init__(self) -> None:
+        _checks.count("iterations", self.iterations)
+        _checks.count("history", self.history)
+        _checks.positive("lr", self.lr)
+
+    def start(self, parameters: Parameters) -> Stepper:
+        """Return a stepper for these parameters."""
+        return _LBFGSStepper(self, parameters)
+
+
+class _LBFGSStepper:
+    _LISTS = ("old_dirs", "old_stps", "ro")
+    _TENSORS = ("d", "prev_flat_grad", "H_diag")
+
+    def __init__(self, options: LBFGS, parameters: Parameters) -> None:
+        self._options = options
+        self._parameters = parameters
+        self._theta = torch.nn.Parameter(parameters.vector())
+        self._objective: Objective | None = None
+        self._stalled = False
+        self._restart()
+
+    def _restart(self) -> None:
+        self._optimizer = torch.optim.LBFGS(
+            [self._theta],
+            lr=self._options.lr,
+            history_size=self._options.history,
+            tolerance_grad=0.0,
+            tolerance_change=0.0,
+            line_search_fn="strong_wolfe",
+        )
+
+    def _renew(self, objective: Objective) -> None:
+        """Keep the memory over a change of points: measure the next pair on the new ones."""
+        held = self._optimizer.state[self._theta]
+        if self._objective not in (None, objective) and held.get("prev_flat_grad") is not None:
+            held["prev_loss"], held["prev_flat_grad"] = _gradient(objective)
+        self._objective = objective
+
+    def advance(self, objective: Objective, iterations: int) -> Progress:
+        before = self._parameters.vector()
+        self._theta.data.copy_(before)
+        self._renew(objective)
+        group = self._optimizer.param_groups[0]
+        group["max_iter"], group["max_eval"] = iterations, 25 * iterations
+
+        def closure() -> Tensor:
+            self._parameters.assign(self._theta.detach())
+            loss, self._theta.grad = _gradient(objective)
+            return torch.tensor(loss, dtype=torch.float64)
+
+        start = float(self._optimizer.step(closure))
+        after = self._theta.detach().clone()
+        self._parameters.assign(after)
+        loss = float(objective.loss())
+        if not (math.isfinite(loss) and bool(torch.isfinite(after).all())):
+            self._parameters.assign(before)
+            self._restart()
+            said = [f"L-BFGS met a loss of {loss}: back to the last good state, memory restarted"]
+            return self._after(Progress(iterations, start, said), gained=False)
+        if not loss < start:
+            self._restart()
+            said = [f"L-BFGS stalled at a loss of {loss:.3e}: memory restarted"]
+            return self._after(Progress(iterations, loss, said), gained=False)
+        return self._after(Progress(iterations, loss), gained=True)
+
+    def _after(self, progress: Progress, *, gained: bool) -> Progress:
+        if not gained and self._stalled:
+            progress.finished = True
+            progress.messages.append("L-BFGS cannot lower the loss any further: its stage ends")
+        self._stalled = not gained
+        return progress
+
+    def state(self) -> OptimizerState:
+        held = self._optimizer.state[self._theta]
+        tensors = {name: held[name] for name in self._TENSORS if isinstance(held.get(name), Tensor)}
+        for name in self._LISTS:
+            if held.get(name):
+                tensors[name] = torch.stack([torch.as_tensor(part) for part in held[name]])
+        numbers = {
+            name: float(value) for name, value in held.items() if isinstance(value, (int, float))
+        }
+        numbers |= {f"tensor_{n}": float(held[n]) for n in ("prev_loss",) if n in held}
+        return OptimizerState(tensors, {**numbers, "stalled": self._stalled})
+
+    def restore(self, state: OptimizerState) -> None:
+        held = self._optimizer.state[self._theta]
+        self._stalled = bool(state.numbers.get("stalled", False))
+        for name, value in state.numbers.items():
+            if name in ("func_evals", "n_iter"):
+                held[name] = int(value)
+            elif name in ("t", "prev_loss"):
+                held[name] = float(value)
+        for name, tensor in state.tensors.items():
+            held[name] = list(tensor.unbind(0)) if name in self._LISTS else tensor
+        if held and "al" not in held:
+            held["al"] = [None] * self._options.history
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """Gauss–Newton with Levenberg–Marquardt damping, primal or dual by size.
+
+    A step is ``−(JᵀJ + μI)⁻¹Jᵀρ = −Jᵀ(JJᵀ + μI)⁻¹ρ`` with J and ρ scaled so that ``JᵀJ`` is the
+    Gauss–Newton matrix and ``Jᵀρ = ∇L``. A step that raises the loss is taken back and tried
+    again with more damping; a step that achieves at least half of what the model promises lowers
+    it (Marquardt 1963; the dual form, Müller & Zeinhofer, arXiv 2302.13163 and 2505.21404).
+
+    Parameters
+    ----------
+    iterations:
+        Steps of this stage.
+    damping:
+        First μ, relative to the largest diagonal entry of ``JJᵀ`` (or ``JᵀJ``).
+    decrease, increase:
+        Factors by which μ changes.
+    form:
+        ``"auto"`` takes the smaller system; ``"primal"`` or ``"dual"`` forces one.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.GaussNewton(200).damping
+    0.001
+    """
+
+    iterations: int
+    damping: float = 1e-3
+    decrease: float = 3.0
+    increase: float = 2.0
+    form: Literal["auto", "primal", "dual"] = "auto"
+    chunk: ClassVar[int] = 1
+    log_every: ClassVar[int] = 5
+
+    def __post_init__(self) -> None:
+        _checks.count("iterations", self.iterations)
+        _checks.positive("damping", self.damping)
+        _checks.positive("decrease", self.decrease)
+        _checks.positive("increase", self.increase)
+        _checks.one_of("form", self.form, ("auto", "primal", "dual"))
+
+    def start(self, parameters: Parameters) -> Stepper:
+        """Return a stepper for these parameters."""
+        return _GaussNewtonStepper(self, parameters)
+
+
+class _GaussNewtonStepper:
+    TRIES = 20
+    GOOD, POOR = 0.5, 0.1
+    """Gain ratios above which damping falls, and below which it rises."""
+
+    def __init__(self, options: GaussNewton, parameters: Parameters) -> None:
+        self._options = options
+        self._parameters = parameters
+        self._mu: float | None = None
+        self._stalled = 0
+
+    def advance(self, objective: Objective, iterations: int) -> Progress:
+        loss = math.nan
+        for done in range(iterations):
+            loss, gained = self._step(objective)
+            if not math.isfinite(loss):
+                said = [f"the loss is {loss}: Gauss–Newton cannot step from here"]
+                return Progress(done, loss, said, finished=True)
+            self._stalled = 0 if gained else self._stalled + 1
+            if not gained:
+                # The damping that failed on these points says little about the next ones.
+                self._mu = None
+                said = [f"Gauss–Newton found no step that lowers the loss of {loss:.3e}"]
+                return Progress(done + 1, loss, said, finished=self._stalled > 2)
+        return Progress(iterations, loss)
+
+    def _step(self, objective: Objective) -> tuple[float, bool]:
+        """Take one accepted step; return the loss and whether it fell."""
+        blocks = list(Jacobian(objective, scaled=True).blocks())
+        rows = torch.cat([block for block, _ in blocks])
+        right = torch.cat([part for _, part in blocks])
+        del blocks
+        dual = self._options.form == "dual" or (
+            self._options.form == "auto" and rows.shape[0] <= rows.shape[1]
+        )
+        kernel = rows @ rows.T if dual else rows.T @ rows
+        gradient = None if dual else rows.T @ right
+        theta = self._parameters.vector()
+        loss = float(objective.loss())
+        mu = self._mu or self._options.damping * float(kernel.diagonal().max())
+        grow = self._options.increase
+        for _ in range(self.TRIES):
+            delta = _damped_step(kernel, mu, rows, right, gradient)
+            if delta is not None:
+                new = float(objective.loss(self._parameters.substituted(theta + delta)).detach())
+                # The model's decrease of L = ½‖ρ‖² on its own scale.
+                promised = 0.5 * float(right @ right - (right + rows @ delta).square().sum())
+                if math.isfinite(new) and new < loss and promised > 0:
+                    self._parameters.assign(theta + delta)
+                    self._mu = self._adapted(mu, (loss - new) / promised)
+                    return new, True
+            mu, grow = mu * grow, 2 * grow
+        return loss, False
+
+    def _adapted(self, mu: float, gain: float) -> float:
+        if gain > self.GOOD:
+            return mu / self._options.decrease
+        return mu * self._options.increase if gain < self.POOR else mu
+
+    def state(self) -> OptimizerState:
+        return OptimizerState(numbers={"mu": self._mu, "stalled": self._stalled})
+
+    def restore(self, state: OptimizerState) -> None:
+        self._mu = state.numbers.get("mu")
+        self._stalled = int(state.numbers.get("stalled", 0))
+
+
+def _damped_step(
+    kernel: Tensor, mu: float, rows: Tensor, right: Tensor, gradient: Tensor | None
+) -> Tensor | None:
+    """Return the damped Gauss–Newton step, or None where the system is not positive definite."""
+    shifted = kernel.clone()
+    shifted.diagonal().add_(mu)
+    factor, info = torch.linalg.cholesky_ex(shifted)
+    if int(info):
+        return None
+    if gradient is not None:
+        return -torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
+    return -(rows.T @ torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1))

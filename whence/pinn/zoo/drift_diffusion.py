@@ -1,0 +1,54 @@
+"""Drift–diffusion: u_t = u_xx − 20 u_x on [0, 2π], u(x, 0) = sin(2x + π/4), periodic in x."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from whence.pinn.conditions import Initial, Periodic
+from whence.pinn.domain import Interval
+from whence.pinn.networks import MLP
+from whence.pinn.problem import Problem
+from whence.pinn.zoo import references
+
+
+def equation(u_t: Tensor, u_x: Tensor, u_xx: Tensor) -> Tensor:
+    """Return u_t − u_xx + 20 u_x."""
+    return u_t - u_xx + 20 * u_x
+
+
+def start(x: Tensor) -> Tensor:
+    """Return the initial value sin(2x + π/4)."""
+    return torch.sin(2 * x + math.pi / 4)
+
+
+def edge(t: Tensor) -> Tensor:
+    """Return the value at both ends, sin(π/4 − 40t) e^(−4t)."""
+    return torch.sin(math.pi / 4 - 40 * t) * torch.exp(-4 * t)
+
+
+def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+    """Return the exact initial value plus the ends' departure from theirs, plus t x(2π − x) u.
+
+    Blending boundary departures linearly in x gives, as both ends carry the same value, the
+    departure itself.
+    """
+    return start(x) + (edge(t) - math.sin(math.pi / 4)) + t * x * (2 * math.pi - x) * u
+
+
+def problem(constraints: Literal["hard", "soft"]) -> Problem:
+    """Return the problem with hard or soft constraints."""
+    hard = constraints == "hard"
+    return Problem(
+        name="drift_diffusion",
+        domain=Interval("x", 0, 2 * math.pi) * Interval("t", 0, 1),
+        outputs=("u",),
+        equations={"pde": equation},
+        ansatz=ansatz if hard else None,
+        conditions=() if hard else (Initial(u=start), Periodic("u", along="x")),
+        architecture=lambda seed: MLP([2, 64, 64, 64, 1], seed=seed),
+        solution=references.drift_diffusion,
+    )
