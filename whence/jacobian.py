@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
@@ -31,7 +31,10 @@ from whence.objective import Objective, Pointwise, Term
 from whence.parameters import Parameters
 
 CHUNK_POINTS = 1000
+CHUNK_PARAMETERS = 4_000_000
 CHUNK_BYTES = 256 * 2**20
+BLOCK_BYTES = 2 * 2**20
+SELF_PRODUCT_BLOCKS = 8
 
 
 class Linearization(Protocol):
@@ -43,8 +46,8 @@ class Linearization(Protocol):
     value: Tensor
     """The function's values, (n, m)."""
 
-    def rows(self, seed: Tensor) -> Tensor:
-        """Return ``Σ_m seed[i, m] · J[i, m, :]`` for each point i, shape (n, P)."""
+    def rows(self, seed: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return ``Σ_m seed[i, m] · J[i, m, :]`` for each point i, shape (n, P), in ``out``."""
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         """Return ``rows(seed) @ vectors`` without the rows: vectors (P, K) to (n, K)."""
@@ -152,7 +155,9 @@ class _Recorder(TorchFunctionMode):
         if func is F.linear:
             return self._linear(*args, **kwargs)
         if func in (torch.autograd.grad, Tensor.requires_grad_):
-            raise _Differentiates
+            if peek_interpreter_stack() is None:
+                raise _Differentiates
+            self.layers_alone = False  # torch.func calls these too
         result = func(*args, **kwargs)
         used = any(id(leaf) in self._names for leaf in pytree.tree_leaves((args, kwargs)))
         if used and (result is None or _has_tensor(result)):  # None: written in place
@@ -210,17 +215,21 @@ class _LayerLinearization:
             if delta is not None:
                 yield call, delta, call.input
 
-    def rows(self, seed: Tensor) -> Tensor:
-        n = len(self.value)
-        rows = seed.new_zeros(n, self._parameters.size)
+    def rows(self, seed: Tensor, out: Tensor | None = None) -> Tensor:
+        rows = seed.new_empty(len(self.value), self._parameters.size) if out is None else out
+        unwritten = dict(self._parameters.slices)
         for call, delta, source in self._active(seed):
             d = call.channels(delta)
             if call.weight:
-                block = d.transpose(1, 2) @ call.channels(source)
-                rows[:, self._parameters.slices[call.weight]] += block.reshape(n, -1)
+                first = unwritten.pop(call.weight, None) is not None
+                columns = rows[:, self._parameters.slices[call.weight]]
+                _put_outer_products(columns, d.transpose(1, 2), call.channels(source), first)
             if call.bias:
+                first = unwritten.pop(call.bias, None) is not None
                 kept = call.channels(_bias_part(call, delta)).sum(dim=1)
-                rows[:, self._parameters.slices[call.bias]] += kept
+                _put(rows[:, self._parameters.slices[call.bias]], kept, first)
+        for columns in unwritten.values():
+            rows[:, columns] = 0
         return rows
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
@@ -259,6 +268,21 @@ class _LayerLinearization:
         return total
 
 
+def _put_outer_products(columns: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+    """Write or add ``left @ right`` of each point, a few points at a time so it stays in cache."""
+    step = max(1, BLOCK_BYTES // (8 * columns.shape[1]))
+    for start in range(0, len(columns), step):
+        part = slice(start, start + step)
+        _put(columns[part], (left[part] @ right[part]).reshape(-1, columns.shape[1]), first)
+
+
+def _put(columns: Tensor, values: Tensor, first: bool) -> None:
+    if first:
+        columns.copy_(values)
+    else:
+        columns.add_(values)
+
+
 def _bias_part(call: _Call, delta: Tensor) -> Tensor:
     """Return the channels that a bias reaches: of a jet only the value."""
     return delta[call.bias_channels] if call.points_axis else delta
@@ -279,7 +303,7 @@ class _FunctionLinearization:
     def _at(self, theta: Tensor, points: Tensor) -> Tensor:
         return self._function(self._parameters.substituted(theta), points)
 
-    def rows(self, seed: Tensor) -> Tensor:
+    def rows(self, seed: Tensor, out: Tensor | None = None) -> Tensor:
         def scalar(theta: Tensor, point: Tensor, weights: Tensor) -> Tensor:
             return (self._at(theta, point.unsqueeze(0)).squeeze(0) * weights).sum()
 
@@ -287,7 +311,7 @@ class _FunctionLinearization:
         rows: Tensor = torch.func.vmap(gradient, in_dims=(None, 0, 0))(
             self._theta, self._points, seed
         )
-        return rows.detach()
+        return rows.detach() if out is None else out.copy_(rows.detach())
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         def push(vector: Tensor) -> Tensor:
@@ -311,15 +335,16 @@ class _ReverseLinearization:
         self._function = function
         self._parameters = parameters
         self._points = points
-        self.value = self._at(parameters.vector(), points).detach()
-        _checks.pointwise(self.value, self._at(parameters.vector(), points[:1]), len(points))
+        self._theta = parameters.vector()
+        self.value = self._at(self._theta, points).detach()
+        _checks.pointwise(self.value, self._at(self._theta, points[:1]), len(points))
 
     def _at(self, theta: Tensor, points: Tensor) -> Tensor:
         with torch.enable_grad():
             return self._function(self._parameters.substituted(theta), points)
 
     def _pull(self, seed: Tensor, points: Tensor) -> Tensor:
-        theta = self._parameters.vector().requires_grad_()
+        theta = self._theta.clone().requires_grad_()
         value = self._at(theta, points)
         if not value.requires_grad:
             return torch.zeros_like(theta)
@@ -328,9 +353,10 @@ class _ReverseLinearization:
         )
         return pulled
 
-    def rows(self, seed: Tensor) -> Tensor:
-        pairs = zip(seed.split(1), self._points.split(1), strict=True)
-        return torch.stack([self._pull(one, point) for one, point in pairs])
+    def rows(self, seed: Tensor, out: Tensor | None = None) -> Tensor:
+        each = [slice(i, i + 1) for i in range(len(seed))]
+        rows = torch.stack([self._pull(seed[i], self._points[i]) for i in each])
+        return rows if out is None else out.copy_(rows)
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         return self.rows(seed) @ vectors
@@ -341,8 +367,9 @@ class _ReverseLinearization:
 
 def chunks(n: int, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
     """Yield slices that cover n points, small enough for the cache and for memory."""
+    cached = max(CHUNK_POINTS // 4, CHUNK_PARAMETERS // parameters.size)
     fits = max(1, CHUNK_BYTES // (8 * parameters.size))
-    step = size or min(CHUNK_POINTS, fits)
+    step = size or min(CHUNK_POINTS, cached, fits)
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -444,7 +471,21 @@ class Jacobian:
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
-        return torch.cat([rows for rows, _ in self.blocks()])
+        return self.system()[0]
+
+    def system(self) -> tuple[Tensor, Tensor]:
+        """Return every row (R, P) and the right-hand side (R,), written in place chunk by chunk."""
+        theta = self.parameters.vector()
+        rows, right, start = theta.new_empty(self.shape), [], 0
+        for term, linear in self._parts():
+            seeds = self._seeds(term, linear.value)
+            end = start + len(linear.value) * len(seeds)
+            block = rows[start:end].view(len(linear.value), len(seeds), -1)
+            for k, seed in enumerate(seeds):
+                linear.rows(seed, out=block[:, k])
+            right.append(self._right_hand_side(term, linear.value).reshape(-1))
+            start = end
+        return rows, torch.cat(right)
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``J v`` (R,) without materialising a row."""
@@ -473,8 +514,7 @@ class Jacobian:
 
     def gram(self) -> Tensor:
         """Return ``J Jᵀ`` (R, R), the (scaled) neural tangent kernel."""
-        rows = self.dense()
-        return rows @ rows.T
+        return self_product(self.dense())
 
     def row_norms(self) -> Tensor:
         """Return the Euclidean norm of each row, shape (R,)."""
@@ -488,6 +528,18 @@ class Jacobian:
             one = term.residual(self.parameters.tensors(), term.points[:1])
             count += len(term.points) * one.shape[1]
         return count, self.parameters.size
+
+
+def self_product(rows: Tensor) -> Tensor:
+    """Return ``rows @ rows.T``, (n, n); only blocks on and below the diagonal are multiplied."""
+    n = len(rows)
+    product = rows.new_empty(n, n)
+    step = max(64, -(-n // SELF_PRODUCT_BLOCKS))
+    for i in range(0, n, step):
+        end = min(i + step, n)
+        product[i:end, :end] = rows[i:end] @ rows[:end].T
+        product[:i, i:end] = product[i:end, :i].T
+    return product
 
 
 def point_gradients(
@@ -537,4 +589,5 @@ __all__ = [
     "objective_gradient",
     "point_gradients",
     "row_blocks",
+    "self_product",
 ]

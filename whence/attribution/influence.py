@@ -201,13 +201,14 @@ class Influence:
     ) -> xr.DataArray:
         targets = quantity.targets(self.objective) if quantity is not None else {}
         coords = {
-            f"target_{n}" if n != "quantity" else n: ("target", v) for n, v in targets.items()
+            f"target_{n}" if n != "quantity" else n: ("target", _portable(v))
+            for n, v in targets.items()
         }
         joined = torch.cat(list(points.values()))
         point_coords = {
             n: ("point", v) for n, v in coordinate_arrays(self.objective, joined).items()
         }
-        terms = np.asarray([n for n, p in points.items() for _ in range(len(p))])
+        terms = np.asarray([n for n, p in points.items() for _ in range(len(p))], dtype=object)
         index = np.concatenate([np.arange(len(p)) for p in points.values()])
         return xr.DataArray(
             matrix.detach().cpu().numpy(),
@@ -235,6 +236,11 @@ def _damping(given: float | Damping | None) -> Damping:
     if given is None:
         return Damping()
     return given if isinstance(given, Damping) else Damping(given)
+
+
+def _portable(values: np.ndarray) -> np.ndarray:
+    """Return text of fixed length as Python strings: zarr specifies no format for the former."""
+    return values.astype(object) if values.dtype.kind == "U" else values
 
 
 def _same(now: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> bool:

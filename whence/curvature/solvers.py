@@ -13,6 +13,7 @@ from torch import Tensor
 
 from whence import _checks
 from whence.curvature.operators import Curvature
+from whence.jacobian import self_product
 
 DEFAULT_DAMPING = 1e-10
 MEMORY_BUDGET = 2 * 2**30
@@ -177,7 +178,7 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int, like: Ten
     if not first.any():
         return 0.0
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    return float(eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=1e-8)[0])
+    return float(eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=0)[0])
 
 
 class _Refined:
@@ -232,7 +233,7 @@ class _Primal(_Refined):
 
 class _Dual(_Refined):
     def __init__(self, rows: Tensor, damping: Damping) -> None:
-        gram = rows @ rows.T
+        gram = self_product(rows)
         largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
         self.damping = damping.resolve(largest)
         if self.damping == 0:

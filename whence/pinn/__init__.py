@@ -19,7 +19,7 @@ from whence.pinn.sampling import (
     SavedScore,
     TopK,
 )
-from whence.pinn.training import Result, load_network, train
+from whence.pinn.training import Result, load_network, load_points, train
 
 __all__ = [
     "LBFGS",
@@ -53,6 +53,7 @@ __all__ = [
     "SavedScore",
     "TopK",
     "load_network",
+    "load_points",
     "train",
     "zoo",
 ]

@@ -22,6 +22,8 @@ from whence.jets import Jet, MultiIndex, UnsupportedOperation
 logger = logging.getLogger("whence")
 
 Equation = Callable[..., Any]
+Wanted = tuple[int | None, MultiIndex]
+"""An output by position and a derivative of it."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class FieldMap:
     ) -> dict[str, Tensor]:
         """Return the named fields at ``points`` (n, d), each (n,), differentiable by tensors."""
         parsed = {name: parse(name, self.coordinates, self.outputs) for name in names}
-        wanted = {(p.output, p.index) for p in parsed.values() if p.output is not None}
+        wanted: set[Wanted] = {(p.output, p.index) for p in parsed.values() if p.output is not None}
         found = self._derivatives(tensors, points, wanted) if wanted else {}
         return {
             name: points[..., p.coordinate]
@@ -148,8 +150,8 @@ class FieldMap:
         self,
         tensors: Mapping[str, Tensor],
         points: Tensor,
-        wanted: set[tuple[int | None, MultiIndex]],
-    ) -> dict[tuple[int | None, MultiIndex], Tensor]:
+        wanted: set[Wanted],
+    ) -> dict[Wanted, Tensor]:
         if self.derivatives == "jets":
             try:
                 lay = jets.layout(index for _, index in wanted)
@@ -164,8 +166,8 @@ class FieldMap:
         self,
         tensors: Mapping[str, Tensor],
         points: Tensor,
-        wanted: set[tuple[int | None, MultiIndex]],
-    ) -> dict[tuple[int | None, MultiIndex], Tensor]:
+        wanted: set[Wanted],
+    ) -> dict[Wanted, Tensor]:
         """Differentiate the batch in forward mode, once per coordinate of each multi-index."""
 
         def outputs(at: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.jacobian import Jacobian
+from whence.jacobian import Jacobian, self_product
 from whence.objective import Objective
 from whence.parameters import Parameters
 
@@ -56,10 +56,14 @@ class Stepper(Protocol):
 class Optimizer(Protocol):
     """One stage of a schedule."""
 
-    iterations: int
     chunk: ClassVar[int]
     """Iterations between two looks at the clock and the keyboard."""
     log_every: ClassVar[int]
+    """Iterations between two rows of the history."""
+
+    @property
+    def iterations(self) -> int:
+        """Steps of this stage."""
 
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters."""
@@ -341,14 +345,11 @@ class _GaussNewtonStepper:
 
     def _step(self, objective: Objective) -> tuple[float, bool]:
         """Take one accepted step; return the loss and whether it fell."""
-        blocks = list(Jacobian(objective, scaled=True).blocks())
-        rows = torch.cat([block for block, _ in blocks])
-        right = torch.cat([part for _, part in blocks])
-        del blocks
+        rows, right = Jacobian(objective, scaled=True).system()
         dual = self._options.form == "dual" or (
             self._options.form == "auto" and rows.shape[0] <= rows.shape[1]
         )
-        kernel = rows @ rows.T if dual else rows.T @ rows
+        kernel = self_product(rows) if dual else self_product(rows.T)
         gradient = None if dual else rows.T @ right
         theta = self._parameters.vector()
         loss = float(objective.loss())
@@ -377,7 +378,7 @@ class _GaussNewtonStepper:
 
     def restore(self, state: OptimizerState) -> None:
         self._mu = state.numbers.get("mu")
-        self._stalled = int(state.numbers.get("stalled", 0))
+        self._stalled = int(state.numbers["stalled"])
 
 
 def _damped_step(

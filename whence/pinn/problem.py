@@ -258,10 +258,10 @@ class Problem:
             if has_normals:
                 normals = part.normals(points)
                 for output in self.outputs:
-                    slopes = [values.get(f"{output}_{c}") for c in self.coordinates]
-                    if all(s is not None for s in slopes):
-                        products = [n * s for n, s in zip(normals.unbind(1), slopes, strict=True)]
-                        values[f"{output}_n"] = torch.stack(products).sum(0)
+                    names = [f"{output}_{c}" for c in self.coordinates]
+                    if f"{output}_n" in condition.names:
+                        gradient = torch.stack([values[n] for n in names], dim=1)
+                        values[f"{output}_n"] = (normals * gradient).sum(dim=1)
             result = condition.residual(*(values[n] for n in condition.names))
             return stacked(f"condition {condition.name!r}", result, len(points))
 

@@ -167,7 +167,7 @@ class RunFolder:
     def write_points(self, record: PointRecord) -> None:
         """Write ``points.npz``."""
         held = io.BytesIO()
-        np.savez_compressed(held, **record.arrays())
+        np.savez_compressed(held, **record.arrays())  # type: ignore[arg-type]
         write_atomically(self.path / POINTS, held.getvalue())
 
     def points(self) -> dict[str, np.ndarray]:
@@ -177,7 +177,9 @@ class RunFolder:
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
-        tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+        tensors = {
+            name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()
+        }
         header = json.dumps({"format": FORMAT, **checkpoint.numbers})
         content = safetensors.torch.save(tensors, metadata={"state": header})
         write_atomically(self.path / CHECKPOINT, content)

@@ -315,7 +315,14 @@ def _enough(scores: Tensor, n: int) -> Tensor:
 class Proportional:
     """Draw without replacement with probability ``p ∝ s^k / mean(s^k) + c`` (RAD).
 
-    k sharpens, c mixes in the uniform distribution; where all scores vanish the draw is uniform.
+    Where all scores vanish the draw is uniform.
+
+    Parameters
+    ----------
+    k:
+        Exponent of the score: larger is sharper.
+    c:
+        Share of the uniform distribution mixed in.
 
     Examples
     --------

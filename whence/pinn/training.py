@@ -32,7 +32,9 @@ TEST_POINTS = 10_000
 class Resampler(Protocol):
     """Renews training points between steps; see :class:`whence.pinn.Resample`."""
 
-    every: int
+    @property
+    def every(self) -> int:
+        """Iterations between two rounds."""
 
     def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
         """Return the renewed points by term; terms left out keep theirs."""
@@ -202,6 +204,11 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
     return network
 
 
+def load_points(run: PathLike) -> dict[str, Tensor]:
+    """Return the points by term that a run's network was trained on when it was kept."""
+    return RunFolder(run).checkpoint().group("kept")
+
+
 def _check_options(
     problem: Problem,
     points: Any,
@@ -307,6 +314,7 @@ class _Run:
         self._folder = folder
         self._place = _Place()
         self._best = objective.parameters.vector()
+        self._best_points = self._points()
         self._stepper: Stepper | None = None
         self._record = PointRecord()
         if checkpoint is not None:
@@ -392,15 +400,17 @@ class _Run:
             place.best_validation = row["validation_loss"]
             place.best_iteration = place.iteration
             self._best = self.objective.parameters.vector()
+            self._best_points = self._points()
 
     def _finish(self) -> dict[str, Any]:
         """Save, put the kept parameters into the network, write and return the summary."""
         place = self._place
         parameters = self.objective.parameters
-        last = parameters.vector()
+        last, last_points = parameters.vector(), self._points()
         kept = self._keep == "best" and math.isfinite(place.best_validation)
         if kept:
             parameters.assign(self._best)
+            self.objective = self.objective.with_points(self._best_points)
         losses = {n: float(v.detach()) for n, v in self.objective.losses().items()}
         summary = {
             "problem": self._watch._problem.name,
@@ -419,7 +429,7 @@ class _Run:
             "finished": place.done,
             "stopped_by": place.why,
         }
-        self._save(last)
+        self._save(last, last_points)
         if self._folder is not None:
             self._folder.write_summary(summary)
         return summary
@@ -427,8 +437,14 @@ class _Run:
     def _points(self) -> dict[str, Tensor]:
         return {name: term.points for name, term in self.objective.terms.items()}
 
-    def _save(self, last: Tensor | None = None) -> None:
-        """Write checkpoint, history and points; ``last``: where training would go on."""
+    def _save(
+        self, last: Tensor | None = None, last_points: dict[str, Tensor] | None = None
+    ) -> None:
+        """Write checkpoint, history and points.
+
+        ``network/`` and ``kept/`` are what the run has to show at this moment, ``last`` and
+        ``points/`` where training goes on.
+        """
         if self._folder is None:
             return
         state = self._stepper.state() if self._stepper is not None else OptimizerState()
@@ -437,12 +453,17 @@ class _Run:
             "last": self.objective.parameters.vector() if last is None else last,
             "best": self._best,
             **{f"network/{name}": value for name, value in network.items()},
-            **{f"points/{name}": value for name, value in self._points().items()},
+            **{f"kept/{name}": value for name, value in self._points().items()},
+            **{f"points/{name}": v for name, v in (last_points or self._points()).items()},
+            **{f"best_points/{name}": value for name, value in self._best_points.items()},
             **{f"optimizer/{name}": value for name, value in state.tensors.items()},
         }
-        numbers = {"place": vars(self._place), "optimizer": state.numbers}
-        numbers["history_rows"] = len(self.history)
-        numbers["in_stage"] = self._stepper is not None
+        numbers = {
+            "place": vars(self._place),
+            "optimizer": state.numbers,
+            "history_rows": len(self.history),
+            "in_stage": self._stepper is not None,
+        }
         self._folder.write_history(self.history)
         self._folder.write_points(self._record)
         self._folder.write_checkpoint(Checkpoint(tensors, numbers))
@@ -457,6 +478,7 @@ class _Run:
         self.objective.network.load_state_dict(checkpoint.group("network"))
         self.objective.parameters.assign(checkpoint.tensors["last"].to(like))
         points = {name: p.to(like) for name, p in checkpoint.group("points").items()}
+        self._best_points = {n: p.to(like) for n, p in checkpoint.group("best_points").items()}
         self.objective = self.objective.with_points(points)
         self.history = self._folder.history()[: numbers["history_rows"]]
         self._record = PointRecord(self._folder.points()).rewind(self._place.iteration)

@@ -1,0 +1,38 @@
+# Every target sets up what it needs: only Python (3.11 or newer), gcc and make are expected.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+RUN ?= runs/demo
+
+.PHONY: setup demo test lint format clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,lint]"
+	touch $(READY)
+
+# The main job: train Burgers' equation with influence resampling, attribute, draw.
+demo: $(READY)
+	rm -rf $(RUN)
+	$(BIN)/whence train burgers --out $(RUN) --seed 0 --max-seconds 120
+	$(BIN)/whence influence $(RUN)
+	$(BIN)/whence plot $(RUN)
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy whence
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

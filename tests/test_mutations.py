@@ -1,0 +1,185 @@
+"""The suite's own test: each mutation of the core makes the shared check of influences fail."""
+
+import functools
+
+import oracles
+import pytest
+import torch
+import torch.nn.functional as F
+
+from whence import jacobian, jets
+from whence.attribution.influence import Influence
+from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.solvers import Damping, _Refined
+from whence.jets import Jet
+from whence.objective import Objective, Squared, Term
+from whence.parameters import Parameters
+
+SOFT, HARD, FLOW = oracles.burgers_soft, oracles.burgers_hard, oracles.navier_stokes
+SMALL = functools.partial(oracles.burgers_soft, n=5, widths=(2, 4, 1))
+
+
+def identity(self):
+    return torch.eye(self.size, dtype=torch.float64)
+
+
+def drop_curved(rule, jet):
+    """f(x)″ = f′ x″ without the f″ x′ x′."""
+    value, first, _ = rule(jet.data[0])
+    return Jet(torch.cat([value.unsqueeze(0), first() * jet.data[1:]]), jet.layout)
+
+
+def drop_cross(a, b, mul=jets._mul):
+    """(ab)″ = a″b + ab″ without the 2 a′b′."""
+    if not (isinstance(a, Jet) and isinstance(b, Jet)):
+        return mul(a, b)
+    x, y = jets._pair(a, b)
+    rest = x[1:] * y[0] + x[0] * y[1:]
+    return Jet(torch.cat([(x[0] * y[0]).unsqueeze(0), rest]), a.layout)
+
+
+def bias_everywhere(x, weight, bias=None):
+    return Jet(F.linear(x.data, weight, bias), x.layout)
+
+
+def all_but_the_last_term(method):
+    def parts(self):
+        last = list(self.objective.terms)[-1]
+        return ((term, linear) for term, linear in method(self) if term.name != last)
+
+    return parts
+
+
+def negated(method):
+    return lambda *args, **kwargs: -method(*args, **kwargs)
+
+
+def first_component(method):
+    """As if a term with several residuals had only one."""
+    return lambda self, term, value: method(self, term, value)[:1]
+
+
+def last_call_only(method):
+    """A layer used twice counts once."""
+
+    def active(self, seed):
+        latest = {call.weight: (call, delta, source) for call, delta, source in method(self, seed)}
+        return iter(latest.values())
+
+    return active
+
+
+MUTATIONS = {
+    "curvature is the identity": (
+        GaussNewton, "dense", lambda old: identity, {"make": SOFT, "form": "primal"},
+    ),
+    "Hessian is the identity": (
+        Hessian, "dense", lambda old: identity, {"make": SMALL, "curvature": "hessian"},
+    ),
+    "Hessian is Gauss–Newton": (
+        Hessian, "dense", lambda old: lambda self: GaussNewton(self.objective).dense(),
+        {"make": SMALL, "curvature": "hessian"},
+    ),
+    "1/N is dropped": (
+        Term, "scale", lambda old: property(lambda self: self.weight), {"make": SOFT},
+    ),
+    "w is dropped": (
+        Term, "scale", lambda old: property(lambda self: 1 / len(self.points)), {"make": SOFT},
+    ),
+    "loss ½r² in the gradient": (
+        Squared, "gradient", lambda old: lambda self, r: r, {"make": HARD},
+    ),
+    "loss ½r² in the curvature": (
+        Squared, "curvature_root", lambda old: lambda self, r: old(self, r) / 2**0.5,
+        {"make": HARD, "form": "primal"},
+    ),
+    "a term is left out of the curvature": (
+        jacobian.Jacobian, "_parts", all_but_the_last_term, {"make": SOFT, "form": "dual"},
+    ),
+    "a component is left out of the curvature": (
+        jacobian.Jacobian, "_seeds", first_component, {"make": FLOW, "form": "primal"},
+    ),
+    "the sign is flipped": (Influence, "_products", negated, {"make": SOFT}),
+    "damping is absolute": (
+        Damping, "resolve", lambda old: lambda self, largest: self.value, {"make": HARD},
+    ),
+    "the solver does nothing": (
+        _Refined, "solve",
+        lambda old: lambda self, right: old(self, right).__class__(right, 0.0, True, 0),
+        {"make": HARD},
+    ),
+    "jets drop f″": (jets, "_apply", lambda old: drop_curved, {"make": HARD}),
+    "jets drop 2a′b′": (jets, "_mul", lambda old: drop_cross, {"make": HARD}),
+    "bias reaches derivatives, forward": (
+        jets._RULES, "linear", lambda old: bias_everywhere, {"make": HARD},
+    ),
+    "bias reaches derivatives, backward": (
+        jacobian, "_bias_part", lambda old: lambda call, delta: delta, {"make": HARD},
+    ),
+    "bias is left out of the products": (
+        jacobian, "_bias_part", lambda old: lambda call, delta: 0 * old(call, delta),
+        {"make": SOFT},
+    ),
+    "a layer used twice counts once": (
+        jacobian._LayerLinearization, "_active", last_call_only, {"make": SOFT},
+    ),
+    "parameters in another order": (
+        Parameters, "unflatten",
+        lambda old: lambda self, vector: old(self, vector.flip(0)),
+        {"make": functools.partial(HARD, derivatives="autograd")},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(name="mutate")
+def _mutate(monkeypatch):
+    def mutate(owner, name, mutation):
+        if isinstance(owner, dict):
+            monkeypatch.setitem(owner, name, mutation(owner[name]))
+        else:
+            monkeypatch.setattr(owner, name, mutation(getattr(owner, name)))
+
+    return mutate
+
+
+@pytest.mark.parametrize("targets", [3, 20])
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_the_check_fails_under_mutation(name, targets, mutate):
+    owner, attribute, mutation, options = MUTATIONS[name]
+    options = {**options, "targets": targets}
+    oracles.check_influence(**options)
+    mutate(owner, attribute, mutation)
+    with pytest.raises(AssertionError, match="of the largest"):
+        oracles.check_influence(**options)
+
+
+def test_the_check_fails_when_the_objective_misses_a_term():
+    """The oracle sees three terms, whence two."""
+    case = SOFT()
+    terms = list(case.objective.terms.values())[:-1]
+    expected = oracles.influence(
+        case, oracles.value_gradients(case, points := oracles.target_points(case)), 1e-4,
+        points={t.name: t.points for t in terms},
+    )  # fmt: skip
+    objective = Objective(
+        case.objective.network,
+        terms,
+        coordinates=("x", "t"),
+        outputs=("u",),
+        fields=case.objective.fields,
+    )
+    found = Influence(objective, damping=1e-4).attribute(oracles.Output(points))
+    with pytest.raises(AssertionError, match="of the largest"):
+        oracles.close(found, expected, 1e-10)
+
+
+@pytest.mark.parametrize("error", [float("nan"), 1.0])
+def test_the_comparison_itself_fails(error):
+    expected = torch.ones(3)
+    oracles.close(expected, expected, 0.0)
+    wrong = expected.clone()
+    wrong[1] += error
+    with pytest.raises(AssertionError, match="of the largest"):
+        oracles.close(wrong, expected, 1e-10)
+    with pytest.raises(AssertionError):
+        oracles.close(expected[:2], expected, 1e-10)
