@@ -1,16 +1,20 @@
 """Relative L2 error of ``whence train`` with its defaults: five problems, three seeds.
 
 ``python -m benchmarks.accuracy`` runs what is missing in ``--runs`` (``runs/accuracy``), one run at
-a time with all cores, and prints the table. ``--json`` prints one JSON object instead.
+a time with all cores, and prints the table; ``--jobs 2`` runs two at a time with one core each,
+which can only make each run worse, as runs are bounded in seconds. ``--json`` prints one JSON
+object instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 BARS = {
@@ -24,21 +28,29 @@ MAX_SECONDS = 600.0
 MAX_POINTS = 2000
 
 
-def run_one(problem: str, seed: int, runs: Path) -> dict[str, object]:
+def run_one(problem: str, seed: int, runs: Path, jobs: int) -> dict[str, object]:
     """Train one problem as a user would and return its summary."""
     out = runs / f"{problem}-{seed}"
     if not (out / "summary.json").is_file():
         command = [sys.executable, "-m", "whence.cli", "train", problem]
         command += ["--out", str(out), "--seed", str(seed), "--quiet"]
-        subprocess.run(command, check=True, stdout=sys.stderr)
+        threads = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
+        subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, **threads})
     return json.loads((out / "summary.json").read_text())
 
 
-def measure(problems: list[str], seeds: list[int], runs: Path) -> dict[str, object]:
+def measure(problems: list[str], seeds: list[int], runs: Path, jobs: int) -> dict[str, object]:
     """Return errors, medians and limits by problem."""
     table: dict[str, object] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        pending = {
+            (problem, seed): pool.submit(run_one, problem, seed, runs, jobs)
+            for seed in seeds
+            for problem in problems
+        }
+        done = {key: future.result() for key, future in pending.items()}
     for problem in problems:
-        summaries = [run_one(problem, seed, runs) for seed in seeds]
+        summaries = [done[problem, seed] for seed in seeds]
         errors = [float(s["relative_l2"]) for s in summaries]  # type: ignore[arg-type]
         seconds = [float(s["seconds"]) for s in summaries]  # type: ignore[arg-type]
         points = [int(s["max_points"]) for s in summaries]  # type: ignore[call-overload]
@@ -61,9 +73,10 @@ def main() -> None:
     parser.add_argument("problems", nargs="*", default=list(BARS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    table = measure(given.problems, given.seeds, given.runs)
+    table = measure(given.problems, given.seeds, given.runs, given.jobs)
     if given.json:
         print(json.dumps(table))
         return

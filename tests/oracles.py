@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
-from torch.func import functional_call, grad, hessian, jacfwd, jacrev
+from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Output
@@ -214,9 +214,9 @@ def point_jacobians(case, residual, points):
     def at(theta, z):
         return residual(case.tensors(theta), z)
 
-    rows = torch.stack([jacrev(at)(case.theta, z) for z in points])
-    values = torch.stack([at(case.theta, z) for z in points])
-    return rows.numpy(), values.numpy()
+    theta = case.theta
+    rows = vmap(lambda z: jacrev(at)(theta, z))(points)
+    return rows.numpy(), vmap(lambda z: at(theta, z))(points).numpy()
 
 
 def jacobian(case, scaled=False):
@@ -271,7 +271,8 @@ def value_gradients(case, points, component=0):
     def at(theta, z):
         return case.value(case.tensors(theta), z)[component]
 
-    return torch.stack([jacrev(at)(case.theta, z) for z in points]).numpy()
+    theta = case.theta
+    return vmap(lambda z: jacrev(at)(theta, z))(points).numpy()
 
 
 def inverse_times(matrix, right):

@@ -466,13 +466,12 @@ def by_autograd_of_sum(network):
     return residual
 
 
-def test_large_kernels_are_whole_and_symmetric():
+def test_large_kernels_are_whole():
     points = oracles.uniform(150, (-1, -1), (1, 1))
     network = oracles.tanh_network(2, 3, 2)
     found = Jacobian(Objective(network, [Term("data", of_network(network), points)]))
     rows = found.dense()
     oracles.close(found.gram(), rows @ rows.T, 1e-13)
-    assert torch.equal(found.gram(), found.gram().T)
 
 
 def test_float32():

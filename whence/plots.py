@@ -75,7 +75,6 @@ def solution(problem: Problem, network: Module, resolution: int = 201) -> Figure
         error = np.linalg.norm(got - truth) / np.linalg.norm(truth)
         title += f": relative L2 error {error:.2e} on a {resolution} × {resolution} grid"
         panels = ["reference", "network", "absolute error"]
-
     slope = _slope(problem, across, up)
     long = slope < 0.5  # long panels go below each other
     rows, cols = (len(panels), got.shape[1]) if long else (got.shape[1], len(panels))
@@ -86,19 +85,20 @@ def solution(problem: Problem, network: Module, resolution: int = 201) -> Figure
         fields = {"network": got[:, j]}
         if truth is not None:
             fields |= {"reference": truth[:, j], "absolute error": np.abs(got - truth)[:, j]}
-        values = np.concatenate([fields[p] for p in panels[:2]])
-        scale = Normalize(values.min(), values.max())
+        both = np.concatenate([fields[p] for p in panels[:2]])
+        scale = Normalize(*np.quantile(both[np.isfinite(both)], [0, 1]))
         axes = list(table[:, j] if long else table[j])
         for ax, panel in zip(axes, panels, strict=True):
             is_error = panel == "absolute error"
             full = np.full(inside.shape, np.nan)
             full[inside] = fields[panel]
-            largest = max(float(fields[panel].max()), 1e-16)
+            largest = full[np.isfinite(full)].max(initial=1e-16)
             norm = LogNorm(1e-4 * largest, largest) if is_error else scale
             look: Look = {"cmap": "magma" if is_error else "viridis", "shading": "nearest"}
             mesh = ax.pcolormesh(*columns, full, norm=norm, rasterized=True, **look)
             _style(ax, (problem.coordinates[across], problem.coordinates[up]), grid=False)
             ax.set_title(f"{output}: {panel}", fontsize=TEXT + 1)
+            ax.set(xlim=columns[0][[0, -1]], ylim=columns[1][[0, -1]])
             ax.set_aspect("auto" if problem.time else "equal")
             if is_error:
                 _bar(figure, mesh, ax=ax, extend="min")
@@ -130,7 +130,6 @@ def convergence(history: Sequence[Mapping[str, Any]]) -> Figure:
     table = {n: np.array([float(row.get(n, math.nan)) for row in history]) for n in needed}
     iterations, counts = table["iteration"], table["points"]
     resampled = len(np.unique(counts[np.isfinite(counts)])) > 1
-
     figure = Figure((7.0, 5.0 if resampled else 4.0), layout="constrained")
     shape: Look = {"nrows": 1 + resampled, "height_ratios": [4, 1][: 1 + resampled]}
     axes = list(figure.subplots(sharex=True, squeeze=False, **shape)[:, 0])
@@ -143,20 +142,13 @@ def convergence(history: Sequence[Mapping[str, Any]]) -> Figure:
     axes[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=TEXT, frameon=False)
     if resampled:
         axes[1].plot(iterations, counts, ".-", color=INK, linewidth=1.2, markersize=4)
-        axes[1].yaxis.set_major_locator(MaxNLocator(3, integer=True))
     for ax, up in zip(axes, ("loss, error", "points"), strict=False):
         _style(ax, ("iteration" if ax is axes[-1] else "", up))
     axes[0].xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-    _mark_stages(axes, iterations, [str(row.get("stage", "")) for row in history])
-    return figure
-
-
-def _mark_stages(axes: Sequence[Axes], iterations: Array, stages: Sequence[str]) -> None:
-    """Draw a line where the stage changes, and write each stage's name above where it starts."""
+    stages = [str(row.get("stage", "")) for row in history]
     first = [k for k, stage in enumerate(stages) if k == 0 or stage != stages[k - 1]]
-    starts = [float(iterations[max(k - 1, 0)]) for k in first]
-    left, right = axes[0].get_xlim()
-    room = np.diff([*starts, right]) / (right - left)
+    starts = [iterations[max(k - 1, 0)] for k in first]
+    room = np.diff([*starts, iterations[-1]]) / (np.ptp(iterations) or 1)
     tight = any(r < 0.018 * len(stages[k]) for r, k in zip(room, first, strict=True))
     look: Look = {"rotation": 35 if tight else 0, "rotation_mode": "anchor", "fontsize": TEXT}
     look |= {"xytext": (2, 4), "textcoords": "offset points", "xycoords": ("data", "axes fraction")}
@@ -164,6 +156,7 @@ def _mark_stages(axes: Sequence[Axes], iterations: Array, stages: Sequence[str])
         axes[0].annotate(stages[k], (start, 1), **look)
         for ax in axes if k else ():
             ax.axvline(start, color=INK, linewidth=0.8)
+    return figure
 
 
 def rounds(problem: Problem, arrays: Mapping[str, Array]) -> Figure:
@@ -274,9 +267,8 @@ def influence_map(
     if term is not None:
         _checks.one_of("term", term, dict.fromkeys(_terms(data)))
         data = data.isel(point=_terms(data) == term)
-    values, of, story = np.asarray(data.values, dtype=float), _terms(data), _Story.of(data)
+    values, of, story = data.values, _terms(data), _Story.of(data)
     horizontal, vertical = names[across], names[up]
-
     slope = 0.75 if problem is None else _slope(problem, across, up)
     figure = Figure((6.6, 1.8 + 4.8 * slope), layout="constrained")
     ax = figure.add_subplot()
@@ -310,8 +302,8 @@ def influence_map(
     bar = _bar(figure, mappable, f"influence on {story.name}", ax=ax, aspect=28)
     bar.minorlocator = SymmetricalLogLocator(base=10, linthresh=linear, subs=range(2, 10))
     figure.suptitle(textwrap.fill(f"Influence of each point on {story}", 70), fontsize=TITLE)
-    caption = textwrap.fill(story.caption(str(data.attrs.get("sign", ""))), 88)
-    figure.supxlabel(caption, x=0.03, ha="left", fontsize=TEXT)
+    caption = story.caption(str(data.attrs.get("sign", "")))
+    figure.supxlabel(textwrap.fill(caption, 88), x=0.03, ha="left", fontsize=TEXT)
     return figure
 
 
@@ -327,25 +319,25 @@ def describe_influence(attribution: xr.DataArray) -> str:
     The most influential of 2 points carries 75 % ...; the strongest is at (x=0), and its value ...
     """
     data = _single(attribution)
-    story, values = _Story.of(data), np.asarray(data.values, dtype=float)
-    sizes, n = np.abs(values), values.size
+    story, sizes, n = _Story.of(data), np.abs(data.values), data.size
     if not sizes.any():
         return f"None of the {n} points has any influence on {story}."
     k = math.ceil(n / 10)
-    share = float(np.sort(sizes)[-k:].sum() / sizes.sum())
+    share = np.sort(sizes)[-k:].sum() / sizes.sum()
     percent = "more than 99 %" if share >= 0.995 and k < n else f"{100 * share:.0f} %"
     few = f"{k} most influential of {n} points ({100 * k / n:.0f} %) carry"
     few = few if k > 1 else f"most influential of {n} point{'s' * (n > 1)} carries"
     strongest = int(np.argmax(sizes))
-    point, value = data.isel(point=strongest), float(values[strongest])
-    place = _where({name: float(point.coords[name]) for name in _coordinates(data)})
+    point, value = data.isel(point=strongest), float(data[strongest])
+    own = {name: float(point.coords[name]) for name in _coordinates(data)}
+    place = f"at {_where(own)}" if own else f"number {strongest}"
     of = f", of term {_terms(data)[strongest]}," if len(set(_terms(data))) > 1 else ""
     does = f"its value is {value:+.1e}"
     if story.verb:
         change = f"{'raise' if value > 0 else 'lower'} {story.name} by a predicted"
         does = f"{story.verb} it would {change} {abs(value):.1e}"
     text = f"The {few} {percent} of the total absolute influence on {story}; the strongest{of} is "
-    text += f"at {place}, and {does}"
+    text += f"{place}, and {does}"
     return f"{text} (but {story.warning})." if story.warning else f"{text}."
 
 
@@ -354,18 +346,16 @@ def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
 
     ``path`` may end in ``.png``, ``.svg`` or neither; its folder is made if need be.
     """
-    base = Path(path)
-    base = base.with_suffix("") if base.suffix in (".png", ".svg") else base
-    base.parent.mkdir(parents=True, exist_ok=True)
-    paths = base.with_name(f"{base.name}.png"), base.with_name(f"{base.name}.svg")
-    for file in paths:
-        held, kind = io.BytesIO(), file.suffix[1:]
-        with mpl.rc_context({"svg.hashsalt": "whence"}):  # the same figure, the same bytes
-            figure.savefig(
-                held, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else {}
-            )
-        write_atomically(file, held.getvalue())
-    return paths
+    base = str(path).removesuffix(".png").removesuffix(".svg")
+    png, svg = Path(f"{base}.png"), Path(f"{base}.svg")
+    png.parent.mkdir(parents=True, exist_ok=True)
+    # No date and a fixed salt: the same figure made anew gives the same bytes.
+    with mpl.rc_context({"svg.hashsalt": "whence"}):
+        for file, metadata in ((png, {}), (svg, {"Date": None})):
+            held = io.BytesIO()
+            figure.savefig(held, format=file.suffix[1:], dpi=150, metadata=metadata)
+            write_atomically(file, held.getvalue())
+    return png, svg
 
 
 def _bar(figure: Figure, mappable: ScalarMappable, label: str = "", **options: Any) -> Colorbar:
@@ -381,6 +371,8 @@ def _style(ax: Axes, labels: tuple[str, str], grid: bool = True) -> None:
     ax.spines[:].set_color("0.5")
     ax.set_xlabel(labels[0], fontsize=TEXT)
     ax.set_ylabel(labels[1], fontsize=TEXT)
+    if ax.get_yscale() == "linear":  # ticks that do not depend on the size, which layout changes
+        ax.locator_params(nbins=5)
     if grid:
         ax.grid(True, color="0.9", linewidth=0.7)
         ax.set_axisbelow(True)
@@ -404,8 +396,8 @@ def _slope(problem: Problem, across: int, up: int) -> float:
 def _frame(ax: Axes, problem: Problem, across: int, up: int) -> None:
     """Set limits to the domain with a little room, and outline it if it is no rectangle."""
     (h, v), _, inside = _grid(problem, across, up, 401)
-    ax.update_datalim([(h[0], v[0]), (h[-1], v[-1])])
-    ax.margins(0.03)
+    limits = [ends[[0, -1]] + 0.03 * np.ptp(ends) * np.array([-1, 1]) for ends in (h, v)]
+    ax.set(xlim=limits[0], ylim=limits[1])
     if not inside.all():
         ax.contour(h, v, inside, levels=[0.5], colors="0.5", linewidths=0.8)
     ax.set_aspect("auto" if problem.time else "equal")
@@ -431,8 +423,8 @@ def _single(attribution: xr.DataArray) -> xr.DataArray:
         raise ValueError(f"expected dimensions (target, point), got {attribution.dims}")
     if (n := attribution.sizes.get("target", 1)) != 1:
         raise ValueError(f"the attribution has {n} targets: select one, attribution.isel(target=0)")
-    data = attribution.isel(target=0) if "target" in attribution.dims else attribution
-    if data.size == 0 or not bool(np.isfinite(data.values).all()):
+    data = attribution.squeeze("target" if "target" in attribution.dims else []).astype(float)
+    if data.size == 0 or not np.isfinite(data.values).all():
         raise ValueError("the attribution must have one point or more, and finite values")
     return data
 

@@ -284,7 +284,7 @@ class GaussNewton:
     iterations:
         Steps of this stage.
     damping:
-        First μ, relative to the largest diagonal entry of ``JJᵀ`` (or ``JᵀJ``).
+        First μ, relative to the mean diagonal entry of ``JJᵀ``.
     decrease, increase:
         Factors by which μ changes.
     form:
@@ -353,7 +353,7 @@ class _GaussNewtonStepper:
         gradient = None if dual else rows.T @ right
         theta = self._parameters.vector()
         loss = float(objective.loss())
-        mu = self._mu or self._options.damping * float(kernel.diagonal().max())
+        mu = self._mu or self._options.damping * float(kernel.trace()) / len(rows)
         grow = self._options.increase
         for _ in range(self.TRIES):
             delta = _damped_step(kernel, mu, rows, right, gradient)

@@ -22,11 +22,30 @@ class Recipe:
     max_seconds: float
 
 
+@dataclass(frozen=True)
+class _Size:
+    """First points, most points, and seconds on two cores."""
+
+    first: int
+    limit: int
+    seconds: float
+
+
+# A Gauss–Newton step costs (points)² · parameters: larger networks get fewer points, longer time.
+SIZES = {
+    "diffusion": _Size(500, 2000, 120.0),
+    "burgers": _Size(500, 2000, 420.0),
+    "allen_cahn": _Size(500, 2000, 540.0),
+    "wave": _Size(1000, 1500, 570.0),
+    "drift_diffusion": _Size(500, 1500, 420.0),
+}
+
+
 def recipe(name: str, constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the recipe for a problem of the zoo.
 
-    Start with few points, which makes the first steps cheap; let influence add 25 every five
-    Gauss–Newton steps, up to 2000; then the oldest leave.
+    Start with few points, which makes the first steps cheap; let influence add 50 every ten
+    Gauss–Newton steps, up to a limit; then the oldest leave.
 
     Examples
     --------
@@ -36,11 +55,17 @@ def recipe(name: str, constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """
     _checks.one_of("problem", name, zoo.names())
     terms = zoo.load(name, constraints).terms
+    size = SIZES[name]
     return Recipe(
-        points={term: 500 if term == "pde" else 100 for term in terms},
-        schedule=(GaussNewton(3000),),
+        points={term: size.first if term == "pde" else 100 for term in terms},
+        schedule=(GaussNewton(5000),),
         resample=Resample(
-            InfluenceScore(damping=1e-6), Proportional(k=1, c=1), n=25, every=5, max_points=2000
+            InfluenceScore(damping=1e-6),
+            Proportional(k=1, c=1),
+            n=50,
+            every=10,
+            candidates=5000,
+            max_points=size.limit,
         ),
-        max_seconds=240.0,
+        max_seconds=size.seconds,
     )

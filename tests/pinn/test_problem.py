@@ -1,0 +1,228 @@
+"""Problems: equations by signature, conditions of every kind, points and objectives."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from whence import pinn
+
+SQUARE = pinn.Rectangle(("x", "y"), (0.0, 0.0), (1.0, 2.0))
+STRIP = pinn.Interval("x", 0, 1) * pinn.Interval("t", 0, 1)
+
+
+class Known(torch.nn.Module):
+    """A "network" that is a known function plus a parameter: u = a·x² + x·t."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
+
+    def forward(self, z):
+        x, t = z[..., 0], z[..., 1]
+        return (self.a * x**2 + x * t).unsqueeze(-1)
+
+
+def values_of(problem, network, term, points):
+    objective = problem.objective(network, {term: points})
+    return objective.terms[term].residual(objective.parameters.tensors(), points).detach()
+
+
+def strip(**options):
+    return pinn.Problem(STRIP, ("u",), {"pde": lambda u_t, u_xx: u_t - u_xx}, **options)
+
+
+def test_equation_gets_exact_derivatives():
+    problem = pinn.Problem(
+        STRIP, ("u",), {"pde": lambda x, t, u, u_x, u_t, u_xx, u_xt: u_x * u_xt + u_xx * t + u - x}
+    )
+    points = problem.draw("pde", 20, seed=1)
+    x, t = points.unbind(1)
+    expected = (6 * x + t) * 1 + 6 * t + 3 * x**2 + x * t - x
+    found = values_of(problem, Known(), "pde", points)[:, 0]
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (pinn.Initial(u=lambda x: x), lambda x, t: 3 * x**2 - x),
+        (pinn.Initial(u_t=0.5), lambda x, t: x - 0.5),
+        (pinn.Dirichlet(u=lambda t: t, on="x_max"), lambda x, t: 3 + t - t),
+        (pinn.Neumann(u=1.0, on="x_min"), lambda x, t: -t - 1),
+        (pinn.Neumann(u=1.0, on="x_max"), lambda x, t: 6 + t - 1),
+        (
+            pinn.Robin(u=lambda t: t, on="x_max", value_factor=2.0, normal_factor=0.5),
+            lambda x, t: 2 * (3 + t) + 0.5 * (6 + t) - t,
+        ),
+        (pinn.Periodic("u", along="x"), lambda x, t: 0 - (3 + t)),
+        (pinn.Periodic("u_x", along="x"), lambda x, t: t - (6 + t)),
+        (
+            pinn.Condition("c", on=lambda x: x == 1.0, residual=lambda u_x, t: u_x * t),
+            lambda x, t: (6 + t) * t,
+        ),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_conditions_against_closed_forms(condition, expected):
+    problem = strip(conditions=[condition])
+    points = problem.draw(condition.name, 15, seed=2)
+    found = values_of(problem, Known(), condition.name, points)[:, 0]
+    torch.testing.assert_close(found, expected(*points.unbind(1)), rtol=1e-12, atol=1e-12)
+
+
+def test_normals_of_a_disk_enter_neumann():
+    domain = pinn.Disk(("x", "y"), (0.0, 0.0), 2.0)
+    condition = pinn.Neumann(u=0.0, on="disk")
+    problem = pinn.Problem(domain, ("u",), {"pde": lambda u_x: u_x}, conditions=[condition])
+    points = problem.draw("neumann_u", 12, seed=0)
+    x, y = points.unbind(1)
+    found = values_of(problem, Known(), "neumann_u", points)[:, 0]
+    torch.testing.assert_close(found, ((6 * x + y) * x + x * y) / 2, rtol=1e-12, atol=1e-12)
+
+
+def test_several_outputs_components_and_terms():
+    problem = pinn.Problem(
+        SQUARE,
+        ("u", "v"),
+        {"momentum": lambda u, v_x: (u, u * v_x), "mass": lambda u_x, v_y: u_x + v_y},
+        conditions=[pinn.Dirichlet(u=0.0, on="y"), pinn.Dirichlet(v=1.0, on=("x_min", "y_max"))],
+    )
+    assert problem.terms == ("momentum", "mass", "dirichlet_u", "dirichlet_v")
+    counts = {"momentum": 30, "mass": 20, "dirichlet_u": 8, "dirichlet_v": 9}
+    points = problem.sample(counts, seed=0)
+    objective = problem.objective(pinn.MLP([2, 8, 2], seed=0), points, {"mass": 3.0})
+    losses = objective.losses()
+    total = losses["momentum"] + 3 * losses["mass"] + losses["dirichlet_u"] + losses["dirichlet_v"]
+    assert float(objective.loss()) == pytest.approx(float(total), rel=1e-14)
+    assert objective.n_points == 67
+
+
+def test_ansatz_meets_conditions_for_any_network():
+    for name in pinn.zoo.names():
+        hard, soft = pinn.zoo.load(name), pinn.zoo.load(name, "soft")
+        network = hard.network(seed=3)
+        ansatz = dataclasses.replace(soft, ansatz=hard.ansatz)
+        for term in soft.terms[1:]:
+            points = soft.draw(term, 50, seed=1)
+            worst = values_of(ansatz, network, term, points).abs().max()
+            assert worst < 1e-12, (name, term)
+
+
+@pytest.mark.parametrize("name", pinn.zoo.names())
+@pytest.mark.parametrize("constraints", ["hard", "soft"])
+def test_both_derivative_paths_agree_on_the_zoo(name, constraints):
+    problem = pinn.zoo.load(name, constraints)
+    nested = dataclasses.replace(problem, derivatives="autograd")
+    network = problem.network(seed=0)
+    for term in problem.terms:
+        points = problem.draw(term, 30, seed=4)
+        a, b = (values_of(p, network, term, points) for p in (problem, nested))
+        assert float((a - b).abs().max()) <= 1e-12 * float(b.abs().max())
+
+
+@pytest.mark.parametrize("name", pinn.zoo.names())
+def test_reference_solves_the_zoo_problem(name):
+    """The reference must satisfy the zoo's own equation: fourth-order differences of it do."""
+    problem = pinn.zoo.load(name, "soft")
+    points = problem.domain.sample(200, "random", seed=5)
+    low, high = torch.from_numpy(problem.domain.bounds)
+    points = low + (high - low) * (0.1 + 0.8 * (points - low) / (high - low))
+    equation = problem.equations["pde"]
+    h = 2e-4 * (high - low)
+
+    def shifted(k, steps):
+        moved = points.clone()
+        moved[:, k] += steps * h[k]
+        return problem.reference(moved)[:, 0]
+
+    u = problem.reference(points)[:, 0]
+    fields = {"u": u, "x": points[:, 0], "t": points[:, 1]}
+    for k, c in enumerate(("x", "t")):
+        plus, minus, plus2, minus2 = (shifted(k, s) for s in (1, -1, 2, -2))
+        fields[f"u_{c}"] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * h[k])
+        fields[f"u_{c}{c}"] = (16 * (plus + minus) - (plus2 + minus2) - 30 * u) / (12 * h[k] ** 2)
+    import inspect
+
+    names = list(inspect.signature(equation).parameters)
+    residual = equation(*(fields[n] for n in names))
+    scale = max(float(fields[n].abs().max()) for n in names)
+    assert float(residual.abs().median()) < 1e-5 * scale
+
+
+def test_relative_l2_of_a_perfect_and_a_zero_network():
+    problem = pinn.Problem(
+        STRIP, ("u",), {"pde": lambda u_t: u_t}, solution=lambda x, t: 3 * x**2 + x * t
+    )
+    grid = problem.domain.sample(50, "grid")
+    network = Known()
+    assert problem.relative_l2(network, grid) < 1e-15
+    with torch.no_grad():
+        network.a.zero_()
+    x, t = grid.unbind(1)
+    expected = (3 * x**2).norm() / (3 * x**2 + x * t).norm()
+    assert problem.relative_l2(network, grid) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_sampling_is_reproducible_and_differs_by_term_and_seed():
+    problem = pinn.zoo.load("wave", "soft")
+    counts = dict.fromkeys(problem.terms, 20)
+    a, b, c = (problem.sample(counts, seed=s) for s in (1, 1, 2))
+    for term in problem.terms:
+        assert torch.equal(a[term], b[term])
+        assert not torch.equal(a[term], c[term])
+    assert not torch.equal(a["initial_u"], a["initial_u_t"])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda u_z: u_z}), "unknown name 'u_z'"),
+        (lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda w: w}), "unknown name 'w'"),
+        (lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda *args: 0}), "name each argument"),
+        (lambda: pinn.Problem(STRIP, ("u",), {}), "at least one equation"),
+        (lambda: strip(ansatz=lambda x, v: v), "argument of the ansatz 'v'"),
+        (lambda: strip(conditions=[pinn.Dirichlet(u=0.0, on="y")]), "part of the boundary 'y'"),
+        (lambda: strip(conditions=[pinn.Dirichlet(w=0.0, on="x")]), "unknown name 'w'"),
+        (lambda: strip(conditions=[pinn.Periodic("u", along="z")]), "'z'"),
+        (lambda: strip(conditions=[pinn.Initial(u=0.0, name="pde")]), "a name of its own"),
+        (lambda: strip().sample({"pdf": 3}), "did you mean 'pde'"),
+        (lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample(3), "give a count for each"),
+        (lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample({"pde": 3}), "'initial_u'"),
+        (lambda: strip().network(), "names no architecture"),
+        (lambda: strip().reference(torch.zeros(1, 2)), "no reference solution"),
+        (lambda: pinn.zoo.load("burger"), "did you mean 'burgers'"),
+        (lambda: pinn.zoo.load("burgers", "firm"), "constraints 'firm'"),
+        (
+            lambda: pinn.Problem(
+                SQUARE, ("u",), {"pde": lambda u: u}, conditions=[pinn.Initial(u=0.0)]
+            ),
+            "needs a time coordinate",
+        ),
+    ],
+)
+def test_errors_name_what_was_given(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_points_outside_the_domain_are_refused():
+    with pytest.raises(ValueError, match="1 of 2 points of term 'pde' lie outside"):
+        strip().objective(Known(), {"pde": torch.tensor([[0.5, 0.5], [1.5, 0.5]])})
+
+
+def test_wrong_shapes_from_user_functions_are_named():
+    points = torch.rand(4, 2, dtype=torch.float64)
+    bad = pinn.Problem(STRIP, ("u",), {"pde": lambda u: u.sum()})
+    with pytest.raises(ValueError, match=r"equation 'pde' must return a tensor of shape \(4,\)"):
+        values_of(bad, Known(), "pde", points)
+    ansatz = strip(ansatz=lambda x, u: (u, u))
+    with pytest.raises(ValueError, match="the ansatz must return 1"):
+        values_of(ansatz, Known(), "pde", points)
+    wide = strip()
+    with pytest.raises(ValueError, match="the network must map"):
+        values_of(wide, pinn.MLP([2, 4, 3]), "pde", points)
+    with pytest.raises(TypeError, match="takes one field by keyword"):
+        pinn.Dirichlet(u=0.0, v=0.0, on="x")
+    assert math.isfinite(float(values_of(strip(), Known(), "pde", points).sum()))
