@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from whence import jacobian, jets
+from whence.attribution import influence
 from whence.attribution.influence import Influence
 from whence.curvature.operators import GaussNewton, Hessian
 from whence.curvature.solvers import Damping, _Refined
@@ -43,12 +44,8 @@ def bias_everywhere(x, weight, bias=None):
     return Jet(F.linear(x.data, weight, bias), x.layout)
 
 
-def all_but_the_last_term(method):
-    def parts(self):
-        last = list(self.objective.terms)[-1]
-        return ((term, linear) for term, linear in method(self) if term.name != last)
-
-    return parts
+def all_but_the_last_term(operator):
+    return lambda objective: operator(objective._with_terms(list(objective.terms.values())[:-1]))
 
 
 def negated(method):
@@ -57,7 +54,9 @@ def negated(method):
 
 def first_component(method):
     """As if a term with several residuals had only one."""
-    return lambda self, term, value: method(self, term, value)[:1]
+    return lambda self, term, value: [
+        seed if k == 0 else 0 * seed for k, seed in enumerate(method(self, term, value))
+    ]
 
 
 def last_call_only(method):
@@ -95,7 +94,7 @@ MUTATIONS = {
         {"make": HARD, "form": "primal"},
     ),
     "a term is left out of the curvature": (
-        jacobian.Jacobian, "_parts", all_but_the_last_term, {"make": SOFT, "form": "dual"},
+        influence, "GaussNewton", all_but_the_last_term, {"make": SOFT},
     ),
     "a component is left out of the curvature": (
         jacobian.Jacobian, "_seeds", first_component, {"make": FLOW, "form": "primal"},

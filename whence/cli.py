@@ -79,7 +79,7 @@ def _options(name: str, classes: Sequence[type], skip: Sequence[str] = ()) -> ty
     for cls in classes:
         for field, kind, shown in _scalar_fields(cls):
             if field not in skip and field not in fields:
-                hint: Any = Annotated[kind | None, tyro.conf.arg(help=shown)]  # type: ignore[valid-type]
+                hint: Any = Annotated[kind | None, tyro.conf.arg(help=shown)]
                 fields[field] = (field, hint, dataclasses.field(default=None))
     return dataclasses.make_dataclass(name, list(fields.values()), frozen=True)
 
@@ -91,10 +91,6 @@ _SelectionOptions: Any = _options("Selection", list(SELECTIONS.values()))
 _AdamOptions: Any = _options("Adam", [optimizers.Adam])
 _LBFGSOptions: Any = _options("LBFGS", [optimizers.LBFGS])
 _GaussNewtonOptions: Any = _options("GaussNewton", [optimizers.GaussNewton])
-
-
-def _nothing_given(options: Any) -> Any:
-    return dataclasses.field(default_factory=options)
 
 
 def _given(options: Any) -> dict[str, Any]:
@@ -148,17 +144,17 @@ class Train:
         "hammersley"
     )
     """How the first points are placed."""
-    resample: _ResampleOptions = _nothing_given(_ResampleOptions)
+    resample: _ResampleOptions = dataclasses.field(default_factory=_ResampleOptions)
     """When points are renewed, and how many; unset options are the recipe's."""
-    scoring: _ScoringOptions = _nothing_given(_ScoringOptions)
+    scoring: _ScoringOptions = dataclasses.field(default_factory=_ScoringOptions)
     """Options of the score; unset ones are the recipe's."""
-    selection: _SelectionOptions = _nothing_given(_SelectionOptions)
+    selection: _SelectionOptions = dataclasses.field(default_factory=_SelectionOptions)
     """Options of the selection; unset ones are the recipe's."""
-    adam: _AdamOptions = _nothing_given(_AdamOptions)
+    adam: _AdamOptions = dataclasses.field(default_factory=_AdamOptions)
     """Options of Adam."""
-    lbfgs: _LBFGSOptions = _nothing_given(_LBFGSOptions)
+    lbfgs: _LBFGSOptions = dataclasses.field(default_factory=_LBFGSOptions)
     """Options of L-BFGS."""
-    gauss_newton: _GaussNewtonOptions = _nothing_given(_GaussNewtonOptions)
+    gauss_newton: _GaussNewtonOptions = dataclasses.field(default_factory=_GaussNewtonOptions)
     """Options of Gauss–Newton."""
     dtype: Literal["float64", "float32"] = "float64"
     """Number type."""
@@ -357,7 +353,7 @@ class Score:
     """Which term's candidates."""
     seed: int = 0
     """Seed of candidates and test points."""
-    scoring: _ScoringOptions = _nothing_given(_ScoringOptions)
+    scoring: _ScoringOptions = dataclasses.field(default_factory=_ScoringOptions)
     """Options of the score."""
     out: Path | None = None
     """File to write [default: RUN/scores.npz]."""

@@ -228,8 +228,8 @@ class _LayerLinearization:
                 first = unwritten.pop(call.bias, None) is not None
                 kept = call.channels(_bias_part(call, delta)).sum(dim=1)
                 _put(rows[:, self._parameters.slices[call.bias]], kept, first)
-        for columns in unwritten.values():
-            rows[:, columns] = 0
+        for untouched in unwritten.values():
+            rows[:, untouched] = 0
         return rows
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
@@ -315,15 +315,15 @@ class _FunctionLinearization:
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         def push(vector: Tensor) -> Tensor:
-            _, tangent = torch.func.jvp(
+            tangent: Tensor = torch.func.jvp(
                 lambda theta: self._at(theta, self._points), (self._theta,), (vector,)
-            )
+            )[1]
             return (tangent * seed).sum(dim=1)
 
         return torch.stack([push(v).detach() for v in vectors.unbind(1)], dim=1)
 
     def rmatvec(self, seed: Tensor) -> Tensor:
-        _, pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)
+        pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)[1]
         result: Tensor = pull(seed)[0]
         return result.detach()
 

@@ -421,7 +421,7 @@ def _atan(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
 
 
 def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
-    if not isinstance(x, Jet) or isinstance(weight, Jet) or isinstance(bias, Jet):
+    if not isinstance(x, Jet) or any(isinstance(part, Jet) for part in (weight, bias)):
         raise UnsupportedOperation("jets have no rule for a linear layer with a jet as weight")
     data = F.linear(x.data, weight)
     return Jet(data if bias is None else _join(data[0] + bias, data[1:]), x.layout)
