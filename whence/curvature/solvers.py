@@ -15,7 +15,7 @@ from whence import _checks
 from whence.curvature.operators import Curvature
 from whence.jacobian import self_product
 
-DEFAULT_DAMPING = 1e-10
+DEFAULT_DAMPING = 1e-11
 MEMORY_BUDGET = 2 * 2**30
 MAX_REFINEMENTS = 4
 

@@ -183,7 +183,9 @@ class LBFGS:
 
 class _LBFGSStepper:
     _LISTS = ("old_dirs", "old_stps", "ro")
-    _TENSORS = ("d", "prev_flat_grad", "H_diag")
+    _TENSORS = ("d", "prev_flat_grad")
+    _COUNTS = ("func_evals", "n_iter")
+    _SCALARS = ("t", "prev_loss", "H_diag")
 
     def __init__(self, options: LBFGS, parameters: Parameters) -> None:
         self._options = options
@@ -246,28 +248,21 @@ class _LBFGSStepper:
 
     def state(self) -> OptimizerState:
         held = self._optimizer.state[self._theta]
-        tensors = {name: held[name] for name in self._TENSORS if isinstance(held.get(name), Tensor)}
+        tensors = {name: held[name] for name in self._TENSORS if held.get(name) is not None}
         for name in self._LISTS:
             if held.get(name):
-                tensors[name] = torch.stack([torch.as_tensor(part) for part in held[name]])
-        numbers = {
-            name: float(value) for name, value in held.items() if isinstance(value, (int, float))
-        }
-        numbers |= {f"tensor_{n}": float(held[n]) for n in ("prev_loss",) if n in held}
+                tensors[name] = torch.stack(list(held[name]))
+        numbers: dict[str, Any] = {name: held[name] for name in self._COUNTS if name in held}
+        # torch keeps some of these as numbers at first and as tensors of one entry later.
+        numbers |= {n: float(held[n]) for n in self._SCALARS if held.get(n) is not None}
         return OptimizerState(tensors, {**numbers, "stalled": self._stalled})
 
     def restore(self, state: OptimizerState) -> None:
         held = self._optimizer.state[self._theta]
-        self._stalled = bool(state.numbers.get("stalled", False))
-        for name, value in state.numbers.items():
-            if name in ("func_evals", "n_iter"):
-                held[name] = int(value)
-            elif name in ("t", "prev_loss"):
-                held[name] = float(value)
+        self._stalled = bool(state.numbers["stalled"])
+        held |= {n: v for n, v in state.numbers.items() if n != "stalled"}
         for name, tensor in state.tensors.items():
             held[name] = list(tensor.unbind(0)) if name in self._LISTS else tensor
-        if held and "al" not in held:
-            held["al"] = [None] * self._options.history
 
 
 @dataclass(frozen=True)

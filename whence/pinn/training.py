@@ -367,7 +367,8 @@ class _Run:
         if ended:
             place.stage, place.stage_iteration, self._stepper = place.stage + 1, 0, None
             place.done = place.stage >= len(self._schedule)
-        elif self._resample is not None and place.iteration % self._resample.every == 0:
+        due = self._resample is not None and place.iteration % self._resample.every == 0
+        if due and not place.done:
             self._renew()
         bar.show()
 

@@ -1,0 +1,152 @@
+"""The command line, run as a user runs it, in one small real run."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from whence import cli, pinn
+
+TINY = ["--points", "pde=40", "--schedule", "gauss_newton:6", "--quiet"]
+
+
+def whence(*arguments):
+    command = [sys.executable, "-m", "whence.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "run"
+    code = cli.main(["train", "burgers", "--out", str(out), "--seed", "3", *TINY])
+    assert code == 0
+    return out
+
+
+def test_train_leaves_the_promised_summary(run, capsys):
+    summary = json.loads((run / "summary.json").read_text())
+    promised = [
+        "problem",
+        "seed",
+        "seconds",
+        "iterations",
+        "parameters",
+        "points",
+        "loss",
+        "relative_l2",
+    ]
+    assert set(promised) <= set(summary)
+    assert (summary["problem"], summary["seed"], summary["iterations"]) == ("burgers", 3, 6)
+    assert summary["parameters"] == 2241
+
+
+def test_influence_score_and_plot(run, capsys):
+    assert cli.main(["influence", str(run), "--at", "0.1", "0.5"]) == 0
+    assert cli.main(["score", str(run), "--candidates", "50", "--scoring.n-test", "20"]) == 0
+    assert cli.main(["plot", str(run)]) == 0
+    printed = capsys.readouterr().out
+    for name in ("influence.nc", "influence.png", "influence.svg", "scores.npz"):
+        assert (run / name).is_file(), name
+        assert name in printed
+    for name in ("solution", "convergence", "points", "influence"):
+        assert (run / "figures" / f"{name}.png").stat().st_size > 5000
+        assert (run / "figures" / f"{name}.svg").is_file()
+    assert "most influential" in printed
+    assert "relative L2 error" in printed
+    with xr.open_dataarray(run / "influence.nc") as row:
+        assert row.dims == ("point",)
+        assert float(row["target_x"]) == 0.1
+        assert np.isfinite(row).all()
+    assert len(pinn.SavedScore.load(run / "scores.npz").values) == 50
+    assert not [p.name for p in run.iterdir() if p.name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize("of", ["u_x", "u_xx", "loss"])
+def test_influence_of_other_quantities(run, of, tmp_path):
+    assert cli.main(["influence", str(run), "--of", of, "--out", str(tmp_path / "row.nc")]) == 0
+    assert (tmp_path / "row.nc").is_file()
+
+
+def test_options_reach_the_run(tmp_path):
+    out = tmp_path / "run"
+    options = ["--score", "residual", "--select", "top_k", "--resample.every", "2"]
+    options += ["--resample.n", "5", "--resample.update", "replace", "--gauss-newton.damping", "1"]
+    arguments = ["train", "wave", "--constraints", "soft", "--out", str(out), *TINY, *options]
+    assert cli.main([*arguments, "--seed", "1"]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["resample"]["score"]["kind"] == "ResidualScore"
+    assert config["resample"]["selection"]["kind"] == "TopK"
+    assert (config["resample"]["every"], config["resample"]["update"]) == (2, "replace")
+    assert config["schedule"][0]["damping"] == 1.0
+    assert not config["hard_constraints"]
+    assert set(config["points"]) == {"pde", "initial_u", "initial_u_t", "dirichlet_u"}
+
+
+def test_resume_and_start(run, tmp_path, capsys):
+    again = ["train", "burgers", "--out", str(run), "--seed", "3", *TINY]
+    assert cli.main(again) == cli.EXIT_ERROR
+    assert "already holds a run" in capsys.readouterr().err
+    assert cli.main([*again, "--resume"]) == 0
+    other = ["train", "burgers", "--out", str(tmp_path / "b"), "--start", str(run), *TINY]
+    assert cli.main(other) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["influence", "no/run"], "holds no whence run"),
+        (["plot", "no/run"], "holds no whence run"),
+        (["score", "no/run"], "holds no whence run"),
+        (["train", "wave", "--schedule", "sgd:3"], "--schedule takes KIND:ITERATIONS"),
+        (["train", "wave", "--points", "pde:3"], "--points takes TERM=COUNT"),
+        (["train", "wave", "--points", "pdf=3"], "did you mean 'pde'"),
+        (["train", "wave", "--score", "residual", "--scoring.sign", "abs"], "sign is no option"),
+        (["train", "wave", "--max-seconds", "-1"], "max_seconds"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == cli.EXIT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("whence: error: ")
+    assert message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_places_are_refused(run, capsys):
+    assert cli.main(["influence", str(run), "--at", "5", "0.5"]) == cli.EXIT_ERROR
+    assert "outside the domain" in capsys.readouterr().err
+    assert cli.main(["influence", str(run), "--at", "0.5"]) == cli.EXIT_ERROR
+    assert "--at takes 2 numbers (x, t), got 1" in capsys.readouterr().err
+    assert cli.main(["influence", str(run), "--of", "u_z"]) == cli.EXIT_ERROR
+    assert "unknown name 'u_z'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "train", "influence", "score", "plot", "problems"])
+def test_help_says_what_each_command_does(command):
+    shown = whence(*command.split(), "--help")
+    assert shown.returncode == 0
+    assert "usage: whence" in shown.stdout
+    assert "ignore[" not in shown.stdout
+
+
+def test_problems_lists_the_zoo(capsys):
+    assert cli.main(["problems"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in pinn.zoo.names())
+
+
+def test_unknown_problem_names_the_choices():
+    shown = whence("train", "burger")
+    assert shown.returncode == 2
+    assert "burgers" in shown.stdout + shown.stderr
+
+
+def test_choices_match_the_registries():
+    import typing
+
+    assert typing.get_args(cli.ProblemName) == pinn.zoo.names()
+    assert typing.get_args(cli.ScoreName) == tuple(cli.SCORES)
