@@ -2,10 +2,10 @@
 
 import os
 
+# Read when torch and scipy load their BLAS; numpy is already in, by way of zarr's plugin.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # before numpy and torch are imported
+    os.environ.setdefault(variable, "1")
 
-import sys; open("/tmp/early","w").write(repr([m for m in ("numpy","torch","scipy","xarray","hypothesis") if m in sys.modules]))
 import torch  # noqa: E402
 
 torch.set_num_threads(1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import linalg
 from torch import nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
@@ -277,7 +278,7 @@ def value_gradients(case, points, component=0):
 
 def inverse_times(matrix, right):
     """A⁻¹ B by the dense inverse, corrected by residuals in extended precision."""
-    inverse = np.linalg.inv(matrix)
+    inverse = linalg.inv(matrix)
     solution = inverse @ right
     for _ in range(3):
         left = right - matrix.astype(np.longdouble) @ solution.astype(np.longdouble)
@@ -288,7 +289,7 @@ def inverse_times(matrix, right):
 def influence(case, target_gradients, damping, curvature="gauss_newton", points=None):
     """(w/N)·∇fᵀ(H+λI)⁻¹∇ℓ, the effect of removal; λ relative to the largest eigenvalue."""
     matrix = gauss_newton(case) if curvature == "gauss_newton" else loss_hessian(case)
-    largest = np.abs(np.linalg.eigvalsh(matrix)).max()
+    largest = np.abs(linalg.eigvalsh(matrix)).max()
     matrix = matrix + damping * largest * np.eye(len(matrix))
     gradients, scales = loss_gradients(case, points)
     return target_gradients @ inverse_times(matrix, (scales[:, None] * gradients).T)

@@ -213,7 +213,7 @@ class Objective:
         """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
         values = self.parameters.tensors() if tensors is None else tensors
         return {
-            name: term.loss.value(term.residual(values, term.points)).mean()
+            name: term.loss.value(_residual(term, values)).mean()
             for name, term in self.terms.items()
         }
 
@@ -230,6 +230,17 @@ class Objective:
     def n_points(self) -> int:
         """Number of training points over all terms."""
         return sum(len(term.points) for term in self.terms.values())
+
+
+def _residual(term: Term, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return the residual (n, m) at the term's points; another shape is an error."""
+    value = term.residual(tensors, term.points)
+    if value.ndim != 2 or len(value) != len(term.points):
+        raise ValueError(
+            f"the residual of term {term.name!r} must have shape ({len(term.points)}, m), got "
+            f"{tuple(value.shape)}"
+        )
+    return value
 
 
 def _columns(network: nn.Module, outputs: tuple[str, ...]) -> Fields:

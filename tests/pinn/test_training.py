@@ -198,7 +198,7 @@ def test_soft_constraints_weights_and_float32():
         problem=problem,
         points=counts,
         weights={"initial_u": 10.0},
-        schedule=[pinn.GaussNewton(5)],
+        schedule=[pinn.GaussNewton(12)],
         dtype=torch.float32,
     )
     row = result.history[-1]
@@ -206,6 +206,7 @@ def test_soft_constraints_weights_and_float32():
     assert set(losses) == set(problem.terms)
     expected = sum(v * (10 if n == "initial_u" else 1) for n, v in losses.items())
     assert row["loss"] == pytest.approx(expected, rel=1e-6)
+    assert result.summary["rounds"] == 1
     assert result.objective.parameters.dtype == torch.float32
     assert row["loss"] < result.history[0]["loss"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.quantities import Quantity, aggregate_gradient, coordinate_arrays
 from whence.curvature.operators import Curvature, GaussNewton, Hessian
-from whence.curvature.solvers import Damping, Exact, Solution, Solver, State
+from whence.curvature.solvers import Damping, Exact, Solution, Solver, State, default_damping
 from whence.jacobian import gradient_products, objective_gradient
 from whence.objective import Objective
 
@@ -44,7 +44,8 @@ class Influence:
         How to apply ``(A + λI)⁻¹``; by default :class:`whence.Exact`.
     damping:
         λ: a number is relative to the largest eigenvalue of A, ``wh.Damping(value,
-        relative=False)`` is absolute.
+        relative=False)`` is absolute. By default 1e-11 relative (1e-4 in float32), which predicts
+        retraining best.
     curvature:
         ``"gauss_newton"`` (the default) or ``"hessian"``.
 
@@ -79,7 +80,7 @@ class Influence:
         _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
         self.objective = objective
         self.solver: Solver = solver or Exact()
-        self.damping = _damping(damping)
+        self.damping = _damping(damping, objective.parameters.dtype)
         self.curvature = curvature
         self._state: State | None = None
         self._seen: dict[str, Tensor] = {}
@@ -232,9 +233,9 @@ class Influence:
         ).set_xindex("term")
 
 
-def _damping(given: float | Damping | None) -> Damping:
+def _damping(given: float | Damping | None, dtype: torch.dtype) -> Damping:
     if given is None:
-        return Damping()
+        return Damping(default_damping(dtype))
     return given if isinstance(given, Damping) else Damping(given)
 
 

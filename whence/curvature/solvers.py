@@ -15,6 +15,7 @@ from whence import _checks
 from whence.curvature.operators import Curvature
 from whence.jacobian import self_product
 
+# Predicts leave-one-out retraining best (docs/exactness.md).
 DEFAULT_DAMPING = 1e-11
 MEMORY_BUDGET = 2 * 2**30
 MAX_REFINEMENTS = 4
@@ -47,6 +48,18 @@ class Damping:
     def resolve(self, largest: float) -> float:
         """Return the absolute λ for an operator with this largest eigenvalue."""
         return self.value * largest if self.relative else self.value
+
+
+def default_damping(dtype: torch.dtype) -> float:
+    """Return the default relative λ: 1e-11, or a thousand machine precisions if that is more.
+
+    Examples
+    --------
+    >>> from whence.curvature.solvers import default_damping
+    >>> default_damping(torch.float64)
+    1e-11
+    """
+    return max(DEFAULT_DAMPING, 1e3 * torch.finfo(dtype).eps)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ SIZES = {
     "diffusion": _Size(500, 2000, 120.0),
     "burgers": _Size(500, 2000, 420.0),
     "allen_cahn": _Size(500, 2000, 540.0),
-    "wave": _Size(1000, 1500, 570.0),
+    "wave": _Size(1000, 1000, 570.0),
     "drift_diffusion": _Size(500, 1500, 420.0),
 }
 
@@ -60,7 +60,7 @@ def recipe(name: str, constraints: Literal["hard", "soft"] = "hard") -> Recipe:
         points={term: size.first if term == "pde" else 100 for term in terms},
         schedule=(GaussNewton(5000),),
         resample=Resample(
-            InfluenceScore(damping=1e-6),
+            InfluenceScore(),
             Proportional(k=1, c=1),
             n=50,
             every=10,

@@ -22,13 +22,14 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
-from whence.curvature.solvers import Damping, Solver
+from whence.curvature.solvers import Damping, Solver, default_damping
 from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective, Term
 
 Candidates = Tensor | Mapping[str, Tensor]
 Sign = Literal["abs", "positive", "negative"]
 SIGNS = ("abs", "positive", "negative")
+SCORE_DAMPING = 1e-6
 
 
 class Score(Protocol):
@@ -85,7 +86,8 @@ class InfluenceScore:
     quantity:
         Any quantity of interest in place of the test loss: goal-oriented sampling.
     damping:
-        λ as in :class:`whence.Influence`.
+        λ as in :class:`whence.Influence`; by default 1e-6 relative (1e-4 in float32): candidates
+        lie outside the training set, and weak damping scores little but how far outside.
     solver:
         Solver as in :class:`whence.Influence`.
     seed:
@@ -104,7 +106,7 @@ class InfluenceScore:
     reduce: Literal["abs_of_sum", "sum_of_abs"] = "abs_of_sum"
     sign: Sign = "abs"
     quantity: Quantity | None = None
-    damping: float | Damping | None = 1e-6
+    damping: float | Damping | None = None
     solver: Solver | None = None
     seed: int = 0
 
@@ -117,7 +119,9 @@ class InfluenceScore:
         """Return one value per candidate, shape (n,)."""
         terms = _by_term(objective, candidates)
         quantity = self.quantity or _test_loss(objective, terms, self.n_test, self.seed)
-        influence = Influence(objective, solver=self.solver, damping=self.damping)
+        weakest = max(SCORE_DAMPING, default_damping(objective.parameters.dtype))
+        damping = weakest if self.damping is None else self.damping
+        influence = Influence(objective, solver=self.solver, damping=damping)
         if self.reduce == "abs_of_sum":
             gradient = aggregate_gradient(quantity, objective)
             vector = influence.solve(gradient.unsqueeze(1)).value

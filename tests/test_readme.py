@@ -1,0 +1,40 @@
+"""What README shows must run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_blocks_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, object] = {}
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+    printed = capsys.readouterr().out
+    assert "<xarray.DataArray 'influence' (point: 220)>" in printed or "(point: " in printed
+    assert "('pde', 'initial_u', 'dirichlet_u')" in printed
+    assert (tmp_path / "runs" / "first" / "summary.json").is_file()
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, flags=re.M))
+def test_make_targets_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), flags=re.M)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([\w/.]+)\)", README))))
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).is_file()
+
+
+def test_commands_are_those_of_the_command_line():
+    from whence import cli
+
+    names = {cls.__name__.lower() for cls in cli.COMMANDS}
+    shown = set(re.findall(r"^whence (\w+)", README, flags=re.M))
+    assert shown == names
