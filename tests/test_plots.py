@@ -166,7 +166,7 @@ def test_convergence_names_lines_in_words_and_marks_stages(burgers):
     assert low.get_xlabel() == "iteration"
     assert low.get_ylabel() == "points"
     assert top.lines[0].get_ydata()[-1] == rows[-1]["loss_pde"]
-    assert low.lines[0].get_ydata()[-1] == rows[-1]["points"] == 140
+    assert low.lines[0].get_ydata()[-1] == rows[-1]["points"] == 150
 
 
 def test_convergence_of_a_soft_problem_has_each_term_and_no_panel_of_points(wave):

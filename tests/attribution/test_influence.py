@@ -483,3 +483,11 @@ def test_solve_is_the_damped_inverse(soft):
     matrix += 1e-2 * linalg.eigvalsh(matrix)[-1] * np.eye(337)
     found = influence(soft, 1e-2).solve(right).value
     oracles.close(found, linalg.solve(matrix, right.numpy()), 1e-10)
+
+
+def test_a_matrix_above_the_memory_budget_is_refused_before_any_work():
+    objective = SMALL["hard"]().objective
+    points = next(iter(objective.terms.values())).points
+    influence = Influence(objective, memory_budget=8 * len(points) * 3)
+    with pytest.raises(MemoryError, match=r"above the memory budget of .*attribute_blocks"):
+        influence.attribute(Output(points))

@@ -13,7 +13,15 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.quantities import Quantity, aggregate_gradient, coordinate_arrays
 from whence.curvature.operators import Curvature, GaussNewton, Hessian
-from whence.curvature.solvers import Damping, Exact, Solution, Solver, State, default_damping
+from whence.curvature.solvers import (
+    MEMORY_BUDGET,
+    Damping,
+    Exact,
+    Solution,
+    Solver,
+    State,
+    default_damping,
+)
 from whence.jacobian import gradient_products, objective_gradient
 from whence.objective import Objective
 
@@ -48,6 +56,8 @@ class Influence:
         retraining best.
     curvature:
         ``"gauss_newton"`` (the default) or ``"hessian"``.
+    memory_budget:
+        Bytes that a result, or the default solver's matrices, may take (2 GiB).
 
     Examples
     --------
@@ -76,12 +86,14 @@ class Influence:
         solver: Solver | None = None,
         damping: float | Damping | None = None,
         curvature: Literal["gauss_newton", "hessian"] = "gauss_newton",
+        memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
         self.objective = objective
-        self.solver: Solver = solver or Exact()
+        self.solver: Solver = solver or Exact(memory_budget=memory_budget)
         self.damping = _damping(damping, objective.parameters.dtype)
         self.curvature = curvature
+        self.memory_budget = memory_budget
         self._state: State | None = None
         self._seen: dict[str, Tensor] = {}
 
@@ -119,10 +131,16 @@ class Influence:
             Dimensions (target, point). Coordinates of points under their own names, of targets
             with ``target_`` in front; ``term`` and ``index`` (within its term) of each point;
             attributes say sign, scale, solver, damping and how well the system was solved.
+
+        Raises
+        ------
+        MemoryError
+            If the result exceeds ``memory_budget``, before any work: :meth:`attribute_blocks`
+            yields it in parts, :meth:`attribute_sum` needs no matrix.
         """
         _checks.one_of("effect", effect, ("remove", "add"))
         chosen = self._points(points)
-        quantity.targets(self.objective)
+        self._check_size(quantity, chosen)
         blocks, residual, converged = [], 0.0, True
         for gradients in _regrouped(quantity.gradients(self.objective), TARGET_BLOCK):
             solution = self.state().solve(gradients.T)
@@ -131,6 +149,17 @@ class Influence:
             blocks.append(self._products(chosen, solution.value, effect).T)
         matrix = torch.cat(blocks)
         return self._label(matrix, quantity, chosen, effect, residual, converged)
+
+    def _check_size(self, quantity: Quantity, points: Mapping[str, Tensor]) -> None:
+        rows = len(next(iter(quantity.targets(self.objective).values())))
+        columns = sum(len(given) for given in points.values())
+        needed = rows * columns * self.objective.parameters.dtype.itemsize
+        if needed > self.memory_budget:
+            raise MemoryError(
+                f"{rows} targets × {columns} points need {needed / 2**30:.1f} GiB, above the "
+                f"memory budget of {self.memory_budget / 2**30:.1f} GiB: use attribute_blocks or "
+                "attribute_sum, or raise memory_budget"
+            )
 
     def attribute_blocks(
         self,
