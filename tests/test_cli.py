@@ -105,6 +105,15 @@ def test_resume_and_start(run, tmp_path, capsys):
         (["train", "wave", "--points", "pdf=3"], "did you mean 'pde'"),
         (["train", "wave", "--score", "residual", "--scoring.sign", "abs"], "sign is no option"),
         (["train", "wave", "--max-seconds", "-1"], "max_seconds"),
+        (["train", "wave", "--max-seconds", "0"], "max_seconds"),
+        (["train", "wave", "--points", "pde=0"], "number of points of term 'pde'"),
+        (["train", "wave", "--start", "no/run"], "holds no checkpoint"),
+        (["train", "wave", "--device", "tpu"], "device 'tpu' cannot be used"),
+        (["train", "wave", "--resume"], "holds no whence run"),
+        (["train", "wave", "--adam.lr", "1"], "--adam.lr does nothing as no adam is in"),
+        (["train", "wave", "--score", "none", "--scoring.n-test", "9"], "--scoring.n-test does"),
+        (["train", "wave", "--score", "none", "--resample.n", "9"], "--resample.n does nothing"),
+        (["train", "wave", "--score", "none", "--select", "top_k"], "--select does nothing"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, capsys, monkeypatch):
@@ -116,7 +125,22 @@ def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, cap
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_seed_of_a_score_moves_its_test_points_too(run, tmp_path, monkeypatch):
+    seen = []
+    score = pinn.GradDotScore.score
+    monkeypatch.setattr(
+        pinn.GradDotScore, "score", lambda s, *a: seen.append(s.seed) or score(s, *a)
+    )
+    out = ["--out", str(tmp_path / "new" / "scores.npz"), "--candidates", "9", "--seed", "4"]
+    assert cli.main(["score", str(run), "--score", "grad_dot", *out]) == 0
+    assert seen == [4]
+    assert (tmp_path / "new" / "scores.npz").is_file()
+
+
 def test_wrong_places_are_refused(run, capsys):
+    of_loss = ["influence", str(run), "--of", "loss", "--at", "0", "0.5"]
+    assert cli.main(of_loss) == cli.EXIT_ERROR
+    assert "--at does nothing" in capsys.readouterr().err
     assert cli.main(["influence", str(run), "--at", "5", "0.5"]) == cli.EXIT_ERROR
     assert "outside the domain" in capsys.readouterr().err
     assert cli.main(["influence", str(run), "--at", "0.5"]) == cli.EXIT_ERROR

@@ -166,6 +166,7 @@ class Train:
 
 def run_train(options: Train) -> int:
     """Train as the options say; return the exit code."""
+    _check_used(options)
     problem = zoo.load(options.problem, options.constraints)
     base = recipe(options.problem, options.constraints)
     out = options.out or Path("runs") / f"{options.problem}-{options.seed}"
@@ -179,7 +180,7 @@ def run_train(options: Train) -> int:
         dtype=getattr(torch, options.dtype),
         device=options.device,
         out=out,
-        max_seconds=options.max_seconds or base.max_seconds,
+        max_seconds=base.max_seconds if options.max_seconds is None else options.max_seconds,
         resume=options.resume,
         start=options.start,
         progress=not options.quiet,
@@ -198,11 +199,30 @@ def run_train(options: Train) -> int:
     return 0
 
 
+def _check_used(options: Train) -> None:
+    """Raise ``ValueError`` for an option that would do nothing beside the others."""
+    groups = ("resample", "scoring", "selection") if options.score == "none" else ()
+    idle = dict.fromkeys(groups, "with --score none")
+    kinds = {text.partition(":")[0] for text in options.schedule} or _kinds(options)
+    idle |= {name: f"as no {name} is in the schedule" for name in OPTIMIZERS if name not in kinds}
+    for group, why in idle.items():
+        for name in _given(getattr(options, group)):
+            flag = f"--{group}.{name}".replace("_", "-")
+            raise ValueError(f"{flag} does nothing {why}: leave it out")
+    if options.score == "none" and options.select != "recipe":
+        raise ValueError("--select does nothing with --score none: leave it out")
+
+
+def _kinds(options: Train) -> set[str]:
+    stages = recipe(options.problem, options.constraints).schedule
+    return {name for name, cls in OPTIMIZERS.items() if any(isinstance(s, cls) for s in stages)}
+
+
 def _counts(given: Sequence[str], base: Recipe) -> dict[str, int]:
     counts = dict(base.points)
     for text in given:
         term, _, number = text.partition("=")
-        if not number.isdigit():
+        if not number.isdecimal():
             raise ValueError(f"--points takes TERM=COUNT, such as pde=500, got {text!r}")
         counts[term] = int(number)
     return counts
@@ -216,7 +236,7 @@ def _schedule(options: Train, base: Recipe) -> list[Any]:
     stages = []
     for text in options.schedule:
         kind, _, number = text.partition(":")
-        if kind not in OPTIMIZERS or not number.isdigit():
+        if kind not in OPTIMIZERS or not number.isdecimal():
             raise ValueError(
                 f"--schedule takes KIND:ITERATIONS with KIND one of {', '.join(OPTIMIZERS)}, such "
                 f"as adam:5000, got {text!r}"
@@ -286,6 +306,10 @@ def _quantity(options: Influence, problem: Problem, objective: Objective) -> Qua
     from whence.pinn.fields import parse
 
     if options.of == "loss":
+        if options.at:
+            raise ValueError(
+                "--at does nothing with --of loss, the mean over all points: leave it out"
+            )
         return Loss(reduce="mean")
     name = parse(options.of, problem.coordinates, tuple(problem.outputs))
     if name.output is None:
@@ -362,7 +386,10 @@ class Score:
 def run_score(options: Score) -> int:
     """Score candidates and save them; return the exit code."""
     problem, objective = _load(options.run)
-    scorer = _build(f"score {options.score}", SCORES[options.score], _given(options.scoring))
+    kind, given = SCORES[options.score], _given(options.scoring)
+    if "seed" in {field.name for field in dataclasses.fields(kind)}:
+        given["seed"] = options.seed
+    scorer = _build(f"score {options.score}", kind, given)
     pool = objective.draw(options.term, options.candidates, options.seed)
     values = scorer.score(objective, {options.term: pool})
     out = options.out or options.run / SCORES_FILE

@@ -191,6 +191,25 @@ def _has_tensor(result: Any) -> bool:
     return any(isinstance(leaf, (Tensor, Jet)) for leaf in pytree.tree_leaves(result))
 
 
+@dataclass(frozen=True)
+class Factor:
+    """A layer's part of n rows as ``Σ_c left[c] ⊗ right[c]``.
+
+    ``left`` is (c, n, out), ``right`` (c, n, in), or None for a bias: then ``Σ_c left[c]``.
+    """
+
+    columns: slice
+    left: Tensor
+    right: Tensor | None
+
+    def rows(self) -> Tensor:
+        """Return the part of the rows, (n, columns)."""
+        if self.right is None:
+            return self.left.sum(dim=0)
+        outer = self.left.permute(1, 2, 0) @ self.right.permute(1, 0, 2)
+        return outer.reshape(len(outer), -1)
+
+
 class _LayerLinearization:
     """Exact derivative through linear layers alone: one backward pass, then outer products."""
 
@@ -231,6 +250,19 @@ class _LayerLinearization:
         for untouched in unwritten.values():
             rows[:, untouched] = 0
         return rows
+
+    def factors(self, seed: Tensor) -> list[Factor]:
+        """Return what :meth:`rows` multiplies out, layer by layer."""
+        slices, found = self._parameters.slices, []
+        for call, delta, source in self._active(seed):
+            left = call.channels(delta).transpose(0, 1)
+            if call.weight:
+                right = call.channels(source).transpose(0, 1)
+                found.append(Factor(slices[call.weight], left, right))
+            if call.bias:
+                kept = call.channels(_bias_part(call, delta)).transpose(0, 1)
+                found.append(Factor(slices[call.bias], kept, None))
+        return found
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         columns = []
@@ -469,6 +501,21 @@ class Jacobian:
             right = self._right_hand_side(term, linear.value)
             yield rows.reshape(-1, self.parameters.size), right.reshape(-1)
 
+    def factors(self) -> Iterator[tuple[list[Factor] | None, Tensor]]:
+        """Yield ``(factors of the rows, right-hand side (n·m,))`` chunk by chunk, in row order.
+
+        Factors are None where the network is not made of linear layers alone.
+        """
+        for term, linear in self._parts():
+            right = self._right_hand_side(term, linear.value)
+            if not isinstance(linear, _LayerLinearization):
+                yield None, right.reshape(-1)
+                continue
+            each = [linear.factors(seed) for seed in self._seeds(term, linear.value)]
+            alike = len({tuple(f.columns.start for f in factors) for factors in each}) == 1
+            joined = [_interleaved(same) for same in zip(*each, strict=True)] if alike else None
+            yield joined, right.reshape(-1)
+
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
         return self.system()[0]
@@ -542,6 +589,16 @@ def self_product(rows: Tensor) -> Tensor:
     return product
 
 
+def _interleaved(factors: Sequence[Factor]) -> Factor:
+    """Join the factors of a point's m rows so that row order is point by point."""
+    if len(factors) == 1:
+        return factors[0]
+    left = torch.stack([f.left for f in factors], dim=2).flatten(1, 2)
+    rights = [f.right for f in factors if f.right is not None]
+    right = torch.stack(rights, dim=2).flatten(1, 2) if rights else None
+    return Factor(factors[0].columns, left, right)
+
+
 def point_gradients(
     term: Term, parameters: Parameters, points: Tensor, chunk: int | None = None
 ) -> Iterator[tuple[slice, Linearization, Tensor]]:
@@ -581,6 +638,7 @@ def objective_gradient(objective: Objective) -> Tensor:
 
 
 __all__ = [
+    "Factor",
     "Jacobian",
     "Linearization",
     "chunks",

@@ -152,6 +152,7 @@ def test_infinite_loss_stops_with_a_message(optimizer):
     [
         (lambda: pinn.Adam(0), "iterations"),
         (lambda: pinn.Adam(1, lr=-1.0), "lr"),
+        (lambda: pinn.Adam(1, betas=(0.9, 1.0)), "betas"),
         (lambda: pinn.LBFGS(1, history=0), "history"),
         (lambda: pinn.GaussNewton(1, damping=0.0), "damping"),
         (lambda: pinn.GaussNewton(1, form="both"), "form 'both'"),
@@ -160,3 +161,32 @@ def test_infinite_loss_stops_with_a_message(optimizer):
 def test_option_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_adam_goes_back_to_the_last_finite_loss():
+    objective = broken(after=1.0)
+    stepper = pinn.Adam(10, lr=0.3).start(objective.parameters)
+    progress = stepper.advance(objective, 1)
+    held = stepper.state()  # as if stopped and resumed at any moment
+    stepper = pinn.Adam(10, lr=0.3).start(objective.parameters)
+    stepper.restore(held)
+    progress = stepper.advance(objective, 9)
+    assert progress.finished
+    assert "back before the step" in progress.messages[0]
+    assert math.isfinite(float(objective.loss()))
+
+
+def test_lbfgs_restored_just_after_a_change_of_points_goes_on_bit_for_bit():
+    ends = []
+    for stopped in (False, True):
+        objective = small()
+        stepper = pinn.LBFGS(8).start(objective.parameters)
+        stepper.advance(objective, 4)
+        objective = objective.with_points({"pde": objective.draw("pde", 40, seed=77)})
+        if stopped:
+            held = stepper.state()
+            stepper = pinn.LBFGS(8).start(objective.parameters)
+            stepper.restore(held)
+        stepper.advance(objective, 4)
+        ends.append(objective.parameters.vector())
+    assert torch.equal(*ends)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+import whence as wh
 from whence import pinn
 
 SQUARE = pinn.Rectangle(("x", "y"), (0.0, 0.0), (1.0, 2.0))
@@ -31,6 +32,16 @@ def values_of(problem, network, term, points):
 
 def strip(**options):
     return pinn.Problem(STRIP, ("u",), {"pde": lambda u_t, u_xx: u_t - u_xx}, **options)
+
+
+def named(*outputs):
+    return pinn.Problem(STRIP, outputs, {"pde": lambda u: u})
+
+
+def normal_beside_coordinate_n():
+    domain = pinn.Interval("n", 0, 1) * pinn.Interval("x", 0, 1)
+    wall = pinn.Neumann(u=0.0, on="x")
+    return pinn.Problem(domain, ("u",), {"pde": lambda u_n: u_n}, conditions=[wall])
 
 
 def test_equation_gets_exact_derivatives():
@@ -104,7 +115,8 @@ def test_ansatz_meets_conditions_for_any_network():
         hard, soft = pinn.zoo.load(name), pinn.zoo.load(name, "soft")
         network = hard.network(seed=3)
         ansatz = dataclasses.replace(soft, ansatz=hard.ansatz)
-        for term in soft.terms[1:]:
+        # drift_diffusion's ansatz prescribes the values at both ends, from which slopes follow.
+        for term in set(soft.terms) - {"pde", "periodic_u_x"}:
             points = soft.draw(term, 50, seed=1)
             worst = values_of(ansatz, network, term, points).abs().max()
             assert worst < 1e-12, (name, term)
@@ -190,6 +202,12 @@ def test_sampling_is_reproducible_and_differs_by_term_and_seed():
         (lambda: strip().sample({"pdf": 3}), "did you mean 'pde'"),
         (lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample(3), "give a count for each"),
         (lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample({"pde": 3}), "'initial_u'"),
+        (lambda: strip().sample({"pde": 0}), "number of points of term 'pde'"),
+        (lambda: named("u", "x"), "names of their own"),
+        (lambda: named("u", "u"), "names of their own"),
+        (lambda: named("u", "u_x"), "output 'u_x' reads as a derivative"),
+        (lambda: named("u", "u_n"), "output 'u_n' reads as a derivative"),
+        (lambda: normal_beside_coordinate_n(), "a coordinate called 'n' makes ambiguous"),
         (lambda: strip().network(), "names no architecture"),
         (lambda: strip().reference(torch.zeros(1, 2)), "no reference solution"),
         (lambda: pinn.zoo.load("burger"), "did you mean 'burgers'"),
@@ -226,3 +244,40 @@ def test_wrong_shapes_from_user_functions_are_named():
     with pytest.raises(TypeError, match="takes one field by keyword"):
         pinn.Dirichlet(u=0.0, v=0.0, on="x")
     assert math.isfinite(float(values_of(strip(), Known(), "pde", points).sum()))
+
+
+@pytest.mark.parametrize("derivatives", ["jets", "autograd"])
+@pytest.mark.parametrize("network", [Known(), pinn.MLP([2, 6, 1], seed=0)], ids=["known", "mlp"])
+def test_normal_derivatives_in_the_jacobian_and_the_hessian(derivatives, network):
+    """Also where rows come through vmap, which NumPy's normals cannot see."""
+    walls = [pinn.Neumann(u=0.5, on="x"), pinn.Periodic("u_x", along="x")]
+    problem = strip(conditions=walls, derivatives=derivatives)
+    objective = problem.objective(network, problem.sample(dict.fromkeys(problem.terms, 6), seed=0))
+    rows, right = wh.Jacobian(objective, scaled=True).system()
+    live = objective.parameters.live()
+    chosen = list(live.values())
+    grads = torch.autograd.grad(objective.loss(live), chosen, materialize_grads=True)
+    expected = torch.cat([g.reshape(-1) for g in grads])
+    torch.testing.assert_close(rows.T @ right, expected, rtol=1e-10, atol=1e-12)
+    assert bool(torch.isfinite(wh.Hessian(objective).dense()).all())
+
+
+def test_normals_are_found_at_float32_points_of_a_large_domain():
+    domain = pinn.Interval("x", 0, 1000.1) * pinn.Interval("t", 0, 1)
+    wall = pinn.Neumann(u=0.0, on="x_max")
+    problem = pinn.Problem(domain, ("u",), {"pde": lambda u_t: u_t}, conditions=[wall])
+    points = {name: p.float() for name, p in problem.sample({"pde": 5, "neumann_u": 5}).items()}
+    objective = problem.objective(pinn.MLP([2, 4, 1], seed=0).float(), points)
+    assert math.isfinite(float(objective.loss()))
+
+
+def test_terms_keep_the_problems_order():
+    problem = strip(conditions=[pinn.Initial(u=0.0)])
+    points = problem.sample({"initial_u": 3, "pde": 4}, seed=0)
+    objective = problem.objective(Known(), dict(reversed(points.items())))
+    assert tuple(objective.terms) == problem.terms
+
+
+def test_outputs_given_as_one_string_are_refused():
+    with pytest.raises(TypeError, match="tuple of names"):
+        pinn.Problem(STRIP, "uv", {"pde": lambda u: u})

@@ -202,3 +202,36 @@ def test_fixed_data_cannot_be_resampled():
     term = wh.Term("data", residual, torch.zeros(3, 2, dtype=torch.float64))
     with pytest.raises(ValueError, match="fixed data"):
         pinn.Resample(pinn.ResidualScore()).update_points(wh.Objective(network, [term]), 1, 0)
+
+
+def test_saved_scores_in_float32_training_and_of_another_term(objective, candidates, tmp_path):
+    saved = pinn.SavedScore("pde", candidates, torch.arange(30.0))
+    saved.save(tmp_path / "new" / "scores.npz")
+    held = pinn.SavedScore.load(tmp_path / "new" / "scores.npz")
+    rounded = objective.with_points({"pde": objective.terms["pde"].points.float()})
+    resample = pinn.Resample(held, pinn.TopK(), n=3)
+    points = resample.update_points(rounded, round=1, seed=0)["pde"]
+    assert torch.equal(points[-3:].sort(0).values, candidates[-3:].float().sort(0).values)
+    with pytest.raises(ValueError, match=r"pass terms=\('pde',\)"):
+        pinn.Resample(held, n=3, terms=("other",)).check(_two_terms(objective))
+    assert set(pinn.Resample(held, n=3).update_points(_two_terms(objective), 1, 0)) == {"pde"}
+
+
+def _two_terms(objective):
+    """The objective with another term before its own."""
+    term = objective.terms["pde"]
+    return objective._with_terms([dataclasses.replace(term, name="other"), term])
+
+
+def test_what_cannot_be_resampled_is_said_before_training(objective):
+    with pytest.raises(ValueError, match="cannot select n = 20 of 10 candidates"):
+        pinn.Resample(pinn.ResidualScore(), n=20, candidates=10)
+    with pytest.raises(ValueError, match="n = 20 exceeds max_points = 10"):
+        pinn.Resample(pinn.ResidualScore(), n=20, max_points=10)
+    everything = pinn.Resample(pinn.ResidualScore(), n=None, update="replace", candidates=10)
+    with pytest.raises(ValueError, match="cannot renew all 60 points"):
+        everything.check(objective)
+    with pytest.raises(ValueError, match="did you mean 'pde'"):
+        pinn.Resample(pinn.ResidualScore(), terms=("pdf",)).check(objective)
+    with pytest.raises(ValueError, match="not negative"):
+        pinn.Proportional().select(torch.tensor([1.0, -1.0]), 1, seed=0)

@@ -86,7 +86,7 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     assert torch.equal(points["pde"], result.objective.terms["pde"].points)
 
 
-@pytest.mark.parametrize("stop_at", [5, 35, 52])
+@pytest.mark.parametrize("stop_at", [5, 35, 40, 52])
 def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_at):
     """Cut within each stage, as a kill just after a checkpoint would."""
     whole = go(tmp_path / "whole")
@@ -169,6 +169,7 @@ def test_nothing_is_overwritten(tmp_path):
         go(tmp_path / "run", schedule=[pinn.Adam(5)], seed=1, resume=True)
     with pytest.raises(FileNotFoundError, match="holds no whence run"):
         go(tmp_path / "none", resume=True)
+    assert not (tmp_path / "none").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
     with pytest.raises(FileExistsError, match="not an empty folder"):
@@ -239,6 +240,14 @@ def test_interrupt_stops_between_steps_and_leaves_a_resumable_run(tmp_path):
         ({"max_seconds": -1.0}, "max_seconds"),
         ({"validation": 0}, "validation"),
         ({"points": {"pdf": 3}}, "did you mean 'pde'"),
+        ({"points": {"pde": 0}}, "number of points of term 'pde'"),
+        ({"points": {"pde": torch.zeros(2, 3)}}, "shape"),
+        ({"sampling": "sobel"}, "sampling method 'sobel'"),
+        ({"weights": {"pdf": 1.0}}, "did you mean 'pde'"),
+        ({"seed": -1}, "seed"),
+        ({"device": "tpu"}, "device 'tpu' cannot be used"),
+        ({"network": pinn.MLP([2, 4, 2])}, "the network must map"),
+        ({"resample": pinn.Resample(pinn.ResidualScore(), terms=("pdf",))}, "did you mean 'pde'"),
         ({"resume": True}, "needs out="),
     ],
 )
@@ -247,3 +256,72 @@ def test_option_errors_write_nothing(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         go(out, **options)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_start_that_does_not_exist_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        go(tmp_path / "run", start=tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_points_given_for_some_terms_only_are_refused():
+    problem = small("burgers", "soft")
+    points = {"pde": problem.draw("pde", 20, seed=0)}
+    with pytest.raises(ValueError, match="no points for term 'initial_u'"):
+        go(problem=problem, points=points)
+
+
+def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(tmp_path):
+    whole = go(tmp_path / "run")
+    for path in (tmp_path / "run").iterdir():
+        if path.name != "config.json":
+            path.unlink()
+    again = go(tmp_path / "run", resume=True)
+    assert torch.equal(again.objective.parameters.vector(), whole.objective.parameters.vector())
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / ".config.json.123.tmp").write_text("{")
+    assert go(tmp_path / "bare", schedule=[pinn.Adam(2)]).summary["finished"]
+
+
+def test_a_stop_leaves_no_trace_in_the_resumed_run(tmp_path, monkeypatch):
+    """The row logged because a run stops here must not become what the resumed run keeps."""
+    options = {"schedule": [pinn.GaussNewton(8)], "resample": None}
+    validation = training._Watch.validation
+    best_at_stop = iter([1.0, 0.1])  # as if the state at the stop were the best ever
+    monkeypatch.setattr(
+        training._Watch, "validation", lambda *a: next(best_at_stop, validation(*a))
+    )
+    cut = go(tmp_path / "run", max_seconds=1e-6, **options)
+    assert cut.summary["kept_iteration"] == 1
+    monkeypatch.setattr(training._Watch, "validation", lambda *a: 2.0)
+    resumed = go(tmp_path / "run", resume=True, **options)
+    assert [row["iteration"] for row in resumed.history] == [0, 5, 8]
+    assert resumed.summary["kept_iteration"] == 0
+
+
+def test_seconds_of_a_row_count_the_steps_before_it(monkeypatch):
+    advance = pinn.GaussNewton(1).start(go().objective.parameters).__class__.advance
+
+    def slow(stepper, *arguments):
+        time.sleep(0.05)
+        return advance(stepper, *arguments)
+
+    monkeypatch.setattr("whence.pinn.optimizers._GaussNewtonStepper.advance", slow)
+    rows = go(schedule=[pinn.GaussNewton(5)]).history
+    assert rows[0]["seconds"] == 0
+    assert rows[-1]["seconds"] >= 0.25
+
+
+def test_a_schedule_finished_at_the_limit_is_finished():
+    result = go(schedule=[pinn.GaussNewton(1)], max_seconds=1e-6)
+    assert result.summary["finished"]
+    assert result.summary["stopped_by"] == "schedule finished"
+
+
+def test_a_loss_that_is_not_finite_neither_resamples_nor_ends_the_schedule():
+    resample = pinn.Resample(pinn.InfluenceScore(n_test=20), n=5, every=1, candidates=50)
+    schedule = [pinn.Adam(30, lr=1e200), pinn.GaussNewton(5)]
+    result = go(schedule=schedule, resample=resample)
+    assert result.summary["finished"]
+    assert result.summary["kept_iteration"] > 1
+    assert result.summary["loss"] < 0.9 * result.history[0]["loss"]

@@ -181,6 +181,36 @@ def _prescribed(
     return Condition(name or f"{kind}_{field}", on, residual, fields + coordinates)
 
 
+class _Normals(torch.autograd.Function):
+    """Normals as constants of the points, found by NumPy also inside ``vmap``."""
+
+    @staticmethod
+    def forward(points: Tensor, part: Part, tolerance: float) -> Tensor:
+        return part.normals(points, tolerance)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        return None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], points: Tensor, part: Part, tolerance: float
+    ) -> tuple[Tensor, int]:
+        batch = points.movedim(in_dims[0], 0)
+        flat = normals_at(part, batch.reshape(-1, batch.shape[-1]), tolerance)
+        return flat.reshape(batch.shape), 0
+
+
+def normals_at(part: Part, points: Tensor, tolerance: float) -> Tensor:
+    """Return ``part.normals(points, tolerance)``, shape (n, d), under torch's transforms too."""
+    normals: Tensor = _Normals.apply(points, part, tolerance)  # type: ignore[no-untyped-call]
+    return normals
+
+
 def stacked(what: str, result: Any, n: int) -> Tensor:
     """Return a residual's result, one tensor (n,) or a tuple of them, as (n, m)."""
     parts = result if isinstance(result, (tuple, list)) else (result,)

@@ -69,6 +69,13 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
     )
 
 
+def is_derivative(name: str, output: str, coordinates: Sequence[str]) -> bool:
+    """Tell whether ``name`` reads as a derivative of ``output``."""
+    return name.startswith(output + "_") and bool(
+        _coordinates(name[len(output) + 1 :], coordinates)
+    )
+
+
 def _coordinates(text: str, coordinates: Sequence[str]) -> tuple[int, ...] | None:
     """Split ``text`` into coordinate names, backtracking where one is a prefix of another."""
     if not text:

@@ -6,6 +6,7 @@ state. A stepper reads the objective anew at every step, so new points count fro
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from whence import _checks
 from whence.jacobian import Jacobian, self_product
+from whence.ntk import TangentKernel
 from whence.objective import Objective
 from whence.parameters import Parameters
 
@@ -80,6 +82,15 @@ def _gradient(objective: Objective) -> tuple[float, Tensor]:
     return float(loss.detach()), torch.cat([g.reshape(-1) for g in filled])
 
 
+def _fingerprint(objective: Objective) -> str:
+    """Return a digest of points and weights, by which a change shows, also after a restart."""
+    digest = hashlib.sha256()
+    for name, term in objective.terms.items():
+        digest.update(f"{name} {term.weight!r} {tuple(term.points.shape)}".encode())
+        digest.update(term.points.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma & Ba, arXiv 1412.6980) on the whole objective, through ``torch.optim.Adam``.
@@ -109,6 +120,8 @@ class Adam:
     def __post_init__(self) -> None:
         _checks.count("iterations", self.iterations)
         _checks.positive("lr", self.lr)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
 
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters."""
@@ -120,26 +133,38 @@ class _AdamStepper:
         self._theta = torch.nn.Parameter(parameters.vector())
         self._optimizer = torch.optim.Adam([self._theta], lr=options.lr, betas=options.betas)
         self._parameters = parameters
+        self._good: Tensor | None = None
+        """The last parameters at which the loss was finite."""
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
         loss = math.nan
         for done in range(iterations):
-            self._theta.data.copy_(self._parameters.vector())
+            theta = self._parameters.vector()
+            self._theta.data.copy_(theta)
             loss, self._theta.grad = _gradient(objective)
             if not math.isfinite(loss):
-                said = [f"the loss is {loss}: Adam stops here, before the step that made it so"]
-                return Progress(done, loss, said, finished=True)
+                return Progress(done, loss, [self._back(loss)], finished=True)
+            self._good = theta
             self._optimizer.step()
             self._parameters.assign(self._theta.detach())
         return Progress(iterations, loss)
 
+    def _back(self, loss: float) -> str:
+        if self._good is None:
+            return f"the loss is {loss}: Adam cannot step from here"
+        self._parameters.assign(self._good)
+        return f"the loss is {loss}: Adam stops, back before the step that made it so"
+
     def state(self) -> OptimizerState:
         moments = self._optimizer.state.get(self._theta, {})
-        return OptimizerState({name: value.clone() for name, value in moments.items()})
+        tensors = {name: value.clone() for name, value in moments.items()}
+        return OptimizerState(tensors if self._good is None else {**tensors, "good": self._good})
 
     def restore(self, state: OptimizerState) -> None:
-        if state.tensors:
-            self._optimizer.state[self._theta] = dict(state.tensors)
+        moments = dict(state.tensors)
+        self._good = moments.pop("good", None)
+        if moments:
+            self._optimizer.state[self._theta] = moments
 
 
 @dataclass(frozen=True)
@@ -191,7 +216,7 @@ class _LBFGSStepper:
         self._options = options
         self._parameters = parameters
         self._theta = torch.nn.Parameter(parameters.vector())
-        self._objective: Objective | None = None
+        self._seen: str | None = None
         self._stalled = False
         self._restart()
 
@@ -207,10 +232,10 @@ class _LBFGSStepper:
 
     def _renew(self, objective: Objective) -> None:
         """Keep the memory over a change of points: measure the next pair on the new ones."""
-        held = self._optimizer.state[self._theta]
-        if self._objective not in (None, objective) and held.get("prev_flat_grad") is not None:
+        held, now = self._optimizer.state[self._theta], _fingerprint(objective)
+        if self._seen not in (None, now) and held.get("prev_flat_grad") is not None:
             held["prev_loss"], held["prev_flat_grad"] = _gradient(objective)
-        self._objective = objective
+        self._seen = now
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
         before = self._parameters.vector()
@@ -255,12 +280,12 @@ class _LBFGSStepper:
         numbers: dict[str, Any] = {name: held[name] for name in self._COUNTS if name in held}
         # torch keeps some of these as numbers at first and as tensors of one entry later.
         numbers |= {n: float(held[n]) for n in self._SCALARS if held.get(n) is not None}
-        return OptimizerState(tensors, {**numbers, "stalled": self._stalled})
+        return OptimizerState(tensors, {**numbers, "stalled": self._stalled, "seen": self._seen})
 
     def restore(self, state: OptimizerState) -> None:
         held = self._optimizer.state[self._theta]
-        self._stalled = bool(state.numbers["stalled"])
-        held |= {n: v for n, v in state.numbers.items() if n != "stalled"}
+        self._stalled, self._seen = bool(state.numbers["stalled"]), state.numbers.get("seen")
+        held |= {n: v for n, v in state.numbers.items() if n not in ("stalled", "seen")}
         for name, tensor in state.tensors.items():
             held[name] = list(tensor.unbind(0)) if name in self._LISTS else tensor
 
@@ -340,28 +365,29 @@ class _GaussNewtonStepper:
 
     def _step(self, objective: Objective) -> tuple[float, bool]:
         """Take one accepted step; return the loss and whether it fell."""
-        rows, right = Jacobian(objective, scaled=True).system()
-        dual = self._options.form == "dual" or (
-            self._options.form == "auto" and rows.shape[0] <= rows.shape[1]
-        )
-        kernel = self_product(rows) if dual else self_product(rows.T)
-        gradient = None if dual else rows.T @ right
+        system = self._system(objective)
         theta = self._parameters.vector()
         loss = float(objective.loss())
-        mu = self._mu or self._options.damping * float(kernel.trace()) / len(rows)
+        mu = self._mu or self._options.damping * system.mean_diagonal
         grow = self._options.increase
         for _ in range(self.TRIES):
-            delta = _damped_step(kernel, mu, rows, right, gradient)
-            if delta is not None:
+            found = system.solve(mu)
+            if found is not None:
+                delta, promised = found
                 new = float(objective.loss(self._parameters.substituted(theta + delta)).detach())
-                # The model's decrease of L = ½‖ρ‖² on its own scale.
-                promised = 0.5 * float(right @ right - (right + rows @ delta).square().sum())
                 if math.isfinite(new) and new < loss and promised > 0:
                     self._parameters.assign(theta + delta)
                     self._mu = self._adapted(mu, (loss - new) / promised)
                     return new, True
             mu, grow = mu * grow, 2 * grow
         return loss, False
+
+    def _system(self, objective: Objective) -> _DualSystem | _PrimalSystem:
+        form = self._options.form
+        if form == "auto":
+            rows, columns = Jacobian(objective).shape
+            form = "dual" if rows <= columns else "primal"
+        return _DualSystem(objective) if form == "dual" else _PrimalSystem(objective)
 
     def _adapted(self, mu: float, gain: float) -> float:
         if gain > self.GOOD:
@@ -376,15 +402,45 @@ class _GaussNewtonStepper:
         self._stalled = int(state.numbers["stalled"])
 
 
-def _damped_step(
-    kernel: Tensor, mu: float, rows: Tensor, right: Tensor, gradient: Tensor | None
-) -> Tensor | None:
-    """Return the damped Gauss–Newton step, or None where the system is not positive definite."""
-    shifted = kernel.clone()
+class _DualSystem:
+    """``δ = −Jᵀy`` with ``(JJᵀ + μI) y = ρ``, so that the linear model leaves ``ρ + Jδ = μy``."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._kernel = TangentKernel(objective)
+        self.mean_diagonal = float(self._kernel.gram.diagonal().mean())
+
+    def solve(self, mu: float) -> tuple[Tensor, float] | None:
+        """Return the step and the decrease of L that it promises, None where it has none."""
+        right = self._kernel.right
+        weights = _solved(self._kernel.gram, mu, right)
+        if weights is None:
+            return None
+        left = mu * weights
+        promised = 0.5 * float((right - left) @ (right + left))
+        return -self._kernel.rmatvec(weights), promised
+
+
+class _PrimalSystem:
+    """``δ = −(JᵀJ + μI)⁻¹ Jᵀρ``."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._rows, self._right = Jacobian(objective, scaled=True).system()
+        self._matrix = self_product(self._rows.T)
+        self._gradient = self._rows.T @ self._right
+        self.mean_diagonal = float(self._matrix.trace()) / len(self._rows)
+
+    def solve(self, mu: float) -> tuple[Tensor, float] | None:
+        """Return the step and the decrease of L that it promises, None where it has none."""
+        delta = _solved(self._matrix, mu, -self._gradient)
+        if delta is None:
+            return None
+        moved = self._rows @ delta
+        return delta, -0.5 * float(moved @ (2 * self._right + moved))
+
+
+def _solved(matrix: Tensor, mu: float, right: Tensor) -> Tensor | None:
+    """Return ``(matrix + μI)⁻¹ right``, or None where that is not positive definite."""
+    shifted = matrix.clone()
     shifted.diagonal().add_(mu)
     factor, info = torch.linalg.cholesky_ex(shifted)
-    if int(info):
-        return None
-    if gradient is not None:
-        return -torch.cholesky_solve(gradient.unsqueeze(1), factor).squeeze(1)
-    return -(rows.T @ torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1))
+    return None if int(info) else torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)

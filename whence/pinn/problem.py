@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from whence import _checks
 from whence.objective import Objective, Pointwise, Term
 from whence.pinn.boundary import Part
-from whence.pinn.conditions import Condition, stacked
+from whence.pinn.conditions import Condition, normals_at, stacked
 from whence.pinn.domain import Domain
-from whence.pinn.fields import Equation, FieldMap, argument_names, parse
+from whence.pinn.fields import Equation, FieldMap, argument_names, is_derivative, parse
 
 Counts = int | Mapping[str, int]
 
@@ -91,6 +91,7 @@ class Problem:
         _checks.one_of("derivatives", self.derivatives, ("jets", "autograd"))
         if self.time is None and "t" in self.domain.coordinates:
             object.__setattr__(self, "time", "t")
+        _check_outputs(self.outputs, self.coordinates)
         if not self.equations:
             raise ValueError('a problem needs at least one equation, such as {"pde": function}')
         if len(set(self.terms)) < len(self.terms):
@@ -101,6 +102,11 @@ class Problem:
             for name in argument_names(self.ansatz):
                 _checks.one_of("argument of the ansatz", name, (*self.coordinates, *self.outputs))
         for condition in self.conditions:
+            if "n" in self.coordinates and any(map(self._normal_of, condition.names)):
+                raise ValueError(
+                    f"condition {condition.name!r} takes a normal derivative, which a coordinate "
+                    "called 'n' makes ambiguous: give the coordinate another name"
+                )
             self._check_names(self._expanded(condition.names))
             self._parts[condition.name] = condition.part(self.domain, self.time)
 
@@ -130,7 +136,7 @@ class Problem:
     def sample(
         self, counts: Counts, seed: int | None = None, method: str = "hammersley"
     ) -> dict[str, Tensor]:
-        """Return points by term, each float64 of shape (count, d).
+        """Return points by term, each float64 of shape (count, d); a grid may have fewer.
 
         Parameters
         ----------
@@ -153,6 +159,8 @@ class Problem:
         missing = [name for name in self.terms if name not in counts]
         if missing:
             raise ValueError(f"no count for term {missing[0]!r}: every term needs points")
+        for name in self.terms:
+            _checks.count(f"the number of points of term {name!r}", counts[name])
         return {name: self.draw(name, counts[name], seed, method) for name in self.terms}
 
     def draw(
@@ -171,18 +179,21 @@ class Problem:
     ) -> Objective:
         """Return the loss of a network at points by term, ``Σ_k w_k/N_k Σ_i ‖r_k(z_i)‖²``.
 
-        Points take the network's dtype and device. Weights are 1 unless given.
+        Points take the network's dtype and device; terms without points are left out. Weights
+        are 1 unless given.
         """
         for name in (*points, *(weights or {})):
             _checks.one_of("term", name, self.terms)
         like = next(network.parameters())
         fields = self.fields(network)
         terms = []
-        for name in points:
+        for name in (term for term in self.terms if term in points):
             given = _checks.points(
                 f"the points of term {name!r}", points[name], len(self.coordinates)
             )
-            inside = self._parts.get(name, self.domain).contains(given, 1e-5)
+            inside = self._parts.get(name, self.domain).contains(
+                given, self._tolerance(1e-5, given)
+            )
             if not bool(inside.all()):
                 row = int((~inside).nonzero()[0])
                 raise ValueError(
@@ -218,10 +229,13 @@ class Problem:
         values = values if isinstance(values, tuple) else (values,)
         return torch.from_numpy(np.stack(values, axis=1))
 
-    def relative_l2(self, network: nn.Module, points: Tensor) -> float:
-        """Return ‖u − u_ref‖₂ / ‖u_ref‖₂ over all outputs at points (n, d)."""
+    def relative_l2(self, network: nn.Module, points: Tensor, truth: Tensor | None = None) -> float:
+        """Return ‖u − u_ref‖₂ / ‖u_ref‖₂ over all outputs at points (n, d).
+
+        ``truth`` is ``reference(points)`` where that is at hand already.
+        """
         like = next(network.parameters())
-        truth = self.reference(points)
+        truth = self.reference(points) if truth is None else truth
         tensors = {name: p.detach() for name, p in network.named_parameters()}
         placed = points.to(dtype=like.dtype, device=like.device)
         with torch.no_grad():
@@ -238,9 +252,11 @@ class Problem:
         return tuple(dict.fromkeys(wanted))
 
     def _normal_of(self, name: str) -> str | None:
-        if "n" in self.coordinates or not name.endswith("_n") or name[:-2] not in self.outputs:
-            return None
-        return name[:-2]
+        return name[:-2] if name.endswith("_n") and name[:-2] in self.outputs else None
+
+    def _tolerance(self, least: float, points: Tensor) -> float:
+        """Return how far the rounding of coordinates may move points, at least ``least``."""
+        return max(least, 4 * torch.finfo(points.dtype).eps * float(abs(self.domain.bounds).max()))
 
     def _residual(self, name: str, fields: FieldMap) -> Pointwise:
         if name in self.equations:
@@ -256,7 +272,7 @@ class Problem:
         def at(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
             values = fields.evaluate(tensors, points, wanted)
             if has_normals:
-                normals = part.normals(points)
+                normals = normals_at(part, points, self._tolerance(1e-6, points))
                 for output in self.outputs:
                     names = [f"{output}_{c}" for c in self.coordinates]
                     if f"{output}_n" in condition.names:
@@ -280,6 +296,24 @@ def _equation_residual(name: str, equation: Equation, fields: FieldMap) -> Point
         return stacked(f"equation {name!r}", equation(*(values[n] for n in names)), len(points))
 
     return residual
+
+
+def _check_outputs(outputs: Sequence[str], coordinates: Sequence[str]) -> None:
+    """Raise unless every output's name can mean only that output."""
+    if isinstance(outputs, str):
+        raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
+    _checks.identifiers("output", outputs)
+    if not outputs or len({*outputs, *coordinates}) < len(outputs) + len(coordinates):
+        raise ValueError(
+            f"outputs need names of their own, other than the coordinates', got outputs "
+            f"{', '.join(outputs) or 'none'} and coordinates {', '.join(coordinates)}"
+        )
+    for name in outputs:
+        others = [output for output in outputs if output != name]
+        if any(is_derivative(name, output, (*coordinates, "n")) for output in others):
+            raise ValueError(
+                f"output {name!r} reads as a derivative of another output: give it another name"
+            )
 
 
 def _child(seed: int | None, k: int) -> int | None:

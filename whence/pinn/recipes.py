@@ -24,28 +24,29 @@ class Recipe:
 
 @dataclass(frozen=True)
 class _Size:
-    """First points, most points, and seconds on two cores."""
+    """First points, most points, points renewed each round, and seconds on two cores."""
 
     first: int
     limit: int
+    renewed: int
     seconds: float
 
 
 # A Gauss–Newton step costs (points)² · parameters: larger networks get fewer points. What counts
 # is the number of steps; more points than these changed little per step.
 SIZES = {
-    "diffusion": _Size(500, 2000, 120.0),
-    "burgers": _Size(500, 2000, 420.0),
-    "allen_cahn": _Size(500, 1000, 420.0),
-    "wave": _Size(1000, 1000, 570.0),
-    "drift_diffusion": _Size(500, 1000, 420.0),
+    "diffusion": _Size(500, 2000, 50, 120.0),
+    "burgers": _Size(500, 2000, 50, 420.0),
+    "allen_cahn": _Size(500, 1000, 50, 420.0),
+    "wave": _Size(1000, 1000, 200, 560.0),
+    "drift_diffusion": _Size(500, 1000, 200, 480.0),
 }
 
 
 def recipe(name: str, constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the recipe for a problem of the zoo.
 
-    Start with few points, which makes the first steps cheap; let influence add 50 every ten
+    Start with few points, which makes the first steps cheap; let influence add some every ten
     Gauss–Newton steps, up to a limit; then the oldest leave.
 
     Examples
@@ -63,7 +64,7 @@ def recipe(name: str, constraints: Literal["hard", "soft"] = "hard") -> Recipe:
         resample=Resample(
             InfluenceScore(),
             Proportional(k=1, c=1),
-            n=50,
+            n=size.renewed,
             every=10,
             candidates=5000,
             max_points=size.limit,

@@ -42,6 +42,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def _is_kept(path: Path) -> bool:
+    """Tell a file from what a kill within ``write_atomically`` leaves."""
+    return not (path.name.startswith(f".{CONFIG}.") and path.name.endswith(".tmp"))
+
+
 def _json(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=False) + "\n").encode()
 
@@ -104,15 +109,25 @@ class RunFolder:
 
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write its configuration; an existing run or file is an error."""
+        self.check_free()
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / CONFIG, _json({"format": FORMAT, **config}))
+
+    def check_free(self) -> None:
+        """Raise ``FileExistsError`` unless a run can be made here without touching anything."""
         if self.exists():
             raise FileExistsError(
                 f"{self.path} already holds a run: choose another folder, or resume it with "
                 "--resume (resume=True)"
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (
+            not self.path.is_dir() or any(map(_is_kept, self.path.iterdir()))
+        ):
             raise FileExistsError(f"{self.path} exists and is not an empty folder: choose another")
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / CONFIG, _json({"format": FORMAT, **config}))
+
+    def started(self) -> bool:
+        """Tell whether the run has a checkpoint; one killed in its first seconds has none."""
+        return (self.path / CHECKPOINT).is_file()
 
     def config(self) -> dict[str, Any]:
         """Return the configuration."""

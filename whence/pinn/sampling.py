@@ -262,10 +262,8 @@ class SavedScore:
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return the saved values; other candidates than the saved ones are an error."""
         given = _by_term(objective, candidates)
-        same = list(given) == [self.term] and torch.equal(
-            given[self.term].double().cpu(), self.candidates.double().cpu()
-        )
-        if not same:
+        own = self.candidates.to(next(iter(given.values())))  # float32 training rounds them
+        if list(given) != [self.term] or not torch.equal(given[self.term], own):
             raise ValueError(
                 f"these scores were saved for {len(self.candidates)} other candidates of term "
                 f"{self.term!r}: score their own `candidates`, or compute new scores"
@@ -282,6 +280,7 @@ class SavedScore:
             values=self.values.detach().cpu().numpy(),
             term=np.asarray(json.dumps(self.term)),
         )
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_bytes(held.getvalue())
         os.replace(temporary, path)
@@ -319,7 +318,7 @@ def _enough(scores: Tensor, n: int) -> Tensor:
 class Proportional:
     """Draw without replacement with probability ``p ∝ s^k / mean(s^k) + c`` (RAD).
 
-    Where all scores vanish the draw is uniform.
+    Where all scores vanish the draw is uniform; negative scores are an error.
 
     Parameters
     ----------
@@ -347,6 +346,8 @@ class Proportional:
     def select(self, scores: Tensor, n: int, seed: int) -> Tensor:
         """Return n different row numbers, shape (n,)."""
         values = _enough(scores, n)
+        if bool((values < 0).any()):
+            raise ValueError("Proportional needs scores that are not negative: take their size")
         largest = values.max().clamp_min(torch.finfo(torch.float64).tiny)
         powers = (values / largest) ** self.k
         mean = powers.mean()
@@ -403,7 +404,7 @@ class Resample:
     max_points:
         Upper limit of points of a term, for ``add``.
     terms:
-        Which terms; by default the first equation's.
+        Which terms; by default the first equation's, or that of a :class:`SavedScore`.
 
     Examples
     --------
@@ -434,6 +435,31 @@ class Resample:
             raise ValueError("update='add' needs the number n of points to add")
         if self.max_points is not None:
             _checks.count("max_points", self.max_points)
+            if self.update == "add" and self.n is not None and self.n > self.max_points:
+                raise ValueError(f"n = {self.n} exceeds max_points = {self.max_points}")
+        if self.n is not None and self.n > self._pool_size():
+            raise ValueError(
+                f"cannot select n = {self.n} of {self._pool_size()} candidates: raise `candidates`"
+            )
+
+    def _pool_size(self) -> int:
+        saved = isinstance(self.score, SavedScore)
+        return len(self.score.candidates) if saved else self.candidates  # type: ignore[attr-defined]
+
+    def check(self, objective: Objective) -> None:
+        """Raise ``ValueError`` if the objective's points could not be renewed."""
+        for name in self._terms(objective):
+            present = len(objective.term(name).points)
+            if isinstance(self.score, SavedScore) and name != self.score.term:
+                raise ValueError(
+                    f"the saved scores are of term {self.score.term!r}, not of {name!r}: "
+                    f"pass terms=({self.score.term!r},)"
+                )
+            if self.n is None and present > self._pool_size():
+                raise ValueError(
+                    f"cannot renew all {present} points of term {name!r} from "
+                    f"{self._pool_size()} candidates: raise `candidates`"
+                )
 
     def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
         """Return the renewed points of each resampled term, oldest first.
@@ -464,7 +490,9 @@ class Resample:
         return fresh
 
     def _terms(self, objective: Objective) -> Iterator[str]:
-        yield from self.terms or (next(iter(objective.terms)),)
+        saved = isinstance(self.score, SavedScore)
+        first = self.score.term if saved else next(iter(objective.terms))  # type: ignore[attr-defined]
+        yield from self.terms or (first,)
 
     def _merged(self, term: Term, new: Tensor) -> Tensor:
         if self.update == "replace":

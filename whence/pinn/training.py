@@ -32,6 +32,9 @@ TEST_POINTS = 10_000
 class Resampler(Protocol):
     """Renews training points between steps; see :class:`whence.pinn.Resample`."""
 
+    def check(self, objective: Objective) -> None:
+        """Raise ``ValueError`` if the objective's points could not be renewed."""
+
     @property
     def every(self) -> int:
         """Iterations between two rounds."""
@@ -114,16 +117,17 @@ def train(
         Fresh random points per term, apart from training and test points, on which the loss is
         watched.
     keep:
-        ``"best"``: the parameters of least validation loss are kept in the end. ``"last"``: the
-        last ones.
+        ``"best"``: in the end the parameters of least validation loss are kept, among those of
+        the logged iterations. ``"last"``: the last ones.
     seed, dtype, device:
         Seed of everything random, number type, device.
     out:
         Run folder to make; ``None`` writes nothing.
     max_seconds:
-        Stop, resumably, after this time (resumed time counts).
+        Stop, resumably, after this time in training (that before a resume counts).
     resume:
-        Go on with the run in ``out``, which must have been made with the same options.
+        Go on with the run in ``out``, which must have been made with the same options, to the
+        same bits as if it had never stopped; one killed before its first checkpoint starts anew.
     start:
         A run whose final network to start from.
     progress:
@@ -150,6 +154,8 @@ def train(
     True
     """
     _check_options(problem, points, schedule, keep, validation, max_seconds, resume, out)
+    _checks.count("seed", seed, zero=True)
+    _check_device(device)
     config = {
         "problem": problem.name,
         "hard_constraints": problem.ansatz is not None,
@@ -166,14 +172,19 @@ def train(
         "start": str(start) if start is not None else None,
     }
     folder = RunFolder(out) if out is not None else None
-    checkpoint = _open(folder, config, resume, device)
-    module = (network or problem.network(seed)).to(dtype=dtype, device=device)
+    checkpoint = _checkpoint(folder, config, resume)
+    module = network if network is not None else problem.network(seed)
+    module = module.to(dtype=dtype, device=device)
     if start is not None and checkpoint is None:
         load_network(module, start)
     given = points if _are_tensors(points) else problem.sample(points, seed, sampling)  # type: ignore[arg-type]
     objective = problem.objective(module, given, weights)  # type: ignore[arg-type]
+    if resample is not None:
+        resample.check(objective)
     watch = _Watch(problem, objective, validation, seed)
     run = _Run(objective, list(schedule), resample, seed, keep, watch, folder, checkpoint)
+    if folder is not None and not resume:  # last, so that a wrong option leaves nothing behind
+        folder.create({**config, "device": str(device), "versions": _versions()})
     summary = run.go(max_seconds, progress)
     return Result(
         problem, module, run.objective, run.history, summary, folder.path if folder else None
@@ -230,22 +241,31 @@ def _check_options(
     if isinstance(points, Mapping):
         for name in points:
             _checks.one_of("term", name, problem.terms)
+        missing = [name for name in problem.terms if name not in points]
+        if missing:
+            raise ValueError(f"no points for term {missing[0]!r}: every term needs points")
+
+
+def _check_device(device: str | torch.device) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None
 
 
 def _are_tensors(points: Any) -> bool:
     return isinstance(points, Mapping) and all(isinstance(p, Tensor) for p in points.values())
 
 
-def _open(
-    folder: RunFolder | None, config: dict[str, Any], resume: bool, device: Any
+def _checkpoint(
+    folder: RunFolder | None, config: dict[str, Any], resume: bool
 ) -> Checkpoint | None:
-    """Make the folder, or read the checkpoint of a run made with the same options."""
-    versions = {"whence": _version(), "torch": torch.__version__, "numpy": np.__version__}
-    versions["python"] = platform.python_version()
+    """Return the checkpoint of a run made with the same options, or ``None`` to start anew."""
     if folder is None:
         return None
     if not resume:
-        folder.create({**config, "device": str(device), "versions": versions})
+        folder.check_free()
         return None
     held = folder.config()
     changed = [k for k, v in config.items() if held.get(k) != v]
@@ -254,20 +274,22 @@ def _open(
             f"{folder.path} was made with {changed[0]} = {held.get(changed[0])!r}, not "
             f"{config[changed[0]]!r}: resume with the same options"
         )
-    return folder.checkpoint()
+    return folder.checkpoint() if folder.started() else None
 
 
-def _version() -> str:
+def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
+    versions = {"torch": torch.__version__, "numpy": np.__version__}
+    versions["python"] = platform.python_version()
     try:
-        return version("whence")
+        return {"whence": version("whence"), **versions}
     except PackageNotFoundError:
-        return "not installed"
+        return {"whence": "not installed", **versions}
 
 
 class _Watch:
-    """Measures validation loss and test error; training never sees either set of points."""
+    """Measures validation loss and test error; no training step uses what is measured."""
 
     def __init__(self, problem: Problem, objective: Objective, validation: int, seed: int) -> None:
         self._problem = problem
@@ -277,6 +299,7 @@ class _Watch:
         self._test: Tensor | None = None
         if problem.solution is not None:
             self._test = problem.domain.sample(TEST_POINTS, "grid")
+            self._truth = problem.reference(self._test)
 
     def validation(self, objective: Objective) -> float:
         """Return the weighted loss at the validation points."""
@@ -287,7 +310,7 @@ class _Watch:
         """Return the relative error at the test points, a uniform grid, if there is a reference."""
         if self._test is None:
             return None
-        return self._problem.relative_l2(objective.network, self._test)
+        return self._problem.relative_l2(objective.network, self._test, self._truth)
 
 
 class _Run:
@@ -317,34 +340,47 @@ class _Run:
         self._best_points = self._points()
         self._stepper: Stepper | None = None
         self._record = PointRecord()
+        self._begun: float | None = None
         if checkpoint is not None:
             self._restore(checkpoint)
         else:
             self._record.update(self._points(), 0)
+            self._log()
 
     def go(self, max_seconds: float | None, progress: bool) -> dict[str, Any]:
         """Train to the end, the time limit or an interrupt; return the summary."""
-        begun, before = time.perf_counter(), self._place.seconds
-        saved = begun
+        saved = time.perf_counter()
+        self._begun = saved - self._place.seconds
         with _interruptible() as interrupted, _Bar(self, progress) as bar:
-            if not self.history:
-                self._log()
             while not self._place.done:
                 self._advance(bar)
-                now = time.perf_counter()
-                self._place.seconds = before + now - begun
-                if max_seconds is not None and self._place.seconds >= max_seconds:
-                    self._place.why = "time limit"
+                self._tick()
+                if self._stops(max_seconds, interrupted()):
                     break
-                if interrupted():
-                    self._place.why = "interrupted"
-                    break
-                if now - saved > CHECKPOINT_SECONDS:
-                    self._save()
-                    saved = now
+                if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                    self._save(self._standing())
+                    saved = time.perf_counter()
+            # Taken first: a row logged only because the run stops here must not change how it
+            # goes on.
+            standing = self._standing()
             if self.history[-1]["iteration"] != self._place.iteration:
                 self._log()
-        return self._finish()
+        return self._finish(standing)
+
+    def _stops(self, max_seconds: float | None, interrupted: bool) -> bool:
+        """Tell whether training stops here, and note why; a finished schedule comes first."""
+        place = self._place
+        if not place.done and max_seconds is not None and place.seconds >= max_seconds:
+            place.why = "time limit"
+        elif not place.done and interrupted:
+            place.why = "interrupted"
+        else:
+            return place.done
+        return True
+
+    def _tick(self) -> None:
+        if self._begun is not None:
+            self._place.seconds = time.perf_counter() - self._begun
 
     def _advance(self, bar: _Bar) -> None:
         """Take steps until the next event: resampling, a log row, the end of a stage."""
@@ -369,17 +405,23 @@ class _Run:
             place.done = place.stage >= len(self._schedule)
         due = self._resample is not None and place.iteration % self._resample.every == 0
         if due and not place.done:
-            self._renew()
+            self._renew(bar)
         bar.show()
 
-    def _renew(self) -> None:
+    def _renew(self, bar: _Bar) -> None:
         assert self._resample is not None
+        with torch.no_grad():
+            loss = float(self.objective.loss())
+        if not math.isfinite(loss):
+            bar.say(f"iteration {self._place.iteration}: the loss is {loss}, so the points stay")
+            return
         self._place.round += 1
         points = self._resample.update_points(self.objective, self._place.round, self._seed)
         self.objective = self.objective.with_points(points)
         self._record.update(points, self._place.iteration)
 
     def _log(self) -> None:
+        self._tick()
         place = self._place
         with torch.no_grad():
             losses = {name: float(loss) for name, loss in self.objective.losses().items()}
@@ -403,11 +445,10 @@ class _Run:
             self._best = self.objective.parameters.vector()
             self._best_points = self._points()
 
-    def _finish(self) -> dict[str, Any]:
-        """Save, put the kept parameters into the network, write and return the summary."""
+    def _finish(self, standing: Checkpoint) -> dict[str, Any]:
+        """Put the kept parameters into the network, save, write and return the summary."""
         place = self._place
         parameters = self.objective.parameters
-        last, last_points = parameters.vector(), self._points()
         kept = self._keep == "best" and math.isfinite(place.best_validation)
         if kept:
             parameters.assign(self._best)
@@ -430,7 +471,7 @@ class _Run:
             "finished": place.done,
             "stopped_by": place.why,
         }
-        self._save(last, last_points)
+        self._save(standing)
         if self._folder is not None:
             self._folder.write_summary(summary)
         return summary
@@ -438,36 +479,37 @@ class _Run:
     def _points(self) -> dict[str, Tensor]:
         return {name: term.points for name, term in self.objective.terms.items()}
 
-    def _save(
-        self, last: Tensor | None = None, last_points: dict[str, Tensor] | None = None
-    ) -> None:
-        """Write checkpoint, history and points.
-
-        ``network/`` and ``kept/`` are what the run has to show at this moment, ``last`` and
-        ``points/`` where training goes on.
-        """
-        if self._folder is None:
-            return
+    def _standing(self) -> Checkpoint:
+        """Return what training needs to go on from here."""
         state = self._stepper.state() if self._stepper is not None else OptimizerState()
-        network = self.objective.network.state_dict()
         tensors = {
-            "last": self.objective.parameters.vector() if last is None else last,
+            "last": self.objective.parameters.vector(),
             "best": self._best,
-            **{f"network/{name}": value for name, value in network.items()},
-            **{f"kept/{name}": value for name, value in self._points().items()},
-            **{f"points/{name}": v for name, v in (last_points or self._points()).items()},
+            **{f"points/{name}": value for name, value in self._points().items()},
             **{f"best_points/{name}": value for name, value in self._best_points.items()},
             **{f"optimizer/{name}": value for name, value in state.tensors.items()},
         }
         numbers = {
-            "place": vars(self._place),
+            "place": dict(vars(self._place)),
             "optimizer": state.numbers,
             "history_rows": len(self.history),
             "in_stage": self._stepper is not None,
         }
+        return Checkpoint(tensors, numbers)
+
+    def _save(self, standing: Checkpoint) -> None:
+        """Write history, points, and a checkpoint: where training goes on, and what there is.
+
+        ``network/`` and ``kept/`` are what the run has to show at this moment.
+        """
+        if self._folder is None:
+            return
+        network = self.objective.network.state_dict()
+        shown = {f"network/{name}": value for name, value in network.items()}
+        shown |= {f"kept/{name}": value for name, value in self._points().items()}
         self._folder.write_history(self.history)
         self._folder.write_points(self._record)
-        self._folder.write_checkpoint(Checkpoint(tensors, numbers))
+        self._folder.write_checkpoint(Checkpoint(standing.tensors | shown, standing.numbers))
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         assert self._folder is not None

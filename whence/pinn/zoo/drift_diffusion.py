@@ -48,7 +48,10 @@ def problem(constraints: Literal["hard", "soft"]) -> Problem:
         outputs=("u",),
         equations={"pde": equation},
         ansatz=ansatz if hard else None,
-        conditions=() if hard else (Initial(u=start), Periodic("u", along="x")),
+        # A second-order equation needs the slope periodic too, or its solution is not unique.
+        conditions=()
+        if hard
+        else (Initial(u=start), Periodic("u", along="x"), Periodic("u_x", along="x")),
         architecture=lambda seed: MLP([2, 64, 64, 64, 1], seed=seed),
         solution=references.drift_diffusion,
     )
