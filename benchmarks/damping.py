@@ -17,6 +17,7 @@ from scipy.stats import spearmanr
 
 import whence as wh
 from whence import pinn
+from whence.jacobian import objective_gradient
 
 DAMPINGS = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13)
 POINTS, TARGETS, STEPS = 500, 50, 60
@@ -24,8 +25,6 @@ POINTS, TARGETS, STEPS = 500, 50, 60
 
 def settle(objective: wh.Objective, steps: int) -> float:
     """Take Gauss–Newton steps and return the gradient norm."""
-    from whence.jacobian import objective_gradient
-
     stepper = pinn.GaussNewton(steps, damping=1e-8).start(objective.parameters)
     for _ in range(steps):
         if stepper.advance(objective, 1).finished:

@@ -5,23 +5,23 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from whence import jacobian as module
+from whence import jacobian, linearization
 from whence.jacobian import (
     Jacobian,
     chunks,
     gradient_products,
-    linearize,
     objective_gradient,
     point_gradients,
     row_blocks,
 )
+from whence.linearization import linearize
 from whence.objective import Objective, Term
 from whence.parameters import Parameters
 
 LAYERS, FUNCTION, REVERSE = (
-    module._LayerLinearization,
-    module._FunctionLinearization,
-    module._ReverseLinearization,
+    linearization.LayerLinearization,
+    linearization._FunctionLinearization,
+    linearization._ReverseLinearization,
 )
 
 
@@ -508,4 +508,4 @@ def test_chunks_cover_every_point_once_and_stay_small():
     parameters = Parameters(nn.Linear(1000, 1000))
     parts = list(chunks(2500, parameters))
     assert [i for p in parts for i in range(2500)[p]] == list(range(2500))
-    assert all((p.stop - p.start) * parameters.size * 8 <= module.CHUNK_BYTES for p in parts)
+    assert all((p.stop - p.start) * parameters.size * 8 <= jacobian.CHUNK_BYTES for p in parts)

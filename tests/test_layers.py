@@ -1,4 +1,4 @@
-"""Imports go only to a level as low or lower (design §4)."""
+"""Imports go only to a level as low or lower."""
 
 import ast
 import importlib
@@ -20,6 +20,7 @@ LEVELS = {
     "pinn.boundary": 0,
     "pinn.networks": 0,
     "objective": 1,
+    "linearization": 2,
     "jacobian": 2,
     "pinn.fields": 2,
     "pinn.conditions": 2,

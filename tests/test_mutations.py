@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from whence import jacobian, jets
+from whence import jacobian, jets, linearization
 from whence.attribution import influence
 from whence.attribution.influence import Influence
 from whence.curvature.operators import GaussNewton, Hessian
@@ -114,14 +114,14 @@ MUTATIONS = {
         jets._RULES, "linear", lambda old: bias_everywhere, {"make": HARD},
     ),
     "bias reaches derivatives, backward": (
-        jacobian, "_bias_part", lambda old: lambda call, delta: delta, {"make": HARD},
+        linearization, "_bias_part", lambda old: lambda call, delta: delta, {"make": HARD},
     ),
     "bias is left out of the products": (
-        jacobian, "_bias_part", lambda old: lambda call, delta: 0 * old(call, delta),
+        linearization, "_bias_part", lambda old: lambda call, delta: 0 * old(call, delta),
         {"make": SOFT},
     ),
     "a layer used twice counts once": (
-        jacobian._LayerLinearization, "_active", last_call_only, {"make": SOFT},
+        linearization.LayerLinearization, "_active", last_call_only, {"make": SOFT},
     ),
     "parameters in another order": (
         Parameters, "unflatten",

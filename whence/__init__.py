@@ -7,7 +7,8 @@ from whence.attribution.influence import Influence
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Quantity, Residual
 from whence.curvature.operators import GaussNewton, Hessian
 from whence.curvature.solvers import Damping, Exact, Solution
-from whence.jacobian import Jacobian, linearize
+from whence.jacobian import Jacobian
+from whence.linearization import linearize
 from whence.objective import Objective, Squared, Term
 from whence.parameters import Parameters
 

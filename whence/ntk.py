@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whence.jacobian import Factor, Jacobian, self_product
+from whence.jacobian import Jacobian, self_product
+from whence.linearization import Factor
 from whence.objective import Objective
 
 TILE_ROWS, TILE_COLUMNS = 100, 200

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.jacobian import chunks, linearize, point_gradients, row_blocks
+from whence.jacobian import chunks, point_gradients, row_blocks
+from whence.linearization import linearize
 from whence.objective import Objective, Pointwise
 
 
