@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-RUN ?= runs/demo
+RUN := runs/demo
 
 .PHONY: setup demo test lint format clean
 

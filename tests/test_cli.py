@@ -61,6 +61,12 @@ def test_influence_score_and_plot(run, capsys):
         assert float(row["target_x"]) == 0.1
         assert np.isfinite(row).all()
     assert len(pinn.SavedScore.load(run / "scores.npz").values) == 50
+    used = ["train", "burgers", "--out", str(run.parent / "used"), *TINY, "--score", "saved"]
+    used += ["--saved-scores", str(run / "scores.npz"), "--resample.every", "2"]
+    assert cli.main([*used, "--resample.n", "4"]) == 0
+    points = pinn.load_points(run.parent / "used")["pde"]
+    pool = pinn.SavedScore.load(run / "scores.npz").candidates
+    assert bool((points[-1] == pool).all(dim=1).any())
     assert not [p.name for p in run.iterdir() if p.name.endswith(".tmp")]
 
 
@@ -145,6 +151,8 @@ def test_wrong_places_are_refused(run, capsys):
     assert "outside the domain" in capsys.readouterr().err
     assert cli.main(["influence", str(run), "--at", "0.5"]) == cli.EXIT_ERROR
     assert "--at takes 2 numbers (x, t), got 1" in capsys.readouterr().err
+    assert cli.main(["influence", str(run), "--out", "x.png"]) == cli.EXIT_ERROR
+    assert "ends in .nc" in capsys.readouterr().err
     assert cli.main(["influence", str(run), "--of", "u_z"]) == cli.EXIT_ERROR
     assert "unknown name 'u_z'" in capsys.readouterr().err
 

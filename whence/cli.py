@@ -136,8 +136,10 @@ class Train:
     """First training points as TERM=COUNT, such as pde=500 [default: the recipe's]."""
     schedule: tuple[str, ...] = ()
     """Optimisers in turn as KIND:ITERATIONS, such as adam:5000 lbfgs:2000 gauss_newton:200."""
-    score: Literal["recipe", "none"] | ScoreName = "recipe"
-    """How candidate points are scored; none keeps the first points."""
+    score: Literal["recipe", "none", "saved"] | ScoreName = "recipe"
+    """How candidate points are scored; none keeps the first points, saved takes --saved-scores."""
+    saved_scores: Path | None = None
+    """Scores that `whence score` wrote, for --score saved."""
     select: Literal["recipe", "proportional", "top_k"] = "recipe"
     """How scored candidates are chosen."""
     sampling: Literal["hammersley", "sobol", "halton", "latin_hypercube", "grid", "random"] = (
@@ -249,17 +251,29 @@ def _resample(options: Train, base: Recipe) -> sampling.Resample | None:
     if options.score == "none":
         return None
     old = base.resample
-    score_class = type(old.score) if options.score == "recipe" else SCORES[options.score]
+    score = _score(options, old)
     select_class = type(old.selection) if options.select == "recipe" else SELECTIONS[options.select]
     changed: sampling.Resample = dataclasses.replace(
         old,
-        score=_build(f"score {options.score}", score_class, _given(options.scoring), old.score),
+        score=score,
         selection=_build(
             f"selection {options.select}", select_class, _given(options.selection), old.selection
         ),
         **_given(options.resample),
     )
     return changed
+
+
+def _score(options: Train, old: sampling.Resample) -> Any:
+    if (options.score == "saved") != (options.saved_scores is not None):
+        raise ValueError("--score saved and --saved-scores FILE go together")
+    given = _given(options.scoring)
+    if options.saved_scores is not None:
+        if given:
+            raise ValueError("--scoring.* options do nothing with --score saved: leave them out")
+        return sampling.SavedScore.load(options.saved_scores)
+    chosen = type(old.score) if options.score == "recipe" else SCORES[options.score]
+    return _build(f"score {options.score}", chosen, given, old.score)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,11 +302,13 @@ def run_influence(options: Influence) -> int:
     from whence import plots
     from whence.attribution.influence import Influence as InfluenceOf
 
+    out = options.out or options.run / INFLUENCE_FILE
+    if out.suffix != ".nc":
+        raise ValueError(f"--out names a NetCDF file, which ends in .nc, got {out}")
     problem, objective = _load(options.run)
     quantity = _quantity(options, problem, objective)
     influence = InfluenceOf(objective, damping=options.damping, curvature=options.curvature)
     row = influence.attribute(quantity, effect=options.effect).isel(target=0)
-    out = options.out or options.run / INFLUENCE_FILE
     _write_netcdf(row, out)
     png, svg = plots.save(plots.influence_map(row, problem), out.with_suffix(""))
     print(plots.describe_influence(row))
