@@ -192,7 +192,7 @@ def test_rounds_colours_points_by_when_they_entered(burgers):
     figure = plots.rounds(burgers.problem, pinn.RunFolder(burgers.path).points())
     drawn(figure)
     ax, bar = figure.axes
-    assert ax.get_title() == "pde\n100 at the start, 40 came, 0 left"
+    assert ax.get_title() == "pde\n100 at the start, 50 came, 0 left"
     assert bar.get_ylabel() == "entered at iteration"
     assert [len(c.get_offsets()) for c in ax.collections] == [0, 0, 100, 40]
     assert len(np.unique(ax.collections[3].get_facecolors(), axis=0)) == 4
@@ -205,7 +205,7 @@ def test_rounds_has_a_panel_per_term_and_shows_what_left_smaller_and_fainter(wav
     drawn(figure)
     terms = [ax.get_title().split("\n")[0] for ax in figure.axes[:4]]
     assert terms == list(wave.problem.terms)
-    assert figure.axes[0].get_title().endswith("60 at the start, 30 came, 30 left")
+    assert figure.axes[0].get_title().endswith("60 at the start, 40 came, 40 left")
     gone, _, here, _ = figure.axes[0].collections
     assert len(gone.get_offsets()) == 30
     assert gone.get_sizes()[0] < here.get_sizes()[0]
