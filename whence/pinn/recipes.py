@@ -35,7 +35,7 @@ class _Size:
 # A Gauss–Newton step costs (points)² · parameters: larger networks get fewer points. What counts
 # is the number of steps; more points than these changed little per step.
 SIZES = {
-    "diffusion": _Size(500, 2000, 50, 120.0),
+    "diffusion": _Size(500, 2000, 50, 240.0),
     "burgers": _Size(500, 2000, 50, 420.0),
     "allen_cahn": _Size(500, 1000, 50, 420.0),
     "wave": _Size(1000, 1000, 200, 560.0),
