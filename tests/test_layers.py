@@ -13,6 +13,7 @@ import whence
 ROOT = Path(whence.__file__).parent
 LEVELS = {
     "_checks": 0,
+    "_files": 0,
     "parameters": 0,
     "jets": 0,
     "pinn.domain": 0,

@@ -15,6 +15,7 @@ import docstring_parser
 import torch
 import tyro
 
+from whence._files import replacing
 from whence.pinn import optimizers, sampling, zoo
 from whence.pinn.recipes import Recipe, recipe
 from whence.pinn.runs import RunFolder
@@ -357,12 +358,9 @@ def _worst_point(problem: Problem, objective: Objective) -> torch.Tensor:
 
 
 def _write_netcdf(row: Any, path: Path) -> None:
-    import os
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    row.drop_indexes("term").to_netcdf(temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        row.drop_indexes("term").to_netcdf(temporary)
 
 
 def _load(run: Path) -> tuple[Problem, Objective]:

@@ -28,9 +28,9 @@ from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from torch.nn import Module
 
 from whence import _checks
+from whence._files import PathLike, write_atomically
 from whence.attribution.influence import SIGN
 from whence.pinn.problem import Problem
-from whence.pinn.runs import PathLike, write_atomically
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

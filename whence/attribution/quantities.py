@@ -5,6 +5,7 @@ A quantity has T targets. It knows their values, their gradients by θ and their
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -302,8 +303,6 @@ class Functional:
 
 
 def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
-    import inspect
-
     return tuple(inspect.signature(function).parameters)
 
 

@@ -25,21 +25,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from whence._files import PathLike, write_atomically
+
 FORMAT = 1
 CONFIG, HISTORY, POINTS = "config.json", "history.csv", "points.npz"
 CHECKPOINT, STATE, SUMMARY = "checkpoint.safetensors", "state.json", "summary.json"
-
-PathLike = str | os.PathLike[str]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill at any instant, sees the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _is_kept(path: Path) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence._files import PathLike, write_atomically
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
 from whence.curvature.solvers import Damping, Solver, default_damping
@@ -270,7 +270,7 @@ class SavedScore:
             )
         return self.values
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: PathLike) -> None:
         """Write the scores as a compressed ``.npz``, through a temporary file and a rename."""
         path = Path(path)
         held = io.BytesIO()
@@ -281,12 +281,10 @@ class SavedScore:
             term=np.asarray(json.dumps(self.term)),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_bytes(held.getvalue())
-        os.replace(temporary, path)
+        write_atomically(path, held.getvalue())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SavedScore:
+    def load(cls, path: PathLike) -> SavedScore:
         """Read scores written by :meth:`save`; nothing in the file can run code."""
         with np.load(path, allow_pickle=False) as held:
             missing = {"candidates", "values", "term"} - set(held.files)

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence import _checks
+from whence._files import PathLike
 from whence.objective import Objective
 from whence.pinn.optimizers import Optimizer, OptimizerState, Stepper
 from whence.pinn.problem import Counts, Problem
-from whence.pinn.runs import Checkpoint, PathLike, PointRecord, RunFolder, described
+from whence.pinn.runs import Checkpoint, PointRecord, RunFolder, described
 
 CHECKPOINT_SECONDS = 20.0
 TEST_POINTS = 10_000
