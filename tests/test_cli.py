@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 
 from whence import cli, pinn
+from whence.cli import flags
 
 TINY = ["--points", "pde=40", "--schedule", "gauss_newton:6", "--quiet"]
 
@@ -180,5 +181,5 @@ def test_unknown_problem_names_the_choices():
 def test_choices_match_the_registries():
     import typing
 
-    assert typing.get_args(cli.ProblemName) == pinn.zoo.names()
-    assert typing.get_args(cli.ScoreName) == tuple(cli.SCORES)
+    assert typing.get_args(flags.ProblemName) == pinn.zoo.names()
+    assert typing.get_args(flags.ScoreName) == tuple(flags.SCORES)

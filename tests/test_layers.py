@@ -54,7 +54,7 @@ LEVELS = {
     "adapters": 9,
     "report": 9,
 }
-FAMILIES = ("pinn.zoo", "evaluation", "adapters", "report")
+FAMILIES = ("pinn.zoo", "evaluation", "cli", "adapters", "report")
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): p
     for p in sorted(ROOT.rglob("*.py"))
@@ -145,10 +145,20 @@ def test_pinn_is_unknown_to_the_core():
         assert not [m for m in used if m.startswith("pinn")], module
 
 
-@pytest.mark.parametrize("name", ["whence", "whence.pinn"])
-def test_importing_loads_no_plotting_or_web_library(name):
-    heavy = ("matplotlib", "dask", "dash", "plotly", "flask", "fastapi", "distributed", "tyro")
-    code = f"import sys, {name}; print([m for m in {heavy} if m in sys.modules])"
+SLOW = ("matplotlib", "dask", "dash", "plotly", "flask", "fastapi", "distributed", "tyro")
+SLOW += ("xarray", "pandas", "scipy.stats", "scipy.special", "zarr")
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("from whence import *", SLOW),
+        ("import whence.pinn", SLOW),
+        ("import whence.cli", ("torch", "numpy")),
+    ],
+)
+def test_importing_loads_nothing_slow(statement, absent):
+    code = f"{statement}; import sys; print([m for m in {absent} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

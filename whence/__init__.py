@@ -1,18 +1,51 @@
 """Say which training points a trained network's answers come from.
 
-The public names of the core; physics-informed networks live in :mod:`whence.pinn`.
+The public names of the core; physics-informed networks live in :mod:`whence.pinn`. A name's module
+is imported when it is first used, so the command line can show its help without torch.
 """
 
-from whence.attribution.influence import Influence
-from whence.attribution.quantities import Derivative, Functional, Loss, Output, Quantity, Residual
-from whence.curvature.operators import GaussNewton, Hessian
-from whence.curvature.solvers import Damping, Exact, Solution
-from whence.jacobian import Jacobian
-from whence.linearization import linearize
-from whence.objective import Objective, Squared, Term
-from whence.parameters import Parameters
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whence import pinn
+    from whence.attribution.influence import Influence
+    from whence.attribution.quantities import (
+        Derivative,
+        Functional,
+        Loss,
+        Output,
+        Quantity,
+        Residual,
+    )
+    from whence.curvature.operators import GaussNewton, Hessian
+    from whence.curvature.solvers import Damping, Exact, Solution
+    from whence.jacobian import Jacobian
+    from whence.linearization import linearize
+    from whence.objective import Objective, Squared, Term
+    from whence.parameters import Parameters
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "attribution.influence": ("Influence",),
+    "attribution.quantities": (
+        "Derivative",
+        "Functional",
+        "Loss",
+        "Output",
+        "Quantity",
+        "Residual",
+    ),
+    "curvature.operators": ("GaussNewton", "Hessian"),
+    "curvature.solvers": ("Damping", "Exact", "Solution"),
+    "jacobian": ("Jacobian",),
+    "linearization": ("linearize",),
+    "objective": ("Objective", "Squared", "Term"),
+    "parameters": ("Parameters",),
+}
 
 __all__ = [
     "Damping",
@@ -33,4 +66,20 @@ __all__ = [
     "Squared",
     "Term",
     "linearize",
+    "pinn",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a public name at its first use (PEP 562)."""
+    if name == "pinn":
+        return import_module("whence.pinn")
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"whence.{home}"), name)
+            return value
+    raise AttributeError(f"module 'whence' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

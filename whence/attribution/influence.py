@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
 from whence import _checks
@@ -24,6 +23,9 @@ from whence.curvature.solvers import (
 )
 from whence.jacobian import gradient_products, objective_gradient
 from whence.objective import Objective
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Points = Mapping[str, Tensor] | Tensor | None
 Effect = Literal["remove", "add"]
@@ -229,6 +231,8 @@ class Influence:
         residual: float,
         converged: bool,
     ) -> xr.DataArray:
+        import xarray as xr  # slow to import
+
         targets = quantity.targets(self.objective) if quantity is not None else {}
         coords = {
             f"target_{n}" if n != "quantity" else n: ("target", _portable(v))

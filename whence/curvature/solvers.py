@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
 from whence import _checks
@@ -175,6 +174,8 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int, like: Ten
 
     The starting vector is fixed, so the same operator gives the same number.
     """
+    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
+
     if size < 3:
         eye = torch.eye(size, dtype=like.dtype, device=like.device)
         matrix = torch.stack([product(column) for column in eye])

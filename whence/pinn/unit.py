@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from whence._checks import count, one_of
 
@@ -79,6 +78,8 @@ def unit_points(
 
 
 def _hammersley(n: int, dimension: int, seed: int | None) -> Array:
+    from scipy.stats import qmc  # which takes a third of a second to import
+
     unit = np.empty((n, dimension))
     unit[:, 0] = (np.arange(n) + 0.5) / n
     if dimension > 1:
@@ -90,6 +91,8 @@ def _hammersley(n: int, dimension: int, seed: int | None) -> Array:
 
 
 def _drawn(n: int, dimension: int, method: str, rng: np.random.Generator) -> Array:
+    from scipy.stats import qmc
+
     if method == "sobol":
         # A whole power of two is drawn, which keeps scipy from warning; its start is the same.
         sequence = qmc.Sobol(dimension, scramble=True, seed=rng)

@@ -11,9 +11,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import roots_hermite
-
-from whence.pinn.zoo import _allen_cahn_reference
 
 Array = NDArray[np.float64]
 
@@ -155,6 +152,8 @@ def allen_cahn(x: Array, t: Array) -> Array:
     [-1.0, -0.03640254, -0.24750108]
     """
     x, t = _points(x, t, x_bound=1.0, t_bound=1.0)
+    from whence.pinn.zoo import _allen_cahn_reference  # scipy is slow to import
+
     return _allen_cahn_reference.evaluate(_allen_cahn_reference.solution(), x, t)
 
 
@@ -192,6 +191,8 @@ def _sin_pi(x: Array) -> Array:
 @lru_cache(maxsize=4)
 def _positive_hermite(nodes: int) -> tuple[Array, Array]:
     """Return the positive half of an even Gauss-Hermite rule and its log-weights."""
+    from scipy.special import roots_hermite  # scipy is slow to import
+
     z, weights = roots_hermite(nodes)
     return z[nodes // 2 :], np.log(weights[nodes // 2 :])
 

@@ -1,0 +1,76 @@
+"""The command line: a module for each command, imported when it is asked for.
+
+Each has ``Options``, a dataclass whose fields are the command's flags, and ``run(options)``, which
+returns the exit code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import tyro
+
+from whence import __version__
+
+COMMANDS = {
+    "train": "Train a network on a problem, resampling its points, and leave a run folder.",
+    "influence": "Say what every training point of a run does to one of its answers.",
+    "score": "Score candidate points for a run's network, and save the scores for later training.",
+    "plot": "Draw a run: its solution and error, its convergence, where its points went.",
+    "problems": "List the benchmark problems.",
+}
+DESCRIPTION = """Which training points do a network's answers come from?
+
+Start with: whence train burgers, then whence influence RUN, then whence plot RUN."""
+EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+CONFIG = (tyro.conf.FlagCreatePairsOff,)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code (2 for an error, 130 for an interrupt)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given == ["--version"]:
+            print(f"whence {__version__}")
+            return 0
+        if not given or given[0].startswith("-"):
+            _overview(given)
+        _check_command(given[0])
+        command: Any = import_module(f"whence.cli.{given[0]}")
+        options = tyro.cli(
+            command.Options, prog=f"whence {given[0]}", args=given[1:], config=CONFIG
+        )
+        code: int = command.run(options)
+        return code
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        print(f"whence: error: {error}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("whence: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _check_command(name: str) -> None:
+    from whence._checks import one_of  # with torch, which help does without
+
+    one_of("command", name, COMMANDS)
+
+
+def _overview(given: Sequence[str]) -> None:
+    """Show what commands there are and exit."""
+    tyro.extras.subcommand_cli_from_dict(
+        {name: _command(name) for name in COMMANDS},
+        prog="whence",
+        description=DESCRIPTION,
+        args=given,
+    )
+
+
+def _command(name: str) -> Callable[..., Any]:
+    made = dataclasses.make_dataclass(name, ())
+    made.__doc__ = COMMANDS[name]
+    return made

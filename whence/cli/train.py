@@ -1,0 +1,196 @@
+"""``whence train``: train a network on a problem and leave a run folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from whence.cli import EXIT_INTERRUPTED
+from whence.cli.flags import (
+    OPTIMIZERS,
+    SCORES,
+    SELECTIONS,
+    ProblemName,
+    ScoreName,
+    ScoringOptions,
+    build,
+    given_of,
+    options_of,
+    told,
+)
+from whence.pinn import optimizers, sampling, zoo
+from whence.pinn.recipes import Recipe, recipe
+from whence.pinn.training import train
+
+_ResampleOptions: Any = options_of("Resample", [sampling.Resample])
+_SelectionOptions: Any = options_of("Selection", list(SELECTIONS.values()))
+_AdamOptions: Any = options_of("Adam", [optimizers.Adam])
+_LBFGSOptions: Any = options_of("LBFGS", [optimizers.LBFGS])
+_GaussNewtonOptions: Any = options_of("GaussNewton", [optimizers.GaussNewton])
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Train a network on a problem, resampling its points, and leave a run folder."""
+
+    problem: tyro.conf.Positional[ProblemName]
+    """What to solve; `whence problems` describes each."""
+    out: Annotated[Path | None, told("runs/PROBLEM-SEED")] = None
+    """Run folder to make."""
+    seed: int = 0
+    """Seed of the network and of everything random."""
+    max_seconds: Annotated[float | None, told("the recipe's")] = None
+    """Stop, resumably, after this many seconds."""
+    constraints: Literal["hard", "soft"] = "hard"
+    """hard: an ansatz meets initial and boundary conditions exactly. soft: each is a loss term."""
+    resume: bool = False
+    """Go on with the run in --out; give the same options as before."""
+    start: Path | None = None
+    """Start from the network of this run."""
+    points: Annotated[tuple[str, ...], told("the recipe's")] = ()
+    """First training points as TERM=COUNT, such as pde=500."""
+    schedule: tuple[str, ...] = ()
+    """Optimisers in turn as KIND:ITERATIONS, such as adam:5000 lbfgs:2000 gauss_newton:200."""
+    score: Literal["recipe", "none", "saved"] | ScoreName = "recipe"
+    """How candidate points are scored; none keeps the first points, saved takes --saved-scores."""
+    saved_scores: Path | None = None
+    """Scores that `whence score` wrote, for --score saved."""
+    select: Literal["recipe", "proportional", "top_k"] = "recipe"
+    """How scored candidates are chosen."""
+    sampling: Literal["hammersley", "sobol", "halton", "latin_hypercube", "grid", "random"] = (
+        "hammersley"
+    )
+    """How the first points are placed."""
+    resample: _ResampleOptions = dataclasses.field(default_factory=_ResampleOptions)
+    """When points are renewed, and how many; unset options are the recipe's."""
+    scoring: ScoringOptions = dataclasses.field(default_factory=ScoringOptions)
+    """Options of the score; unset ones are the recipe's."""
+    selection: _SelectionOptions = dataclasses.field(default_factory=_SelectionOptions)
+    """Options of the selection; unset ones are the recipe's."""
+    adam: _AdamOptions = dataclasses.field(default_factory=_AdamOptions)
+    """Options of Adam."""
+    lbfgs: _LBFGSOptions = dataclasses.field(default_factory=_LBFGSOptions)
+    """Options of L-BFGS."""
+    gauss_newton: _GaussNewtonOptions = dataclasses.field(default_factory=_GaussNewtonOptions)
+    """Options of Gauss–Newton."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Number type."""
+    device: str = "cpu"
+    """Device, such as cpu or cuda."""
+    quiet: bool = False
+    """Show no progress bar."""
+
+
+def run(options: Options) -> int:
+    """Train as the options say; return the exit code."""
+    _check_used(options)
+    problem = zoo.load(options.problem, options.constraints)
+    base = recipe(options.problem, options.constraints)
+    out = options.out or Path("runs") / f"{options.problem}-{options.seed}"
+    result = train(
+        problem,
+        points=_counts(options.points, base),
+        schedule=_schedule(options, base),
+        resample=_resample(options, base),
+        sampling=options.sampling,
+        seed=options.seed,
+        dtype=getattr(torch, options.dtype),
+        device=options.device,
+        out=out,
+        max_seconds=base.max_seconds if options.max_seconds is None else options.max_seconds,
+        resume=options.resume,
+        start=options.start,
+        progress=not options.quiet,
+    )
+    summary = result.summary
+    print(
+        f"{summary['problem']}: relative L2 error {summary['relative_l2']:.2e} after "
+        f"{summary['iterations']} iterations in {summary['seconds']:.0f} s with "
+        f"{summary['points']} points ({summary['stopped_by']})"
+    )
+    print(f"run: {out}  (summary.json, history.csv, points.npz, checkpoint.safetensors)")
+    if summary["stopped_by"] == "interrupted":
+        print(f"go on with: whence train {options.problem} --out {out} --resume, same options")
+        return EXIT_INTERRUPTED
+    print(f"next: whence influence {out}   and   whence plot {out}")
+    return 0
+
+
+def _check_used(options: Options) -> None:
+    """Raise ``ValueError`` for an option that would do nothing beside the others."""
+    groups = ("resample", "scoring", "selection") if options.score == "none" else ()
+    idle = dict.fromkeys(groups, "with --score none")
+    kinds = {text.partition(":")[0] for text in options.schedule} or _kinds(options)
+    idle |= {name: f"as no {name} is in the schedule" for name in OPTIMIZERS if name not in kinds}
+    for group, why in idle.items():
+        for name in given_of(getattr(options, group)):
+            flag = f"--{group}.{name}".replace("_", "-")
+            raise ValueError(f"{flag} does nothing {why}: leave it out")
+    if options.score == "none" and options.select != "recipe":
+        raise ValueError("--select does nothing with --score none: leave it out")
+
+
+def _kinds(options: Options) -> set[str]:
+    stages = recipe(options.problem, options.constraints).schedule
+    return {name for name, cls in OPTIMIZERS.items() if any(isinstance(s, cls) for s in stages)}
+
+
+def _counts(given: Sequence[str], base: Recipe) -> dict[str, int]:
+    counts = dict(base.points)
+    for text in given:
+        term, _, number = text.partition("=")
+        if not number.isdecimal():
+            raise ValueError(f"--points takes TERM=COUNT, such as pde=500, got {text!r}")
+        counts[term] = int(number)
+    return counts
+
+
+def _schedule(options: Options, base: Recipe) -> list[Any]:
+    given = {name: given_of(getattr(options, name)) for name in OPTIMIZERS}
+    if not options.schedule:
+        named = {cls: name for name, cls in OPTIMIZERS.items()}
+        return [dataclasses.replace(s, **given[named[type(s)]]) for s in base.schedule]  # type: ignore[type-var]
+    stages = []
+    for text in options.schedule:
+        kind, _, number = text.partition(":")
+        if kind not in OPTIMIZERS or not number.isdecimal():
+            raise ValueError(
+                f"--schedule takes KIND:ITERATIONS with KIND one of {', '.join(OPTIMIZERS)}, such "
+                f"as adam:5000, got {text!r}"
+            )
+        stages.append(OPTIMIZERS[kind](iterations=int(number), **given[kind]))
+    return stages
+
+
+def _resample(options: Options, base: Recipe) -> sampling.Resample | None:
+    if options.score == "none":
+        return None
+    old = base.resample
+    score = _score(options, old)
+    select_class = type(old.selection) if options.select == "recipe" else SELECTIONS[options.select]
+    changed: sampling.Resample = dataclasses.replace(
+        old,
+        score=score,
+        selection=build(
+            f"selection {options.select}", select_class, given_of(options.selection), old.selection
+        ),
+        **given_of(options.resample),
+    )
+    return changed
+
+
+def _score(options: Options, old: sampling.Resample) -> Any:
+    if (options.score == "saved") != (options.saved_scores is not None):
+        raise ValueError("--score saved and --saved-scores FILE go together")
+    given = given_of(options.scoring)
+    if options.saved_scores is not None:
+        if given:
+            raise ValueError("--scoring.* options do nothing with --score saved: leave them out")
+        return sampling.SavedScore.load(options.saved_scores)
+    chosen = type(old.score) if options.score == "recipe" else SCORES[options.score]
+    return build(f"score {options.score}", chosen, given, old.score)
