@@ -7,17 +7,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from whence import jacobian, jets, linearization
+from whence import jacobian, jets, linearization, ntk
 from whence.attribution import influence
 from whence.attribution.influence import Influence
+from whence.curvature import solvers
 from whence.curvature.operators import GaussNewton, Hessian
-from whence.curvature.solvers import Damping, _Refined
+from whence.curvature.solvers import Damping, Solution
 from whence.jets import Jet
 from whence.objective import Objective, Squared, Term
 from whence.parameters import Parameters
 
 SOFT, HARD, FLOW = oracles.burgers_soft, oracles.burgers_hard, oracles.navier_stokes
 AUTOGRAD = functools.partial(HARD, derivatives="autograd")
+WIDE = functools.partial(HARD, widths=(2, 40, 40, 1))
 SMALL = functools.partial(oracles.burgers_soft, n=5, widths=(2, 4, 1))
 
 
@@ -94,19 +96,34 @@ MUTATIONS = {
         {"make": HARD, "form": "primal"},
     ),
     "a term is left out of the curvature": (
-        influence, "GaussNewton", all_but_the_last_term, {"make": SOFT},
+        influence, "GaussNewton", all_but_the_last_term, {"make": SOFT, "form": "primal"},
     ),
     "a component is left out of the curvature": (
         jacobian.Jacobian, "_seeds", first_component, {"make": FLOW, "form": "primal"},
     ),
-    "the sign is flipped": (Influence, "_products", negated, {"make": SOFT}),
+    "the sign is flipped": (Influence, "_products", negated, {"make": SOFT, "form": "primal"}),
+    "the sign is flipped, by rows": (
+        jacobian.Jacobian, "by_point", negated, {"make": SOFT, "targets": 20},
+    ),
     "damping is absolute": (
         Damping, "resolve", lambda old: lambda self, largest: self.value, {"make": HARD},
     ),
     "the solver does nothing": (
-        _Refined, "solve",
-        lambda old: lambda self, right: old(self, right).__class__(right, 0.0, True, 0),
-        {"make": HARD},
+        solvers, "_refined",
+        lambda old: lambda apply, product, right: Solution(right, 0.0, True, 0),
+        {"make": HARD, "targets": 3},
+    ),
+    "the solver of rows does nothing": (
+        solvers._Dual, "solve_rows",
+        lambda old: lambda self: Solution(self._kernel.dense().T.clone(), 0.0, True, 0),
+        {"make": HARD, "targets": 20},
+    ),
+    "the kernel misses a layer": (
+        ntk._Thin, "add_products", lambda old: lambda *given, **options: None, {"make": WIDE},
+    ),
+    "targets miss a layer": (
+        ntk.TangentKernel, "_direct_rows", lambda old: lambda self, factors: 0 * old(self, factors),
+        {"make": WIDE},
     ),
     "jets drop f″": (jets, "_apply", lambda old: drop_curved, {"make": HARD}),
     "jets drop 2a′b′": (jets, "_mul", lambda old: drop_cross, {"make": HARD}),
@@ -152,7 +169,7 @@ def _mutate(monkeypatch):
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_check_fails_under_mutation(name, targets, mutate):
     owner, attribute, mutation, options = MUTATIONS[name]
-    options = {**options, "targets": targets}
+    options = {"targets": targets, **options}
     assert passes_unmutated(*options.items())
     mutate(owner, attribute, mutation)
     with pytest.raises(AssertionError, match="of the largest"):

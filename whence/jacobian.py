@@ -8,6 +8,7 @@ component. Rows are made in chunks that stay in the processor's cache, each by
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,13 +33,47 @@ def chunks(n: int, parameters: Parameters, size: int | None = None) -> Iterator[
         yield slice(start, min(start + step, n))
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a Jacobian at some points, point by point and for each point seed by seed.
+
+    ``seeds`` has one (n, m) tensor for every row that a point contributes.
+    """
+
+    linear: Linearization
+    seeds: Sequence[Tensor]
+
+    def __len__(self) -> int:
+        return len(self.linear.value) * len(self.seeds)
+
+    def dense(self, out: Tensor | None = None) -> Tensor:
+        """Return the rows, (len, P), in ``out``."""
+        if len(self.seeds) == 1:
+            return self.linear.rows(self.seeds[0], out=out)
+        if out is None:
+            return torch.stack([self.linear.rows(s) for s in self.seeds], dim=1).flatten(0, 1)
+        block = out.view(len(self.linear.value), len(self.seeds), -1)
+        for k, seed in enumerate(self.seeds):
+            self.linear.rows(seed, out=block[:, k])
+        return out
+
+    def factors(self) -> list[Factor] | None:
+        """Return what the rows multiply out, or None where not all comes from linear layers."""
+        if not isinstance(self.linear, LayerLinearization):
+            return None
+        each = [self.linear.factors(seed) for seed in self.seeds]
+        alike = len({tuple(f.columns.start for f in factors) for factors in each}) == 1
+        return [_interleaved(same) for same in zip(*each, strict=True)] if alike else None
+
+
 def row_blocks(
     function: Pointwise, parameters: Parameters, points: Tensor, size: int | None = None
 ) -> Iterator[Tensor]:
     """Yield the Jacobian of ``function`` in blocks of points, each (n, m, P)."""
     for part in chunks(len(points), parameters, size):
         linear = linearize(function, parameters, points[part])
-        yield torch.stack([linear.rows(s) for s in _units(linear.value)], dim=1)
+        rows = Rows(linear, list(_units(linear.value))).dense()
+        yield rows.view(len(linear.value), -1, parameters.size)
 
 
 def _units(value: Tensor) -> Iterator[Tensor]:
@@ -120,27 +155,11 @@ class Jacobian:
         root, gradient = term.loss.curvature_root(value), term.loss.gradient(value)
         return term.scale**0.5 * torch.linalg.solve(root, gradient.unsqueeze(2)).squeeze(2)
 
-    def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield ``(rows (n·m, P), right-hand side (n·m,))`` chunk by chunk, in row order."""
-        for term, linear in self._parts():
-            rows = torch.stack([linear.rows(s) for s in self._seeds(term, linear.value)], dim=1)
-            right = self._right_hand_side(term, linear.value)
-            yield rows.reshape(-1, self.parameters.size), right.reshape(-1)
-
-    def factors(self) -> Iterator[tuple[list[Factor] | None, Tensor]]:
-        """Yield ``(factors of the rows, right-hand side (n·m,))`` chunk by chunk, in row order.
-
-        Factors are None where the network is not made of linear layers alone.
-        """
+    def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield ``(rows, right-hand side (len(rows),))`` chunk by chunk, in row order."""
         for term, linear in self._parts():
             right = self._right_hand_side(term, linear.value)
-            if not isinstance(linear, LayerLinearization):
-                yield None, right.reshape(-1)
-                continue
-            each = [linear.factors(seed) for seed in self._seeds(term, linear.value)]
-            alike = len({tuple(f.columns.start for f in factors) for factors in each}) == 1
-            joined = [_interleaved(same) for same in zip(*each, strict=True)] if alike else None
-            yield joined, right.reshape(-1)
+            yield Rows(linear, self._seeds(term, linear.value)), right.reshape(-1)
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
@@ -150,14 +169,10 @@ class Jacobian:
         """Return every row (R, P) and the right-hand side (R,), written in place chunk by chunk."""
         theta = self.parameters.vector()
         rows, right, start = theta.new_empty(self.shape), [], 0
-        for term, linear in self._parts():
-            seeds = self._seeds(term, linear.value)
-            end = start + len(linear.value) * len(seeds)
-            block = rows[start:end].view(len(linear.value), len(seeds), -1)
-            for k, seed in enumerate(seeds):
-                linear.rows(seed, out=block[:, k])
-            right.append(self._right_hand_side(term, linear.value).reshape(-1))
-            start = end
+        for block, part in self.blocks():
+            block.dense(out=rows[start : start + len(block)])
+            right.append(part)
+            start += len(block)
         return rows, torch.cat(right)
 
     def matvec(self, vector: Tensor) -> Tensor:
@@ -191,15 +206,27 @@ class Jacobian:
 
     def row_norms(self) -> Tensor:
         """Return the Euclidean norm of each row, shape (R,)."""
-        return torch.cat([torch.linalg.vector_norm(rows, dim=1) for rows, _ in self.blocks()])
+        norms = [torch.linalg.vector_norm(rows.dense(), dim=1) for rows, _ in self.blocks()]
+        return torch.cat(norms)
+
+    def by_point(self, values: Tensor) -> Tensor:
+        """Return the sums of ``values`` (R, K) over the rows of each point, (points, K)."""
+        parts, start = [], 0
+        for term in self.objective.terms.values():
+            n = len(term.points)
+            end = start + n * self._components(term)
+            parts.append(values[start:end].view(n, -1, values.shape[1]).sum(dim=1))
+            start = end
+        return torch.cat(parts)
+
+    def _components(self, term: Term) -> int:
+        return term.residual(self.parameters.tensors(), term.points[:1]).shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(R, P)."""
-        count = 0
-        for term in self.objective.terms.values():
-            one = term.residual(self.parameters.tensors(), term.points[:1])
-            count += len(term.points) * one.shape[1]
+        terms = self.objective.terms.values()
+        count = sum(len(term.points) * self._components(term) for term in terms)
         return count, self.parameters.size
 
 

@@ -37,12 +37,15 @@ class Layout:
     def __init__(self, indices: tuple[MultiIndex, ...]) -> None:
         self.indices = indices
         self.position = {index: c for c, index in enumerate(indices)}
-        self.n_first = sum(len(index) == 1 for index in indices)
+        n_first = sum(len(index) == 1 for index in indices)
         self.pairs = tuple(
-            (self.position[index[:1]], self.position[index[1:]])
+            (self.position[index[:1]] - 1, self.position[index[1:]] - 1)
             for index in indices
             if len(index) == 2
         )
+        """For each second derivative, which two of the first ones it comes from."""
+        self.sizes = [1, n_first, len(self.pairs)][: 1 + max(map(len, indices))]
+        """Channels of the value, of the first and of the second derivatives."""
         self.order = max(len(index) for index in indices)
 
     def __len__(self) -> int:
@@ -262,6 +265,14 @@ def _join(value: Tensor, rest: Tensor) -> Tensor:
     return torch.cat([value.unsqueeze(0), rest.expand(-1, *value.shape)])
 
 
+def _orders(data: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+    """Return the channels of each order, (1, ...), (first, ...), (second, ...), as far as it goes.
+
+    One split, because its derivative is one concatenation; a slice's is a tensor of zeros.
+    """
+    return data.split_with_sizes(layout.sizes)
+
+
 def _add(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     if isinstance(a, Jet) and isinstance(b, Jet):
         x, y = _pair(a, b)
@@ -281,16 +292,17 @@ def _mul(a: Any, b: Any) -> Jet:
         return _mul(b, a)
     if not isinstance(b, Jet):
         return Jet(_against(a, b) * b, a.layout)
-    x, y = _pair(a, b)
-    value = x[0] * y[0]
-    if len(a.layout) == 1:
-        return Jet(value.unsqueeze(0), a.layout)
-    rest = x[1:] * y[0] + x[0] * y[1:]
-    if not a.layout.pairs:
-        return Jet(torch.cat([value.unsqueeze(0), rest]), a.layout)
-    cross = [2 * x[i] * y[i] if i == j else x[i] * y[j] + x[j] * y[i] for i, j in a.layout.pairs]
-    n = a.layout.n_first
-    return Jet(torch.cat([value.unsqueeze(0), rest[:n], rest[n:] + torch.stack(cross)]), a.layout)
+    x, y = (_orders(data, a.layout) for data in _pair(a, b))
+    parts = [x[0] * y[0]]
+    parts += [own * y[0] + x[0] * other for own, other in zip(x[1:], y[1:], strict=True)]
+    if a.layout.pairs:
+        left, right = x[1].unbind(0), y[1].unbind(0)
+        cross = [
+            2 * left[i] * right[i] if i == j else left[i] * right[j] + left[j] * right[i]
+            for i, j in a.layout.pairs
+        ]
+        parts[2] = parts[2] + torch.stack(cross)
+    return Jet(torch.cat(parts), a.layout)
 
 
 def _div(a: Any, b: Any) -> Jet:
@@ -324,17 +336,17 @@ Unary = Callable[[Tensor], tuple[Tensor, Lazy, Lazy]]
 
 def _apply(rule: Unary, jet: Jet) -> Jet:
     """Carry a jet through an elementwise function with value f and derivatives f′, f″."""
-    data, lay = jet.data, jet.layout
-    value, first, second = rule(data[0])
-    if len(lay) == 1:
-        return Jet(value.unsqueeze(0), lay)
-    rest = first() * data[1:]
-    if not lay.pairs:
-        return Jet(torch.cat([value.unsqueeze(0), rest]), lay)
-    f2 = second()
-    n = lay.n_first
-    curved = torch.stack([data[i] * data[j] for i, j in lay.pairs]) * f2
-    return Jet(torch.cat([value.unsqueeze(0), rest[:n], rest[n:] + curved]), lay)
+    lay = jet.layout
+    argument, *derivatives = _orders(jet.data, lay)
+    value, first, second = rule(argument)
+    parts = [value]
+    if derivatives:
+        slope = first()
+        parts += [slope * derivative for derivative in derivatives]
+    if lay.pairs:
+        ones = derivatives[0].unbind(0)
+        parts[2] = parts[2] + second() * torch.stack([ones[i] * ones[j] for i, j in lay.pairs])
+    return Jet(torch.cat(parts), lay)
 
 
 def _tanh(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
@@ -424,7 +436,11 @@ def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     if not isinstance(x, Jet) or any(isinstance(part, Jet) for part in (weight, bias)):
         raise UnsupportedOperation("jets have no rule for a linear layer with a jet as weight")
     data = F.linear(x.data, weight)
-    return Jet(data if bias is None else _join(data[0] + bias, data[1:]), x.layout)
+    if bias is None:
+        return Jet(data, x.layout)
+    constants = torch.zeros_like(bias).expand(len(x.layout) - 1, *bias.shape)
+    channels = torch.cat([bias.unsqueeze(0), constants])
+    return Jet(data + channels.reshape(len(x.layout), *[1] * (data.ndim - 2), -1), x.layout)
 
 
 def _matmul(a: Any, b: Any) -> Jet:

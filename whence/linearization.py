@@ -211,16 +211,23 @@ class LayerLinearization:
         self._graph = value
         self._calls = calls
         self._parameters = parameters
+        self._passes: list[tuple[Tensor, list[Tensor | None]]] = []
+        """Seeds so far and the backward pass of each: factors and rows share it."""
 
     def _deltas(self, seed: Tensor) -> list[Tensor | None]:
         outputs = [call.output for call in self._calls]
         if not self._graph.requires_grad:
             return [None] * len(outputs)
-        return list(
+        for seen, deltas in self._passes:
+            if seen is seed:
+                return deltas
+        deltas = list(
             torch.autograd.grad(
                 self._graph, outputs, grad_outputs=seed, retain_graph=True, allow_unused=True
             )
         )
+        self._passes.append((seed, deltas))
+        return deltas
 
     def _active(self, seed: Tensor) -> Iterator[tuple[_Call, Tensor, Tensor]]:
         for call, delta in zip(self._calls, self._deltas(seed), strict=True):
@@ -298,6 +305,9 @@ class LayerLinearization:
 
 def _put_outer_products(columns: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
     """Write or add ``left @ right`` of each point, a few points at a time so it stays in cache."""
+    if first and left.shape[2] == 1:
+        torch.mul(left, right, out=columns.unflatten(1, (left.shape[1], right.shape[2])))
+        return
     step = max(1, BLOCK_BYTES // (8 * columns.shape[1]))
     for start in range(0, len(columns), step):
         part = slice(start, start + step)

@@ -7,16 +7,17 @@ a product over all the layer's weights. It is taken where it is the cheaper of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from whence.jacobian import Jacobian, self_product
+from whence.jacobian import Jacobian, Rows, self_product
 from whence.linearization import Factor
 from whence.objective import Objective
 
-TILE_ROWS, TILE_COLUMNS = 100, 200
+TILE = 500
 
 
 @dataclass(frozen=True)
@@ -27,28 +28,24 @@ class _Thin:
     left: Tensor
     right: Tensor
 
-    def add_gram(self, gram: Tensor) -> None:
-        """Add the layer's part to the blocks of ``gram`` on and below the diagonal."""
-        channels, n = self.left.shape[:2]
-        for i in range(0, n, TILE_ROWS):
-            rows = slice(i, min(i + TILE_ROWS, n))
-            for j in range(0, rows.stop, TILE_COLUMNS):
-                others = slice(j, min(j + TILE_COLUMNS, rows.stop))
-                tile = gram[rows, others]
-                a, b = (
-                    self._products(self.left, rows, others),
-                    self._products(self.right, rows, others),
-                )
-                for c in range(channels):
-                    for d in range(channels):
-                        tile.addcmul_(a[c, :, d], b[c, :, d])
+    def add_products(self, other: _Thin, total: Tensor, *, lower: bool = False) -> None:
+        """Add this layer's part of ``rows @ other.rows.T`` to ``total``, tile by tile.
 
-    def _products(self, part: Tensor, rows: slice, others: slice) -> Tensor:
-        """Return every inner product between two ranges of rows, (c, rows, c, others)."""
-        channels, _, features = part.shape
-        one, two = part[:, rows], part[:, others]
-        product = one.reshape(-1, features) @ two.reshape(-1, features).T
-        return product.view(channels, one.shape[1], channels, two.shape[1])
+        With ``lower`` only the tiles on and below the diagonal are made.
+        """
+        n, m = total.shape
+        for i in range(0, n, TILE):
+            rows = slice(i, min(i + TILE, n))
+            for j in range(0, rows.stop if lower else m, TILE):
+                others = slice(j, min(j + TILE, m))
+                tile = total[rows, others]
+                for a, b in zip(self.left[:, rows], self.right[:, rows], strict=True):
+                    for c, d in zip(other.left[:, others], other.right[:, others], strict=True):
+                        tile.addcmul_(a @ c.T, b @ d.T)
+
+    def rows(self) -> Tensor:
+        """Return the rows themselves, (R, columns)."""
+        return Factor(self.columns, self.left, self.right).rows()
 
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Σ_i vector[i] · row_i`` of this layer, flat."""
@@ -82,24 +79,45 @@ class TangentKernel:
     def __init__(self, objective: Objective, *, scaled: bool = True) -> None:
         jacobian = Jacobian(objective, scaled=scaled)
         self.size = objective.parameters.size
-        self._thin: list[_Thin] = []
-        blocks = list(jacobian.factors())
-        thin = _cheaper_thin(blocks)
-        self.right = torch.cat([right for _, right in blocks])
+        blocks, rights = zip(*jacobian.blocks(), strict=True)
+        self.right = torch.cat(rights)
+        factors = [rows.factors() for rows in blocks]
+        thin = _cheaper_thin(factors)
+        self._thin = [_joined(columns, factors) for columns in thin]
         self._direct = torch.ones(self.size, dtype=torch.bool, device=self.right.device)
         for columns in thin:
-            self._thin.append(_joined(columns, blocks))
             self._direct[columns] = False
         if thin:
-            self._rows = _direct_rows(blocks, self._direct, self.right)
+            self._rows = torch.cat([self._direct_rows(found or []) for found in factors])
         else:
-            self._rows = jacobian.system()[0]
+            self._rows = _stacked(blocks, self.right.new_empty(len(self.right), self.size))
         self.gram = self_product(self._rows)
         for part in self._thin:
-            part.add_gram(self.gram)
+            part.add_products(part, self.gram, lower=True)
         if self._thin:
             lower = self.gram.tril()
             self.gram = lower + lower.tril(-1).T
+
+    def dense(self) -> Tensor:
+        """Return J, shape (R, P)."""
+        if not self._thin:
+            return self._rows
+        rows = self._rows.new_empty(len(self._rows), self.size)
+        rows[:, self._direct] = self._rows
+        for part in self._thin:
+            rows[:, part.columns] = part.rows()
+        return rows
+
+    def _direct_rows(self, factors: list[Factor]) -> Tensor:
+        """Return the columns of a block's rows that have no thin form, (n, number of them)."""
+        place = torch.cumsum(self._direct, 0) - 1
+        rows = factors[0].left.new_zeros(factors[0].left.shape[1], int(self._direct.sum()))
+        for factor in factors:
+            if bool(self._direct[factor.columns.start]):
+                first = int(place[factor.columns.start])
+                width = factor.columns.stop - factor.columns.start
+                rows[:, first : first + width] += factor.rows()
+        return rows
 
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Jᵀ y``, shape (P,)."""
@@ -110,18 +128,23 @@ class TangentKernel:
         return total
 
 
-Block = tuple[list[Factor] | None, Tensor]
+def _stacked(blocks: Sequence[Rows], out: Tensor) -> Tensor:
+    start = 0
+    for rows in blocks:
+        rows.dense(out=out[start : start + len(rows)])
+        start += len(rows)
+    return out
 
 
-def _cheaper_thin(blocks: list[Block]) -> list[slice]:
+def _cheaper_thin(blocks: Sequence[list[Factor] | None]) -> list[slice]:
     """Return the weights whose part of the kernel is cheaper through inner products.
 
     A weight that is used twice, or not in every block, is left to its rows.
     """
-    if any(factors is None for factors, _ in blocks):
+    if any(factors is None for factors in blocks):
         return []
     counts: dict[tuple[int, int], list[int]] = {}
-    for factors, _ in blocks:
+    for factors in blocks:
         for factor in factors or ():
             c, _, o = factor.left.shape
             i = factor.right.shape[2] if factor.right is not None else 0
@@ -131,30 +154,21 @@ def _cheaper_thin(blocks: list[Block]) -> list[slice]:
     return [slice(*key) for key, wins in counts.items() if len(wins) == len(blocks) and all(wins)]
 
 
-def _joined(columns: slice, blocks: list[Block]) -> _Thin:
+def _joined(columns: slice, blocks: Sequence[list[Factor] | None]) -> _Thin:
     """Return one layer's factors over all blocks; blocks with fewer channels are filled up."""
-    found = [next(f for f in factors or () if f.columns == columns) for factors, _ in blocks]
-    channels = max(factor.left.shape[0] for factor in found)
-    left = torch.cat([_filled(factor.left, channels) for factor in found], dim=1)
-    right = torch.cat([_filled(f.right, channels) for f in found if f.right is not None], dim=1)
+    found = [_of(columns, factors or []) for factors in blocks]
+    channels = max(left.shape[0] for left, _ in found)
+    left = torch.cat([_filled(left, channels) for left, _ in found], dim=1)
+    right = torch.cat([_filled(right, channels) for _, right in found], dim=1)
     return _Thin(columns, left, right)
+
+
+def _of(columns: slice, factors: list[Factor]) -> tuple[Tensor, Tensor]:
+    """Return a layer's left and right factors; several uses of it are so many more channels."""
+    uses = [(f.left, f.right) for f in factors if f.columns == columns and f.right is not None]
+    return torch.cat([left for left, _ in uses]), torch.cat([right for _, right in uses])
 
 
 def _filled(part: Tensor, channels: int) -> Tensor:
     missing = part.new_zeros(channels - part.shape[0], *part.shape[1:])
     return torch.cat([part, missing]) if len(missing) else part
-
-
-def _direct_rows(blocks: list[Block], direct: Tensor, like: Tensor) -> Tensor:
-    """Return the rows of every parameter that has no thin form, (R, number of them)."""
-    place = torch.cumsum(direct, 0) - 1
-    rows = like.new_zeros(len(like), int(direct.sum()))
-    start = 0
-    for factors, right in blocks:
-        part = rows[start : start + len(right)]
-        for factor in factors or ():
-            if bool(direct[factor.columns.start]):
-                first = int(place[factor.columns.start])
-                part[:, first : first + factor.columns.stop - factor.columns.start] += factor.rows()
-        start += len(right)
-    return rows

@@ -43,6 +43,20 @@ class Rows:
         return self.rows
 
 
+class Kernel:
+    """JJᵀ of given rows J."""
+
+    def __init__(self, rows):
+        self._rows = rows
+        self.gram = rows @ rows.T
+
+    def dense(self):
+        return self._rows
+
+    def products(self, rows):
+        return self._rows @ rows.dense().T
+
+
 class Root(Matrix):
     """JᵀJ of given rows J."""
 
@@ -54,6 +68,9 @@ class Root(Matrix):
 
     def root(self):
         return self._rows
+
+    def kernel(self):
+        return Kernel(self._rows.rows)
 
 
 def random(*shape, seed=0):

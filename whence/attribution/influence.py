@@ -16,12 +16,13 @@ from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     Exact,
+    RowState,
     Solution,
     Solver,
     State,
     default_damping,
 )
-from whence.jacobian import gradient_products, objective_gradient
+from whence.jacobian import Jacobian, gradient_products, objective_gradient
 from whence.objective import Objective
 
 if TYPE_CHECKING:
@@ -140,15 +141,15 @@ class Influence:
             If the result exceeds ``memory_budget``, before any work: :meth:`attribute_blocks`
             yields it in parts, :meth:`attribute_sum` needs no matrix.
         """
-        _checks.one_of("effect", effect, ("remove", "add"))
+        _check(quantity, effect)
         chosen = self._points(points)
         self._check_size(quantity, chosen)
+        given = None if points is None else chosen
         blocks, residual, converged = [], 0.0, True
-        for gradients in _regrouped(quantity.gradients(self.objective), TARGET_BLOCK):
-            solution = self.state().solve(gradients.T)
+        for block, solution in self._blocks(quantity, given, effect):
             residual = float(np.maximum(residual, solution.residual))  # which keeps a NaN
             converged &= solution.converged
-            blocks.append(self._products(chosen, solution.value, effect).T)
+            blocks.append(block)
         matrix = torch.cat(blocks)
         return self._label(matrix, quantity, chosen, effect, residual, converged)
 
@@ -171,11 +172,40 @@ class Influence:
         block: int = TARGET_BLOCK,
     ) -> Iterator[Tensor]:
         """Yield the same matrix in blocks of targets, each (block, n), for what exceeds memory."""
-        _checks.one_of("effect", effect, ("remove", "add"))
+        _check(quantity, effect)
         _checks.count("block", block)
+        given = None if points is None else self._points(points)
+        yield from _regrouped((b for b, _ in self._blocks(quantity, given, effect)), block)
+
+    def _blocks(
+        self, quantity: Quantity, points: Mapping[str, Tensor] | None, effect: Effect
+    ) -> Iterator[tuple[Tensor, Solution]]:
+        """Yield blocks of the matrix, (targets, n), and how well each was solved."""
+        state, gradients = self.state(), quantity.gradients(self.objective)
+        if points is None and isinstance(state, RowState) and self._has_many(quantity):
+            solution = state.solve_rows()
+            vectors = self._for_points(solution.value, effect)
+            for block in gradients:
+                yield block @ vectors, solution
+            return
         chosen = self._points(points)
-        for gradients in _regrouped(quantity.gradients(self.objective), block):
-            yield self._products(chosen, self.state().solve(gradients.T).value, effect).T
+        for block in _regrouped(gradients, TARGET_BLOCK):
+            solution = state.solve(block.T)
+            yield self._products(chosen, solution.value, effect).T, solution
+
+    def _has_many(self, quantity: Quantity) -> bool:
+        """Tell whether one solve for every training point is cheaper than one for every target."""
+        targets = len(next(iter(quantity.targets(self.objective).values())))
+        return 3 * targets > self.objective.n_points
+
+    def _for_points(self, solved: Tensor, effect: Effect) -> Tensor:
+        """Return ``(A + λI)⁻¹∇ℓ·w/N`` of every training point, (P, n), from those of all rows.
+
+        As ``Jᵀρ = ∇L``, the gradient of point i, weight and 1/N included, is ``Jᵢᵀρᵢ``.
+        """
+        jacobian = Jacobian(self.objective, scaled=True)
+        weights = jacobian.residual() if effect == "remove" else -jacobian.residual()
+        return jacobian.by_point(solved.mul_(weights).T).T
 
     def attribute_sum(
         self, quantity: Quantity, points: Points = None, effect: Effect = "remove"
@@ -185,7 +215,7 @@ class Influence:
         One solve and one product ``J v``: no row of a candidate is ever materialised, so
         a million candidates cost memory for their coordinates only.
         """
-        _checks.one_of("effect", effect, ("remove", "add"))
+        _check(quantity, effect)
         chosen = self._points(points)
         gradient = aggregate_gradient(quantity, self.objective)
         solution = self.state().solve(gradient.unsqueeze(1))
@@ -208,10 +238,16 @@ class Influence:
                     f"{{{next(iter(terms))!r}: points}}"
                 )
             points = {next(iter(terms)): points}
-        for name, given in points.items():
+        if not isinstance(points, Mapping):
+            raise TypeError(
+                f"points must be a torch.Tensor, or such tensors by term, got {type(points)}"
+            )
+        for name in points:
             self.objective.term(name)
-            _checks.points(f"the points of term {name!r}", given, len(self.objective.coordinates))
-        return dict(points)
+        return {
+            name: self.objective.placed(f"the points of term {name!r}", given, name)
+            for name, given in points.items()
+        }
 
     def _products(self, points: Mapping[str, Tensor], vectors: Tensor, effect: str) -> Tensor:
         sign = 1.0 if effect == "remove" else -1.0
@@ -264,6 +300,15 @@ class Influence:
                 "loss": float(self.objective.loss()),
             },
         ).set_xindex("term")
+
+
+def _check(quantity: object, effect: str) -> None:
+    if not isinstance(quantity, Quantity):
+        raise TypeError(
+            "what to explain must be a quantity, such as wh.Output(points) or wh.Loss(), got "
+            f"{quantity!r}"
+        )
+    _checks.one_of("effect", effect, ("remove", "add"))
 
 
 def _damping(given: float | Damping | None, dtype: torch.dtype) -> Damping:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from whence.jacobian import Jacobian
+from whence.ntk import TangentKernel
 from whence.objective import Objective
 
 HESSIAN_COLUMNS = 64
@@ -28,6 +29,9 @@ class Curvature(Protocol):
 
     def root(self) -> Jacobian | None:
         """Return the J with ``A = JᵀJ`` where there is one."""
+
+    def kernel(self) -> TangentKernel | None:
+        """Return ``JJᵀ`` of the root, where there is one."""
 
 
 class GaussNewton:
@@ -64,12 +68,17 @@ class GaussNewton:
         parameters = self.objective.parameters
         total = torch.zeros(self.size, self.size, dtype=parameters.dtype, device=parameters.device)
         for rows, _ in self._jacobian.blocks():
-            total.addmm_(rows.T, rows)
+            dense = rows.dense()
+            total.addmm_(dense.T, dense)
         return total
 
     def root(self) -> Jacobian:
         """Return the scaled Jacobian J, with ``A = JᵀJ``."""
         return self._jacobian
+
+    def kernel(self) -> TangentKernel:
+        """Return ``JJᵀ`` and the products that go with it."""
+        return TangentKernel(self.objective)
 
 
 class Hessian:
@@ -118,3 +127,6 @@ class Hessian:
 
     def root(self) -> None:
         """Return ``None``: a Hessian has no real root in general."""
+
+    def kernel(self) -> None:
+        """Return ``None``, as there is no root."""

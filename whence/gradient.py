@@ -1,0 +1,215 @@
+"""L(θ) and ∇L(θ) at once: eagerly, or by code compiled once for blocks of a fixed size.
+
+Both go through the points in blocks, so memory does not grow with their number. Compiled blocks
+are filled up with points of weight zero: new points, and more of them, need no new compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whence.objective import Objective, Term
+from whence.parameters import Parameters
+
+Evaluate = Callable[[Objective], tuple[float, Tensor]]
+"""Returns L(θ) and ∇L(θ), shape (P,), at the network's parameters."""
+
+EAGER_POINTS = 4000
+BLOCK_POINTS = 500
+# Seconds of an eager step (fixed, by point and parameter), what share of it compilation saves and
+# what it costs for each term, on two cores (docs/speed.md).
+EAGER_STEP, EAGER_POINT, SAVED, COMPILATION = 3e-3, 1.8e-9, 0.6, 6.0
+
+
+def loss_and_gradient(objective: Objective) -> tuple[float, Tensor]:
+    """Return L(θ) and ∇L(θ), shape (P,), by a backward pass for every few thousand points.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.gradient import loss_and_gradient
+    >>> problem = pinn.zoo.load("burgers")
+    >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
+    >>> loss, gradient = loss_and_gradient(objective)
+    >>> loss == float(objective.loss()), gradient.shape
+    (True, torch.Size([2241]))
+    """
+    parameters = objective.parameters
+    live = parameters.live()
+    chosen = [live[name] for name in parameters.names]
+    total, gradient = 0.0, None
+    for pieces in _pieces(objective):
+        with torch.enable_grad():
+            loss = torch.stack([_part_of_loss(live, *piece) for piece in pieces]).sum()
+        grads = torch.autograd.grad(loss, chosen, allow_unused=True, materialize_grads=True)
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        total, gradient = (
+            total + float(loss.detach()),
+            flat if gradient is None else gradient + flat,
+        )
+    assert gradient is not None
+    return total, gradient
+
+
+def _part_of_loss(live: dict[str, Tensor], term: Term, points: Tensor) -> Tensor:
+    return term.loss.value(term.residual(live, points)).sum() * term.scale
+
+
+def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Tensor]]]:
+    """Yield the terms' points in lists of at most ``EAGER_POINTS`` points."""
+    held: list[tuple[Term, Tensor]] = []
+    room = EAGER_POINTS
+    for term in objective.terms.values():
+        left = term.points
+        while len(left) > room:
+            yield [*held, (term, left[:room])] if room else held
+            held, left, room = [], left[room:], EAGER_POINTS
+        held.append((term, left))
+        room -= len(left)
+    yield held
+
+
+class NotCompiled(RuntimeError):
+    """Why an objective's gradient cannot be compiled."""
+
+
+class CompiledGradient:
+    """L(θ) and ∇L(θ) of an objective and of all that differ from it by points and weights only.
+
+    Each term's loss and gradient are traced into one graph and compiled by TorchInductor for a
+    block of points; what is compiled is compared with the eager gradient before it is used.
+
+    Parameters
+    ----------
+    objective:
+        Whose terms to compile.
+
+    Raises
+    ------
+    NotCompiled
+        If there is no compiler, a residual cannot be traced (it branches on values, say), draws
+        random numbers, changes a buffer, or gives another result compiled.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._blocks = {
+            name: _Block(term, objective.parameters) for name, term in objective.terms.items()
+        }
+
+    def __call__(self, objective: Objective) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ), shape (P,)."""
+        theta = objective.parameters.vector()
+        loss, gradient = theta.new_zeros(()), torch.zeros_like(theta)
+        for name, term in objective.terms.items():
+            for points, weights in self._blocks[name].filled(term):
+                part, value = self._blocks[name].function(theta, points, weights)
+                gradient += part
+                loss += value
+        return float(loss), gradient
+
+
+Filled = list[tuple[Tensor, Tensor]]
+
+
+class _Block:
+    """One term's compiled loss and gradient for a fixed number of weighted points."""
+
+    def __init__(self, term: Term, parameters: Parameters) -> None:
+        n = len(term.points)
+        self.size = -(-n // -(-n // BLOCK_POINTS))
+        self._residual, self._loss = term.residual, term.loss
+        self._seen: tuple[Tensor, float] | None = None
+        self._filled: Filled = []
+
+        def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+            residual = term.residual(parameters.substituted(theta), points)
+            return (term.loss.value(residual) * weights).sum()
+
+        eager = torch.func.grad_and_value(loss)
+        points, weights = self.filled(term)[-1]
+        theta = parameters.vector()
+        self.function = _compiled(eager, (theta, points, weights), parameters)
+        _compare(term.name, self.function, eager, (theta * 1.01, points.flip(0), weights.flip(0)))
+
+    def filled(self, term: Term) -> Filled:
+        """Return the term's points in blocks with their weights, kept while they are the same."""
+        if term.residual is not self._residual or term.loss != self._loss:
+            raise ValueError(f"term {term.name!r} is not the one that was compiled")
+        if self._seen is None or self._seen[0] is not term.points or self._seen[1] != term.scale:
+            self._filled = list(self._split(term))
+            self._seen = term.points, term.scale
+        return self._filled
+
+    def _split(self, term: Term) -> Iterator[tuple[Tensor, Tensor]]:
+        for points in term.points.split(self.size):
+            missing = self.size - len(points)
+            weights = points.new_full((self.size,), term.scale)
+            weights[len(points) :] = 0
+            yield torch.cat([points, points[:1].expand(missing, -1)]), weights
+
+
+Arguments = tuple[Tensor, Tensor, Tensor]
+
+
+def _compiled(function: Callable[..., Any], arguments: Arguments, parameters: Parameters) -> Any:
+    """Return ``function`` compiled for arguments of these shapes."""
+    import torch._inductor
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    buffers = dict(parameters.module.named_buffers())
+    versions = {name: buffer._version for name, buffer in buffers.items()}
+    options = {"triton.cudagraphs": True} if arguments[0].is_cuda else {}
+    try:
+        with torch.no_grad():
+            graph = make_fx(lambda *given: function(*given))(*arguments)
+            _check_repeatable(graph)
+            compiled = torch._inductor.compile(graph, list(arguments), options=options)
+            compiled(*arguments)
+    except NotCompiled:
+        raise
+    except Exception as error:  # user code is traced and a compiler run: anything may be raised
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotCompiled(lines[0]) from error
+    for name, buffer in buffers.items():
+        if buffer._version != versions[name]:
+            raise NotCompiled(f"the network changes its buffer {name!r} when it is evaluated")
+    return torch.no_grad()(compiled)
+
+
+def _check_repeatable(graph: torch.fx.GraphModule) -> None:
+    for node in graph.graph.nodes:
+        tags = getattr(node.target, "tags", ())
+        if torch.Tag.nondeterministic_seeded in tags:
+            raise NotCompiled(f"the network draws random numbers ({node.target})")
+
+
+def _compare(name: str, compiled: Any, eager: Any, arguments: Arguments) -> None:
+    """Raise unless both agree at other parameters and points than those traced."""
+    ours, theirs = compiled(*arguments), eager(*arguments)
+    scale = theirs[0].detach().abs().max()
+    error = (ours[0] - theirs[0]).detach().abs().max()
+    if not bool(error <= 1e5 * torch.finfo(scale.dtype).eps * scale):
+        raise NotCompiled(
+            f"the compiled gradient of term {name!r} differs from the eager one by "
+            f"{float(error / scale):.1e}"
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What training will evaluate: how many gradients, of how many points and parameters."""
+
+    gradients: int
+    points: int
+    parameters: int
+    terms: int
+
+    def pays_for_compilation(self) -> bool:
+        """Tell whether compiling saves more time than it takes; by size alone, so it repeats."""
+        step = EAGER_STEP + EAGER_POINT * self.points * self.parameters
+        return self.gradients * step * SAVED > 2 * COMPILATION * self.terms
