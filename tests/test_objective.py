@@ -104,7 +104,7 @@ def test_errors_name_what_was_given():
         Objective(network, [term], coordinates=("x", "y"))
     with pytest.raises(ValueError, match="weight of term 'data' must be zero or a positive"):
         linear(weight=-1.0)
-    with pytest.raises(ValueError, match="needs points"):
+    with pytest.raises(ValueError, match=r"points of term 'data' must have shape .* got \(0, 3\)"):
         Term("data", term.residual, torch.zeros(0, 3))
     bad = term.points.clone()
     bad[2, 1] = float("nan")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
-    found = difflib.get_close_matches(str(name), [str(n) for n in names], n=1, cutoff=0.4)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    known = {str(n).lower(): str(n) for n in names}
+    found = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
+    return f" (did you mean {known[found[0]]!r}?)" if found else ""
 
 
 def one_of(what: str, given: object, names: Iterable[str]) -> None:
@@ -23,6 +26,13 @@ def one_of(what: str, given: object, names: Iterable[str]) -> None:
     if given not in known:
         listed = ", ".join(repr(n) for n in known)
         raise ValueError(f"unknown {what} {given!r}{nearest(str(given), known)}: choose {listed}")
+
+
+def shown(given: object) -> str:
+    """Return what was given in one line: arrays by their shape."""
+    if isinstance(given, (Tensor, np.ndarray)):
+        return f"{type(given).__name__} of shape {tuple(given.shape)}"
+    return repr(given)
 
 
 def positive(what: str, value: float, *, zero: bool = False) -> None:
@@ -40,11 +50,17 @@ def count(what: str, value: int, *, zero: bool = False) -> None:
         raise ValueError(f"{what} must be {bound}, got {value!r}")
 
 
-def points(what: str, given: object, columns: int) -> Tensor:
-    """Return ``given`` if it is a finite, non-empty float tensor of shape (n, columns)."""
+def points(what: str, given: object, columns: int | str) -> Tensor:
+    """Return ``given`` if it is a finite, non-empty float tensor of shape (n, columns).
+
+    ``columns`` is their number, or a letter where any number will do.
+    """
     if not isinstance(given, Tensor):
-        raise TypeError(f"{what} must be a torch.Tensor of shape (n, {columns}), got {type(given)}")
-    if given.ndim != 2 or given.shape[1] != columns or given.shape[0] == 0:
+        raise TypeError(
+            f"{what} must be a torch.Tensor of shape (n, {columns}), got {shown(given)}"
+        )
+    wrong = given.ndim != 2 or given.shape[1] == 0 or given.shape[0] == 0
+    if wrong or (isinstance(columns, int) and given.shape[1] != columns):
         raise ValueError(
             f"{what} must have shape (n, {columns}) with n > 0, got {tuple(given.shape)}"
         )
@@ -59,6 +75,29 @@ def points(what: str, given: object, columns: int) -> Tensor:
     return given
 
 
+def repeated(rows: Tensor) -> Tensor:
+    """Return which rows equal an earlier one, as booleans of shape (n,)."""
+    # Adding zero makes a negative zero positive, so that equal numbers have equal bytes.
+    table = np.ascontiguousarray(rows.detach().cpu().double().numpy() + 0.0)
+    keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1])))[:, 0]
+    again = torch.ones(len(table), dtype=torch.bool)
+    again[torch.from_numpy(np.unique(keys, return_index=True)[1])] = False
+    return again
+
+
+def distinct(what: str, points: Tensor) -> None:
+    """Raise ``ValueError`` if two of the points are the same."""
+    again = repeated(points)
+    if bool(again.any()):
+        row = int(again.nonzero()[0])
+        first = int((points == points[row]).all(dim=1).nonzero()[0])
+        raise ValueError(
+            f"{what} must differ: {int(again.sum())} of {len(points)} repeat an earlier one, the "
+            f"first is row {row}, equal to row {first}: {points[row].tolist()}; give each point "
+            "once"
+        )
+
+
 def pointwise(value: Tensor, one: Tensor, n: int) -> None:
     """Raise ``ValueError`` unless a function gave (n, m) at n points and (1, m) at one."""
     if value.ndim != 2 or value.shape[0] != n or one.shape != (1, value.shape[1]):
@@ -71,14 +110,18 @@ def pointwise(value: Tensor, one: Tensor, n: int) -> None:
 
 def number(what: str, value: Any) -> float:
     """Return ``value`` as a float if it is a finite real number."""
-    if isinstance(value, (bool, str)) or not math.isfinite(value):
+    try:
+        finite = not isinstance(value, (bool, str)) and math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        finite = False
+    if not finite:
         raise ValueError(f"{what} must be a finite number, got {value!r}")
     return float(value)
 
 
 def pair(what: str, values: Sequence[Any]) -> tuple[Any, Any]:
     """Return ``values`` as a tuple if there are two, one for each of two coordinates."""
-    given = tuple(values)
+    given = tuple(values) if isinstance(values, Iterable) else ()
     if len(given) != 2:
         raise ValueError(f"{what} must have two entries, one for each coordinate, got {values!r}")
     return given[0], given[1]
@@ -92,3 +135,35 @@ def identifiers(what: str, names: Iterable[str]) -> None:
                 f"the name of a {what} must be a Python identifier, since functions take it "
                 f"for an argument, got {name!r}"
             )
+
+
+def arguments(what: str, function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of a function's arguments, those with a default left out.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called.
+    ValueError
+        If the names cannot be read, or an argument cannot be given by position.
+    """
+    if not callable(function):
+        raise TypeError(
+            f"{what} must be a function whose argument names say what it takes, such as "
+            f"lambda u, u_x: u_x - u, got {function!r}"
+        )
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:
+        label = getattr(function, "__name__", repr(function))
+        raise ValueError(
+            f"{what} has no argument names to read: wrap it, such as lambda u: {label}(u)"
+        ) from None
+    for one in parameters:
+        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+            raise ValueError(f"{what} takes {one}: name each argument instead, such as u, u_x")
+        if one.kind is one.KEYWORD_ONLY and one.default is one.empty:
+            raise ValueError(
+                f"{what} takes {one.name!r} by keyword only: leave out the * before it"
+            )
+    return tuple(one.name for one in parameters if one.default is one.empty)

@@ -24,6 +24,12 @@ Fields = Callable[[Sequence[str]], Pointwise]
 Draw = Callable[[str, int, int, str], Tensor]
 """``draw(term, n, seed, method)`` returns n fresh points (n, d) where the term holds."""
 
+Inside = Callable[[str | None, Tensor], None]
+"""``inside(term, points)`` raises ``ValueError`` for points where the term does not hold.
+
+Without a term: for points where the network has no meaning.
+"""
+
 
 class Loss(Protocol):
     """The loss ℓ of one point as a function of its m residual components."""
@@ -92,8 +98,12 @@ class Term:
 
     def __post_init__(self) -> None:
         _checks.positive(f"the weight of term {self.name!r}", self.weight, zero=True)
-        if not isinstance(self.points, Tensor) or self.points.ndim < 1 or len(self.points) == 0:
-            raise ValueError(f"term {self.name!r} needs points of shape (n, d) with n > 0")
+        if not callable(self.residual):
+            raise TypeError(
+                f"the residual of term {self.name!r} must be a function of parameters and points, "
+                f"got {_checks.shown(self.residual)}"
+            )
+        _checks.points(f"the points of term {self.name!r}", self.points, "d")
 
     @property
     def scale(self) -> float:
@@ -121,6 +131,14 @@ class Objective:
         derivatives; by default the columns of ``network(points)``.
     draw:
         ``draw(term, n, seed, method)`` returns fresh points of a term, where there are any.
+    inside:
+        ``inside(term, points)`` raises for points where a term does not hold, where that is known.
+
+    Raises
+    ------
+    ValueError
+        If terms share a name, or their points are not (n, d), finite, and of the parameters'
+        dtype and device.
 
     Examples
     --------
@@ -148,10 +166,16 @@ class Objective:
         outputs: Sequence[str] = ("output",),
         fields: Fields | None = None,
         draw: Draw | None = None,
+        inside: Inside | None = None,
     ) -> None:
         self.network = network
         self.parameters = Parameters(network, select)
-        given = tuple(terms)
+        given = (terms,) if isinstance(terms, Term) else tuple(terms)
+        for term in given:
+            if not isinstance(term, Term):
+                raise TypeError(
+                    f"the terms of an objective must be Terms, got {_checks.shown(term)}"
+                )
         self.terms = {term.name: term for term in given}
         if not self.terms:
             raise ValueError("an objective needs at least one term")
@@ -165,8 +189,19 @@ class Objective:
         self.outputs = tuple(outputs)
         self._fields = fields or _columns(network, self.outputs)
         self._draw = draw
+        self._inside = inside
         for term in self.terms.values():
-            _checks.points(f"the points of term {term.name!r}", term.points, len(self.coordinates))
+            self._check_kind(term)
+
+    def _check_kind(self, term: Term) -> None:
+        what = f"the points of term {term.name!r}"
+        _checks.points(what, term.points, len(self.coordinates))
+        like = self.parameters
+        if (term.points.dtype, term.points.device) != (like.dtype, like.device):
+            raise ValueError(
+                f"{what} are {term.points.dtype} on {term.points.device}, the parameters "
+                f"{like.dtype} on {like.device}: bring one to the other, such as points.to(weight)"
+            )
 
     def term(self, name: str) -> Term:
         """Return the term called ``name``; an unknown name is an error that lists the terms."""
@@ -176,6 +211,17 @@ class Objective:
     def fields(self, names: Sequence[str]) -> Pointwise:
         """Return the pointwise function with the named outputs or derivatives as columns."""
         return self._fields(tuple(names))
+
+    def placed(self, what: str, points: Tensor, term: str | None = None) -> Tensor:
+        """Return checked points (n, d) in the dtype and on the device of the parameters.
+
+        Points that are not finite, or lie where the term does not hold (without one: where the
+        network has no meaning), are an error that begins with ``what``.
+        """
+        given = _checks.points(what, points, len(self.coordinates))
+        if self._inside is not None:
+            self._inside(term, given)
+        return given.to(dtype=self.parameters.dtype, device=self.parameters.device)
 
     def draw(self, name: str, n: int, seed: int, method: str = "random") -> Tensor:
         """Return n fresh points (n, d) of a term, in the dtype and on the device of its points."""
@@ -190,8 +236,9 @@ class Objective:
         """Return the same objective with other points for the named terms."""
         for name in points:
             self.term(name)
+        placed = {n: self.placed(f"the points of term {n!r}", p, n) for n, p in points.items()}
         terms = [
-            replace(term, points=points[name]) if name in points else term
+            replace(term, points=placed[name]) if name in placed else term
             for name, term in self.terms.items()
         ]
         return self._with_terms(terms)
@@ -235,6 +282,10 @@ class Objective:
 def _residual(term: Term, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return the residual (n, m) at the term's points; another shape is an error."""
     value = term.residual(tensors, term.points)
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"the residual of term {term.name!r} must be a tensor, got {type(value).__name__}"
+        )
     if value.ndim != 2 or len(value) != len(term.points):
         raise ValueError(
             f"the residual of term {term.name!r} must have shape ({len(term.points)}, m), got "

@@ -26,8 +26,10 @@ class Parameters:
 
     Raises
     ------
+    TypeError
+        If it is no module, or ``select`` is none of these.
     ValueError
-        If nothing is selected, or the selected parameters mix dtypes or devices.
+        If nothing is selected, or the selected parameters mix dtypes or devices, or are complex.
 
     Examples
     --------
@@ -41,19 +43,33 @@ class Parameters:
     """
 
     def __init__(self, module: nn.Module, select: Select = None) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
+        if not (select is None or isinstance(select, str) or callable(select)):
+            raise TypeError(
+                "select must be None, a pattern such as 'layers.3.*', or a function of name and "
+                f"parameter, got {select!r}"
+            )
         self.module = module
         everything = dict(module.named_parameters())
         chosen = {n: p for n, p in everything.items() if p.requires_grad and _matches(select, n, p)}
         if not chosen:
             hint = _checks.nearest(select, everything) if isinstance(select, str) else ""
+            found = (
+                "the module has none that require"
+                if select is None
+                else (f"select={select!r} selects none of those that require")
+            )
             raise ValueError(
-                f"select={select!r} selects none of the parameters that require a gradient{hint}: "
-                f"the module has {', '.join(everything) or 'no parameters'}"
+                f"no parameters: {found} a gradient{hint}, of {', '.join(everything) or 'none'}"
             )
         for what in ("dtype", "device"):
             kinds = {str(getattr(p, what)) for p in chosen.values()}
             if len(kinds) > 1:
                 raise ValueError(f"the selected parameters mix {what}s: {', '.join(sorted(kinds))}")
+        if not all(p.dtype.is_floating_point for p in chosen.values()):
+            kind = next(p.dtype for p in chosen.values() if not p.dtype.is_floating_point)
+            raise ValueError(f"the selected parameters must be real numbers, got {kind}")
         self._chosen = chosen
         self._others = {n: p for n, p in everything.items() if n not in chosen}
         self.names = tuple(chosen)
@@ -80,14 +96,19 @@ class Parameters:
 
     def flatten(self, tree: Mapping[str, Tensor]) -> Tensor:
         """Return the selected entries of ``tree`` as one vector, shape (P,)."""
+        for name, parameter in self._chosen.items():
+            if name not in tree or tree[name].shape != parameter.shape:
+                given = tuple(tree[name].shape) if name in tree else f"only {', '.join(tree)}"
+                raise ValueError(
+                    f"expected {name!r} of shape {tuple(parameter.shape)}, got {given}"
+                )
         return torch.cat([tree[name].reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``vector`` (P,) by name, as views in each parameter's shape."""
-        if vector.shape != (self.size,):
-            raise ValueError(
-                f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}"
-            )
+        if not isinstance(vector, Tensor) or vector.shape != (self.size,):
+            given = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector).__name__
+            raise ValueError(f"expected a vector of shape ({self.size},), got {given}")
         return {n: vector[s].view(self._chosen[n].shape) for n, s in self.slices.items()}
 
     def substituted(self, vector: Tensor) -> dict[str, Tensor]:
@@ -101,7 +122,9 @@ class Parameters:
                 self._chosen[name].copy_(part)
 
     def shape(self, name: str) -> torch.Size:
-        """Return the shape of the parameter called ``name``."""
+        """Return the shape of the selected parameter called ``name``."""
+        if name not in self._chosen:
+            _checks.one_of("selected parameter", name, self.names)
         return self._chosen[name].shape
 
 

@@ -193,3 +193,15 @@ def test_points_are_checked(case):
         Loss({"pde": torch.zeros(3, 3)}).values(case.objective)
     with pytest.raises(ValueError, match="unknown reduction of a loss 'avg'"):
         Loss(reduce="avg")
+
+
+def test_points_of_another_dtype_are_taken(case):
+    rounded = POINTS.float()
+    for make in (Output, lambda p: Derivative(p, "u_x"), lambda p: Loss({"pde": p})):
+        found, same = make(rounded), make(rounded.double())
+        assert torch.equal(found.values(case.objective), same.values(case.objective))
+        for one, other in zip(
+            found.gradients(case.objective), same.gradients(case.objective), strict=True
+        ):
+            assert torch.equal(one, other)
+        assert found.targets(case.objective)["x"].dtype == np.float64

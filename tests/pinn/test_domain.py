@@ -181,6 +181,12 @@ def test_pieces_of_a_union_do_not_repeat_one_pattern():
     assert not torch.allclose(points[:10, 1], points[10:, 1])
 
 
+def test_how_many_points_a_part_has():
+    assert [LINE.part(on).size for on in ("x_min", "x")] == [1, 2]
+    assert (LINE * TIME).part("x_min").size is None
+    assert DISK.part("cylinder").size is None
+
+
 def test_selection_by_function():
     domain = BOX - DISK
     outflow = domain.part(lambda x, y: x == 22.0)

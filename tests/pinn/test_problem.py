@@ -233,7 +233,7 @@ def test_points_outside_the_domain_are_refused():
 def test_wrong_shapes_from_user_functions_are_named():
     points = torch.rand(4, 2, dtype=torch.float64)
     bad = pinn.Problem(STRIP, ("u",), {"pde": lambda u: u.sum()})
-    with pytest.raises(ValueError, match=r"equation 'pde' must return a tensor of shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"equation 'pde' must return a tensor of shape \(2,\)"):
         values_of(bad, Known(), "pde", points)
     ansatz = strip(ansatz=lambda x, u: (u, u))
     with pytest.raises(ValueError, match="the ansatz must return 1"):
@@ -260,6 +260,39 @@ def test_normal_derivatives_in_the_jacobian_and_the_hessian(derivatives, network
     expected = torch.cat([g.reshape(-1) for g in grads])
     torch.testing.assert_close(rows.T @ right, expected, rtol=1e-10, atol=1e-12)
     assert bool(torch.isfinite(wh.Hessian(objective).dense()).all())
+
+
+def test_points_take_the_networks_dtype_and_an_ansatz_may_return_a_list():
+    problem = pinn.Problem(
+        SQUARE, ("u", "v"), {"pde": lambda u, v_x: u - v_x}, ansatz=lambda x, u, v: [x * u, v]
+    )
+    points = problem.sample(9, seed=0)
+    network = pinn.MLP([2, 4, 2], seed=0, dtype=torch.float32)
+    objective = problem.objective(network, points)
+    assert objective.terms["pde"].points.dtype == torch.float32
+    assert objective.with_points(points).terms["pde"].points.dtype == torch.float32
+    columns = objective.fields(("u",))(objective.parameters.tensors(), points["pde"].float())
+    raw = network(points["pde"].float()).detach()
+    assert torch.equal(columns[:, 0], points["pde"][:, 0].float() * raw[:, 0])
+
+
+def test_trying_the_functions_leaves_points_and_parameters_alone():
+    seen = []
+
+    def pde(u, x):
+        seen.append(x)
+        return u - x
+
+    problem = strip(ansatz=lambda x, u: x * u)
+    problem = dataclasses.replace(problem, equations={"pde": pde})
+    points = problem.sample(9, seed=0)
+    before, network = points["pde"].clone(), pinn.MLP([2, 4, 1], seed=0)
+    state = {name: p.detach().clone() for name, p in network.named_parameters()}
+    objective = problem.objective(network, points)
+    assert [tuple(x.shape) for x in seen] == [(2,)]
+    assert torch.equal(objective.terms["pde"].points, before)
+    assert all(torch.equal(p, state[name]) for name, p in network.named_parameters())
+    assert all(p.grad is None for p in network.parameters())
 
 
 def test_normals_are_found_at_float32_points_of_a_large_domain():

@@ -208,7 +208,8 @@ def test_saved_scores_in_float32_training_and_of_another_term(objective, candida
     saved = pinn.SavedScore("pde", candidates, torch.arange(30.0))
     saved.save(tmp_path / "new" / "scores.npz")
     held = pinn.SavedScore.load(tmp_path / "new" / "scores.npz")
-    rounded = objective.with_points({"pde": objective.terms["pde"].points.float()})
+    network = pinn.MLP([2, 4, 1], seed=0, dtype=torch.float32)
+    rounded = pinn.zoo.load("burgers").objective(network, {"pde": objective.terms["pde"].points})
     resample = pinn.Resample(held, pinn.TopK(), n=3)
     points = resample.update_points(rounded, round=1, seed=0)["pde"]
     assert torch.equal(points[-3:].sort(0).values, candidates[-3:].float().sort(0).values)
@@ -235,3 +236,19 @@ def test_what_cannot_be_resampled_is_said_before_training(objective):
         pinn.Resample(pinn.ResidualScore(), terms=("pdf",)).check(objective)
     with pytest.raises(ValueError, match="not negative"):
         pinn.Proportional().select(torch.tensor([1.0, -1.0]), 1, seed=0)
+
+
+def test_saved_candidates_are_trained_on_once_and_run_out(objective, candidates):
+    twice = torch.cat([candidates[:4], candidates[:4]])
+    resample = pinn.Resample(pinn.SavedScore("pde", twice, torch.ones(8)), pinn.TopK(), n=3)
+    for sizes in (63, 64, 64):
+        points = resample.update_points(objective, round=1, seed=0)["pde"]
+        assert len(points) == len(points.unique(dim=0)) == sizes
+        objective = objective.with_points({"pde": points})
+    assert bool((points[-4:].unique(dim=0) == candidates[:4].unique(dim=0)).all())
+
+
+def test_candidates_in_float32_are_taken(objective, candidates):
+    rounded = candidates.float()
+    found = pinn.ResidualScore().score(objective, rounded)
+    assert torch.equal(found, pinn.ResidualScore().score(objective, rounded.double()))

@@ -5,10 +5,9 @@ A quantity has T targets. It knows their values, their gradients by θ and their
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from whence.linearization import linearize
 from whence.objective import Objective, Pointwise
 
 
+@runtime_checkable
 class Quantity(Protocol):
     """What an attribution explains: T scalars that depend on θ."""
 
@@ -52,7 +52,7 @@ class _AtPoints:
         return (self.label(),)
 
     def _checked(self, objective: Objective) -> Tensor:
-        return _checks.points("the points of a quantity", self.points, len(objective.coordinates))
+        return objective.placed("the points of a quantity", self.points)
 
     def values(self, objective: Objective) -> Tensor:
         """Return the targets' values, (T,), point by point."""
@@ -67,10 +67,10 @@ class _AtPoints:
 
     def targets(self, objective: Objective) -> dict[str, np.ndarray]:
         """Return the target points' coordinates and the component explained."""
-        columns = self._columns(objective)
+        points, columns = self._checked(objective), self._columns(objective)
         return {
-            **coordinate_arrays(objective, self.points, len(columns)),
-            "quantity": np.tile(np.asarray(columns, dtype=str), len(self.points)),
+            **coordinate_arrays(objective, points, len(columns)),
+            "quantity": np.tile(np.asarray(columns, dtype=str), len(points)),
         }
 
 
@@ -107,7 +107,7 @@ class Output(_AtPoints):
     def label(self) -> str:
         """Return the output's name."""
         if callable(self.of):
-            return f"f({', '.join(_arguments(self.of))})"
+            return f"f({', '.join(_checks.arguments('the function of an Output', self.of))})"
         return self.of or "output"
 
     def _function(self, objective: Objective) -> Pointwise:
@@ -161,9 +161,13 @@ class Residual(_AtPoints):
     def _function(self, objective: Objective) -> Pointwise:
         return objective.term(self.term).residual
 
+    def _checked(self, objective: Objective) -> Tensor:
+        objective.term(self.term)
+        return objective.placed(f"the points of {self.label()!r}", self.points, self.term)
+
     def _columns(self, objective: Objective) -> Sequence[str]:
-        one = objective.term(self.term).residual(objective.parameters.tensors(), self.points[:1])
-        m = one.shape[1]
+        points = self._checked(objective)[:1]
+        m = objective.term(self.term).residual(objective.parameters.tensors(), points).shape[1]
         return [self.label()] if m == 1 else [f"{self.label()} {k}" for k in range(m)]
 
 
@@ -191,6 +195,11 @@ class Loss:
 
     def __post_init__(self) -> None:
         _checks.one_of("reduction of a loss", self.reduce, ("none", "sum", "mean"))
+        if self.points is not None and (not isinstance(self.points, Mapping) or not self.points):
+            raise TypeError(
+                "the points of a Loss are given by term, such as {'pde': points}, or None for the "
+                f"training points, got {_checks.shown(self.points)}"
+            )
 
     def label(self) -> str:
         """Return ``loss``, or which aggregate of losses it is."""
@@ -199,10 +208,12 @@ class Loss:
     def _points(self, objective: Objective) -> dict[str, Tensor]:
         if self.points is None:
             return {name: term.points for name, term in objective.terms.items()}
-        for name, points in self.points.items():
+        for name in self.points:
             objective.term(name)
-            _checks.points(f"the points of term {name!r}", points, len(objective.coordinates))
-        return dict(self.points)
+        return {
+            name: objective.placed(f"the points of term {name!r}", points, name)
+            for name, points in self.points.items()
+        }
 
     def _factor(self, points: Tensor) -> float:
         return 1 / len(points) if self.reduce == "mean" else 1.0
@@ -266,6 +277,13 @@ class Functional:
     of: Callable[[Field], Tensor]
     name: str = "functional"
 
+    def __post_init__(self) -> None:
+        if not callable(self.of):
+            raise TypeError(
+                "a Functional takes a function of one argument, such as "
+                f"lambda field: field('u', points).mean(), got {_checks.shown(self.of)}"
+            )
+
     def label(self) -> str:
         """Return the functional's name."""
         return self.name
@@ -294,6 +312,11 @@ class Functional:
         theta = parameters.vector().requires_grad_()
         with torch.enable_grad():
             value = scalar(theta)
+        if not value.requires_grad:
+            raise ValueError(
+                f"{self.name!r} does not depend on the network: use field(name, points), and "
+                "neither .detach() nor torch.no_grad()"
+            )
         (gradient,) = torch.autograd.grad(value, theta)
         yield gradient.unsqueeze(0)
 
@@ -302,21 +325,17 @@ class Functional:
         return {"quantity": np.asarray([self.name])}
 
 
-def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
-    return tuple(inspect.signature(function).parameters)
-
-
 def _composed(objective: Objective, function: Callable[..., Tensor]) -> Pointwise:
-    names = _arguments(function)
+    names = _checks.arguments("the function of an Output", function)
     fields = objective.fields(names)
 
     def evaluate(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
         columns = fields(tensors, points).unbind(1)
         value = function(*columns)
-        if value.shape != points.shape[:1]:
+        if not isinstance(value, Tensor) or value.shape != points.shape[:1]:
+            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(
-                f"a function of fields must return shape {tuple(points.shape[:1])}, got "
-                f"{tuple(value.shape)}"
+                f"a function of fields must return shape {tuple(points.shape[:1])}, got {given}"
             )
         return value.unsqueeze(1)
 

@@ -6,7 +6,10 @@ returns the exit code.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -41,10 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _overview(given)
         _check_command(given[0])
         command: Any = import_module(f"whence.cli.{given[0]}")
-        options = tyro.cli(
-            command.Options, prog=f"whence {given[0]}", args=given[1:], config=CONFIG
-        )
-        code: int = command.run(options)
+        code: int = command.run(_parsed(command.Options, given))
         return code
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"whence: error: {error}", file=sys.stderr)
@@ -52,6 +52,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("whence: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _parsed(options: Any, given: Sequence[str]) -> Any:
+    """Return a command's options; an unknown choice is a ``ValueError`` that names the nearest."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(options, prog=f"whence {given[0]}", args=given[1:], config=CONFIG)
+    except SystemExit:
+        # Tyro lists the choices but suggests none, and has no public way to say it otherwise.
+        text = " ".join(said.getvalue().replace("│", " ").split())
+        pattern = r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?),?\)\."
+        if found := re.search(pattern, text):
+            from whence._checks import one_of
+
+            value, argument, choices = found.groups()
+            names = [name for name in re.findall(r"'(.*?)'", choices) if name != "None"]
+            one_of(f"value of {argument}", value, names)
+        sys.stderr.write(said.getvalue())
+        raise
 
 
 def _check_command(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +15,9 @@ from whence._files import replacing
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Derivative, Loss, Output, Quantity
 from whence.cli.flags import told
-from whence.cli.loading import INFLUENCE_FILE, load
+from whence.cli.loading import INFLUENCE_FILE, check_file, load
 from whence.objective import Objective
+from whence.pinn.boundary import named
 from whence.pinn.fields import parse
 from whence.pinn.problem import Problem
 
@@ -46,6 +48,7 @@ def run(options: Options) -> int:
     if out.suffix != ".nc":
         raise ValueError(f"--out names a NetCDF file, which ends in .nc, got {out}")
     problem, objective = load(options.run)
+    check_file(out)
     quantity = _quantity(options, problem, objective)
     influence = Influence(objective, damping=options.damping, curvature=options.curvature)
     row = influence.attribute(quantity, effect=options.effect).isel(target=0)
@@ -69,18 +72,25 @@ def _quantity(options: Options, problem: Problem, objective: Objective) -> Quant
         raise ValueError(
             f"--of {options.of} is a coordinate: name an output or a derivative of one"
         )
-    if options.at and len(options.at) != len(problem.coordinates):
+    point = _point(options, problem) if options.at else _worst_point(problem, objective)
+    placed = point.to(dtype=objective.parameters.dtype, device=objective.parameters.device)
+    return Derivative(placed, options.of) if name.index else Output(placed, options.of)
+
+
+def _point(options: Options, problem: Problem) -> torch.Tensor:
+    """Return the point of --at, (1, d)."""
+    if len(options.at) != len(problem.coordinates):
         raise ValueError(
             f"--at takes {len(problem.coordinates)} numbers ({', '.join(problem.coordinates)}), "
             f"got {len(options.at)}"
         )
     point = torch.tensor([options.at], dtype=torch.float64)
-    if not options.at:
-        point = _worst_point(problem, objective)
-    if not bool(problem.domain.contains(point).all()):
-        raise ValueError(f"--at {' '.join(map(str, options.at))} lies outside the domain")
-    placed = point.to(dtype=objective.parameters.dtype, device=objective.parameters.device)
-    return Derivative(placed, options.of) if name.index else Output(placed, options.of)
+    if not (all(map(math.isfinite, options.at)) and bool(problem.domain.contains(point).all())):
+        raise ValueError(
+            f"--at {' '.join(map(str, options.at))} lies outside the domain, whose bounds are "
+            f"{named(problem.coordinates, problem.domain.bounds.T)}"
+        )
+    return point
 
 
 def _worst_point(problem: Problem, objective: Objective) -> torch.Tensor:

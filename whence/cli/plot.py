@@ -11,7 +11,7 @@ import xarray as xr
 
 from whence import plots
 from whence.cli.flags import told
-from whence.cli.loading import INFLUENCE_FILE, load
+from whence.cli.loading import INFLUENCE_FILE, check_folder, load
 from whence.pinn.runs import RunFolder
 
 
@@ -27,24 +27,34 @@ class Options:
 
 def run(options: Options) -> int:
     """Draw every figure of a run; return the exit code."""
-    problem, objective = load(options.run)
-    folder = RunFolder(options.run)
     out = options.out or options.run / "figures"
+    problem, objective = load(options.run)
+    check_folder(out)
+    folder = RunFolder(options.run)
+    history, points, row = folder.history(), folder.points(), _influence(options.run)
+    if not history:
+        raise ValueError(f"{options.run} has no history to draw: history.csv is missing or empty")
     out.mkdir(parents=True, exist_ok=True)
     made = [
         plots.save(plots.solution(problem, objective.network), out / "solution"),
-        plots.save(plots.convergence(folder.history()), out / "convergence"),
-        plots.save(plots.rounds(problem, folder.points()), out / "points"),
+        plots.save(plots.convergence(history), out / "convergence"),
+        plots.save(plots.rounds(problem, points), out / "points"),
     ]
-    sentence = None
-    if (options.run / INFLUENCE_FILE).is_file():
-        with xr.open_dataarray(options.run / INFLUENCE_FILE) as row:
-            made.append(plots.save(plots.influence_map(row, problem), out / "influence"))
-            sentence = plots.describe_influence(row)
+    if row is not None:
+        made.append(plots.save(plots.influence_map(row, problem), out / "influence"))
     grid = problem.domain.sample(10_000, "grid")
     print(f"relative L2 error: {problem.relative_l2(objective.network, grid):.2e}")
-    if sentence:
-        print(sentence)
+    if row is not None:
+        print(plots.describe_influence(row))
     for png, svg in made:
         print(f"figure: {png}  {svg.name}")
     return 0
+
+
+def _influence(run: Path) -> xr.DataArray | None:
+    """Return what ``whence influence`` wrote, if it did."""
+    path = run / INFLUENCE_FILE
+    if not path.is_file():
+        return None
+    with xr.open_dataarray(path) as row:
+        return row.load()

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from whence import _checks
 from whence.cli.flags import SCORES, ScoreName, ScoringOptions, build, given_of, told
-from whence.cli.loading import SCORES_FILE, load
+from whence.cli.loading import SCORES_FILE, check_file, load
 from whence.pinn.sampling import SavedScore
 
 
@@ -35,14 +36,16 @@ class Options:
 
 def run(options: Options) -> int:
     """Score candidates and save them; return the exit code."""
+    _checks.count("--candidates", options.candidates)
+    out = options.out or options.run / SCORES_FILE
     problem, objective = load(options.run)
+    check_file(out)
     kind, given = SCORES[options.score], given_of(options.scoring)
     if "seed" in {field.name for field in dataclasses.fields(kind)}:
         given["seed"] = options.seed
     scorer = build(f"score {options.score}", kind, given)
     pool = objective.draw(options.term, options.candidates, options.seed)
     values = scorer.score(objective, {options.term: pool})
-    out = options.out or options.run / SCORES_FILE
     SavedScore(options.term, pool, values).save(out)
     best = int(values.argmax())
     where = ", ".join(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
+from whence import _checks
 from whence.cli import EXIT_INTERRUPTED
 from whence.cli.flags import (
     OPTIMIZERS,
@@ -146,6 +147,7 @@ def _counts(given: Sequence[str], base: Recipe) -> dict[str, int]:
         term, _, number = text.partition("=")
         if not number.isdecimal():
             raise ValueError(f"--points takes TERM=COUNT, such as pde=500, got {text!r}")
+        _checks.one_of("term in --points", term, base.points)
         counts[term] = int(number)
     return counts
 
@@ -159,9 +161,10 @@ def _schedule(options: Options, base: Recipe) -> list[Any]:
     for text in options.schedule:
         kind, _, number = text.partition(":")
         if kind not in OPTIMIZERS or not number.isdecimal():
+            hint = "" if kind in OPTIMIZERS else _checks.nearest(kind, OPTIMIZERS)
             raise ValueError(
                 f"--schedule takes KIND:ITERATIONS with KIND one of {', '.join(OPTIMIZERS)}, such "
-                f"as adam:5000, got {text!r}"
+                f"as adam:5000, got {text!r}{hint}"
             )
         stages.append(OPTIMIZERS[kind](iterations=int(number), **given[kind]))
     return stages
@@ -173,13 +176,16 @@ def _resample(options: Options, base: Recipe) -> sampling.Resample | None:
     old = base.resample
     score = _score(options, old)
     select_class = type(old.selection) if options.select == "recipe" else SELECTIONS[options.select]
+    given = given_of(options.resample)
+    if given.get("update") == "replace":
+        given = {"max_points": None, **given}  # the recipe's limit is for adding
     changed: sampling.Resample = dataclasses.replace(
         old,
         score=score,
         selection=build(
             f"selection {options.select}", select_class, given_of(options.selection), old.selection
         ),
-        **given_of(options.resample),
+        **given,
     )
     return changed
 

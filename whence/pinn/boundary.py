@@ -67,6 +67,11 @@ class Part:
         """
         return math.fsum(piece.measure for piece in self.pieces)
 
+    @property
+    def size(self) -> int | None:
+        """Number of points if these are few, such as the ends of a line; otherwise ``None``."""
+        return len(self.pieces) if all(piece.chart.unit == 0 for piece in self.pieces) else None
+
     def sample(self, n: int, method: str = "hammersley", seed: int | None = None) -> Tensor:
         """Return n points spread evenly over the part, float64 of shape (n, d).
 

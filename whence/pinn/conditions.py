@@ -12,7 +12,6 @@ from torch import Tensor
 from whence import _checks
 from whence.pinn.boundary import Part
 from whence.pinn.domain import Domain
-from whence.pinn.fields import argument_names
 
 On = str | Iterable[str] | Callable[..., Any]
 Value = float | Callable[..., Tensor]
@@ -55,7 +54,8 @@ class Condition:
 
     def __post_init__(self) -> None:
         if not self.names:
-            object.__setattr__(self, "names", argument_names(self.residual))
+            what = f"the residual of condition {self.name!r}"
+            object.__setattr__(self, "names", _checks.arguments(what, self.residual))
 
     def part(self, domain: Domain, time: str | None) -> Part:
         """Return the part of the boundary on which the condition's points lie."""
@@ -170,9 +170,10 @@ def _prescribed(
         )
     ((field, right),) = value.items()
     fields = tuple(field + suffix for suffix in suffixes)
+    what = f"the value of {kind.capitalize()}({field}=...)"
     if not callable(right):
-        _checks.number(f"the value of {kind.capitalize()}({field}=...)", right)
-    coordinates = argument_names(right) if callable(right) else ()
+        _checks.number(what, right)
+    coordinates = _checks.arguments(what, right) if callable(right) else ()
 
     def residual(*arguments: Tensor) -> Tensor:
         given = right(*arguments[len(fields) :]) if callable(right) else right

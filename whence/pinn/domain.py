@@ -140,6 +140,11 @@ class Domain(ABC):
         """
         if callable(on):
             return self._selected(on)
+        if not isinstance(on, Iterable):
+            raise TypeError(
+                f"on must name parts of the boundary, or be a function of coordinates that "
+                f"selects points of it, got {on!r}: choose {self._choices()}"
+            )
         names = (on,) if isinstance(on, str) else tuple(on)
         if not names:
             raise ValueError(f"on must name a part of the boundary: choose {self._choices()}")

@@ -6,7 +6,6 @@ an output, an output and coordinates after an underscore (``u_xt``), or a coordi
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +49,7 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
     >>> parse("u_xt", ("x", "t"), ("u",))
     Name(output=0, index=(0, 1), coordinate=None)
     """
+    name = str(name)  # anything may be asked for, and is then named in the error
     if name in coordinates:
         return Name(None, coordinate=tuple(coordinates).index(name))
     if name in outputs:
@@ -86,23 +86,6 @@ def _coordinates(text: str, coordinates: Sequence[str]) -> tuple[int, ...] | Non
             if rest is not None:
                 return (position, *rest)
     return None
-
-
-def argument_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's arguments; ``*args`` and ``**kwargs`` are errors."""
-    names = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ValueError(
-                f"{_label(function)} takes {parameter}: name each argument instead, such as u, u_x"
-            )
-        if parameter.default is parameter.empty:
-            names.append(parameter.name)
-    return tuple(names)
-
-
-def _label(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", repr(function))
 
 
 @dataclass(frozen=True)
@@ -194,15 +177,76 @@ class FieldMap:
         if self.ansatz is None:
             return tuple(columns.values())
         columns |= {name: at[..., k] for k, name in enumerate(self.coordinates)}
-        result = self.ansatz(*(columns[name] for name in argument_names(self.ansatz)))
-        result = result if isinstance(result, tuple) else (result,)
-        if len(result) != len(self.outputs) or any(r.shape != at.shape[:-1] for r in result):
-            shapes = [tuple(r.shape) for r in result]
+        result = self.ansatz(*(columns[n] for n in _checks.arguments("the ansatz", self.ansatz)))
+        result = tuple(result) if isinstance(result, (tuple, list)) else (result,)
+        shapes = [getattr(r, "shape", None) for r in result]
+        if shapes != [at.shape[:-1]] * len(self.outputs):
+            given = [_shape(one) for one in result]
             raise ValueError(
                 f"the ansatz must return {len(self.outputs)} tensor(s) of shape "
-                f"{tuple(at.shape[:-1])}, got {shapes}"
+                f"{tuple(at.shape[:-1])}, for {', '.join(self.outputs)}, got {given}"
             )
         return result
+
+    def check(self, points: Tensor) -> None:
+        """Raise ``ValueError`` unless network and ansatz fit the coordinates and outputs.
+
+        Both are called once, at points (n, d) in the network's dtype and on its device.
+        """
+        inputs, outputs = len(self.coordinates), len(self.outputs)
+        what = (
+            f"the network must map {inputs} input(s) ({', '.join(self.coordinates)}) to {outputs} "
+            f"output(s) ({', '.join(self.outputs)}), as pinn.MLP([{inputs}, 32, 32, {outputs}]) "
+            "does; this one"
+        )
+        raw = tried(what, self.network, {"points": points})
+        if not isinstance(raw, Tensor) or raw.shape != (len(points), outputs):
+            raise ValueError(f"{what} maps {tuple(points.shape)} to {_shape(raw)}")
+        same_kind(what, (raw,), points)
+        if self.ansatz is None:
+            return
+        columns = dict(zip(self.outputs, raw.unbind(1), strict=True))
+        columns |= dict(zip(self.coordinates, points.unbind(1), strict=True))
+        names = _checks.arguments("the ansatz", self.ansatz)
+        result = tried("the ansatz", self.ansatz, {name: columns[name] for name in names})
+        same_kind("the ansatz", result if isinstance(result, (tuple, list)) else (result,), points)
+
+
+def tried(what: str, function: Callable[..., Any], columns: Mapping[str, Tensor]) -> Any:
+    """Return what a user's function gives for copies of its arguments; an error names it.
+
+    A change in place is an error: it would reach other columns, and the training points.
+    """
+    copies = {name: column.clone() for name, column in columns.items()}
+    versions = {name: copy._version for name, copy in copies.items()}
+    try:
+        result = function(*copies.values())
+    except Exception as error:
+        reason = str(error).splitlines() or [""]
+        raise ValueError(f"{what} fails: {type(error).__name__}: {reason[0]}") from error
+    changed = [name for name, copy in copies.items() if copy._version != versions[name]]
+    if changed:
+        one = changed[0]
+        raise ValueError(
+            f"{what} changes {one!r} in place, which other terms and the training points would "
+            f"feel: make a new tensor, such as {one} = {one} + 1 in place of {one} += 1"
+        )
+    return result
+
+
+def same_kind(what: str, results: Sequence[Any], points: Tensor) -> None:
+    """Raise ``ValueError`` for a tensor of another dtype or device than the network's."""
+    wanted = (points.dtype, points.device)
+    for one in results:
+        if isinstance(one, Tensor) and (one.dtype, one.device) != wanted:
+            raise ValueError(
+                f"{what} gives {one.dtype} on {one.device} where the network is {points.dtype} on "
+                f"{points.device}: bring constants to it, such as c.to(points)"
+            )
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, (Tensor, Jet)) else type(value).__name__
 
 
 def _directional(function: Callable[[Tensor], Tensor], index: MultiIndex) -> Any:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whence._checks import count, one_of, positive
+from whence._checks import count, number, one_of, positive
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -192,7 +192,7 @@ class MLP(nn.Module):
 
 
 def _widths(layers: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(layers, (int, str)) or len(layers) < 2:
+    if not isinstance(layers, (list, tuple)) or len(layers) < 2:
         raise ValueError(
             f"layers must be at least two widths, as in [2, 32, 32, 1], got {layers!r}"
         )
@@ -202,12 +202,13 @@ def _widths(layers: Sequence[int]) -> tuple[int, ...]:
 
 
 def _range(scale_to: tuple[float, float]) -> tuple[float, float]:
-    pair = tuple(float(v) for v in scale_to)
-    if len(pair) != 2 or not (math.isfinite(pair[0]) and math.isfinite(pair[1])):
+    ends = tuple(scale_to) if isinstance(scale_to, Sequence) else ()
+    if len(ends) != 2:
         raise ValueError(f"scale_to must be two finite numbers, got {scale_to!r}")
-    if not pair[0] < pair[1]:
+    low, high = (number(f"scale_to[{k}]", end) for k, end in enumerate(ends))
+    if not low < high:
         raise ValueError(f"scale_to must be (low, high) with low < high, got {scale_to!r}")
-    return pair[0], pair[1]
+    return low, high
 
 
 def _bounds(bounds: Any, inputs: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence._files import PathLike, write_atomically
+from whence._files import PathLike, read_arrays, write_atomically
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
 from whence.curvature.solvers import Damping, Solver, default_damping
@@ -43,10 +43,17 @@ def _by_term(objective: Objective, candidates: Candidates) -> dict[str, Tensor]:
     """Return candidates by term; a plain tensor belongs to the first term."""
     if isinstance(candidates, Tensor):
         candidates = {next(iter(objective.terms)): candidates}
-    for name, points in candidates.items():
+    if not isinstance(candidates, Mapping) or not candidates:
+        raise TypeError(
+            f"candidates must be a tensor of shape (n, {len(objective.coordinates)}), or such "
+            f"tensors by term, got {_checks.shown(candidates)}"
+        )
+    for name in candidates:
         objective.term(name)
-        _checks.points(f"the candidates of term {name!r}", points, len(objective.coordinates))
-    return dict(candidates)
+    return {
+        name: objective.placed(f"the candidates of term {name!r}", points, name)
+        for name, points in candidates.items()
+    }
 
 
 def _signed(values: Tensor, sign: Sign) -> Tensor:
@@ -253,6 +260,8 @@ class SavedScore:
     values: Tensor
 
     def __post_init__(self) -> None:
+        _checks.points("the candidates", self.candidates, "d")
+        _finite(self.values)
         if self.values.shape != self.candidates.shape[:1]:
             raise ValueError(
                 f"expected one value for each of {len(self.candidates)} candidates, got shape "
@@ -285,16 +294,22 @@ class SavedScore:
 
     @classmethod
     def load(cls, path: PathLike) -> SavedScore:
-        """Read scores written by :meth:`save`; nothing in the file can run code."""
-        with np.load(path, allow_pickle=False) as held:
-            missing = {"candidates", "values", "term"} - set(held.files)
-            if missing:
-                raise ValueError(f"{path} holds no saved scores: {', '.join(missing)} missing")
+        """Read scores written by :meth:`save`; nothing in the file can run code.
+
+        A file that is damaged or holds something else is a ``ValueError`` that names it.
+        """
+        held = read_arrays(Path(path))
+        missing = sorted({"candidates", "values", "term"} - set(held))
+        if missing:
+            raise ValueError(f"{path} holds no saved scores: {', '.join(missing)} missing")
+        try:
             return cls(
                 json.loads(str(held["term"])),
                 torch.from_numpy(held["candidates"].astype(np.float64)),
                 torch.from_numpy(held["values"].astype(np.float64)),
             )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no saved scores: {error}") from None
 
 
 class Selection(Protocol):
@@ -304,11 +319,23 @@ class Selection(Protocol):
         """Return n different row numbers, shape (n,)."""
 
 
+def _finite(scores: Tensor) -> None:
+    if not isinstance(scores, Tensor) or scores.ndim != 1:
+        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise ValueError(f"scores must be a tensor of shape (n,), one for each point, got {given}")
+    bad = ~torch.isfinite(scores)
+    if bool(bad.any()):
+        raise ValueError(
+            f"scores must be finite: {int(bad.sum())} of {len(scores)} are NaN or infinite, the "
+            f"first is that of candidate {int(bad.nonzero()[0])}"
+        )
+
+
 def _enough(scores: Tensor, n: int) -> Tensor:
+    _finite(scores)
+    _checks.count("n", n)
     if n > len(scores):
         raise ValueError(f"cannot select {n} of {len(scores)} candidates: raise `candidates`")
-    if not bool(torch.isfinite(scores).all()):
-        raise ValueError("scores must be finite, but some are NaN or infinite")
     return scores.detach().double().cpu()
 
 
@@ -385,7 +412,8 @@ class Resample:
     Every ``every`` iterations, ``candidates`` fresh points of each resampled term are scored and
     ``n`` of them selected. ``add`` puts them beside the present points; once there are
     ``max_points`` of them, the points longest in training leave. ``replace`` lets them
-    take the place of the ``n`` points longest in training.
+    take the place of the ``n`` points longest in training. No point is trained on twice: candidates
+    that are training points already are passed over, so saved ones can run out.
 
     Parameters
     ----------
@@ -424,6 +452,7 @@ class Resample:
     terms: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         _checks.count("every", self.every)
         _checks.count("candidates", self.candidates)
         _checks.one_of("update", self.update, ("add", "replace"))
@@ -433,12 +462,27 @@ class Resample:
             raise ValueError("update='add' needs the number n of points to add")
         if self.max_points is not None:
             _checks.count("max_points", self.max_points)
-            if self.update == "add" and self.n is not None and self.n > self.max_points:
+            if self.update == "replace":
+                raise ValueError(
+                    "max_points does nothing with update='replace', which keeps the number of "
+                    "points: leave it out"
+                )
+            if self.n is not None and self.n > self.max_points:
                 raise ValueError(f"n = {self.n} exceeds max_points = {self.max_points}")
         if self.n is not None and self.n > self._pool_size():
             raise ValueError(
                 f"cannot select n = {self.n} of {self._pool_size()} candidates: raise `candidates`"
             )
+
+    def _check_kinds(self) -> None:
+        for what, given, method, example in (
+            ("score", self.score, "score", "pinn.ResidualScore()"),
+            ("selection", self.selection, "select", "pinn.TopK()"),
+        ):
+            if isinstance(given, type) or not callable(getattr(given, method, None)):
+                raise TypeError(f"{what} must be an object such as {example}, got {given!r}")
+        if isinstance(self.terms, str):
+            raise TypeError(f"terms must be a tuple of names, such as ({self.terms!r},)")
 
     def _pool_size(self) -> int:
         saved = isinstance(self.score, SavedScore)
@@ -448,16 +492,27 @@ class Resample:
         """Raise ``ValueError`` if the objective's points could not be renewed."""
         for name in self._terms(objective):
             present = len(objective.term(name).points)
-            if isinstance(self.score, SavedScore) and name != self.score.term:
-                raise ValueError(
-                    f"the saved scores are of term {self.score.term!r}, not of {name!r}: "
-                    f"pass terms=({self.score.term!r},)"
-                )
             if self.n is None and present > self._pool_size():
                 raise ValueError(
                     f"cannot renew all {present} points of term {name!r} from "
                     f"{self._pool_size()} candidates: raise `candidates`"
                 )
+            if isinstance(self.score, SavedScore):
+                self._check_saved(self.score, objective, name)
+            else:
+                objective.draw(name, 1, seed=0)  # which says so where none can be drawn
+        if isinstance(self.score, InfluenceScore) and self.score.quantity is not None:
+            self.score.quantity.values(objective)
+
+    def _check_saved(self, saved: SavedScore, objective: Objective, name: str) -> None:
+        if name != saved.term:
+            raise ValueError(
+                f"the saved scores are of term {saved.term!r}, not of {name!r}: "
+                f"pass terms=({saved.term!r},)"
+            )
+        _by_term(objective, {name: saved.candidates})
+        if isinstance(self.selection, Proportional):
+            self.selection.select(saved.values, 1, seed=0)
 
     def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
         """Return the renewed points of each resampled term, oldest first.
@@ -472,7 +527,6 @@ class Resample:
         fresh = {}
         for k, name in enumerate(self._terms(objective)):
             term = objective.term(name)
-            n = len(term.points) if self.n is None else self.n
             child = _spawn(seed, 1000 * round + k)
             scorer = self.score
             if isinstance(scorer, SavedScore):
@@ -481,11 +535,18 @@ class Resample:
                 pool = objective.draw(name, self.candidates, child)
                 if isinstance(scorer, (InfluenceScore, GradDotScore)):
                     scorer = replace(scorer, seed=_spawn(child, 1))
-            chosen = self.selection.select(
-                scorer.score(objective, {name: pool}), n, _spawn(child, 2)
-            )
-            fresh[name] = self._merged(term, pool[chosen.to(pool.device)])
+            scores = scorer.score(objective, {name: pool})
+            fresh[name] = self._renewed(term, pool, scores, _spawn(child, 2))
         return fresh
+
+    def _renewed(self, term: Term, pool: Tensor, scores: Tensor, seed: int) -> Tensor:
+        """Return the points of a term with new ones selected from ``pool``."""
+        new = _new_rows(pool, term.points)
+        n = min(len(term.points) if self.n is None else self.n, len(new))
+        if n == 0:
+            return term.points
+        chosen = new[self.selection.select(scores.cpu()[new], n, seed)]
+        return self._merged(term, pool[chosen.to(pool.device)])
 
     def _terms(self, objective: Objective) -> Iterator[str]:
         saved = isinstance(self.score, SavedScore)
@@ -494,9 +555,15 @@ class Resample:
 
     def _merged(self, term: Term, new: Tensor) -> Tensor:
         if self.update == "replace":
-            return torch.cat([term.points[min(len(new), len(term.points)) :], new])
+            return torch.cat([term.points[len(new) :], new])
         joined = torch.cat([term.points, new])
         return joined if self.max_points is None else joined[-self.max_points :]
+
+
+def _new_rows(pool: Tensor, present: Tensor) -> Tensor:
+    """Return the row numbers of candidates that are not present, each different one once."""
+    again = _checks.repeated(torch.cat([present, pool]))
+    return torch.nonzero(~again[len(present) :])[:, 0]
 
 
 __all__ = [
