@@ -133,7 +133,7 @@ class _Block:
         eager = torch.func.grad_and_value(loss)
         points, weights = self.filled(term)[-1]
         theta = parameters.vector()
-        self.function = _compiled(eager, (theta, points, weights), parameters)
+        self.function = _compiled(eager, (theta, points, weights))
         _compare(term.name, self.function, eager, (theta * 1.01, points.flip(0), weights.flip(0)))
 
     def filled(self, term: Term) -> Filled:
@@ -156,13 +156,11 @@ class _Block:
 Arguments = tuple[Tensor, Tensor, Tensor]
 
 
-def _compiled(function: Callable[..., Any], arguments: Arguments, parameters: Parameters) -> Any:
+def _compiled(function: Callable[..., Any], arguments: Arguments) -> Any:
     """Return ``function`` compiled for arguments of these shapes."""
     import torch._inductor
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    buffers = dict(parameters.module.named_buffers())
-    versions = {name: buffer._version for name, buffer in buffers.items()}
     options = {"triton.cudagraphs": True} if arguments[0].is_cuda else {}
     try:
         with torch.no_grad():
@@ -175,9 +173,6 @@ def _compiled(function: Callable[..., Any], arguments: Arguments, parameters: Pa
     except Exception as error:  # user code is traced and a compiler run: anything may be raised
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise NotCompiled(lines[0]) from error
-    for name, buffer in buffers.items():
-        if buffer._version != versions[name]:
-            raise NotCompiled(f"the network changes its buffer {name!r} when it is evaluated")
     return torch.no_grad()(compiled)
 
 

@@ -1,0 +1,157 @@
+"""Loss and gradient, eager and compiled, against the oracle's rows."""
+
+import shutil
+
+import oracles
+import pytest
+import torch
+
+from whence import gradient, pinn
+from whence.gradient import CompiledGradient, NotCompiled, Work, loss_and_gradient
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+CASES = {
+    "hard": oracles.burgers_hard,
+    "soft": oracles.burgers_soft,
+    "flow": oracles.navier_stokes,
+}
+
+
+def expected(case):
+    gradients, scales = oracles.loss_gradients(case)
+    return float(oracles.loss(case, case.theta)), (scales[:, None] * gradients).sum(0)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 10, 4000])
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_change_nothing(name, at_once, monkeypatch):
+    monkeypatch.setattr(gradient, "EAGER_POINTS", at_once)
+    case = CASES[name]()
+    loss, found = loss_and_gradient(case.objective)
+    value, right = expected(case)
+    assert loss == pytest.approx(value, rel=1e-12)
+    oracles.close(found, right, 1e-12)
+
+
+def test_every_point_is_taken_once(monkeypatch):
+    monkeypatch.setattr(gradient, "EAGER_POINTS", 4)
+    objective = oracles.burgers_soft().objective
+    seen = {}
+    for pieces in gradient._pieces(objective):
+        assert 0 < sum(len(points) for _, points in pieces) <= 4
+        for term, points in pieces:
+            seen.setdefault(term.name, []).append(points)
+    assert {n: torch.cat(p).tolist() for n, p in seen.items()} == {
+        n: t.points.tolist() for n, t in objective.terms.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gradient, "BLOCK_POINTS", 4)
+        case = oracles.burgers_soft()
+        return case, CompiledGradient(case.objective)
+
+
+def agrees(evaluate, objective):
+    loss, found = evaluate(objective)
+    value, right = loss_and_gradient(objective)
+    assert loss == pytest.approx(value, rel=1e-12)
+    oracles.close(found, right, 1e-12)
+
+
+@needs_compiler
+def test_compiled_agrees_and_takes_new_points_weights_and_parameters(compiled):
+    case, evaluate = compiled
+    agrees(evaluate, case.objective)
+    name, term = next(iter(case.objective.terms.items()))
+    generator = torch.Generator().manual_seed(1)
+    for n in (1, 3, 4, 17):
+        points = torch.rand(n, term.points.shape[1], generator=generator, dtype=torch.float64)
+        agrees(evaluate, case.objective.with_points({name: points}))
+    agrees(evaluate, case.objective.with_weights({name: 7.0}))
+    before = case.objective.parameters.vector()
+    case.objective.parameters.assign(before * 0.5)
+    agrees(evaluate, case.objective)
+    case.objective.parameters.assign(before)
+
+
+@needs_compiler
+def test_another_residual_is_refused(compiled):
+    _, evaluate = compiled
+    with pytest.raises(ValueError, match="not the one that was compiled"):
+        evaluate(oracles.burgers_soft().objective)
+
+
+def problem(equation):
+    square = pinn.Interval("x", 0, 1) * pinn.Interval("y", 0, 1)
+    return pinn.Problem(square, ("u",), {"pde": equation})
+
+
+def objective(equation, network=None):
+    made = problem(equation)
+    network = network or pinn.MLP([2, 4, 1], seed=0).double()
+    return made.objective(network, made.sample(6, seed=0))
+
+
+class Counting(torch.nn.Module):
+    """A network that counts its calls in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 1, dtype=torch.float64)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return self.inner(x)
+
+
+def branching(u, u_x):
+    return u if float(u.detach().sum()) > 0 else u_x
+
+
+def dropping():
+    layers = torch.nn.Linear(2, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1)
+    return torch.nn.Sequential(*layers).double()
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: objective(branching), "value out of a tracing tensor"),
+        (lambda: objective(lambda u: u - 1, dropping()), "random numbers"),
+        (lambda: objective(lambda u: u - 1, Counting()), "mutate a captured"),
+    ],
+    ids=["branch", "dropout", "buffer"],
+)
+def test_what_cannot_be_compiled_is_said(make, message):
+    with pytest.raises(NotCompiled, match=message):
+        CompiledGradient(make())
+
+
+@needs_compiler
+def test_a_wrong_compilation_is_noticed(monkeypatch):
+    right = gradient._compiled
+    monkeypatch.setattr(
+        gradient,
+        "_compiled",
+        lambda *given: lambda *args: tuple(1.001 * part for part in right(*given)(*args)),
+    )
+    with pytest.raises(NotCompiled, match="differs from the eager one by 1.0e-03"):
+        CompiledGradient(objective(lambda u: u - 1))
+
+
+@pytest.mark.parametrize(
+    ("work", "pays"),
+    [
+        (Work(gradients=200, points=1000, parameters=2241, terms=1), False),
+        (Work(gradients=20_000, points=1000, parameters=2241, terms=1), True),
+        (Work(gradients=1000, points=2500, parameters=12_867, terms=1), True),
+        (Work(gradients=1000, points=2500, parameters=12_867, terms=8), False),
+    ],
+)
+def test_long_runs_pay_for_compilation(work, pays):
+    assert work.pays_for_compilation() == pays
