@@ -181,11 +181,7 @@ def message(case, capsys):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(
-            case,
-            id=f"{kind}: {case.name}",
-            marks=[pytest.mark.xfail(strict=True, reason=case.known)] if case.known else [],
-        )
+        pytest.param(case, id=f"{kind}: {case.name}")
         for kind, cases in (("call", CALLS), ("command", COMMAND))
         for case in cases
     ],

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[object]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
     known = {str(n).lower(): str(n) for n in names}
     found = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
     return f" (did you mean {known[found[0]]!r}?)" if found else ""
 
 
-def one_of(what: str, given: object, names: Iterable[str]) -> None:
+def one_of(what: str, given: object, names: Iterable[object]) -> None:
     """Raise ``ValueError`` unless ``given`` is one of ``names``; name the nearest."""
     known = list(names)
     if given not in known:

@@ -1,29 +1,191 @@
-"""The one way files are written: under a temporary name, then renamed."""
+"""The one way files are written: under a temporary name, then renamed; and read with suspicion."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import hashlib
+import json
+import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 PathLike = str | os.PathLike[str]
 
+STALE_SECONDS = 3600.0
+"""No file takes this long to write."""
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
+_WHY = {
+    "ENOSPC": "the disk is full: free some space",
+    "EDQUOT": "the disk quota is used up: free some space",
+    "EFBIG": "the file would be larger than is allowed here: raise that limit (ulimit -f)",
+    "EACCES": "writing is not permitted there: change that, or choose another folder",
+    "EPERM": "writing is not permitted there: change that, or choose another folder",
+    "EROFS": "the disk is read-only: choose another folder",
+    "ENOENT": "its folder is gone: it was removed or renamed meanwhile",
+    "ENOTDIR": "a file stands where its folder should be: choose another folder",
+    "EEXIST": "a file stands where its folder should be: choose another folder",
+    "EISDIR": "a folder stands there: choose another name",
+}
+_ADVICE = {getattr(errno, name): text for name, text in _WHY.items() if hasattr(errno, name)}
 
-@contextmanager
+
+class NotWritten(OSError):
+    """A file could not be written; what stood in its place before is whole."""
+
+    @classmethod
+    def because(cls, path: Path, error: OSError) -> NotWritten:
+        """Name the file, the cause and what to do."""
+        cause = _ADVICE.get(error.errno or 0, str(error))
+        return cls(f"{path} could not be written, as {cause}")
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``path`` that takes its place once it is on disk.
 
-    A reader, or a kill at any instant, sees the old file or the new one.
+    A reader, or a kill at any instant, sees the old file or the new one. A failure leaves the old
+    one and nothing else; one of the operating system is a :class:`NotWritten`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    yield temporary
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        _sweep_stale(path)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except NotWritten:
+        raise
+    except OSError as error:
+        raise NotWritten.because(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` through :func:`replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; failing is a :class:`NotWritten`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritten.because(path, error) from error
+
+
+def is_temporary(path: Path) -> bool:
+    """Tell whether :func:`replacing` made this file."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path, own: Collection[str] = ()) -> None:
+    """Remove what killed writers left in ``folder``.
+
+    Call it with the folder locked: then nobody else writes the files called ``own``, whatever
+    process now has the number of the one that died. Other files may be in the making by a process
+    that is alive, so theirs stay as long as one of that number is.
+    """
+    for path, name, pid in _temporaries(folder):
+        if name in own or not _is_alive(pid):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _sweep_stale(target: Path) -> None:
+    """Remove what killed writers of one file left, without a lock.
+
+    A process on another host may be the one at work, so its file must be old as well.
+    """
+    for path, name, pid in _temporaries(target.parent):
+        if name == target.name and not _is_alive(pid):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                    path.unlink()
+
+
+def _temporaries(folder: Path) -> Iterator[tuple[Path, str, int]]:
+    """Yield the path, target name and process number of each temporary file in a folder."""
+    for path in folder.iterdir():
+        found = _TEMPORARY.fullmatch(path.name)
+        if found:
+            yield path, found["name"], int(found["pid"])
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # there, signal 0 is not a question but Ctrl-C
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def strict_json(value: Any, indent: int | None = 2) -> str:
+    """Return JSON that any reader takes: numbers that are not finite become strings.
+
+    Examples
+    --------
+    >>> strict_json({"loss": float("inf")}, indent=None)
+    '{"loss": "Infinity"}'
+    >>> parsed_json('{"loss": "Infinity"}')
+    {'loss': inf}
+    """
+    return json.dumps(_spelled(value), indent=indent, allow_nan=False)
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Return what :func:`strict_json` was given."""
+    return _numbers(json.loads(text))
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _spelled(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_spelled(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+
+
+def digest(*parts: bytes | str) -> str:
+    """Return the SHA-256 of some parts and where they end, by which damage shows."""
+    total = hashlib.sha256()
+    for part in parts:
+        content = part.encode() if isinstance(part, str) else part
+        total.update(f"{len(content)} ".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an ``.npz``; nothing in it can run code, and damage names the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+    # A file with flipped bytes meets the insides of zipfile, zlib and numpy, which raise anything.
+    except Exception as error:
+        raise ValueError(f"{path} is damaged or no archive of arrays: {error}") from None

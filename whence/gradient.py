@@ -13,21 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whence.objective import Objective, Term
+from whence.objective import BLOCK_POINTS, Objective, Term
 from whence.parameters import Parameters
 
-Evaluate = Callable[[Objective], tuple[float, Tensor]]
-"""Returns L(θ) and ∇L(θ), shape (P,), at the network's parameters."""
-
-EAGER_POINTS = 4000
-BLOCK_POINTS = 500
+COMPILED_POINTS = 500
 # Seconds of an eager step (fixed, by point and parameter), what share of it compilation saves and
 # what it costs for each term, on two cores (docs/speed.md).
 EAGER_STEP, EAGER_POINT, SAVED, COMPILATION = 3e-3, 1.8e-9, 0.6, 6.0
 
 
 def loss_and_gradient(objective: Objective) -> tuple[float, Tensor]:
-    """Return L(θ) and ∇L(θ), shape (P,), by a backward pass for every few thousand points.
+    """Return L(θ) and ∇L(θ), shape (P,), at the network's parameters.
+
+    By a backward pass for every few thousand points, or as ``objective.evaluation`` does it.
 
     Examples
     --------
@@ -39,6 +37,8 @@ def loss_and_gradient(objective: Objective) -> tuple[float, Tensor]:
     >>> loss == float(objective.loss()), gradient.shape
     (True, torch.Size([2241]))
     """
+    if objective.evaluation is not None:
+        return objective.evaluation(objective)
     parameters = objective.parameters
     live = parameters.live()
     chosen = [live[name] for name in parameters.names]
@@ -61,14 +61,14 @@ def _part_of_loss(live: dict[str, Tensor], term: Term, points: Tensor) -> Tensor
 
 
 def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Tensor]]]:
-    """Yield the terms' points in lists of at most ``EAGER_POINTS`` points."""
+    """Yield the terms' points in lists of at most ``BLOCK_POINTS`` points."""
     held: list[tuple[Term, Tensor]] = []
-    room = EAGER_POINTS
+    room = BLOCK_POINTS
     for term in objective.terms.values():
         left = term.points
         while len(left) > room:
             yield [*held, (term, left[:room])] if room else held
-            held, left, room = [], left[room:], EAGER_POINTS
+            held, left, room = [], left[room:], BLOCK_POINTS
         held.append((term, left))
         room -= len(left)
     yield held
@@ -121,7 +121,7 @@ class _Block:
 
     def __init__(self, term: Term, parameters: Parameters) -> None:
         n = len(term.points)
-        self.size = -(-n // -(-n // BLOCK_POINTS))
+        self.size = -(-n // -(-n // COMPILED_POINTS))
         self._residual, self._loss = term.residual, term.loss
         self._seen: tuple[Tensor, float] | None = None
         self._filled: Filled = []

@@ -275,16 +275,3 @@ def gradient_products(
         else:
             parts.append(linear.matvec(vectors, seed))
     return torch.cat(parts)
-
-
-def objective_gradient(objective: Objective) -> Tensor:
-    """Return ∇L(θ), shape (P,)."""
-    total = torch.zeros(
-        objective.parameters.size,
-        dtype=objective.parameters.dtype,
-        device=objective.parameters.device,
-    )
-    for term in objective.terms.values():
-        for _, linear, seed in point_gradients(term, objective.parameters, term.points):
-            total += term.scale * linear.rmatvec(seed)
-    return total

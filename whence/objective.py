@@ -31,6 +31,14 @@ Without a term: for points where the network has no meaning.
 """
 
 
+Evaluation = Callable[["Objective"], tuple[float, Tensor]]
+"""Returns L(θ) and ∇L(θ), shape (P,), at the network's parameters."""
+
+
+BLOCK_POINTS = 4000
+"""Points of a term evaluated at once: memory does not grow with their number."""
+
+
 class Loss(Protocol):
     """The loss ℓ of one point as a function of its m residual components."""
 
@@ -190,6 +198,7 @@ class Objective:
         self._fields = fields or _columns(network, self.outputs)
         self._draw = draw
         self._inside = inside
+        self.evaluation: Evaluation | None = None
         for term in self.terms.values():
             self._check_kind(term)
 
@@ -250,6 +259,12 @@ class Objective:
         terms = [replace(t, weight=weights.get(n, t.weight)) for n, t in self.terms.items()]
         return self._with_terms(terms)
 
+    def with_evaluation(self, evaluation: Evaluation | None) -> Objective:
+        """Return the same objective whose L and ∇L together come from ``evaluation``."""
+        other = self._with_terms(list(self.terms.values()))
+        other.evaluation = evaluation
+        return other
+
     def _with_terms(self, terms: Sequence[Term]) -> Objective:
         other = object.__new__(Objective)
         other.__dict__.update(self.__dict__)
@@ -281,7 +296,8 @@ class Objective:
 
 def _residual(term: Term, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return the residual (n, m) at the term's points; another shape is an error."""
-    value = term.residual(tensors, term.points)
+    parts = [term.residual(tensors, part) for part in term.points.split(BLOCK_POINTS)]
+    value = parts[0] if len(parts) == 1 else torch.cat(parts)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"the residual of term {term.name!r} must be a tensor, got {type(value).__name__}"

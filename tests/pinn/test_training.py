@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
+import shutil
 import time
 
 import numpy as np
@@ -13,7 +10,8 @@ import pytest
 import torch
 
 from whence import pinn
-from whence.pinn import runs, training
+from whence.gradient import CompiledGradient
+from whence.pinn import loop, runs, training, watch
 
 FILES = {
     "config.json",
@@ -22,6 +20,7 @@ FILES = {
     "checkpoint.safetensors",
     "state.json",
     "summary.json",
+    ".lock",
 }
 
 
@@ -42,6 +41,31 @@ def go(out=None, problem=None, **options):
         **options,
     }
     return pinn.train(problem or small(), out=out, **given)
+
+
+def contents(folder):
+    """What must be the same after a run that was cut and resumed, bit for bit."""
+    run = runs.RunFolder(folder)
+    checkpoint = run.checkpoint()
+    tensors = {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in checkpoint.tensors.items()}
+    points = {n: (a.dtype, a.shape, a.tobytes()) for n, a in run.points().items()}
+    history = [{**row, "seconds": None} for row in run.history()]
+    place = {**checkpoint.numbers["place"], "seconds": None}
+    summary = {**run.summary(), "seconds": None}
+    return {
+        "tensors": tensors,
+        "points": points,
+        "history": history,
+        "optimizer": checkpoint.numbers["optimizer"],
+        "place": place,
+        "summary": summary,
+    }
+
+
+def assert_same_run(one, other):
+    one, other = contents(one), contents(other)
+    for what, expected in one.items():
+        assert other[what] == expected, what
 
 
 def test_run_folder_and_summary(tmp_path):
@@ -86,59 +110,39 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     assert torch.equal(points["pde"], result.objective.terms["pde"].points)
 
 
-@pytest.mark.parametrize("stop_at", [5, 35, 40, 52])
-def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_at):
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "compile"),
+    [
+        (5, False),
+        (35, False),
+        (40, False),
+        (52, False),
+        pytest.param(35, True, marks=needs_compiler),
+    ],
+)
+def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_at, compile):
     """Cut within each stage, as a kill just after a checkpoint would."""
-    whole = go(tmp_path / "whole")
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    for stage in (pinn.Adam, pinn.LBFGS, pinn.GaussNewton):
-        monkeypatch.setattr(stage, "chunk", 5 if stage is not pinn.GaussNewton else 1)
-    save = training._Run._save
+    for stage in (pinn.Adam, pinn.LBFGS):
+        monkeypatch.setattr(stage, "chunk", 5)
+    whole = go(tmp_path / "whole", compile=compile)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    save = loop.Run._save
 
     def cut(run, *arguments):
         save(run, *arguments)
         if run._place.iteration >= stop_at:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training._Run, "_save", cut)
-    with pytest.raises(KeyboardInterrupt):
-        go(tmp_path / "cut")
-    monkeypatch.setattr(training._Run, "_save", save)
-    resumed = go(tmp_path / "cut", resume=True)
+    with monkeypatch.context() as cutting:
+        cutting.setattr(loop.Run, "_save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "cut", compile=compile)
+    resumed = go(tmp_path / "cut", resume=True, compile=compile)
     assert torch.equal(resumed.objective.parameters.vector(), whole.objective.parameters.vector())
-    a, b = (runs.RunFolder(tmp_path / n) for n in ("whole", "cut"))
-    assert (a.path / "points.npz").stat().st_size == (b.path / "points.npz").stat().st_size
-    for name, rows in a.points().items():
-        assert np.array_equal(rows, b.points()[name]), name
-    drop = {"seconds"}
-    for one, other in zip(a.history(), b.history(), strict=True):
-        assert {k: v for k, v in one.items() if k not in drop} == {
-            k: v for k, v in other.items() if k not in drop
-        }
-
-
-def test_sigkill_leaves_a_run_that_resumes(tmp_path):
-    """Kill a real process while it trains; what it left resumes to an undisturbed end."""
-    code = (
-        "import sys; from whence.pinn import training; from whence import pinn\n"
-        "training.CHECKPOINT_SECONDS = 0.3\n"
-        "sys.path.insert(0, sys.argv[2]); import test_training as t\n"
-        "t.go(sys.argv[1], schedule=[pinn.GaussNewton(150)])"
-    )
-    out = tmp_path / "run"
-    here = os.path.dirname(__file__)
-    process = subprocess.Popen([sys.executable, "-c", code, str(out), here])
-    deadline = time.monotonic() + 60
-    while not (out / "checkpoint.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (out / "summary.json").exists()
-    resumed = go(out, schedule=[pinn.GaussNewton(150)], resume=True)
-    assert resumed.summary["finished"]
-    whole = go(schedule=[pinn.GaussNewton(150)])
-    assert torch.equal(resumed.objective.parameters.vector(), whole.objective.parameters.vector())
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
 def test_time_limit_and_resume_to_the_end(tmp_path):
@@ -149,6 +153,85 @@ def test_time_limit_and_resume_to_the_end(tmp_path):
     assert done.summary["finished"]
     whole = go()
     assert torch.equal(done.objective.parameters.vector(), whole.objective.parameters.vector())
+
+
+def test_resuming_with_a_time_limit_that_is_reached_is_refused(tmp_path):
+    go(tmp_path / "run", max_seconds=1e-6)
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError, match="give a larger limit"):
+        go(tmp_path / "run", max_seconds=1e-6, resume=True)
+    assert contents(tmp_path / "run") == before
+    go(tmp_path / "run", resume=True)
+    assert go(tmp_path / "run", max_seconds=1e-6, resume=True).summary["finished"]
+
+
+class Counted(CompiledGradient):
+    made = 0
+
+    def __init__(self, objective):
+        type(self).made += 1
+        super().__init__(objective)
+
+
+@needs_compiler
+@pytest.mark.parametrize("compile", ["auto", True, False])
+def test_one_compilation_serves_every_round(monkeypatch, compile):
+    monkeypatch.setattr(training, "CompiledGradient", Counted)
+    monkeypatch.setattr(Counted, "made", 0)
+    eager = go(compile=False)
+    assert go(compile=compile).summary["loss"] == pytest.approx(eager.summary["loss"], rel=0.05)
+    assert eager.summary["rounds"] == 5
+    assert Counted.made == (compile is True)
+    if compile == "auto":
+        monkeypatch.setattr(training.Work, "pays_for_compilation", lambda work: True)
+        go(compile="auto")
+        go(compile="auto", schedule=[pinn.GaussNewton(2)])
+        assert Counted.made == 1
+
+
+def test_what_cannot_be_compiled_is_said_once_and_trained_eagerly(tmp_path, monkeypatch, capfd):
+    problem = dataclasses.replace(small(), architecture=dropping, derivatives="autograd")
+    options = {"schedule": [pinn.Adam(4)], "resample": None, "problem": problem}
+    with pytest.raises(ValueError, match="compile=True, but the gradient cannot be compiled: "):
+        go(tmp_path / "run", compile=True, **options)
+    assert not any(tmp_path.iterdir())
+    monkeypatch.setattr(training.Work, "pays_for_compilation", lambda work: True)
+    assert go(tmp_path / "run", **options).summary["finished"]
+    assert capfd.readouterr().err.count("training without compilation: ") == 1
+
+
+def dropping(seed):
+    """A network that draws random numbers whenever it is called."""
+    return torch.nn.Sequential(pinn.MLP([2, 10, 10, 4], seed=seed), torch.nn.Dropout(0.2), Sum())
+
+
+class Sum(torch.nn.Module):
+    def forward(self, x):
+        return x.sum(dim=-1, keepdim=True)
+
+
+def test_a_network_with_dropout_resumes_to_the_same_bits(tmp_path, monkeypatch):
+    problem = dataclasses.replace(small(), architecture=dropping, derivatives="autograd")
+    options = {
+        "schedule": [pinn.Adam(40), pinn.LBFGS(20)],
+        "resample": pinn.Resample(pinn.ResidualScore(), n=3, every=10, candidates=20),
+        "validation": 20,
+    }
+    whole = go(tmp_path / "whole", problem, **options)
+    assert go(None, problem, seed=1, **options).summary["loss"] != whole.summary["loss"]
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    cut = go(tmp_path / "cut", problem, max_seconds=1e-6, **options).summary
+    while not cut["finished"]:
+        torch.rand(7)
+        limit = cut["seconds"] + 0.1
+        cut = go(tmp_path / "cut", problem, resume=True, max_seconds=limit, **options).summary
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_training_leaves_the_random_numbers_of_the_caller_alone():
+    state = torch.get_rng_state()
+    go(schedule=[pinn.Adam(2)])
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_start_from_a_run(tmp_path):
@@ -212,26 +295,6 @@ def test_soft_constraints_weights_and_float32():
     assert row["loss"] < result.history[0]["loss"]
 
 
-def test_interrupt_stops_between_steps_and_leaves_a_resumable_run(tmp_path):
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[2]); import test_training as t\n"
-        "from whence import pinn\n"
-        "r = t.go(sys.argv[1], schedule=[pinn.GaussNewton(100000)])\n"
-        "print(r.summary['stopped_by'])"
-    )
-    out = tmp_path / "run"
-    command = [sys.executable, "-c", code, str(out), os.path.dirname(__file__)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (out / "config.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert printed.strip() == "interrupted"
-    assert runs.RunFolder(out).checkpoint().numbers["place"]["iteration"] > 0
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -286,14 +349,12 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(tmp_pat
 def test_a_stop_leaves_no_trace_in_the_resumed_run(tmp_path, monkeypatch):
     """The row logged because a run stops here must not become what the resumed run keeps."""
     options = {"schedule": [pinn.GaussNewton(8)], "resample": None}
-    validation = training._Watch.validation
+    validation = watch.Watch.validation
     best_at_stop = iter([1.0, 0.1])  # as if the state at the stop were the best ever
-    monkeypatch.setattr(
-        training._Watch, "validation", lambda *a: next(best_at_stop, validation(*a))
-    )
+    monkeypatch.setattr(watch.Watch, "validation", lambda *a: next(best_at_stop, validation(*a)))
     cut = go(tmp_path / "run", max_seconds=1e-6, **options)
     assert cut.summary["kept_iteration"] == 1
-    monkeypatch.setattr(training._Watch, "validation", lambda *a: 2.0)
+    monkeypatch.setattr(watch.Watch, "validation", lambda *a: 2.0)
     resumed = go(tmp_path / "run", resume=True, **options)
     assert [row["iteration"] for row in resumed.history] == [0, 5, 8]
     assert resumed.summary["kept_iteration"] == 0
@@ -318,10 +379,121 @@ def test_a_schedule_finished_at_the_limit_is_finished():
     assert result.summary["stopped_by"] == "schedule finished"
 
 
-def test_a_loss_that_is_not_finite_neither_resamples_nor_ends_the_schedule():
-    resample = pinn.Resample(pinn.InfluenceScore(n_test=20), n=5, every=1, candidates=50)
+def pitted():
+    """A problem with no residual on two lines, x = 1/4 and x = 3/4, which random points miss."""
+
+    def pde(u, x):
+        off = (x - 0.25).abs() * (x - 0.75).abs()
+        return u - 1.0 + 0 * torch.sqrt(off - 1e-6)
+
+    square = pinn.Rectangle(("x", "y"), (0.0, 0.0), (1.0, 1.0))
+    return pinn.Problem(
+        square,
+        ("u",),
+        {"pde": pde},
+        name="pitted",
+        architecture=lambda seed: pinn.MLP([2, 10, 1], seed=seed),
+    )
+
+
+FAILING = [pinn.Adam(400, lr=0.1), pinn.LBFGS(100), pinn.GaussNewton(20)]
+
+
+@pytest.mark.parametrize("optimizer", FAILING, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_loss_that_breaks_ends_the_run_in_its_last_good_state(tmp_path, capfd, optimizer, keep):
+    """Points where the loss is NaN enter with the first resampling round."""
+    bad = torch.tensor([[0.25, 0.5], [0.75, 0.5]], dtype=torch.float64)
+    resample = pinn.Resample(
+        pinn.SavedScore("pde", bad, torch.ones(2)), n=2, every=5, terms=("pde",)
+    )
+    problem = pitted()
+    points = {"pde": problem.draw("pde", 10, seed=0)}
+    schedule = [optimizer, pinn.GaussNewton(50)]
+    options = {"points": points, "schedule": schedule, "resample": resample, "keep": keep}
+    result = go(tmp_path / "run", problem, **options)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["stopped_by"] == "loss not finite"
+    assert not summary["finished"]
+    assert "at iteration 5 with the points just drawn the loss is nan" in summary["failure"]
+    assert "2 of 12 points: row 10 (x = 0.75, y = 0.5), row 11" in summary["failure"]
+    assert summary["failure"] in capfd.readouterr().err
+    assert len(result.objective.terms["pde"].points) == 10
+    assert np.isfinite(float(result.objective.loss()))
+    assert all(np.isfinite(row["loss"]) for row in result.history)
+    # Going on can only meet the same again, so a resume says the same.
+    again = go(tmp_path / "run", problem, resume=True, **options)
+    assert {**again.summary, "seconds": 0} == {**result.summary, "seconds": 0}
+
+
+def walled():
+    """A problem that pulls u to 2, but has no residual where u > 1."""
+
+    def pde(u):
+        return (2.0 - u) + 0 * torch.sqrt(1.0 - u)
+
+    square = pinn.Rectangle(("x", "y"), (0.0, 0.0), (1.0, 1.0))
+    return pinn.Problem(
+        square,
+        ("u",),
+        {"pde": pde},
+        name="walled",
+        architecture=lambda seed: pinn.MLP([2, 10, 1], seed=seed),
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_a_last_step_that_breaks_the_loss_is_gone_back_over(tmp_path, monkeypatch, chunk):
+    """With one step a round, the round that meets the bad loss begins in it.
+
+    Resumed from any of its checkpoints, the run ends in the same state.
+    """
+    monkeypatch.setattr(pinn.Adam, "chunk", chunk)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    save, copies = loop.Run._save, []
+
+    def copying(run, *arguments):
+        save(run, *arguments)
+        copies.append(shutil.copytree(tmp_path / "whole", tmp_path / str(len(copies))))
+
+    options = {"schedule": [pinn.Adam(500, lr=0.01)], "resample": None, "keep": "last"}
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Run, "_save", copying)
+        result = go(tmp_path / "whole", walled(), **options)
+    assert result.summary["stopped_by"] == "loss not finite"
+    assert "points: row " in result.summary["failure"]
+    assert result.summary["iterations"] > 0
+    assert np.isfinite(float(result.objective.loss()))
+    assert result.summary["loss"] == float(result.objective.loss())
+    assert len(copies) > 2
+    for copy in copies:
+        go(copy, walled(), resume=True, **options)
+        assert_same_run(tmp_path / "whole", copy)
+
+
+def test_a_stage_that_ends_in_a_broken_loss_ends_the_run():
+    problem, options = walled(), {"resample": None, "keep": "last"}
+    broken_at = go(None, problem, schedule=[pinn.Adam(500, lr=0.01)], **options).summary
+    steps = int(broken_at["failure"].split()[2])
+    last = [pinn.Adam(steps, lr=0.01), pinn.GaussNewton(5)]
+    for schedule in (last, last[:1]):
+        summary = go(None, problem, schedule=schedule, **options).summary
+        assert summary["stopped_by"] == "loss not finite"
+        assert summary["failure"].startswith(f"at iteration {steps} the loss is nan: term 'pde'")
+        assert summary["iterations"] < steps
+
+
+def test_a_run_that_breaks_in_a_step_goes_no_further(tmp_path):
     schedule = [pinn.Adam(30, lr=1e200), pinn.GaussNewton(5)]
-    result = go(schedule=schedule, resample=resample)
-    assert result.summary["finished"]
-    assert result.summary["kept_iteration"] > 1
-    assert result.summary["loss"] < 0.9 * result.history[0]["loss"]
+    result = go(tmp_path / "run", schedule=schedule, keep="last", resample=None)
+    assert result.summary["stopped_by"] == "loss not finite"
+    assert result.summary["iterations"] == 0
+    assert "term 'pde' is not finite at 40 of 40 points: row 0 (" in result.summary["failure"]
+    assert result.summary["loss"] == result.history[0]["loss"]
+
+
+def test_a_loss_not_finite_before_any_step_is_an_error_that_leaves_nothing(tmp_path):
+    points = {"pde": torch.tensor([[0.1, 0.5], [0.75, 0.5]], dtype=torch.float64)}
+    with pytest.raises(ValueError, match=r"before any step, .* row 1 \(x = 0.75, y = 0.5\)"):
+        go(tmp_path / "run", problem=pitted(), points=points, resample=None)
+    assert not (tmp_path / "run").exists()

@@ -22,7 +22,8 @@ from whence.curvature.solvers import (
     State,
     default_damping,
 )
-from whence.jacobian import Jacobian, gradient_products, objective_gradient
+from whence.gradient import loss_and_gradient
+from whence.jacobian import Jacobian, gradient_products
 from whence.objective import Objective
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ class Influence:
     ) -> xr.DataArray:
         import xarray as xr  # slow to import
 
+        loss, gradient = loss_and_gradient(self.objective)
         targets = quantity.targets(self.objective) if quantity is not None else {}
         coords = {
             f"target_{n}" if n != "quantity" else n: ("target", _portable(v))
@@ -296,8 +298,8 @@ class Influence:
                 "solver_residual": residual,
                 "solver_converged": int(converged),
                 **self.state().description,
-                "gradient_norm": float(objective_gradient(self.objective).norm()),
-                "loss": float(self.objective.loss()),
+                "gradient_norm": float(gradient.norm()),
+                "loss": loss,
             },
         ).set_xindex("term")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
 
 from whence import plots
-from whence._files import replacing
+from whence._netcdf import write_netcdf
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Derivative, Loss, Output, Quantity
 from whence.cli.flags import told
@@ -52,7 +52,7 @@ def run(options: Options) -> int:
     quantity = _quantity(options, problem, objective)
     influence = Influence(objective, damping=options.damping, curvature=options.curvature)
     row = influence.attribute(quantity, effect=options.effect).isel(target=0)
-    _write_netcdf(row, out)
+    write_netcdf(row.drop_indexes("term"), out)
     png, svg = plots.save(plots.influence_map(row, problem), out.with_suffix(""))
     print(plots.describe_influence(row))
     print(f"attribution: {out}  (xarray.open_dataarray reads it)")
@@ -101,9 +101,3 @@ def _worst_point(problem: Problem, objective: Objective) -> torch.Tensor:
     values = fields(objective.parameters.tensors(), placed).detach().double()
     worst = (values - problem.reference(grid)).abs().sum(dim=1).argmax()
     return grid[worst : worst + 1]
-
-
-def _write_netcdf(row: Any, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        row.drop_indexes("term").to_netcdf(temporary)

@@ -10,6 +10,8 @@ import tyro
 import xarray as xr
 
 from whence import plots
+from whence._files import make_folder
+from whence._netcdf import read_netcdf
 from whence.cli.flags import told
 from whence.cli.loading import INFLUENCE_FILE, check_folder, load
 from whence.pinn.runs import RunFolder
@@ -34,7 +36,7 @@ def run(options: Options) -> int:
     history, points, row = folder.history(), folder.points(), _influence(options.run)
     if not history:
         raise ValueError(f"{options.run} has no history to draw: history.csv is missing or empty")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     made = [
         plots.save(plots.solution(problem, objective.network), out / "solution"),
         plots.save(plots.convergence(history), out / "convergence"),
@@ -56,5 +58,4 @@ def _influence(run: Path) -> xr.DataArray | None:
     path = run / INFLUENCE_FILE
     if not path.is_file():
         return None
-    with xr.open_dataarray(path) as row:
-        return row.load()
+    return read_netcdf(path)

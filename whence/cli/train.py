@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +12,7 @@ import torch
 import tyro
 
 from whence import _checks
-from whence.cli import EXIT_INTERRUPTED
+from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from whence.cli.flags import (
     OPTIMIZERS,
     SCORES,
@@ -28,6 +29,7 @@ from whence.pinn import optimizers, sampling, zoo
 from whence.pinn.recipes import Recipe, recipe
 from whence.pinn.training import train
 
+COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
 _ResampleOptions: Any = options_of("Resample", [sampling.Resample])
 _SelectionOptions: Any = options_of("Selection", list(SELECTIONS.values()))
 _AdamOptions: Any = options_of("Adam", [optimizers.Adam])
@@ -83,6 +85,8 @@ class Options:
     """Number type."""
     device: str = "cpu"
     """Device, such as cpu or cuda."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile loss and gradient for Adam and L-BFGS; auto: where the run is long enough."""
     quiet: bool = False
     """Show no progress bar."""
 
@@ -106,9 +110,16 @@ def run(options: Options) -> int:
         max_seconds=base.max_seconds if options.max_seconds is None else options.max_seconds,
         resume=options.resume,
         start=options.start,
+        compile=COMPILE[options.compile],
         progress=not options.quiet,
     )
     summary = result.summary
+    if summary["failure"]:
+        print(
+            f"whence: error: {summary['failure']}; {out} holds the last good state",
+            file=sys.stderr,
+        )
+        return EXIT_ERROR
     print(
         f"{summary['problem']}: relative L2 error {summary['relative_l2']:.2e} after "
         f"{summary['iterations']} iterations in {summary['seconds']:.0f} s with "

@@ -2,12 +2,15 @@
 
 Each is a frozen dataclass of options; ``start(parameters)`` returns the stepper that holds its
 state. A stepper reads the objective anew at every step, so new points count from the next one.
+One that cannot go on, since the loss or its gradient is not finite, takes its steps back and says
+which term and which points are the cause.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -15,28 +18,37 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.gradient import loss_and_gradient
 from whence.jacobian import Jacobian, self_product
 from whence.ntk import TangentKernel
 from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.pinn.diagnosis import where_not_finite
 
 
 @dataclass
 class Progress:
     """What a stepper did.
 
-    ``iterations`` may be fewer than asked for; ``finished`` says that no further step helps.
+    ``iterations`` may be fewer than asked for; ``loss`` is that after them, None where it was not
+    evaluated; ``finished`` says that no further step helps.
+    ``failure`` says where the loss is not finite, if that is why; the parameters are then those
+    from before these steps.
     """
 
     iterations: int
-    loss: float
+    loss: float | None
     messages: list[str] = field(default_factory=list)
     finished: bool = False
+    failure: str | None = None
 
 
 @dataclass
 class OptimizerState:
-    """All that a stepper needs to go on as if it had never stopped."""
+    """All that a stepper needs to go on as if it had never stopped.
+
+    Later steps must not change its tensors in place.
+    """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +64,7 @@ class Stepper(Protocol):
         """Return the state to save."""
 
     def restore(self, state: OptimizerState) -> None:
-        """Take up a saved state."""
+        """Take up a saved state; one of another network is a ``ValueError``."""
 
 
 class Optimizer(Protocol):
@@ -62,6 +74,8 @@ class Optimizer(Protocol):
     """Iterations between two looks at the clock and the keyboard."""
     log_every: ClassVar[int]
     """Iterations between two rows of the history."""
+    by_gradient: ClassVar[bool]
+    """Whether a step costs about one evaluation of the loss and its gradient."""
 
     @property
     def iterations(self) -> int:
@@ -71,15 +85,22 @@ class Optimizer(Protocol):
         """Return a stepper for these parameters."""
 
 
-def _gradient(objective: Objective) -> tuple[float, Tensor]:
-    """Return L(θ) and ∇L(θ) by one backward pass."""
-    parameters = objective.parameters
-    live = parameters.live()
-    chosen = [live[name] for name in parameters.names]
-    loss = objective.loss(live)
-    grads = torch.autograd.grad(loss, chosen, allow_unused=True)
-    filled = [torch.zeros_like(p) if g is None else g for p, g in zip(chosen, grads, strict=True)]
-    return float(loss.detach()), torch.cat([g.reshape(-1) for g in filled])
+def _is_finite(loss: float, gradient: Tensor) -> bool:
+    return math.isfinite(loss) and bool(torch.isfinite(gradient).all())
+
+
+def _failure(objective: Objective, loss: float, theta: Tensor) -> str:
+    but = ", but its gradient is not finite" if math.isfinite(loss) else ""
+    return f"the loss is {loss}{but}: {where_not_finite(objective, theta)}"
+
+
+def _check_state(state: OptimizerState, size: int) -> None:
+    """Raise ``ValueError`` unless every tensor is one number or one per parameter."""
+    for name, tensor in state.tensors.items():
+        if tensor.ndim and tensor.shape != (size,):
+            raise ValueError(
+                f"the optimiser's {name!r} has shape {tuple(tensor.shape)}, not ({size},)"
+            )
 
 
 def _fingerprint(objective: Objective) -> str:
@@ -116,6 +137,7 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
     chunk: ClassVar[int] = 20
     log_every: ClassVar[int] = 100
+    by_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _checks.count("iterations", self.iterations)
@@ -133,37 +155,30 @@ class _AdamStepper:
         self._theta = torch.nn.Parameter(parameters.vector())
         self._optimizer = torch.optim.Adam([self._theta], lr=options.lr, betas=options.betas)
         self._parameters = parameters
-        self._good: Tensor | None = None
-        """The last parameters at which the loss was finite."""
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
-        loss = math.nan
+        before = self._parameters.vector()
         for done in range(iterations):
             theta = self._parameters.vector()
             self._theta.data.copy_(theta)
-            loss, self._theta.grad = _gradient(objective)
-            if not math.isfinite(loss):
-                return Progress(done, loss, [self._back(loss)], finished=True)
-            self._good = theta
+            loss, gradient = loss_and_gradient(objective)
+            if not _is_finite(loss, gradient):
+                failure = _failure(objective, loss, theta)
+                self._parameters.assign(before)
+                return Progress(done, loss, finished=True, failure=failure)
+            self._theta.grad = gradient
             self._optimizer.step()
             self._parameters.assign(self._theta.detach())
-        return Progress(iterations, loss)
-
-    def _back(self, loss: float) -> str:
-        if self._good is None:
-            return f"the loss is {loss}: Adam cannot step from here"
-        self._parameters.assign(self._good)
-        return f"the loss is {loss}: Adam stops, back before the step that made it so"
+        return Progress(iterations, None)
 
     def state(self) -> OptimizerState:
         moments = self._optimizer.state.get(self._theta, {})
-        tensors = {name: value.clone() for name, value in moments.items()}
-        return OptimizerState(tensors if self._good is None else {**tensors, "good": self._good})
+        return OptimizerState({name: value.clone() for name, value in moments.items()})
 
     def restore(self, state: OptimizerState) -> None:
-        moments = dict(state.tensors)
-        self._good = moments.pop("good", None)
-        if moments:
+        _check_state(state, self._parameters.size)
+        if state.tensors:
+            moments = {name: value.clone() for name, value in state.tensors.items()}
             self._optimizer.state[self._theta] = moments
 
 
@@ -171,8 +186,9 @@ class _AdamStepper:
 class LBFGS:
     """L-BFGS with a strong Wolfe line search (Nocedal & Wright, ch. 7), ``torch.optim.LBFGS``.
 
-    A loss that is not finite restores the last good parameters and restarts the memory, as does
-    a stalled line search; both are said. Two stalls with nothing gained between end the stage.
+    A line search that ends where the loss is not finite is taken back and the memory restarted,
+    as is that of one which stalls; both are said. Two stalls with nothing gained between end the
+    stage, and a loss that is then still not finite is a failure.
 
     Parameters
     ----------
@@ -195,6 +211,7 @@ class LBFGS:
     lr: float = 1.0
     chunk: ClassVar[int] = 20
     log_every: ClassVar[int] = 100
+    by_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _checks.count("iterations", self.iterations)
@@ -204,6 +221,10 @@ class LBFGS:
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters."""
         return _LBFGSStepper(self, parameters)
+
+
+class _NotFiniteAtStart(Exception):
+    """No step can start where the loss or its gradient is not finite."""
 
 
 class _LBFGSStepper:
@@ -234,35 +255,61 @@ class _LBFGSStepper:
         """Keep the memory over a change of points: measure the next pair on the new ones."""
         held, now = self._optimizer.state[self._theta], _fingerprint(objective)
         if self._seen not in (None, now) and held.get("prev_flat_grad") is not None:
-            held["prev_loss"], held["prev_flat_grad"] = _gradient(objective)
+            held["prev_loss"], held["prev_flat_grad"] = loss_and_gradient(objective)
         self._seen = now
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
         before = self._parameters.vector()
         self._theta.data.copy_(before)
         self._renew(objective)
-        group = self._optimizer.param_groups[0]
-        group["max_iter"], group["max_eval"] = iterations, 25 * iterations
-
-        def closure() -> Tensor:
-            self._parameters.assign(self._theta.detach())
-            loss, self._theta.grad = _gradient(objective)
-            return torch.tensor(loss, dtype=torch.float64)
-
-        start = float(self._optimizer.step(closure))
+        held = self._optimizer.state[self._theta]
+        begun = held.get("n_iter", 0)
+        try:
+            start, first_bad = self._step(objective, iterations)
+        except _NotFiniteAtStart as error:
+            self._parameters.assign(before)
+            return Progress(0, math.nan, finished=True, failure=str(error))
+        done = held["n_iter"] - begun  # torch may end early
         after = self._theta.detach().clone()
         self._parameters.assign(after)
         loss = float(objective.loss())
         if not (math.isfinite(loss) and bool(torch.isfinite(after).all())):
+            failure = _failure(objective, loss, after if first_bad is None else first_bad)
             self._parameters.assign(before)
-            self._restart()
-            said = [f"L-BFGS met a loss of {loss}: back to the last good state, memory restarted"]
-            return self._after(Progress(iterations, start, said), gained=False)
+            return self._taken_back(Progress(done, start), failure)
         if not loss < start:
             self._restart()
             said = [f"L-BFGS stalled at a loss of {loss:.3e}: memory restarted"]
-            return self._after(Progress(iterations, loss, said), gained=False)
-        return self._after(Progress(iterations, loss), gained=True)
+            return self._after(Progress(done, loss, said), gained=False)
+        return self._after(Progress(done, loss), gained=True)
+
+    def _step(self, objective: Objective, iterations: int) -> tuple[float, Tensor | None]:
+        """Let torch take steps; return the first loss and the first bad parameters it tried."""
+        group = self._optimizer.param_groups[0]
+        group["max_iter"], group["max_eval"] = iterations, 25 * iterations
+        evaluated, bad = False, None
+
+        def closure() -> Tensor:
+            nonlocal evaluated, bad
+            theta = self._theta.detach()
+            self._parameters.assign(theta)
+            loss, gradient = loss_and_gradient(objective)
+            if bad is None and not _is_finite(loss, gradient):
+                if not evaluated:
+                    raise _NotFiniteAtStart(_failure(objective, loss, theta))
+                bad = theta.clone()
+            self._theta.grad, evaluated = gradient, True
+            return torch.tensor(loss, dtype=torch.float64)
+
+        return float(self._optimizer.step(closure)), bad
+
+    def _taken_back(self, progress: Progress, failure: str) -> Progress:
+        if self._stalled:
+            progress.finished, progress.failure = True, failure
+            return progress
+        self._restart()
+        progress.messages.append(f"L-BFGS went too far, memory restarted: {failure}")
+        return self._after(progress, gained=False)
 
     def _after(self, progress: Progress, *, gained: bool) -> Progress:
         if not gained and self._stalled:
@@ -273,21 +320,30 @@ class _LBFGSStepper:
 
     def state(self) -> OptimizerState:
         held = self._optimizer.state[self._theta]
-        tensors = {name: held[name] for name in self._TENSORS if held.get(name) is not None}
+        tensors = {n: held[n].clone() for n in self._TENSORS if held.get(n) is not None}
         for name in self._LISTS:
-            if held.get(name):
-                tensors[name] = torch.stack(list(held[name]))
+            # torch adds to and drops from these lists, but leaves what is in them alone.
+            tensors |= {f"{name}/{k}": tensor for k, tensor in enumerate(held.get(name) or ())}
         numbers: dict[str, Any] = {name: held[name] for name in self._COUNTS if name in held}
         # torch keeps some of these as numbers at first and as tensors of one entry later.
         numbers |= {n: float(held[n]) for n in self._SCALARS if held.get(n) is not None}
         return OptimizerState(tensors, {**numbers, "stalled": self._stalled, "seen": self._seen})
 
     def restore(self, state: OptimizerState) -> None:
+        _check_state(state, self._parameters.size)
         held = self._optimizer.state[self._theta]
         self._stalled, self._seen = bool(state.numbers["stalled"]), state.numbers.get("seen")
         held |= {n: v for n, v in state.numbers.items() if n not in ("stalled", "seen")}
-        for name, tensor in state.tensors.items():
-            held[name] = list(tensor.unbind(0)) if name in self._LISTS else tensor
+        held |= {n: state.tensors[n].clone() for n in self._TENSORS if n in state.tensors}
+        for name in self._LISTS:
+            if f"{name}/0" in state.tensors:
+                held[name] = _numbered(state.tensors, name)
+
+
+def _numbered(tensors: Mapping[str, Tensor], name: str) -> list[Tensor]:
+    """Return name/0, name/1, … in that order."""
+    count = sum(held.startswith(f"{name}/") for held in tensors)
+    return [tensors[f"{name}/{k}"] for k in range(count)]
 
 
 @dataclass(frozen=True)
@@ -298,6 +354,7 @@ class GaussNewton:
     Gauss–Newton matrix and ``Jᵀρ = ∇L``. A step that raises the loss is taken back and tried
     again with more damping; a step that achieves at least half of what the model promises lowers
     it (Marquardt 1963; the dual form, Müller & Zeinhofer, arXiv 2302.13163 and 2505.21404).
+    A trial step at which the loss is not finite is one that raises it.
 
     Parameters
     ----------
@@ -324,12 +381,14 @@ class GaussNewton:
     form: Literal["auto", "primal", "dual"] = "auto"
     chunk: ClassVar[int] = 1
     log_every: ClassVar[int] = 5
+    by_gradient: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _checks.count("iterations", self.iterations)
         _checks.positive("damping", self.damping)
-        _checks.positive("decrease", self.decrease)
-        _checks.positive("increase", self.increase)
+        for name in ("decrease", "increase"):
+            if not getattr(self, name) > 1 or not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a number above 1, got {getattr(self, name)!r}")
         _checks.one_of("form", self.form, ("auto", "primal", "dual"))
 
     def start(self, parameters: Parameters) -> Stepper:
@@ -349,12 +408,15 @@ class _GaussNewtonStepper:
         self._stalled = 0
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
-        loss = math.nan
+        before, loss = self._parameters.vector(), math.nan
         for done in range(iterations):
-            loss, gained = self._step(objective)
-            if not math.isfinite(loss):
-                said = [f"the loss is {loss}: Gauss–Newton cannot step from here"]
-                return Progress(done, loss, said, finished=True)
+            loss = float(objective.loss())
+            system = self._system(objective) if math.isfinite(loss) else None
+            if system is None or not math.isfinite(system.mean_diagonal):
+                failure = _failure(objective, loss, self._parameters.vector())
+                self._parameters.assign(before)
+                return Progress(done, loss, finished=True, failure=failure)
+            loss, gained = self._step(objective, system, loss)
             self._stalled = 0 if gained else self._stalled + 1
             if not gained:
                 # The damping that failed on these points says little about the next ones.
@@ -363,11 +425,9 @@ class _GaussNewtonStepper:
                 return Progress(done + 1, loss, said, finished=self._stalled > 2)
         return Progress(iterations, loss)
 
-    def _step(self, objective: Objective) -> tuple[float, bool]:
+    def _step(self, objective: Objective, system: _System, loss: float) -> tuple[float, bool]:
         """Take one accepted step; return the loss and whether it fell."""
-        system = self._system(objective)
         theta = self._parameters.vector()
-        loss = float(objective.loss())
         mu = self._mu or self._options.damping * system.mean_diagonal
         grow = self._options.increase
         for _ in range(self.TRIES):
@@ -382,7 +442,7 @@ class _GaussNewtonStepper:
             mu, grow = mu * grow, 2 * grow
         return loss, False
 
-    def _system(self, objective: Objective) -> _DualSystem | _PrimalSystem:
+    def _system(self, objective: Objective) -> _System:
         form = self._options.form
         if form == "auto":
             rows, columns = Jacobian(objective).shape
@@ -436,6 +496,9 @@ class _PrimalSystem:
             return None
         moved = self._rows @ delta
         return delta, -0.5 * float(moved @ (2 * self._right + moved))
+
+
+_System = _DualSystem | _PrimalSystem
 
 
 def _solved(matrix: Tensor, mu: float, right: Tensor) -> Tensor | None:

@@ -1,5 +1,7 @@
 """A run is a folder: configuration, history, points, checkpoint, summary; every write is atomic.
 
+A file that is damaged or was changed is refused by name, and none can run code.
+
 ``config.json``            what is needed to repeat the run, versions included
 ``history.csv``            one row per logged iteration, named columns
 ``points.npz``             every point ever trained on, when it entered and when it left
@@ -13,9 +15,10 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +28,46 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from whence._files import PathLike, write_atomically
+from whence._files import (
+    NotWritten,
+    PathLike,
+    digest,
+    is_temporary,
+    make_folder,
+    parsed_json,
+    read_arrays,
+    strict_json,
+    sweep,
+    write_atomically,
+)
+from whence._lock import LOCK, Lock, locked
 
-FORMAT = 1
+FORMAT = 2
 CONFIG, HISTORY, POINTS = "config.json", "history.csv", "points.npz"
 CHECKPOINT, STATE, SUMMARY = "checkpoint.safetensors", "state.json", "summary.json"
 
 
+FILES = (CONFIG, HISTORY, POINTS, CHECKPOINT, STATE, SUMMARY)
+COLUMNS = ("iteration", "seconds", "stage", "points", "loss", "validation_loss")
+"""Columns of every history; beside them it has loss_TERM and, given a reference, relative_l2."""
+
+
 def _is_kept(path: Path) -> bool:
-    """Tell a file from what a kill within ``write_atomically`` leaves."""
-    return not (path.name.startswith(f".{CONFIG}.") and path.name.endswith(".tmp"))
+    """Tell a file from what a start that was killed leaves."""
+    return path.name != LOCK and not is_temporary(path)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, sort_keys=False) + "\n").encode()
+    return (strict_json(value) + "\n").encode()
+
+
+def _check_format(path: Path, found: Any) -> None:
+    if found != FORMAT:
+        age = "a newer" if isinstance(found, int) and found > FORMAT else "an older or unknown"
+        raise ValueError(
+            f"{path} is of run format {found!r}, that of {age} version of whence; this one reads "
+            f"format {FORMAT}: use that version, or train anew"
+        )
 
 
 def described(value: Any) -> Any:
@@ -54,6 +83,8 @@ def described(value: Any) -> Any:
         return {"kind": "tensor", "shape": list(value.shape), "sum": float(value.double().sum())}
     if isinstance(value, (list, tuple)):
         return [described(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
@@ -89,6 +120,7 @@ class RunFolder:
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(path)
+        self._lock: Lock | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -100,8 +132,30 @@ class RunFolder:
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write its configuration; an existing run or file is an error."""
         self.check_free()
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path / CONFIG, _json({"format": FORMAT, **config}))
+        make_folder(self.path)
+        content = {"format": FORMAT, **config}
+        signed = {**content, "digest": digest(strict_json(content))}
+        write_atomically(self.path / CONFIG, _json(signed))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone, and clear away what killed writers left.
+
+        Another process that holds it is a ``BlockingIOError``, a folder that cannot be written to
+        an ``OSError``; reading needs no lock.
+        """
+        with locked(self.path) as lock:
+            sweep(self.path, FILES)
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def check_in_place(self) -> None:
+        """Raise ``OSError`` if the folder was removed, or made anew, since it was locked."""
+        if not self.exists() or (self._lock is not None and not self._lock.is_in_place()):
+            raise NotWritten(f"{self.path} was removed or replaced while this run was training")
 
     def check_free(self) -> None:
         """Raise ``FileExistsError`` unless a run can be made here without touching anything."""
@@ -121,12 +175,11 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """Return the configuration."""
-        config = self._read_json(CONFIG)
-        if config.get("format") != FORMAT:
-            raise ValueError(
-                f"{self.path} is of run format {config.get('format')!r}; this version reads "
-                f"format {FORMAT}"
-            )
+        path, config = self.path / CONFIG, self._read_json(CONFIG)
+        _check_format(path, config.get("format"))
+        signature = config.pop("digest", None)
+        if signature != digest(strict_json(config)):
+            raise ValueError(f"{path} was changed since the run was made, or is damaged")
         return config
 
     def summary(self) -> dict[str, Any]:
@@ -138,9 +191,9 @@ class RunFolder:
         if not path.is_file():
             raise FileNotFoundError(f"{self.path} holds no whence run: {name} is missing")
         try:
-            content = json.loads(path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{path} is not valid JSON: {error}") from None
+            content = parsed_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged, not valid JSON: {error}") from None
         if not isinstance(content, dict):
             raise ValueError(f"{path} does not hold a JSON object")
         return content
@@ -163,11 +216,11 @@ class RunFolder:
         path = self.path / HISTORY
         if not path.is_file():
             return []
-        with open(path, newline="") as file:
-            return [
-                {name: _number(cell) for name, cell in row.items() if cell}
-                for row in csv.DictReader(file)
-            ]
+        try:
+            text = path.read_bytes().decode()
+            return _rows(text)
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
 
     def write_points(self, record: PointRecord) -> None:
         """Write ``points.npz``."""
@@ -177,16 +230,22 @@ class RunFolder:
 
     def points(self) -> dict[str, np.ndarray]:
         """Return the arrays of ``points.npz``: TERM, TERM_entered and TERM_left for each term."""
-        with np.load(self.path / POINTS, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+        path = self.path / POINTS
+        arrays = read_arrays(path)
+        try:
+            _check_points(arrays)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+        return arrays
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
         tensors = {
             name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()
         }
-        header = json.dumps({"format": FORMAT, **checkpoint.numbers})
-        content = safetensors.torch.save(tensors, metadata={"state": header})
+        state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
+        metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
+        content = safetensors.torch.save(tensors, metadata=metadata)
         write_atomically(self.path / CHECKPOINT, content)
         write_atomically(self.path / STATE, _json(checkpoint.numbers))
 
@@ -197,13 +256,67 @@ class RunFolder:
             raise FileNotFoundError(f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing")
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
-                numbers = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = file.metadata()
+                numbers = dict(parsed_json(metadata["state"]))
+                names = list(file.keys())
+                # Copies: what safetensors returns is mapped to the file, which is to be replaced.
+                tensors = {name: file.get_tensor(name).clone() for name in names}
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged or not a whence checkpoint: {error}") from None
-        if numbers.pop("format", None) != FORMAT:
-            raise ValueError(f"{path} is of another format; this version reads format {FORMAT}")
+        _check_format(path, numbers.pop("format", None))
+        if metadata.get("digest") != _checkpoint_digest(metadata["state"], tensors):
+            raise ValueError(f"{path} is damaged: what it holds does not fit its digest")
         return Checkpoint(tensors, numbers)
+
+
+def _checkpoint_digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    parts: list[bytes | str] = [state]
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
+        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest(*parts)
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    """Return the rows of a history; what cannot be one is a ``ValueError`` without the file."""
+    if not text.endswith("\n"):
+        raise ValueError("its last line is cut off")
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = list(reader.fieldnames or ())
+    missing = [name for name in COLUMNS if name not in columns]
+    if missing:
+        raise ValueError(f"column {missing[0]!r} is missing")
+    rows = []
+    for number, row in enumerate(reader, 1):
+        if None in row or None in row.values():
+            raise ValueError(f"row {number} has not {len(columns)} cells")
+        rows.append({name: _number(cell) for name, cell in row.items() if cell})
+        words = [n for n, value in rows[-1].items() if isinstance(value, str) and n != "stage"]
+        if words:
+            raise ValueError(f"row {number} has no number in column {words[0]!r}")
+        if not isinstance(rows[-1].get("iteration"), int):
+            raise ValueError(f"row {number} has no iteration")
+    return rows
+
+
+def history_digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a digest of history rows, the same before writing and after reading them."""
+    return digest(*(repr(sorted(row.items())) for row in rows))
+
+
+def _check_points(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ``ValueError`` unless these are points with their times, without naming the file."""
+    terms = [name for name in arrays if f"{name}_entered" in arrays]
+    known = {name + suffix for name in terms for suffix in ("", "_entered", "_left")}
+    if set(arrays) != known:
+        raise ValueError(f"it holds {', '.join(sorted(arrays))}, not points with their times")
+    for name in terms:
+        points, times = arrays[name], [arrays[f"{name}_entered"], arrays[f"{name}_left"]]
+        if points.ndim != 2 or points.dtype != np.float64 or not np.isfinite(points).all():
+            raise ValueError(f"{name!r} is not an array of finite points")
+        if any(t.shape != points.shape[:1] or t.dtype.kind != "i" for t in times):
+            raise ValueError(f"the points of term {name!r} have not each the times of its own")
 
 
 def _number(cell: str) -> Any:
@@ -266,6 +379,10 @@ class PointRecord:
                 if key not in now:
                     left[k] = iteration
             self._present[name] = now
+
+    def present(self) -> dict[str, set[bytes]]:
+        """Return the points in training by term, each as the bytes of its float64 coordinates."""
+        return {name: set(rows) for name, rows in self._present.items()}
 
     def rewind(self, iteration: int) -> PointRecord:
         """Return the record as it stood just after ``iteration``."""

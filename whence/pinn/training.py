@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import platform
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from whence import _checks
-from whence._files import PathLike
+from whence._files import PathLike, make_folder
+from whence._interrupts import Interrupts
+from whence.gradient import CompiledGradient, NotCompiled, Work
 from whence.objective import Objective
-from whence.pinn.optimizers import Optimizer, OptimizerState, Stepper
+from whence.pinn import randomness
+from whence.pinn.loop import Plan, Resampler, Run
+from whence.pinn.optimizers import Optimizer
 from whence.pinn.problem import Counts, Problem
-from whence.pinn.runs import Checkpoint, PointRecord, RunFolder, described
-
-CHECKPOINT_SECONDS = 20.0
-TEST_POINTS = 10_000
-
-
-class Resampler(Protocol):
-    """Renews training points between steps; see :class:`whence.pinn.Resample`."""
-
-    def check(self, objective: Objective) -> None:
-        """Raise ``ValueError`` if the objective's points could not be renewed."""
-
-    @property
-    def every(self) -> int:
-        """Iterations between two rounds."""
-
-    def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
-        """Return the renewed points by term; terms left out keep theirs."""
+from whence.pinn.runs import Checkpoint, RunFolder, described
+from whence.pinn.watch import Watch, say
 
 
 @dataclass
@@ -59,21 +41,6 @@ class Result:
     history: list[dict[str, Any]]
     summary: dict[str, Any]
     path: Path | None
-
-
-@dataclass
-class _Place:
-    """Where a run stands."""
-
-    iteration: int = 0
-    stage: int = 0
-    stage_iteration: int = 0
-    round: int = 0
-    seconds: float = 0.0
-    best_validation: float = math.inf
-    best_iteration: int = 0
-    done: bool = False
-    why: str = "schedule finished"
 
 
 def train(
@@ -94,9 +61,17 @@ def train(
     max_seconds: float | None = None,
     resume: bool = False,
     start: PathLike | None = None,
+    compile: Literal["auto"] | bool = "auto",
     progress: bool = True,
 ) -> Result:
     """Train a network on a problem.
+
+    Ctrl-C ends training within a second, between two steps or in the midst of one, which is then
+    taken back. A loss that is not finite ends it too, stages to come included, as they would start
+    from where the failing one did: back in the last state whose loss was finite, the message and
+    ``summary["failure"]`` name the term and the points, and ``summary["stopped_by"]`` is ``"loss
+    not finite"``. In both cases, as after a kill at any instant, ``out`` holds a whole run. One
+    process at a time trains in a folder.
 
     Parameters
     ----------
@@ -121,16 +96,21 @@ def train(
         ``"best"``: in the end the parameters of least validation loss are kept, among those of
         the logged iterations. ``"last"``: the last ones.
     seed, dtype, device:
-        Seed of everything random, number type, device.
+        Seed of everything random, number type, device. Torch's own random numbers, which dropout
+        draws, are seeded too; outside of training they stay as they were.
     out:
         Run folder to make; ``None`` writes nothing.
     max_seconds:
-        Stop, resumably, after this time in training (that before a resume counts).
+        Stop, resumably, after this time in training; that before a resume counts.
     resume:
         Go on with the run in ``out``, which must have been made with the same options, to the
         same bits as if it had never stopped; one killed before its first checkpoint starts anew.
     start:
         A run whose final network to start from.
+    compile:
+        Whether Adam and L-BFGS use a compiled loss and gradient, see :mod:`whence.gradient`.
+        ``"auto"``: where there is a compiler and the schedule is long enough to pay for it;
+        where compiling fails, that is said once and training goes on without.
     progress:
         Whether to show a progress bar.
 
@@ -144,7 +124,12 @@ def train(
     FileExistsError
         If ``out`` holds a run and ``resume`` is false; nothing is overwritten.
     ValueError
-        If an option is wrong, or ``resume`` finds a run made with other options.
+        If an option is wrong, the loss is not finite before any step, or ``resume`` finds a
+        damaged run, one made with other options, or one that has trained for ``max_seconds``.
+    BlockingIOError
+        If another process trains in ``out``.
+    OSError
+        If a file cannot be written; it says what is saved.
 
     Examples
     --------
@@ -156,6 +141,7 @@ def train(
     """
     _check_options(problem, points, schedule, keep, validation, max_seconds, resume, out)
     _checks.count("seed", seed, zero=True)
+    _checks.one_of("compile", compile, ("auto", True, False))
     _check_device(device)
     config = {
         "problem": problem.name,
@@ -171,25 +157,60 @@ def train(
         "seed": seed,
         "dtype": str(dtype),
         "start": str(start) if start is not None else None,
+        "compile": compile,
     }
     folder = RunFolder(out) if out is not None else None
-    checkpoint = _checkpoint(folder, config, resume)
-    module = network if network is not None else problem.network(seed)
-    module = module.to(dtype=dtype, device=device)
-    if start is not None and checkpoint is None:
-        load_network(module, start)
-    given = points if _are_tensors(points) else problem.sample(points, seed, sampling)  # type: ignore[arg-type]
-    objective = problem.objective(module, given, weights)  # type: ignore[arg-type]
-    if resample is not None:
-        resample.check(objective)
-    watch = _Watch(problem, objective, validation, seed)
-    run = _Run(objective, list(schedule), resample, seed, keep, watch, folder, checkpoint)
-    if folder is not None and not resume:  # last, so that a wrong option leaves nothing behind
-        folder.create({**config, "device": str(device), "versions": _versions()})
-    summary = run.go(max_seconds, progress)
+    place = torch.device(device)
+    with ExitStack() as held:
+        if folder is not None and resume:
+            folder.config()  # of a folder without a run, say so before a lock file is made there
+            held.enter_context(folder.locked())
+        checkpoint = _checkpoint(folder, config, resume)
+        _check_time_left(folder, checkpoint, max_seconds)
+        held.enter_context(randomness.seeded(seed, place))
+        module = network if network is not None else problem.network(seed)
+        module = module.to(dtype=dtype, device=place)
+        if start is not None and checkpoint is None:
+            load_network(module, start)
+        given = points if _are_tensors(points) else problem.sample(points, seed, sampling)  # type: ignore[arg-type]
+        objective = problem.objective(module, given, weights)  # type: ignore[arg-type]
+        if resample is not None:
+            resample.check(objective)
+        objective = _compiled(objective, schedule, compile, progress)
+        watch = Watch(problem, objective, validation, seed)
+        plan = Plan(tuple(schedule), resample, seed, keep)
+        run = Run(objective, plan, watch, folder, checkpoint)
+        interrupts = held.enter_context(Interrupts())
+        if folder is not None and not resume:  # late, so that a wrong option leaves nothing behind
+            make_folder(folder.path)
+            held.enter_context(folder.locked())
+            folder.create({**config, "device": str(device), "versions": _versions()})
+        summary = run.summary(run.go(interrupts, max_seconds, progress))
     return Result(
         problem, module, run.objective, run.history, summary, folder.path if folder else None
     )
+
+
+def _compiled(
+    objective: Objective, schedule: Sequence[Optimizer], compile: str | bool, progress: bool
+) -> Objective:
+    """Return the objective with a compiled gradient where that is asked for or pays."""
+    gradients = sum(stage.iterations for stage in schedule if stage.by_gradient)
+    parameters, terms = objective.parameters.size, len(objective.terms)
+    work = Work(gradients, objective.n_points, parameters, terms)
+    if not gradients or not (compile is True or (compile and work.pays_for_compilation())):
+        return objective
+    if progress:
+        say(f"compiling the loss and its gradient: {terms} term(s), some seconds each")
+    try:
+        return objective.with_evaluation(CompiledGradient(objective))
+    except NotCompiled as error:
+        if compile is True:
+            raise ValueError(
+                f"compile=True, but the gradient cannot be compiled: {error}"
+            ) from None
+        say(f"training without compilation: {error}")
+        return objective
 
 
 def load_network(network: nn.Module, run: PathLike) -> nn.Module:
@@ -278,6 +299,22 @@ def _checkpoint(
     return folder.checkpoint() if folder.started() else None
 
 
+def _check_time_left(
+    folder: RunFolder | None, checkpoint: Checkpoint | None, max_seconds: float | None
+) -> None:
+    """Raise ``ValueError`` if the time limit of a run that could go on is reached already."""
+    if folder is None or checkpoint is None or max_seconds is None:
+        return
+    place = checkpoint.numbers["place"]
+    ended = place["done"] or place["failure"] is not None
+    if not ended and place["seconds"] >= max_seconds:
+        raise ValueError(
+            f"{folder.path} has trained for {place['seconds']:.6g} s, which reaches the limit of "
+            f"{max_seconds:.6g} s: the time before a resume counts, so give a larger limit "
+            "(max_seconds, --max-seconds)"
+        )
+
+
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -287,308 +324,3 @@ def _versions() -> dict[str, str]:
         return {"whence": version("whence"), **versions}
     except PackageNotFoundError:
         return {"whence": "not installed", **versions}
-
-
-class _Watch:
-    """Measures validation loss and test error; no training step uses what is measured."""
-
-    def __init__(self, problem: Problem, objective: Objective, validation: int, seed: int) -> None:
-        self._problem = problem
-        self._validation = {
-            name: objective.draw(name, validation, _child(seed, 1)) for name in objective.terms
-        }
-        self._test: Tensor | None = None
-        if problem.solution is not None:
-            self._test = problem.domain.sample(TEST_POINTS, "grid")
-            self._truth = problem.reference(self._test)
-
-    def validation(self, objective: Objective) -> float:
-        """Return the weighted loss at the validation points."""
-        with torch.no_grad():
-            return float(objective.with_points(self._validation).loss())
-
-    def relative_l2(self, objective: Objective) -> float | None:
-        """Return the relative error at the test points, a uniform grid, if there is a reference."""
-        if self._test is None:
-            return None
-        return self._problem.relative_l2(objective.network, self._test, self._truth)
-
-
-class _Run:
-    """One training run: the loop, its clock and its files."""
-
-    def __init__(
-        self,
-        objective: Objective,
-        schedule: list[Optimizer],
-        resample: Resampler | None,
-        seed: int,
-        keep: str,
-        watch: _Watch,
-        folder: RunFolder | None,
-        checkpoint: Checkpoint | None,
-    ) -> None:
-        self.objective = objective
-        self.history: list[dict[str, Any]] = []
-        self._schedule = schedule
-        self._resample = resample
-        self._seed = seed
-        self._keep = keep
-        self._watch = watch
-        self._folder = folder
-        self._place = _Place()
-        self._best = objective.parameters.vector()
-        self._best_points = self._points()
-        self._stepper: Stepper | None = None
-        self._record = PointRecord()
-        self._begun: float | None = None
-        if checkpoint is not None:
-            self._restore(checkpoint)
-        else:
-            self._record.update(self._points(), 0)
-            self._log()
-
-    def go(self, max_seconds: float | None, progress: bool) -> dict[str, Any]:
-        """Train to the end, the time limit or an interrupt; return the summary."""
-        saved = time.perf_counter()
-        self._begun = saved - self._place.seconds
-        with _interruptible() as interrupted, _Bar(self, progress) as bar:
-            while not self._place.done:
-                self._advance(bar)
-                self._tick()
-                if self._stops(max_seconds, interrupted()):
-                    break
-                if time.perf_counter() - saved > CHECKPOINT_SECONDS:
-                    self._save(self._standing())
-                    saved = time.perf_counter()
-            # Taken first: a row logged only because the run stops here must not change how it
-            # goes on.
-            standing = self._standing()
-            if self.history[-1]["iteration"] != self._place.iteration:
-                self._log()
-        return self._finish(standing)
-
-    def _stops(self, max_seconds: float | None, interrupted: bool) -> bool:
-        """Tell whether training stops here, and note why; a finished schedule comes first."""
-        place = self._place
-        if not place.done and max_seconds is not None and place.seconds >= max_seconds:
-            place.why = "time limit"
-        elif not place.done and interrupted:
-            place.why = "interrupted"
-        else:
-            return place.done
-        return True
-
-    def _tick(self) -> None:
-        if self._begun is not None:
-            self._place.seconds = time.perf_counter() - self._begun
-
-    def _advance(self, bar: _Bar) -> None:
-        """Take steps until the next event: resampling, a log row, the end of a stage."""
-        place = self._place
-        stage = self._schedule[place.stage]
-        if self._stepper is None:
-            self._stepper = stage.start(self.objective.parameters)
-        left = [stage.iterations - place.stage_iteration, stage.chunk]
-        left.append(stage.log_every - place.stage_iteration % stage.log_every)
-        if self._resample is not None:
-            left.append(self._resample.every - place.iteration % self._resample.every)
-        done = self._stepper.advance(self.objective, min(left))
-        place.iteration += done.iterations
-        place.stage_iteration += done.iterations
-        for message in done.messages:
-            bar.say(f"iteration {place.iteration}: {message}")
-        ended = done.finished or place.stage_iteration >= stage.iterations
-        if ended or place.stage_iteration % stage.log_every == 0:
-            self._log()
-        if ended:
-            place.stage, place.stage_iteration, self._stepper = place.stage + 1, 0, None
-            place.done = place.stage >= len(self._schedule)
-        due = self._resample is not None and place.iteration % self._resample.every == 0
-        if due and not place.done:
-            self._renew(bar)
-        bar.show()
-
-    def _renew(self, bar: _Bar) -> None:
-        assert self._resample is not None
-        with torch.no_grad():
-            loss = float(self.objective.loss())
-        if not math.isfinite(loss):
-            bar.say(f"iteration {self._place.iteration}: the loss is {loss}, so the points stay")
-            return
-        self._place.round += 1
-        points = self._resample.update_points(self.objective, self._place.round, self._seed)
-        self.objective = self.objective.with_points(points)
-        self._record.update(points, self._place.iteration)
-
-    def _log(self) -> None:
-        self._tick()
-        place = self._place
-        with torch.no_grad():
-            losses = {name: float(loss) for name, loss in self.objective.losses().items()}
-        stage = self._schedule[min(place.stage, len(self._schedule) - 1)]
-        row: dict[str, Any] = {
-            "iteration": place.iteration,
-            "seconds": round(place.seconds, 3),
-            "stage": type(stage).__name__,
-            "points": self.objective.n_points,
-            "loss": sum(self.objective.terms[n].weight * v for n, v in losses.items()),
-            **{f"loss_{name}": value for name, value in losses.items()},
-            "validation_loss": self._watch.validation(self.objective),
-        }
-        error = self._watch.relative_l2(self.objective)
-        if error is not None:
-            row["relative_l2"] = error
-        self.history.append(row)
-        if row["validation_loss"] < place.best_validation:
-            place.best_validation = row["validation_loss"]
-            place.best_iteration = place.iteration
-            self._best = self.objective.parameters.vector()
-            self._best_points = self._points()
-
-    def _finish(self, standing: Checkpoint) -> dict[str, Any]:
-        """Put the kept parameters into the network, save, write and return the summary."""
-        place = self._place
-        parameters = self.objective.parameters
-        kept = self._keep == "best" and math.isfinite(place.best_validation)
-        if kept:
-            parameters.assign(self._best)
-            self.objective = self.objective.with_points(self._best_points)
-        losses = {n: float(v.detach()) for n, v in self.objective.losses().items()}
-        summary = {
-            "problem": self._watch._problem.name,
-            "seed": self._seed,
-            "seconds": round(place.seconds, 3),
-            "iterations": place.iteration,
-            "parameters": parameters.size,
-            "points": self.objective.n_points,
-            "loss": sum(self.objective.terms[n].weight * v for n, v in losses.items()),
-            "losses": losses,
-            "validation_loss": self._watch.validation(self.objective),
-            "relative_l2": self._watch.relative_l2(self.objective),
-            "max_points": max(row["points"] for row in self.history),
-            "kept_iteration": place.best_iteration if kept else place.iteration,
-            "rounds": place.round,
-            "finished": place.done,
-            "stopped_by": place.why,
-        }
-        self._save(standing)
-        if self._folder is not None:
-            self._folder.write_summary(summary)
-        return summary
-
-    def _points(self) -> dict[str, Tensor]:
-        return {name: term.points for name, term in self.objective.terms.items()}
-
-    def _standing(self) -> Checkpoint:
-        """Return what training needs to go on from here."""
-        state = self._stepper.state() if self._stepper is not None else OptimizerState()
-        tensors = {
-            "last": self.objective.parameters.vector(),
-            "best": self._best,
-            **{f"points/{name}": value for name, value in self._points().items()},
-            **{f"best_points/{name}": value for name, value in self._best_points.items()},
-            **{f"optimizer/{name}": value for name, value in state.tensors.items()},
-        }
-        numbers = {
-            "place": dict(vars(self._place)),
-            "optimizer": state.numbers,
-            "history_rows": len(self.history),
-            "in_stage": self._stepper is not None,
-        }
-        return Checkpoint(tensors, numbers)
-
-    def _save(self, standing: Checkpoint) -> None:
-        """Write history, points, and a checkpoint: where training goes on, and what there is.
-
-        ``network/`` and ``kept/`` are what the run has to show at this moment.
-        """
-        if self._folder is None:
-            return
-        network = self.objective.network.state_dict()
-        shown = {f"network/{name}": value for name, value in network.items()}
-        shown |= {f"kept/{name}": value for name, value in self._points().items()}
-        self._folder.write_history(self.history)
-        self._folder.write_points(self._record)
-        self._folder.write_checkpoint(Checkpoint(standing.tensors | shown, standing.numbers))
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        assert self._folder is not None
-        like = self._best
-        numbers = checkpoint.numbers
-        self._place = _Place(**numbers["place"])
-        self._place.why = "schedule finished"
-        self._best = checkpoint.tensors["best"].to(like)
-        self.objective.network.load_state_dict(checkpoint.group("network"))
-        self.objective.parameters.assign(checkpoint.tensors["last"].to(like))
-        points = {name: p.to(like) for name, p in checkpoint.group("points").items()}
-        self._best_points = {n: p.to(like) for n, p in checkpoint.group("best_points").items()}
-        self.objective = self.objective.with_points(points)
-        self.history = self._folder.history()[: numbers["history_rows"]]
-        self._record = PointRecord(self._folder.points()).rewind(self._place.iteration)
-        if numbers["in_stage"]:
-            self._stepper = self._schedule[self._place.stage].start(self.objective.parameters)
-            tensors = {n: t.to(like.device) for n, t in checkpoint.group("optimizer").items()}
-            self._stepper.restore(OptimizerState(tensors, numbers["optimizer"]))
-
-
-def _child(seed: int, k: int) -> int:
-    return int(np.random.SeedSequence([seed, 7919, k]).generate_state(1)[0])
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag, so that a run stops between steps; a second one raises."""
-    hit = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield hit.is_set
-        return
-
-    def handle(signum: int, frame: Any) -> None:
-        if hit.is_set():
-            raise KeyboardInterrupt
-        hit.set()
-
-    previous = signal.signal(signal.SIGINT, handle)
-    try:
-        yield hit.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-@dataclass
-class _Bar:
-    """The progress bar: stage, loss by term, error, number of points."""
-
-    run: _Run
-    enabled: bool
-    _bar: Any = field(default=None, init=False)
-
-    def __enter__(self) -> _Bar:
-        total = sum(stage.iterations for stage in self.run._schedule)
-        self._bar = tqdm(
-            total=total,
-            initial=self.run._place.iteration,
-            disable=not self.enabled,
-            file=sys.stderr,
-            dynamic_ncols=True,
-            mininterval=0.5,
-            unit="it",
-        )
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-    def say(self, message: str) -> None:
-        """Write a line above the bar; always, also where the bar is off."""
-        tqdm.write(message, file=sys.stderr)
-
-    def show(self) -> None:
-        """Bring the bar up to date."""
-        row = self.run.history[-1]
-        self._bar.set_description(str(row["stage"]), refresh=False)
-        terms = {n[5:]: f"{v:.1e}" for n, v in row.items() if n.startswith("loss_")}
-        error = {"error": f"{row['relative_l2']:.1e}"} if "relative_l2" in row else {}
-        self._bar.set_postfix({**terms, **error, "points": row["points"]}, refresh=False)
-        self._bar.update(self.run._place.iteration - self._bar.n)

@@ -1,0 +1,43 @@
+"""Attributions as NetCDF files that show damage: a digest stands behind their last byte.
+
+Readers of NetCDF ignore what stands there. The HDF5 library itself checks nothing: given a file
+with flipped bytes it may return other numbers, or never return.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+
+from whence._files import NotWritten, digest, make_folder, replacing
+
+_MARK = b"\nwhence sha256 "
+_TRAILER = len(_MARK) + 64
+
+
+def write_netcdf(array: xr.DataArray, path: Path) -> None:
+    """Write an array through a temporary file and a rename; its folder is made if need be."""
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        try:
+            array.to_netcdf(temporary)
+        except RuntimeError as error:  # of the HDF5 library, which keeps the cause to itself
+            raise NotWritten(
+                f"{path} could not be written ({error}): is the disk full, or read-only?"
+            ) from error
+        content = temporary.read_bytes()
+        with open(temporary, "ab") as file:
+            file.write(_MARK + digest(content).encode())
+
+
+def read_netcdf(path: Path) -> xr.DataArray:
+    """Return what :func:`write_netcdf` wrote; a damaged file is a ``ValueError`` that names it."""
+    whole = path.read_bytes()
+    content, trailer = whole[:-_TRAILER], whole[-_TRAILER:]
+    if trailer != _MARK + digest(content).encode():
+        raise ValueError(
+            f"{path} is damaged or was not written by whence influence: write it anew with that"
+        )
+    with xr.open_dataarray(path) as array:
+        return array.load()

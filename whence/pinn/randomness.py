@@ -1,0 +1,45 @@
+"""The state of torch's random numbers, which dropout and its like draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draw from ``seed`` inside, on the CPU and on ``device``; leave the caller's state alone."""
+    with kept(device):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def kept(device: torch.device) -> Iterator[None]:
+    """Put the state at the entry back at the exit."""
+    held = states(device)
+    try:
+        yield
+    finally:
+        put_back(held, device)
+
+
+def states(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of each generator in use, by the kind of its device."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+def put_back(held: Mapping[str, Tensor], device: torch.device) -> None:
+    """Go on from states that :func:`states` returned; one of another device stays unused."""
+    torch.set_rng_state(held["cpu"])
+    if device.type == "cuda" and "cuda" in held:
+        torch.cuda.set_rng_state(held["cuda"], device)
