@@ -230,6 +230,7 @@ def wide(layers=4, width=256):
 
 
 SLOW = {
+    "compile": False,
     "schedule": [pinn.Adam(10_000), pinn.LBFGS(10_000)],
     "points": 2000,
     "validation": 2000,
