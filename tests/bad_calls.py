@@ -546,6 +546,7 @@ CALLS = [
     Case("saved scores missing", lambda: pinn.SavedScore.load("none.npz"), OSError, ("none.npz",)),
     # Training.
     Case("no schedule", lambda: train(schedule=[]), V, ("at least one optimiser", "pinn.Adam")),
+    Case("a criterion", lambda: train(stop=0.1), T, ("stop", "function of a row", "0.1")),
     Case("no steps", lambda: pinn.Adam(0), V, ("iterations", "got 0")),
     Case("a rate below zero", lambda: pinn.Adam(1, lr=-1.0), V, ("lr", "got -1.0")),
     Case("betas", lambda: pinn.Adam(1, betas=(0.9, 1.0)), V, ("[0, 1)", "(0.9, 1.0)")),

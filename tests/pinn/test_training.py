@@ -155,6 +155,24 @@ def test_time_limit_and_resume_to_the_end(tmp_path):
     assert torch.equal(done.objective.parameters.vector(), whole.objective.parameters.vector())
 
 
+def test_a_criterion_stops_at_a_row_and_resumes_to_the_same_bits(tmp_path):
+    whole = go(tmp_path / "whole")
+    rows = []
+
+    def stop(row):
+        rows.append(row)
+        return row["iteration"] >= 52
+
+    cut = go(tmp_path / "run", stop=stop)
+    assert cut.summary["stopped_by"] == "stop criterion"
+    assert not cut.summary["finished"]
+    assert cut.history[-1]["iteration"] == rows[-1]["iteration"] == 55
+    assert all("relative_l2" in row for row in rows)
+    assert go(tmp_path / "run", resume=True).summary["finished"]
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert whole.summary["stopped_by"] == "schedule finished"
+
+
 def test_resuming_with_a_time_limit_that_is_reached_is_refused(tmp_path):
     go(tmp_path / "run", max_seconds=1e-6)
     before = contents(tmp_path / "run")

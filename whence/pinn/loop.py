@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,9 +33,10 @@ from whence.pinn.watch import Bar, Watch, say
 CHECKPOINT_SECONDS = 20.0
 PROMPT_SECONDS = 0.2
 """Longest time of a log row for which Ctrl-C still waits."""
-FINISHED, TIME_LIMIT, INTERRUPTED, NOT_FINITE = (
+FINISHED, TIME_LIMIT, CRITERION, INTERRUPTED, NOT_FINITE = (
     "schedule finished",
     "time limit",
+    "stop criterion",
     "interrupted",
     "loss not finite",
 )
@@ -57,12 +58,13 @@ class Resampler(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do: optimisers in turn, resampling, seed, which parameters to keep."""
+    """What a run is to do: optimisers in turn, resampling, seed, what to keep, when to stop."""
 
     schedule: tuple[Optimizer, ...]
     resample: Resampler | None
     seed: int
     keep: str
+    stop: Callable[[dict[str, Any]], bool] | None = None
 
 
 @dataclass
@@ -169,6 +171,9 @@ class Run:
             return NOT_FINITE
         if max_seconds is not None and self._place.seconds >= max_seconds:
             return TIME_LIMIT
+        at_row = self.history[-1]["iteration"] == self._place.iteration
+        if at_row and self._plan.stop is not None and self._plan.stop(dict(self.history[-1])):
+            return CRITERION
         return None
 
     def _last_good(self, now: Checkpoint, good: Checkpoint) -> Checkpoint:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ def train(
     device: str | torch.device = "cpu",
     out: PathLike | None = None,
     max_seconds: float | None = None,
+    stop: Callable[[dict[str, Any]], bool] | None = None,
     resume: bool = False,
     start: PathLike | None = None,
     compile: Literal["auto"] | bool = "auto",
@@ -102,6 +103,9 @@ def train(
         Run folder to make; ``None`` writes nothing.
     max_seconds:
         Stop, resumably, after this time in training; that before a resume counts.
+    stop:
+        Stops, resumably, at the first row of the history for which it is true, such as
+        ``lambda row: row["relative_l2"] < 1e-4``.
     resume:
         Go on with the run in ``out``, which must have been made with the same options, to the
         same bits as if it had never stopped; one killed before its first checkpoint starts anew.
@@ -139,7 +143,7 @@ def train(
     >>> result.summary["relative_l2"] < 0.05
     True
     """
-    _check_options(problem, points, schedule, keep, validation, max_seconds, resume, out)
+    _check_options(problem, points, schedule, keep, validation, max_seconds, stop, resume, out)
     _checks.count("seed", seed, zero=True)
     _checks.one_of("compile", compile, ("auto", True, False))
     _check_device(device)
@@ -178,7 +182,7 @@ def train(
             resample.check(objective)
         objective = _compiled(objective, schedule, compile, progress)
         watch = Watch(problem, objective, validation, seed)
-        plan = Plan(tuple(schedule), resample, seed, keep)
+        plan = Plan(tuple(schedule), resample, seed, keep, stop)
         run = Run(objective, plan, watch, folder, checkpoint)
         interrupts = held.enter_context(Interrupts())
         if folder is not None and not resume:  # late, so that a wrong option leaves nothing behind
@@ -249,6 +253,7 @@ def _check_options(
     keep: str,
     validation: int,
     max_seconds: float | None,
+    stop: Any,
     resume: bool,
     out: PathLike | None,
 ) -> None:
@@ -258,6 +263,8 @@ def _check_options(
     _checks.count("validation", validation)
     if max_seconds is not None:
         _checks.positive("max_seconds", max_seconds)
+    if stop is not None and not callable(stop):
+        raise TypeError(f"stop must be a function of a row of the history, got {stop!r}")
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     if isinstance(points, Mapping):
