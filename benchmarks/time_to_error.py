@@ -1,244 +1,222 @@
-"""Time to the paper's best error: whence's recipe against DeepXDE with Adam, L-BFGS and RAR.
+"""Seconds until the best error that was published is reached, beside DeepXDE.
 
-Both train the same network with the same hard constraints in float64, one process each, on the
-same number of threads. DeepXDE follows the published protocol (arXiv 2506.16443): Hammersley
-points, rounds of 1000 Adam and 1000 L-BFGS iterations, after each the worst of 10,000 uniform
-candidates by residual are added. Error is measured on the same grid, off the clock. A limit ends
-what takes too long; its ratio is then a lower bound.
+``python -m benchmarks.time_to_error``: whence with its recipe, and DeepXDE with the published
+settings (arXiv 2506.16443) of Adam + L-BFGS and residual-based refinement: Hammersley start with
+1000 points (diffusion 30), rounds of 1000 Adam (1e-3) and 1000 L-BFGS steps, then of 10,000 uniform
+candidates the 10 (diffusion 1) of largest |residual| are added. Same network, initial parameters,
+hard constraints, first Hammersley sequence and test grid, float64, one run each.
+
+DeepXDE runs until it is there or for ``--limit`` times as long as whence took, at least
+``--seconds``; if it is not there by then, the ratio is a lower bound.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import queue
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks import _deepxde, _measure
+from benchmarks._measure import Row
+from whence import pinn
+from whence.pinn.recipes import recipe
+
 TARGETS = {"diffusion": 2.9e-5, "burgers": 6.5e-4, "allen_cahn": 2.5e-3}
-"""Least mean relative L2 error in the paper's tables, adding points, after 200,000 iterations."""
-LEAST_LIMIT, FACTOR = 120.0, 21.0
-FIRST, ADDED = {"diffusion": 30}, {"diffusion": 1}
-CANDIDATES, CHUNK, STEPS = 10_000, 200, 1000
-BAR = 20.0
+TIMES_FASTER = 20
+GRID = 10_000
 
 
 @dataclass(frozen=True)
-class Reached:
-    """How long training took to the target, or that it did not get there."""
+class Protocol:
+    """The published settings."""
+
+    points: int = 1000
+    added: int = 10
+    candidates: int = 10_000
+    iterations: int = 1000
+    lr: float = 1e-3
+    check_every: int = 100
+    """Iterations between two looks at the error."""
+
+
+PROTOCOLS = {"diffusion": Protocol(points=30, added=1)}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds until the error was reached, or in all if it was not, and the least error seen."""
 
     seconds: float
-    iterations: int
-    error: float
     reached: bool
+    error: float
+    iterations: int
+
+    def __str__(self) -> str:
+        if self.reached:
+            return f"{self.seconds:.3g} s ({self.iterations} iterations)"
+        return f"not in {self.seconds:.3g} s ({self.error:.1e}, {self.iterations} iterations)"
 
 
-def whence_time(name: str, threads: int, seed: int, limit: float) -> Reached:
-    """Train by the problem's recipe; its history has the seconds of training proper."""
-    import torch
+def whence(name: str, target: float, seed: int) -> Outcome:
+    """Train by the recipe until the target or the recipe's own time limit is reached.
 
-    from whence import pinn
-    from whence.pinn.recipes import recipe
-
-    torch.set_num_threads(threads)
-    base = recipe(name)
-    problem = pinn.zoo.load(name)
+    Seconds are those of the history, in which measuring the error counts.
+    """
+    given = recipe(name)
     result = pinn.train(
-        problem,
-        points=base.points,
-        schedule=base.schedule,
-        resample=base.resample,
+        pinn.zoo.load(name),
+        points=given.points,
+        schedule=given.schedule,
+        resample=given.resample,
         seed=seed,
-        max_seconds=limit,
+        max_seconds=given.max_seconds,
+        stop=lambda row: row["relative_l2"] <= target,
         progress=False,
     )
-    rows = [row for row in result.history if row["relative_l2"] <= TARGETS[name]]
-    row = rows[0] if rows else result.history[-1]
-    return Reached(row["seconds"], row["iteration"], row["relative_l2"], bool(rows))
+    return _outcome(result.history, target)
 
 
-def deepxde_time(name: str, threads: int, seed: int, limit: float) -> Reached:
-    """Train under DeepXDE until the target or the limit, in rounds of Adam, L-BFGS and RAR."""
-    import os
+def _outcome(history: list[dict[str, Any]], target: float) -> Outcome:
+    least = min(row["relative_l2"] for row in history)
+    row = next((row for row in history if row["relative_l2"] <= target), None)
+    seen = history[-1] if row is None else row
+    return Outcome(seen["seconds"], row is not None, least, seen["iteration"])
 
-    os.environ["DDE_BACKEND"] = "pytorch"
-    import deepxde as dde
-    import numpy as np
-    import torch
 
-    from whence import pinn
+class Clock:
+    """Seconds since it was made, pauses left out."""
 
-    torch.set_num_threads(threads)
-    dde.config.set_default_float("float64")
-    dde.config.set_random_seed(seed)
-    problem = pinn.zoo.load(name)
-    model, data, pde = _deepxde_model(dde, name, problem)
-    grid = problem.domain.sample(10_000, "grid")
-    truth = problem.reference(grid).numpy()
-    clock, iterations, error = 0.0, 0, math.inf
+    def __init__(self) -> None:
+        self._begun = time.perf_counter()
 
-    def timed(work: Callable[[], Any]) -> Any:
-        nonlocal clock
+    @property
+    def seconds(self) -> float:
+        """Seconds up to now."""
+        return time.perf_counter() - self._begun
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out what happens in here."""
         begun = time.perf_counter()
-        result = work()
-        clock += time.perf_counter() - begun
-        return result
-
-    while clock < limit:
-        for steps, optimizer in [(CHUNK, "adam")] * (STEPS // CHUNK) + [(STEPS, "L-BFGS")]:
-            timed(lambda o=optimizer, n=steps: _steps(dde, model, o, n))
-            iterations += steps
-            difference = model.predict(grid.numpy()) - truth
-            error = float(np.linalg.norm(difference) / np.linalg.norm(truth))
-            if error <= TARGETS[name]:
-                return Reached(clock, iterations, error, True)
-        timed(lambda: _add_worst(model, data, pde, ADDED.get(name, 10)))
-    return Reached(clock, iterations, error, False)
+        yield
+        self._begun += time.perf_counter() - begun
 
 
-def _deepxde_model(dde: Any, name: str, problem: Any) -> tuple[Any, Any, Any]:
-    import inspect
+class Watch(_deepxde.dde.callbacks.Callback):
+    """Measures the error every so many iterations, off the clock, and ends training."""
 
-    import torch
+    def __init__(self, problem: pinn.Problem, target: float, limit: float, every: int) -> None:
+        super().__init__()
+        grid = problem.domain.sample(GRID, "grid")
+        self._grid, self._truth = grid, problem.reference(grid)
+        self._target, self._limit, self._every = target, limit, every
+        self._seen = 0
+        self._clock = Clock()
+        self.least = math.inf
 
-    low, high = problem.domain.bounds
-    space = dde.geometry.Interval(float(low[0]), float(high[0]))
-    domain = dde.geometry.GeometryXTime(space, dde.geometry.TimeDomain(0, 1))
-    (equation,) = problem.equations.values()
-    fields = {
-        "u": lambda x, y: y,
-        "u_x": lambda x, y: dde.grad.jacobian(y, x, i=0, j=0),
-        "u_t": lambda x, y: dde.grad.jacobian(y, x, i=0, j=1),
-        "u_xx": lambda x, y: dde.grad.hessian(y, x, i=0, j=0),
-        "x": lambda x, y: x[:, 0:1],
-        "t": lambda x, y: x[:, 1:2],
-    }
-    names = tuple(inspect.signature(equation).parameters)
+    @property
+    def outcome(self) -> Outcome:
+        """How far the run is."""
+        return Outcome(self._clock.seconds, self.least <= self._target, self.least, self._seen)
 
-    def pde(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return equation(*(fields[n](x, y) for n in names))
+    @property
+    def done(self) -> bool:
+        """Whether the run is at its end."""
+        return self.least <= self._target or self._clock.seconds >= self._limit
 
-    ansatz = tuple(inspect.signature(problem.ansatz).parameters)
+    def on_epoch_end(self) -> None:
+        """Look at the error if it is time to."""
+        iteration = self.model.train_state.iteration
+        if iteration - self._seen < self._every:
+            return
+        with self._clock.paused():
+            self._seen = iteration
+            self.least = min(self.least, self._error())
+        self.model.stop_training = self.done
 
-    def hard(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return problem.ansatz(*(fields[n](x, y) for n in ansatz))
-
-    data = dde.data.TimePDE(
-        domain, pde, [], num_domain=FIRST.get(name, 1000), train_distribution="Hammersley"
-    )
-    widths = [p.shape[0] for n, p in problem.network(0).named_parameters() if "weight" in n]
-    network = dde.nn.FNN([2, *widths], "tanh", "Glorot normal")
-    network.apply_output_transform(hard)
-    own, theirs = (sum(p.numel() for p in n.parameters()) for n in (problem.network(0), network))
-    assert own == theirs, f"networks of {own} and {theirs} parameters"
-    return dde.Model(data, network), data, pde
-
-
-def _steps(dde: Any, model: Any, optimizer: str, n: int) -> None:
-    if model.opt_name != optimizer:
-        dde.optimizers.set_LBFGS_options(maxiter=STEPS)
-        model.compile(optimizer, lr=1e-3 if optimizer == "adam" else None, verbose=0)
-    model.train(iterations=n, verbose=0, display_every=10**9)
+    def _error(self) -> float:
+        with torch.no_grad():
+            values: Tensor = self.model.net(self._grid)
+        norm = torch.linalg.vector_norm
+        return float(norm(values - self._truth) / norm(self._truth))
 
 
-def _add_worst(model: Any, data: Any, pde: Any, n: int) -> None:
-    import numpy as np
-
-    candidates = data.geom.random_points(CANDIDATES)
-    residual = np.abs(model.predict(candidates, operator=pde)).sum(axis=1)
-    data.add_anchors(candidates[np.argsort(residual)[-n:]])
-
-
-CONTESTANTS = {"whence": whence_time, "DeepXDE": deepxde_time}
-
-
-def alone(contestant: str, name: str, seed: int, limit: float, core: int | None) -> Reached:
-    """Run one contestant in a process of its own, on one core or on all."""
-    command = [sys.executable, "-m", "benchmarks.time_to_error", "--problems", name]
-    command += ["--only", contestant, "--seed", str(seed), "--limit", str(limit), "--json"]
-    threads = os.cpu_count() or 1
-    if core is not None:
-        command, threads = ["taskset", "-c", str(core), *command], 1
-    command += ["--threads", str(threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    print(f"{contestant}, {name}: at most {limit:.0f} s", file=sys.stderr)
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment)
-    reached = Reached(**json.loads(done.stdout.splitlines()[-1]))
-    print(f"{contestant}, {name}: {reached}", file=sys.stderr)
-    return reached
+def deepxde(name: str, target: float, seed: int, limit: float) -> Outcome:
+    """Train by the published settings until the target or the limit is reached."""
+    dde, problem, protocol = _deepxde.dde, pinn.zoo.load(name), PROTOCOLS.get(name, Protocol())
+    dde.config.set_random_seed(seed)
+    (points,) = problem.sample(protocol.points, seed).values()
+    model = _deepxde.model(problem, problem.network(seed), points)
+    watch = Watch(problem, target, limit, protocol.check_every)
+    while not watch.done:
+        _round(model, watch, protocol)
+        if not watch.done:
+            _refine(model, protocol)
+    return watch.outcome
 
 
-def measure(problems: Sequence[str], seed: int, apart: bool) -> dict[str, dict[str, Reached]]:
-    """Return what each contestant reached; ``apart`` runs two at a time with a core each."""
-    found: dict[str, dict[str, Reached]] = {name: {} for name in problems}
-    cores: queue.Queue[int | None] = queue.Queue()
-    for core in (0, 1) if apart else (None,):
-        cores.put(core)
-
-    def go(contestant: str, name: str, limit: float) -> None:
-        core = cores.get()
-        try:
-            found[name][contestant] = alone(contestant, name, seed, limit, core)
-        finally:
-            cores.put(core)
-
-    with ThreadPoolExecutor(2 if apart else 1) as pool:
-        list(pool.map(lambda name: go("whence", name, 600.0), problems))
-        limits = {n: max(LEAST_LIMIT, FACTOR * found[n]["whence"].seconds) for n in problems}
-        longest_first = sorted(problems, key=lambda name: -limits[name])
-        list(pool.map(lambda name: go("DeepXDE", name, limits[name]), longest_first))
-    return found
+def _round(model: Any, watch: Watch, protocol: Protocol) -> None:
+    """Take the Adam and L-BFGS steps of one round."""
+    dde = _deepxde.dde
+    quiet = {"display_every": protocol.iterations, "verbose": 0, "callbacks": [watch]}
+    model.compile("adam", lr=protocol.lr, verbose=0)
+    model.train(iterations=protocol.iterations, **quiet)
+    if watch.done:
+        return
+    dde.optimizers.set_LBFGS_options(maxiter=protocol.iterations)
+    options = dde.optimizers.LBFGS_options
+    # In parts, between which the callback is called; torch goes on where it was.
+    parts = protocol.iterations // protocol.check_every
+    options["iter_per_step"] = protocol.check_every
+    options["fun_per_step"] = options["maxfun"] // parts
+    model.compile("L-BFGS", verbose=0)
+    model.train(**quiet)
 
 
-def table(found: dict[str, dict[str, Reached]]) -> str:
-    """Return the measurements as a Markdown table."""
-    lines = [
-        "| problem | target | whence | DeepXDE, Adam + L-BFGS + RAR | ratio (bar 20) |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name, both in found.items():
-        ours, theirs = both["whence"], both["DeepXDE"]
-        more = "" if theirs.reached else "> "
-        ratio = f"{more}{theirs.seconds / ours.seconds:.0f}" if ours.reached else "missed"
-        lines.append(
-            f"| {name} | {TARGETS[name]:.1e} | {_told(ours)} | {_told(theirs)} | {ratio} |"
-        )
-    return "\n".join(lines)
+def _refine(model: Any, protocol: Protocol) -> None:
+    """Add the candidates of largest residual."""
+    candidates = model.data.geom.random_points(protocol.candidates)
+    residual = np.abs(model.predict(candidates, operator=model.data.pde))[:, 0]
+    model.data.add_anchors(candidates[np.argsort(residual)[-protocol.added :]])
 
 
-def _told(reached: Reached) -> str:
-    if reached.reached:
-        return f"{reached.seconds:.1f} s, {reached.iterations} iterations"
-    return f"{reached.error:.1e} after {reached.seconds:.0f} s, {reached.iterations} iterations"
+def race(name: str, given: argparse.Namespace) -> Row:
+    """Return how much sooner whence is there."""
+    target = TARGETS[name]
+    _measure.say(f"{name}: whence")
+    ours = whence(name, target, given.seed)
+    _measure.say(f"  {ours}\n{name}: DeepXDE")
+    what = f"{name} to {target:.1e}: sooner than DeepXDE"
+    if not ours.reached:
+        return Row(what, None, "x", f"whence {ours}", least=TIMES_FASTER)
+    theirs = deepxde(name, target, given.seed, max(given.limit * ours.seconds, given.seconds))
+    _measure.say(f"  {theirs}")
+    ratio = theirs.seconds / ours.seconds
+    detail = f"whence {ours}, DeepXDE {theirs}"
+    return Row(what, ratio, "x", detail, least=TIMES_FASTER, beyond=not theirs.reached)
 
 
 def main() -> None:
-    """Measure what is asked for and print a table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--problems", nargs="+", choices=list(TARGETS), default=list(TARGETS))
+    """Measure and print."""
+    parser = _measure.parser(__doc__)
+    parser.add_argument("--problems", nargs="+", choices=TARGETS)
+    parser.add_argument("--limit", type=float, default=21.0, help="times whence's seconds (21)")
+    parser.add_argument("--seconds", type=float, help="least limit (120; 10 with --quick)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--apart", action="store_true", help="two at a time, one core each")
-    parser.add_argument("--only", choices=list(CONTESTANTS), help="one contestant, one problem")
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds, with --only")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="with --only")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    if options.only:
-        work, (name, *_) = CONTESTANTS[options.only], options.problems
-        print(json.dumps(asdict(work(name, options.threads, options.seed, options.limit))))
-        return
-    found = measure(options.problems, options.seed, options.apart)
-    if options.json:
-        print(json.dumps({n: {who: asdict(r) for who, r in b.items()} for n, b in found.items()}))
-    else:
-        print(table(found))
+    given = parser.parse_args()
+    problems = given.problems or (["diffusion"] if given.quick else list(TARGETS))
+    given.seconds = given.seconds or (10.0 if given.quick else 120.0)
+    if given.quick:
+        given.limit = 1.0
+    _measure.run(given, lambda: [race(name, given) for name in problems])
 
 
 if __name__ == "__main__":
