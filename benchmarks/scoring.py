@@ -33,7 +33,7 @@ BARS: dict[Reduce, float] = {"abs_of_sum": 0.5, "sum_of_abs": 2.5}
 TIMES_FASTER = 50
 MANY_SECONDS, MANY_GIBIBYTES, EXPONENT = 30, 2, 1.05
 MANY_REPEATS = 3
-# Points that share a forward pass, the fastest of 1, 5, 10, 20, 50, 100 and 1000 for both peers.
+# Points that share a forward pass: the fastest of 1, 10, 50 and 100 for both peers.
 BATCH = 50
 
 

@@ -110,7 +110,7 @@ MUTATIONS = {
     ),
     "the solver does nothing": (
         solvers, "_refined",
-        lambda old: lambda apply, product, right: Solution(right, 0.0, True, 0),
+        lambda old: lambda apply, product, right, tol: Solution(right, 0.0, True, 0),
         {"make": HARD, "targets": 3},
     ),
     "the solver of rows does nothing": (

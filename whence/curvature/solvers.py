@@ -127,6 +127,8 @@ class Exact:
         ``"auto"``, ``"primal"`` or ``"dual"``.
     memory_budget:
         Bytes that matrices may take; more is an error before any work.
+    tolerance:
+        Relative residual at which refinement stops; by default only where it gains no more.
 
     Raises
     ------
@@ -150,11 +152,13 @@ class Exact:
 
     form: Literal["auto", "primal", "dual"] = "auto"
     memory_budget: int = MEMORY_BUDGET
+    tolerance: float = 0.0
     name = "exact"
 
     def __post_init__(self) -> None:
         _checks.one_of("form of the exact solver", self.form, ("auto", "primal", "dual"))
         _checks.positive("memory_budget", self.memory_budget)
+        _checks.positive("tolerance", self.tolerance, zero=True)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Factor ``A + λI`` once."""
@@ -163,15 +167,15 @@ class Exact:
             if self.form == "dual":
                 raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
             self._fits(2 * operator.size**2)
-            return _Spectral(operator.dense(), damping)
+            return _Spectral(operator.dense(), damping, self.tolerance)
         rows, size = root.shape
         if self.form == "dual" or (self.form == "auto" and rows < size and damping.value > 0):
             self._fits(rows * (2 * rows + size))
             kernel = operator.kernel()
             assert kernel is not None
-            return _Dual(kernel, damping)
+            return _Dual(kernel, damping, self.tolerance)
         self._fits(2 * size**2)
-        return _Primal(operator.dense(), damping)
+        return _Primal(operator.dense(), damping, self.tolerance)
 
     def _fits(self, numbers: int) -> None:
         if 8 * numbers > self.memory_budget:
@@ -211,14 +215,14 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], size: int, like: Ten
 Product = Callable[[Tensor], Tensor]
 
 
-def _refined(apply: Product, product: Product, right: Tensor) -> Solution:
-    """Apply an approximate inverse, then refine until the residual stops falling."""
+def _refined(apply: Product, product: Product, right: Tensor, tolerance: float) -> Solution:
+    """Apply an approximate inverse, then refine until the residual stops falling, or is met."""
     norm = torch.linalg.vector_norm(right, dim=0).clamp_min(torch.finfo(right.dtype).tiny)
     value = apply(right)
     error = right - product(value)
     worst = _worst(error, norm)
     steps = 0
-    while steps < MAX_REFINEMENTS and worst > 0:
+    while steps < MAX_REFINEMENTS and worst > tolerance:
         trial = value + apply(error)
         left = right - product(trial)
         now = _worst(left, norm)
@@ -233,7 +237,8 @@ def _worst(error: Tensor, norm: Tensor) -> float:
 
 
 class _Primal:
-    def __init__(self, matrix: Tensor, damping: Damping) -> None:
+    def __init__(self, matrix: Tensor, damping: Damping, tolerance: float) -> None:
+        self._tolerance = tolerance
         largest = largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
         self.damping = damping.resolve(largest)
         self._matrix = matrix
@@ -245,11 +250,13 @@ class _Primal:
             lambda b: torch.cholesky_solve(b, self._factor),
             lambda x: self._matrix @ x + self.damping * x,
             right,
+            self._tolerance,
         )
 
 
 class _Dual:
-    def __init__(self, kernel: TangentKernel, damping: Damping) -> None:
+    def __init__(self, kernel: TangentKernel, damping: Damping, tolerance: float) -> None:
+        self._tolerance = tolerance
         gram = kernel.gram
         largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
         self.damping = damping.resolve(largest)
@@ -268,7 +275,9 @@ class _Dual:
         def apply(b: Tensor) -> Tensor:
             return (b - rows.T @ torch.cholesky_solve(rows @ b, self._factor)) / self.damping
 
-        return _refined(apply, lambda x: rows.T @ (rows @ x) + self.damping * x, right)
+        return _refined(
+            apply, lambda x: rows.T @ (rows @ x) + self.damping * x, right, self._tolerance
+        )
 
     def solve_rows(self) -> Solution:
         """Return ``X = Jᵀ(JJᵀ + λI)⁻¹`` by Cholesky QR done twice.
@@ -296,7 +305,8 @@ class _Dual:
 
 
 class _Spectral:
-    def __init__(self, matrix: Tensor, damping: Damping) -> None:
+    def __init__(self, matrix: Tensor, damping: Damping, tolerance: float) -> None:
+        self._tolerance = tolerance
         values, self._vectors = torch.linalg.eigh(matrix)
         largest = float(values.abs().max())
         self.damping = damping.resolve(largest)
@@ -314,6 +324,7 @@ class _Spectral:
             lambda b: self._vectors @ (self._inverse[:, None] * (self._vectors.T @ b)),
             lambda x: self._matrix @ x + self.damping * x,
             right,
+            self._tolerance,
         )
 
 

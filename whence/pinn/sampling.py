@@ -22,14 +22,14 @@ from whence import _checks
 from whence._files import PathLike, read_arrays, write_atomically
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
-from whence.curvature.solvers import Damping, Solver, default_damping
+from whence.curvature.solvers import Damping, Exact, Solver, default_damping
 from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective, Term
 
 Candidates = Tensor | Mapping[str, Tensor]
 Sign = Literal["abs", "positive", "negative"]
 SIGNS = ("abs", "positive", "negative")
-SCORE_DAMPING = 1e-6
+SCORE_DAMPING, SCORE_TOLERANCE = 1e-6, 1e-10
 
 
 class Score(Protocol):
@@ -128,7 +128,8 @@ class InfluenceScore:
         quantity = self.quantity or _test_loss(objective, terms, self.n_test, self.seed)
         weakest = max(SCORE_DAMPING, default_damping(objective.parameters.dtype))
         damping = weakest if self.damping is None else self.damping
-        influence = Influence(objective, solver=self.solver, damping=damping)
+        solver = self.solver or Exact(tolerance=SCORE_TOLERANCE)
+        influence = Influence(objective, solver=solver, damping=damping)
         if self.reduce == "abs_of_sum":
             gradient = aggregate_gradient(quantity, objective)
             vector = influence.solve(gradient.unsqueeze(1)).value
