@@ -1,11 +1,14 @@
 """The command line, run as a user runs it, in one small real run."""
 
+import dataclasses
+import importlib.metadata
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from whence import cli, pinn
@@ -183,3 +186,25 @@ def test_choices_match_the_registries():
 
     assert typing.get_args(flags.ProblemName) == pinn.zoo.names()
     assert typing.get_args(flags.ScoreName) == tuple(flags.SCORES)
+
+
+def test_version_and_overview(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"whence {importlib.metadata.version('whence')}\n"
+    for arguments, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == code
+        printed = capsys.readouterr()
+        assert all(name in printed.out + printed.err for name in cli.COMMANDS)
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path, capsys, monkeypatch):
+    def broken(u, u_x, u_t, u_xx, t):
+        return u_t + u * u_x - u_xx + torch.where(u.abs() > 0.999, u / 0, u)
+
+    problem = dataclasses.replace(pinn.zoo.load("burgers"), equations={"pde": broken})
+    monkeypatch.setattr(pinn.zoo, "load", lambda *given: problem)
+    out = tmp_path / "run"
+    assert cli.main(["train", "burgers", "--out", str(out), *TINY]) == cli.EXIT_ERROR
+    assert "term 'pde' is not finite" in capsys.readouterr().err
