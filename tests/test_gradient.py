@@ -50,6 +50,7 @@ def test_every_point_is_taken_once(monkeypatch):
 def compiled():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gradient, "COMPILED_POINTS", 4)
+        patch.setattr(gradient, "LEAST_COMPILED", 1)
         case = oracles.burgers_soft()
         return case, CompiledGradient(case.objective)
 
@@ -75,6 +76,16 @@ def test_compiled_agrees_and_takes_new_points_weights_and_parameters(compiled):
     case.objective.parameters.assign(before * 0.5)
     agrees(evaluate, case.objective)
     case.objective.parameters.assign(before)
+
+
+@needs_compiler
+def test_points_changed_in_place_are_noticed(compiled):
+    case, evaluate = compiled
+    name, term = next(iter(case.objective.terms.items()))
+    changed = case.objective.with_points({name: term.points.clone()})
+    agrees(evaluate, changed)
+    changed.terms[name].points.mul_(0.5)
+    agrees(evaluate, changed)
 
 
 @needs_compiler
@@ -121,7 +132,7 @@ def dropping():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: objective(branching), "value out of a tracing tensor"),
+        (lambda: objective(branching), "term 'pde' cannot be traced: it depends on the values"),
         (lambda: objective(lambda u: u - 1, dropping()), "random numbers"),
         (lambda: objective(lambda u: u - 1, Counting()), "mutate a captured"),
     ],

@@ -90,3 +90,23 @@ def test_a_layer_used_twice_and_a_parameter_outside_layers():
         gram = rows @ rows.T
         found = TangentKernel(objective).gram
         assert float((found - gram).abs().max()) <= 1e-13 * float(gram.abs().max())
+
+
+def test_a_layer_used_twice_in_one_term_and_not_in_another():
+    """One sub-network for each term, the first used at two places."""
+    networks = torch.nn.ModuleDict({n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")})
+    points = torch.rand(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def part(name, tensors, z):
+        own = {n[len(name) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{name}.")}
+        return torch.func.functional_call(networks[name], own, (z,))
+
+    terms = [
+        Term("a", lambda tensors, z: part("a", tensors, z) - part("a", tensors, -z), points),
+        Term("b", lambda tensors, z: part("b", tensors, z), points),
+    ]
+    objective = Objective(networks, terms)
+    rows = Jacobian(objective, scaled=True).dense()
+    kernel = TangentKernel(objective)
+    oracles.close(kernel.gram, rows @ rows.T, 1e-12)
+    oracles.close(kernel.dense(), rows, 1e-12)

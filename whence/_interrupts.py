@@ -32,6 +32,7 @@ class Interrupts:
         self._at_work = False
         self._previous: Any = None
         self._installed = False
+        self._profile: Any = None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -59,8 +60,8 @@ class Interrupts:
             return False
         finally:
             self._at_work = False
-            if self.hit:
-                sys.setprofile(None)
+            if sys.getprofile() is _break_off:
+                sys.setprofile(self._profile)
         return True
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -68,6 +69,7 @@ class Interrupts:
             raise KeyboardInterrupt
         self.hit = True
         if self._at_work:
+            self._profile = sys.getprofile()
             sys.setprofile(_break_off)
 
 

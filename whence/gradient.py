@@ -16,7 +16,8 @@ from torch import Tensor
 from whence.objective import BLOCK_POINTS, Objective, Term
 from whence.parameters import Parameters
 
-COMPILED_POINTS = 500
+COMPILED_POINTS, LEAST_COMPILED = 500, 125
+"""Points of a compiled block: of many points at most, of a few (which may become many) at least."""
 # Seconds of an eager step (fixed, by point and parameter), what share of it compilation saves and
 # what it costs for each term, on two cores (docs/speed.md).
 EAGER_STEP, EAGER_POINT, SAVED, COMPILATION = 3e-3, 1.8e-9, 0.6, 6.0
@@ -100,6 +101,8 @@ class CompiledGradient:
         self._blocks = {
             name: _Block(term, objective.parameters) for name, term in objective.terms.items()
         }
+        for block in self._blocks.values():  # once all are traced, as compiling takes long
+            block.compile()
 
     def __call__(self, objective: Objective) -> tuple[float, Tensor]:
         """Return L(θ) and ∇L(θ), shape (P,)."""
@@ -121,28 +124,35 @@ class _Block:
 
     def __init__(self, term: Term, parameters: Parameters) -> None:
         n = len(term.points)
-        self.size = -(-n // -(-n // COMPILED_POINTS))
+        self.size = max(LEAST_COMPILED, -(-n // -(-n // COMPILED_POINTS)))
         self._residual, self._loss = term.residual, term.loss
-        self._seen: tuple[Tensor, float] | None = None
+        self._seen: tuple[Tensor, int, float] | None = None
         self._filled: Filled = []
 
         def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
             residual = term.residual(parameters.substituted(theta), points)
             return (term.loss.value(residual) * weights).sum()
 
-        eager = torch.func.grad_and_value(loss)
-        points, weights = self.filled(term)[-1]
-        theta = parameters.vector()
-        self.function = _compiled(eager, (theta, points, weights))
-        _compare(term.name, self.function, eager, (theta * 1.01, points.flip(0), weights.flip(0)))
+        self._name = term.name
+        self._eager = torch.func.grad_and_value(loss)
+        self._arguments = parameters.vector(), *self.filled(term)[-1]
+        self._graph = _traced(term.name, self._eager, self._arguments)
+        self.function: Any = None
+
+    def compile(self) -> None:
+        """Compile the traced graph and compare it with the eager function."""
+        theta, points, weights = self._arguments
+        self.function = _compiled(self._name, self._graph, self._arguments)
+        other = theta * 1.01, points.flip(0), weights.flip(0)
+        _compare(self._name, self.function, self._eager, other)
 
     def filled(self, term: Term) -> Filled:
         """Return the term's points in blocks with their weights, kept while they are the same."""
         if term.residual is not self._residual or term.loss != self._loss:
             raise ValueError(f"term {term.name!r} is not the one that was compiled")
-        if self._seen is None or self._seen[0] is not term.points or self._seen[1] != term.scale:
-            self._filled = list(self._split(term))
-            self._seen = term.points, term.scale
+        now = term.points, term.points._version, term.scale
+        if self._seen is None or now[0] is not self._seen[0] or now[1:] != self._seen[1:]:
+            self._filled, self._seen = list(self._split(term)), now
         return self._filled
 
     def _split(self, term: Term) -> Iterator[tuple[Tensor, Tensor]]:
@@ -156,24 +166,38 @@ class _Block:
 Arguments = tuple[Tensor, Tensor, Tensor]
 
 
-def _compiled(function: Callable[..., Any], arguments: Arguments) -> Any:
-    """Return ``function`` compiled for arguments of these shapes."""
-    import torch._inductor
+def _traced(name: str, function: Callable[..., Any], arguments: Arguments) -> Any:
+    """Return the graph of ``function``."""
     from torch.fx.experimental.proxy_tensor import make_fx
+
+    try:
+        with torch.no_grad():
+            graph = make_fx(lambda *given: function(*given))(*arguments)
+    except Exception as error:  # user code is traced: anything may be raised
+        reason = _first_line(error)
+        if "tracing tensor" in reason:
+            reason = "it depends on the values of its points, as normals and branches do"
+        raise NotCompiled(f"term {name!r} cannot be traced: {reason}") from error
+    _check_repeatable(graph)
+    return graph
+
+
+def _compiled(name: str, graph: Any, arguments: Arguments) -> Any:
+    """Return the graph compiled for arguments of these shapes."""
+    import torch._inductor
 
     options = {"triton.cudagraphs": True} if arguments[0].is_cuda else {}
     try:
         with torch.no_grad():
-            graph = make_fx(lambda *given: function(*given))(*arguments)
-            _check_repeatable(graph)
             compiled = torch._inductor.compile(graph, list(arguments), options=options)
             compiled(*arguments)
-    except NotCompiled:
-        raise
-    except Exception as error:  # user code is traced and a compiler run: anything may be raised
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise NotCompiled(lines[0]) from error
+    except Exception as error:  # a compiler is run: anything may be raised
+        raise NotCompiled(f"term {name!r} cannot be compiled: {_first_line(error)}") from error
     return torch.no_grad()(compiled)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _check_repeatable(graph: torch.fx.GraphModule) -> None:
@@ -185,14 +209,20 @@ def _check_repeatable(graph: torch.fx.GraphModule) -> None:
 
 def _compare(name: str, compiled: Any, eager: Any, arguments: Arguments) -> None:
     """Raise unless both agree at other parameters and points than those traced."""
-    ours, theirs = compiled(*arguments), eager(*arguments)
-    scale = theirs[0].detach().abs().max()
-    error = (ours[0] - theirs[0]).detach().abs().max()
-    if not bool(error <= 1e5 * torch.finfo(scale.dtype).eps * scale):
-        raise NotCompiled(
-            f"the compiled gradient of term {name!r} differs from the eager one by "
-            f"{float(error / scale):.1e}"
-        )
+    allowed = min(1e5 * torch.finfo(arguments[0].dtype).eps, 1e-3)
+    for what, ours, theirs in zip(
+        ("gradient", "loss"), compiled(*arguments), eager(*arguments), strict=True
+    ):
+        error = _relative(ours.detach(), theirs.detach())
+        if not error <= allowed:
+            raise NotCompiled(
+                f"the compiled {what} of term {name!r} differs from the eager one by {error:.1e}"
+            )
+
+
+def _relative(ours: Tensor, theirs: Tensor) -> float:
+    scale = theirs.abs().max()
+    return float((ours - theirs).abs().max() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
 
 
 @dataclass(frozen=True)

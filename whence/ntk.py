@@ -139,34 +139,31 @@ def _stacked(blocks: Sequence[Rows], out: Tensor) -> Tensor:
 def _cheaper_thin(blocks: Sequence[list[Factor] | None]) -> list[slice]:
     """Return the weights whose part of the kernel is cheaper through inner products.
 
-    A weight that is used twice, or not in every block, is left to its rows.
+    A weight that a block uses twice, or not at all, is left to its rows.
     """
     if any(factors is None for factors in blocks):
         return []
-    counts: dict[tuple[int, int], list[int]] = {}
+    wins: list[set[tuple[int, int]]] = []
     for factors in blocks:
-        for factor in factors or ():
-            c, _, o = factor.left.shape
-            i = factor.right.shape[2] if factor.right is not None else 0
-            counts.setdefault((factor.columns.start, factor.columns.stop), []).append(
-                1 if c * c * (o + i) < o * i else 0
-            )
-    return [slice(*key) for key, wins in counts.items() if len(wins) == len(blocks) and all(wins)]
+        spans = [(f.columns.start, f.columns.stop) for f in factors or ()]
+        cheaper = {span for span, f in zip(spans, factors or (), strict=True) if _is_cheaper(f)}
+        wins.append({span for span in cheaper if spans.count(span) == 1})
+    return [slice(*span) for span in sorted(set.intersection(*wins))]
+
+
+def _is_cheaper(factor: Factor) -> bool:
+    c, _, o = factor.left.shape
+    i = factor.right.shape[2] if factor.right is not None else 0
+    return c * c * (o + i) < o * i
 
 
 def _joined(columns: slice, blocks: Sequence[list[Factor] | None]) -> _Thin:
     """Return one layer's factors over all blocks; blocks with fewer channels are filled up."""
-    found = [_of(columns, factors or []) for factors in blocks]
-    channels = max(left.shape[0] for left, _ in found)
-    left = torch.cat([_filled(left, channels) for left, _ in found], dim=1)
-    right = torch.cat([_filled(right, channels) for _, right in found], dim=1)
+    found = [next(f for f in factors or () if f.columns == columns) for factors in blocks]
+    channels = max(factor.left.shape[0] for factor in found)
+    left = torch.cat([_filled(factor.left, channels) for factor in found], dim=1)
+    right = torch.cat([_filled(f.right, channels) for f in found if f.right is not None], dim=1)
     return _Thin(columns, left, right)
-
-
-def _of(columns: slice, factors: list[Factor]) -> tuple[Tensor, Tensor]:
-    """Return a layer's left and right factors; several uses of it are so many more channels."""
-    uses = [(f.left, f.right) for f in factors if f.columns == columns and f.right is not None]
-    return torch.cat([left for left, _ in uses]), torch.cat([right for _, right in uses])
 
 
 def _filled(part: Tensor, channels: int) -> Tensor:

@@ -49,6 +49,7 @@ class Kernel:
     def __init__(self, rows):
         self._rows = rows
         self.gram = rows @ rows.T
+        self.size = rows.shape[1]
 
     def dense(self):
         return self._rows

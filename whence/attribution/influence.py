@@ -183,7 +183,7 @@ class Influence:
     ) -> Iterator[tuple[Tensor, Solution]]:
         """Yield blocks of the matrix, (targets, n), and how well each was solved."""
         state, gradients = self.state(), quantity.gradients(self.objective)
-        if points is None and isinstance(state, RowState) and self._has_many(quantity):
+        if points is None and isinstance(state, RowState) and self._suits(state, quantity):
             solution = state.solve_rows()
             vectors = self._for_points(solution.value, effect)
             for block in gradients:
@@ -194,10 +194,10 @@ class Influence:
             solution = state.solve(block.T)
             yield self._products(chosen, solution.value, effect).T, solution
 
-    def _has_many(self, quantity: Quantity) -> bool:
-        """Tell whether one solve for every training point is cheaper than one for every target."""
+    def _suits(self, state: RowState, quantity: Quantity) -> bool:
+        """Tell whether one solve for every training point fits, and is cheaper than by target."""
         targets = len(next(iter(quantity.targets(self.objective).values())))
-        return 3 * targets > self.objective.n_points
+        return state.row_bytes <= self.memory_budget and 3 * targets > self.objective.n_points
 
     def _for_points(self, solved: Tensor, effect: Effect) -> Tensor:
         """Return ``(A + λI)⁻¹∇ℓ·w/N`` of every training point, (P, n), from those of all rows.
@@ -206,7 +206,9 @@ class Influence:
         """
         jacobian = Jacobian(self.objective, scaled=True)
         weights = jacobian.residual() if effect == "remove" else -jacobian.residual()
-        return jacobian.by_point(solved.mul_(weights).T).T
+        solved.mul_(weights)
+        one_each = len(weights) == self.objective.n_points  # whose sum is a copy for nothing
+        return solved if one_each else jacobian.by_point(solved.T).T
 
     def attribute_sum(
         self, quantity: Quantity, points: Points = None, effect: Effect = "remove"

@@ -100,6 +100,9 @@ class State(Protocol):
 class RowState(Protocol):
     """A factored operator whose solutions for all rows of its root are cheaper than one by one."""
 
+    row_bytes: int
+    """Memory that these take, that for making them included."""
+
     def solve_rows(self) -> Solution:
         """Return ``(A + λI)⁻¹ Jᵀ``, (P, R), for the rows of its root J, all at once."""
 
@@ -266,6 +269,7 @@ class _Dual:
                 "point constrains have no answer"
             )
         self._kernel = kernel
+        self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
         self._factor = _cholesky(gram, self.damping, largest)
         self.description = _describe("dual", len(gram), self.damping, largest)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -107,6 +107,9 @@ class Run:
         self._place = Place()
         self._best = objective.parameters.vector()
         self._best_points = self._points()
+        self._best_buffers = self._buffers()
+        self._met = False
+        """Whether the criterion of the plan ended training."""
         self._stepper: Stepper | None = None
         self._record = PointRecord()
         self._begun: float | None = None
@@ -128,6 +131,7 @@ class Run:
         total = sum(stage.iterations for stage in self._plan.schedule)
         with Bar(total, self._place.iteration, progress) as bar:
             why, standing = self._train(interrupts, max_seconds, bar)
+            self._met = why == CRITERION
             # The state to go on from was taken first: a row logged only because the run stops
             # here must not change how it goes on.
             if self._needs_row(why):
@@ -261,7 +265,8 @@ class Run:
             return
         place.round += 1
         points = resample.update_points(self.objective, place.round, self._plan.seed)
-        self.objective = self.objective.with_points(points)
+        # Clones, since a resampler may write into its tensors again.
+        self.objective = self.objective.with_points({n: p.clone() for n, p in points.items()})
         self._record.update(points, place.iteration)
         self._check_loss(" with the points just drawn")
 
@@ -302,7 +307,7 @@ class Run:
         if math.isfinite(validation) and (best is None or validation < best):
             place.best_validation, place.best_iteration = validation, place.iteration
             self._best = objective.parameters.vector()
-            self._best_points = self._points()
+            self._best_points, self._best_buffers = self._points(), self._buffers()
         if not math.isfinite(row["loss"]):
             self._fail(row["loss"])
         self._log_seconds = time.perf_counter() - begun
@@ -311,11 +316,13 @@ class Run:
         """Put the kept parameters and points into the objective."""
         if self._kept_best:
             self.objective.parameters.assign(self._best)
+            self._put_buffers(self._best_buffers)
             self.objective = self.objective.with_points(self._best_points)
 
     @property
     def _kept_best(self) -> bool:
-        return self._plan.keep == "best" and self._place.best_validation is not None
+        best = self._plan.keep == "best" and self._place.best_validation is not None
+        return best and not self._met
 
     def summary(self, why: str) -> dict[str, Any]:
         """Write and return the summary of the ended run, from the history row of what it keeps."""
@@ -359,6 +366,8 @@ class Run:
             "best_points": self._best_points,
             "optimizer": state.tensors,
             "random": randomness.states(parameters.device),
+            "buffers": self._buffers(),
+            "best_buffers": self._best_buffers,
         }
         tensors = {"last": parameters.vector(), "best": self._best}
         for group, held in groups.items():
@@ -389,6 +398,15 @@ class Run:
             tensors = {n: t.to(like.device) for n, t in state.group("optimizer").items()}
             self._stepper.restore(OptimizerState(tensors, numbers["optimizer"]))
         randomness.put_back(state.group("random"), parameters.device)
+        self._best_buffers = state.group("best_buffers")
+        self._put_buffers(state.group("buffers"))
+
+    def _buffers(self) -> dict[str, Tensor]:
+        return {n: b.clone() for n, b in self.objective.network.named_buffers()}
+
+    def _put_buffers(self, held: Mapping[str, Tensor]) -> None:
+        for name, buffer in self.objective.network.named_buffers():
+            buffer.copy_(held[name])
 
     def _take_up(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint on disk; one of another network or run is a ``ValueError``."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence._files import PathLike, read_arrays, write_atomically
+from whence._files import PathLike, make_folder, read_arrays, write_atomically
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
 from whence.curvature.solvers import Damping, Exact, Solver, default_damping
@@ -290,7 +290,7 @@ class SavedScore:
             values=self.values.detach().cpu().numpy(),
             term=np.asarray(json.dumps(self.term)),
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_atomically(path, held.getvalue())
 
     @classmethod

@@ -102,10 +102,11 @@ def train(
     out:
         Run folder to make; ``None`` writes nothing.
     max_seconds:
-        Stop, resumably, after this time in training; that before a resume counts.
+        Stop, resumably, after this time in training; that before a resume counts, compiling does
+        not.
     stop:
         Stops, resumably, at the first row of the history for which it is true, such as
-        ``lambda row: row["relative_l2"] < 1e-4``.
+        ``lambda row: row["relative_l2"] < 1e-4``; what met it is kept, whatever ``keep`` says.
     resume:
         Go on with the run in ``out``, which must have been made with the same options, to the
         same bits as if it had never stopped; one killed before its first checkpoint starts anew.
@@ -147,6 +148,8 @@ def train(
     _checks.count("seed", seed, zero=True)
     _checks.one_of("compile", compile, ("auto", True, False))
     _check_device(device)
+    if network is not None:
+        network = network.to(dtype=dtype, device=device)
     config = {
         "problem": problem.name,
         "hard_constraints": problem.ansatz is not None,
@@ -184,6 +187,8 @@ def train(
         watch = Watch(problem, objective, validation, seed)
         plan = Plan(tuple(schedule), resample, seed, keep, stop)
         run = Run(objective, plan, watch, folder, checkpoint)
+        if stop is not None:
+            stop(dict(run.history[-1]))  # one that raises does so before there is a folder
         interrupts = held.enter_context(Interrupts())
         if folder is not None and not resume:  # late, so that a wrong option leaves nothing behind
             make_folder(folder.path)
@@ -202,6 +207,8 @@ def _compiled(
     gradients = sum(stage.iterations for stage in schedule if stage.by_gradient)
     parameters, terms = objective.parameters.size, len(objective.terms)
     work = Work(gradients, objective.n_points, parameters, terms)
+    if compile is True and not gradients:
+        raise ValueError("compile=True does nothing: no Adam and no L-BFGS is in the schedule")
     if not gradients or not (compile is True or (compile and work.pays_for_compilation())):
         return objective
     if progress:
