@@ -18,6 +18,7 @@ LEVELS = {
     "_lock": 0,
     "_netcdf": 0,
     "parameters": 0,
+    "elementwise": 0,
     "jets": 0,
     "pinn.domain": 0,
     "pinn.unit": 0,

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from whence import jacobian, jets, linearization, ntk
+from whence import elementwise, jacobian, jets, linearization, ntk
 from whence.attribution import influence
 from whence.attribution.influence import Influence
 from whence.curvature import solvers
@@ -29,7 +29,7 @@ def identity(self):
 
 def drop_curved(rule, jet):
     """f(x)″ = f′ x″ without the f″ x′ x′."""
-    value, first, _ = rule(jet.data[0])
+    value, first, *_ = rule(jet.data[0])
     return Jet(torch.cat([value.unsqueeze(0), first() * jet.data[1:]]), jet.layout)
 
 
@@ -126,6 +126,9 @@ MUTATIONS = {
         {"make": WIDE},
     ),
     "jets drop f″": (jets, "_apply", lambda old: drop_curved, {"make": HARD}),
+    "the fused chain rule drops f‴": (
+        elementwise, "_add_second_orders", lambda old: lambda *given: None, {"make": HARD},
+    ),
     "jets drop 2a′b′": (jets, "_mul", lambda old: drop_cross, {"make": HARD}),
     "bias reaches derivatives, forward": (
         jets._RULES, "linear", lambda old: bias_everywhere, {"make": HARD},

@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from whence import elementwise
+from whence.elementwise import Unary
+
 MultiIndex = tuple[int, ...]
 MAX_ORDER = 2
 
@@ -314,133 +317,59 @@ def _div(a: Any, b: Any) -> Jet:
 def _pow(base: Any, exponent: Any) -> Jet:
     if isinstance(exponent, Jet):
         logarithm = base.log() if isinstance(base, (Jet, Tensor)) else math.log(base)
-        return _apply(_exp, exponent * logarithm)
+        return _apply(elementwise.RULES["exp"], exponent * logarithm)
     if isinstance(exponent, Tensor):  # which may be a parameter, so never a number here
         raise UnsupportedOperation("jets have no rule for a power with a tensor as exponent")
     n = float(exponent)
-    if n == 2:
-        return _apply(_square, base)
-    return _apply(
-        lambda x: (x**n, lambda: _power(x, n, n - 1), lambda: _power(x, n * (n - 1), n - 2)), base
-    )
-
-
-def _power(x: Tensor, factor: float, n: float) -> Tensor:
-    """Return factor·xⁿ, also at x = 0 where the factor vanishes and the power is infinite."""
-    return torch.zeros_like(x) if factor == 0 else factor * x**n
-
-
-Lazy = Callable[[], Tensor]
-Unary = Callable[[Tensor], tuple[Tensor, Lazy, Lazy]]
+    return _apply(elementwise.RULES["square"] if n == 2 else elementwise.power(n), base)
 
 
 def _apply(rule: Unary, jet: Jet) -> Jet:
-    """Carry a jet through an elementwise function with value f and derivatives f′, f″."""
-    lay = jet.layout
-    argument, *derivatives = _orders(jet.data, lay)
-    value, first, second = rule(argument)
-    parts = [value]
-    if derivatives:
-        slope = first()
-        parts += [slope * derivative for derivative in derivatives]
-    if lay.pairs:
-        ones = derivatives[0].unbind(0)
-        parts[2] = parts[2] + second() * torch.stack([ones[i] * ones[j] for i, j in lay.pairs])
-    return Jet(torch.cat(parts), lay)
-
-
-def _tanh(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    t = torch.tanh(x)
-    s = 1 - t * t
-    return t, lambda: s, lambda: -2 * t * s
-
-
-def _exp(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    e = torch.exp(x)
-    return e, lambda: e, lambda: e
-
-
-def _square(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    return x * x, lambda: 2 * x, lambda: torch.full_like(x, 2.0)
-
-
-def _sin(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    s = torch.sin(x)
-    return s, lambda: torch.cos(x), lambda: -s
-
-
-def _cos(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    c = torch.cos(x)
-    return c, lambda: -torch.sin(x), lambda: -c
-
-
-def _sigmoid(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    s = torch.sigmoid(x)
-    d = s * (1 - s)
-    return s, lambda: d, lambda: d * (1 - 2 * s)
-
-
-def _silu(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    s = torch.sigmoid(x)
-    d = s * (1 - s)
-    return x * s, lambda: s + x * d, lambda: d * (2 + x * (1 - 2 * s))
-
-
-def _gelu(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-    return x * cdf, lambda: cdf + x * density, lambda: density * (2 - x * x)
-
-
-def _softplus(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    s = torch.where(x > 20, torch.ones_like(x), torch.sigmoid(x))  # as torch: linear above 20
-    return F.softplus(x), lambda: s, lambda: s * (1 - s)
-
-
-def _erf(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    d = 2 / math.sqrt(math.pi) * torch.exp(-x * x)
-    return torch.erf(x), lambda: d, lambda: -2 * x * d
-
-
-def _reciprocal(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    r = 1 / x
-    return r, lambda: -r * r, lambda: 2 * r * r * r
-
-
-def _log(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    r = 1 / x
-    return torch.log(x), lambda: r, lambda: -r * r
-
-
-def _sqrt(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    r = torch.sqrt(x)
-    return r, lambda: 0.5 / r, lambda: -0.25 / (r * x)
-
-
-def _sinh(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    s = torch.sinh(x)
-    return s, lambda: torch.cosh(x), lambda: s
-
-
-def _cosh(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    c = torch.cosh(x)
-    return c, lambda: torch.sinh(x), lambda: c
-
-
-def _atan(x: Tensor) -> tuple[Tensor, Lazy, Lazy]:
-    r = 1 / (1 + x * x)
-    return torch.atan(x), lambda: r, lambda: -2 * x * r * r
+    """Carry a jet through an elementwise function."""
+    return Jet(elementwise.chain(rule, jet.data, jet.layout.pairs), jet.layout)
 
 
 def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     if not isinstance(x, Jet) or any(isinstance(part, Jet) for part in (weight, bias)):
         raise UnsupportedOperation("jets have no rule for a linear layer with a jet as weight")
-    data = F.linear(x.data, weight)
+    if bias is not None and elementwise.plain_reverse(x.data):
+        return Jet(_Linear.apply(x.data, weight, bias), x.layout)  # type: ignore[no-untyped-call]
+    return Jet(_linear_composed(x.data, weight, bias), x.layout)
+
+
+def _linear_composed(data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    product = F.linear(data, weight)
     if bias is None:
-        return Jet(data, x.layout)
-    constants = torch.zeros_like(bias).expand(len(x.layout) - 1, *bias.shape)
+        return product
+    constants = torch.zeros_like(bias).expand(len(data) - 1, *bias.shape)
     channels = torch.cat([bias.unsqueeze(0), constants])
-    return Jet(data + channels.reshape(len(x.layout), *[1] * (data.ndim - 2), -1), x.layout)
+    return product + channels.reshape(len(data), *[1] * (product.ndim - 2), -1)
+
+
+class _Linear(torch.autograd.Function):
+    """:func:`_linear_composed` with the bias added in place, to the value alone."""
+
+    @staticmethod
+    def forward(ctx: Any, data: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(data, weight, bias)
+        product = F.linear(data, weight)
+        product[0] += bias
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad
+        if torch.is_grad_enabled():  # this derivative is to be differentiated again
+            chosen = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+            composed = _linear_composed(*inputs)
+            found = iter(torch.autograd.grad(composed, chosen, grad, create_graph=True))
+            return tuple(next(found) if need else None for need in needed)
+        data, weight, bias = inputs
+        return (
+            grad @ weight if needed[0] else None,
+            grad.flatten(0, -2).T @ data.flatten(0, -2) if needed[1] else None,
+            grad[0].flatten(0, -2).sum(0).expand(bias.shape) if needed[2] else None,
+        )
 
 
 def _matmul(a: Any, b: Any) -> Jet:
@@ -509,10 +438,10 @@ def _elementwise(rule: Unary) -> Callable[..., Jet]:
     return carry
 
 
-def _gelu_of(x: Jet, *, approximate: str = "none") -> Jet:
+def _gelu(x: Jet, *, approximate: str = "none") -> Jet:
     if approximate != "none":
         raise UnsupportedOperation("jets have a rule for gelu(approximate='none') only")
-    return _apply(_gelu, x)
+    return _apply(elementwise.RULES["gelu"], x)
 
 
 _RULES: dict[str, Callable[..., Any]] = {
@@ -535,26 +464,6 @@ _RULES: dict[str, Callable[..., Any]] = {
     "squeeze": _squeeze,
     **dict.fromkeys(("reshape", "view"), _reshape),
     "sum": _sum,
-    "gelu": _gelu_of,
-    **{
-        name: _elementwise(rule)
-        for name, rule in {
-            "tanh": _tanh,
-            "exp": _exp,
-            "square": _square,
-            "sin": _sin,
-            "cos": _cos,
-            "sigmoid": _sigmoid,
-            "silu": _silu,
-            "softplus": _softplus,
-            "erf": _erf,
-            "reciprocal": _reciprocal,
-            "log": _log,
-            "sqrt": _sqrt,
-            "sinh": _sinh,
-            "cosh": _cosh,
-            "atan": _atan,
-            "arctan": _atan,
-        }.items()
-    },
+    **{name: _elementwise(rule) for name, rule in elementwise.RULES.items()},
+    "gelu": _gelu,
 }
