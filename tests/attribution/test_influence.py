@@ -7,7 +7,7 @@ from scipy import linalg
 from torch import nn
 from torch.func import functional_call
 
-from whence.attribution.influence import SIGN, Influence, _regrouped
+from whence.attribution.influence import SIGN, TARGET_BLOCK, Influence, _regrouped
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
 from whence.curvature.solvers import Damping, Exact, Solution
 from whence.objective import Objective, Term
@@ -240,7 +240,7 @@ class Failing:
 
 
 def test_failing_to_converge_is_said(soft):
-    points = oracles.target_points(soft, 400)
+    points = oracles.target_points(soft, 2 * TARGET_BLOCK)
     said = influence(soft, solver=Failing()).attribute(Output(points)).attrs
     assert said["solver_converged"] == 0
     assert np.isnan(said["solver_residual"])

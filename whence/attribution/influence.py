@@ -16,6 +16,7 @@ from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     Exact,
+    RowSolution,
     RowState,
     Solution,
     Solver,
@@ -23,7 +24,7 @@ from whence.curvature.solvers import (
     default_damping,
 )
 from whence.gradient import loss_and_gradient
-from whence.jacobian import Jacobian, gradient_products
+from whence.jacobian import CHUNK_BYTES, Jacobian, gradient_products
 from whence.objective import Objective
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Points = Mapping[str, Tensor] | Tensor | None
 Effect = Literal["remove", "add"]
-TARGET_BLOCK = 256
+TARGET_BLOCK = 512
 
 SIGN = {
     "remove": "predicted change of the target when the point is removed from training",
@@ -146,16 +147,18 @@ class Influence:
         chosen = self._points(points)
         self._check_size(quantity, chosen)
         given = None if points is None else chosen
-        blocks, residual, converged = [], 0.0, True
+        columns = sum(len(points) for points in chosen.values())
+        matrix = self.objective.parameters.vector().new_empty(self._rows_of(quantity), columns)
+        done, residual, converged = 0, 0.0, True
         for block, solution in self._blocks(quantity, given, effect):
             residual = float(np.maximum(residual, solution.residual))  # which keeps a NaN
             converged &= solution.converged
-            blocks.append(block)
-        matrix = torch.cat(blocks)
+            matrix[done : done + len(block)] = block
+            done += len(block)
         return self._label(matrix, quantity, chosen, effect, residual, converged)
 
     def _check_size(self, quantity: Quantity, points: Mapping[str, Tensor]) -> None:
-        rows = len(next(iter(quantity.targets(self.objective).values())))
+        rows = self._rows_of(quantity)
         columns = sum(len(given) for given in points.values())
         needed = rows * columns * self.objective.parameters.dtype.itemsize
         if needed > self.memory_budget:
@@ -180,27 +183,37 @@ class Influence:
 
     def _blocks(
         self, quantity: Quantity, points: Mapping[str, Tensor] | None, effect: Effect
-    ) -> Iterator[tuple[Tensor, Solution]]:
+    ) -> Iterator[tuple[Tensor, Solution | RowSolution]]:
         """Yield blocks of the matrix, (targets, n), and how well each was solved."""
-        state, gradients = self.state(), quantity.gradients(self.objective)
-        if points is None and isinstance(state, RowState) and self._suits(state, quantity):
+        state, rows = self.state(), self._rows_of(quantity)
+        blocks = _packed(quantity.gradients(self.objective), self._block_size(rows))
+        if points is None and isinstance(state, RowState) and self._suits(state, rows):
             solution = state.solve_rows()
-            vectors = self._for_points(solution.value, effect)
-            for block in gradients:
-                yield block @ vectors, solution
+            coefficients = self._for_points(solution.coefficients, effect)
+            for block in blocks:
+                yield (block @ solution.basis) @ coefficients, solution
             return
         chosen = self._points(points)
-        for block in _regrouped(gradients, TARGET_BLOCK):
-            solution = state.solve(block.T)
-            yield self._products(chosen, solution.value, effect).T, solution
+        for block in blocks:
+            solved = state.solve(block.T)
+            yield self._products(chosen, solved.value, effect).T, solved
 
-    def _suits(self, state: RowState, quantity: Quantity) -> bool:
+    def _rows_of(self, quantity: Quantity) -> int:
+        return len(next(iter(quantity.targets(self.objective).values())))
+
+    def _block_size(self, rows: int) -> int:
+        """Return how many targets' gradients to hold at a time."""
+        fit = CHUNK_BYTES // (
+            self.objective.parameters.dtype.itemsize * self.objective.parameters.size
+        )
+        return max(1, min(rows, fit, TARGET_BLOCK))
+
+    def _suits(self, state: RowState, targets: int) -> bool:
         """Tell whether one solve for every training point fits, and is cheaper than by target."""
-        targets = len(next(iter(quantity.targets(self.objective).values())))
         return state.row_bytes <= self.memory_budget and 3 * targets > self.objective.n_points
 
     def _for_points(self, solved: Tensor, effect: Effect) -> Tensor:
-        """Return ``(A + λI)⁻¹∇ℓ·w/N`` of every training point, (P, n), from those of all rows.
+        """Return coefficients of ``(A + λI)⁻¹∇ℓ·w/N`` of every training point from those of rows.
 
         As ``Jᵀρ = ∇L``, the gradient of point i, weight and 1/N included, is ``Jᵢᵀρᵢ``.
         """
@@ -342,3 +355,21 @@ def _regrouped(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:
                 held = [joined[size:]] if len(joined) > size else []
     if held:
         yield torch.cat(held)
+
+
+def _packed(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:
+    """Yield the same rows ``size`` at a time, in one buffer that the next of them overwrite."""
+    buffer, held = torch.empty(0), 0
+    for block in blocks:
+        if not len(buffer):
+            buffer = block.new_empty(size, block.shape[1])
+        start = 0
+        while start < len(block):
+            taken = min(len(block) - start, size - held)
+            buffer[held : held + taken] = block[start : start + taken]
+            start, held = start + taken, held + taken
+            if held == size:
+                yield buffer
+                held = 0
+    if held:
+        yield buffer[:held]

@@ -86,6 +86,19 @@ class Solution:
     iterations: int
 
 
+@dataclass(frozen=True)
+class RowSolution:
+    """``X = (A + λI)⁻¹ Jᵀ`` for all rows of a root J, as ``basis @ coefficients``.
+
+    ``basis`` has shape (P, R), ``coefficients`` (R, R); the rest is as in :class:`Solution`.
+    """
+
+    basis: Tensor
+    coefficients: Tensor
+    residual: float
+    converged: bool
+
+
 class State(Protocol):
     """A factored operator."""
 
@@ -103,8 +116,8 @@ class RowState(Protocol):
     row_bytes: int
     """Memory that these take, that for making them included."""
 
-    def solve_rows(self) -> Solution:
-        """Return ``(A + λI)⁻¹ Jᵀ``, (P, R), for the rows of its root J, all at once."""
+    def solve_rows(self) -> RowSolution:
+        """Return ``(A + λI)⁻¹ Jᵀ`` for the rows of its root J, all at once."""
 
 
 class Solver(Protocol):
@@ -283,7 +296,7 @@ class _Dual:
             apply, lambda x: rows.T @ (rows @ x) + self.damping * x, right, self._tolerance
         )
 
-    def solve_rows(self) -> Solution:
+    def solve_rows(self) -> RowSolution:
         """Return ``X = Jᵀ(JJᵀ + λI)⁻¹`` by Cholesky QR done twice.
 
         The Cholesky factor L of the kernel carries its rounding, relative to λ; of ``L⁻¹J``,
@@ -295,15 +308,15 @@ class _Dual:
         inverse = torch.linalg.solve_triangular(self._factor, eye, upper=False)
         white = torch.linalg.solve_triangular(self._factor, rows, upper=False)
         second = self_product(white) + self.damping * self_product(inverse)
-        value = white.T @ torch.cholesky_solve(inverse, torch.linalg.cholesky(second))
-        residual = self._probed(rows, value)
-        return Solution(value, residual, residual < GOOD_RESIDUAL, 1)
+        coefficients = torch.cholesky_solve(inverse, torch.linalg.cholesky(second))
+        residual = self._probed(rows, white.T, coefficients)
+        return RowSolution(white.T, coefficients, residual, residual < GOOD_RESIDUAL)
 
-    def _probed(self, rows: Tensor, value: Tensor) -> float:
+    def _probed(self, rows: Tensor, basis: Tensor, coefficients: Tensor) -> float:
         """Return the relative residual of X for a few random combinations of its columns."""
         drawn = np.random.default_rng(0).standard_normal((len(rows), PROBES))
         weights = torch.as_tensor(drawn).to(rows)
-        right, x = rows.T @ weights, value @ weights
+        right, x = rows.T @ weights, basis @ (coefficients @ weights)
         error = right - rows.T @ (rows @ x) - self.damping * x
         return _worst(error, torch.linalg.vector_norm(right, dim=0))
 
