@@ -19,7 +19,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Output
-from whence.curvature.solvers import Exact
+from whence.curvature.exact import Exact
 from whence.objective import Objective, Term
 from whence.pinn.fields import FieldMap
 

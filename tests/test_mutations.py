@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from whence import elementwise, jacobian, jets, linearization, ntk
 from whence.attribution import influence
 from whence.attribution.influence import Influence
-from whence.curvature import solvers
+from whence.curvature import exact
 from whence.curvature.operators import GaussNewton, Hessian
 from whence.curvature.solvers import Damping, Solution
 from whence.jets import Jet
@@ -110,12 +110,12 @@ MUTATIONS = {
         Damping, "resolve", lambda old: lambda self, largest: self.value, {"make": HARD},
     ),
     "the solver does nothing": (
-        solvers, "_refined",
+        exact, "_refined",
         lambda old: lambda apply, product, right, tol: Solution(right, 0.0, True, 0),
         {"make": HARD, "targets": 3},
     ),
     "the solver of rows does nothing": (
-        solvers._Dual, "solve_rows",
+        exact._Dual, "solve_rows",
         lambda old: lambda self: replace(old(self), coefficients=self._factor.T @ self._factor),
         {"make": HARD, "targets": 20},
     ),

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         Quantity,
         Residual,
     )
+    from whence.curvature.exact import Exact
     from whence.curvature.operators import GaussNewton, Hessian
-    from whence.curvature.solvers import Damping, Exact, Solution
+    from whence.curvature.solvers import Damping, Solution
     from whence.jacobian import Jacobian
     from whence.linearization import linearize
     from whence.objective import Objective, Squared, Term
@@ -39,8 +40,9 @@ _HOMES = {
         "Quantity",
         "Residual",
     ),
+    "curvature.exact": ("Exact",),
     "curvature.operators": ("GaussNewton", "Hessian"),
-    "curvature.solvers": ("Damping", "Exact", "Solution"),
+    "curvature.solvers": ("Damping", "Solution"),
     "jacobian": ("Jacobian",),
     "linearization": ("linearize",),
     "objective": ("Objective", "Squared", "Term"),

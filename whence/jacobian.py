@@ -22,6 +22,8 @@ CHUNK_POINTS = 1000
 CHUNK_PARAMETERS = 4_000_000
 CHUNK_BYTES = 256 * 2**20
 SELF_PRODUCT_BLOCKS = 8
+FEW_VECTORS = 16
+"""Up to so many vectors, products with J go without its rows."""
 
 
 def chunks(n: int, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
@@ -200,6 +202,19 @@ class Jacobian:
             start += n
         return total
 
+    def normal_product(self, vectors: Tensor) -> Tensor:
+        """Return ``JᵀJ V`` (P, K) in one pass over the points; many columns go through the rows."""
+        total = torch.zeros_like(vectors)
+        for term, linear in self._parts():
+            seeds = self._seeds(term, linear.value)
+            if vectors.shape[1] > FEW_VECTORS:
+                rows = Rows(linear, seeds).dense()
+                total.addmm_(rows.T, rows @ vectors)
+            else:
+                for seed in seeds:
+                    total += linear.rmatmat(linear.matvec(vectors, seed), seed)
+        return total
+
     def gram(self) -> Tensor:
         """Return ``J Jᵀ`` (R, R), the (scaled) neural tangent kernel."""
         return self_product(self.dense())
@@ -270,7 +285,7 @@ def gradient_products(
     """
     parts = []
     for _, linear, seed in point_gradients(term, parameters, points, chunk):
-        if vectors.shape[1] > 16:
+        if vectors.shape[1] > FEW_VECTORS:
             parts.append(linear.rows(seed) @ vectors)
         else:
             parts.append(linear.matvec(vectors, seed))

@@ -48,6 +48,9 @@ class Linearization(Protocol):
     def rmatvec(self, seed: Tensor) -> Tensor:
         """Return ``Σ_i Σ_m seed[i, m] · J[i, m, :]``, shape (P,)."""
 
+    def rmatmat(self, weights: Tensor, seed: Tensor) -> Tensor:
+        """Return ``rows(seed).T @ weights`` without the rows: weights (n, K) to (P, K)."""
+
 
 def linearize(function: Pointwise, parameters: Parameters, points: Tensor) -> Linearization:
     """Differentiate ``function`` by the parameters at ``points``, exactly and by the fastest way.
@@ -294,13 +297,27 @@ class LayerLinearization:
         """Return ``Σ_i Σ_m seed[i, m] · J[i, m, :]``, shape (P,)."""
         total = seed.new_zeros(self._parameters.size)
         for call, delta, source in self._active(seed):
-            if call.weight:
-                flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(-1, source.shape[-1])
-                total[self._parameters.slices[call.weight]] += flat.reshape(-1)
-            if call.bias:
-                part = _bias_part(call, delta)
-                total[self._parameters.slices[call.bias]] += part.reshape(-1, part.shape[-1]).sum(0)
+            self._add_sum(total, call, delta, source)
         return total
+
+    def rmatmat(self, weights: Tensor, seed: Tensor) -> Tensor:
+        """Return ``rows(seed).T @ weights`` without the rows: weights (n, K) to (P, K)."""
+        total = seed.new_zeros(weights.shape[1], self._parameters.size)
+        for call, delta, source in self._active(seed):
+            shape = [1] * delta.ndim
+            shape[call.points_axis] = -1
+            for k, weight in enumerate(weights.unbind(1)):
+                self._add_sum(total[k], call, delta * weight.view(shape), source)
+        return total.T
+
+    def _add_sum(self, total: Tensor, call: _Call, delta: Tensor, source: Tensor) -> None:
+        """Add the sum over points of a call's rows to ``total`` (P,)."""
+        if call.weight:
+            flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(-1, source.shape[-1])
+            total[self._parameters.slices[call.weight]] += flat.reshape(-1)
+        if call.bias:
+            part = _bias_part(call, delta)
+            total[self._parameters.slices[call.bias]] += part.reshape(-1, part.shape[-1]).sum(0)
 
 
 def _put_outer_products(columns: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
@@ -365,6 +382,11 @@ class _FunctionLinearization:
         result: Tensor = pull(seed)[0]
         return result.detach()
 
+    def rmatmat(self, weights: Tensor, seed: Tensor) -> Tensor:
+        pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)[1]
+        each = [pull(seed * weight[:, None])[0].detach() for weight in weights.unbind(1)]
+        return torch.stack(each, dim=1)
+
 
 class _ReverseLinearization:
     """Exact derivative of a function that calls ``torch.autograd.grad``: reverse mode alone."""
@@ -401,3 +423,7 @@ class _ReverseLinearization:
 
     def rmatvec(self, seed: Tensor) -> Tensor:
         return self._pull(seed, self._points)
+
+    def rmatmat(self, weights: Tensor, seed: Tensor) -> Tensor:
+        each = [self._pull(seed * weight[:, None], self._points) for weight in weights.unbind(1)]
+        return torch.stack(each, dim=1)

@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from whence.attribution.influence import SIGN, TARGET_BLOCK, Influence, _regrouped
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
-from whence.curvature.solvers import Damping, Exact, Solution
+from whence.curvature.exact import Exact
+from whence.curvature.solvers import Damping, Solution
 from whence.objective import Objective, Term
 
 SMALL = {

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from whence import _checks
 from whence.attribution.quantities import Quantity, aggregate_gradient, coordinate_arrays
+from whence.curvature.exact import Exact
 from whence.curvature.operators import Curvature, GaussNewton, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
-    Exact,
     RowSolution,
     RowState,
     Solution,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from whence.ntk import TangentKernel
 from whence.objective import Objective
 
 HESSIAN_COLUMNS = 64
+TRACE_PROBES = 32
 
 
 class Curvature(Protocol):
@@ -23,6 +25,18 @@ class Curvature(Protocol):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``A V``: (P, K) to (P, K)."""
+
+    def held(self, memory_budget: int) -> Curvature:
+        """Return the same operator, quick to apply again and again where that fits in memory."""
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues, for a Hessian an estimate."""
+
+    def like(self) -> Tensor:
+        """Return a tensor of the dtype and on the device of the vectors it takes."""
 
     def dense(self) -> Tensor:
         """Return A, shape (P, P)."""
@@ -58,15 +72,41 @@ class GaussNewton:
         self.objective = objective
         self.size = objective.parameters.size
         self._jacobian = Jacobian(objective, scaled=True, chunk=chunk)
+        self._rows: Tensor | None = None
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
-        return self._jacobian.rmatvec(self._jacobian.matvec(vector))
+        return self.matmat(vector.unsqueeze(1)).squeeze(1)
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``A V``: (P, K) to (P, K)."""
+        if self._rows is not None:
+            return self._rows.T @ (self._rows @ vectors)
+        return self._jacobian.normal_product(vectors)
+
+    def held(self, memory_budget: int) -> GaussNewton:
+        """Return the same operator with its rows in memory, where they fit."""
+        rows, size = self._jacobian.shape
+        if self._rows is not None or rows * size * self.like().itemsize > memory_budget:
+            return self
+        held = GaussNewton(self.objective, chunk=self._jacobian.chunk)
+        held._rows = self._jacobian.dense()
+        return held
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues, that is of the squared entries of the root."""
+        if self._rows is not None:
+            return float(self._rows.square().sum())
+        return float(self._jacobian.row_norms().square().sum())
+
+    def like(self) -> Tensor:
+        """Return a tensor of the dtype and on the device of the vectors it takes."""
+        parameters = self.objective.parameters
+        return torch.empty(0, dtype=parameters.dtype, device=parameters.device)
 
     def dense(self) -> Tensor:
         """Return A, shape (P, P), summed chunk by chunk."""
-        parameters = self.objective.parameters
-        total = torch.zeros(self.size, self.size, dtype=parameters.dtype, device=parameters.device)
+        total = self.like().new_zeros(self.size, self.size)
         for rows, _ in self._jacobian.blocks():
             dense = rows.dense()
             total.addmm_(dense.T, dense)
@@ -115,14 +155,36 @@ class Hessian:
         product: Tensor = torch.func.jvp(self._gradient, (self._theta,), (vector,))[1]
         return product.detach()
 
-    def dense(self) -> Tensor:
-        """Return A, shape (P, P), a few columns at a time."""
-        eye = torch.eye(self.size, dtype=self._theta.dtype, device=self._theta.device)
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``A V``: (P, K) to (P, K), a few columns at a time."""
         many = torch.func.vmap(
             lambda v: torch.func.jvp(self._gradient, (self._theta,), (v,))[1],
+            in_dims=1,
+            out_dims=1,
             chunk_size=HESSIAN_COLUMNS,
         )
-        matrix: Tensor = many(eye).detach()
+        product: Tensor = many(vectors).detach()
+        return product
+
+    def held(self, memory_budget: int) -> Hessian:
+        """Return the operator itself: it keeps nothing."""
+        return self
+
+    def trace(self) -> float:
+        """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
+        drawn = np.random.default_rng(0).choice((-1.0, 1.0), (self.size, TRACE_PROBES))
+        probes = torch.as_tensor(drawn).to(self._theta)
+        return float((probes * self.matmat(probes)).sum() / TRACE_PROBES)
+
+    def like(self) -> Tensor:
+        """Return a tensor of the dtype and on the device of the vectors it takes."""
+        return self._theta
+
+    def dense(self) -> Tensor:
+        """Return A, shape (P, P), a few columns at a time."""
+        matrix = self.matmat(
+            torch.eye(self.size, dtype=self._theta.dtype, device=self._theta.device)
+        )
         return 0.5 * (matrix + matrix.T)
 
     def root(self) -> None:

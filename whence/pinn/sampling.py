@@ -22,7 +22,8 @@ from whence import _checks
 from whence._files import PathLike, make_folder, read_arrays, write_atomically
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
-from whence.curvature.solvers import Damping, Exact, Solver, default_damping
+from whence.curvature.exact import Exact
+from whence.curvature.solvers import Damping, Solver, default_damping
 from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective, Term
 

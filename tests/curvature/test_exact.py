@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy import linalg
 
+from whence.curvature.exact import Exact
 from whence.curvature.operators import GaussNewton, Hessian
-from whence.curvature.solvers import Damping, Exact, largest_eigenvalue
+from whence.curvature.solvers import Damping, largest_eigenvalue
 
 
 class Matrix:
@@ -21,6 +22,18 @@ class Matrix:
 
     def matvec(self, vector):
         return self._dense @ vector
+
+    def matmat(self, vectors):
+        return self._dense @ vectors
+
+    def held(self, memory_budget):
+        return self
+
+    def trace(self):
+        return float(self._dense.trace())
+
+    def like(self):
+        return self._dense
 
     def dense(self):
         return self._dense
