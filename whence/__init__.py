@@ -20,8 +20,12 @@ if TYPE_CHECKING:
         Quantity,
         Residual,
     )
+    from whence.curvature.datainf import DataInf
     from whence.curvature.exact import Exact
+    from whence.curvature.iterative import ConjugateGradient, LiSSA
+    from whence.curvature.lowrank import Arnoldi, Nystrom
     from whence.curvature.operators import GaussNewton, Hessian
+    from whence.curvature.sketched import Sketched
     from whence.curvature.solvers import Damping, Solution
     from whence.jacobian import Jacobian
     from whence.linearization import linearize
@@ -40,8 +44,12 @@ _HOMES = {
         "Quantity",
         "Residual",
     ),
+    "curvature.datainf": ("DataInf",),
     "curvature.exact": ("Exact",),
+    "curvature.iterative": ("ConjugateGradient", "LiSSA"),
+    "curvature.lowrank": ("Arnoldi", "Nystrom"),
     "curvature.operators": ("GaussNewton", "Hessian"),
+    "curvature.sketched": ("Sketched",),
     "curvature.solvers": ("Damping", "Solution"),
     "jacobian": ("Jacobian",),
     "linearization": ("linearize",),
@@ -50,7 +58,10 @@ _HOMES = {
 }
 
 __all__ = [
+    "Arnoldi",
+    "ConjugateGradient",
     "Damping",
+    "DataInf",
     "Derivative",
     "Exact",
     "Functional",
@@ -58,12 +69,15 @@ __all__ = [
     "Hessian",
     "Influence",
     "Jacobian",
+    "LiSSA",
     "Loss",
+    "Nystrom",
     "Objective",
     "Output",
     "Parameters",
     "Quantity",
     "Residual",
+    "Sketched",
     "Solution",
     "Squared",
     "Term",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ class Curvature(Protocol):
     size: int
     semidefinite: bool
     """Whether it is positive semi-definite by construction."""
+    objective: Objective
+    """Whose curvature it is."""
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
@@ -31,6 +34,9 @@ class Curvature(Protocol):
 
     def held(self, memory_budget: int) -> Curvature:
         """Return the same operator, quick to apply again and again where that fits in memory."""
+
+    def on(self, points: Mapping[str, Tensor]) -> Curvature:
+        """Return the operator of the same objective with these training points by term."""
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, for a Hessian an estimate."""
@@ -92,6 +98,10 @@ class GaussNewton:
         held = GaussNewton(self.objective, chunk=self._jacobian.chunk)
         held._rows = self._jacobian.dense()
         return held
+
+    def on(self, points: Mapping[str, Tensor]) -> GaussNewton:
+        """Return the operator of the same objective with these training points by term."""
+        return GaussNewton(self.objective.with_points(points), chunk=self._jacobian.chunk)
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, that is of the squared entries of the root."""
@@ -169,6 +179,10 @@ class Hessian:
     def held(self, memory_budget: int) -> Hessian:
         """Return the operator itself: it keeps nothing."""
         return self
+
+    def on(self, points: Mapping[str, Tensor]) -> Hessian:
+        """Return the operator of the same objective with these training points by term."""
+        return Hessian(self.objective.with_points(points))
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""

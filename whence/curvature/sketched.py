@@ -1,0 +1,177 @@
+"""Random projection of the rows, for networks too large for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.curvature.operators import Curvature
+from whence.curvature.solvers import (
+    MEMORY_BUDGET,
+    Damping,
+    Solution,
+    State,
+    describe,
+    largest_eigenvalue,
+    relative_residual,
+    singular,
+)
+
+BLOCK = 1024
+"""Parameters whose random numbers are drawn together: the projection does not depend on memory."""
+
+
+@dataclass(frozen=True)
+class Sketched:
+    """Ridge regression on rows projected to k dimensions: ``S(SᵀAS + λI)⁻¹Sᵀ`` with random S.
+
+    As TRAK does with gradients (Park et al. 2023, arXiv 2303.14186; LoGra, arXiv 2405.13954, with
+    projections by layer). S is (P, k) with ``E[SSᵀ] = I``: of normal numbers, or with ``nonzeros``
+    entries ±1/√nonzeros a row, at random places (Achlioptas 2003; Kane & Nelson 2014).
+
+    Parameters
+    ----------
+    dimension:
+        k.
+    kind:
+        ``"sparse"``, which costs the same for any k, or ``"gaussian"``.
+    nonzeros:
+        Entries a row of the sparse S.
+    seed:
+        Of S.
+    memory_budget:
+        Bytes that S and the projected curvature may take.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range, the projected system is singular, or the operator is a
+        Hessian.
+    MemoryError
+        If S and the projected curvature exceed ``memory_budget``.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> from whence import pinn
+    >>> problem = pinn.zoo.load("burgers")
+    >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
+    >>> state = wh.Sketched(100).factor(wh.GaussNewton(objective), wh.Damping(1e-3))
+    >>> state.solve(objective.parameters.vector().unsqueeze(1)).value.shape
+    torch.Size([2241, 1])
+    """
+
+    dimension: int = 1024
+    kind: Literal["sparse", "gaussian"] = "sparse"
+    nonzeros: int = 4
+    seed: int = 0
+    memory_budget: int = MEMORY_BUDGET
+    name = "sketched"
+
+    def __post_init__(self) -> None:
+        _checks.count("dimension", self.dimension)
+        _checks.one_of("kind of sketch", self.kind, ("sparse", "gaussian"))
+        _checks.count("nonzeros", self.nonzeros)
+        _checks.count("seed", self.seed, zero=True)
+        _checks.positive("memory_budget", self.memory_budget)
+        if self.kind == "sparse" and self.nonzeros > self.dimension:
+            raise ValueError(
+                f"nonzeros is {self.nonzeros}, above the dimension of the sketch, {self.dimension}"
+            )
+
+    def factor(self, operator: Curvature, damping: Damping) -> State:
+        """Project the rows and factor the projected curvature."""
+        root = operator.root()
+        if root is None:
+            raise ValueError(
+                "Sketched needs rows, which a Hessian has not: use curvature='gauss_newton', or "
+                "wh.ConjugateGradient()"
+            )
+        if self.dimension > operator.size:
+            raise ValueError(
+                f"the dimension of the sketch is {self.dimension}, above the number of "
+                f"parameters, {operator.size}: use wh.Exact()"
+            )
+        self._check_memory(operator)
+        largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
+        absolute = damping.resolve(largest)
+        matrix = self.matrix(operator.size, operator.like())
+        curvature = operator.like().new_zeros(self.dimension, self.dimension)
+        for rows, _ in root.blocks():
+            projected = matrix.mT @ rows.dense().T
+            curvature.addmm_(projected, projected.T)
+        return _Projected(operator, matrix, curvature, absolute, largest, self)
+
+    def _check_memory(self, operator: Curvature) -> None:
+        k, itemsize = self.dimension, operator.like().itemsize
+        entries = operator.size * (k if self.kind == "gaussian" else 3 * self.nonzeros)
+        needed = (entries + 2 * k * k) * itemsize
+        if needed > self.memory_budget:
+            raise MemoryError(
+                f"the sketch needs {needed / 2**30:.1f} GiB, above the memory budget of "
+                f"{self.memory_budget / 2**30:.1f} GiB: lower its dimension, use kind='sparse' or "
+                "raise memory_budget"
+            )
+
+    def matrix(self, size: int, like: Tensor) -> Tensor:
+        """Return S, shape (size, dimension), dense or as a sparse tensor."""
+        k = self.dimension
+        if self.kind == "gaussian":
+            drawn = [
+                generator.standard_normal((n, k)) / k**0.5
+                for generator, n in self._generators(size)
+            ]
+            return torch.as_tensor(np.concatenate(drawn)).to(like)
+        places = [
+            generator.random((n, k)).argpartition(self.nonzeros - 1)[:, : self.nonzeros]
+            for generator, n in self._generators(size)
+        ]
+        signs = [
+            generator.choice((-1.0, 1.0), (n, self.nonzeros)) / self.nonzeros**0.5
+            for generator, n in self._generators(size, stream=1)
+        ]
+        columns = np.concatenate(places).ravel()
+        rows = np.repeat(np.arange(size), self.nonzeros)
+        indices = torch.as_tensor(np.stack([rows, columns]), device=like.device)
+        values = torch.as_tensor(np.concatenate(signs).ravel()).to(like)
+        return torch.sparse_coo_tensor(indices, values, (size, k)).coalesce()
+
+    def _generators(self, size: int, stream: int = 0) -> Iterator[tuple[np.random.Generator, int]]:
+        for block, start in enumerate(range(0, size, BLOCK)):
+            yield np.random.default_rng([self.seed, stream, block]), min(BLOCK, size - start)
+
+
+class _Projected:
+    def __init__(
+        self,
+        operator: Curvature,
+        matrix: Tensor,
+        curvature: Tensor,
+        damping: float,
+        largest: float,
+        options: Sketched,
+    ) -> None:
+        self._operator = operator
+        self._matrix = matrix
+        self.damping = damping
+        if not bool(torch.isfinite(curvature).all()):
+            raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+        curvature.diagonal().add_(damping)
+        self._factor, info = torch.linalg.cholesky_ex(curvature)
+        if int(info):
+            raise ValueError(singular(damping, len(curvature), curvature.dtype))
+        self.description = describe(damping, largest, sketch=options.kind, rank=options.dimension)
+
+    def solve(self, right: Tensor) -> Solution:
+        projected = torch.cholesky_solve(self._matrix.mT @ right, self._factor)
+        value = self._matrix @ projected
+        residual = relative_residual(
+            lambda x: self._operator.matmat(x) + self.damping * x, right, value
+        )
+        return Solution(value, residual, bool(np.isfinite(residual)), 0)
