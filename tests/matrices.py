@@ -9,6 +9,7 @@ class Matrix:
     """A given symmetric matrix as a curvature without a root, as a Hessian is."""
 
     semidefinite = False
+    quick = True
 
     def __init__(self, dense):
         self._dense = dense

@@ -241,7 +241,7 @@ def test_convolution():
     network = nn.Sequential(
         nn.Unflatten(1, (1, 2)), nn.Conv1d(1, 3, 2, padding=1), nn.Tanh(), nn.Flatten()
     )
-    agrees(nn.Sequential(network, nn.Linear(9, 2)).double(), FUNCTION)
+    agrees(nn.Sequential(network, nn.Linear(9, 2)).double(), LAYERS)
 
 
 def test_layer_norm_and_softplus():

@@ -48,6 +48,7 @@ LEVELS = {
     "attribution.groups": 5,
     "attribution.refitting": 5,
     "attribution.quality": 5,
+    "attribution.result": 5,
     "attribution": 5,
     "attribution.quantities": 5,
     "attribution.influence": 5,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whence import pinn
+    from whence.attribution.groups import cooks_distance, group_influence, leverage
     from whence.attribution.influence import Influence
+    from whence.attribution.quality import FarFromMinimum, quality
     from whence.attribution.quantities import (
         Derivative,
         Functional,
@@ -20,9 +22,12 @@ if TYPE_CHECKING:
         Quantity,
         Residual,
     )
+    from whence.attribution.refitting import damping_from_refits, leave_one_out, refit
+    from whence.curvature.automatic import Automatic
     from whence.curvature.datainf import DataInf
     from whence.curvature.exact import Exact
     from whence.curvature.iterative import ConjugateGradient, LiSSA
+    from whence.curvature.kronecker import EKFAC
     from whence.curvature.lowrank import Arnoldi, Nystrom
     from whence.curvature.operators import GaussNewton, Hessian
     from whence.curvature.sketched import Sketched
@@ -35,7 +40,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "attribution.groups": ("cooks_distance", "group_influence", "leverage"),
     "attribution.influence": ("Influence",),
+    "attribution.refitting": ("damping_from_refits", "leave_one_out", "refit"),
+    "attribution.quality": ("FarFromMinimum", "quality"),
     "attribution.quantities": (
         "Derivative",
         "Functional",
@@ -44,7 +52,9 @@ _HOMES = {
         "Quantity",
         "Residual",
     ),
+    "curvature.automatic": ("Automatic",),
     "curvature.datainf": ("DataInf",),
+    "curvature.kronecker": ("EKFAC",),
     "curvature.exact": ("Exact",),
     "curvature.iterative": ("ConjugateGradient", "LiSSA"),
     "curvature.lowrank": ("Arnoldi", "Nystrom"),
@@ -58,12 +68,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "EKFAC",
     "Arnoldi",
+    "Automatic",
     "ConjugateGradient",
     "Damping",
     "DataInf",
     "Derivative",
     "Exact",
+    "FarFromMinimum",
     "Functional",
     "GaussNewton",
     "Hessian",
@@ -81,8 +94,15 @@ __all__ = [
     "Solution",
     "Squared",
     "Term",
+    "cooks_distance",
+    "damping_from_refits",
+    "group_influence",
+    "leave_one_out",
+    "leverage",
     "linearize",
     "pinn",
+    "quality",
+    "refit",
 ]
 
 

@@ -1,11 +1,11 @@
 """A pointwise function's derivative by the parameters at some points, made once and exactly.
 
 :func:`linearize` answers with rows, products J·v and products Jᵀ·u. Where every selected
-parameter is used by linear layers only, one backward pass to the layers' outputs gives everything
-(each row is a sum over derivative channels of outer products, Goodfellow, arXiv 1510.01799,
-extended here to layers that carry input derivatives); any other model goes through ``torch.func``,
-and one that calls ``torch.autograd.grad`` through plain reverse mode, point by point. All are
-exact.
+parameter is used by linear and convolution layers only, one backward pass to the layers' outputs
+gives everything (each row is a sum of outer products, Goodfellow, arXiv 1510.01799, extended here
+to layers that carry input derivatives, and over positions to convolutions, Rochette et al., arXiv
+1912.06015); any other model goes through ``torch.func``, and one that calls
+``torch.autograd.grad`` through plain reverse mode, point by point. All are exact.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.autograd import forward_ad
+from torch.nn.grad import conv1d_weight, conv2d_weight
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -71,7 +72,7 @@ def linearize(function: Pointwise, parameters: Parameters, points: Tensor) -> Li
         return _ReverseLinearization(function, parameters, points)
     _checks.pointwise(value, one, len(points))
     if not recorder.layers_alone or not recorder.calls_fit(len(points), probe):
-        return _FunctionLinearization(function, parameters, points, value)
+        return _FunctionLinearization(function, parameters, points, value, sorted(recorder.outside))
     return LayerLinearization(value, recorder.calls, parameters)
 
 
@@ -113,14 +114,101 @@ class _Call:
         """Whether neither input nor output was overwritten after the layer."""
         return self.versions == (self.input._version, self.output._version)
 
+    def at(self, tensor: Tensor, points: slice) -> Tensor:
+        """Return the part of a tensor in the layout of input or output at some points."""
+        return tensor[(*(slice(None),) * self.points_axis, points)]
+
     def channels(self, tensor: Tensor) -> Tensor:
         """Return ``tensor`` as (n, c, features) with points in front and channels joined."""
         moved = tensor.movedim(self.points_axis, 0)
         return moved.reshape(moved.shape[0], -1, moved.shape[-1])
 
+    def inputs(self, source: Tensor) -> Tensor:
+        """Return what the weight meets in each channel, (n, c, in)."""
+        return self.channels(source)
+
+    def reached(self, delta: Tensor) -> Tensor:
+        """Return 1 for the channels that a bias reaches and 0 for the others, (c, 1)."""
+        mask = torch.zeros_like(self.at(delta, slice(0, 1))[..., :1])
+        _bias_part(self, mask).fill_(1.0)
+        return self.channels(mask)[0]
+
+    def put_rows(self, columns: Tensor, delta: Tensor, source: Tensor, first: bool) -> None:
+        """Write or add the weight's part of the rows to ``columns`` (n, out·in)."""
+        left = self.channels(delta).transpose(1, 2)
+        _put_outer_products(columns, left, self.inputs(source), first)
+
+    def factor(self, delta: Tensor, source: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return left (c, n, out) and right (c, n, in), as in :class:`Factor`."""
+        return self.channels(delta).transpose(0, 1), self.inputs(source).transpose(0, 1)
+
+    def product(self, source: Tensor, weight: Tensor) -> Tensor:
+        """Return the layer's output with another weight and no bias."""
+        return F.linear(source, weight)
+
+    def weight_sum(self, delta: Tensor, source: Tensor) -> Tensor:
+        """Return the sum over points of the weight's part of the rows, flat."""
+        flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(-1, source.shape[-1])
+        return flat.reshape(-1)
+
+
+@dataclass(frozen=True)
+class _Convolution(_Call):
+    """One use of a convolution: input and output (n, features, *positions).
+
+    Its channels are the positions of the output, where the weight meets patches of the input.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+
+    def channels(self, tensor: Tensor) -> Tensor:
+        """Return ``tensor`` as (n, positions, features)."""
+        return tensor.flatten(2).transpose(1, 2)
+
+    def inputs(self, source: Tensor) -> Tensor:
+        """Return the input's patches, (n, positions, in · kernel)."""
+        sizes = [self.kernel, self.dilation, self.padding, self.stride]
+        if source.ndim == 3:  # an image of one line
+            source = source.unsqueeze(2)
+            sizes = [(first, *size) for first, size in zip((1, 1, 0, 1), sizes, strict=True)]
+        return F.unfold(source, *sizes).transpose(1, 2)
+
+    def reached(self, delta: Tensor) -> Tensor:
+        """Return 1 for every position, (positions, 1)."""
+        return delta.new_ones(delta[0, 0].numel(), 1)
+
+    def put_rows(self, columns: Tensor, delta: Tensor, source: Tensor, first: bool) -> None:
+        """Write or add the weight's part of the rows, with the patches of a few points at once."""
+        left = delta.flatten(2)
+        numbers = max(columns.shape[1], columns.shape[1] // left.shape[1] * left.shape[2])
+        step = max(1, BLOCK_BYTES // (8 * numbers))
+        for start in range(0, len(columns), step):
+            part = slice(start, start + step)
+            _put(columns[part], (left[part] @ self.inputs(source[part])).flatten(1), first)
+
+    def factor(self, delta: Tensor, source: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the rows: there are more channels than pay."""
+        rows = delta.new_empty(len(delta), self.inputs(source[:1]).shape[2] * delta.shape[1])
+        self.put_rows(rows, delta, source, first=True)
+        return rows.unsqueeze(0), None
+
+    def product(self, source: Tensor, weight: Tensor) -> Tensor:
+        """Return the layer's output with another weight and no bias."""
+        convolve = F.conv1d if source.ndim == 3 else F.conv2d
+        return convolve(source, weight, None, self.stride, self.padding, self.dilation)
+
+    def weight_sum(self, delta: Tensor, source: Tensor) -> Tensor:
+        """Return the sum over points of the weight's part of the rows, flat."""
+        gradient: Callable[..., Tensor] = conv1d_weight if source.ndim == 3 else conv2d_weight
+        shape = (delta.shape[1], source.shape[1], *self.kernel)
+        return gradient(source, shape, delta, self.stride, self.padding, self.dilation).flatten()
+
 
 class _Recorder(TorchFunctionMode):
-    """Record every ``F.linear`` with a selected parameter, and any other use of one."""
+    """Record each linear layer and convolution with a selected parameter, and its other uses."""
 
     def __init__(self, parameters: Parameters) -> None:
         super().__init__()
@@ -129,6 +217,8 @@ class _Recorder(TorchFunctionMode):
         self._names = {id(t): n for n, t in self.tensors.items() if n in selected}
         self.calls: list[_Call] = []
         self.layers_alone = True
+        self.outside: set[str] = set()
+        """Selected parameters seen where no such layer has them."""
 
     def calls_fit(self, n: int, probe: _Recorder) -> bool:
         """Tell whether every layer's rows are the n points, by comparison with a single point.
@@ -150,29 +240,35 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is F.linear:
             return self._linear(*args, **kwargs)
+        if func in (F.conv1d, F.conv2d):
+            return self._convolution(func, *args, **kwargs)
         if func in (torch.autograd.grad, Tensor.requires_grad_):
             if peek_interpreter_stack() is None:
                 raise _Differentiates
             self.layers_alone = False  # torch.func calls these too
         result = func(*args, **kwargs)
-        used = any(id(leaf) in self._names for leaf in pytree.tree_leaves((args, kwargs)))
+        leaves = pytree.tree_leaves((args, kwargs))
+        used = [self._names[id(leaf)] for leaf in leaves if id(leaf) in self._names]
         if used and (result is None or _has_tensor(result)):  # None: written in place
-            self.layers_alone = False
+            self._not_alone(*used)
         return result
 
-    def _linear(self, x: Any, weight: Tensor, bias: Tensor | None = None) -> Any:
-        output = F.linear(x, weight, bias)
+    def _not_alone(self, *names: str | None) -> None:
+        self.layers_alone = False
+        self.outside.update(name for name in names if name is not None)
+
+    def _linear(self, input: Any, weight: Tensor, bias: Tensor | None = None) -> Any:
+        output = F.linear(input, weight, bias)
         names = self._names.get(id(weight)), self._names.get(id(bias))
-        if id(x) in self._names:
-            self.layers_alone = False
+        if id(input) in self._names:
+            self._not_alone(self._names[id(input)])
         if names == (None, None) or not self.layers_alone:
             return output
-        jet = isinstance(x, Jet)
-        source, target = (x.data, output.data) if jet else (x, output)
+        jet = isinstance(input, Jet)
+        source, target = (input.data, output.data) if jet else (input, output)
         ordinary = weight.ndim == 2 and (bias is None or bias.shape == weight.shape[:1])
-        differentiated = forward_ad._current_level >= 0 or is_functorch_wrapped_tensor(source)
-        if differentiated or not ordinary:
-            self.layers_alone = False
+        if not ordinary or _differentiated(source):
+            self._not_alone(*(() if ordinary else names))
             return output
         if not target.requires_grad:
             target.requires_grad_()
@@ -181,6 +277,43 @@ class _Recorder(TorchFunctionMode):
         versions = source._version, target._version
         self.calls.append(_Call(*names, source, target, int(jet), channels, versions))
         return output
+
+    def _convolution(
+        self,
+        func: Callable[..., Tensor],
+        input: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+    ) -> Tensor:
+        output = func(input, weight, bias, stride, padding, dilation, groups)
+        names = self._names.get(id(weight)), self._names.get(id(bias))
+        if id(input) in self._names:
+            self._not_alone(self._names[id(input)])
+        if names == (None, None) or not self.layers_alone:
+            return output
+        ordinary = not isinstance(padding, str) and groups == 1 and input.ndim == weight.ndim
+        if not ordinary or _differentiated(input):
+            self._not_alone(*(() if ordinary else names))
+            return output
+        target = output if output.requires_grad else output.requires_grad_()
+        source, kernel = input.detach(), tuple(weight.shape[2:])
+        versions = source._version, target._version
+        sizes = [_each(size, len(kernel)) for size in (kernel, stride, padding, dilation)]
+        self.calls.append(_Convolution(*names, source, target, 0, slice(None), versions, *sizes))
+        return target.clone()  # cheap here, and an activation may follow in place
+
+
+def _differentiated(source: Tensor) -> bool:
+    return forward_ad._current_level >= 0 or is_functorch_wrapped_tensor(source)
+
+
+def _each(size: Any, axes: int) -> tuple[int, ...]:
+    """Return a size for each axis: one number stands for all."""
+    return (size,) * axes if isinstance(size, int) else tuple(size) * (axes // len(size))
 
 
 def _has_tensor(result: Any) -> bool:
@@ -191,7 +324,8 @@ def _has_tensor(result: Any) -> bool:
 class Factor:
     """A layer's part of n rows as ``Σ_c left[c] ⊗ right[c]``.
 
-    ``left`` is (c, n, out), ``right`` (c, n, in), or None for a bias: then ``Σ_c left[c]``.
+    ``left`` is (c, n, out), ``right`` (c, n, in), or None for a bias: then ``Σ_c left[c]``. The
+    weight of a convolution, which has more channels than pay, comes as such a sum of one.
     """
 
     columns: slice
@@ -204,6 +338,30 @@ class Factor:
             return self.left.sum(dim=0)
         outer = self.left.permute(1, 2, 0) @ self.right.permute(1, 0, 2)
         return outer.reshape(len(outer), -1)
+
+
+@dataclass(frozen=True)
+class Use:
+    """What one call of a layer adds to n rows: ``Σ_c left[:, c] ⊗ right[:, c]`` for its weight.
+
+    ``weight`` and ``bias`` are names of selected parameters, or None.
+    """
+
+    weight: str | None
+    bias: str | None
+    _call: _Call
+    _delta: Tensor
+
+    @property
+    def channels(self) -> int:
+        """Number of channels c."""
+        return self._call.channels(self._call.at(self._delta, slice(0, 1))).shape[1]
+
+    def at(self, points: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Return left (n, c, out), right (n, c, in) and, 0 or 1, what the bias reaches (c, 1)."""
+        call = self._call
+        left = call.channels(call.at(self._delta, points))
+        return left, call.inputs(call.at(call.input, points)), call.reached(self._delta)
 
 
 class LayerLinearization:
@@ -242,11 +400,10 @@ class LayerLinearization:
         rows = seed.new_empty(len(self.value), self._parameters.size) if out is None else out
         unwritten = dict(self._parameters.slices)
         for call, delta, source in self._active(seed):
-            d = call.channels(delta)
             if call.weight:
                 first = unwritten.pop(call.weight, None) is not None
                 columns = rows[:, self._parameters.slices[call.weight]]
-                _put_outer_products(columns, d.transpose(1, 2), call.channels(source), first)
+                call.put_rows(columns, delta, source, first)
             if call.bias:
                 first = unwritten.pop(call.bias, None) is not None
                 kept = call.channels(_bias_part(call, delta)).sum(dim=1)
@@ -259,14 +416,21 @@ class LayerLinearization:
         """Return what :meth:`rows` multiplies out, layer by layer."""
         slices, found = self._parameters.slices, []
         for call, delta, source in self._active(seed):
-            left = call.channels(delta).transpose(0, 1)
             if call.weight:
-                right = call.channels(source).transpose(0, 1)
-                found.append(Factor(slices[call.weight], left, right))
+                found.append(Factor(slices[call.weight], *call.factor(delta, source)))
             if call.bias:
                 kept = call.channels(_bias_part(call, delta)).transpose(0, 1)
                 found.append(Factor(slices[call.bias], kept, None))
         return found
+
+    def uses(self, seed: Tensor) -> list[Use]:
+        """Return what each call of a layer adds to :meth:`rows`, weight and bias together."""
+        return [Use(call.weight, call.bias, call, delta) for call, delta, _ in self._active(seed)]
+
+    @property
+    def layers(self) -> list[tuple[str | None, str | None]]:
+        """Selected weight and bias of each call of a layer, None for one that is not selected."""
+        return [(call.weight, call.bias) for call in self._calls]
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         """Return ``rows(seed) @ vectors`` without the rows: vectors (P, K) to (n, K)."""
@@ -285,12 +449,11 @@ class LayerLinearization:
             weight = vector[self._parameters.slices[call.weight]].view(
                 self._parameters.shape(call.weight)
             )
-            product = (F.linear(source, weight) * delta).movedim(call.points_axis, 0)
+            product = (call.product(source, weight) * delta).movedim(call.points_axis, 0)
             total = total + product.flatten(1).sum(dim=1)
         if call.bias:
-            bias = vector[self._parameters.slices[call.bias]]
-            product = (_bias_part(call, delta) @ bias).movedim(call.points_axis, 0)
-            total = total + product.reshape(len(product), -1).sum(dim=1)
+            kept = call.channels(_bias_part(call, delta)).sum(dim=1)
+            total = total + kept @ vector[self._parameters.slices[call.bias]]
         return total
 
     def rmatvec(self, seed: Tensor) -> Tensor:
@@ -313,11 +476,10 @@ class LayerLinearization:
     def _add_sum(self, total: Tensor, call: _Call, delta: Tensor, source: Tensor) -> None:
         """Add the sum over points of a call's rows to ``total`` (P,)."""
         if call.weight:
-            flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(-1, source.shape[-1])
-            total[self._parameters.slices[call.weight]] += flat.reshape(-1)
+            total[self._parameters.slices[call.weight]] += call.weight_sum(delta, source)
         if call.bias:
-            part = _bias_part(call, delta)
-            total[self._parameters.slices[call.bias]] += part.reshape(-1, part.shape[-1]).sum(0)
+            kept = call.channels(_bias_part(call, delta))
+            total[self._parameters.slices[call.bias]] += kept.sum(dim=(0, 1))
 
 
 def _put_outer_products(columns: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
@@ -347,9 +509,16 @@ class _FunctionLinearization:
     """Exact derivative of any pointwise function through ``torch.func``, point by point."""
 
     def __init__(
-        self, function: Pointwise, parameters: Parameters, points: Tensor, value: Tensor
+        self,
+        function: Pointwise,
+        parameters: Parameters,
+        points: Tensor,
+        value: Tensor,
+        outside: Sequence[str] = (),
     ) -> None:
         self.value = value.detach()
+        self.outside = outside
+        """Selected parameters that are used elsewhere than in linear and convolution layers."""
         self._parameters = parameters
         self._points = points
         self._theta = parameters.vector()

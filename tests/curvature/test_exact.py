@@ -146,7 +146,7 @@ def test_the_hint_for_single_precision_is_enough():
 )
 def test_memory_budget(form, shape, needs):
     root = Root(random(*shape))
-    with pytest.raises(MemoryError, match="raise memory_budget or select fewer"):
+    with pytest.raises(MemoryError, match="raise memory_budget, select fewer"):
         Exact(form=form, memory_budget=8 * needs - 1).factor(root, Damping(1e-3))
     Exact(form=form, memory_budget=8 * needs).factor(root, Damping(1e-3))
 

@@ -180,10 +180,10 @@ def test_lissa_in_batches_approaches_the_inverse():
     case = oracles.burgers_soft(n=40, widths=(2, 3, 1))
     matrix = oracles.gauss_newton(case)
     right = random(len(matrix), 2)
-    solver = LiSSA(3000, batch=25, repeats=4)
-    solution = solver.factor(GaussNewton(case.objective), Damping(0.1)).solve(right)
+    solver = LiSSA(300, batch=25, repeats=3)
+    solution = solver.factor(GaussNewton(case.objective), Damping(0.3)).solve(right)
     assert not solution.message
-    oracles.close(solution.value, dense(matrix, 0.1, right.numpy()), 0.1)
+    oracles.close(solution.value, dense(matrix, 0.3, right.numpy()), 0.1)
 
 
 def test_batches_see_every_point_and_keep_weights():

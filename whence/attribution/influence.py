@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,12 +12,14 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
 from whence.attribution.quantities import Quantity, aggregate_gradient, coordinate_arrays
-from whence.curvature.exact import Exact
+from whence.curvature.automatic import Automatic
 from whence.curvature.operators import Curvature, GaussNewton, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
+    Redamped,
     RowSolution,
     RowState,
     Solution,
@@ -30,14 +34,32 @@ from whence.objective import Objective
 if TYPE_CHECKING:
     import xarray as xr
 
+    from whence.attribution.result import Attribution
+
 Points = Mapping[str, Tensor] | Tensor | None
 Effect = Literal["remove", "add"]
 TARGET_BLOCK = 512
+STEP_DAMPING = 1e-6
 
 SIGN = {
     "remove": "predicted change of the target when the point is removed from training",
     "add": "predicted change of the target when the point is added to training",
 }
+
+
+@dataclass(frozen=True)
+class Solved:
+    """How well several systems were solved: as well as the worst of them."""
+
+    residual: float = 0.0
+    converged: bool = True
+    message: str = ""
+
+    def and_also(self, solution: Solution | RowSolution) -> Solved:
+        """Return the same with one more."""
+        residual = float(np.maximum(self.residual, solution.residual))  # which keeps a NaN
+        message = self.message or getattr(solution, "message", "")
+        return Solved(residual, self.converged and solution.converged, message)
 
 
 class Influence:
@@ -54,11 +76,13 @@ class Influence:
     objective:
         What was trained; results hold at its network's current parameters.
     solver:
-        How to apply ``(A + λI)⁻¹``; by default :class:`whence.Exact`.
+        How to apply ``(A + λI)⁻¹``: a solver, or ``"auto"`` (the default), which takes
+        :class:`whence.Exact` while it fits in ``memory_budget``, see :class:`whence.Automatic`.
     damping:
         λ: a number is relative to the largest eigenvalue of A, ``wh.Damping(value,
         relative=False)`` is absolute. By default 1e-11 relative (1e-4 in float32), which predicts
-        retraining best.
+        retraining best. ``"loo"`` chooses the value that best predicts a few refits without a
+        point each, see :func:`whence.damping_from_refits`.
     curvature:
         ``"gauss_newton"`` (the default) or ``"hessian"``.
     memory_budget:
@@ -88,19 +112,20 @@ class Influence:
         self,
         objective: Objective,
         *,
-        solver: Solver | None = None,
-        damping: float | Damping | None = None,
+        solver: Solver | Literal["auto"] = "auto",
+        damping: float | Damping | Literal["loo"] | None = None,
         curvature: Literal["gauss_newton", "hessian"] = "gauss_newton",
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
         self.objective = objective
-        self.solver: Solver = solver or Exact(memory_budget=memory_budget)
-        self.damping = _damping(damping, objective.parameters.dtype)
+        self.solver = _solver(solver, memory_budget)
+        self.damping = _damping(damping, objective, curvature, self.solver)
         self.curvature = curvature
         self.memory_budget = memory_budget
         self._state: State | None = None
         self._seen: dict[str, Tensor] = {}
+        self._decrease: float | None = None
 
     def state(self) -> State:
         """Return the factored curvature; made at first use and again when the network changed."""
@@ -113,12 +138,13 @@ class Influence:
                 else Hessian(self.objective)
             )
             self._state = self.solver.factor(operator, self.damping)
+            self._decrease = None
             self._seen = {name: tensor.detach().clone() for name, tensor in now.items()}
         return self._state
 
     def attribute(
         self, quantity: Quantity, points: Points = None, effect: Effect = "remove"
-    ) -> xr.DataArray:
+    ) -> Attribution:
         """Return the influence of every point on every target.
 
         Parameters
@@ -132,10 +158,18 @@ class Influence:
 
         Returns
         -------
-        xarray.DataArray
-            Dimensions (target, point). Coordinates of points under their own names, of targets
-            with ``target_`` in front; ``term`` and ``index`` (within its term) of each point;
-            attributes say sign, scale, solver, damping and how well the system was solved.
+        Attribution
+            An xarray.DataArray with dimensions (target, point). Coordinates of points under their
+            own names, of targets with ``target_`` in front; ``term`` and ``index`` (within its
+            term) of each point;
+            attributes say sign, scale, solver, damping, how well the system was solved, what is
+            known of the spectrum, and how near the network is to a minimum; ``quality()`` puts it
+            in words.
+
+        Warns
+        -----
+        FarFromMinimum
+            If a Gauss–Newton step would take away more than half of the loss.
 
         Raises
         ------
@@ -149,13 +183,12 @@ class Influence:
         given = None if points is None else chosen
         columns = sum(len(points) for points in chosen.values())
         matrix = self.objective.parameters.vector().new_empty(self._rows_of(quantity), columns)
-        done, residual, converged = 0, 0.0, True
+        done, solved = 0, Solved()
         for block, solution in self._blocks(quantity, given, effect):
-            residual = float(np.maximum(residual, solution.residual))  # which keeps a NaN
-            converged &= solution.converged
+            solved = solved.and_also(solution)
             matrix[done : done + len(block)] = block
             done += len(block)
-        return self._label(matrix, quantity, chosen, effect, residual, converged)
+        return self._label(matrix, quantity, chosen, effect, solved)
 
     def _check_size(self, quantity: Quantity, points: Mapping[str, Tensor]) -> None:
         rows = self._rows_of(quantity)
@@ -236,8 +269,26 @@ class Influence:
         gradient = aggregate_gradient(quantity, self.objective)
         solution = self.state().solve(gradient.unsqueeze(1))
         vector = self._products(chosen, solution.value, effect).T
-        labelled = self._label(vector, None, chosen, effect, solution.residual, solution.converged)
+        solved = Solved().and_also(solution)
+        labelled = self._label(vector, None, chosen, effect, solved)
         return labelled.isel(target=0).assign_attrs(quantity=f"sum of {quantity.label()}")
+
+    def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
+        """Return the share of the loss that a Gauss–Newton step would take away.
+
+        ``½ ∇Lᵀ(A + μI)⁻¹∇L / L``, μ at least 1e-6 of the largest eigenvalue: with less damping even
+        a well-trained network seems to have far to go. None where the solver cannot tell cheaply.
+        """
+        state = self.state()
+        if not isinstance(state, Redamped):
+            return None
+        if self._decrease is None:
+            lowest = STEP_DAMPING * float(state.description["largest_eigenvalue"])
+            if float(state.description["damping"]) < lowest:
+                state = state.redamped(lowest)
+            step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
+            self._decrease = 0.5 * float(gradient @ step) / loss if loss else 0.0
+        return self._decrease
 
     def solve(self, vectors: Tensor) -> Solution:
         """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""
@@ -280,10 +331,9 @@ class Influence:
         quantity: Quantity | None,
         points: Mapping[str, Tensor],
         effect: str,
-        residual: float,
-        converged: bool,
-    ) -> xr.DataArray:
-        import xarray as xr  # slow to import
+        solved: Solved,
+    ) -> Attribution:
+        from whence.attribution.result import Attribution  # xarray is slow to import
 
         loss, gradient = loss_and_gradient(self.objective)
         targets = quantity.targets(self.objective) if quantity is not None else {}
@@ -297,7 +347,10 @@ class Influence:
         }
         terms = np.asarray([n for n, p in points.items() for _ in range(len(p))], dtype=object)
         index = np.concatenate([np.arange(len(p)) for p in points.values()])
-        return xr.DataArray(
+        decrease = self._predicted_decrease(loss, gradient)
+        if decrease is not None and decrease > FAR:
+            warnings.warn(far_from_minimum(decrease), FarFromMinimum, stacklevel=3)
+        return Attribution(
             matrix.detach().cpu().numpy(),
             dims=("target", "point"),
             coords={**coords, **point_coords, "term": ("point", terms), "index": ("point", index)},
@@ -310,11 +363,13 @@ class Influence:
                 "scale": "w/N: change caused by one point",
                 "curvature": self.curvature,
                 "solver": self.solver.name,
-                "solver_residual": residual,
-                "solver_converged": int(converged),
+                "solver_residual": solved.residual,
+                "solver_converged": int(solved.converged),
+                "solver_message": solved.message,
                 **self.state().description,
                 "gradient_norm": float(gradient.norm()),
                 "loss": loss,
+                **({} if decrease is None else {"predicted_decrease": decrease}),
             },
         ).set_xindex("term")
 
@@ -328,9 +383,30 @@ def _check(quantity: object, effect: str) -> None:
     _checks.one_of("effect", effect, ("remove", "add"))
 
 
-def _damping(given: float | Damping | None, dtype: torch.dtype) -> Damping:
+def _solver(given: object, memory_budget: int) -> Solver:
+    if isinstance(given, str):
+        _checks.one_of("solver", given, ("auto",))
+        return Automatic(memory_budget=memory_budget)
+    if not isinstance(given, Solver) or isinstance(given, type):
+        raise TypeError(
+            f"solver must be 'auto' or a solver, such as wh.Exact(), got {_checks.shown(given)}"
+        )
+    return given
+
+
+def _damping(
+    given: float | Damping | str | None,
+    objective: Objective,
+    curvature: Literal["gauss_newton", "hessian"],
+    solver: Solver,
+) -> Damping:
     if given is None:
-        return Damping(default_damping(dtype))
+        return Damping(default_damping(objective.parameters.dtype))
+    if isinstance(given, str):
+        _checks.one_of("damping", given, ("loo",))
+        from whence.attribution.refitting import damping_from_refits  # which needs Influence
+
+        return damping_from_refits(objective, curvature=curvature, solver=solver).damping
     return given if isinstance(given, Damping) else Damping(given)
 
 

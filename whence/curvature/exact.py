@@ -83,26 +83,38 @@ class Exact:
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Factor ``A + λI`` once."""
         root = operator.root()
+        if root is None and self.form == "dual":
+            raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
+        self._check_memory(self.needs(operator, damping))
         if root is None:
-            if self.form == "dual":
-                raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
-            self._fits(2 * operator.size**2)
             return _Spectral(operator.dense(), damping, self.tolerance)
-        rows, size = root.shape
-        if self.form == "dual" or (self.form == "auto" and rows < size and damping.value > 0):
-            self._fits(rows * (2 * rows + size))
+        if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
             return _Dual(kernel, damping, self.tolerance)
-        self._fits(2 * size**2)
         return _Primal(operator.dense(), damping, self.tolerance)
 
-    def _fits(self, numbers: int) -> None:
-        if 8 * numbers > self.memory_budget:
+    def needs(self, operator: Curvature, damping: Damping) -> int:
+        """Return the bytes that the matrices of this operator take."""
+        root, size = operator.root(), operator.size
+        itemsize = operator.like().itemsize
+        if root is not None and self._is_dual(operator, damping):
+            rows = root.shape[0]
+            return rows * (2 * rows + size) * itemsize
+        return 2 * size**2 * itemsize
+
+    def _is_dual(self, operator: Curvature, damping: Damping) -> bool:
+        root = operator.root()
+        if root is None or self.form == "primal":
+            return False
+        return self.form == "dual" or (root.shape[0] < operator.size and damping.value > 0)
+
+    def _check_memory(self, needed: int) -> None:
+        if needed > self.memory_budget:
             raise MemoryError(
-                f"the exact solver needs {8 * numbers / 2**30:.1f} GiB, above the memory budget of "
-                f"{self.memory_budget / 2**30:.1f} GiB: raise memory_budget or select fewer "
-                "parameters"
+                f"the exact solver needs {needed / 2**30:.1f} GiB, above the memory budget of "
+                f"{self.memory_budget / 2**30:.1f} GiB: raise memory_budget, select fewer "
+                "parameters or use solver='auto'"
             )
 
 
@@ -126,14 +138,23 @@ def _refined(apply: Product, product: Product, right: Tensor, tolerance: float) 
 
 
 class _Primal:
-    def __init__(self, matrix: Tensor, damping: Damping, tolerance: float) -> None:
+    def __init__(
+        self, matrix: Tensor, damping: Damping, tolerance: float, largest: float | None = None
+    ) -> None:
         self._tolerance = tolerance
-        largest = largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
+        if largest is None:
+            largest = largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
+        self._largest = largest
         self.damping = damping.resolve(largest)
         self._matrix = matrix
         self._factor = _cholesky(matrix, self.damping, largest)
         self.description = describe(
             self.damping, largest, solver_form="primal", solver_size=len(matrix)
+        )
+
+    def redamped(self, damping: float) -> _Primal:
+        return _Primal(
+            self._matrix, Damping(damping, relative=False), self._tolerance, self._largest
         )
 
     def solve(self, right: Tensor) -> Solution:
@@ -146,10 +167,18 @@ class _Primal:
 
 
 class _Dual:
-    def __init__(self, kernel: TangentKernel, damping: Damping, tolerance: float) -> None:
+    def __init__(
+        self,
+        kernel: TangentKernel,
+        damping: Damping,
+        tolerance: float,
+        largest: float | None = None,
+    ) -> None:
         self._tolerance = tolerance
         gram = kernel.gram
-        largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
+        if largest is None:
+            largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
+        self._largest = largest
         self.damping = damping.resolve(largest)
         if self.damping == 0:
             raise ValueError(
@@ -162,6 +191,9 @@ class _Dual:
         self.description = describe(
             self.damping, largest, solver_form="dual", solver_size=len(gram)
         )
+
+    def redamped(self, damping: float) -> _Dual:
+        return _Dual(self._kernel, Damping(damping, relative=False), self._tolerance, self._largest)
 
     def solve(self, right: Tensor) -> Solution:
         rows = self._kernel.dense()

@@ -57,7 +57,8 @@ class ConjugateGradient:
         Products with A, over all restarts.
     preconditioner:
         ``None``, ``"jacobi"`` (the diagonal of A; Gauss–Newton only), a solver whose state can
-        be one (:class:`whence.Nystrom`, :class:`whence.Arnoldi`, :class:`whence.EKFAC`), or
+        be one (:class:`whence.Nystrom`, :class:`whence.Arnoldi`, :class:`whence.EKFAC`, which
+        slows PINNs down, as their layers are too coupled), or
         ``"auto"``: ``Nystrom`` of rank 100 for Gauss–Newton, none for a Hessian.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made anew.

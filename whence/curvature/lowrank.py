@@ -235,6 +235,18 @@ def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:
     return left, (singular_values**2 - shift).clamp_min(0)
 
 
+def _largest(operator: Curvature, vector: Tensor, found: float) -> float:
+    """Return the largest eigenvalue of A, of which that of a sketch falls a little short.
+
+    By Lanczos, or by the Rayleigh quotient of the first eigenvector where products are slow.
+    """
+    if not operator.semidefinite:
+        return found
+    if operator.quick:
+        return largest_eigenvalue(operator.matvec, operator.size, operator.like())
+    return max(found, float(vector @ operator.matvec(vector)))
+
+
 class _LowRank:
     """``U diag(values) Uᵀ + λI``, inverted by Woodbury's formula."""
 
@@ -248,9 +260,7 @@ class _LowRank:
     ) -> None:
         self._operator = operator
         self._vectors, self._values = pairs
-        largest = float(self._values.abs().max())
-        if operator.semidefinite:  # that of a sketch is a little too small
-            largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
+        largest = _largest(operator, self._vectors[:, 0], float(self._values.abs().max()))
         self.damping = damping.resolve(largest)
         shifted = self._values + self.damping
         if complement and self.damping == 0:

@@ -25,6 +25,8 @@ class Curvature(Protocol):
     """Whether it is positive semi-definite by construction."""
     objective: Objective
     """Whose curvature it is."""
+    quick: bool
+    """Whether products are quick, since what they need is in memory."""
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
@@ -73,6 +75,11 @@ class GaussNewton:
     """
 
     semidefinite = True
+
+    @property
+    def quick(self) -> bool:
+        """Whether the rows are in memory."""
+        return self._rows is not None
 
     def __init__(self, objective: Objective, *, chunk: int | None = None) -> None:
         self.objective = objective
@@ -148,6 +155,7 @@ class Hessian:
     """
 
     semidefinite = False
+    quick = False
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective

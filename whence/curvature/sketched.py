@@ -140,7 +140,7 @@ class Sketched:
         rows = np.repeat(np.arange(size), self.nonzeros)
         indices = torch.as_tensor(np.stack([rows, columns]), device=like.device)
         values = torch.as_tensor(np.concatenate(signs).ravel()).to(like)
-        return torch.sparse_coo_tensor(indices, values, (size, k)).coalesce()
+        return torch.sparse_coo_tensor(indices, values, (size, k), check_invariants=True).coalesce()
 
     def _generators(self, size: int, stream: int = 0) -> Iterator[tuple[np.random.Generator, int]]:
         for block, start in enumerate(range(0, size, BLOCK)):

@@ -129,6 +129,15 @@ class RowState(Protocol):
         """Return ``(A + λI)⁻¹ Jᵀ`` for the rows of its root J, all at once."""
 
 
+@runtime_checkable
+class Redamped(Protocol):
+    """A factored operator that can be factored anew with another λ, at less than the first cost."""
+
+    def redamped(self, damping: float) -> State:
+        """Return the same operator's state with this absolute λ."""
+
+
+@runtime_checkable
 class Solver(Protocol):
     """Turns an operator into a :class:`State`."""
 

@@ -1,0 +1,78 @@
+"""The default solver: exact where that fits in memory, and what comes nearest where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whence import _checks
+from whence.curvature.exact import Exact
+from whence.curvature.iterative import ConjugateGradient
+from whence.curvature.lowrank import Nystrom
+from whence.curvature.operators import Curvature
+from whence.curvature.solvers import MEMORY_BUDGET, Damping, Solver, State
+
+LARGEST_RANK = 300
+LOW_RANK_SHARE = 4
+"""Of the memory budget, a quarter at most is for eigenvectors."""
+
+
+@dataclass(frozen=True)
+class Automatic:
+    """Choose a solver by what fits in memory: what ``solver="auto"`` stands for.
+
+    :class:`whence.Exact` where its matrices fit in ``memory_budget``; otherwise
+    :class:`whence.ConjugateGradient` for a Hessian or where the rows fit, which is exact to its
+    tolerance, and else :class:`whence.Nystrom`, of rank 300 or what a quarter of the memory holds.
+    The reasons are measured in docs/solvers.md. The attribution names the solver chosen.
+
+    Parameters
+    ----------
+    memory_budget:
+        Bytes that matrices may take.
+
+    Examples
+    --------
+    >>> import whence as wh
+    >>> from whence import pinn
+    >>> problem = pinn.zoo.load("burgers")
+    >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
+    >>> operator, damping = wh.GaussNewton(objective), wh.Damping(1e-6)
+    >>> wh.Automatic().choice(operator, damping).name
+    'exact'
+    >>> wh.Automatic(memory_budget=900_000).choice(operator, damping)
+    ConjugateGradient(rtol=1e-08, max_iterations=2000, preconditioner=Nystrom(rank=4, \
+tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=900000)
+    >>> wh.Automatic(memory_budget=600_000).choice(operator, damping).name
+    'nystrom'
+    """
+
+    memory_budget: int = MEMORY_BUDGET
+    name = "auto"
+
+    def __post_init__(self) -> None:
+        _checks.positive("memory_budget", self.memory_budget)
+
+    def choice(self, operator: Curvature, damping: Damping) -> Solver:
+        """Return the solver for this operator."""
+        exact = Exact(memory_budget=self.memory_budget)
+        if exact.needs(operator, damping) <= self.memory_budget:
+            return exact
+        root = operator.root()
+        if root is None:
+            return ConjugateGradient(memory_budget=self.memory_budget)
+        itemsize = operator.like().itemsize
+        fits = self.memory_budget // (LOW_RANK_SHARE * 3 * operator.size * itemsize)
+        low_rank = Nystrom(
+            max(1, min(LARGEST_RANK, fits, *root.shape)), memory_budget=self.memory_budget
+        )
+        rows, size = root.shape
+        if rows * size * itemsize <= self.memory_budget:
+            return ConjugateGradient(preconditioner=low_rank, memory_budget=self.memory_budget)
+        return low_rank
+
+    def factor(self, operator: Curvature, damping: Damping) -> State:
+        """Factor with the solver chosen; its name is in the state's description."""
+        chosen = self.choice(operator, damping)
+        state = chosen.factor(operator, damping)
+        state.description["solver"] = chosen.name
+        return state
