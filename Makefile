@@ -25,9 +25,10 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-# Speed and memory beside captum and DeepXDE, about half an hour; leave the machine idle meanwhile.
+# Speed and memory beside captum, DeepXDE and pyDVL, about half an hour; leave the machine idle meanwhile.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-deps "pyDVL>=0.10"
 	$(BIN)/python -m benchmarks
 
 lint: $(READY)

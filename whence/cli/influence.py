@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ import tyro
 from whence import plots
 from whence._netcdf import write_netcdf
 from whence.attribution.influence import Influence
+from whence.attribution.quality import FarFromMinimum, quality
 from whence.attribution.quantities import Derivative, Loss, Output, Quantity
 from whence.cli.flags import told
 from whence.cli.loading import INFLUENCE_FILE, check_file, load
@@ -51,10 +53,13 @@ def run(options: Options) -> int:
     check_file(out)
     quantity = _quantity(options, problem, objective)
     influence = Influence(objective, damping=options.damping, curvature=options.curvature)
-    row = influence.attribute(quantity, effect=options.effect).isel(target=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FarFromMinimum)  # said below, with the rest
+        row = influence.attribute(quantity, effect=options.effect).isel(target=0)
     write_netcdf(row.drop_indexes("term"), out)
     png, svg = plots.save(plots.influence_map(row, problem), out.with_suffix(""))
     print(plots.describe_influence(row))
+    print(f"quality: {quality(row)}")
     print(f"attribution: {out}  (xarray.open_dataarray reads it)")
     print(f"figure: {png}  {svg}")
     return 0

@@ -13,7 +13,8 @@ from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
 
-HESSIAN_COLUMNS = 64
+HESSIAN_COLUMNS, HESSIAN_VALUES = 64, 16_000
+"""Columns of a Hessian made at once: so many at most, and times points no more than this."""
 TRACE_PROBES = 32
 
 
@@ -25,8 +26,10 @@ class Curvature(Protocol):
     """Whether it is positive semi-definite by construction."""
     objective: Objective
     """Whose curvature it is."""
-    quick: bool
-    """Whether products are quick, since what they need is in memory."""
+
+    @property
+    def quick(self) -> bool:
+        """Whether products are quick, since what they need is in memory."""
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
@@ -179,7 +182,7 @@ class Hessian:
             lambda v: torch.func.jvp(self._gradient, (self._theta,), (v,))[1],
             in_dims=1,
             out_dims=1,
-            chunk_size=HESSIAN_COLUMNS,
+            chunk_size=max(1, min(HESSIAN_COLUMNS, HESSIAN_VALUES // self.objective.n_points)),
         )
         product: Tensor = many(vectors).detach()
         return product
