@@ -22,7 +22,8 @@ from whence.curvature.solvers import (
     singular,
 )
 
-DEFAULT_RANK = 50
+DEFAULT_RANK, FIRST_RANK = 300, 50
+"""The rank by default, and the first tried where it may grow."""
 Eigenpairs = tuple[Tensor, Tensor]
 """Eigenvectors (P, r) and eigenvalues (r,), the largest first."""
 
@@ -38,7 +39,7 @@ class Arnoldi:
     Parameters
     ----------
     rank:
-        r, by default 50, or as much as ``tolerance`` asks for.
+        r, by default 300 (or what fits in memory), or as much as ``tolerance`` asks for.
     tolerance:
         Share of the trace of A that may be left out; the rank is doubled until no more is, or
         ``rank`` is reached.
@@ -174,7 +175,7 @@ def _grown(
     if rank is not None and rank > size:
         raise ValueError(f"rank is {rank}, above the number of parameters, {size}")
     fits = memory_budget // (3 * size * operator.like().itemsize)
-    most = rank or (min(DEFAULT_RANK, size) if tolerance is None else min(size, max(1, fits)))
+    most = rank or min(size, max(1, fits), size if tolerance else DEFAULT_RANK)
     if most > max(1, fits):
         needed = 3 * most * size * operator.like().itemsize
         raise MemoryError(
@@ -184,7 +185,7 @@ def _grown(
     root = operator.root()
     most = most if root is None else max(1, min(most, root.shape[0]))
     trace = operator.trace()
-    tried = most if tolerance is None else min(most, DEFAULT_RANK)
+    tried = most if tolerance is None else min(most, FIRST_RANK)
     while True:
         vectors, values = pairs_of(tried)
         share = float(values.sum()) / trace if trace else 1.0
