@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whence import pinn
-    from whence.attribution.groups import cooks_distance, group_influence, leverage
+    from whence.attribution.groups import cooks_distance, group_influence, leverage, without
     from whence.attribution.influence import Influence
     from whence.attribution.quality import FarFromMinimum, quality
     from whence.attribution.quantities import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "attribution.groups": ("cooks_distance", "group_influence", "leverage"),
+    "attribution.groups": ("cooks_distance", "group_influence", "leverage", "without"),
     "attribution.influence": ("Influence",),
     "attribution.refitting": ("damping_from_refits", "leave_one_out", "refit"),
     "attribution.quality": ("FarFromMinimum", "quality"),
@@ -103,6 +103,7 @@ __all__ = [
     "pinn",
     "quality",
     "refit",
+    "without",
 ]
 
 

@@ -557,7 +557,8 @@ class _SolvedRows:
         """Return ``X = B⁻¹ V`` of a few columns, and by how much an entry of VᵀX may be off."""
         found = self._state.solve(right)
         self.quality = self.quality.and_also(found)
-        norms = right.norm(dim=0).max() * found.value.norm(dim=0).max()
+        # What is left over points anywhere among the P directions, not along X.
+        norms = right.norm(dim=0).max() * found.value.norm(dim=0).max() / len(right) ** 0.5
         return found.value, min(UNCERTAIN, found.residual * float(norms))
 
     def points(self) -> Iterator[_PointRows]:
@@ -571,9 +572,8 @@ class _SolvedRows:
                 value, floor = self._solved(dense.T)
                 solved, rows = value.unflatten(1, (-1, m)), dense.unflatten(0, (-1, m))
                 grams = torch.einsum("nap,pnb->nab", rows, solved)
-                yield _PointRows(
-                    name, start, solved, 0.5 * (grams + grams.mT), e.view(-1, m), floor
-                )
+                grams = 0.5 * (grams + grams.mT)
+                yield _PointRows(name, start, solved, grams, e.view(-1, m), floor)
 
 
 def components(objective: Objective) -> dict[str, int]:

@@ -517,6 +517,8 @@ def damping_from_refits(
     1e-10
     """
     tried = sorted(dict.fromkeys(values), reverse=True)
+    if not tried:
+        raise ValueError("values must name at least one relative damping, got none")
     for value in tried:
         _checks.positive("a relative damping", value)
     left_out, watched = _drawn(objective, points, targets, seed)
