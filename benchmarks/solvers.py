@@ -4,7 +4,7 @@
 by Gauss–Newton; the influence of every training point on the loss at 50 test points, factorisation
 included, each method with the same damping (1e-6 of the largest eigenvalue). Agreement is the
 Spearman correlation over training points with the exact answer of the same curvature, mean over
-test points; captum's and pyDVL's curvature is the Hessian. ``--large`` adds 400,000 parameters and
+test points; captum's and pyDVL's curvature is the Hessian. Last comes a network of 400,000 parameters with
 20,000 points in a fresh process.
 """
 
@@ -248,11 +248,11 @@ def _large_child(width: int, points: int) -> None:
     )
 
 
-def measure(sizes: Sizes, with_large: bool) -> list[Row]:
+def measure(sizes: Sizes) -> list[Row]:
     """Return all rows."""
     objective, test = trained(sizes)
     rows = [*ours(objective, test, sizes), *peers(objective, test, sizes)]
-    return [*rows, *(large(sizes) if with_large else [])]
+    return [*rows, *large(sizes)]
 
 
 def main() -> None:
@@ -260,10 +260,8 @@ def main() -> None:
     if "--child" in sys.argv:
         _large_child(*map(int, sys.argv[sys.argv.index("--child") + 1 :][:2]))
         return
-    parser = _measure.parser(__doc__)
-    parser.add_argument("--large", action="store_true", help="400,000 parameters, too")
-    given = parser.parse_args()
-    _measure.run(given, lambda: measure(QUICK if given.quick else Sizes(), given.large))
+    given = _measure.parser(__doc__).parse_args()
+    _measure.run(given, lambda: measure(QUICK if given.quick else Sizes()))
 
 
 if __name__ == "__main__":
