@@ -4,8 +4,8 @@
 by Gauss–Newton; the influence of every training point on the loss at 50 test points, factorisation
 included, each method with the same damping (1e-6 of the largest eigenvalue). Agreement is the
 Spearman correlation over training points with the exact answer of the same curvature, mean over
-test points; captum's and pyDVL's curvature is the Hessian. Last comes a network of 400,000 parameters with
-20,000 points in a fresh process.
+test points; captum's and pyDVL's curvature is the Hessian. Last comes a network
+of 400,000 parameters with 20,000 points, in a fresh process.
 """
 
 from __future__ import annotations
