@@ -150,14 +150,19 @@ class Mahalanobis:
 
     m = torch.tensor([[2.0, 0.7, 0.1], [0.7, 1.0, -0.3], [0.1, -0.3, 1.5]]).double()
 
-    def value(self, r):
+    gauss_newton = spans = True
+
+    def value(self, r, y=None):
         return 0.5 * ((r @ self.m) * r).sum(1)
 
-    def gradient(self, r):
+    def gradient(self, r, y=None):
         return r @ self.m
 
-    def curvature_root(self, r):
+    def curvature_root(self, r, y=None):
         return torch.linalg.cholesky(self.m).expand(len(r), 3, 3)
+
+    def whitened_gradient(self, r, y=None):
+        return r @ torch.linalg.cholesky(self.m)
 
 
 def test_any_loss():

@@ -15,7 +15,8 @@ from whence.curvature import exact
 from whence.curvature.operators import GaussNewton, Hessian
 from whence.curvature.solvers import Damping, Solution
 from whence.jets import Jet
-from whence.objective import Objective, Squared, Term
+from whence.losses import Squared
+from whence.objective import Objective, Term
 from whence.parameters import Parameters
 
 SOFT, HARD, FLOW = oracles.burgers_soft, oracles.burgers_hard, oracles.navier_stokes
@@ -57,9 +58,7 @@ def negated(method):
 
 def first_component(method):
     """As if a term with several residuals had only one."""
-    return lambda self, term, value: [
-        seed if k == 0 else 0 * seed for k, seed in enumerate(method(self, term, value))
-    ]
+    return lambda *args: [seed if k == 0 else 0 * seed for k, seed in enumerate(method(*args))]
 
 
 def last_call_only(method):
@@ -90,10 +89,15 @@ MUTATIONS = {
         Term, "scale", lambda old: property(lambda self: 1 / len(self.points)), {"make": SOFT},
     ),
     "loss ½r² in the gradient": (
-        Squared, "gradient", lambda old: lambda self, r: r, {"make": HARD},
+        Squared, "gradient", lambda old: lambda self, r, y=None: r,
+        {"make": HARD, "form": "primal"},
+    ),
+    "loss ½r² in the whitened gradient": (
+        Squared, "whitened_gradient", lambda old: lambda self, r, y=None: r,
+        {"make": HARD, "targets": 20},
     ),
     "loss ½r² in the curvature": (
-        Squared, "curvature_root", lambda old: lambda self, r: old(self, r) / 2**0.5,
+        Squared, "curvature_root", lambda old: lambda self, r, y=None: old(self, r) / 2**0.5,
         {"make": HARD, "form": "primal"},
     ),
     "a term is left out of the curvature": (

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from whence.objective import Objective, Squared, Term
+from whence.losses import Squared
+from whence.objective import Objective, Term
 
 
 def linear(n=4, weight=1.0):

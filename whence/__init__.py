@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whence import pinn
+    from whence.attribution.empirical import EmpiricalInfluence
+    from whence.attribution.gradients import GradCos, GradDot, TracIn
     from whence.attribution.groups import cooks_distance, group_influence, leverage, without
     from whence.attribution.influence import Influence
     from whence.attribution.quality import FarFromMinimum, quality
@@ -34,12 +36,15 @@ if TYPE_CHECKING:
     from whence.curvature.solvers import Damping, Solution
     from whence.jacobian import Jacobian
     from whence.linearization import linearize
-    from whence.objective import Objective, Squared, Term
+    from whence.losses import Absolute, BinaryCrossEntropy, CrossEntropy, Squared
+    from whence.objective import Objective, Term
     from whence.parameters import Parameters
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "attribution.empirical": ("EmpiricalInfluence",),
+    "attribution.gradients": ("GradCos", "GradDot", "TracIn"),
     "attribution.groups": ("cooks_distance", "group_influence", "leverage", "without"),
     "attribution.influence": ("Influence",),
     "attribution.refitting": ("damping_from_refits", "leave_one_out", "refit"),
@@ -63,22 +68,29 @@ _HOMES = {
     "curvature.solvers": ("Damping", "Solution"),
     "jacobian": ("Jacobian",),
     "linearization": ("linearize",),
-    "objective": ("Objective", "Squared", "Term"),
+    "losses": ("Absolute", "BinaryCrossEntropy", "CrossEntropy", "Squared"),
+    "objective": ("Objective", "Term"),
     "parameters": ("Parameters",),
 }
 
 __all__ = [
     "EKFAC",
+    "Absolute",
     "Arnoldi",
     "Automatic",
+    "BinaryCrossEntropy",
     "ConjugateGradient",
+    "CrossEntropy",
     "Damping",
     "DataInf",
     "Derivative",
+    "EmpiricalInfluence",
     "Exact",
     "FarFromMinimum",
     "Functional",
     "GaussNewton",
+    "GradCos",
+    "GradDot",
     "Hessian",
     "Influence",
     "Jacobian",
@@ -94,6 +106,7 @@ __all__ = [
     "Solution",
     "Squared",
     "Term",
+    "TracIn",
     "cooks_distance",
     "damping_from_refits",
     "group_influence",

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whence.objective import BLOCK_POINTS, Objective, Term
+from whence.objective import BLOCK_POINTS, Objective, Points, Term, at_once
 from whence.parameters import Parameters
 
 COMPILED_POINTS, LEAST_COMPILED = 500, 125
@@ -57,19 +57,20 @@ def loss_and_gradient(objective: Objective) -> tuple[float, Tensor]:
     return total, gradient
 
 
-def _part_of_loss(live: dict[str, Tensor], term: Term, points: Tensor) -> Tensor:
-    return term.loss.value(term.residual(live, points)).sum() * term.scale
+def _part_of_loss(live: dict[str, Tensor], term: Term, points: Points) -> Tensor:
+    return term.value(term.residual(live, points), points).sum() * term.scale
 
 
-def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Tensor]]]:
-    """Yield the terms' points in lists of at most ``BLOCK_POINTS`` points."""
-    held: list[tuple[Term, Tensor]] = []
-    room = BLOCK_POINTS
+def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Points]]]:
+    """Yield the terms' points in lists of at most as many points as are evaluated at once."""
+    held: list[tuple[Term, Points]] = []
+    most = min(at_once(term.points, BLOCK_POINTS) for term in objective.terms.values())
+    room = most
     for term in objective.terms.values():
         left = term.points
         while len(left) > room:
             yield [*held, (term, left[:room])] if room else held
-            held, left, room = [], left[room:], BLOCK_POINTS
+            held, left, room = [], left[room:], most
         held.append((term, left))
         room -= len(left)
     yield held
@@ -123,6 +124,8 @@ class _Block:
     """One term's compiled loss and gradient for a fixed number of weighted points."""
 
     def __init__(self, term: Term, parameters: Parameters) -> None:
+        if not isinstance(term.points, Tensor):
+            raise NotCompiled(f"term {term.name!r} has samples, not points")
         n = len(term.points)
         self.size = max(LEAST_COMPILED, -(-n // -(-n // COMPILED_POINTS)))
         self._residual, self._loss = term.residual, term.loss

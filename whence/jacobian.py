@@ -15,7 +15,7 @@ from torch import Tensor
 
 from whence import _checks
 from whence.linearization import Factor, LayerLinearization, Linearization, linearize
-from whence.objective import Objective, Pointwise, Term
+from whence.objective import Objective, Points, Pointwise, Term, at_once
 from whence.parameters import Parameters
 
 CHUNK_POINTS = 1000
@@ -26,11 +26,12 @@ FEW_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
 
 
-def chunks(n: int, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
-    """Yield slices that cover n points, small enough for the cache and for memory."""
+def chunks(points: Points, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
+    """Yield slices that cover the points, small enough for the cache and for memory."""
+    n, most = len(points), at_once(points, CHUNK_POINTS)
     cached = max(CHUNK_POINTS // 4, CHUNK_PARAMETERS // parameters.size)
     fits = max(1, CHUNK_BYTES // (8 * parameters.size))
-    step = size or min(CHUNK_POINTS, cached, fits)
+    step = size or min(most, cached, fits)
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 
@@ -69,10 +70,10 @@ class Rows:
 
 
 def row_blocks(
-    function: Pointwise, parameters: Parameters, points: Tensor, size: int | None = None
+    function: Pointwise, parameters: Parameters, points: Points, size: int | None = None
 ) -> Iterator[Tensor]:
     """Yield the Jacobian of ``function`` in blocks of points, each (n, m, P)."""
-    for part in chunks(len(points), parameters, size):
+    for part in chunks(points, parameters, size):
         linear = linearize(function, parameters, points[part])
         rows = Rows(linear, list(_units(linear.value))).dense()
         yield rows.view(len(linear.value), -1, parameters.size)
@@ -128,16 +129,17 @@ class Jacobian:
         self.scaled = scaled
         self.chunk = chunk
 
-    def _parts(self) -> Iterator[tuple[Term, Linearization]]:
+    def _parts(self) -> Iterator[tuple[Term, Points, Linearization]]:
         for term in self.objective.terms.values():
-            for part in chunks(len(term.points), self.parameters, self.chunk):
-                yield term, linearize(term.residual, self.parameters, term.points[part])
+            for part in chunks(term.points, self.parameters, self.chunk):
+                points = term.points[part]
+                yield term, points, linearize(term.residual, self.parameters, points)
 
-    def _seeds(self, term: Term, value: Tensor) -> list[Tensor]:
+    def _seeds(self, term: Term, points: Points, value: Tensor) -> list[Tensor]:
         """Return one seed (n, m) per row that a point contributes."""
         if not self.scaled:
             return list(_units(value))
-        root = term.loss.curvature_root(value) * term.scale**0.5
+        root = term.curvature_root(value, points) * term.scale**0.5
         return list(root.unbind(2))
 
     def residual(self) -> Tensor:
@@ -147,21 +149,24 @@ class Jacobian:
         """
         parts = []
         for term in self.objective.terms.values():
-            value = term.residual(self.parameters.tensors(), term.points).detach()
-            parts.append(self._right_hand_side(term, value).reshape(-1))
+            for points in term.points.split(at_once(term.points)):
+                value = term.residual(self.parameters.tensors(), points).detach()
+                parts.append(self._right_hand_side(term, points, value).reshape(-1))
         return torch.cat(parts)
 
-    def _right_hand_side(self, term: Term, value: Tensor) -> Tensor:
-        if not self.scaled:
-            return value
-        root, gradient = term.loss.curvature_root(value), term.loss.gradient(value)
-        return term.scale**0.5 * torch.linalg.solve(root, gradient.unsqueeze(2)).squeeze(2)
+    def _right_hand_side(self, term: Term, points: Points, value: Tensor) -> Tensor:
+        return term.scale**0.5 * term.whitened_gradient(value, points) if self.scaled else value
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
-        """Yield ``(rows, right-hand side (len(rows),))`` chunk by chunk, in row order."""
-        for term, linear in self._parts():
-            right = self._right_hand_side(term, linear.value)
-            yield Rows(linear, self._seeds(term, linear.value)), right.reshape(-1)
+        """Yield ``(rows, right-hand side (len(rows),))`` chunk by chunk, in row order.
+
+        Of a loss without whitened gradients the scaled right-hand side is empty.
+        """
+        for term, points, linear in self._parts():
+            right = linear.value.new_empty(0)
+            if term.loss.spans or not self.scaled:
+                right = self._right_hand_side(term, points, linear.value)
+            yield Rows(linear, self._seeds(term, points, linear.value)), right.reshape(-1)
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
@@ -180,8 +185,8 @@ class Jacobian:
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``J v`` (R,) without materialising a row."""
         parts = []
-        for term, linear in self._parts():
-            seeds = self._seeds(term, linear.value)
+        for term, points, linear in self._parts():
+            seeds = self._seeds(term, points, linear.value)
             each = [linear.matvec(vector.unsqueeze(1), s).squeeze(1) for s in seeds]
             parts.append(torch.stack(each, dim=1).reshape(-1))
         return torch.cat(parts)
@@ -190,8 +195,8 @@ class Jacobian:
         """Return ``Jᵀ u`` (P,) without materialising a row."""
         total = vector.new_zeros(self.parameters.size)
         start = 0
-        for term, linear in self._parts():
-            seeds = self._seeds(term, linear.value)
+        for term, points, linear in self._parts():
+            seeds = self._seeds(term, points, linear.value)
             n = linear.value.shape[0] * len(seeds)
             weights = vector[start : start + n].reshape(-1, len(seeds)).unbind(1)
             seed = sum(
@@ -205,8 +210,8 @@ class Jacobian:
     def normal_product(self, vectors: Tensor) -> Tensor:
         """Return ``JᵀJ V`` (P, K) in one pass over the points; many columns go through the rows."""
         total = torch.zeros_like(vectors)
-        for term, linear in self._parts():
-            seeds = self._seeds(term, linear.value)
+        for term, points, linear in self._parts():
+            seeds = self._seeds(term, points, linear.value)
             if vectors.shape[1] > FEW_VECTORS:
                 rows = Rows(linear, seeds).dense()
                 total.addmm_(rows.T, rows @ vectors)
@@ -268,16 +273,17 @@ def _interleaved(factors: Sequence[Factor]) -> Factor:
 
 
 def point_gradients(
-    term: Term, parameters: Parameters, points: Tensor, chunk: int | None = None
+    term: Term, parameters: Parameters, points: Points, chunk: int | None = None
 ) -> Iterator[tuple[slice, Linearization, Tensor]]:
     """Yield ``(part, linearization, ∂ℓ)``: with seed ∂ℓ its rows are ∇ℓ(z) at ``points[part]``."""
-    for part in chunks(len(points), parameters, chunk):
-        linear = linearize(term.residual, parameters, points[part])
-        yield part, linear, term.loss.gradient(linear.value)
+    for part in chunks(points, parameters, chunk):
+        chosen = points[part]
+        linear = linearize(term.residual, parameters, chosen)
+        yield part, linear, term.gradient(linear.value, chosen)
 
 
 def gradient_products(
-    term: Term, parameters: Parameters, points: Tensor, vectors: Tensor, chunk: int | None = None
+    term: Term, parameters: Parameters, points: Points, vectors: Tensor, chunk: int | None = None
 ) -> Tensor:
     """Return ``∇ℓ(z_i)ᵀ V`` for every point: vectors (P, K) to (n, K), no row materialised.
 

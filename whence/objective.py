@@ -1,22 +1,30 @@
-"""Losses, terms and the objective: the weighted sum of squares (or of any loss) to explain.
+"""Terms and the objective: the weighted sum of squares (or of any loss) to explain.
 
-``L(θ) = Σ_k w_k · (1/N_k) · Σ_i ℓ_k(r_k(z_i; θ))`` with terms k, points z_i and residuals r_k.
+``L(θ) = Σ_k w_k · (1/N_k) · Σ_i ℓ_k(r_k(z_i; θ))`` with terms k, points z_i and residuals r_k. For
+supervised data the points are samples, the residual is what the model gives, and ℓ compares it
+with the sample's target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whence import _checks
+from whence.losses import Loss, Squared, loss_of
 from whence.parameters import Parameters, Select
+from whence.samples import Samples, samples_of
 
-Pointwise = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-"""``f(parameters by name, points (n, d)) -> (n, m)``, each row from its own point alone."""
+Points = Any
+"""Points of a term: a tensor (n, d), or :class:`whence.samples.Samples`."""
+
+Pointwise = Callable[[Mapping[str, Tensor], Points], Tensor]
+"""``f(parameters by name, points) -> (n, m)``, each row from its own point alone."""
 
 Fields = Callable[[Sequence[str]], Pointwise]
 """``fields(("u", "u_x"))`` returns the pointwise function with those columns."""
@@ -39,43 +47,14 @@ BLOCK_POINTS = 4000
 """Points of a term evaluated at once: memory does not grow with their number."""
 
 
-class Loss(Protocol):
-    """The loss ℓ of one point as a function of its m residual components."""
-
-    def value(self, residual: Tensor) -> Tensor:
-        """Return ℓ(r) of each point: (n, m) to (n,)."""
-
-    def gradient(self, residual: Tensor) -> Tensor:
-        """Return ∂ℓ/∂r of each point: (n, m) to (n, m)."""
-
-    def curvature_root(self, residual: Tensor) -> Tensor:
-        """Return S with S Sᵀ = ∂²ℓ/∂r² of each point: (n, m) to (n, m, m)."""
+def at_once(points: Points, most: int = BLOCK_POINTS) -> int:
+    """Return how many of these points to evaluate at once: samples have a batch size."""
+    return min(most, points.batch_size) if isinstance(points, Samples) else most
 
 
-@dataclass(frozen=True)
-class Squared:
-    """The squared norm, ℓ(r) = ‖r‖² (no factor ½), so ∂ℓ = 2r and ∂²ℓ = 2I.
-
-    Examples
-    --------
-    >>> import torch, whence as wh
-    >>> wh.Squared().value(torch.tensor([[3.0, 4.0]]))
-    tensor([25.])
-    """
-
-    def value(self, residual: Tensor) -> Tensor:
-        """Return ‖r‖² of each row."""
-        return residual.square().sum(dim=-1)
-
-    def gradient(self, residual: Tensor) -> Tensor:
-        """Return 2r."""
-        return 2 * residual
-
-    def curvature_root(self, residual: Tensor) -> Tensor:
-        """Return √2·I for each row."""
-        m = residual.shape[-1]
-        eye = torch.eye(m, dtype=residual.dtype, device=residual.device)
-        return (2**0.5 * eye).expand(len(residual), m, m)
+def target_of(points: Points) -> Tensor | None:
+    """Return what the loss compares with at these points, where there is anything."""
+    return points.target if isinstance(points, Samples) else None
 
 
 @dataclass(frozen=True)
@@ -89,7 +68,7 @@ class Term:
     residual:
         Pointwise function ``(parameters by name, points) -> (n, m)``.
     points:
-        The training points of the term, shape (N, d).
+        The training points of the term, shape (N, d), or samples.
     weight:
         w ≥ 0.
     loss:
@@ -100,9 +79,9 @@ class Term:
 
     name: str
     residual: Pointwise
-    points: Tensor
+    points: Points
     weight: float = 1.0
-    loss: Loss = Squared()
+    loss: Loss = field(default_factory=Squared)
 
     def __post_init__(self) -> None:
         _checks.positive(f"the weight of term {self.name!r}", self.weight, zero=True)
@@ -111,12 +90,29 @@ class Term:
                 f"the residual of term {self.name!r} must be a function of parameters and points, "
                 f"got {_checks.shown(self.residual)}"
             )
-        _checks.points(f"the points of term {self.name!r}", self.points, "d")
+        if not isinstance(self.points, Samples):
+            _checks.points(f"the points of term {self.name!r}", self.points, "d")
 
     @property
     def scale(self) -> float:
         """w/N, the factor in front of each point's loss."""
         return self.weight / len(self.points)
+
+    def value(self, residual: Tensor, points: Points) -> Tensor:
+        """Return ℓ at these points from their residuals: (n, m) to (n,)."""
+        return self.loss.value(residual, target_of(points))
+
+    def gradient(self, residual: Tensor, points: Points) -> Tensor:
+        """Return ∂ℓ/∂r at these points: (n, m) to (n, m)."""
+        return self.loss.gradient(residual, target_of(points))
+
+    def curvature_root(self, residual: Tensor, points: Points) -> Tensor:
+        """Return S with S Sᵀ = ∂²ℓ/∂r² at these points: (n, m) to (n, m, m)."""
+        return self.loss.curvature_root(residual, target_of(points))
+
+    def whitened_gradient(self, residual: Tensor, points: Points) -> Tensor:
+        """Return ρ with S ρ = ∂ℓ/∂r at these points: (n, m) to (n, m)."""
+        return self.loss.whitened_gradient(residual, target_of(points))
 
 
 class Objective:
@@ -192,17 +188,86 @@ class Objective:
             raise ValueError(f"the terms of an objective need different names, got {names}")
         first = next(iter(self.terms.values())).points
         if coordinates is None:
-            coordinates = tuple(f"x{i}" for i in range(first.shape[-1]))
+            width = 0 if isinstance(first, Samples) else first.shape[-1]
+            coordinates = tuple(f"x{i}" for i in range(width))
         self.coordinates = tuple(coordinates)
         self.outputs = tuple(outputs)
-        self._fields = fields or _columns(network, self.outputs)
+        self._fields = fields or _columns(_network(network), self.outputs)
         self._draw = draw
         self._inside = inside
         self.evaluation: Evaluation | None = None
         for term in self.terms.values():
             self._check_kind(term)
 
+    @classmethod
+    def supervised(
+        cls,
+        model: nn.Module,
+        data: Any,
+        loss: Any,
+        *,
+        parameters: Select = None,
+        batch_size: int | None = None,
+    ) -> Objective:
+        """Return the objective of a model trained on inputs and targets, ``(1/N) Σ ℓ(f(x), y)``.
+
+        Results hold for the model in evaluation mode (no dropout, running statistics in batch
+        normalisation), whatever mode it is in; the mode itself is left alone. A penalty
+        ``(c/2)‖θ‖²`` on the weights is no term of this sum: give ``damping=wh.Damping(c,
+        relative=False)`` to the attribution.
+
+        Parameters
+        ----------
+        model:
+            Any module of one output tensor, (n, ...).
+        data:
+            Tensors or arrays ``(inputs, ..., target)``; a map-style ``Dataset`` of such tuples; or
+            a ``DataLoader`` that does not shuffle. A mapping of inputs becomes keyword arguments.
+            Numbers that are not integers are brought to the parameters' dtype, all to their
+            device. Data above 512 MiB are read anew in each pass.
+        loss:
+            ``wh.CrossEntropy()`` and the like; any loss of ``torch.nn``, whose reduction is put
+            aside; or a function ``(outputs, targets) -> (n,)``.
+        parameters:
+            Which parameters θ stands for: a pattern on names (``"fc.*"``), several, a module of
+            the model, a predicate, or ``None`` for all that require a gradient.
+        batch_size:
+            Samples evaluated at once: by default 1000 rows of a table, or 256 images.
+
+        Raises
+        ------
+        TypeError
+            If the model's output, the data, the targets or the loss are of the wrong type.
+        ValueError
+            If no parameter is selected, they mix dtypes or devices, the loss is already reduced,
+            the data change between passes, or shapes do not fit.
+
+        Examples
+        --------
+        >>> import torch, whence as wh
+        >>> model = torch.nn.Linear(3, 2)
+        >>> x, y = torch.rand(10, 3), torch.arange(10) % 2
+        >>> objective = wh.Objective.supervised(model, (x, y), torch.nn.CrossEntropyLoss())
+        >>> bool(objective.loss().isclose(torch.nn.functional.cross_entropy(model(x), y)))
+        True
+        """
+        selected = Parameters(model, parameters)
+        samples = samples_of("the data", data, selected.dtype, selected.device)
+        samples = samples.in_batches(batch_size)
+        probe, run = samples[: samples.batch_size], _Supervised(model)
+        output = run.output(selected.tensors(), probe)
+        target = probe.target
+        if target is None:
+            raise ValueError("the data have no targets: give Samples(inputs, target)")
+        term = Term("data", run, samples, loss=loss_of(loss, output, target))
+        m = output[0].numel()
+        names = ("output",) if m == 1 else tuple(f"output_{k}" for k in range(m))
+        fields = _columns(run, names)
+        return cls(model, [term], select=parameters, outputs=names, fields=fields)
+
     def _check_kind(self, term: Term) -> None:
+        if isinstance(term.points, Samples):
+            return
         what = f"the points of term {term.name!r}"
         _checks.points(what, term.points, len(self.coordinates))
         like = self.parameters
@@ -221,12 +286,18 @@ class Objective:
         """Return the pointwise function with the named outputs or derivatives as columns."""
         return self._fields(tuple(names))
 
-    def placed(self, what: str, points: Tensor, term: str | None = None) -> Tensor:
-        """Return checked points (n, d) in the dtype and on the device of the parameters.
+    def placed(self, what: str, points: Any, term: str | None = None) -> Points:
+        """Return checked points in the dtype and on the device of the parameters.
 
-        Points that are not finite, or lie where the term does not hold (without one: where the
-        network has no meaning), are an error that begins with ``what``.
+        They have shape (n, d), or are samples where those of the term are. Points that are not
+        finite, or lie where the term does not hold (without one: where the network has no
+        meaning), are an error that begins with ``what``.
         """
+        held = next(iter(self.terms.values())).points if term is None else self.term(term).points
+        if isinstance(held, Samples):
+            like = self.parameters
+            placed = samples_of(what, points, like.dtype, like.device, targets=term is not None)
+            return placed.in_batches(held.batch_size)
         given = _checks.points(what, points, len(self.coordinates))
         if self._inside is not None:
             self._inside(term, given)
@@ -275,7 +346,9 @@ class Objective:
         """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
         values = self.parameters.tensors() if tensors is None else tensors
         return {
-            name: term.loss.value(_residual(term, values)).mean()
+            name: torch.cat(
+                [term.value(_residual(term, values, part), part) for part in _blocks(term)]
+            ).mean()
             for name, term in self.terms.items()
         }
 
@@ -294,33 +367,87 @@ class Objective:
         return sum(len(term.points) for term in self.terms.values())
 
 
-def _residual(term: Term, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return the residual (n, m) at the term's points; another shape is an error."""
-    parts = [term.residual(tensors, part) for part in term.points.split(BLOCK_POINTS)]
-    value = parts[0] if len(parts) == 1 else torch.cat(parts)
+def _blocks(term: Term) -> Sequence[Points]:
+    parts: Sequence[Points] = term.points.split(at_once(term.points))
+    return parts
+
+
+def _residual(term: Term, tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+    """Return the residual (n, m) at some of the term's points; another shape is an error."""
+    value = term.residual(tensors, points)
     if not isinstance(value, Tensor):
         raise TypeError(
             f"the residual of term {term.name!r} must be a tensor, got {type(value).__name__}"
         )
-    if value.ndim != 2 or len(value) != len(term.points):
+    if value.ndim != 2 or len(value) != len(points):
         raise ValueError(
-            f"the residual of term {term.name!r} must have shape ({len(term.points)}, m), got "
+            f"the residual of term {term.name!r} must have shape ({len(points)}, m), got "
             f"{tuple(value.shape)}"
         )
     return value
 
 
-def _columns(network: nn.Module, outputs: tuple[str, ...]) -> Fields:
-    """Return fields that are plain columns of ``network(points)``."""
+class _Supervised:
+    """What a model in evaluation mode gives for samples, flat: (n, m)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
+        return self.output(tensors, samples).reshape(len(samples), -1)
+
+    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
+        """Return the model's output in its own shape, (n, ...)."""
+        given = samples.inputs
+        args, kwargs = ((), dict(given)) if isinstance(given, Mapping) else (given, {})
+        with evaluating(self.model):
+            value = torch.func.functional_call(self.model, dict(tensors), args, kwargs)
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"the model must return a tensor, got {type(value).__name__}: wrap it in a module "
+                "that returns the one to explain"
+            )
+        if not value.ndim or len(value) != len(samples):
+            raise ValueError(
+                f"the model must return an output for each of {len(samples)} samples on the first "
+                f"axis, got shape {tuple(value.shape)}"
+            )
+        return value
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put the parts of a model that are in training mode into evaluation mode for a while."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _network(network: nn.Module) -> Pointwise:
+    """Return ``network(points)`` as a function of its parameters."""
+
+    def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+        values: Tensor = torch.func.functional_call(network, dict(tensors), (points,))
+        return values
+
+    return evaluate
+
+
+def _columns(network: Pointwise, outputs: tuple[str, ...]) -> Fields:
+    """Return fields that are plain columns of what the network gives."""
 
     def fields(names: Sequence[str]) -> Pointwise:
         for name in names:
             _checks.one_of("output", name, outputs)
         columns = [outputs.index(name) for name in names]
 
-        def evaluate(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
-            values: Tensor = torch.func.functional_call(network, dict(tensors), (points,))
-            return values[:, columns]
+        def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+            return network(tensors, points)[:, columns]
 
         return evaluate
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from whence import _checks
 
-Select = str | Callable[[str, nn.Parameter], bool] | None
+Select = str | nn.Module | Callable[[str, nn.Parameter], bool] | Sequence[str] | None
 
 
 class Parameters:
@@ -22,7 +23,8 @@ class Parameters:
         Any module. Tied weights count once.
     select:
         Which parameters: ``None`` for all that require a gradient, a shell pattern on names
-        (``"layers.3.*"``), or a predicate ``(name, parameter) -> bool``.
+        (``"layers.3.*"``) or several of them, a module inside the module, or a predicate
+        ``(name, parameter) -> bool``.
 
     Raises
     ------
@@ -45,16 +47,14 @@ class Parameters:
     def __init__(self, module: nn.Module, select: Select = None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
-        if not (select is None or isinstance(select, str) or callable(select)):
-            raise TypeError(
-                "select must be None, a pattern such as 'layers.3.*', or a function of name and "
-                f"parameter, got {select!r}"
-            )
+        matches = _matching(select)
         self.module = module
         everything = dict(module.named_parameters())
-        chosen = {n: p for n, p in everything.items() if p.requires_grad and _matches(select, n, p)}
+        chosen = {n: p for n, p in everything.items() if p.requires_grad and matches(n, p)}
         if not chosen:
             hint = _checks.nearest(select, everything) if isinstance(select, str) else ""
+            if isinstance(select, nn.Module):
+                select = type(select).__name__
             found = (
                 "the module has none that require"
                 if select is None
@@ -121,6 +121,16 @@ class Parameters:
             for name, part in self.unflatten(vector).items():
                 self._chosen[name].copy_(part)
 
+    @contextmanager
+    def at(self, vector: Tensor) -> Iterator[None]:
+        """Let the module have ``vector`` (P,) for its parameters for a while."""
+        before = self.vector()
+        self.assign(vector)
+        try:
+            yield
+        finally:
+            self.assign(before)
+
     def shape(self, name: str) -> torch.Size:
         """Return the shape of the selected parameter called ``name``."""
         if name not in self._chosen:
@@ -128,9 +138,20 @@ class Parameters:
         return self._chosen[name].shape
 
 
-def _matches(select: Select, name: str, parameter: nn.Parameter) -> bool:
+def _matching(select: Select) -> Callable[[str, nn.Parameter], bool]:
+    """Return which parameters are selected, as a function of name and parameter."""
     if select is None:
-        return True
-    if isinstance(select, str):
-        return fnmatch.fnmatchcase(name, select)
-    return bool(select(name, parameter))
+        return lambda name, parameter: True
+    if isinstance(select, nn.Module):
+        inside = {id(parameter) for parameter in select.parameters()}
+        return lambda name, parameter: id(parameter) in inside
+    patterns = (select,) if isinstance(select, str) else select
+    if isinstance(patterns, Sequence) and all(isinstance(one, str) for one in patterns):
+        return lambda name, parameter: any(fnmatch.fnmatchcase(name, one) for one in patterns)
+    if callable(select):
+        predicate = select
+        return lambda name, parameter: bool(predicate(name, parameter))
+    raise TypeError(
+        "select must be None, a pattern such as 'layers.3.*', a list of such, a module, or a "
+        f"function of name and parameter, got {select!r}"
+    )

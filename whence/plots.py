@@ -29,7 +29,7 @@ from torch.nn import Module
 
 from whence import _checks
 from whence._files import PathLike, write_atomically
-from whence.attribution.influence import SIGN
+from whence.attribution.method import SIGN
 from whence.pinn.problem import Problem
 
 Array = np.ndarray[Any, np.dtype[Any]]

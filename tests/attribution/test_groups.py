@@ -180,15 +180,20 @@ def test_any_quantity_and_any_loss():
     """A quadratic loss of other scale is other weights; Loss() has targets at every point."""
 
     class Doubled:
-        def value(self, r):
+        gauss_newton = spans = True
+
+        def value(self, r, y=None):
             return 2 * r.square().sum(-1)
 
-        def gradient(self, r):
+        def gradient(self, r, y=None):
             return 4 * r
 
-        def curvature_root(self, r):
+        def curvature_root(self, r, y=None):
             m = r.shape[1]
             return (2 * torch.eye(m, dtype=r.dtype)).expand(len(r), m, m)
+
+        def whitened_gradient(self, r, y=None):
+            return 2 * r
 
     case = Linear()
     half = case.objective.with_weights({n: w / 2 for n, w in WEIGHTS.items()})

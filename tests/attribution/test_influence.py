@@ -7,7 +7,8 @@ from scipy import linalg
 from torch import nn
 from torch.func import functional_call
 
-from whence.attribution.influence import SIGN, TARGET_BLOCK, Influence, _regrouped
+from whence.attribution.influence import Influence
+from whence.attribution.method import SIGN, TARGET_BLOCK, _regrouped
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.influence import Influence, Solved
-from whence.attribution.quantities import Quantity, coordinate_arrays
+from whence.attribution import labels
+from whence.attribution.influence import Influence
+from whence.attribution.method import Solved
+from whence.attribution.quantities import Quantity
 from whence.curvature.operators import GaussNewton
 from whence.gradient import loss_and_gradient
 from whence.jacobian import CHUNK_BYTES, Jacobian
-from whence.objective import Objective
+from whence.objective import Objective, Points
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -162,7 +164,7 @@ def singles(chosen: Chosen) -> list[dict[str, np.ndarray]]:
     return [{n: indices[i : i + 1]} for n, indices in chosen.items() for i in range(len(indices))]
 
 
-def points_at(objective: Objective, chosen: Chosen) -> dict[str, Tensor]:
+def points_at(objective: Objective, chosen: Chosen) -> dict[str, Points]:
     """Return the chosen training points by term."""
     return {n: objective.terms[n].points[torch.as_tensor(i)] for n, i in chosen.items()}
 
@@ -188,27 +190,14 @@ def group_coordinates(groups: Mapping[str, Chosen]) -> dict[str, tuple[str, np.n
     return {"group": ("group", np.asarray(list(groups), dtype=object)), "size": ("group", sizes)}
 
 
-def point_coordinates(objective: Objective, chosen: Chosen) -> dict[str, tuple[str, np.ndarray]]:
+def point_coordinates(objective: Objective, chosen: Chosen) -> labels.Coordinates:
     """Return the coordinates, term and index of training points as those of dimension point."""
-    joined = torch.cat(list(points_at(objective, chosen).values()))
-    terms = np.asarray([n for n, i in chosen.items() for _ in range(len(i))], dtype=object)
-    table = {n: ("point", v) for n, v in coordinate_arrays(objective, joined).items()}
-    index = np.concatenate(list(chosen.values()))
-    return {**table, "term": ("point", terms), "index": ("point", index)}
+    return labels.point_coordinates(objective, points_at(objective, chosen), chosen)
 
 
-def target_coordinates(
-    objective: Objective, quantity: Quantity
-) -> dict[str, tuple[str, np.ndarray]]:
+def target_coordinates(objective: Objective, quantity: Quantity) -> labels.Coordinates:
     """Return the coordinates of a quantity's targets under the names that attributions use."""
-    return {
-        # zarr specifies no format for text of fixed length.
-        f"target_{n}" if n != "quantity" else n: (
-            "target",
-            v.astype(object) if v.dtype.kind == "U" else v,
-        )
-        for n, v in quantity.targets(objective).items()
-    }
+    return labels.target_coordinates(quantity.targets(objective))
 
 
 def _attributes(rows: _SolvedRows) -> dict[str, str | int | float]:

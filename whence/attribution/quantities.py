@@ -6,17 +6,20 @@ A quantity has T targets. It knows their values, their gradients by θ and their
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from whence import _checks
+from whence.attribution.labels import target_arrays
 from whence.jacobian import chunks, point_gradients, row_blocks
 from whence.linearization import linearize
-from whence.objective import Objective, Pointwise
+from whence.objective import Objective, Points, Pointwise, at_once
+from whence.samples import Samples, samples_of
 
 
 @runtime_checkable
@@ -40,7 +43,10 @@ class Quantity(Protocol):
 class _AtPoints:
     """Shared by quantities that are a pointwise function at given points."""
 
-    points: Tensor
+    points: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "points", read_once(self.points, targets=False))
 
     def label(self) -> str:
         raise NotImplementedError
@@ -51,13 +57,15 @@ class _AtPoints:
     def _columns(self, objective: Objective) -> Sequence[str]:
         return (self.label(),)
 
-    def _checked(self, objective: Objective) -> Tensor:
+    def _checked(self, objective: Objective) -> Points:
         return objective.placed("the points of a quantity", self.points)
 
     def values(self, objective: Objective) -> Tensor:
         """Return the targets' values, (T,), point by point."""
         function, points = self._function(objective), self._checked(objective)
-        return function(objective.parameters.tensors(), points).detach().reshape(-1)
+        tensors = objective.parameters.tensors()
+        parts = [function(tensors, part).detach() for part in points.split(at_once(points))]
+        return torch.cat(parts).reshape(-1)
 
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the targets' gradients by θ in blocks, each (block, P)."""
@@ -69,17 +77,9 @@ class _AtPoints:
         """Return the target points' coordinates and the component explained."""
         points, columns = self._checked(objective), self._columns(objective)
         return {
-            **coordinate_arrays(objective, points, len(columns)),
+            **target_arrays(objective, points, len(columns)),
             "quantity": np.tile(np.asarray(columns, dtype=str), len(points)),
         }
-
-
-def coordinate_arrays(
-    objective: Objective, points: Tensor, repeat: int = 1
-) -> dict[str, np.ndarray]:
-    """Return the columns of ``points`` by coordinate name, each row ``repeat`` times."""
-    table = points.detach().cpu().numpy()
-    return {n: np.repeat(table[:, k], repeat) for k, n in enumerate(objective.coordinates)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class Residual(_AtPoints):
     def _function(self, objective: Objective) -> Pointwise:
         return objective.term(self.term).residual
 
-    def _checked(self, objective: Objective) -> Tensor:
+    def _checked(self, objective: Objective) -> Points:
         objective.term(self.term)
         return objective.placed(f"the points of {self.label()!r}", self.points, self.term)
 
@@ -178,7 +178,10 @@ class Loss:
     Parameters
     ----------
     points:
-        Points by term. ``None`` for the training points of every term.
+        Points by term. Of a supervised objective the inputs, or a ``Dataset`` or ``DataLoader`` of
+        inputs and targets. ``None`` for the training points of every term.
+    target:
+        The targets of the inputs, where these are given alone.
     reduce:
         ``"none"``: one target per point. ``"sum"``: one target, the sum over all of them.
         ``"mean"``: one target, the sum over terms of each term's mean.
@@ -188,42 +191,57 @@ class Loss:
     >>> import torch, whence as wh
     >>> wh.Loss({"pde": torch.zeros(5, 2)}, reduce="sum").label()
     'sum of losses'
+    >>> wh.Loss(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long)).label()
+    'loss'
     """
 
-    points: Mapping[str, Tensor] | None = None
+    points: Any = None
+    target: Any = None
     reduce: Literal["none", "sum", "mean"] = "none"
 
     def __post_init__(self) -> None:
         _checks.one_of("reduction of a loss", self.reduce, ("none", "sum", "mean"))
-        if self.points is not None and (not isinstance(self.points, Mapping) or not self.points):
+        points = self.points
+        if self.target is not None:
+            given = points if isinstance(points, tuple) else (points,)
+            points = Samples(given[0] if isinstance(given[0], Mapping) else given, self.target)
+        elif isinstance(points, Tensor) or (isinstance(points, Mapping) and not points):
             raise TypeError(
-                "the points of a Loss are given by term, such as {'pde': points}, or None for the "
-                f"training points, got {_checks.shown(self.points)}"
+                "the points of a Loss are given by term, such as {'pde': points}, with their "
+                "targets, as Loss(inputs, targets), or as None for the training points, got "
+                f"{_checks.shown(points)}"
             )
+        elif points is not None and not isinstance(points, Mapping):
+            points = read_once(points, targets=True)
+        object.__setattr__(self, "points", points)
 
     def label(self) -> str:
         """Return ``loss``, or which aggregate of losses it is."""
         return "loss" if self.reduce == "none" else f"{self.reduce} of losses"
 
-    def _points(self, objective: Objective) -> dict[str, Tensor]:
+    def _points(self, objective: Objective) -> dict[str, Points]:
         if self.points is None:
             return {name: term.points for name, term in objective.terms.items()}
-        for name in self.points:
+        given = self.points
+        if isinstance(given, Samples):
+            given = {next(iter(objective.terms)): given}
+        for name in given:
             objective.term(name)
         return {
             name: objective.placed(f"the points of term {name!r}", points, name)
-            for name, points in self.points.items()
+            for name, points in given.items()
         }
 
-    def _factor(self, points: Tensor) -> float:
+    def _factor(self, points: Points) -> float:
         return 1 / len(points) if self.reduce == "mean" else 1.0
 
     def values(self, objective: Objective) -> Tensor:
         """Return ℓ of each point, or the one aggregate."""
         tensors, parts = objective.parameters.tensors(), []
         for name, points in self._points(objective).items():
-            term = objective.terms[name]
-            parts.append(self._factor(points) * term.loss.value(term.residual(tensors, points)))
+            term, factor = objective.terms[name], self._factor(points)
+            for part in points.split(at_once(points)):
+                parts.append(factor * term.value(term.residual(tensors, part), part))
         each = torch.cat(parts).detach()
         return each if self.reduce == "none" else each.sum().unsqueeze(0)
 
@@ -245,9 +263,19 @@ class Loss:
         if self.reduce != "none":
             return {"quantity": np.asarray([self.label()])}
         points = self._points(objective)
-        joined = torch.cat(list(points.values()))
+        tables = [target_arrays(objective, given) for given in points.values()]
         names = [f"loss {n}" for n, p in points.items() for _ in range(len(p))]
-        return {**coordinate_arrays(objective, joined), "quantity": np.asarray(names)}
+        joined = {n: np.concatenate([table[n] for table in tables]) for n in tables[0]}
+        return {**joined, "quantity": np.asarray(names)}
+
+
+def read_once(points: Any, *, targets: bool) -> Any:
+    """Return data that would be read anew at each use as samples; leave tensors by themselves."""
+    if isinstance(points, (Tensor, Samples)) or not isinstance(
+        points, (tuple, list, Dataset, DataLoader)
+    ):
+        return points
+    return samples_of("the points of a quantity", points, None, None, targets=targets)
 
 
 Field = Callable[[str, Tensor], Tensor]
@@ -347,14 +375,14 @@ def aggregate_gradient(quantity: Quantity, objective: Objective) -> Tensor:
     if isinstance(quantity, _AtPoints):
         total = None
         points = quantity._checked(objective)
-        for part in chunks(len(points), objective.parameters):
+        for part in chunks(points, objective.parameters):
             linear = linearize(quantity._function(objective), objective.parameters, points[part])
             one = linear.rmatvec(torch.ones_like(linear.value))
             total = one if total is None else total + one
         assert total is not None
         return total
     if isinstance(quantity, Loss) and quantity.reduce == "none":
-        quantity = Loss(quantity.points, reduce="sum")
+        quantity = replace(quantity, target=None, reduce="sum")
     total = torch.zeros_like(objective.parameters.vector())
     for block in quantity.gradients(objective):
         total += block.sum(0)

@@ -73,7 +73,7 @@ def _named(row: int, term: Term, coordinates: Sequence[str]) -> str:
 
 def _loss_rows(objective: Objective, term: Term) -> list[Tensor]:
     residual = term.residual(objective.parameters.tensors(), term.points).detach()
-    return [~torch.isfinite(term.loss.value(residual))]
+    return [~torch.isfinite(term.value(residual, term.points))]
 
 
 def _gradient_rows(objective: Objective, term: Term) -> list[Tensor]:
