@@ -28,7 +28,7 @@ LEVELS = {
     "pinn.networks": 0,
     "pinn.randomness": 0,
     "objective": 1,
-    "layers": 2,
+    "layers": 1,
     "linearization": 2,
     "gradient": 2,
     "jacobian": 2,
@@ -80,7 +80,7 @@ LEVELS = {
     "adapters": 9,
     "report": 9,
 }
-FAMILIES = ("pinn.zoo", "evaluation", "cli", "adapters", "report")
+FAMILIES = ("pinn.zoo", "evaluation", "cli", "adapters", "report", "plots")
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): p
     for p in sorted(ROOT.rglob("*.py"))

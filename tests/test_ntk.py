@@ -1,11 +1,14 @@
 """The tangent kernel against the rows it does without."""
 
+import weakref
+
 import oracles
 import pytest
 import torch
 
-from whence import pinn
+from whence import jacobian, pinn
 from whence.jacobian import Jacobian
+from whence.linearization import LayerLinearization
 from whence.ntk import TangentKernel
 from whence.objective import Objective, Term
 
@@ -105,8 +108,59 @@ def test_a_layer_used_twice_in_one_term_and_not_in_another():
         Term("a", lambda tensors, z: part("a", tensors, z) - part("a", tensors, -z), points),
         Term("b", lambda tensors, z: part("b", tensors, z), points),
     ]
-    objective = Objective(networks, terms)
+    for order in (terms, terms[::-1]):
+        objective = Objective(networks, order)
+        rows = Jacobian(objective, scaled=True).dense()
+        kernel = TangentKernel(objective)
+        oracles.close(kernel.gram, rows @ rows.T, 1e-12)
+        oracles.close(kernel.dense(), rows, 1e-12)
+
+
+def two_branches(always):
+    """Terms of both wide networks, then of one alone: the other's weight is not thin there."""
+    parts = {n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")}
+    networks = torch.nn.ModuleDict(parts)
+    points = torch.rand(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def value(name, tensors, z):
+        own = {n[len(name) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{name}.")}
+        return torch.func.functional_call(networks[name], own, (z,))
+
+    def both(tensors, z):
+        return value("a", tensors, z) + value("b", tensors, z)
+
+    def one(tensors, z):
+        rest = value("b", tensors, z) if always else 0.0
+        return value("a", tensors, z) * value("a", tensors, -z) + rest
+
+    return Objective(networks, [Term("both", both, points), Term("one", one, points + 1)])
+
+
+@pytest.mark.parametrize("always", [True, False])
+def test_weights_that_are_thin_in_the_first_blocks_alone(always):
+    objective = two_branches(always)
     rows = Jacobian(objective, scaled=True).dense()
     kernel = TangentKernel(objective)
+    assert len(kernel._thin) == (2 if always else 0)
     oracles.close(kernel.gram, rows @ rows.T, 1e-12)
     oracles.close(kernel.dense(), rows, 1e-12)
+    vector = torch.linspace(-1, 1, 12, dtype=torch.float64)
+    oracles.close(kernel.rmatvec(vector), rows.T @ vector, 1e-12)
+
+
+@pytest.mark.parametrize("widths", [[2, 80, 80, 1], [2, 6, 6, 1]])
+def test_no_graph_stays_alive_from_one_block_to_the_next(widths, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    made = LayerLinearization.__init__
+
+    def noted(self, *args):
+        most.append(len(alive))
+        alive.add(self)
+        made(self, *args)
+
+    monkeypatch.setattr(LayerLinearization, "__init__", noted)
+    monkeypatch.setattr(jacobian, "CHUNK_POINTS", 50)
+    TangentKernel(soft(widths))
+    assert len(most) >= 5
+    assert max(most) <= 1  # the one of the block before, until the next is made
+    assert not alive

@@ -7,17 +7,19 @@ a product over all the layer's weights. It is taken where it is the cheaper of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from whence.jacobian import Jacobian, Rows, self_product
+from whence.jacobian import Jacobian, self_product
 from whence.linearization import Factor
 from whence.objective import Objective
 
 TILE = 500
+Span = tuple[int, int]
+"""First column of a weight, and that after its last."""
 
 
 @dataclass(frozen=True)
@@ -77,20 +79,15 @@ class TangentKernel:
     """
 
     def __init__(self, objective: Objective, *, scaled: bool = True) -> None:
-        jacobian = Jacobian(objective, scaled=scaled)
         self.size = objective.parameters.size
-        blocks, rights = zip(*jacobian.blocks(), strict=True)
-        self.right = torch.cat(rights)
-        factors = [rows.factors() for rows in blocks]
-        thin = _cheaper_thin(factors)
-        self._thin = [_joined(columns, factors) for columns in thin]
-        self._direct = torch.ones(self.size, dtype=torch.bool, device=self.right.device)
-        for columns in thin:
-            self._direct[columns] = False
-        if thin:
-            self._rows = torch.cat([self._direct_rows(found or []) for found in factors])
+        self._direct = torch.ones(self.size, dtype=torch.bool, device=objective.parameters.device)
+        pieces, self.right, whole = self._pieces(Jacobian(objective, scaled=scaled))
+        thin = sorted(pieces[-1].thin)
+        if whole is None:
+            self._rows = torch.cat([piece.all_but(thin, self.size) for piece in pieces])
         else:
-            self._rows = _stacked(blocks, self.right.new_empty(len(self.right), self.size))
+            self._rows = whole
+        self._thin = [_joined(span, [piece.thin[span] for piece in pieces]) for span in thin]
         self.gram = self_product(self._rows)
         for part in self._thin:
             part.add_products(part, self.gram, lower=True)
@@ -107,6 +104,28 @@ class TangentKernel:
         for part in self._thin:
             rows[:, part.columns] = part.rows()
         return rows
+
+    def _pieces(self, jacobian: Jacobian) -> tuple[list[_Piece], Tensor, Tensor | None]:
+        """Return what is needed of each block, ρ, and J if no weight is thin in all blocks.
+
+        No block's graph outlives the making of the next. A weight that is not thin in one block is
+        left to its rows in all later ones.
+        """
+        pieces: list[_Piece] = []
+        rights: list[Tensor] = []
+        whole = None
+        for rows, right in jacobian.blocks():
+            factors = rows.factors() if not pieces or pieces[-1].thin else None
+            thin = _cheaper_thin(factors or [], pieces[-1].thin if pieces else None)
+            self._direct = _mask(thin, self.size).to(right.device)
+            if thin:
+                pieces.append(_Piece(thin, self._direct_rows(factors or [])))
+            else:
+                whole = _started(jacobian, pieces) if whole is None else whole
+                start = sum(len(piece.rows) for piece in pieces)
+                pieces.append(_Piece({}, rows.dense(out=whole[start : start + len(rows)])))
+            rights.append(right)
+        return pieces, torch.cat(rights), whole
 
     def _direct_rows(self, factors: list[Factor]) -> Tensor:
         """Return the columns of a block's rows that have no thin form, (n, number of them)."""
@@ -128,27 +147,55 @@ class TangentKernel:
         return total
 
 
-def _stacked(blocks: Sequence[Rows], out: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class _Piece:
+    """A block of rows: the factors of its thin weights, and all other columns (n, number)."""
+
+    thin: dict[Span, Factor]
+    rows: Tensor
+
+    def all_but(self, thin: Sequence[Span], size: int) -> Tensor:
+        """Return all columns but those of ``thin``, which are thin here and may be fewer."""
+        if len(thin) == len(self.thin):
+            return self.rows
+        rows = self.rows.new_zeros(len(self.rows), size)
+        rows[:, _mask(self.thin, size)] = self.rows
+        for span in self.thin.keys() - set(thin):
+            rows[:, slice(*span)] = self.thin[span].rows()
+        return rows[:, _mask(thin, size)]
+
+
+def _mask(thin: Iterable[Span], size: int) -> Tensor:
+    """Return which columns are those of no thin weight, (size,)."""
+    mask = torch.ones(size, dtype=torch.bool)
+    for span in thin:
+        mask[slice(*span)] = False
+    return mask
+
+
+def _started(jacobian: Jacobian, pieces: Sequence[_Piece]) -> Tensor:
+    """Return room for J with the rows of the first pieces in it."""
+    whole = torch.empty(
+        jacobian.shape, dtype=jacobian.parameters.dtype, device=jacobian.parameters.device
+    )
     start = 0
-    for rows in blocks:
-        rows.dense(out=out[start : start + len(rows)])
-        start += len(rows)
-    return out
+    for piece in pieces:
+        whole[start : start + len(piece.rows)] = piece.all_but((), jacobian.parameters.size)
+        start += len(piece.rows)
+    return whole
 
 
-def _cheaper_thin(blocks: Sequence[list[Factor] | None]) -> list[slice]:
-    """Return the weights whose part of the kernel is cheaper through inner products.
+def _cheaper_thin(factors: Sequence[Factor], among: Collection[Span] | None) -> dict[Span, Factor]:
+    """Return the factors of weights whose part of the kernel is cheaper through inner products.
 
-    A weight that a block uses twice, or not at all, is left to its rows.
+    A weight that is used twice is left to its rows, and so is one not ``among`` those given.
     """
-    if any(factors is None for factors in blocks):
-        return []
-    wins: list[set[tuple[int, int]]] = []
-    for factors in blocks:
-        spans = [(f.columns.start, f.columns.stop) for f in factors or ()]
-        cheaper = {span for span, f in zip(spans, factors or (), strict=True) if _is_cheaper(f)}
-        wins.append({span for span in cheaper if spans.count(span) == 1})
-    return [slice(*span) for span in sorted(set.intersection(*wins))]
+    spans = [(factor.columns.start, factor.columns.stop) for factor in factors]
+    return {
+        span: factor
+        for span, factor in zip(spans, factors, strict=True)
+        if spans.count(span) == 1 and _is_cheaper(factor) and (among is None or span in among)
+    }
 
 
 def _is_cheaper(factor: Factor) -> bool:
@@ -157,13 +204,12 @@ def _is_cheaper(factor: Factor) -> bool:
     return c * c * (o + i) < o * i
 
 
-def _joined(columns: slice, blocks: Sequence[list[Factor] | None]) -> _Thin:
+def _joined(span: Span, found: Sequence[Factor]) -> _Thin:
     """Return one layer's factors over all blocks; blocks with fewer channels are filled up."""
-    found = [next(f for f in factors or () if f.columns == columns) for factors in blocks]
     channels = max(factor.left.shape[0] for factor in found)
     left = torch.cat([_filled(factor.left, channels) for factor in found], dim=1)
     right = torch.cat([_filled(f.right, channels) for f in found if f.right is not None], dim=1)
-    return _Thin(columns, left, right)
+    return _Thin(slice(*span), left, right)
 
 
 def _filled(part: Tensor, channels: int) -> Tensor:

@@ -461,6 +461,69 @@ def test_convolutions():
     exact_within(convolutions(1), groups)
 
 
+def mixed(n, seed=4):
+    """Normalisation, a convolution in groups and an embedding, besides linear layers."""
+    torch.manual_seed(seed)
+
+    def forward(m, x):
+        seen = m.conv(torch.tanh(m.layer(m.first(x))).unflatten(1, (2, 3)))
+        words = torch.tanh(m.table((4 * x).long() % 5)).mean(1)
+        return m.head(torch.cat([m.batch(seen).flatten(1), words], dim=1))
+
+    network = Network(
+        forward,
+        first=nn.Linear(2, 6), layer=nn.LayerNorm(6), conv=nn.Conv1d(2, 4, 2, groups=2),
+        batch=nn.BatchNorm1d(4), table=nn.Embedding(5, 3), head=nn.Linear(11, 2),
+    ).eval()  # fmt: skip
+    for module in (network.layer, network.batch):
+        nn.init.normal_(module.weight)
+    return of(network, points=random(n, 2).abs())
+
+
+OWN = [
+    ("layer.weight", "layer.bias"),
+    ("conv.weight", "conv.bias"),
+    ("batch.weight", "batch.bias"),
+    ("table.weight",),
+]
+
+
+def test_normalisation_embedding_and_groups_of_one_point():
+    exact_within(mixed(1), [("first.weight", "first.bias"), *OWN, ("head.weight", "head.bias")])
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_layers_with_a_block_of_their_own(limit):
+    """Exact at many points; above the limit its diagonal is."""
+    objective = mixed(9)
+    matrix, state = brute_force(objective), factor(objective, block_limit=limit)
+    found = inverse(state)
+    assert state.description["blocks"] == 6
+    for group in OWN:
+        slices = [objective.parameters.slices[name] for name in group]
+        index = np.concatenate([np.arange(s.start, s.stop) for s in slices])
+        block = matrix[np.ix_(index, index)]
+        block = block if limit > 1 else np.diag(np.diag(block))
+        expected = linalg.inv(block + state.damping * np.eye(len(index)))
+        oracles.close(found[np.ix_(index, index)], expected, 1e-10)
+
+
+def test_a_shift_alone_and_one_matrix_for_words_in_and_out():
+    objective = mixed(9)
+    alone = of(objective.network, select="layer.bias", points=objective.term("data").points)
+    matrix, state = brute_force(alone), factor(alone)
+    oracles.close(inverse(state), linalg.inv(matrix + state.damping * np.eye(6)), 1e-10)
+    torch.manual_seed(0)
+    network = Network(
+        lambda m, x: m.out(torch.tanh(m.table((4 * x).long() % 5)).mean(1)),
+        table=nn.Embedding(5, 3), out=nn.Linear(3, 5),
+    )  # fmt: skip
+    network.out.weight = network.table.weight
+    tied = of(network, points=random(7, 2).abs())
+    matrix, state = brute_force(tied), factor(tied)
+    oracles.close(inverse(state), linalg.inv(matrix + state.damping * np.eye(20)), 1e-10)
+
+
 def test_many_positions():
     objective = convolutions(7, select="1.*")
     matrix = brute_force(objective)
@@ -507,8 +570,8 @@ def test_a_hessian_is_an_error():
 
 def test_parameters_of_other_layers_are_named():
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Linear(4, 1)).double()
-    with pytest.raises(ValueError, match=r"1\.bias of LayerNorm, 1\.weight of LayerNorm.*Sketched"):
+    network = nn.Sequential(nn.Linear(2, 4), nn.PReLU(), nn.Linear(4, 1)).double()
+    with pytest.raises(ValueError, match=r"uses elsewhere 1\.weight of PReLU: .*Sketched"):
         factor(of(network))
     assert factor(of(network, select="[02].*")).description["blocks"] == 2
     scale = nn.Parameter(torch.tensor(2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
@@ -28,7 +29,6 @@ from whence.linearization import (
     LayerLinearization,
     Linearization,
     Use,
-    _FunctionLinearization,
     _ReverseLinearization,
     linearize,
 )
@@ -54,20 +54,25 @@ class EKFAC:
     arXiv 1806.03884). Layers are taken as independent of each other; of one point a layer of up to
     ``block_limit`` parameters is exact.
 
+    A layer whose rows are no such sums (normalisation, scale and shift together; an embedding; a
+    convolution in groups) has its own block of the curvature, exact for any number of points, and
+    above ``block_limit`` parameters the diagonal of it.
+
     Parameters
     ----------
     block_limit:
         A layer with as many parameters or fewer gets the eigenvectors of the sum over channels and
-        terms; a larger one those of a Kronecker product, of the partial traces of its curvature.
-        The two are one for a term without derivatives, which is ordinary K-FAC.
+        terms; a larger one those of a Kronecker product, of the partial traces of its curvature
+        (or its diagonal, see above). The two are one for a term without derivatives, which is
+        ordinary K-FAC.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made anew.
 
     Raises
     ------
     ValueError
-        If the operator is a Hessian, a selected parameter is not that of a linear or convolution
-        layer, or the system is singular.
+        If the operator is a Hessian, a selected parameter is not that of a linear, convolution,
+        normalisation or embedding layer, or the system is singular.
 
     Examples
     --------
@@ -155,7 +160,8 @@ class _Factored:
 class _Layer:
     """A weight with the biases that are added to its outputs alone, or a bias by itself.
 
-    Its parameters form one matrix (out, in), in which each bias is a column.
+    Its parameters form one matrix (out, in), in which each bias is a column. Where rows are no
+    sums of outer products (``outer`` is false), out is 1: there is one channel, the row itself.
     """
 
     weight: str | None
@@ -163,6 +169,7 @@ class _Layer:
     columns: tuple[slice, ...]
     outputs: int
     inputs: int
+    outer: bool
 
     @property
     def size(self) -> int:
@@ -176,6 +183,9 @@ class _Layer:
 
     def channels(self, uses: Sequence[Use], points: slice) -> tuple[Tensor, Tensor]:
         """Return left (n, c, out) and right (n, c, in) at some points, all uses joined."""
+        if not self.outer:
+            row = self._rows(uses, points).unsqueeze(1)
+            return torch.ones_like(row[..., :1]), row
         lefts, rights = [], []
         for use in uses:
             left, right, reached = use.at(points)
@@ -186,6 +196,18 @@ class _Layer:
             lefts.append(left)
             rights.append(torch.cat(parts, dim=2))
         return torch.cat(lefts, dim=1), torch.cat(rights, dim=1)
+
+    def _rows(self, uses: Sequence[Use], points: slice) -> Tensor:
+        """Return the rows at some points, (n, size), all uses added up."""
+        names = (self.weight, *self.biases) if self.weight else self.biases
+        ends = [0, *itertools.accumulate(c.stop - c.start for c in self.columns)]
+        parts = [(use.weight, use.weight_rows(points)) for use in uses if use.weight in names]
+        parts += [(use.bias, use.bias_rows(points)) for use in uses if use.bias in names]
+        rows = parts[0][1].new_zeros(len(parts[0][1]), self.size)
+        for name, part in parts:
+            k = names.index(name)
+            rows[:, ends[k] : ends[k + 1]] += part
+        return rows
 
     def matrices(self, vectors: Tensor) -> Tensor:
         """Return this layer's part of ``vectors`` (P, K) as matrices (K, out, in)."""
@@ -207,28 +229,33 @@ class _Layer:
 def _layers(root: Jacobian) -> list[_Layer]:
     """Return the layers, seen at one point of each term."""
     parameters, partners = root.parameters, dict[str, set[str | None]]()
-    weights = dict[str, None]()
+    weights, single = dict[str, None](), set[str | None]()
     for term in root.objective.terms.values():
         linear = linearize(term.residual, parameters, term.points[:1])
-        for weight, bias in _by_layers(root, term, linear).layers:
+        for weight, bias, outer in _by_layers(root, term, linear).layers:
             if weight:
                 weights[weight] = None
             if bias:
                 partners.setdefault(bias, set()).add(weight)
+            if not outer:
+                single |= {weight, bias}
     alone = [bias for bias, found in partners.items() if found == {None} or len(found) > 1]
     own = {w: tuple(b for b, found in partners.items() if found == {w}) for w in weights}
     return [
-        *(_layer(parameters, weight, biases) for weight, biases in own.items()),
-        *(_layer(parameters, None, (bias,)) for bias in alone),
+        *(_layer(parameters, weight, biases, single) for weight, biases in own.items()),
+        *(_layer(parameters, None, (bias,), single) for bias in alone),
     ]
 
 
-def _layer(parameters: Parameters, weight: str | None, biases: tuple[str, ...]) -> _Layer:
+def _layer(
+    parameters: Parameters, weight: str | None, biases: tuple[str, ...], single: set[str | None]
+) -> _Layer:
     names = (weight, *biases) if weight else biases
-    outputs = parameters.shape(names[0])[0]
+    outer = single.isdisjoint(names)
+    outputs = parameters.shape(names[0])[0] if outer else 1
     columns = tuple(parameters.slices[name] for name in names)
     inputs = sum(c.stop - c.start for c in columns) // outputs
-    return _Layer(weight, biases, columns, outputs, inputs)
+    return _Layer(weight, biases, columns, outputs, inputs, outer)
 
 
 def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinearization:
@@ -239,10 +266,13 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
 
 def _refuse(root: Jacobian, term: Term, linear: Linearization) -> NoReturn:
     instead = "use wh.ConjugateGradient() or wh.Sketched()"
-    where = f"EKFAC needs linear and convolution layers, but the residual of term {term.name!r}"
-    if isinstance(linear, _ReverseLinearization):
+    where = (
+        "EKFAC needs linear, convolution, normalisation and embedding layers, but the residual of "
+        f"term {term.name!r}"
+    )
+    outside: Sequence[str] = getattr(linear, "outside", ())
+    if not outside and isinstance(linear, _ReverseLinearization):
         raise ValueError(f"{where} differentiates them by torch.autograd.grad: {instead}")
-    outside = linear.outside if isinstance(linear, _FunctionLinearization) else ()
     if not outside:
         raise ValueError(f"{where} does not call them once for each point: {instead}")
     network = root.objective.network
@@ -278,7 +308,7 @@ def _cut(layer: _Layer, uses: Sequence[Use], n: int) -> Iterator[tuple[Tensor, T
     """Yield the channels of n rows, as many rows at a time as fit in the cache."""
     if not uses:
         return
-    channels = sum(use.channels for use in uses)
+    channels = sum(use.channels for use in uses) if layer.outer else 1
     step = max(1, BLOCK_NUMBERS // max(layer.size, channels * (layer.outputs + layer.inputs)))
     for start in range(0, n, step):
         yield layer.channels(uses, slice(start, start + step))
@@ -334,6 +364,19 @@ class _Full:
 
     def curvature(self, left: Tensor, right: Tensor) -> Tensor:
         return self.into(left.mT @ right).square_().sum(dim=0)
+
+
+class _Diagonal:
+    """The basis of the parameters themselves."""
+
+    def into(self, matrices: Tensor) -> Tensor:
+        return matrices.clone()
+
+    def back(self, coordinates: Tensor) -> Tensor:
+        return coordinates
+
+    def curvature(self, left: Tensor, right: Tensor) -> Tensor:
+        return (left.mT @ right).square_().sum(dim=0)
 
 
 class _Statistics(Protocol):
@@ -410,17 +453,20 @@ def _bases(
     root: Jacobian, layers: Sequence[_Layer], block_limit: int
 ) -> list[tuple[_Layer, _Basis]]:
     """Return the eigenvectors of each layer's model, of layers that a residual depends on."""
-    found: dict[_Layer, dict[tuple[str, int], _Statistics]] = {layer: {} for layer in layers}
-    for layer, term, left, right in _pieces(root, layers):
+    diagonal = [layer for layer in layers if not layer.outer and layer.size > block_limit]
+    modelled = [layer for layer in layers if layer not in diagonal]
+    found: dict[_Layer, dict[tuple[str, int], _Statistics]] = {layer: {} for layer in modelled}
+    for layer, term, left, right in _pieces(root, modelled):
         key = term, left.shape[1]
         if key not in found[layer]:
             found[layer][key] = _statistics(layer, left, block_limit)
         found[layer][key].add(left, right)
-    return [
-        (layer, _basis(list(parts.values()), layer.size <= block_limit))
+    bases: list[tuple[_Layer, _Basis]] = [
+        (layer, _basis(layer, list(parts.values()), block_limit))
         for layer, parts in found.items()
         if parts
     ]
+    return bases + [(layer, _Diagonal()) for layer in diagonal]
 
 
 def _statistics(layer: _Layer, left: Tensor, block_limit: int) -> _Statistics:
@@ -431,10 +477,10 @@ def _statistics(layer: _Layer, left: Tensor, block_limit: int) -> _Statistics:
     return _Traces(layer, left)
 
 
-def _basis(parts: Sequence[_Statistics], small: bool) -> _Basis:
+def _basis(layer: _Layer, parts: Sequence[_Statistics], block_limit: int) -> _Basis:
     models = [part for part in parts if isinstance(part, _Moments)]
-    one_product = len(parts) == 1 and models and models[0].channels == 1
-    if small and len(models) == len(parts) and not one_product:
+    one_product = layer.outer and len(parts) == 1 and models and models[0].channels == 1
+    if layer.size <= block_limit and len(models) == len(parts) and not one_product:
         return _Full(_eigenvectors(model.matrix() for model in models))
     lefts, rights = zip(*(part.traces() for part in parts), strict=True)
     return _Product(_eigenvectors(lefts), _eigenvectors(rights))
