@@ -35,6 +35,7 @@ LEVELS = {
     "pinn.fields": 2,
     "pinn.conditions": 2,
     "pinn.problem": 2,
+    "curvature.layerwise": 3,
     "curvature.operators": 3,
     "ntk": 3,
     "pinn.diagnosis": 3,

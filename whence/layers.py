@@ -58,6 +58,8 @@ class Call:
     source: Tensor
     version: int
     output: Output
+    origin: GradientEdge | None
+    """Where the gradient by the input is taken, if it depends on a recorded layer."""
     points_axis = 0
     axes = 2
     """Number of axes that an input has at least."""

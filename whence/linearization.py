@@ -163,11 +163,12 @@ class _Recorder(TorchFunctionMode):
             output = output if jet else target.clone()  # a leaf cannot be written in place
         view = target if target._is_view() else None
         place = Output(get_gradient_edge(target), view, target._version)
+        origin = get_gradient_edge(source) if source.requires_grad else None
         source = source.detach()
         if layer.prepare:
             source = layer.prepare(source)
         shape = () if layer.weight is None else tuple(layer.weight.shape)
-        self.calls.append(layer.make(*names, shape, source, source._version, place))
+        self.calls.append(layer.make(*names, shape, source, source._version, place, origin))
         return output
 
 
@@ -244,29 +245,31 @@ class LayerLinearization:
 
     def __init__(self, value: Tensor, calls: list[Call], parameters: Parameters) -> None:
         self.value = value.detach()
-        self._graph = value
-        self._calls = calls
+        self.graph = value
+        """The same with its graph."""
+        self.calls = calls
         self._parameters = parameters
         self._passes: list[tuple[Tensor, list[Tensor | None]]] = []
         """Seeds so far and the backward pass of each: factors and rows share it."""
 
-    def _deltas(self, seed: Tensor) -> list[Tensor | None]:
-        outputs = [call.output.edge for call in self._calls]
-        if not self._graph.requires_grad:
+    def deltas(self, seed: Tensor) -> list[Tensor | None]:
+        """Return the gradient of ``Σ seed · value`` by each call's output, None for no effect."""
+        outputs = [call.output.edge for call in self.calls]
+        if not self.graph.requires_grad:
             return [None] * len(outputs)
         for seen, deltas in self._passes:
             if seen is seed:
                 return deltas
         deltas = list(
             torch.autograd.grad(
-                self._graph, outputs, grad_outputs=seed, retain_graph=True, allow_unused=True
+                self.graph, outputs, grad_outputs=seed, retain_graph=True, allow_unused=True
             )
         )
         self._passes.append((seed, deltas))
         return deltas
 
     def _active(self, seed: Tensor) -> Iterator[tuple[Call, Tensor, Tensor]]:
-        for call, delta in zip(self._calls, self._deltas(seed), strict=True):
+        for call, delta in zip(self.calls, self.deltas(seed), strict=True):
             if delta is not None:
                 yield call, delta, call.source
 
@@ -305,7 +308,7 @@ class LayerLinearization:
     @property
     def layers(self) -> list[tuple[str | None, str | None, bool]]:
         """Selected weight and bias of each call of a layer, or None, and :attr:`Use.outer`."""
-        return [(call.weight, call.bias, call.outer) for call in self._calls]
+        return [(call.weight, call.bias, call.outer) for call in self.calls]
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         """Return ``rows(seed) @ vectors`` without the rows: vectors (P, K) to (n, K)."""

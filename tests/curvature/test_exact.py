@@ -167,7 +167,7 @@ def test_indefinite_hessian():
     matrix, right = symmetric([-2.0, -0.5, 0.3, 1.0, 4.0]), random(5, 2)
     state = Exact().factor(Matrix(matrix), Damping(1e-3))
     oracles.close(state.solve(right).value, expected(matrix, 1e-3, right), 1e-12)
-    assert state.description["solver_form"] == "spectral"
+    assert state.description["solver_form"] == "indefinite"
     assert state.description["negative_eigenvalues"] == 2
     assert state.description["smallest_eigenvalue"] == pytest.approx(-2.0)
     assert state.description["largest_eigenvalue"] == pytest.approx(4.0)

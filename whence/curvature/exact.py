@@ -38,8 +38,9 @@ class Exact:
     """Dense Cholesky factorisation with iterative refinement: the reference for every other solver.
 
     ``primal`` factors the P × P matrix ``JᵀJ + λI``; ``dual`` the R × R matrix ``JJᵀ + λI`` and
-    uses ``(JᵀJ + λI)⁻¹ b = (b − Jᵀ(JJᵀ + λI)⁻¹ J b) / λ``. ``auto`` takes the smaller. A Hessian
-    is solved through its eigendecomposition, which counts the negative eigenvalues.
+    uses ``(JᵀJ + λI)⁻¹ b = (b − Jᵀ(JJᵀ + λI)⁻¹ J b) / λ``. ``auto`` takes the smaller. Of a
+    Hessian, which may be indefinite, the P × P matrix is factored, and its negative eigenvalues
+    are counted.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ class Exact:
             raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
         self._check_memory(self.needs(operator, damping))
         if root is None:
-            return _Spectral(operator.dense(), damping, self.tolerance)
+            return _Indefinite(operator.dense(), damping, self.tolerance)
         if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
@@ -101,7 +102,8 @@ class Exact:
         if root is not None and self._is_dual(operator, damping):
             rows = root.shape[0]
             return rows * (2 * rows + size) * itemsize
-        return 2 * size**2 * itemsize
+        spectrum = 16 * size**2 if root is None else 0  # found in double precision
+        return 2 * size**2 * itemsize + spectrum
 
     def _is_dual(self, operator: Curvature, damping: Damping) -> bool:
         root = operator.root()
@@ -230,26 +232,29 @@ class _Dual:
         )
 
 
-class _Spectral:
+class _Indefinite:
+    """LU of a matrix that may have negative eigenvalues, which are counted."""
+
     def __init__(self, matrix: Tensor, damping: Damping, tolerance: float) -> None:
         self._tolerance = tolerance
-        values, self._vectors = torch.linalg.eigh(matrix)
+        values = torch.linalg.eigvalsh(matrix.double())
         largest = float(values.abs().max())
         self.damping = damping.resolve(largest)
-        shifted = values + self.damping
-        if float(shifted.abs().min()) <= largest * torch.finfo(matrix.dtype).eps:
+        if float((values + self.damping).abs().min()) <= largest * torch.finfo(matrix.dtype).eps:
             raise ValueError(singular(self.damping, len(matrix), matrix.dtype))
-        self._inverse = 1 / shifted
+        shifted = matrix.clone()
+        shifted.diagonal().add_(self.damping)
+        self._factor = torch.linalg.lu_factor(shifted)
         self._matrix = matrix
         self.description = describe(
-            self.damping, largest, solver_form="spectral", solver_size=len(matrix)
+            self.damping, largest, solver_form="indefinite", solver_size=len(matrix)
         )
         self.description["negative_eigenvalues"] = int((values < 0).sum())
         self.description["smallest_eigenvalue"] = float(values[0])
 
     def solve(self, right: Tensor) -> Solution:
         return _refined(
-            lambda b: self._vectors @ (self._inverse[:, None] * (self._vectors.T @ b)),
+            lambda b: torch.linalg.lu_solve(*self._factor, b),
             lambda x: self._matrix @ x + self.damping * x,
             right,
             self._tolerance,

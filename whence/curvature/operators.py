@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.curvature import layerwise
 from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
@@ -125,7 +126,10 @@ class GaussNewton:
         return torch.empty(0, dtype=parameters.dtype, device=parameters.device)
 
     def dense(self) -> Tensor:
-        """Return A, shape (P, P), summed chunk by chunk."""
+        """Return A, shape (P, P), summed chunk by chunk; of linear layers block by block."""
+        found = layerwise.gauss_newton(self._jacobian)
+        if found is not None:
+            return found
         total = self.like().new_zeros(self.size, self.size)
         for rows, _ in self._jacobian.blocks():
             dense = rows.dense()
@@ -206,7 +210,10 @@ class Hessian:
         return self._theta
 
     def dense(self) -> Tensor:
-        """Return A, shape (P, P), a few columns at a time."""
+        """Return A, shape (P, P), a few columns at a time; of linear layers block by block."""
+        found = layerwise.hessian(self.objective)
+        if found is not None:
+            return found
         matrix = self.matmat(
             torch.eye(self.size, dtype=self._theta.dtype, device=self._theta.device)
         )
