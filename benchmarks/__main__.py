@@ -10,7 +10,19 @@ import subprocess
 
 from benchmarks import _measure
 
-PARTS = ("startup", "steps", "scoring", "attribution", "solvers", "groups", "time_to_error")
+PARTS = (
+    "startup",
+    "steps",
+    "scoring",
+    "attribution",
+    "solvers",
+    "groups",
+    "classification",
+    "detection",
+    "retraining",
+    "samples_memory",
+    "time_to_error",
+)
 
 
 def main() -> None:

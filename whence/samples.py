@@ -56,7 +56,8 @@ class _Source:
     device: torch.device | None = None
 
     def read(self, places: np.ndarray) -> Batch:
-        items = [self.dataset[int(i)] for i in places]
+        several = getattr(self.dataset, "__getitems__", None)  # as torch's own loader asks
+        items = several(places.tolist()) if several else [self.dataset[int(i)] for i in places]
         return self.placed(self.collate(items))
 
     def placed(self, given: Any) -> Batch:
