@@ -28,6 +28,7 @@ from whence.curvature.solvers import (
 from whence.gradient import loss_and_gradient
 from whence.jacobian import Jacobian
 from whence.objective import Objective
+from whence.samples import Samples
 
 if TYPE_CHECKING:
     from whence.attribution.result import Attribution
@@ -54,9 +55,9 @@ class Influence(Method):
         :class:`whence.Exact` while it fits in ``memory_budget``, see :class:`whence.Automatic`.
     damping:
         λ: a number is relative to the largest eigenvalue of A, ``wh.Damping(value,
-        relative=False)`` is absolute. By default 1e-11 relative (1e-4 in float32), which predicts
-        retraining best. ``"loo"`` chooses the value that best predicts a few refits without a
-        point each, see :func:`whence.damping_from_refits`.
+        relative=False)`` is absolute. By default 1e-11 relative (1e-4 in float32), or 1e-3 for
+        supervised data: what predicts retraining best. ``"loo"`` chooses the value that best
+        predicts a few refits without a point each, see :func:`whence.damping_from_refits`.
     curvature:
         ``"gauss_newton"`` or ``"hessian"``; by default the former wherever the losses are convex
         in what the network gives.
@@ -243,7 +244,8 @@ def _damping(
     solver: Solver,
 ) -> Damping:
     if given is None:
-        return Damping(default_damping(objective.parameters.dtype))
+        samples = any(isinstance(term.points, Samples) for term in objective.terms.values())
+        return Damping(default_damping(objective.parameters.dtype, samples=samples))
     if isinstance(given, str):
         _checks.one_of("damping", given, ("loo",))
         from whence.attribution.refitting import damping_from_refits  # which needs Influence

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 FAR = 0.5
 """Share of the loss that a Gauss–Newton step may still take away near a minimum."""
 LOW_TRACE = 0.9
+WITHOUT_CURVATURE = {
+    "grad_dot": "Products of gradients at the last parameters.",
+    "grad_cos": "Cosines of gradients at the last parameters.",
+    "tracin": "Products of gradients summed over checkpoints.",
+    "empirical": "Changes of losses in finite steps.",
+}
+NO_CURVATURE = (
+    "No curvature is taken into account: take it for a ranking, not for the size of a change, and "
+    "use wh.Influence to predict retraining."
+)
 
 
 class FarFromMinimum(UserWarning):
@@ -71,6 +81,8 @@ def quality(attribution: xr.DataArray) -> Quality:
     ()
     """
     said = attribution.attrs
+    if said.get("method") in WITHOUT_CURVATURE:
+        return Quality((WITHOUT_CURVATURE[said["method"]],), (NO_CURVATURE,))
     missing = [name for name in ("solver", "solver_residual", "damping") if name not in said]
     if missing:
         raise ValueError(

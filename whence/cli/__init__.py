@@ -21,7 +21,8 @@ from whence import __version__
 
 COMMANDS = {
     "train": "Train a network on a problem, resampling its points, and leave a run folder.",
-    "influence": "Say what every training point of a run does to one of its answers.",
+    "influence": "Say what every training point does to an answer of a run or of your own model.",
+    "audit": "Rank the training samples of your own model by how wrong they look.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run: its solution and error, its convergence, where its points went.",
     "problems": "List the benchmark problems.",

@@ -19,6 +19,7 @@ from whence.curvature.operators import Curvature
 
 # Predicts leave-one-out retraining best (docs/exactness.md).
 DEFAULT_DAMPING = 1e-11
+SAMPLES_DAMPING = 1e-3  # and of networks on labelled images (docs/supervised.md)
 MEMORY_BUDGET = 2 * 2**30
 GOOD_RESIDUAL = 1e-3
 PROBES = 8
@@ -57,16 +58,19 @@ class Damping:
         return self.value * largest if self.relative else self.value
 
 
-def default_damping(dtype: torch.dtype) -> float:
+def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
     """Return the default relative λ: 1e-11, or a thousand machine precisions if that is more.
+
+    For ``samples`` of supervised data 1e-3: networks trained on them are not at a minimum, and have
+    many directions that no sample determines.
 
     Examples
     --------
     >>> from whence.curvature.solvers import default_damping
-    >>> default_damping(torch.float64)
-    1e-11
+    >>> default_damping(torch.float64), default_damping(torch.float64, samples=True)
+    (1e-11, 0.001)
     """
-    return max(DEFAULT_DAMPING, 1e3 * torch.finfo(dtype).eps)
+    return max(SAMPLES_DAMPING if samples else DEFAULT_DAMPING, 1e3 * torch.finfo(dtype).eps)
 
 
 @dataclass(frozen=True)

@@ -1,45 +1,43 @@
-"""Figures of problems, runs and attributions.
+"""Figures of physics-informed networks: problems, runs and where influential points are.
 
-Each function returns a :class:`matplotlib.figure.Figure` of its own: no display, no global state.
-:func:`save` writes it. Time, where there is one, is the horizontal axis.
+Time, where there is one, is the horizontal axis.
 """
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colorbar import Colorbar
-from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, SymLogNorm
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from torch.nn import Module
 
 from whence import _checks
-from whence._files import PathLike, write_atomically
-from whence.attribution.method import SIGN
 from whence.pinn.problem import Problem
+from whence.plots.style import (
+    COLOURS,
+    GREY,
+    INK,
+    MARKERS,
+    TEXT,
+    TITLE,
+    Array,
+    Look,
+    colour_bar,
+    dress,
+    handle,
+    without_ends,
+)
+from whence.plots.words import Story, coordinates, one_target, shown_at, terms_of
 
-Array = np.ndarray[Any, np.dtype[Any]]
-
-# Okabe & Ito (2008): distinguishable with every common colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-GREY, INK = "#8c8c8c", "#262626"
-MARKERS = "os^DvP<>"
-TITLE, TEXT, TICK = 11.0, 9.0, 8.5
-Look = dict[str, Any]
 LINES = {
     "loss": ("total loss", INK, "-", 2.0),
     "validation_loss": ("validation loss", GREY, "--", 1.5),
@@ -96,14 +94,14 @@ def solution(problem: Problem, network: Module, resolution: int = 201) -> Figure
             norm = LogNorm(1e-4 * largest, largest) if is_error else scale
             look: Look = {"cmap": "magma" if is_error else "viridis", "shading": "nearest"}
             mesh = ax.pcolormesh(*columns, full, norm=norm, rasterized=True, **look)
-            _style(ax, (problem.coordinates[across], problem.coordinates[up]), grid=False)
+            dress(ax, (problem.coordinates[across], problem.coordinates[up]), grid=False)
             ax.set_title(f"{output}: {panel}", fontsize=TEXT + 1)
             ax.set(xlim=columns[0][[0, -1]], ylim=columns[1][[0, -1]])
             ax.set_aspect("auto" if problem.time else "equal")
             if is_error:
-                _bar(figure, mesh, ax=ax, extend="min")
+                colour_bar(figure, mesh, ax=ax, extend="min")
             elif panel == "network":
-                _bar(figure, mesh, ax=axes[:2])
+                colour_bar(figure, mesh, ax=axes[:2])
     figure.suptitle(title, fontsize=TITLE)
     return figure
 
@@ -143,7 +141,7 @@ def convergence(history: Sequence[Mapping[str, Any]]) -> Figure:
     if resampled:
         axes[1].plot(iterations, counts, ".-", color=INK, linewidth=1.2, markersize=4)
     for ax, up in zip(axes, ("loss, error", "points"), strict=False):
-        _style(ax, ("iteration" if ax is axes[-1] else "", up))
+        dress(ax, ("iteration" if ax is axes[-1] else "", up))
     axes[0].xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     stages = [str(row.get("stage", "")) for row in history]
     first = [k for k, stage in enumerate(stages) if k == 0 or stage != stages[k - 1]]
@@ -175,10 +173,10 @@ def rounds(problem: Problem, arrays: Mapping[str, Array]) -> Figure:
     rows = math.ceil(len(terms) / cols)
     height = rows * (0.9 + 2.6 * _slope(problem, across, up)) + 0.7
     figure = Figure((max(3.2 * cols + 0.9, 5.5), height), layout="constrained")
-    mappable = ScalarMappable(Normalize(0, max(latest, 1)), _without_ends("viridis", 0.0, 0.92))
+    mappable = ScalarMappable(Normalize(0, max(latest, 1)), without_ends("viridis", 0.0, 0.92))
     for k, name in enumerate(terms):
         ax = figure.add_subplot(rows, cols, k + 1)
-        _style(ax, (problem.coordinates[across], problem.coordinates[up]))
+        dress(ax, (problem.coordinates[across], problem.coordinates[up]))
         _frame(ax, problem, across, up)
         points, entered = arrays[name], arrays[f"{name}_entered"]
         gone, first = arrays[f"{name}_left"] >= 0, entered == 0
@@ -195,59 +193,14 @@ def rounds(problem: Problem, arrays: Mapping[str, Array]) -> Figure:
     title = f"{problem.name}: training points (there was no resampling)"
     if latest:
         title = f"{problem.name}: where resampling put its points"
-        _bar(figure, mappable, "entered at iteration", ax=figure.axes, fraction=0.04)
-        handles = [_handle("o", "at the start", GREY), _handle("o", "came later", COLOURS[2])]
+        colour_bar(figure, mappable, "entered at iteration", ax=figure.axes, fraction=0.04)
+        handles = [handle("o", "at the start", GREY), handle("o", "came later", COLOURS[2])]
         if any(bool((arrays[f"{name}_left"] >= 0).any()) for name in terms):
-            handles.append(_handle("o", "has left (smaller, fainter)", GREY, size=3, alpha=0.4))
+            handles.append(handle("o", "has left (smaller, fainter)", GREY, size=3, alpha=0.4))
         place: Look = {"loc": "outside lower center", "ncols": 3, "frameon": False}
         figure.legend(handles=handles, fontsize=TEXT, **place)
     figure.suptitle(title, fontsize=TITLE)
     return figure
-
-
-@dataclass(frozen=True)
-class _Story:
-    """What an attribution of one target is about, in words; ``verb`` is empty if sign unknown."""
-
-    name: str
-    at: Mapping[str, float]
-    is_loss: bool
-    verb: str
-    warning: str
-
-    @classmethod
-    def of(cls, data: xr.DataArray) -> _Story:
-        attrs, coords = data.attrs, data.coords
-        name = str(coords["quantity"].item() if "quantity" in coords else attrs.get("quantity", ""))
-        kind, _, rest = name.partition(" ")
-        is_loss = kind == "loss" or name.startswith(("sum of loss", "mean of loss"))
-        if kind in ("loss", "residual"):
-            name = f"the {kind} of {rest}" if rest else f"the {kind}"
-        elif name.startswith(("sum of", "mean of")):
-            name = f"the {name}"
-        single = {str(n): v for n, v in coords.items() if v.ndim == 0}
-        at = {n[7:]: v for n, v in single.items() if n.startswith("target_")}
-        at = {n: float(v) for n, v in at.items() if v.dtype.kind in "fiu"}
-        effect = str(attrs.get("effect"))
-        known = effect in SIGN and attrs.get("sign") == SIGN[effect]
-        verb = {"remove": "removing", "add": "adding"}[effect] if known else ""
-        warning = "" if attrs.get("solver_converged", 1) else "the solver did not converge"
-        return cls(name or "the target", at, is_loss, verb, warning)
-
-    def __str__(self) -> str:
-        return f"{self.name} at {_where(self.at)}" if self.at else self.name
-
-    def caption(self, sign: str) -> str:
-        """Say what the two colours mean."""
-        text = f"Orange: positive; purple: negative. {sign}".strip(" .")
-        if self.verb:
-            good, bad = ("helps", "harms") if self.verb == "removing" else ("harms", "helps")
-            good, bad = (f" (it {good})", f" (it {bad})") if self.is_loss else ("", "")
-            where = " at the star" if self.at else ""
-            text = f"Orange: {self.verb} the point would raise {self.name}{where}{good}; purple: "
-            text += f"lower it{bad}"
-        text += ". Larger marks are stronger; the colour scale is logarithmic away from zero."
-        return f"{text} Caution: {self.warning}." if self.warning else text
 
 
 def influence_map(
@@ -259,27 +212,27 @@ def influence_map(
     points of two coordinates. ``problem`` says which of them is time (otherwise ``"t"``) and
     outlines the domain; ``term`` draws the points of that term only.
     """
-    data = _single(attribution)
-    names = _coordinates(data) if problem is None else problem.coordinates
+    data = one_target(attribution)
+    names = coordinates(data) if problem is None else problem.coordinates
     across, up = _plane(names, "t" if problem is None else problem.time)
     for name in names:
-        _checks.one_of("coordinate of the attribution", name, _coordinates(data))
+        _checks.one_of("coordinate of the attribution", name, coordinates(data))
     if term is not None:
-        _checks.one_of("term", term, dict.fromkeys(_terms(data)))
-        data = data.isel(point=_terms(data) == term)
-    values, of, story = data.values, _terms(data), _Story.of(data)
+        _checks.one_of("term", term, dict.fromkeys(terms_of(data)))
+        data = data.isel(point=terms_of(data) == term)
+    values, of, story = data.values, terms_of(data), Story.of(data)
     horizontal, vertical = names[across], names[up]
     slope = 0.75 if problem is None else _slope(problem, across, up)
     figure = Figure((6.6, 1.8 + 4.8 * slope), layout="constrained")
     ax = figure.add_subplot()
-    _style(ax, (horizontal, vertical))
+    dress(ax, (horizontal, vertical))
     if problem is not None:
         _frame(ax, problem, across, up)
     sizes = np.abs(values)
     largest = float(sizes.max()) or 1.0
     linear = 10.0 ** (math.floor(math.log10(largest)) - 2)
     norm = SymLogNorm(linear, linscale=0.5, vmin=-largest, vmax=largest, base=10)
-    mappable = ScalarMappable(norm, _without_ends("PuOr_r", 0.06, 0.94))
+    mappable = ScalarMappable(norm, without_ends("PuOr_r", 0.06, 0.94))
     area = float(np.clip(12000 / len(values), 8, 30)) * (0.7 + 1.5 * np.sqrt(sizes / largest))
     markers = {str(n): MARKERS[k % len(MARKERS)] for k, n in enumerate(dict.fromkeys(of))}
     colours = mappable.to_rgba(values)
@@ -289,17 +242,17 @@ def influence_map(
         i = order[of[order] == name]  # the strongest on top
         xy = data.coords[horizontal].values[i], data.coords[vertical].values[i]
         ax.scatter(*xy, s=area[i], c=colours[i], marker=markers[name], zorder=3, **look)
-    handles = [_handle(m, name, "0.85", edge="0.45") for name, m in markers.items()]
+    handles = [handle(m, name, "0.85", edge="0.45") for name, m in markers.items()]
     handles = handles if len(handles) > 1 else []
     if {horizontal, vertical} <= set(story.at):
         star: Look = {"marker": "*", "color": COLOURS[2], "markeredgecolor": "black"}
         ax.plot(story.at[horizontal], story.at[vertical], ms=15, zorder=5, clip_on=False, **star)
-        handles.insert(0, _handle("*", "target", COLOURS[2], size=11, edge="black"))
+        handles.insert(0, handle("*", "target", COLOURS[2], size=11, edge="black"))
     if handles:
         place: Look = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": min(5, len(handles))}
         place |= {"handletextpad": 0.2, "columnspacing": 1.0, "borderaxespad": 0.2}
         ax.legend(handles=handles, fontsize=TEXT, frameon=False, **place)
-    bar = _bar(figure, mappable, f"influence on {story.name}", ax=ax, aspect=28)
+    bar = colour_bar(figure, mappable, f"influence on {story.name}", ax=ax, aspect=28)
     bar.minorlocator = SymmetricalLogLocator(base=10, linthresh=linear, subs=range(2, 10))
     figure.suptitle(textwrap.fill(f"Influence of each point on {story}", 70), fontsize=TITLE)
     caption = story.caption(str(data.attrs.get("sign", "")))
@@ -318,8 +271,8 @@ def describe_influence(attribution: xr.DataArray) -> str:
     >>> print(plots.describe_influence(row))                            # doctest: +ELLIPSIS
     The most influential of 2 points carries 75 % ...; the strongest is at (x=0), and its value ...
     """
-    data = _single(attribution)
-    story, sizes, n = _Story.of(data), np.abs(data.values), data.size
+    data = one_target(attribution)
+    story, sizes, n = Story.of(data), np.abs(data.values), data.size
     if not sizes.any():
         return f"None of the {n} points has any influence on {story}."
     k = math.ceil(n / 10)
@@ -329,9 +282,9 @@ def describe_influence(attribution: xr.DataArray) -> str:
     few = few if k > 1 else f"most influential of {n} point{'s' * (n > 1)} carries"
     strongest = int(np.argmax(sizes))
     point, value = data.isel(point=strongest), float(data[strongest])
-    own = {name: float(point.coords[name]) for name in _coordinates(data)}
-    place = f"at {_where(own)}" if own else f"number {strongest}"
-    of = f", of term {_terms(data)[strongest]}," if len(set(_terms(data))) > 1 else ""
+    own = {name: float(point.coords[name]) for name in coordinates(data)}
+    place = f"at {shown_at(own)}" if own else f"number {strongest}"
+    of = f", of term {terms_of(data)[strongest]}," if len(set(terms_of(data))) > 1 else ""
     does = f"its value is {value:+.1e}"
     if story.verb:
         change = f"{'raise' if value > 0 else 'lower'} {story.name} by a predicted"
@@ -339,43 +292,6 @@ def describe_influence(attribution: xr.DataArray) -> str:
     text = f"The {few} {percent} of the total absolute influence on {story}; the strongest{of} is "
     text += f"{place}, and {does}"
     return f"{text} (but {story.warning})." if story.warning else f"{text}."
-
-
-def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
-    """Write a figure as PNG and SVG side by side, each through a temporary file and a rename.
-
-    ``path`` may end in ``.png``, ``.svg`` or neither; its folder is made if need be.
-    """
-    base = str(path).removesuffix(".png").removesuffix(".svg")
-    png, svg = Path(f"{base}.png"), Path(f"{base}.svg")
-    png.parent.mkdir(parents=True, exist_ok=True)
-    # No date and a fixed salt: the same figure made anew gives the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "whence"}):
-        for file, metadata in ((png, {}), (svg, {"Date": None})):
-            held = io.BytesIO()
-            figure.savefig(held, format=file.suffix[1:], dpi=150, metadata=metadata)
-            write_atomically(file, held.getvalue())
-    return png, svg
-
-
-def _bar(figure: Figure, mappable: ScalarMappable, label: str = "", **options: Any) -> Colorbar:
-    bar = figure.colorbar(mappable, **options)
-    bar.set_label(label, fontsize=TEXT)
-    bar.ax.tick_params(labelsize=TICK)
-    return bar
-
-
-def _style(ax: Axes, labels: tuple[str, str], grid: bool = True) -> None:
-    ax.tick_params(labelsize=TICK, color="0.5")
-    ax.spines[["top", "right"]].set_visible(not grid)
-    ax.spines[:].set_color("0.5")
-    ax.set_xlabel(labels[0], fontsize=TEXT)
-    ax.set_ylabel(labels[1], fontsize=TEXT)
-    if ax.get_yscale() == "linear":  # ticks that do not depend on the size, which layout changes
-        ax.locator_params(nbins=5)
-    if grid:
-        ax.grid(True, color="0.9", linewidth=0.7)
-        ax.set_axisbelow(True)
 
 
 def _grid(problem: Problem, across: int, up: int, n: int) -> tuple[list[Array], Array, Array]:
@@ -403,47 +319,8 @@ def _frame(ax: Axes, problem: Problem, across: int, up: int) -> None:
     ax.set_aspect("auto" if problem.time else "equal")
 
 
-def _handle(
-    marker: str, label: str, colour: Any, size: float = 6, alpha: float = 1, edge: str = "none"
-) -> Line2D:
-    look: Look = {"color": colour, "markersize": size, "alpha": alpha, "markeredgecolor": edge}
-    return Line2D([], [], linestyle="", marker=marker, label=label, **look)
-
-
 def _plane(names: Sequence[str], time: str | None) -> tuple[int, int]:
     """Return which columns go across and up: time across, where there is one."""
     if len(names) != 2:
         raise ValueError(f"this figure needs two coordinates, got {', '.join(names) or 'none'}")
     return (1, 0) if names[1] == time else (0, 1)
-
-
-def _single(attribution: xr.DataArray) -> xr.DataArray:
-    """Return the attribution of its one target, dimension (point,)."""
-    if "point" not in attribution.dims or set(attribution.dims) - {"point", "target"}:
-        raise ValueError(f"expected dimensions (target, point), got {attribution.dims}")
-    if (n := attribution.sizes.get("target", 1)) != 1:
-        raise ValueError(f"the attribution has {n} targets: select one, attribution.isel(target=0)")
-    data = attribution.squeeze("target" if "target" in attribution.dims else []).astype(float)
-    if data.size == 0 or not np.isfinite(data.values).all():
-        raise ValueError("the attribution must have one point or more, and finite values")
-    return data
-
-
-def _coordinates(data: xr.DataArray) -> tuple[str, ...]:
-    """Return the names of the points' own coordinates."""
-    own = [(str(n), v) for n, v in data.coords.items() if v.dims == ("point",)]
-    return tuple(n for n, v in own if n not in ("index", "point") and v.dtype.kind in "fiu")
-
-
-def _terms(data: xr.DataArray) -> Array:
-    """Return the term of each point."""
-    return np.full(data.size, data.coords.get("term", ""))
-
-
-def _where(at: Mapping[str, float]) -> str:
-    return f"({', '.join(f'{name}={value:.3g}' for name, value in at.items())})"
-
-
-def _without_ends(name: str, low: float, high: float) -> LinearSegmentedColormap:
-    colours = mpl.colormaps[name](np.linspace(low, high, 256))
-    return LinearSegmentedColormap.from_list(name, colours)

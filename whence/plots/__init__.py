@@ -1,0 +1,26 @@
+"""Figures of problems, runs, models and attributions.
+
+Each function returns a :class:`matplotlib.figure.Figure` of its own: no display, no global state.
+:func:`save` writes it.
+"""
+
+from whence.plots.fields import convergence, describe_influence, influence_map, rounds, solution
+from whence.plots.samples import describe_samples, extreme_images, influence_histograms
+from whence.plots.scores import confusion, detection, label_report, losses
+from whence.plots.style import save
+
+__all__ = [
+    "confusion",
+    "convergence",
+    "describe_influence",
+    "describe_samples",
+    "detection",
+    "extreme_images",
+    "influence_histograms",
+    "influence_map",
+    "label_report",
+    "losses",
+    "rounds",
+    "save",
+    "solution",
+]
