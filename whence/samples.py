@@ -73,7 +73,8 @@ class _Source:
             num_workers=self.workers,
         )
         shown = tqdm(loader, desc=f"reading {self.what}", unit="batch", delay=2, leave=False)
-        return _joined([self.placed(batch) for batch in shown])
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed, whether it needs it or not
+            return _joined([self.placed(batch) for batch in shown])
 
 
 class Samples:

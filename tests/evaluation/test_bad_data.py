@@ -16,7 +16,7 @@ def _case():
     """Two clouds of points, a tenth of them under the wrong label, and clean ones beside them."""
     generator = torch.Generator().manual_seed(0)
     y = torch.arange(200) % 2
-    x = torch.randn(200, 2, generator=generator) + 6.0 * y[:, None]
+    x = torch.randn(200, 2, generator=generator) + 6.0 * (y[:, None] - 0.5)
     bad = torch.zeros(200, dtype=torch.bool)
     bad[::10], bad[1::20] = True, True
     model = nn.Linear(2, 2)
@@ -27,7 +27,7 @@ def _case():
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(x), given).backward()
         optimiser.step()
-    clean = torch.randn(50, 2, generator=generator) + 6.0 * (torch.arange(50) % 2)[:, None]
+    clean = torch.randn(50, 2, generator=generator) + 6.0 * (torch.arange(50)[:, None] % 2 - 0.5)
     return model, (x, given), (clean, torch.arange(50) % 2), bad.numpy()
 
 

@@ -25,6 +25,7 @@ from whence.attribution.quantities import Quantity
 from whence.curvature.operators import GaussNewton
 from whence.gradient import loss_and_gradient
 from whence.jacobian import CHUNK_BYTES, Jacobian
+from whence.losses import NO_SPAN
 from whence.objective import Objective, Points
 
 if TYPE_CHECKING:
@@ -288,6 +289,8 @@ def group_influence(
             "what to explain must be a quantity, such as wh.Output(points) or wh.Loss(), got "
             f"{quantity!r}"
         )
+    if method == "exact":
+        _check_spans(influence)
     objective = influence.objective
     chosen = checked_groups(objective, groups)
     targets = target_coordinates(objective, quantity)
@@ -324,6 +327,11 @@ def _check_gauss_newton(influence: Influence) -> None:
             f"got an influence with curvature={influence.curvature!r}: use "
             "Influence(objective, curvature='gauss_newton')"
         )
+
+
+def _check_spans(influence: Influence) -> None:
+    if not all(term.loss.spans for term in influence.objective.terms.values()):
+        raise ValueError(NO_SPAN)
 
 
 def _changes(rows: _SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
@@ -395,6 +403,7 @@ def leverage(influence: Influence) -> xr.DataArray:
     (array([0.2, 0.8]), 1.0)
     """
     _check_gauss_newton(influence)
+    _check_spans(influence)
     rows = _SolvedRows(influence)
     values = torch.cat([part.leverage() for part in rows.points()])
     return _pointwise(values, rows, "leverage", float(values.sum()))
@@ -438,6 +447,7 @@ def cooks_distance(influence: Influence) -> xr.DataArray:
     array([0.24, 0.  , 0.24])
     """
     _check_gauss_newton(influence)
+    _check_spans(influence)
     rows = _SolvedRows(influence)
     operator = GaussNewton(influence.objective).held(influence.memory_budget // 2)
     squares, leverages, residuals = [], [], []
