@@ -1,0 +1,132 @@
+"""``whence influence`` and ``whence audit`` on a Python file of the user's own."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from whence import cli
+
+MODEL = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+y = torch.arange(120) % 3
+x = torch.randn(120, 4) + 4.0 * torch.eye(3, 4)[y]
+data, test = (x[:100], y[:100].clone()), (x[100:], y[100:])
+corrupted = torch.zeros(100, dtype=torch.bool)
+corrupted[::10] = True
+data[1][corrupted] = (data[1][corrupted] + 1) % 3
+model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+loss = nn.CrossEntropyLoss()
+optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
+checkpoints, learning_rates = [], 0.03
+for step in range(60):
+    optimiser.zero_grad()
+    loss(model(data[0]), data[1]).backward()
+    optimiser.step()
+    if step in (29, 59):
+        checkpoints.append({n: t.clone() for n, t in model.state_dict().items()})
+"""
+
+
+@pytest.fixture(name="file")
+def _file(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text(MODEL)
+    return path
+
+
+@pytest.mark.parametrize("method", ["influence", "tracin", "grad_dot", "grad_cos", "empirical"])
+def test_influence(file, method, capsys):
+    assert cli.main(["influence", str(file), "--sample", "3", "7", "--method", method]) == 0
+    printed = capsys.readouterr().out
+    found = xr.open_dataarray(file.parent / "model_influence.nc")
+    assert found.shape == (2, 100)
+    assert found.attrs["method"] == method
+    assert found.target_index.values.tolist() == [3, 7]
+    assert "quality:" in printed
+    assert "model_influence.nc" in printed
+    for kind in ("png", "svg"):
+        assert (file.parent / f"model_influence.{kind}").stat().st_size > 5000
+
+
+def test_an_output_of_every_test_sample(file):
+    assert cli.main(["influence", str(file), "--of", "output_2", "--effect", "add"]) == 0
+    found = xr.open_dataarray(file.parent / "model_influence.nc")
+    assert found.shape == (20, 100)
+    assert set(found["quantity"].values) == {"output_2"}
+    assert found.attrs["effect"] == "add"
+
+
+@pytest.mark.parametrize("by", ["self_influence", "validation", "loss"])
+def test_audit(file, by, capsys):
+    out = file.parent / "found" / "bad.csv"
+    arguments = ["audit", str(file), "--by", by, "--show", "4", "--out", str(out)]
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr().out
+    table = np.genfromtxt(out, delimiter=",", names=True)
+    assert len(table) == 100
+    assert (np.diff(table["suspicion"]) <= 0).all()
+    found = np.isin(table["index"][:10], np.arange(0, 100, 10)).mean()
+    assert found >= (0.3 if by == "validation" else 0.8), "by chance it is 0.1"
+    assert f"{found:.0%}".replace("%", " %") + " are among the first 10" in printed
+    assert "n_corrupted" in printed
+    assert (out.parent / "bad.png").stat().st_size > 5000
+
+
+def test_a_file_without_known_truth_and_without_test(file, capsys):
+    text = file.read_text().replace("corrupted", "bad").replace("test = ", "held_out = ")
+    file.write_text(text.replace("data, held_out =", "data, held_out ="))
+    assert cli.main(["audit", str(file)]) == 0
+    assert "known to be bad" not in capsys.readouterr().out
+    assert cli.main(["influence", str(file)]) == 2
+    assert "names no test data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("influence {} --sample 20", "--sample must lie in 0 … 19, got 20"),
+        ("influence {} --at 0.5", "--at is for a run"),
+        ("influence {} --of output_9", "unknown --of 'output_9'"),
+        ("influence {} --method grad_dot --damping 0.1", "--damping does nothing"),
+        ("influence {} --method grad_dot --curvature hessian", "--curvature does nothing"),
+        ("influence {} --method tracn", "did you mean 'tracin'"),
+        ("influence {} --out scores.txt", "ends in .nc"),
+        ("audit {} --out scores.txt", "ends in .csv"),
+        ("audit {} --show -1", "--show must not be negative"),
+        ("audit {}.missing", "there is no file"),
+    ],
+)
+def test_wrong_options(file, arguments, says, capsys, tmp_path):
+    assert cli.main(arguments.format(file).split()) == 2
+    assert says in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model.py"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("model = 3", "has no 'data'"),
+        ("modle = data = loss = 3", "has no 'model' (did you mean 'modle'?)"),
+        ("model = data = loss = 3", "torch.nn.Module"),
+        (MODEL.replace("checkpoints,", "states,").replace("checkpoints.", "states."),
+         "needs checkpoints"),
+    ],
+)  # fmt: skip
+def test_wrong_files(file, text, says, capsys):
+    file.write_text(text)
+    assert cli.main(["influence", str(file), "--method", "tracin"]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_the_random_state_of_the_file_is_its_own(file):
+    """The same file gives the same numbers again."""
+    values = []
+    for _ in range(2):
+        torch.rand(3)
+        assert cli.main(["influence", str(file), "--sample", "0"]) == 0
+        values.append(xr.load_dataarray(file.parent / "model_influence.nc").values)
+    assert (values[0] == values[1]).all()
