@@ -354,3 +354,63 @@ def test_gauss_newton_where_the_loss_is_convex_else_the_hessian():
     objective = wh.Objective.supervised(model, (x, y), nn.L1Loss())
     with pytest.raises(ValueError, match="use curvature='hessian'"):
         wh.Influence(objective, curvature="gauss_newton")
+
+
+# --- what there is for all objectives -------------------------------------------------------------
+
+
+@pytest.fixture(name="softmax")
+def _softmax():
+    """Three overlapping classes: the minimum exists, and refits find it to the last digit."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((40, 2)), rng.integers(0, 3, 40)
+    model = nn.Linear(2, 3, dtype=torch.float64)
+    data = tensor(x), torch.as_tensor(y)
+    objective = wh.Objective.supervised(model, data, wh.CrossEntropy())
+    objective.parameters.assign(wh.refit(objective).theta)
+    return objective
+
+
+def test_leaving_out_samples_of_a_classifier_really(softmax):
+    chosen = [0, 7, 11, 23, 38]
+    quantity = wh.Loss(tensor(TEST[:, :2]), torch.arange(T) % 3)
+    actual = wh.leave_one_out(softmax, quantity, chosen)
+    influence = wh.Influence(softmax, damping=1e-9)
+    first = influence.attribute(quantity).isel(point=chosen)
+    exact = group_influence(influence, quantity, {str(k): [k] for k in chosen})
+    for found in (first, exact):
+        assert np.corrcoef(found.values.ravel(), actual.values.ravel())[0, 1] > 0.98
+    errors = [np.abs(found.values - actual.values).max() for found in (first, exact)]
+    assert errors[1] < errors[0], "second-order terms of the leverage are taken into account"
+
+
+def test_leverage_and_distances_of_a_classifier(softmax):
+    influence = wh.Influence(softmax, damping=1e-9)
+    leverages = wh.leverage(influence)
+    assert float(leverages.sum()) == pytest.approx(6, rel=1e-3), "of 9, 3 leave the softmax alone"
+    assert (wh.cooks_distance(influence) > 0).all()
+
+
+def test_any_functional_of_a_classifier(softmax):
+    x = tensor(TEST[:, :2])
+    margin = wh.Functional(lambda field: (field("output_0", x) - field("output_1", x)).mean())
+    found = wh.Influence(softmax).attribute(margin)
+    outputs = [wh.Influence(softmax).attribute(wh.Output(x, f"output_{k}")) for k in (0, 1)]
+    oracles.close(found.values[0], (outputs[0] - outputs[1]).mean("target").values, EXACT)
+
+
+SOLVERS = [wh.Exact("primal"), wh.Exact("dual"), wh.ConjugateGradient(), wh.Nystrom(9),
+           wh.Arnoldi(9), wh.LiSSA(20_000)]  # fmt: skip
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: solver.name)
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_every_solver_on_samples(solver, in_memory, softmax, monkeypatch):
+    if not in_memory:
+        monkeypatch.setattr("whence.samples.IN_MEMORY_BYTES", 0)
+        data = softmax.term("data").points.batch
+        given = Words((*data.inputs, data.target))
+        softmax = wh.Objective.supervised(softmax.network, given, wh.CrossEntropy())
+    expected = wh.Influence(softmax, damping=1e-2).attribute(wh.Loss())
+    found = wh.Influence(softmax, damping=1e-2, solver=solver).attribute(wh.Loss())
+    oracles.close(found, expected.values, 1e-6)

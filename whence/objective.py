@@ -362,6 +362,11 @@ class Objective:
         return torch.stack(parts).sum()
 
     @property
+    def has_samples(self) -> bool:
+        """Whether the points are samples of supervised data."""
+        return any(isinstance(term.points, Samples) for term in self.terms.values())
+
+    @property
     def n_points(self) -> int:
         """Number of training points over all terms."""
         return sum(len(term.points) for term in self.terms.values())

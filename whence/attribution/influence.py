@@ -28,7 +28,6 @@ from whence.curvature.solvers import (
 from whence.gradient import loss_and_gradient
 from whence.jacobian import Jacobian
 from whence.objective import Objective
-from whence.samples import Samples
 
 if TYPE_CHECKING:
     from whence.attribution.result import Attribution
@@ -244,8 +243,8 @@ def _damping(
     solver: Solver,
 ) -> Damping:
     if given is None:
-        samples = any(isinstance(term.points, Samples) for term in objective.terms.values())
-        return Damping(default_damping(objective.parameters.dtype, samples=samples))
+        like = objective.parameters.dtype
+        return Damping(default_damping(like, samples=objective.has_samples))
     if isinstance(given, str):
         _checks.one_of("damping", given, ("loo",))
         from whence.attribution.refitting import damping_from_refits  # which needs Influence

@@ -24,7 +24,6 @@ from whence.attribution.quantities import Quantity, aggregate_gradient
 from whence.curvature.solvers import RowSolution, Solution
 from whence.jacobian import CHUNK_BYTES, chunks, gradient_products, point_gradients
 from whence.objective import Objective, Points, Term
-from whence.samples import Samples
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -337,8 +336,8 @@ class Method(ABC):
         terms = self.objective.terms
         if points is None:
             return {name: term.points for name, term in terms.items()}
-        supervised = isinstance(next(iter(terms.values())).points, Samples)
-        if isinstance(points, Tensor) or (supervised and not _by_term(points, terms)):
+        alone = self.objective.has_samples and not _by_term(points, terms)
+        if isinstance(points, Tensor) or alone:
             if len(terms) > 1:
                 raise ValueError(
                     f"the objective has terms {', '.join(terms)}: give points by term, such as "
@@ -399,14 +398,17 @@ class Method(ABC):
 
     def attributes(self, quantity: Quantity | None, effect: str, solved: Solved) -> dict[str, Any]:
         """Return what the attributes of a result say."""
-        samples = any(isinstance(t.points, Samples) for t in self.objective.terms.values())
         return {
             "method": self.name,
             "quantity": quantity.label() if quantity is not None else "",
             "effect": effect,
             "sign": SIGN[effect],
             "scale": "w/N: change caused by one point" if self.scaled else "none",
-            **({"mode": "evaluation: no dropout, running statistics"} if samples else {}),
+            **(
+                {"mode": "evaluation: no dropout, running statistics"}
+                if self.objective.has_samples
+                else {}
+            ),
             **self._description(),
         }
 

@@ -278,7 +278,7 @@ def read_once(points: Any, *, targets: bool) -> Any:
     return samples_of("the points of a quantity", points, None, None, targets=targets)
 
 
-Field = Callable[[str, Tensor], Tensor]
+Field = Callable[[str, Any], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -317,7 +317,9 @@ class Functional:
         return self.name
 
     def _evaluate(self, objective: Objective, tensors: Mapping[str, Tensor]) -> Tensor:
-        def field(name: str, points: Tensor) -> Tensor:
+        def field(name: str, points: Any) -> Tensor:
+            if objective.has_samples and not isinstance(points, Samples):
+                points = objective.placed("the points of a functional", points)
             return objective.fields((name,))(tensors, points)[:, 0]
 
         value = self.of(field)
