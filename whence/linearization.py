@@ -28,6 +28,7 @@ from whence.jets import Jet
 from whence.layers import LAYERS, Call, Layer, Output, put
 from whence.objective import Points, Pointwise
 from whence.parameters import Parameters
+from whence.samples import Samples
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of ``torch._VF`` that ``torch.func.vmap`` has no rule for."""
@@ -67,6 +68,8 @@ def linearize(function: Pointwise, parameters: Parameters, points: Points) -> Li
     points:
         Points, shape (n, d), or samples.
     """
+    if isinstance(points, Samples):
+        points.read()  # whatever that calls is no part of the function
     try:
         value, recorder = _record(function, parameters, points)
         one, probe = _record(function, parameters, points[:1])

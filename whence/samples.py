@@ -142,6 +142,10 @@ class Samples:
             self._batch = self._source.read(self._places)
         return self._batch
 
+    def read(self) -> None:
+        """Read these samples now, where they are not held."""
+        _ = self.batch
+
     @property
     def inputs(self) -> Any:
         """What the model takes: a tuple, or a mapping for keyword arguments."""
