@@ -12,6 +12,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from whence import _checks
 from whence.plots.style import (
@@ -59,7 +60,7 @@ class _Case:
         data = one_target(attribution.isel(target=0) if several else attribution)
         values = data.values
         if several:
-            values = attribution.mean("target").values.astype(float)
+            values = attribution.mean("target", skipna=False).values.astype(float)
             _finite(values)
             data = _shared(data, attribution)
         coords, n = data.coords, data.size
@@ -107,6 +108,10 @@ class _Case:
         good, bad = (f" (it {good})", f" (it {bad})") if self.story.is_loss else ("", "")
         text = f"Positive: {self.story.verb} the sample would raise {self.what}{good}; "
         return f"{text}negative: lower it{bad}."
+
+    def name_of(self, i: int, named: Mapping[Any, str]) -> str:
+        """Return a sample's label in words, or nothing where it has none."""
+        return "" if self.labels is None else named[self.labels[i : i + 1].tolist()[0]]
 
     def is_own(self, i: int) -> bool:
         """Return whether a sample is known to have the target's label."""
@@ -188,11 +193,14 @@ def influence_histograms(
     axes = list(figure.subplots(rows, sharex=True, sharey=True, squeeze=False)[:, 0])
     scale, edges = _binned(axes[0], case.values, bins)
     for ax, one in zip(axes, present.tolist(), strict=True):
-        _panel(ax, case.values[labels == one], edges, named[one], own=one == case.own)
+        words = wrapped(named[one] if names is not None else f"{label} {named[one]}", 1.4)
+        if own := one == case.own:
+            words += "\n(the target's)" if case.n_targets == 1 else "\n(the targets')"
+        _panel(ax, case.values[labels == one], edges, words, own=own)
     _signs(axes[0], case)
-    dress(axes[-1], (case.axis() + scale, axes[-1].get_ylabel()))
+    axes[-1].set_xlabel(case.axis() + scale, fontsize=TEXT)
     average = "Average influence" if case.n_targets > 1 else "Influence"
-    title = f"{average} of {len(labels)} samples on {case.subject(named)}, by their {label}"
+    title = f"{average} of {len(labels)} samples on {case.subject(named)}, by {label}"
     figure.suptitle(wrapped(title, 7.0, TITLE), fontsize=TITLE)
     note = "Number of samples in each bin; beside it how many there are, their mean and how many "
     note += f"are positive. {case.legend()}{case.caution}"
@@ -222,7 +230,7 @@ def _binned(ax: Axes, values: Array, bins: int) -> tuple[str, Array]:
     return words, edges
 
 
-def _panel(ax: Axes, values: Array, edges: Array, name: str, *, own: bool) -> None:
+def _panel(ax: Axes, values: Array, edges: Array, words: str, *, own: bool) -> None:
     colour = VERMILION if own else BLUE
     ax.hist(values, edges.tolist(), color=colour, linewidth=0)
     ax.axvline(0, color=INK, linewidth=0.8)
@@ -230,8 +238,7 @@ def _panel(ax: Axes, values: Array, edges: Array, name: str, *, own: bool) -> No
     ax.locator_params(axis="y", nbins=3, integer=True)
     look: Look = {"fontweight": "bold", "color": VERMILION} if own else {"color": INK}
     place: Look = {"rotation": 0, "ha": "right", "va": "center"}
-    words = f"{wrapped(name, 1.4)}\n(the target's)" if own else wrapped(name, 1.4)
-    ax.set_ylabel(words, fontsize=TEXT, **place, **look)
+    ax.set_ylabel(words, fontsize=TEXT, labelpad=8, **place, **look)
     share = 100 * np.mean(values > 0)
     text = f"n = {len(values)}\nmean {values.mean():+.1e}\n{share:.0f} % positive"
     beside: Look = {"transform": ax.transAxes, "va": "center", "color": look["color"]}
@@ -286,7 +293,7 @@ def describe_samples(
     ]
     for sign, side in zip((1, -1), case.sides(), strict=True):
         chosen = _extreme(values, sign, k)
-        of = [f" ({named[labels[i].item()]})" if labels is not None else "" for i in chosen]
+        of = [f" ({case.name_of(i, named)})" if labels is not None else "" for i in chosen]
         each = [
             f"{case.index[i]}{word} {values[i]:+.1e}" for i, word in zip(chosen, of, strict=True)
         ]
@@ -366,8 +373,8 @@ def extreme_images(
     lines = [max(1, math.ceil(len(c) / across)) for c in chosen]
     slope = float(np.clip(table.shape[1] / table.shape[2], 0.4, 2.5))
     width = 1.12 * across + (1.9 if target is not None else 0.0) + 0.5
-    size = max(width, 5.5), sum(lines) * (1.0 * slope + 0.5) + 1.3
-    figure = Figure(size, layout="constrained")
+    size = max(width, 5.5), sum(lines) * (0.98 * slope + 0.42) + 0.95
+    figure = Figure(size, layout=ConstrainedLayoutEngine(h_pad=0.07))
     outer = figure.add_gridspec(
         2, 1 if target is None else 2, height_ratios=lines,
         width_ratios=None if target is None else [1.7, 1.12 * across],
@@ -388,8 +395,8 @@ def extreme_images(
 
 
 def _row_names(case: _Case) -> tuple[str, str]:
-    words = {"helps": "most helpful", "harms": "most harmful"}
-    first, second = (words.get(side, f"most {side}") for side in case.sides())
+    words = {"helps": "most\nhelpful", "harms": "most\nharmful"}
+    first, second = (words.get(side, f"most\n{side}") for side in case.sides())
     if case.story.verb and not case.story.is_loss:
         return f"{case.story.verb}\nraises it", f"{case.story.verb}\nlowers it"
     return first, second
@@ -473,6 +480,7 @@ class _Shown:
         axes = [figure.add_subplot(inner[r, c]) for r in range(shape[0]) for c in range(shape[1])]
         for ax in axes:
             ax.set(xticks=[], yticks=[])
+            ax.set_box_aspect(self.table.shape[1] / self.table.shape[2])
             ax.spines[:].set_visible(False)
         for ax, i in zip(axes, part, strict=False):
             self._draw(ax, self.table[i])
@@ -492,7 +500,7 @@ class _Shown:
         line = f"#{self.case.index[i]}  {values[i]:+.1e}"
         if labels is None:
             return line
-        name = self.named[labels[i].item()]
+        name = self.case.name_of(i, self.named)
         return f"{name if len(name) <= 18 else name[:17] + '…'}\n{line}"
 
 

@@ -107,11 +107,13 @@ def confusion(labels: Any, predicted: Any, names: Names = None) -> Figure:
     scores = _Scores(counts)
     cell = float(np.clip(9 / m, 0.2, 0.55))
     size = max(1.6, cell * m)
+    cell = size / m
     long = max(len(word) for word in words)
     figure = Figure((size + 3.0 + 0.07 * long, size + 1.5 + 0.05 * long), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[size, 1.4], sharey=True)
     _matrix(figure, left, scores, words, cell)
     _bars_of_f1(right, scores, cell)
+    left.set_yticks(range(m), words, fontsize=min(TICK, 60 * cell))  # last: both share the axis
     figure.suptitle(f"Confusion of {len(true)} samples\n{scores}", fontsize=TITLE)
     return figure
 
@@ -135,10 +137,11 @@ def _matrix(figure: Figure, ax: Axes, scores: _Scores, words: list[str], cell: f
     size = min(TICK, 60 * cell)
     turned = max(len(word) for word in words) * size * 0.55 > 72 * cell
     ax.set_xticks(range(m), words, fontsize=size, rotation=90 if turned else 0)
-    ax.set_yticks(range(m), words, fontsize=size)
     ax.tick_params(length=0)
     if m > MOST_COUNTS:
-        colour_bar(figure, colours, "share of the true class", ax=ax, aspect=30)
+        colour_bar(
+            figure, colours, "share of the true class", ax=ax, aspect=50, fraction=0.04, pad=0.02
+        )
         return
     for row, column in np.ndindex(m, m):
         dark = scores.shares[row, column] > 0.55
@@ -271,9 +274,9 @@ def _best(
             continue
         best = int(np.nanargmin(values) if kind == "loss" else np.nanargmax(values))
         which = "lowest" if kind == "loss" else "highest"
-        text = f"{which} {words}: {values[best]:.3g} at epoch {epochs[best]:g}"
+        text = f"{which} {words}:\n{values[best]:.3g} at epoch {epochs[best]:g}"
         look: Look = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 10}
-        ax.plot(epochs[best], values[best], "o", label=wrapped(text, 1.8), **look)
+        ax.plot(epochs[best], values[best], "o", label=text, **look)
 
 
 def detection(curves: Mapping[str, xr.Dataset]) -> Figure:
@@ -405,7 +408,7 @@ def label_report(report: xr.Dataset, names: Names = None) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(words) - 0.45, -0.55)
     ax.margins(x=0.12)
-    place: Look = {"loc": "outside upper right", "ncols": 2, "frameon": False}
-    figure.legend(fontsize=TEXT, **place)
+    place: Look = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False}
+    ax.legend(fontsize=TEXT, borderaxespad=0.2, **place)
     figure.suptitle("Suspicion of corrupted and clean samples by label", fontsize=TITLE)
     return figure
