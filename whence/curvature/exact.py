@@ -33,6 +33,10 @@ from whence.ntk import TangentKernel
 MAX_REFINEMENTS = 4
 
 
+SPECTRUM = 1e-3
+"""Relative residual of the eigenvector of a Hessian's smallest eigenvalue."""
+
+
 @dataclass(frozen=True)
 class Exact:
     """Dense Cholesky factorisation with iterative refinement: the reference for every other solver.
@@ -88,7 +92,7 @@ class Exact:
             raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
         self._check_memory(self.needs(operator, damping))
         if root is None:
-            return _Indefinite(operator.dense(), damping, self.tolerance)
+            return _of_hessian(operator.dense(), damping, self.tolerance)
         if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
@@ -153,6 +157,10 @@ class _Primal:
         self.description = describe(
             self.damping, largest, solver_form="primal", solver_size=len(matrix)
         )
+
+    def least_pivot(self) -> float:
+        """Return the smallest pivot of the Cholesky factorisation."""
+        return float(self._factor.diagonal().min()) ** 2
 
     def redamped(self, damping: float) -> _Primal:
         return _Primal(
@@ -230,6 +238,32 @@ class _Dual:
         return relative_residual(
             lambda x: rows.T @ (rows @ x) + self.damping * x, rows.T @ weights, value
         )
+
+
+def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
+    """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
+    try:
+        state = _Primal(matrix, damping, tolerance)
+    except ValueError:
+        return _Indefinite(matrix, damping, tolerance)
+    largest = float(state.description["largest_eigenvalue"])
+    rounding = len(matrix) * torch.finfo(matrix.dtype).eps * largest
+    width = largest_eigenvalue(
+        lambda v: largest * v - matrix @ v, len(matrix), matrix, tolerance=SPECTRUM
+    )
+    smallest = largest - width
+    if state.least_pivot() <= rounding or abs(smallest) > largest:  # to which damping is relative
+        return _Indefinite(matrix, damping, tolerance)
+    state.description["negative_eigenvalues"] = _negative(matrix) if smallest < -rounding else 0
+    state.description["smallest_eigenvalue"] = smallest
+    return state
+
+
+def _negative(matrix: Tensor) -> int:
+    """Return how many eigenvalues are negative: as many as in D of LDLᵀ (Sylvester)."""
+    factor, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
+    pairs = pivots < 0  # a block of two has one of either sign
+    return int((factor.diagonal()[~pairs] < 0).sum()) + int(pairs.sum()) // 2
 
 
 class _Indefinite:

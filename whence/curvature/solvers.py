@@ -151,10 +151,11 @@ class Solver(Protocol):
         """Factor ``A + λI`` once."""
 
 
-def largest_eigenvalue(product: Product, size: int, like: Tensor) -> float:
-    """Return the largest eigenvalue of a symmetric positive semi-definite operator, by Lanczos.
+def largest_eigenvalue(product: Product, size: int, like: Tensor, tolerance: float = 0.0) -> float:
+    """Return the largest eigenvalue of a symmetric operator, by Lanczos.
 
-    The starting vector is fixed, so the same operator gives the same number.
+    The starting vector is fixed, so the same operator gives the same number; ``tolerance`` is
+    relative, zero for all digits.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
 
@@ -174,7 +175,9 @@ def largest_eigenvalue(product: Product, size: int, like: Tensor) -> float:
     if not first.any():
         return 0.0
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    return float(eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=0)[0])
+    return float(
+        eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=tolerance)[0]
+    )
 
 
 def relative_residual(product: Product, right: Tensor, value: Tensor) -> float:
