@@ -60,6 +60,7 @@ LEVELS = {
     "attribution.labels": 5,
     "attribution.method": 5,
     "attribution.perturbation": 5,
+    "attribution.products": 5,
     "attribution.reductions": 5,
     "attribution.storage": 5,
     "attribution.empirical": 5,

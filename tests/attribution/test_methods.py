@@ -11,7 +11,6 @@ from torch import nn
 
 import whence as wh
 from whence.attribution import reductions
-from whence.attribution.method import Method
 from whence.attribution.storage import read_zarr
 
 N, T = 14, 5
@@ -317,7 +316,7 @@ def test_an_interrupted_zarr_leaves_nothing(tmp_path, monkeypatch):
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(Method, "tiles", interrupted)
+    monkeypatch.setattr(wh.GradDot, "tiles", interrupted)
     with pytest.raises(KeyboardInterrupt):
         method.attribute(QUANTITY, out=tmp_path / "scores.zarr")
     assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,64 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.method import Method, Solved, Stage
+from whence.attribution.method import Effect, Method, Solved, Stage, Tile
+from whence.attribution.products import Gradients
+from whence.attribution.quantities import Linearized, Quantity
 from whence.curvature.solvers import MEMORY_BUDGET
 from whence.jacobian import point_gradients
 from whence.objective import Objective, Points, Term
 
 Checkpoint = Mapping[str, Tensor] | str | Path
 """A state of the network: its ``state_dict()``, or a file of one in safetensors' format."""
+
+
+def _products(
+    method: Method, quantity: Quantity, points: Any, effect: Effect
+) -> Iterator[Tile] | None:
+    """Return tiles of products made layer by layer; None where gradients are not told so."""
+    if not isinstance(quantity, Linearized):
+        return None
+    targets = _stages_of(method, quantity)
+    first = next(targets, None)
+    return None if first is None else _multiplied(method, chain([first], targets), points, effect)
+
+
+def _stages_of(method: Method, quantity: Linearized) -> Iterator[list[tuple[Stage, Gradients]]]:
+    """Yield the gradients of some targets at a time in every stage."""
+    stages = method._stages()
+    parts = [quantity.linearized(method.objective) for _ in stages]
+    while True:
+        found = []
+        for stage, part in zip(stages, parts, strict=True):
+            with stage.at():
+                one = next(part, None)
+                if one is None:
+                    return
+                found.append((stage, Gradients(*one)))
+        yield found
+
+
+def _multiplied(
+    method: Method,
+    targets: Iterator[list[tuple[Stage, Gradients]]],
+    points: Any,
+    effect: Effect,
+) -> Iterator[Tile]:
+    sign, chosen, row = -1.0 if effect == "add" else 1.0, method._chosen(points), 0
+    for given in targets:
+        rows, column = slice(row, row + len(given[0][1])), 0
+        for name, part in method._parts(chosen):
+            term = method.objective.terms[name]
+            total: Any = 0.0
+            for stage, target in given:
+                with stage.at():
+                    own = point_gradients(term, method.objective.parameters, part, len(part))
+                    _, linear, seed = next(iter(own))
+                    total = target.times(Gradients(linear, seed)).mul_(stage.factor).add_(total)
+            columns = slice(column, column + len(part))
+            yield Tile(rows, columns, total * (sign * term.scale))
+            column = columns.stop
+        row = rows.stop
 
 
 class GradDot(Method):
@@ -51,6 +103,13 @@ class GradDot(Method):
 
     def __init__(self, objective: Objective, *, memory_budget: int = MEMORY_BUDGET) -> None:
         super().__init__(objective, memory_budget)
+
+    def tiles(
+        self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
+    ) -> Iterator[Tile]:
+        """Yield products layer by layer, or through the gradients of targets."""
+        found = _products(self, quantity, points, effect)
+        yield from super().tiles(quantity, points, effect) if found is None else found
 
     def _applied(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         return gradients, Solved()
@@ -169,6 +228,13 @@ class TracIn(Method):
             Stage(rate, partial(_visiting, network, one))
             for rate, one in zip(rates, checkpoints, strict=True)
         ]
+
+    def tiles(
+        self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
+    ) -> Iterator[Tile]:
+        """Yield products layer by layer, or through the gradients of targets."""
+        found = _products(self, quantity, points, effect)
+        yield from super().tiles(quantity, points, effect) if found is None else found
 
     def _stages(self) -> Sequence[Stage]:
         return self._all

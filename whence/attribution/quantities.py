@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from whence import _checks
 from whence.attribution.labels import target_arrays
 from whence.jacobian import chunks, point_gradients, row_blocks
-from whence.linearization import linearize
+from whence.linearization import Linearization, linearize
 from whence.objective import Objective, Points, Pointwise, at_once
 from whence.samples import Samples, samples_of
 
@@ -72,6 +72,15 @@ class _AtPoints:
         points = self._checked(objective)
         for block in row_blocks(self._function(objective), objective.parameters, points):
             yield block.reshape(-1, objective.parameters.size)
+
+    def linearized(self, objective: Objective) -> Iterator[tuple[Linearization, Tensor]]:
+        """Yield linearizations and seeds whose rows are the gradients, where there is one each."""
+        points, function = self._checked(objective), self._function(objective)
+        for part in chunks(points, objective.parameters):
+            linear = linearize(function, objective.parameters, points[part])
+            if linear.value.shape[1] > 1:
+                return
+            yield linear, torch.ones_like(linear.value)
 
     def targets(self, objective: Objective) -> dict[str, np.ndarray]:
         """Return the target points' coordinates and the component explained."""
@@ -258,6 +267,15 @@ class Loss:
         if self.reduce != "none":
             yield total
 
+    def linearized(self, objective: Objective) -> Iterator[tuple[Linearization, Tensor]]:
+        """Yield linearizations and seeds whose rows are the gradients; none of an aggregate."""
+        if self.reduce != "none":
+            return
+        for name, points in self._points(objective).items():
+            found = point_gradients(objective.terms[name], objective.parameters, points)
+            for _, linear, seed in found:
+                yield linear, seed
+
     def targets(self, objective: Objective) -> dict[str, np.ndarray]:
         """Return the coordinates and terms of the points, or the aggregate's name."""
         if self.reduce != "none":
@@ -276,6 +294,14 @@ def read_once(points: Any, *, targets: bool) -> Any:
     ):
         return points
     return samples_of("the points of a quantity", points, None, None, targets=targets)
+
+
+@runtime_checkable
+class Linearized(Protocol):
+    """A quantity whose targets' gradients are rows of linearizations."""
+
+    def linearized(self, objective: Objective) -> Iterator[tuple[Linearization, Tensor]]:
+        """Yield linearizations and seeds whose rows are the gradients; none of others."""
 
 
 Field = Callable[[str, Any], Tensor]
