@@ -415,7 +415,7 @@ CALLS = [
     Case(
         "new points outside", lambda: objective().with_points({"pde": OUTSIDE}), V, ("row 2",)
     ),
-    Case("select in a list", lambda: wh.Parameters(linear(), ["weight"]), T, ("['weight']",)),
+    Case("select in a list", lambda: wh.Parameters(linear(), [0]), T, ("select must be", "[0]")),
     Case(
         "parameters of another length",
         lambda: wh.Parameters(linear()).assign(torch.zeros(4, dtype=DOUBLE)), V, ("(3,)", "(4,)"),

@@ -6,13 +6,56 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
+FOLDER = Path(__file__).parent.parent / "examples"
 SHOWN = {"soft_wave.py": "% of the absolute influence", "own_flux.py": "removing it changes"}
+FIGURES = {
+    "digits": {
+        "losses", "confusion", "extreme_images", "influence_on_one", "influence_on_all",
+        "detection", "suspicion_by_label",
+    },
+    "tabular": {"influence", "detection"},
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
-def test_example_runs(path, capsys, monkeypatch, tmp_path):
+def test_every_example_is_run():
+    assert {path.name for path in FOLDER.glob("*.py")} == {*SHOWN, *(f"{n}.py" for n in FIGURES)}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_example_of_a_pinn_runs(name, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [str(path), "15"])
-    runpy.run_path(str(path), run_name="__main__")
-    assert SHOWN[path.name] in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [name, "15"])
+    runpy.run_path(str(FOLDER / name), run_name="__main__")
+    assert SHOWN[name] in capsys.readouterr().out
+
+
+def ran(name, out):
+    """What an example's ``main`` returns; its figures are there and not empty."""
+    found = runpy.run_path(str(FOLDER / f"{name}.py"))["main"](["--out", str(out)])
+    assert {path.stem for path in out.iterdir()} == FIGURES[name]
+    assert all(path.stat().st_size > 5000 for path in out.glob("*.png"))
+    return found
+
+
+def test_digits(tmp_path, capsys):
+    found = ran("digits", tmp_path / "out")
+    assert found["f1"] > 0.95
+    precision = found["average_precision"]
+    assert max(precision.values()) == precision["TracIn, on itself"] > 0.9
+    assert precision["random"] < 0.2
+    accuracy = found["accuracy"]
+    assert accuracy["corrupted"] < accuracy["cleaned"] <= accuracy["clean"]
+    printed = capsys.readouterr().out
+    assert f"Test image {found['target']} is a" in printed
+    assert "Test accuracy" in printed
+
+
+def test_tabular(tmp_path, capsys):
+    found = ran("tabular", tmp_path / "out")
+    assert found["correlation"] > 0.99
+    assert found["average_precision"]["influence, on itself"] > 0.9
+    accuracy = found["accuracy"]
+    assert accuracy["corrupted"] < accuracy["cleaned"] <= accuracy["clean"]
+    printed = capsys.readouterr().out
+    assert "Nothing speaks against it" in printed
+    assert "one standard deviation" in printed

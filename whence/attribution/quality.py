@@ -120,7 +120,8 @@ def _solver_doubt(said: Mapping[str, Any]) -> str:
 
 def _spectrum_doubt(said: Mapping[str, Any]) -> str:
     negative = said.get("negative_eigenvalues", said.get("negative_eigenvalues_held", 0))
-    if negative:
+    outweighed = said.get("smallest_eigenvalue", -float("inf")) > -said["damping"]
+    if negative and not outweighed:
         return (
             f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
             "curvature='gauss_newton' or train further."

@@ -289,11 +289,11 @@ class Loss:
 
 def read_once(points: Any, *, targets: bool) -> Any:
     """Return data that would be read anew at each use as samples; leave tensors by themselves."""
-    if isinstance(points, (Tensor, Samples)) or not isinstance(
-        points, (tuple, list, Dataset, DataLoader)
-    ):
-        return points
-    return samples_of("the points of a quantity", points, None, None, targets=targets)
+    numbers = (int, float, tuple, list)
+    several = isinstance(points, (tuple, list)) and not any(isinstance(p, numbers) for p in points)
+    if several or isinstance(points, (Dataset, DataLoader)):
+        return samples_of("the points of a quantity", points, None, None, targets=targets)
+    return points
 
 
 @runtime_checkable
