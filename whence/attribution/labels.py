@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -34,6 +34,8 @@ def coordinate_arrays(
     else:
         columns = points.detach().cpu().numpy()
         table = {name: columns[:, k] for k, name in enumerate(objective.coordinates)}
+    if repeat == 1:
+        return table
     return {name: np.repeat(column, repeat) for name, column in table.items()}
 
 
@@ -42,14 +44,17 @@ def point_coordinates(
 ) -> Coordinates:
     """Return what is known of points, their term and their index within it, for dimension point."""
     tables = [coordinate_arrays(objective, given) for given in points.values()]
-    joined = {n: np.concatenate([table[n] for table in tables]) for n in tables[0]}
-    terms = np.asarray([n for n, given in points.items() for _ in range(len(given))], dtype=object)
-    places = np.concatenate([index[name] for name in points])
+    terms = [np.full(len(given), name, dtype=object) for name, given in points.items()]
     return {
-        **{name: ("point", values) for name, values in joined.items()},
-        "term": ("point", terms),
-        "index": ("point", places),
+        **{name: ("point", _below([table[name] for table in tables])) for name in tables[0]},
+        "term": ("point", _below(terms)),
+        "index": ("point", _below([index[name] for name in points])),
     }
+
+
+def _below(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the parts below each other, the only one as it is: there may be millions of points."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def target_coordinates(targets: Mapping[str, np.ndarray]) -> Coordinates:
