@@ -31,6 +31,8 @@ from whence.jacobian import self_product
 from whence.ntk import TangentKernel
 
 MAX_REFINEMENTS = 4
+ROUNDING = 8
+"""Relative residual, in machine precisions, below which there is nothing to refine."""
 
 
 SPECTRUM = 1e-3
@@ -127,6 +129,7 @@ class Exact:
 def _refined(apply: Product, product: Product, right: Tensor, tolerance: float) -> Solution:
     """Apply an approximate inverse, then refine until the residual stops falling, or is met."""
     norm = norms(right)
+    tolerance = max(tolerance, ROUNDING * torch.finfo(right.dtype).eps)
     value = apply(right)
     error = right - product(value)
     residual = worst(error, norm)
