@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import whence as wh
 from whence import plots
-from whence.evaluation.bad_data import detection, label_report, suspects
+from whence.evaluation import detection, label_report, suspects
 
 EPOCHS = 24
 SHARE = 0.1

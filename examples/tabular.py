@@ -23,7 +23,7 @@ from torch import nn
 
 import whence as wh
 from whence import plots
-from whence.evaluation.bad_data import detection, suspects
+from whence.evaluation import detection, suspects
 
 SHARE = 0.1
 """Of the labels that are made wrong. The rows looked at are as many, a number fixed before."""
