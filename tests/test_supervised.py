@@ -1,6 +1,7 @@
 """Supervised objectives: closed forms of linear and logistic regression, and what models may be."""
 
 import copy
+import weakref
 
 import numpy as np
 import oracles
@@ -12,8 +13,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whence as wh
+from whence.attribution import reductions
 from whence.attribution.groups import group_influence
 from whence.curvature.solvers import Damping
+from whence.evaluation import suspects
+from whence.samples import Samples
 
 N, D, T = 24, 3, 5
 RNG = np.random.default_rng(0)
@@ -414,3 +418,37 @@ def test_every_solver_on_samples(solver, in_memory, softmax, monkeypatch):
     expected = wh.Influence(softmax, damping=1e-2).attribute(wh.Loss())
     found = wh.Influence(softmax, damping=1e-2, solver=solver).attribute(wh.Loss())
     oracles.close(found, expected.values, 1e-6)
+
+
+def test_data_that_are_read_when_used_are_not_kept(monkeypatch):
+    """At any time a few samples are in memory, whatever is asked for."""
+    monkeypatch.setattr("whence.samples.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("whence.samples.READ_AT_ONCE", 4)
+    held, made, begin = [], weakref.WeakSet(), Samples._set
+
+    def watched(self, *given):
+        begin(self, *given)
+        made.add(self)
+
+    monkeypatch.setattr(Samples, "_set", watched)
+
+    class Watched(Words):
+        def __getitem__(self, i):
+            held.append(sum(len(o) for o in made if o.in_memory and o._source is not None))
+            return super().__getitem__(i)
+
+    n = 60
+    torch.manual_seed(0)
+    data = torch.randn(n, 3, dtype=torch.float64), torch.arange(n) % 2
+    model, clean = nn.Linear(3, 2, dtype=torch.float64), (data[0][:2], data[1][:2])
+    loss = wh.CrossEntropy()
+    objective = wh.Objective.supervised(model, Watched(data), loss, batch_size=4)
+    quantity = wh.Loss(*clean)
+    for method in (wh.Influence(objective), wh.GradDot(objective), wh.GradCos(objective)):
+        method.attribute(quantity)
+        method.self_influence()
+        reductions.top(method, quantity, k=2)
+        suspects(method, validation=clean)
+    wh.EmpiricalInfluence(objective).attribute(quantity)
+    objective.loss()
+    assert max(held) <= 12

@@ -372,8 +372,8 @@ class Objective:
         return sum(len(term.points) for term in self.terms.values())
 
 
-def _blocks(term: Term) -> Sequence[Points]:
-    parts: Sequence[Points] = term.points.split(at_once(term.points))
+def _blocks(term: Term) -> Iterable[Points]:
+    parts: Iterable[Points] = term.points.split(at_once(term.points))
     return parts
 
 

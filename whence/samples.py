@@ -6,7 +6,7 @@ passes, and results could not say which sample they speak of: it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -170,9 +170,10 @@ class Samples:
         places = self._places[chosen]
         return Samples._of(None, len(places), self._source, places)
 
-    def split(self, size: int) -> list[Samples]:
-        """Return parts of ``size`` samples, the last of those left."""
-        return [self[i : i + size] for i in range(0, self._n, size)]
+    def split(self, size: int) -> Iterator[Samples]:
+        """Yield parts of ``size`` samples, the last of those left, and keep none of them."""
+        for i in range(0, self._n, size):
+            yield self[i : i + size]
 
     def unsqueeze(self, axis: int) -> Samples:
         """Return one sample, whose tensors lack the axis of the samples, as samples."""
