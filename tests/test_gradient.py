@@ -38,8 +38,8 @@ def test_every_point_is_taken_once(monkeypatch):
     objective = oracles.burgers_soft().objective
     seen = {}
     for pieces in gradient._pieces(objective):
-        assert 0 < sum(len(points) for _, points in pieces) <= 4
-        for term, points in pieces:
+        assert 0 < sum(len(points) for _, points, _ in pieces) <= 4
+        for term, points, _ in pieces:
             seen.setdefault(term.name, []).append(points)
     assert {n: torch.cat(p).tolist() for n, p in seen.items()} == {
         n: t.points.tolist() for n, t in objective.terms.items()

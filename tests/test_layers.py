@@ -66,6 +66,7 @@ LEVELS = {
     "attribution.empirical": 5,
     "pinn.sampling": 6,
     "pinn.weighting": 6,
+    "pinn.reweighting": 7,
     "pinn.optimizers": 7,
     "pinn.loop": 7,
     "pinn.watch": 7,
@@ -82,7 +83,7 @@ LEVELS = {
     "adapters": 9,
     "report": 9,
 }
-FAMILIES = ("pinn.zoo", "evaluation", "cli", "adapters", "report", "plots")
+FAMILIES = ("pinn.zoo", "pinn.weighting", "evaluation", "cli", "adapters", "report", "plots")
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): p
     for p in sorted(ROOT.rglob("*.py"))

@@ -75,6 +75,18 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
     return given
 
 
+def weights(what: str, given: object, n: int) -> None:
+    """Raise ``ValueError`` unless ``given`` holds n finite numbers that are not negative."""
+    if not isinstance(given, Tensor) or given.shape != (n,):
+        raise ValueError(f"{what} must be a tensor of shape ({n},), got {shown(given)}")
+    bad = ~(torch.isfinite(given) & (given >= 0))
+    if bool(bad.any()):
+        raise ValueError(
+            f"{what} must be finite and not negative: {int(bad.sum())} of {n} are not, the first "
+            f"is number {int(bad.nonzero()[0])}"
+        )
+
+
 def repeated(rows: Tensor) -> Tensor:
     """Return which rows equal an earlier one, as booleans of shape (n,)."""
     # Adding zero makes a negative zero positive, so that equal numbers have equal bytes.

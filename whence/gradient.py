@@ -2,12 +2,13 @@
 
 Both go through the points in blocks, so memory does not grow with their number. Compiled blocks
 are filled up with points of weight zero: new points, and more of them, need no new compilation.
+Where weights change with the gradients of terms, :class:`TermGradients` makes those once for both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -40,47 +41,129 @@ def loss_and_gradient(objective: Objective) -> tuple[float, Tensor]:
     """
     if objective.evaluation is not None:
         return objective.evaluation(objective)
+    loss, gradient = _summed(objective, _pieces(objective))
+    return float(loss), gradient
+
+
+def term_gradients(objective: Objective) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return ``L_k = (1/N_k) Σ_i m_i ℓ_k(z_i)`` and ∇L_k (P,) of each term, without its weight w_k.
+
+    ``objective.evaluation`` remembers them if it is :class:`TermGradients`: the step that follows
+    at the same parameters, whatever the weights are by then, costs nothing more.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.gradient import loss_and_gradient, term_gradients
+    >>> problem = pinn.zoo.load("burgers", "soft")
+    >>> points = problem.sample(20, seed=0)
+    >>> objective = problem.objective(problem.network(seed=0), points, {"initial_u": 3.0})
+    >>> parts = term_gradients(objective)
+    >>> sum(objective.term(name).weight * g for name, (_, g) in parts.items()).allclose(
+    ...     loss_and_gradient(objective)[1])
+    True
+    """
+    held = objective.evaluation
+    return (held if isinstance(held, TermGradients) else TermGradients()).parts(objective)
+
+
+def _summed(
+    objective: Objective, pieces: Iterable[list[tuple[Term, Points, float | Tensor]]]
+) -> tuple[Tensor, Tensor]:
+    """Return the sum of weighted losses over pieces and its gradient, a backward pass for each."""
     parameters = objective.parameters
     live = parameters.live()
     chosen = [live[name] for name in parameters.names]
-    total, gradient = 0.0, None
-    for pieces in _pieces(objective):
+    total, gradient = None, None
+    for piece in pieces:
         with torch.enable_grad():
-            loss = torch.stack([_part_of_loss(live, *piece) for piece in pieces]).sum()
+            loss = torch.stack([_part_of_loss(live, *part) for part in piece]).sum()
         grads = torch.autograd.grad(loss, chosen, allow_unused=True, materialize_grads=True)
-        flat = torch.cat([g.reshape(-1) for g in grads])
+        flat, loss = torch.cat([g.reshape(-1) for g in grads]), loss.detach()
         total, gradient = (
-            total + float(loss.detach()),
+            loss if total is None else total + loss,
             flat if gradient is None else gradient + flat,
         )
-    assert gradient is not None
+    assert total is not None and gradient is not None
     return total, gradient
 
 
-def _part_of_loss(live: dict[str, Tensor], term: Term, points: Points) -> Tensor:
-    return term.value(term.residual(live, points), points).sum() * term.scale
+def _part_of_loss(
+    live: dict[str, Tensor], term: Term, points: Points, scale: float | Tensor
+) -> Tensor:
+    value = term.value(term.residual(live, points), points)
+    return (value * scale).sum() if isinstance(scale, Tensor) else value.sum() * scale
 
 
-def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Points]]]:
+def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Points, float | Tensor]]]:
     """Yield the terms' points in lists of at most as many points as are evaluated at once."""
-    held: list[tuple[Term, Points]] = []
+    held: list[tuple[Term, Points, float | Tensor]] = []
     most = min(at_once(term.points, BLOCK_POINTS) for term in objective.terms.values())
     room = most
     for term in objective.terms.values():
-        left = term.points
-        while len(left) > room:
-            yield [*held, (term, left[:room])] if room else held
-            held, left, room = [], left[room:], most
-        held.append((term, left))
-        room -= len(left)
+        start, n = 0, len(term.points)
+        while n - start > room:
+            part = slice(start, start + room)
+            yield [*held, (term, term.points[part], term.scales(part))] if room else held
+            held, start, room = [], part.stop, most
+        rest = slice(start, n)
+        held.append((term, term.points[rest], term.scales(rest)))
+        room -= n - start
     yield held
+
+
+Part = tuple[Tensor, Tensor]
+"""A term's loss and its gradient (P,), both without the term's weight."""
+
+
+class TermGradients:
+    """L(θ) and ∇L(θ) from those of the terms, which are remembered for the last θ and points."""
+
+    def __init__(self) -> None:
+        self._theta: Tensor | None = None
+        self._held: dict[str, tuple[Any, Part]] = {}
+
+    def __call__(self, objective: Objective) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ), shape (P,)."""
+        loss, gradient = 0.0, objective.parameters.vector().zero_()
+        for name, (value, part) in self.parts(objective).items():
+            weight = objective.terms[name].weight
+            gradient.add_(part, alpha=weight)
+            loss += weight * float(value)
+        return loss, gradient
+
+    def parts(self, objective: Objective) -> dict[str, Part]:
+        """Return ``L_k`` and ``∇L_k`` of each term; later calls do not change them."""
+        theta = objective.parameters.vector()
+        if self._theta is None or not torch.equal(theta, self._theta):
+            self._theta, self._held = theta, {}
+        for name, term in objective.terms.items():
+            seen = self._held.get(name)
+            if seen is None or not _same(seen[0], _state(term)):
+                self._held[name] = _state(term), self._term(objective, term, theta)
+        return {name: self._held[name][1] for name in objective.terms}
+
+    def _term(self, objective: Objective, term: Term, theta: Tensor) -> Part:
+        alone = objective._with_terms([replace(term, weight=1.0)])
+        return _summed(alone, _pieces(alone))
+
+
+def _state(term: Term) -> tuple[Any, ...]:
+    """Return what a term's loss hangs on apart from θ; compare with :func:`_same`."""
+    tensors = term.points, term.point_weights
+    versions = [held._version for held in tensors if isinstance(held, Tensor)]
+    return (*tensors, term.residual, term.loss, versions)
+
+
+def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return all(a is b for a, b in zip(one[:4], other[:4], strict=True)) and one[4] == other[4]
 
 
 class NotCompiled(RuntimeError):
     """Why an objective's gradient cannot be compiled."""
 
 
-class CompiledGradient:
+class CompiledGradient(TermGradients):
     """L(θ) and ∇L(θ) of an objective and of all that differ from it by points and weights only.
 
     Each term's loss and gradient are traced into one graph and compiled by TorchInductor for a
@@ -99,22 +182,21 @@ class CompiledGradient:
     """
 
     def __init__(self, objective: Objective) -> None:
+        super().__init__()
         self._blocks = {
             name: _Block(term, objective.parameters) for name, term in objective.terms.items()
         }
         for block in self._blocks.values():  # once all are traced, as compiling takes long
             block.compile()
 
-    def __call__(self, objective: Objective) -> tuple[float, Tensor]:
-        """Return L(θ) and ∇L(θ), shape (P,)."""
-        theta = objective.parameters.vector()
+    def _term(self, objective: Objective, term: Term, theta: Tensor) -> Part:
         loss, gradient = theta.new_zeros(()), torch.zeros_like(theta)
-        for name, term in objective.terms.items():
-            for points, weights in self._blocks[name].filled(term):
-                part, value = self._blocks[name].function(theta, points, weights)
-                gradient += part
-                loss += value
-        return float(loss), gradient
+        block = self._blocks[term.name]
+        for points, weights in block.filled(term):
+            part, value = block.function(theta, points, weights)
+            gradient += part
+            loss += value
+        return loss, gradient
 
 
 Filled = list[tuple[Tensor, Tensor]]
@@ -129,7 +211,7 @@ class _Block:
         n = len(term.points)
         self.size = max(LEAST_COMPILED, -(-n // -(-n // COMPILED_POINTS)))
         self._residual, self._loss = term.residual, term.loss
-        self._seen: tuple[Tensor, int, float] | None = None
+        self._seen: tuple[Any, ...] | None = None
         self._filled: Filled = []
 
         def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
@@ -153,16 +235,16 @@ class _Block:
         """Return the term's points in blocks with their weights, kept while they are the same."""
         if term.residual is not self._residual or term.loss != self._loss:
             raise ValueError(f"term {term.name!r} is not the one that was compiled")
-        now = term.points, term.points._version, term.scale
-        if self._seen is None or now[0] is not self._seen[0] or now[1:] != self._seen[1:]:
+        now = _state(term)
+        if self._seen is None or not _same(self._seen, now):
             self._filled, self._seen = list(self._split(term)), now
         return self._filled
 
     def _split(self, term: Term) -> Iterator[tuple[Tensor, Tensor]]:
-        for points in term.points.split(self.size):
+        for points, scale in replace(term, weight=1.0).parts(self.size):
             missing = self.size - len(points)
-            weights = points.new_full((self.size,), term.scale)
-            weights[len(points) :] = 0
+            weights = points.new_zeros(self.size)
+            weights[: len(points)] = scale
             yield torch.cat([points, points[:1].expand(missing, -1)]), weights
 
 

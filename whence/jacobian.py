@@ -129,17 +129,16 @@ class Jacobian:
         self.scaled = scaled
         self.chunk = chunk
 
-    def _parts(self) -> Iterator[tuple[Term, Points, Linearization]]:
+    def _parts(self) -> Iterator[tuple[Term, slice, Linearization]]:
         for term in self.objective.terms.values():
             for part in chunks(term.points, self.parameters, self.chunk):
-                points = term.points[part]
-                yield term, points, linearize(term.residual, self.parameters, points)
+                yield term, part, linearize(term.residual, self.parameters, term.points[part])
 
-    def _seeds(self, term: Term, points: Points, value: Tensor) -> list[Tensor]:
+    def _seeds(self, term: Term, part: slice, value: Tensor) -> list[Tensor]:
         """Return one seed (n, m) per row that a point contributes."""
         if not self.scaled:
             return list(_units(value))
-        root = term.curvature_root(value, points) * term.scale**0.5
+        root = _times(term.curvature_root(value, term.points[part]), term.scales(part))
         return list(root.unbind(2))
 
     def residual(self) -> Tensor:
@@ -149,24 +148,27 @@ class Jacobian:
         """
         parts = []
         for term in self.objective.terms.values():
-            for points in term.points.split(at_once(term.points)):
+            for points, scale in term.parts(at_once(term.points)):
                 value = term.residual(self.parameters.tensors(), points).detach()
-                parts.append(self._right_hand_side(term, points, value).reshape(-1))
+                parts.append(self._right_hand_side(term, points, scale, value).reshape(-1))
         return torch.cat(parts)
 
-    def _right_hand_side(self, term: Term, points: Points, value: Tensor) -> Tensor:
-        return term.scale**0.5 * term.whitened_gradient(value, points) if self.scaled else value
+    def _right_hand_side(
+        self, term: Term, points: Points, scale: float | Tensor, value: Tensor
+    ) -> Tensor:
+        return _times(term.whitened_gradient(value, points), scale) if self.scaled else value
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
         """Yield ``(rows, right-hand side (len(rows),))`` chunk by chunk, in row order.
 
         Of a loss without whitened gradients the scaled right-hand side is empty.
         """
-        for term, points, linear in self._parts():
+        for term, part, linear in self._parts():
             right = linear.value.new_empty(0)
             if term.loss.spans or not self.scaled:
-                right = self._right_hand_side(term, points, linear.value)
-            yield Rows(linear, self._seeds(term, points, linear.value)), right.reshape(-1)
+                points, scale = term.points[part], term.scales(part)
+                right = self._right_hand_side(term, points, scale, linear.value)
+            yield Rows(linear, self._seeds(term, part, linear.value)), right.reshape(-1)
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
@@ -185,8 +187,8 @@ class Jacobian:
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``J v`` (R,) without materialising a row."""
         parts = []
-        for term, points, linear in self._parts():
-            seeds = self._seeds(term, points, linear.value)
+        for term, part, linear in self._parts():
+            seeds = self._seeds(term, part, linear.value)
             each = [linear.matvec(vector.unsqueeze(1), s).squeeze(1) for s in seeds]
             parts.append(torch.stack(each, dim=1).reshape(-1))
         return torch.cat(parts)
@@ -195,8 +197,8 @@ class Jacobian:
         """Return ``Jᵀ u`` (P,) without materialising a row."""
         total = vector.new_zeros(self.parameters.size)
         start = 0
-        for term, points, linear in self._parts():
-            seeds = self._seeds(term, points, linear.value)
+        for term, part, linear in self._parts():
+            seeds = self._seeds(term, part, linear.value)
             n = linear.value.shape[0] * len(seeds)
             weights = vector[start : start + n].reshape(-1, len(seeds)).unbind(1)
             seed = sum(
@@ -210,8 +212,8 @@ class Jacobian:
     def normal_product(self, vectors: Tensor) -> Tensor:
         """Return ``JᵀJ V`` (P, K) in one pass over the points; many columns go through the rows."""
         total = torch.zeros_like(vectors)
-        for term, points, linear in self._parts():
-            seeds = self._seeds(term, points, linear.value)
+        for term, part, linear in self._parts():
+            seeds = self._seeds(term, part, linear.value)
             if vectors.shape[1] > FEW_VECTORS:
                 rows = Rows(linear, seeds).dense()
                 total.addmm_(rows.T, rows @ vectors)
@@ -226,8 +228,19 @@ class Jacobian:
 
     def row_norms(self) -> Tensor:
         """Return the Euclidean norm of each row, shape (R,)."""
-        norms = [torch.linalg.vector_norm(rows.dense(), dim=1) for rows, _ in self.blocks()]
-        return torch.cat(norms)
+        return torch.cat(list(self._squared_norms().values())).sqrt()
+
+    def traces(self) -> dict[str, float]:
+        """Return by term the sum of its rows' squared norms, the trace of its part of ``JJᵀ``."""
+        return {name: float(each.sum()) for name, each in self._squared_norms().items()}
+
+    def _squared_norms(self) -> dict[str, Tensor]:
+        found: dict[str, list[Tensor]] = {}
+        for term, part, linear in self._parts():
+            seeds = self._seeds(term, part, linear.value)
+            each = torch.stack([linear.squared_norms(seed) for seed in seeds], dim=1)
+            found.setdefault(term.name, []).append(each.reshape(-1))
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     def by_point(self, values: Tensor) -> Tensor:
         """Return the sums of ``values`` (R, K) over the rows of each point, (points, K)."""
@@ -248,6 +261,13 @@ class Jacobian:
         terms = self.objective.terms.values()
         count = sum(len(term.points) * self._components(term) for term in terms)
         return count, self.parameters.size
+
+
+def _times(values: Tensor, scale: float | Tensor) -> Tensor:
+    """Return ``√scale`` times the values of each point; a scale for all, or one for each (n,)."""
+    if isinstance(scale, Tensor):
+        return values * scale.sqrt().view(-1, *[1] * (values.ndim - 1))
+    return values * scale**0.5
 
 
 def self_product(rows: Tensor) -> Tensor:

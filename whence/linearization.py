@@ -49,6 +49,9 @@ class Linearization(Protocol):
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         """Return ``rows(seed) @ vectors`` without the rows: vectors (P, K) to (n, K)."""
 
+    def squared_norms(self, seed: Tensor) -> Tensor:
+        """Return ``‖rows(seed)‖²`` of each point, (n,)."""
+
     def rmatvec(self, seed: Tensor) -> Tensor:
         """Return ``Σ_i Σ_m seed[i, m] · J[i, m, :]``, shape (P,)."""
 
@@ -203,6 +206,30 @@ class Factor:
         return outer.reshape(len(outer), -1)
 
 
+def _squared_norms(factors: Sequence[Factor]) -> Tensor:
+    """Return the squared norms of the sum of parts of rows at the same columns, (n,).
+
+    ``‖Σ_c l_c ⊗ r_c‖² = Σ_cc′ (l_c·l_c′)(r_c·r_c′)``: channels of all calls of a layer together.
+    """
+    rights = [factor.right for factor in factors if factor.right is not None]
+    if len(rights) == len(factors):
+        left, right = torch.cat([f.left for f in factors]), torch.cat(rights)
+        c, o, i = len(left), left.shape[2], right.shape[2]
+        if (c + 1) * (o + i) < 2 * o * i:
+            total = left.new_zeros(left.shape[1])
+            for k in range(c):
+                for j in range(k + 1):
+                    product = _inner(left[k], left[j]) * _inner(right[k], right[j])
+                    total.add_(product, alpha=1 if j == k else 2)
+            return total
+    rows = sum((factor.rows() for factor in factors[1:]), start=factors[0].rows())
+    return rows.square().sum(dim=1)
+
+
+def _inner(one: Tensor, other: Tensor) -> Tensor:
+    return torch.linalg.vecdot(one, other)
+
+
 @dataclass(frozen=True)
 class Use:
     """What one call of a layer adds to n rows.
@@ -304,6 +331,16 @@ class LayerLinearization:
                 found.append(Factor(slices[call.bias], kept, None))
         return found
 
+    def squared_norms(self, seed: Tensor) -> Tensor:
+        """Return the squared Euclidean norm of each of :meth:`rows`, (n,), mostly without them."""
+        same: dict[int, list[Factor]] = {}
+        for factor in self.factors(seed):
+            same.setdefault(factor.columns.start, []).append(factor)
+        total = seed.new_zeros(len(self.value))
+        for factors in same.values():
+            total += _squared_norms(factors)
+        return total
+
     def uses(self, seed: Tensor) -> list[Use]:
         """Return what each call of a layer adds to :meth:`rows`, weight and bias together."""
         return [Use(call.weight, call.bias, call, delta) for call, delta, _ in self._active(seed)]
@@ -388,6 +425,9 @@ class _FunctionLinearization:
         )
         return rows.detach() if out is None else out.copy_(rows.detach())
 
+    def squared_norms(self, seed: Tensor) -> Tensor:
+        return self.rows(seed).square().sum(dim=1)
+
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         def push(vector: Tensor) -> Tensor:
             tangent: Tensor = torch.func.jvp(
@@ -447,6 +487,9 @@ class _ReverseLinearization:
         each = [slice(i, i + 1) for i in range(len(seed))]
         rows = torch.stack([self._pull(seed[i], self._points[i]) for i in each])
         return rows if out is None else out.copy_(rows)
+
+    def squared_norms(self, seed: Tensor) -> Tensor:
+        return self.rows(seed).square().sum(dim=1)
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         return self.rows(seed) @ vectors

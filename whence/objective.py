@@ -59,7 +59,7 @@ def target_of(points: Points) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Term:
-    """One named part of the loss: ``w · mean_i ℓ(r(z_i))`` over its points.
+    """One named part of the loss: ``w · mean_i m_i ℓ(r(z_i))`` over its points.
 
     Parameters
     ----------
@@ -73,8 +73,8 @@ class Term:
         w ≥ 0.
     loss:
         ℓ, by default :class:`Squared`.
-    components:
-        Names of the m residual components, by default ``("0", "1", …)``.
+    point_weights:
+        m_i ≥ 0 of each point, (N,); 1 unless given.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Term:
     points: Points
     weight: float = 1.0
     loss: Loss = field(default_factory=Squared)
+    point_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         _checks.positive(f"the weight of term {self.name!r}", self.weight, zero=True)
@@ -92,11 +93,27 @@ class Term:
             )
         if not isinstance(self.points, Samples):
             _checks.points(f"the points of term {self.name!r}", self.points, "d")
+        if self.point_weights is not None:
+            what = f"the point weights of term {self.name!r}"
+            _checks.weights(what, self.point_weights, len(self.points))
 
     @property
     def scale(self) -> float:
-        """w/N, the factor in front of each point's loss."""
+        """w/N, the factor in front of each point's loss where points weigh 1."""
         return self.weight / len(self.points)
+
+    def scales(self, part: slice) -> float | Tensor:
+        """Return ``(w/N)·m`` of a part of the points: (n,), or a number where all weigh 1."""
+        if self.point_weights is None:
+            return self.scale
+        return self.scale * self.point_weights[part]
+
+    def parts(self, size: int) -> Iterator[tuple[Points, float | Tensor]]:
+        """Yield the points in blocks with the factor in front of each point's loss."""
+        start = 0
+        for points in self.points.split(size):
+            yield points, self.scales(slice(start, start + len(points)))
+            start += len(points)
 
     def value(self, residual: Tensor, points: Points) -> Tensor:
         """Return ℓ at these points from their residuals: (n, m) to (n,)."""
@@ -313,22 +330,39 @@ class Objective:
         return self._draw(name, n, seed, method).to(points)
 
     def with_points(self, points: Mapping[str, Tensor]) -> Objective:
-        """Return the same objective with other points for the named terms."""
+        """Return the same objective with other points for the named terms; each weighs 1."""
         for name in points:
             self.term(name)
         placed = {n: self.placed(f"the points of term {n!r}", p, n) for n, p in points.items()}
         terms = [
-            replace(term, points=placed[name]) if name in placed else term
+            replace(term, points=placed[name], point_weights=None) if name in placed else term
             for name, term in self.terms.items()
         ]
         return self._with_terms(terms)
 
-    def with_weights(self, weights: Mapping[str, float]) -> Objective:
-        """Return the same objective with other weights for the named terms."""
-        for name in weights:
-            self.term(name)
-        terms = [replace(t, weight=weights.get(n, t.weight)) for n, t in self.terms.items()]
-        return self._with_terms(terms)
+    def at_points(self, indices: Mapping[str, Tensor]) -> Objective:
+        """Return the same objective with these training points only; terms keep their weight w."""
+        terms = dict(self.terms)
+        for name, chosen in indices.items():
+            term = self.term(name)
+            own = term.point_weights
+            each = None if own is None else own[chosen]
+            terms[name] = replace(term, points=term.points[chosen], point_weights=each)
+        return self._with_terms(list(terms.values()))
+
+    def with_weights(self, weights: Mapping[str, float | Tensor]) -> Objective:
+        """Return the same objective with other weights for the named terms.
+
+        A number is the weight w of a term, whose points then weigh the same; a tensor (N,) holds
+        the weight of each of its points, ``w·m_i`` with w = 1.
+        """
+        terms = dict(self.terms)
+        for name, given in weights.items():
+            term = self.term(name)
+            each = given if isinstance(given, Tensor) and given.ndim else None
+            weight = 1.0 if each is not None else float(given)
+            terms[name] = replace(term, weight=weight, point_weights=each)
+        return self._with_terms(list(terms.values()))
 
     def with_evaluation(self, evaluation: Evaluation | None) -> Objective:
         """Return the same objective whose L and ∇L together come from ``evaluation``."""
@@ -344,22 +378,30 @@ class Objective:
 
     def losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
+        return {name: each.mean() for name, each in self.point_losses(tensors).items()}
+
+    def point_losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """Return the unweighted loss ``ℓ_k(z_i)`` of each point, (N_k,), by term."""
         values = self.parameters.tensors() if tensors is None else tensors
         return {
             name: torch.cat(
                 [term.value(_residual(term, values, part), part) for part in _blocks(term)]
-            ).mean()
+            )
             for name, term in self.terms.items()
         }
 
     def loss(self, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return L(θ), a scalar; at the network's parameters unless others are given."""
-        return self.total(self.losses(tensors))
+        return self.total(self.point_losses(tensors))
 
-    def total(self, losses: Mapping[str, Tensor]) -> Tensor:
+    def total(self, point_losses: Mapping[str, Tensor]) -> Tensor:
         """Return the weighted sum of the terms' mean losses."""
-        parts = [self.terms[name].weight * value for name, value in losses.items()]
-        return torch.stack(parts).sum()
+        means = []
+        for name, each in point_losses.items():
+            term = self.terms[name]
+            own = each if term.point_weights is None else each * term.point_weights
+            means.append(term.weight * own.mean())
+        return torch.stack(means).sum()
 
     @property
     def has_samples(self) -> bool:

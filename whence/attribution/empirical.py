@@ -148,9 +148,14 @@ class EmpiricalInfluence(Method):
         tensors, found = self.objective.parameters.tensors(), []
         for name, points in chosen.items():
             term = self.objective.terms[name]
-            for part in points.split(at_once(points)):
-                found.append(term.scale * term.value(term.residual(tensors, part), part).detach())
+            for part, scale in self._scaled(term, points):
+                found.append(scale * term.value(term.residual(tensors, part), part).detach())
         return torch.cat(found)
+
+    def _scaled(self, term: Term, points: Points) -> Iterator[tuple[Points, float | Tensor]]:
+        if points is term.points:
+            return term.parts(at_once(points))
+        return ((part, term.scale) for part in points.split(at_once(points)))
 
     def _self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
         values = []

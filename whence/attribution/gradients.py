@@ -59,7 +59,7 @@ def _multiplied(
     sign, chosen, row = -1.0 if effect == "add" else 1.0, method._chosen(points), 0
     for given in targets:
         rows, column = slice(row, row + len(given[0][1])), 0
-        for name, part in method._parts(chosen):
+        for name, part, scale in method._parts(chosen):
             term = method.objective.terms[name]
             total: Any = 0.0
             for stage, target in given:
@@ -68,7 +68,7 @@ def _multiplied(
                     _, linear, seed = next(iter(own))
                     total = target.times(Gradients(linear, seed)).mul_(stage.factor).add_(total)
             columns = slice(column, column + len(part))
-            yield Tile(rows, columns, total * (sign * term.scale))
+            yield Tile(rows, columns, total * (sign * scale))
             column = columns.stop
         row = rows.stop
 

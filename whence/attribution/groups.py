@@ -116,8 +116,11 @@ def subset(objective: Objective, kept: Mapping[str, np.ndarray]) -> Objective:
     terms = []
     for name, indices in kept.items():
         term = objective.terms[name]
-        points = term.points[torch.as_tensor(indices, device=term.points.device)]
-        terms.append(replace(term, points=points, weight=term.scale * len(indices)))
+        chosen = torch.as_tensor(indices, device=term.points.device)
+        points = term.points[chosen]
+        each = None if term.point_weights is None else term.point_weights[chosen]
+        weight = term.scale * len(indices)
+        terms.append(replace(term, points=points, weight=weight, point_weights=each))
     return objective._with_terms(terms)
 
 

@@ -234,9 +234,9 @@ class Method(ABC):
         chosen = self._chosen(points)
         parts, solved = [], Solved()
         total = tqdm(total=count(chosen), desc="self-influence", unit="point", delay=2, leave=False)
-        for name, part in self._parts(chosen):
+        for name, part, scale in self._parts(chosen):
             value, found = self._self_products(self.objective.terms[name], part)
-            parts.append(value * self._scale(self.objective.terms[name]))
+            parts.append(value * scale)
             solved = solved.and_also(found)
             total.update(len(part))
         total.close()
@@ -266,10 +266,10 @@ class Method(ABC):
         sign = -1.0 if effect == "add" else 1.0
         for targets, vectors, solved in self._directions(quantity):
             first = 0
-            for name, part in self._parts(chosen):
-                term = self.objective.terms[name]
-                values = self._summed(term, part, vectors) * (sign * self._scale(term))
-                yield Tile(targets, slice(first, first + len(part)), values.T, solved)
+            for name, part, scale in self._parts(chosen):
+                values = self._summed(self.objective.terms[name], part, vectors)
+                scaled = values.T * (sign * scale)
+                yield Tile(targets, slice(first, first + len(part)), scaled, solved)
                 first += len(part)
 
     def _summed(self, term: Term, points: Points, vectors: Sequence[tuple[Stage, Tensor]]) -> Any:
@@ -314,13 +314,14 @@ class Method(ABC):
     def _rows_of(self, quantity: Quantity) -> int:
         return len(next(iter(quantity.targets(self.objective).values())))
 
-    def _scale(self, term: Term) -> float:
-        return term.scale if self.scaled else 1.0
-
-    def _parts(self, chosen: Mapping[str, Points]) -> Iterator[tuple[str, Points]]:
+    def _parts(self, chosen: Mapping[str, Points]) -> Iterator[tuple[str, Points, float | Tensor]]:
+        """Yield term, points and their factors: w/N, times its own weight for a training point."""
         for name, given in chosen.items():
+            term = self.objective.terms[name]
+            trained = given is term.points
             for part in chunks(given, self.objective.parameters):
-                yield name, given[part]
+                scale = term.scales(part) if trained else term.scale
+                yield name, given[part], scale if self.scaled else 1.0
 
     def _check_size(self, rows: int, columns: int) -> None:
         needed = rows * columns * self.objective.parameters.dtype.itemsize

@@ -46,14 +46,15 @@ def perturbation(
     for _, vectors, found in method._directions(quantity):
         solved = solved.and_also(found)
         parts = []
-        for name, part in method._parts(points):
+        for name, part, scale in method._parts(points):
             term, total = method.objective.terms[name], None
             for stage, vector in vectors:
                 with stage.at():
                     one = input_products(term, method.objective, part, vector)
                 total = one if total is None else total + one
             assert total is not None
-            parts.append(total * -term.scale)
+            by_point = scale[:, None] if isinstance(scale, Tensor) else scale
+            parts.append(total * -by_point)
         blocks.append(torch.cat(parts, dim=1))
     return method.labelled(
         torch.cat(blocks).cpu().numpy(),

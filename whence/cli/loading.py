@@ -10,7 +10,7 @@ from whence.objective import Objective
 from whence.pinn import zoo
 from whence.pinn.problem import Problem
 from whence.pinn.runs import RunFolder
-from whence.pinn.training import load_network, load_points
+from whence.pinn.training import load_network, load_points, load_weights
 
 INFLUENCE_FILE, SCORES_FILE = "influence.nc", "scores.npz"
 
@@ -26,7 +26,11 @@ def load(run: Path) -> tuple[Problem, Objective]:
     problem = zoo.load(config["problem"], "hard" if config["hard_constraints"] else "soft")
     network = problem.network(config["seed"]).to(getattr(torch, config["dtype"].split(".")[1]))
     load_network(network, run)
-    return problem, problem.objective(network, load_points(run), config["weights"])
+    objective = problem.objective(network, load_points(run), config["weights"])
+    weights = {
+        name: each.to(objective.parameters.vector()) for name, each in load_weights(run).items()
+    }
+    return problem, objective.with_weights(weights)
 
 
 def check_file(out: Path) -> None:

@@ -406,10 +406,10 @@ def batched(operator: Curvature, batch: int, seed: int) -> Iterator[Curvature]:
     generator = np.random.default_rng(seed)
     left = {name: np.empty(0, dtype=np.int64) for name in terms}
     while True:
-        points = {}
+        chosen = {}
         for name, share in shares.items():
             if len(left[name]) < share:
                 left[name] = generator.permutation(len(terms[name].points))
             taken, left[name] = left[name][:share], left[name][share:]
-            points[name] = terms[name].points[torch.as_tensor(taken)]
-        yield operator.on(points)
+            chosen[name] = torch.as_tensor(taken)
+        yield operator.on(chosen)

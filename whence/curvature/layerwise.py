@@ -64,7 +64,7 @@ def hessian(objective: Objective) -> Tensor | None:
             assert isinstance(linear, LayerLinearization)
             total = total or _Sums(layers, parameters)
             with torch.enable_grad():
-                loss = term.value(linear.graph, points).sum() * term.scale
+                loss = (term.value(linear.graph, points) * term.scales(part)).sum()
             _add_hessian(total, layers, loss)
     return None if total is None else total.dense()
 

@@ -41,8 +41,8 @@ class Curvature(Protocol):
     def held(self, memory_budget: int) -> Curvature:
         """Return the same operator, quick to apply again and again where that fits in memory."""
 
-    def on(self, points: Mapping[str, Tensor]) -> Curvature:
-        """Return the operator of the same objective with these training points by term."""
+    def on(self, indices: Mapping[str, Tensor]) -> Curvature:
+        """Return the operator of the same objective with these training points only, by term."""
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, for a Hessian an estimate."""
@@ -110,9 +110,9 @@ class GaussNewton:
         held._rows = self._jacobian.dense()
         return held
 
-    def on(self, points: Mapping[str, Tensor]) -> GaussNewton:
-        """Return the operator of the same objective with these training points by term."""
-        return GaussNewton(self.objective.with_points(points), chunk=self._jacobian.chunk)
+    def on(self, indices: Mapping[str, Tensor]) -> GaussNewton:
+        """Return the operator of the same objective with these training points only, by term."""
+        return GaussNewton(self.objective.at_points(indices), chunk=self._jacobian.chunk)
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, that is of the squared entries of the root."""
@@ -195,9 +195,9 @@ class Hessian:
         """Return the operator itself: it keeps nothing."""
         return self
 
-    def on(self, points: Mapping[str, Tensor]) -> Hessian:
-        """Return the operator of the same objective with these training points by term."""
-        return Hessian(self.objective.with_points(points))
+    def on(self, indices: Mapping[str, Tensor]) -> Hessian:
+        """Return the operator of the same objective with these training points only, by term."""
+        return Hessian(self.objective.at_points(indices))
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""

@@ -18,7 +18,8 @@ from whence._interrupts import Interrupts
 from whence.objective import Objective
 from whence.pinn import randomness
 from whence.pinn.diagnosis import where_not_finite
-from whence.pinn.optimizers import Optimizer, OptimizerState, Stepper
+from whence.pinn.optimizers import Optimizer, OptimizerState, Progress, Stepper
+from whence.pinn.reweighting import Reweighting, Weighting, weights_of
 from whence.pinn.runs import (
     CHECKPOINT,
     HISTORY,
@@ -58,10 +59,11 @@ class Resampler(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do: optimisers in turn, resampling, seed, what to keep, when to stop."""
+    """What a run is to do: optimisers in turn, resampling, weighting, what to keep, when to stop."""
 
     schedule: tuple[Optimizer, ...]
     resample: Resampler | None
+    weighting: Weighting | None
     seed: int
     keep: str
     stop: Callable[[dict[str, Any]], bool] | None = None
@@ -102,11 +104,14 @@ class Run:
         self.objective = objective
         self.history: list[dict[str, Any]] = []
         self._plan = plan
+        self._weights: Reweighting | None = None
+        if plan.weighting is not None:
+            self._weights = Reweighting(plan.weighting, objective)
         self._watch = watch
         self._folder = folder
         self._place = Place()
         self._best = objective.parameters.vector()
-        self._best_points = self._points()
+        self._best_points, self._best_weights = self._points(), weights_of(objective)
         self._best_buffers = self._buffers()
         self._met = False
         """Whether the criterion of the plan ended training."""
@@ -226,16 +231,20 @@ class Run:
         stage = self._plan.schedule[place.stage]
         if self._stepper is None:
             self._stepper = stage.start(self.objective.parameters)
-        done = self._stepper.advance(self.objective, self._steps_to_event(stage))
-        place.iteration += done.iterations
-        place.stage_iteration += done.iterations
-        if done.loss is not None and math.isfinite(done.loss):
-            self._finite_at = place.iteration
-        for message in done.messages:
-            say(f"iteration {place.iteration}: {message}")
-        if done.failure is not None:
-            self._failure = f"at iteration {place.iteration} {done.failure}"
-            return
+        left, done = self._steps_to_event(stage), Progress(0, None)
+        while left:
+            steps = left
+            if self._weights is not None:
+                if self._weights.due(place.iteration) and not self._reweigh():
+                    return
+                steps = min(left, self._weights.steps(place.iteration))
+            done = self._take(self._stepper, steps)
+            if done.failure is not None:
+                self._failure = f"at iteration {place.iteration} {done.failure}"
+                return
+            left -= steps
+            if done.finished or done.iterations < steps:
+                break
         ended = done.finished or place.stage_iteration >= stage.iterations
         at_row = ended or place.stage_iteration % stage.log_every == 0
         # An optimiser may find that no step helps without taking one: then there is a row.
@@ -248,6 +257,29 @@ class Run:
         if due and done.iterations and not place.done and self._failure is None:
             self._renew()
         bar.show(place.iteration, self.history[-1])
+
+    def _take(self, stepper: Stepper, steps: int) -> Progress:
+        """Take steps and say what there is to say of them."""
+        place = self._place
+        done = stepper.advance(self.objective, steps)
+        place.iteration += done.iterations
+        place.stage_iteration += done.iterations
+        if done.loss is not None and math.isfinite(done.loss):
+            self._finite_at = place.iteration
+        for message in done.messages:
+            say(f"iteration {place.iteration}: {message}")
+        return done
+
+    def _reweigh(self) -> bool:
+        """Renew the weights of terms; tell whether they are finite."""
+        assert self._weights is not None
+        try:
+            self.objective = self._weights.renewed(self.objective)
+        except FloatingPointError as error:
+            self._check_loss("")
+            said = f"at iteration {self._place.iteration} {error}"
+            self._failure = self._failure or said
+        return self._failure is None
 
     def _steps_to_event(self, stage: Optimizer) -> int:
         place, resample = self._place, self._plan.resample
@@ -267,6 +299,8 @@ class Run:
         points = resample.update_points(self.objective, place.round, self._plan.seed)
         # Clones, since a resampler may write into its tensors again.
         self.objective = self.objective.with_points({n: p.clone() for n, p in points.items()})
+        if self._weights is not None:
+            self.objective = self._weights.carried(self.objective)
         self._record.update(points, place.iteration)
         self._check_loss(" with the points just drawn")
 
@@ -288,26 +322,32 @@ class Run:
         begun = time.perf_counter()
         place, objective = self._place, self.objective
         with torch.no_grad():
-            losses = {name: float(loss) for name, loss in objective.losses().items()}
+            each = objective.point_losses()
+            losses = {name: float(values.mean()) for name, values in each.items()}
+            total = float(objective.total(each))
         stage = self._plan.schedule[min(place.stage, len(self._plan.schedule) - 1)]
         row: dict[str, Any] = {
             "iteration": place.iteration,
             "seconds": round(place.seconds, 3),
             "stage": type(stage).__name__,
             "points": objective.n_points,
-            "loss": float(sum(objective.terms[n].weight * v for n, v in losses.items())),
+            "loss": total,
             **{f"loss_{name}": value for name, value in losses.items()},
             "validation_loss": self._watch.validation(objective),
         }
         error = self._watch.relative_l2(objective)
         if error is not None:
             row["relative_l2"] = error
+        if self._weights is not None:
+            weights = weights_of(objective)
+            row |= {f"weight_{name}": float(each.mean()) for name, each in weights.items()}
         self.history.append(row)
         validation, best = row["validation_loss"], place.best_validation
         if math.isfinite(validation) and (best is None or validation < best):
             place.best_validation, place.best_iteration = validation, place.iteration
             self._best = objective.parameters.vector()
             self._best_points, self._best_buffers = self._points(), self._buffers()
+            self._best_weights = weights_of(objective)
         if not math.isfinite(row["loss"]):
             self._fail(row["loss"])
         self._log_seconds = time.perf_counter() - begun
@@ -317,7 +357,8 @@ class Run:
         if self._kept_best:
             self.objective.parameters.assign(self._best)
             self._put_buffers(self._best_buffers)
-            self.objective = self.objective.with_points(self._best_points)
+            points = self.objective.with_points(self._best_points)
+            self.objective = points.with_weights(self._best_weights)
 
     @property
     def _kept_best(self) -> bool:
@@ -364,6 +405,9 @@ class Run:
         groups = {
             "points": self._points(),
             "best_points": self._best_points,
+            "weights": weights_of(self.objective),
+            "best_weights": self._best_weights,
+            "weighting": self._weights.tensors() if self._weights is not None else {},
             "optimizer": state.tensors,
             "random": randomness.states(parameters.device),
             "buffers": self._buffers(),
@@ -375,6 +419,7 @@ class Run:
         numbers = {
             "place": dict(vars(self._place)),
             "optimizer": state.numbers,
+            "weighting": self._weights.numbers() if self._weights is not None else {},
             "history_rows": len(self.history),
             "in_stage": self._stepper is not None,
         }
@@ -389,7 +434,12 @@ class Run:
         self._best_points = {n: p.to(like) for n, p in state.group("best_points").items()}
         parameters.assign(state.tensors["last"].to(like))
         points = {name: p.to(like) for name, p in state.group("points").items()}
-        self.objective = self.objective.with_points(points)
+        weights = _weights(state, "weights", like)
+        self.objective = self.objective.with_points(points).with_weights(weights)
+        self._best_weights = state.group("best_weights")
+        if self._weights is not None:
+            tensors = {n: t.to(like.device) for n, t in state.group("weighting").items()}
+            self._weights.restore(tensors, numbers["weighting"])
         del self.history[numbers["history_rows"] :]
         self._record = self._record.rewind(self._place.iteration)
         self._stepper = None
@@ -439,6 +489,8 @@ class Run:
         network = self.objective.network.state_dict()
         shown = {f"network/{name}": value for name, value in network.items()}
         shown |= {f"kept/{name}": value for name, value in self._points().items()}
+        kept = weights_of(self.objective)
+        shown |= {f"kept_weights/{name}": value for name, value in kept.items()}
         history = history_digest(self.history[: standing.numbers["history_rows"]])
         numbers = {**standing.numbers, "history": history}
         with self._saying_what_is_saved():
@@ -468,6 +520,10 @@ class Run:
             f"{path} holds the run up to iteration {self._saved} of {done} done: after that, go "
             "on with --resume (resume=True) and the same options"
         )
+
+
+def _weights(state: Checkpoint, group: str, like: Tensor) -> dict[str, float | Tensor]:
+    return {n: w.to(like) if w.ndim else float(w) for n, w in state.group(group).items()}
 
 
 def _check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:

@@ -108,7 +108,9 @@ def _fingerprint(objective: Objective) -> str:
     digest = hashlib.sha256()
     for name, term in objective.terms.items():
         digest.update(f"{name} {term.weight!r} {tuple(term.points.shape)}".encode())
-        digest.update(term.points.detach().cpu().contiguous().numpy().tobytes())
+        for held in (term.points, term.point_weights):
+            if held is not None:
+                digest.update(held.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from whence import _checks
 from whence._files import PathLike, make_folder
 from whence._interrupts import Interrupts
-from whence.gradient import CompiledGradient, NotCompiled, Work
+from whence.gradient import CompiledGradient, NotCompiled, TermGradients, Work
 from whence.objective import Objective
 from whence.pinn import randomness
 from whence.pinn.loop import Plan, Resampler, Run
 from whence.pinn.optimizers import Optimizer
 from whence.pinn.problem import Counts, Problem
+from whence.pinn.reweighting import Weighting
 from whence.pinn.runs import Checkpoint, RunFolder, described
 from whence.pinn.watch import Watch, say
 
@@ -51,6 +52,7 @@ def train(
     schedule: Sequence[Optimizer],
     resample: Resampler | None = None,
     weights: Mapping[str, float] | None = None,
+    weighting: Weighting | None = None,
     sampling: str = "hammersley",
     validation: int = 2000,
     keep: Literal["best", "last"] = "best",
@@ -88,6 +90,10 @@ def train(
         Renews points between steps; ``None`` keeps them.
     weights:
         Weight of each term, 1 unless given.
+    weighting:
+        Renews the weights between steps, such as ``pinn.NeuralTangentKernel()``, of which a copy
+        is used; they multiply ``weights``. The history has the mean weight of each term in
+        ``weight_TERM``. Validation goes by ``weights`` alone, so its losses can be compared.
     sampling:
         How the first points are placed, see :meth:`Problem.sample`.
     validation:
@@ -158,6 +164,7 @@ def train(
         "schedule": described(list(schedule)),
         "resample": described(resample),
         "weights": described(weights),
+        "weighting": described(weighting),
         "sampling": sampling,
         "validation": validation,
         "keep": keep,
@@ -183,9 +190,12 @@ def train(
         objective = problem.objective(module, given, weights)  # type: ignore[arg-type]
         if resample is not None:
             resample.check(objective)
+        if weighting is not None:
+            weighting.check(objective)
+            objective = objective.with_evaluation(TermGradients())
         objective = _compiled(objective, schedule, compile, progress)
         watch = Watch(problem, objective, validation, seed)
-        plan = Plan(tuple(schedule), resample, seed, keep, stop)
+        plan = Plan(tuple(schedule), resample, weighting, seed, keep, stop)
         run = Run(objective, plan, watch, folder, checkpoint)
         if stop is not None:
             stop(dict(run.history[-1]))  # one that raises does so before there is a folder
@@ -251,6 +261,11 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
 def load_points(run: PathLike) -> dict[str, Tensor]:
     """Return the points by term that a run's network was trained on when it was kept."""
     return RunFolder(run).checkpoint().group("kept")
+
+
+def load_weights(run: PathLike) -> dict[str, Tensor]:
+    """Return the weights by term with which a run's network was kept, (N,) where by point."""
+    return RunFolder(run).checkpoint().group("kept_weights")
 
 
 def _check_options(

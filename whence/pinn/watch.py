@@ -23,6 +23,7 @@ class Watch:
 
     def __init__(self, problem: Problem, objective: Objective, validation: int, seed: int) -> None:
         self.problem = problem
+        self._weights = {name: term.weight for name, term in objective.terms.items()}
         self._validation = {
             name: objective.draw(name, validation, _child(seed, 1)) for name in objective.terms
         }
@@ -32,9 +33,10 @@ class Watch:
             self._truth = problem.reference(self._test)
 
     def validation(self, objective: Objective) -> float:
-        """Return the weighted loss at the validation points."""
+        """Return the loss at the validation points, with the terms' first weights throughout."""
         with torch.no_grad():
-            return float(objective.with_points(self._validation).loss())
+            there = objective.with_points(self._validation).with_weights(self._weights)
+            return float(there.loss())
 
     def relative_l2(self, objective: Objective) -> float | None:
         """Return the relative error at the test points, a uniform grid, if there is a reference."""
