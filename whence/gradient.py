@@ -56,11 +56,11 @@ def term_gradients(objective: Objective) -> dict[str, tuple[Tensor, Tensor]]:
     >>> from whence import pinn
     >>> from whence.gradient import loss_and_gradient, term_gradients
     >>> problem = pinn.zoo.load("burgers", "soft")
-    >>> points = problem.sample(20, seed=0)
+    >>> points = problem.sample({"pde": 20, "initial_u": 5, "dirichlet_u": 5}, seed=0)
     >>> objective = problem.objective(problem.network(seed=0), points, {"initial_u": 3.0})
     >>> parts = term_gradients(objective)
-    >>> sum(objective.term(name).weight * g for name, (_, g) in parts.items()).allclose(
-    ...     loss_and_gradient(objective)[1])
+    >>> total = sum(objective.term(name).weight * gradient for name, (_, gradient) in parts.items())
+    >>> total.allclose(loss_and_gradient(objective)[1])
     True
     """
     held = objective.evaluation
@@ -84,7 +84,8 @@ def _summed(
             loss if total is None else total + loss,
             flat if gradient is None else gradient + flat,
         )
-    assert total is not None and gradient is not None
+    assert total is not None
+    assert gradient is not None
     return total, gradient
 
 

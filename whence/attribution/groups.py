@@ -113,15 +113,10 @@ def subset(objective: Objective, kept: Mapping[str, np.ndarray]) -> Objective:
 
     A term of n points out of N gets the weight ``w·n/N``; one that is not named is left out.
     """
-    terms = []
-    for name, indices in kept.items():
-        term = objective.terms[name]
-        chosen = torch.as_tensor(indices, device=term.points.device)
-        points = term.points[chosen]
-        each = None if term.point_weights is None else term.point_weights[chosen]
-        weight = term.scale * len(indices)
-        terms.append(replace(term, points=points, weight=weight, point_weights=each))
-    return objective._with_terms(terms)
+    device = objective.parameters.device
+    fewer = objective.at_points({n: torch.as_tensor(i, device=device) for n, i in kept.items()})
+    weights = {name: objective.terms[name].scale * len(indices) for name, indices in kept.items()}
+    return fewer._with_terms([replace(fewer.terms[n], weight=w) for n, w in weights.items()])
 
 
 def without(objective: Objective, points: Members) -> Objective:

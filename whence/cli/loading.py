@@ -27,10 +27,8 @@ def load(run: Path) -> tuple[Problem, Objective]:
     network = problem.network(config["seed"]).to(getattr(torch, config["dtype"].split(".")[1]))
     load_network(network, run)
     objective = problem.objective(network, load_points(run), config["weights"])
-    weights = {
-        name: each.to(objective.parameters.vector()) for name, each in load_weights(run).items()
-    }
-    return problem, objective.with_weights(weights)
+    like = objective.parameters.vector()
+    return problem, objective.with_weights({n: w.to(like) for n, w in load_weights(run).items()})
 
 
 def check_file(out: Path) -> None:

@@ -59,7 +59,7 @@ class Resampler(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is to do: optimisers in turn, resampling, weighting, what to keep, when to stop."""
+    """What a run is to do: optimisers in turn, points, weights, what to keep, when to stop."""
 
     schedule: tuple[Optimizer, ...]
     resample: Resampler | None

@@ -156,7 +156,7 @@ class OfTensors:
         return torch.cat([g.reshape(1 if seeds is None else len(seeds), -1) for g in found], dim=1)
 
     def traces(self) -> dict[str, float]:
-        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term: a backward pass for every residual."""
+        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term, a backward pass for every i."""
         return {name: self._trace(self._residuals(name)) for name in self.names}
 
     def _trace(self, residuals: Tensor) -> float:

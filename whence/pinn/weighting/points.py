@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from whence import _checks
@@ -100,8 +100,7 @@ class SelfAdaptive(Weighting):
         now = terms.points(name)
         if now.shape == before.shape and torch.equal(now, before):
             return held
-        nearest = cKDTree(before.cpu().numpy()).query(now.detach().cpu().numpy())[1]
-        return held[torch.as_tensor(nearest, device=held.device)]
+        return held[_nearest(now, before)]
 
 
 @dataclass(eq=False)
@@ -115,7 +114,7 @@ class Causal(Weighting):
     Parameters
     ----------
     epsilon:
-        Strictness ε, one or several in rising order.
+        Values of the strictness ε in turn, rising.
     windows:
         Number of windows.
     threshold:
@@ -128,7 +127,7 @@ class Causal(Weighting):
         Steps between two updates.
     """
 
-    epsilon: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0, 100.0)
+    epsilon: Sequence[float] = (0.01, 0.1, 1.0, 10.0, 100.0)
     windows: int = 32
     threshold: float = 0.99
     coordinate: str | int = "t"
@@ -136,12 +135,12 @@ class Causal(Weighting):
     update_every: int = 1
 
     def _check_options(self) -> None:
-        if isinstance(self.epsilon, (int, float)):
-            self.epsilon = (self.epsilon,)
+        if not isinstance(self.epsilon, Sequence) or not self.epsilon:
+            raise TypeError(f"epsilon must be numbers such as (0.1, 1.0), got {self.epsilon!r}")
         for value in self.epsilon:
             _checks.positive("epsilon", value)
-        if not self.epsilon or list(self.epsilon) != sorted(self.epsilon):
-            raise ValueError(f"epsilon must be numbers in rising order, got {self.epsilon!r}")
+        if list(self.epsilon) != sorted(self.epsilon):
+            raise ValueError(f"epsilon must be in rising order, got {self.epsilon!r}")
         _checks.count("windows", self.windows)
         if self.windows < 2:
             raise ValueError(f"windows must be 2 or more, got {self.windows}")
@@ -200,6 +199,13 @@ class Causal(Weighting):
         begin, end = self._state[f"begin/{name}"], self._state[f"end/{name}"]
         share = (times - begin) / (end - begin)
         return (share * self.windows).long().clamp(0, self.windows - 1)
+
+
+def _nearest(points: Tensor, among: Tensor) -> Tensor:
+    """Return for each point the row number of the nearest of others, (n,)."""
+    exact = "donot_use_mm_for_euclid_dist"  # so that a point is nearest to itself
+    found = [torch.cdist(p, among, compute_mode=exact).argmin(dim=1) for p in points.split(1000)]
+    return torch.cat(found)
 
 
 def _check_tuple(terms: object) -> None:

@@ -47,7 +47,7 @@ class Weighting(ABC):
         """Raise ``ValueError`` if the objective could not be weighted so."""
         self._check_terms(OfNothing(objective))
 
-    def _check_terms(self, terms: Any) -> None:
+    def _check_terms(self, terms: Any) -> None:  # noqa: B027 - most have nothing to check
         """Raise ``ValueError`` if options name what the terms do not have."""
 
     def update(
