@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -75,16 +77,44 @@ def linearize(function: Pointwise, parameters: Parameters, points: Points) -> Li
         points.read()  # whatever that calls is no part of the function
     try:
         value, recorder = _record(function, parameters, points)
-        one, probe = _record(function, parameters, points[:1])
+        if _has_layers_alone(recorder, value, function, parameters, points):
+            return LayerLinearization(value, recorder.calls, parameters)
     except _Differentiates:
         return _ReverseLinearization(function, parameters, points)
-    _checks.pointwise(value, one, len(points))
-    if recorder.layers_alone and recorder.calls_fit(len(points), probe):
-        return LayerLinearization(value, recorder.calls, parameters)
     outside = sorted(recorder.outside)
     if recorder.recurrent:
         return _ReverseLinearization(function, parameters, points, outside)
     return _FunctionLinearization(function, parameters, points, value, outside)
+
+
+Probe = tuple[Tensor, "_Recorder"]
+"""A function's value at a single point, and what it did there."""
+_PROBES: WeakKeyDictionary[Parameters, WeakKeyDictionary[Pointwise, Probe]] = WeakKeyDictionary()
+
+
+def _has_layers_alone(
+    recorder: _Recorder,
+    value: Tensor,
+    function: Pointwise,
+    parameters: Parameters,
+    points: Points,
+) -> bool:
+    """Tell whether layers of known kinds, whose rows are the points, are all there is.
+
+    What the function does with a single point is remembered, as it is the same for all chunks and
+    all parameters; one that does not fit is found anew.
+    """
+    held = _PROBES.setdefault(parameters, WeakKeyDictionary())
+    # What cannot be a key, such as an object without a hash, is tried anew each time.
+    rememberable = isinstance(function, FunctionType)
+    known = held.get(function) if rememberable else None
+    if known is not None and len(value) == len(points) and recorder.fits(value, known):
+        return True
+    probe = _record(function, parameters, points[:1])
+    _checks.pointwise(value, probe[0], len(points))
+    if rememberable:
+        held[function] = probe
+    return recorder.fits(value, probe)
 
 
 class _Differentiates(Exception):
@@ -115,15 +145,17 @@ class _Recorder(TorchFunctionMode):
         self.outside: set[str] = set()
         """Selected parameters seen where no such layer has them."""
 
-    def calls_fit(self, n: int, probe: _Recorder) -> bool:
-        """Tell whether every layer's rows are the n points, by comparison with a single point.
+    def fits(self, value: Tensor, probe: Probe) -> bool:
+        """Tell whether every layer's rows are the points, by comparison with a single point.
 
         A length of n alone does not tell: a table of n rows has it too.
         """
-        if len(self.calls) != len(probe.calls):
+        one, other = probe
+        alike = len(self.calls) == len(other.calls) and value.shape[1:] == one.shape[1:]
+        if not self.layers_alone or not alike or value.ndim != 2:
             return False
-        pairs = zip(self.calls, probe.calls, strict=True)
-        return all(call.intact and call.fits(n, one) for call, one in pairs)
+        pairs = zip(self.calls, other.calls, strict=True)
+        return all(call.intact and call.fits(len(value), single) for call, single in pairs)
 
     def __torch_function__(
         self,
@@ -213,10 +245,10 @@ def _squared_norms(factors: Sequence[Factor]) -> Tensor:
     """
     rights = [factor.right for factor in factors if factor.right is not None]
     if len(rights) == len(factors):
-        left, right = torch.cat([f.left for f in factors]), torch.cat(rights)
-        c, o, i = len(left), left.shape[2], right.shape[2]
+        left, right = [c for f in factors for c in f.left], [c for one in rights for c in one]
+        c, o, i = len(left), left[0].shape[1], right[0].shape[1]
         if (c + 1) * (o + i) < 2 * o * i:
-            total = left.new_zeros(left.shape[1])
+            total = left[0].new_zeros(len(left[0]))
             for k in range(c):
                 for j in range(k + 1):
                     product = _inner(left[k], left[j]) * _inner(right[k], right[j])

@@ -3,16 +3,25 @@
 A row of J at a linear layer is ``Σ_c δ_c ⊗ a_c`` over channels c, so the layer's part of the
 kernel is ``Σ_cc′ (δ_c·δ′_c′)(a_c·a′_c′)``: two thin products and an elementwise one in place of
 a product over all the layer's weights. It is taken where it is the cheaper of the two.
+
+Under gradient flow, ``dθ/dt = −∇L``, the scaled residuals ρ (``Jᵀρ = ∇L``) obey ``dρ/dt = −K ρ``:
+the eigenvalues of the scaled kernel are the rates at which the residuals' modes decay (Jacot et al.
+2018, arXiv 1806.07572; for PINNs Wang, Yu & Perdikaris 2022, doi 10.1016/j.jcp.2021.110768).
+:func:`blocks`, :func:`traces`, :func:`spectrum`, :func:`convergence_rates` and
+:func:`condition_number` read that off any objective.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from whence import _checks
 from whence.jacobian import Jacobian, self_product
 from whence.linearization import Factor
 from whence.objective import Objective
@@ -20,6 +29,165 @@ from whence.objective import Objective
 TILE = 500
 Span = tuple[int, int]
 """First column of a weight, and that after its last."""
+
+
+def blocks(objective: Objective, *, scaled: bool = False) -> dict[tuple[str, str], Tensor]:
+    """Return the kernel's blocks ``K_kj = J_k J_jᵀ`` between the residuals of any two terms.
+
+    Rows go point by point, component by component; with ``scaled`` they carry the square roots of
+    weight, 1/N and loss curvature, as in :class:`whence.Jacobian`.
+
+    Examples
+    --------
+    >>> from whence import ntk, pinn
+    >>> problem = pinn.zoo.load("burgers", "soft")
+    >>> points = problem.sample({"pde": 20, "initial_u": 5, "dirichlet_u": 4})
+    >>> objective = problem.objective(problem.network(seed=0), points)
+    >>> ntk.blocks(objective)["pde", "initial_u"].shape
+    torch.Size([20, 5])
+    """
+    kernel = TangentKernel(objective, scaled=scaled).gram
+    spans, start = {}, 0
+    for name, count in _rows(objective, scaled).items():
+        spans[name] = slice(start, start + count)
+        start += count
+    return {(k, j): kernel[spans[k], spans[j]] for k in spans for j in spans}
+
+
+def traces(objective: Objective, *, scaled: bool = False) -> dict[str, float]:
+    """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term, without kernel or rows.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> from whence import ntk
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> x, y = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.zeros(2, 1)
+    >>> ntk.traces(wh.Objective.supervised(model, (x, y), wh.Squared()))     # 1 + 4 + 9 + 16
+    {'data': 30.0}
+    """
+    return Jacobian(objective, scaled=scaled).traces()
+
+
+def spectrum(
+    objective: Objective, term: str | None = None, *, k: int | None = None, scaled: bool = True
+) -> Tensor:
+    """Return the eigenvalues of the kernel, or of one term's block, the largest first.
+
+    Without ``k`` all of them that can differ from zero, ``min(R, P)``, as squares of J's singular
+    values: exact down to the square of the rounding error. With ``k`` the k largest by Lanczos
+    (ARPACK), from products with J alone, to a relative 1e-10.
+
+    Parameters
+    ----------
+    objective:
+        Whose residuals; its weights and numbers of points count where ``scaled``.
+    term:
+        One term; by default all together.
+    k:
+        How many, fewer than ``min(R, P)``.
+    scaled:
+        Whether rows carry the square roots of weight, 1/N and loss curvature: eigenvalues are then
+        rates of convergence under gradient flow.
+
+    Raises
+    ------
+    ValueError
+        If there is no such term, or not k eigenvalues.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> from whence import ntk
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> x, y = torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.zeros(2, 1)
+    >>> objective = wh.Objective.supervised(model, (x, y), wh.Squared())
+    >>> ntk.spectrum(objective, scaled=False)
+    tensor([16.,  9.])
+    """
+    jacobian = Jacobian(_alone(objective, term), scaled=scaled)
+    if k is None:
+        values: Tensor = torch.linalg.svdvals(jacobian.dense()).square()
+        return values
+    _checks.count("k", k)
+    most = min(_count(jacobian.objective, scaled), jacobian.parameters.size)
+    if k >= most:
+        raise ValueError(
+            f"k must be below the number of eigenvalues, {most}, got {k}: leave it out"
+        )
+    return _largest(jacobian, k)
+
+
+def _largest(jacobian: Jacobian, k: int) -> Tensor:
+    """Return the k largest eigenvalues of ``JᵀJ``, which are the kernel's."""
+    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
+
+    like = jacobian.parameters.vector()
+
+    def product(vector: Any) -> Any:
+        given = torch.as_tensor(np.asarray(vector)).to(like).reshape(-1, 1)
+        return jacobian.normal_product(given)[:, 0].double().cpu().numpy()
+
+    n = len(like)
+    start = np.random.default_rng(0).standard_normal(n)
+    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
+    tolerance = 1e-10 if like.dtype is torch.float64 else 1e-5
+    found = eigsh(operator, k, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)
+    return torch.as_tensor(np.sort(found)[::-1].copy()).to(like)
+
+
+def convergence_rates(objective: Objective) -> dict[str, float]:
+    """Return by term the mean rate at which its residuals decay under gradient flow, alone.
+
+    ``Tr K_kk / R_k`` with K scaled and R_k the residuals of term k (Wang et al. 2022, definition
+    6.1): terms of very different rates train one after another, and weights can make them equal.
+
+    Examples
+    --------
+    >>> from whence import ntk, pinn
+    >>> problem = pinn.zoo.load("wave", "soft")
+    >>> points = problem.sample(dict.fromkeys(problem.terms, 50))
+    >>> rates = ntk.convergence_rates(problem.objective(problem.network(seed=0), points))
+    >>> max(rates, key=rates.get)
+    'dirichlet_u'
+    """
+    counts = _rows(objective, scaled=True)
+    return {n: trace / counts[n] for n, trace in traces(objective, scaled=True).items()}
+
+
+def condition_number(
+    objective: Objective, term: str | None = None, *, rtol: float | None = None
+) -> float:
+    """Return the ratio of the largest to the smallest eigenvalue of the scaled kernel.
+
+    Eigenvalues below ``rtol`` times the largest count as zero and are left out: by default those
+    that rounding cannot tell from it, ``(max(R, P)·ε)²``.
+    """
+    found = spectrum(objective, term)
+    if rtol is None:
+        most = max(_count(_alone(objective, term), scaled=True), objective.parameters.size)
+        rtol = (most * torch.finfo(found.dtype).eps) ** 2
+    kept = found[found > rtol * found[0]]
+    return float(kept[0] / kept[-1]) if len(kept) else 1.0
+
+
+def _alone(objective: Objective, term: str | None) -> Objective:
+    return objective if term is None else objective._with_terms([objective.term(term)])
+
+
+def _rows(objective: Objective, scaled: bool) -> dict[str, int]:
+    """Return the number of rows of each term: residuals, or columns of the curvature's root."""
+    tensors, found = objective.parameters.tensors(), {}
+    for name, term in objective.terms.items():
+        one = term.points[:1]
+        value = term.residual(tensors, one).detach()
+        each = term.curvature_root(value, one).shape[2] if scaled else value.shape[1]
+        found[name] = len(term.points) * each
+    return found
+
+
+def _count(objective: Objective, scaled: bool) -> int:
+    return sum(_rows(objective, scaled).values())
 
 
 @dataclass(frozen=True)
