@@ -13,6 +13,7 @@ from benchmarks import _measure
 PARTS = (
     "startup",
     "steps",
+    "weighting",
     "scoring",
     "attribution",
     "solvers",

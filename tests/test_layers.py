@@ -67,6 +67,7 @@ LEVELS = {
     "pinn.sampling": 6,
     "pinn.weighting": 6,
     "pinn.reweighting": 7,
+    "pinn.spectra": 7,
     "pinn.optimizers": 7,
     "pinn.loop": 7,
     "pinn.watch": 7,

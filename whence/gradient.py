@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
+from whence.jacobian import Jacobian
+from whence.linearization import LayerLinearization, linearize, squared_norms
 from whence.objective import BLOCK_POINTS, Objective, Points, Term, at_once
 from whence.parameters import Parameters
 
@@ -144,6 +146,10 @@ class TermGradients:
                 self._held[name] = _state(term), self._term(objective, term, theta)
         return {name: self._held[name][1] for name in objective.terms}
 
+    def traces(self, objective: Objective) -> dict[str, float]:
+        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
+        return Jacobian(objective).traces()
+
     def _term(self, objective: Objective, term: Term, theta: Tensor) -> Part:
         alone = objective._with_terms([replace(term, weight=1.0)])
         return _summed(alone, _pieces(alone))
@@ -184,11 +190,30 @@ class CompiledGradient(TermGradients):
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
-        self._blocks = {
-            name: _Block(term, objective.parameters) for name, term in objective.terms.items()
-        }
-        for block in self._blocks.values():  # once all are traced, as compiling takes long
-            block.compile()
+        self._blocks = _all(_GradientBlock, objective)
+        self._traces: dict[str, _TraceBlock] | None = None
+
+    def compile_traces(self, objective: Objective) -> None:
+        """Compile the traces too; they are eager without, or if that is a ``NotCompiled``."""
+        known = (
+            linearize(t.residual, objective.parameters, t.points[:2]) for t in _terms(objective)
+        )
+        if not all(isinstance(one, LayerLinearization) for one in known):
+            raise NotCompiled("parameters are used elsewhere than in layers of known kinds")
+        self._traces = _all(_TraceBlock, objective)
+
+    def traces(self, objective: Objective) -> dict[str, float]:
+        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
+        if self._traces is None:
+            return super().traces(objective)
+        theta, found = objective.parameters.vector(), {}
+        for name, term in objective.terms.items():
+            block, total = self._traces[name], 0.0
+            # With w = N and no weights of points each has the factor 1.
+            for points, weights in block.filled(replace(term, point_weights=None)):
+                total += float(block.function(theta, points, weights)[0]) * len(term.points)
+            found[name] = total
+        return found
 
     def _term(self, objective: Objective, term: Term, theta: Tensor) -> Part:
         loss, gradient = theta.new_zeros(()), torch.zeros_like(theta)
@@ -203,8 +228,23 @@ class CompiledGradient(TermGradients):
 Filled = list[tuple[Tensor, Tensor]]
 
 
+def _terms(objective: Objective) -> list[Term]:
+    return list(objective.terms.values())
+
+
+def _all(kind: type[Block], objective: Objective) -> dict[str, Block]:
+    """Return compiled blocks of every term."""
+    blocks = {term.name: kind(term, objective.parameters) for term in _terms(objective)}
+    for block in blocks.values():  # once all are traced, as compiling takes long
+        block.compile()
+    return blocks
+
+
 class _Block:
-    """One term's compiled loss and gradient for a fixed number of weighted points."""
+    """A function of one term, compiled for a fixed number of weighted points."""
+
+    results: ClassVar[tuple[str, ...]]
+    """What the function returns, in words."""
 
     def __init__(self, term: Term, parameters: Parameters) -> None:
         if not isinstance(term.points, Tensor):
@@ -214,23 +254,22 @@ class _Block:
         self._residual, self._loss = term.residual, term.loss
         self._seen: tuple[Any, ...] | None = None
         self._filled: Filled = []
-
-        def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-            residual = term.residual(parameters.substituted(theta), points)
-            return (term.loss.value(residual) * weights).sum()
-
         self._name = term.name
-        self._eager = torch.func.grad_and_value(loss)
+        self._eager = self._made(term, parameters)
         self._arguments = parameters.vector(), *self.filled(term)[-1]
         self._graph = _traced(term.name, self._eager, self._arguments)
         self.function: Any = None
+
+    def _made(self, term: Term, parameters: Parameters) -> Callable[..., tuple[Tensor, ...]]:
+        """Return the function of θ, points and their weights to compile."""
+        raise NotImplementedError
 
     def compile(self) -> None:
         """Compile the traced graph and compare it with the eager function."""
         theta, points, weights = self._arguments
         self.function = _compiled(self._name, self._graph, self._arguments)
         other = theta * 1.01, points.flip(0), weights.flip(0)
-        _compare(self._name, self.function, self._eager, other)
+        _compare(self._name, self.results, self.function, self._eager, other)
 
     def filled(self, term: Term) -> Filled:
         """Return the term's points in blocks with their weights, kept while they are the same."""
@@ -249,6 +288,29 @@ class _Block:
             yield torch.cat([points, points[:1].expand(missing, -1)]), weights
 
 
+class _GradientBlock(_Block):
+    results = ("gradient", "loss")
+
+    def _made(self, term: Term, parameters: Parameters) -> Callable[..., tuple[Tensor, ...]]:
+        def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+            residual = term.residual(parameters.substituted(theta), points)
+            return (term.loss.value(residual) * weights).sum()
+
+        return torch.func.grad_and_value(loss)
+
+
+class _TraceBlock(_Block):
+    results = ("trace",)
+
+    def _made(self, term: Term, parameters: Parameters) -> Callable[..., tuple[Tensor, ...]]:
+        def trace(theta: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor]:
+            norms = squared_norms(term.residual, parameters, theta, points)
+            return ((norms * weights).sum(),)
+
+        return trace
+
+
+Block = TypeVar("Block", bound=_Block)
 Arguments = tuple[Tensor, Tensor, Tensor]
 
 
@@ -293,12 +355,13 @@ def _check_repeatable(graph: torch.fx.GraphModule) -> None:
             raise NotCompiled(f"the network draws random numbers ({node.target})")
 
 
-def _compare(name: str, compiled: Any, eager: Any, arguments: Arguments) -> None:
+def _compare(
+    name: str, results: tuple[str, ...], compiled: Any, eager: Any, arguments: Arguments
+) -> None:
     """Raise unless both agree at other parameters and points than those traced."""
     allowed = min(1e5 * torch.finfo(arguments[0].dtype).eps, 1e-3)
-    for what, ours, theirs in zip(
-        ("gradient", "loss"), compiled(*arguments), eager(*arguments), strict=True
-    ):
+    given = compiled(*arguments), eager(*arguments)
+    for what, ours, theirs in zip(results, *given, strict=True):
         error = _relative(ours.detach(), theirs.detach())
         if not error <= allowed:
             raise NotCompiled(

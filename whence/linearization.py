@@ -87,6 +87,43 @@ def linearize(function: Pointwise, parameters: Parameters, points: Points) -> Li
     return _FunctionLinearization(function, parameters, points, value, outside)
 
 
+class OutsideLayers(ValueError):
+    """Parameters are used elsewhere than in layers of known kinds."""
+
+
+def squared_norms(
+    function: Pointwise, parameters: Parameters, theta: Tensor, points: Points
+) -> Tensor:
+    """Return ``Σ_m ‖∇r_m(z_i)‖²`` at θ for each point, (n,), in a way that can be compiled.
+
+    Only for functions of which :func:`linearize` makes a :class:`LayerLinearization`, which must
+    be known already; another use of parameters raises :class:`OutsideLayers`.
+    """
+    given = _Given(parameters, theta)
+    value, recorder = _record(function, given, points)
+    if not recorder.layers_alone:
+        raise OutsideLayers("its parameters are used elsewhere than in layers of known kinds")
+    linear = LayerLinearization(value, recorder.calls, given)
+    total = torch.zeros_like(linear.value[:, 0])
+    for k in range(value.shape[1]):
+        unit = torch.zeros_like(linear.value)
+        unit[:, k] = 1.0
+        total = total + linear.squared_norms(unit)
+    return total
+
+
+class _Given:
+    """The selected parameters with other values."""
+
+    def __init__(self, parameters: Parameters, theta: Tensor) -> None:
+        self._parameters, self._theta = parameters, theta
+        self.names, self.slices = parameters.names, parameters.slices
+        self.size = parameters.size
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self._parameters.substituted(self._theta)
+
+
 Probe = tuple[Tensor, "_Recorder"]
 """A function's value at a single point, and what it did there."""
 _PROBES: WeakKeyDictionary[Parameters, WeakKeyDictionary[Pointwise, Probe]] = WeakKeyDictionary()
@@ -122,7 +159,7 @@ class _Differentiates(Exception):
 
 
 def _record(
-    function: Pointwise, parameters: Parameters, points: Points
+    function: Pointwise, parameters: Parameters | _Given, points: Points
 ) -> tuple[Tensor, _Recorder]:
     """Return the function's value at the points, and what it did with the parameters."""
     recorder = _Recorder(parameters)
@@ -133,7 +170,7 @@ def _record(
 class _Recorder(TorchFunctionMode):
     """Record each call of a layer with a selected parameter, and the parameters' other uses."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters | _Given) -> None:
         super().__init__()
         self.tensors = parameters.tensors()
         selected = set(parameters.names)
@@ -305,7 +342,7 @@ class Use:
 class LayerLinearization:
     """Exact derivative through layers of known kinds alone: one backward pass to their outputs."""
 
-    def __init__(self, value: Tensor, calls: list[Call], parameters: Parameters) -> None:
+    def __init__(self, value: Tensor, calls: list[Call], parameters: Parameters | _Given) -> None:
         self.value = value.detach()
         self.graph = value
         """The same with its graph."""

@@ -102,6 +102,12 @@ class Term:
         """w/N, the factor in front of each point's loss where points weigh 1."""
         return self.weight / len(self.points)
 
+    @property
+    def mean_weight(self) -> float:
+        """W times the mean weight of the points."""
+        own = self.point_weights
+        return self.weight if own is None else self.weight * float(own.mean())
+
     def scales(self, part: slice) -> float | Tensor:
         """Return ``(w/N)·m`` of a part of the points: (n,), or a number where all weigh 1."""
         if self.point_weights is None:

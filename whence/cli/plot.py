@@ -42,6 +42,8 @@ def run(options: Options) -> int:
         plots.save(plots.convergence(history), out / "convergence"),
         plots.save(plots.rounds(problem, points), out / "points"),
     ]
+    if folder.has_spectra():
+        made.append(plots.save(plots.spectra(folder.spectra()), out / "spectra"))
     if row is not None:
         made.append(plots.save(plots.influence_map(row, problem), out / "influence"))
     grid = problem.domain.sample(10_000, "grid")

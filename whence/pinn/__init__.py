@@ -19,6 +19,7 @@ from whence.pinn.sampling import (
     SavedScore,
     TopK,
 )
+from whence.pinn.spectra import Spectra
 from whence.pinn.training import Result, load_network, load_points, load_weights, train
 from whence.pinn.weighting import (
     Causal,
@@ -71,6 +72,7 @@ __all__ = [
     "SavedScore",
     "SelfAdaptive",
     "SoftAdapt",
+    "Spectra",
     "TopK",
     "load_network",
     "load_points",

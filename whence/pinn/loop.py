@@ -29,6 +29,7 @@ from whence.pinn.runs import (
     RunFolder,
     history_digest,
 )
+from whence.pinn.spectra import Spectra, SpectraRecord
 from whence.pinn.watch import Bar, Watch, say
 
 CHECKPOINT_SECONDS = 20.0
@@ -66,6 +67,7 @@ class Plan:
     weighting: Weighting | None
     seed: int
     keep: str
+    spectra: Spectra | None = None
     stop: Callable[[dict[str, Any]], bool] | None = None
 
 
@@ -107,6 +109,9 @@ class Run:
         self._weights: Reweighting | None = None
         if plan.weighting is not None:
             self._weights = Reweighting(plan.weighting, objective)
+        self._spectra: SpectraRecord | None = None
+        if plan.spectra is not None:
+            self._spectra = SpectraRecord.of(plan.spectra, objective)
         self._watch = watch
         self._folder = folder
         self._place = Place()
@@ -127,6 +132,7 @@ class Run:
             return
         self._record.update(self._points(), 0)
         self._log()
+        self._take_spectra()
         if self._failure is not None:
             raise ValueError(f"before any step, {self._failure}")
 
@@ -250,6 +256,7 @@ class Run:
         # An optimiser may find that no step helps without taking one: then there is a row.
         if at_row and self.history[-1]["iteration"] != place.iteration:
             self._log()
+            self._take_spectra()
         if ended:
             place.stage, place.stage_iteration, self._stepper = place.stage + 1, 0, None
             place.done = place.stage >= len(self._plan.schedule)
@@ -339,10 +346,9 @@ class Run:
         if error is not None:
             row["relative_l2"] = error
         if self._weights is not None:
-            weights = weights_of(objective)
-            row |= {f"weight_{name}": float(each.mean()) for name, each in weights.items()}
+            row |= {f"weight_{name}": term.mean_weight for name, term in objective.terms.items()}
         self.history.append(row)
-        validation, best = row["validation_loss"], place.best_validation
+        validation, best = row["validation_loss"], self._best_validation()
         if math.isfinite(validation) and (best is None or validation < best):
             place.best_validation, place.best_iteration = validation, place.iteration
             self._best = objective.parameters.vector()
@@ -351,6 +357,26 @@ class Run:
         if not math.isfinite(row["loss"]):
             self._fail(row["loss"])
         self._log_seconds = time.perf_counter() - begun
+
+    def _best_validation(self) -> float | None:
+        """Return the least validation loss so far; where weights change, that of the best by now.
+
+        Losses of different weights cannot be compared, two networks under the same weights can.
+        """
+        place, parameters = self._place, self.objective.parameters
+        if self._weights is not None and place.best_validation is not None:
+            with parameters.at(self._best):
+                place.best_validation = self._watch.validation(self.objective)
+        return place.best_validation
+
+    def _take_spectra(self) -> None:
+        if self._spectra is not None and self._failure is None:
+            self._spectra.take(self.objective, self._place.iteration)
+
+    @property
+    def spectra(self) -> dict[str, Any] | None:
+        """The recorded spectra as arrays, where they were asked for."""
+        return None if self._spectra is None else self._spectra.arrays()
 
     def _keep(self) -> None:
         """Put the kept parameters and points into the objective."""
@@ -442,6 +468,8 @@ class Run:
             self._weights.restore(tensors, numbers["weighting"])
         del self.history[numbers["history_rows"] :]
         self._record = self._record.rewind(self._place.iteration)
+        if self._spectra is not None:
+            self._spectra.rewind(self._place.iteration)
         self._stepper = None
         if numbers["in_stage"]:
             self._stepper = self._plan.schedule[self._place.stage].start(parameters)
@@ -464,6 +492,8 @@ class Run:
         path = self._folder.path
         self.history = self._folder.history()
         self._record = PointRecord(self._folder.points())
+        if self._spectra is not None:
+            self._spectra.restore(self._folder.spectra())
         try:
             _check_shapes(checkpoint, self.objective)
             self.objective.network.load_state_dict(checkpoint.group("network"))
@@ -497,6 +527,8 @@ class Run:
             self._folder.check_in_place()
             self._folder.write_history(self.history)
             self._folder.write_points(self._record)
+            if self._spectra is not None:
+                self._folder.write_spectra(self._spectra.arrays())
             self._folder.write_checkpoint(Checkpoint(standing.tensors | shown, numbers))
         self._saved = standing.numbers["place"]["iteration"]
 

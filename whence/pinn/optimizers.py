@@ -337,9 +337,8 @@ class _LBFGSStepper:
         self._stalled, self._seen = bool(state.numbers["stalled"]), state.numbers.get("seen")
         held |= {n: v for n, v in state.numbers.items() if n not in ("stalled", "seen")}
         held |= {n: state.tensors[n].clone() for n in self._TENSORS if n in state.tensors}
-        for name in self._LISTS:
-            if f"{name}/0" in state.tensors:
-                held[name] = _numbered(state.tensors, name)
+        if "n_iter" in state.numbers:  # after a first step alone, torch's lists are empty
+            held |= {name: _numbered(state.tensors, name) for name in self._LISTS}
 
 
 def _numbered(tensors: Mapping[str, Tensor], name: str) -> list[Tensor]:

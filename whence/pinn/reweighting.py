@@ -19,6 +19,10 @@ class Weighting(Protocol):
     def update_every(self) -> int:
         """Iterations between two updates."""
 
+    @property
+    def reads_traces(self) -> bool:
+        """Whether traces of the kernel are asked for, which may be worth compiling."""
+
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective could not be weighted so."""
 

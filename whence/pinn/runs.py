@@ -5,6 +5,7 @@ A file that is damaged or was changed is refused by name, and none can run code.
 ``config.json``            what is needed to repeat the run, versions included
 ``history.csv``            one row per logged iteration, named columns
 ``points.npz``             every point ever trained on, when it entered and when it left
+``spectra.npz``            the tangent kernel's eigenvalues by term, where they were asked for
 ``checkpoint.safetensors`` parameters, optimiser state and points; its header holds the rest
 ``state.json``             a readable copy of that header
 ``summary.json``           the outcome
@@ -41,13 +42,14 @@ from whence._files import (
     write_atomically,
 )
 from whence._lock import LOCK, Lock, locked
+from whence.pinn.spectra import check_spectra
 
 FORMAT = 2
-CONFIG, HISTORY, POINTS = "config.json", "history.csv", "points.npz"
+CONFIG, HISTORY, POINTS, SPECTRA = "config.json", "history.csv", "points.npz", "spectra.npz"
 CHECKPOINT, STATE, SUMMARY = "checkpoint.safetensors", "state.json", "summary.json"
 
 
-FILES = (CONFIG, HISTORY, POINTS, CHECKPOINT, STATE, SUMMARY)
+FILES = (CONFIG, HISTORY, POINTS, SPECTRA, CHECKPOINT, STATE, SUMMARY)
 COLUMNS = ("iteration", "seconds", "stage", "points", "loss", "validation_loss")
 """Columns of every history; beside them it has loss_TERM and, given a reference, relative_l2."""
 
@@ -234,6 +236,26 @@ class RunFolder:
         arrays = read_arrays(path)
         try:
             _check_points(arrays)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+        return arrays
+
+    def write_spectra(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write ``spectra.npz``."""
+        held = io.BytesIO()
+        np.savez_compressed(held, **arrays)  # type: ignore[arg-type]
+        write_atomically(self.path / SPECTRA, held.getvalue())
+
+    def has_spectra(self) -> bool:
+        """Tell whether spectra were recorded."""
+        return (self.path / SPECTRA).is_file()
+
+    def spectra(self) -> dict[str, np.ndarray]:
+        """Return the arrays of ``spectra.npz``: iteration (k,), and (k, n) for each term."""
+        path = self.path / SPECTRA
+        arrays = read_arrays(path)
+        try:
+            check_spectra(arrays)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         return arrays

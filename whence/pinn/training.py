@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from whence.pinn.optimizers import Optimizer
 from whence.pinn.problem import Counts, Problem
 from whence.pinn.reweighting import Weighting
 from whence.pinn.runs import Checkpoint, RunFolder, described
+from whence.pinn.spectra import Spectra
 from whence.pinn.watch import Watch, say
 
 
@@ -33,7 +34,8 @@ class Result:
 
     ``objective`` holds the network and the last training points: pass it to
     :class:`whence.Influence`. ``history`` has one dict per logged iteration, ``summary`` what
-    ``summary.json`` holds, ``path`` the run folder if there is one.
+    ``summary.json`` holds, ``path`` the run folder if there is one, ``spectra`` the arrays of
+    ``spectra.npz`` where they were asked for.
     """
 
     problem: Problem
@@ -42,6 +44,7 @@ class Result:
     history: list[dict[str, Any]]
     summary: dict[str, Any]
     path: Path | None
+    spectra: dict[str, np.ndarray[Any, np.dtype[Any]]] | None = None
 
 
 def train(
@@ -53,6 +56,7 @@ def train(
     resample: Resampler | None = None,
     weights: Mapping[str, float] | None = None,
     weighting: Weighting | None = None,
+    spectra: Spectra | None = None,
     sampling: str = "hammersley",
     validation: int = 2000,
     keep: Literal["best", "last"] = "best",
@@ -93,7 +97,10 @@ def train(
     weighting:
         Renews the weights between steps, such as ``pinn.NeuralTangentKernel()``, of which a copy
         is used; they multiply ``weights``. The history has the mean weight of each term in
-        ``weight_TERM``. Validation goes by ``weights`` alone, so its losses can be compared.
+        ``weight_TERM``, and its losses are weighted so; which network is best is judged under the
+        weights of the moment.
+    spectra:
+        When to record the tangent kernel's eigenvalues by term, such as ``pinn.Spectra()``.
     sampling:
         How the first points are placed, see :meth:`Problem.sample`.
     validation:
@@ -165,6 +172,7 @@ def train(
         "resample": described(resample),
         "weights": described(weights),
         "weighting": described(weighting),
+        "spectra": described(spectra),
         "sampling": sampling,
         "validation": validation,
         "keep": keep,
@@ -193,9 +201,9 @@ def train(
         if weighting is not None:
             weighting.check(objective)
             objective = objective.with_evaluation(TermGradients())
-        objective = _compiled(objective, schedule, compile, progress)
+        objective = _compiled(objective, schedule, weighting, compile, progress)
         watch = Watch(problem, objective, validation, seed)
-        plan = Plan(tuple(schedule), resample, weighting, seed, keep, stop)
+        plan = Plan(tuple(schedule), resample, weighting, seed, keep, spectra, stop)
         run = Run(objective, plan, watch, folder, checkpoint)
         if stop is not None:
             stop(dict(run.history[-1]))  # one that raises does so before there is a folder
@@ -205,13 +213,16 @@ def train(
             held.enter_context(folder.locked())
             folder.create({**config, "device": str(device), "versions": _versions()})
         summary = run.summary(run.go(interrupts, max_seconds, progress))
-    return Result(
-        problem, module, run.objective, run.history, summary, folder.path if folder else None
-    )
+    place_on_disk = folder.path if folder else None
+    return Result(problem, module, run.objective, run.history, summary, place_on_disk, run.spectra)
 
 
 def _compiled(
-    objective: Objective, schedule: Sequence[Optimizer], compile: str | bool, progress: bool
+    objective: Objective,
+    schedule: Sequence[Optimizer],
+    weighting: Weighting | None,
+    compile: str | bool,
+    progress: bool,
 ) -> Objective:
     """Return the objective with a compiled gradient where that is asked for or pays."""
     gradients = sum(stage.iterations for stage in schedule if stage.by_gradient)
@@ -224,7 +235,12 @@ def _compiled(
     if progress:
         say(f"compiling the loss and its gradient: {terms} term(s), some seconds each")
     try:
-        return objective.with_evaluation(CompiledGradient(objective))
+        compiled = CompiledGradient(objective)
+        if weighting is not None and weighting.reads_traces:
+            updates = replace(work, gradients=gradients // weighting.update_every)
+            if updates.pays_for_compilation():
+                _compile_traces(compiled, objective, progress)
+        return objective.with_evaluation(compiled)
     except NotCompiled as error:
         if compile is True:
             raise ValueError(
@@ -232,6 +248,15 @@ def _compiled(
             ) from None
         say(f"training without compilation: {error}")
         return objective
+
+
+def _compile_traces(compiled: CompiledGradient, objective: Objective, progress: bool) -> None:
+    if progress:
+        say("compiling the traces of the tangent kernel too")
+    try:
+        compiled.compile_traces(objective)
+    except NotCompiled as error:
+        say(f"the kernel's traces are not compiled: {error}")
 
 
 def load_network(network: nn.Module, run: PathLike) -> nn.Module:

@@ -23,7 +23,6 @@ class Watch:
 
     def __init__(self, problem: Problem, objective: Objective, validation: int, seed: int) -> None:
         self.problem = problem
-        self._weights = {name: term.weight for name, term in objective.terms.items()}
         self._validation = {
             name: objective.draw(name, validation, _child(seed, 1)) for name in objective.terms
         }
@@ -33,10 +32,10 @@ class Watch:
             self._truth = problem.reference(self._test)
 
     def validation(self, objective: Objective) -> float:
-        """Return the loss at the validation points, with the terms' first weights throughout."""
+        """Return the loss at the validation points, with the mean weight of each term."""
+        weights = {name: term.mean_weight for name, term in objective.terms.items()}
         with torch.no_grad():
-            there = objective.with_points(self._validation).with_weights(self._weights)
-            return float(there.loss())
+            return float(objective.with_points(self._validation).with_weights(weights).loss())
 
     def relative_l2(self, objective: Objective) -> float | None:
         """Return the relative error at the test points, a uniform grid, if there is a reference."""

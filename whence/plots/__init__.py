@@ -7,6 +7,7 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 from whence.plots.fields import convergence, describe_influence, influence_map, rounds, solution
 from whence.plots.samples import describe_samples, extreme_images, influence_histograms
 from whence.plots.scores import confusion, detection, label_report, losses
+from whence.plots.spectra import spectra
 from whence.plots.style import save
 
 __all__ = [
@@ -23,4 +24,5 @@ __all__ = [
     "rounds",
     "save",
     "solution",
+    "spectra",
 ]

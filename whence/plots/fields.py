@@ -128,8 +128,10 @@ def convergence(history: Sequence[Mapping[str, Any]]) -> Figure:
     table = {n: np.array([float(row.get(n, math.nan)) for row in history]) for n in needed}
     iterations, counts = table["iteration"], table["points"]
     resampled = len(np.unique(counts[np.isfinite(counts)])) > 1
-    figure = Figure((7.0, 5.0 if resampled else 4.0), layout="constrained")
-    shape: Look = {"nrows": 1 + resampled, "height_ratios": [4, 1][: 1 + resampled]}
+    weighted = [name for name in terms if f"weight_{name[5:]}" in columns]
+    heights = [4.0, *([1.6] if weighted else []), *([1.0] if resampled else [])]
+    figure = Figure((7.0, 3.0 + sum(heights) / 4), layout="constrained")
+    shape: Look = {"nrows": len(heights), "height_ratios": heights}
     axes = list(figure.subplots(sharex=True, squeeze=False, **shape)[:, 0])
     for name in names:
         colour = COLOURS[terms.index(name) % len(COLOURS)] if name in terms else INK
@@ -138,9 +140,16 @@ def convergence(history: Sequence[Mapping[str, Any]]) -> Figure:
     axes[0].set_yscale("log")
     axes[0].set_xlim(iterations[0], max(iterations[-1], iterations[0] + 1))
     axes[0].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=TEXT, frameon=False)
+    for name in weighted:
+        weights = np.array([float(row.get(f"weight_{name[5:]}", math.nan)) for row in history])
+        colour = COLOURS[terms.index(name) % len(COLOURS)]
+        axes[1].plot(iterations, weights, color=colour, linewidth=1.5)
+    if weighted:
+        axes[1].set_yscale("log")
     if resampled:
-        axes[1].plot(iterations, counts, ".-", color=INK, linewidth=1.2, markersize=4)
-    for ax, up in zip(axes, ("loss, error", "points"), strict=False):
+        axes[-1].plot(iterations, counts, ".-", color=INK, linewidth=1.2, markersize=4)
+    labels = ["loss, error", *(["weight"] if weighted else []), *(["points"] if resampled else [])]
+    for ax, up in zip(axes, labels, strict=True):
         dress(ax, ("iteration" if ax is axes[-1] else "", up))
     axes[0].xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     stages = [str(row.get("stage", "")) for row in history]

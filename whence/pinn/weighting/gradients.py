@@ -58,6 +58,11 @@ class NeuralTangentKernel(Weighting):
     update_every: int = 1
     estimate: Literal["trace", "mean_trace", "gradient_norm"] = "trace"
 
+    @property
+    def reads_traces(self) -> bool:
+        """Whether traces of the kernel are asked for, which may be worth compiling."""
+        return self.estimate != "gradient_norm"
+
     def _check_options(self) -> None:
         check_share("alpha", self.alpha)
         _checks.one_of("estimate", self.estimate, ("trace", "mean_trace", "gradient_norm"))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from whence import _checks
 from whence.gradient import TermGradients, term_gradients
-from whence.jacobian import Jacobian
 from whence.objective import Objective
 
 ROWS_AT_ONCE = 256
@@ -57,7 +56,12 @@ class OfObjective:
         if isinstance(self._objective.evaluation, TermGradients):
             return {n: float(loss) for n, (loss, _) in term_gradients(self._objective).items()}
         with torch.no_grad():
-            return {name: float(loss) for name, loss in self._objective.losses().items()}
+            each = self._objective.point_losses()
+        return {name: float(self._mean(name, losses)) for name, losses in each.items()}
+
+    def _mean(self, name: str, losses: Tensor) -> Tensor:
+        each = self._objective.terms[name].point_weights
+        return (losses if each is None else losses * each).mean()
 
     def gradients(self) -> dict[str, Tensor]:
         """Return ``∇L_k`` (P,) of each term."""
@@ -65,7 +69,9 @@ class OfObjective:
 
     def traces(self) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
-        return Jacobian(self._objective).traces()
+        held = self._objective.evaluation
+        evaluation = held if isinstance(held, TermGradients) else TermGradients()
+        return evaluation.traces(self._objective)
 
     def counts(self) -> dict[str, int]:
         """Return the number of residuals of each term."""
@@ -117,7 +123,7 @@ class OfTensors:
             if not isinstance(value, Tensor):
                 raise TypeError(f"the loss of term {name!r} must be a tensor, got {value!r}")
         self._given = dict(given)
-        self._parameters = [] if parameters is None else [p for p in parameters if p.requires_grad]
+        self._parameters = _that_require_grad(parameters)
         self._points = dict(points or {})
         self.names = tuple(given)
 
@@ -150,10 +156,15 @@ class OfTensors:
             grad_outputs=seeds,
             retain_graph=True,
             allow_unused=True,
-            materialize_grads=True,
             is_grads_batched=seeds is not None,
         )
-        return torch.cat([g.reshape(1 if seeds is None else len(seeds), -1) for g in found], dim=1)
+        count = 1 if seeds is None else len(seeds)
+        # Torch would fill in zeros itself, but without the batch's dimension.
+        parts = [
+            value.new_zeros(count, p.numel()) if g is None else g.reshape(count, -1)
+            for g, p in zip(found, self._parameters, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
 
     def traces(self) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term, a backward pass for every i."""
@@ -206,6 +217,17 @@ class OfTensors:
                 f"{coordinate!r} in the points, such as coordinate=1"
             )
         return coordinate
+
+
+def _that_require_grad(parameters: Iterable[Tensor] | None) -> list[Tensor]:
+    held = [] if parameters is None else list(parameters)
+    for parameter in held:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(
+                "parameters must be tensors, such as list(model.parameters()), got "
+                f"{_checks.shown(parameter)}"
+            )
+    return [parameter for parameter in held if parameter.requires_grad]
 
 
 def measured(

@@ -94,7 +94,7 @@ class SelfAdaptive(Weighting):
             return torch.ones_like(losses)
         before = self._group("points").get(name)
         if before is None:
-            if losses is not None and len(losses) != len(held):
+            if len(terms.point_losses(name) if losses is None else losses) != len(held):
                 terms.points(name)  # which says how to give them
             return held
         now = terms.points(name)
@@ -146,13 +146,16 @@ class Causal(Weighting):
             raise ValueError(f"windows must be 2 or more, got {self.windows}")
         if not isinstance(self.threshold, float) or not 0 < self.threshold < 1:
             raise ValueError(f"threshold must be between 0 and 1, got {self.threshold!r}")
+        if not isinstance(self.coordinate, str):
+            _checks.count("coordinate", self.coordinate, zero=True)
         _check_tuple(self.terms)
 
     def _check_terms(self, terms: Any) -> None:
         check_names("term", self.terms or (), terms.names)
         names = getattr(terms, "coordinates", None)
-        if names is not None and isinstance(self.coordinate, str):
-            _checks.one_of("coordinate", self.coordinate, names)
+        if names is not None:
+            choices = names if isinstance(self.coordinate, str) else range(len(names))
+            _checks.one_of("coordinate", self.coordinate, choices)
 
     def _renewed(self, terms: Measured) -> Weights:
         least = 1.0
@@ -187,7 +190,9 @@ class Causal(Weighting):
 
     def _window(self, terms: Measured, name: str) -> Tensor:
         """Return the window of each point, (n,); the first points set where they begin and end."""
-        times = terms.points(name)[:, terms.column(self.coordinate)]
+        points, column = terms.points(name), terms.column(self.coordinate)
+        _checks.one_of("coordinate", column, range(points.shape[1]))
+        times = points[:, column]
         if f"begin/{name}" not in self._state:
             begin, end = float(times.min()), float(times.max())
             if begin == end:

@@ -30,6 +30,11 @@ class Weighting(ABC):
 
     update_every: int = 1
 
+    @property
+    def reads_traces(self) -> bool:
+        """Whether traces of the kernel are asked for, which may be worth compiling."""
+        return False
+
     def __post_init__(self) -> None:
         _checks.count("update_every", self.update_every)
         self._check_options()
@@ -77,7 +82,8 @@ class Weighting(ABC):
             If something is missing that this weighting needs, or the terms are other ones than
             before.
         FloatingPointError
-            If a weight is not finite, as the losses or gradients are not.
+            If a weight is not finite, as the losses or gradients are not. The weighting is then as
+            it was before the call, and so after any other error.
         """
         terms = measured(losses, parameters, points)
         if self._state["calls"] % self.update_every == 0 or not self.weights:
@@ -101,15 +107,30 @@ class Weighting(ABC):
             )
         if not before:
             self._check_terms(terms)
-        new = self._renewed(terms)
+        held = dict(self._state)
+        try:
+            new = self._renewed(terms)
+            self._check_finite(new)
+        except BaseException:
+            self._state = held
+            raise
+        self._state = {k: v for k, v in self._state.items() if not k.startswith("weights/")}
+        self._state |= {f"weights/{name}": weight for name, weight in new.items()}
+
+    def _check_finite(self, new: Weights) -> None:
+        """Raise ``FloatingPointError`` unless new weights, and what was noted, are finite."""
         for name, weight in new.items():
-            if not bool(torch.isfinite(torch.as_tensor(weight)).all()):
+            if not _is_finite(weight):
                 raise FloatingPointError(
                     f"the weight of term {name!r} came out as {_checks.shown(weight)}: its loss or "
                     "gradient is not finite"
                 )
-        self._state = {k: v for k, v in self._state.items() if not k.startswith("weights/")}
-        self._state |= {f"weights/{name}": weight for name, weight in new.items()}
+        for key, value in self._state.items():
+            if not _is_finite(value):
+                raise FloatingPointError(
+                    f"the loss of term {key.partition('/')[2]!r} is not finite: "
+                    f"{_checks.shown(value)}"
+                )
 
     def at(self, terms: Measured | Objective) -> Weights:
         """Return the present weights; of points, at those of the terms."""
@@ -138,7 +159,7 @@ class Weighting(ABC):
             raise ValueError(f"a weighting's state needs the number of calls, got {calls!r}")
         for name, value in state.items():
             number = isinstance(value, (int, float, Tensor)) and not isinstance(value, bool)
-            if not number or not bool(torch.isfinite(torch.as_tensor(value)).all()):
+            if not number or not _is_finite(value):
                 raise ValueError(f"a weighting's state must be finite numbers, but {name!r} is not")
         self._state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
 
@@ -149,6 +170,10 @@ class OfNothing:
     def __init__(self, objective: Objective) -> None:
         self.names = tuple(objective.terms)
         self.coordinates = objective.coordinates
+
+
+def _is_finite(value: float | Tensor) -> bool:
+    return bool(torch.isfinite(torch.as_tensor(value)).all())
 
 
 def check_share(what: str, value: object) -> None:
@@ -166,10 +191,10 @@ def check_names(what: str, given: Iterable[str], names: Iterable[str]) -> None:
 def averaged(share: float, before: Mapping[str, Any], now: Mapping[str, float]) -> Weights:
     """Return ``share·before + (1 − share)·now`` by term; weights start at 1.
 
-    A term whose new weight has no value, as its gradient vanishes, keeps the one it has.
+    A term whose new weight is infinite, as its gradient vanishes, keeps the one it has.
     """
     found: Weights = {}
     for name, value in now.items():
         old = float(before.get(name, 1.0))
-        found[name] = share * old + (1 - share) * value if math.isfinite(value) else old
+        found[name] = share * old + (1 - share) * value if not math.isinf(value) else old
     return found
