@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from whence import pinn
+
 FOLDER = Path(__file__).parent.parent / "examples"
-SHOWN = {"soft_wave.py": "% of the absolute influence", "own_flux.py": "removing it changes"}
+SHOWN = {
+    "soft_wave.py": "% of the absolute influence",
+    "own_flux.py": "removing it changes",
+    "weighting_in_torch.py": "tangent kernel   relative error",
+    "weighting_in_pina.py": "the same of whence  relative error",
+}
+NEEDS = {"weighting_in_pina.py": "pina"}
 FIGURES = {
     "digits": {
         "losses", "confusion", "extreme_images", "influence_on_one", "influence_on_all",
@@ -23,10 +31,27 @@ def test_every_example_is_run():
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_example_of_a_pinn_runs(name, capsys, monkeypatch, tmp_path):
+    if name in NEEDS:
+        pytest.importorskip(NEEDS[name])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, "15"])
     runpy.run_path(str(FOLDER / name), run_name="__main__")
     assert SHOWN[name] in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_weighting_in_pina_is_pinas_own(monkeypatch, tmp_path):
+    """PINA's class and whence's, through the example's adapter, train to the same error."""
+    weighting = pytest.importorskip("pina.weighting")
+    monkeypatch.chdir(tmp_path)
+    example = runpy.run_path(str(FOLDER / "weighting_in_pina.py"))
+    ours = pinn.NeuralTangentKernel(alpha=0.5, estimate="gradient_norm")
+    error, weights = example["trained"](example["FromWhence"](ours), 5)
+    theirs = weighting.NeuralTangentKernelWeighting(alpha=0.5)
+    expected, their_weights = example["trained"](theirs, 5)
+    assert weights == pytest.approx(their_weights, rel=1e-4)
+    assert error == pytest.approx(expected, rel=1e-4)
+    assert weights["boundary"] < 0.3 < 0.7 < weights["D"]
 
 
 def ran(name, out):

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from whence import gradient, pinn
-from whence.gradient import CompiledGradient, NotCompiled, Work, loss_and_gradient
+from whence.gradient import (
+    CompiledGradient,
+    NotCompiled,
+    TermGradients,
+    Work,
+    loss_and_gradient,
+    term_gradients,
+)
+from whence.jacobian import Jacobian
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 CASES = {
@@ -46,6 +54,47 @@ def test_every_point_is_taken_once(monkeypatch):
     }
 
 
+def test_gradients_of_terms_add_up_and_are_those_of_each_alone():
+    objective = oracles.burgers_soft().objective
+    objective = objective.with_weights({name: 2.0 + k for k, name in enumerate(objective.terms)})
+    parts, total = term_gradients(objective), loss_and_gradient(objective)
+    weights = {name: term.weight for name, term in objective.terms.items()}
+    assert sum(weights[n] * float(v) for n, (v, _) in parts.items()) == pytest.approx(total[0])
+    oracles.close(sum(weights[n] * g for n, (_, g) in parts.items()), total[1], 1e-12)
+    for name, (value, part) in parts.items():
+        alone = objective._with_terms([objective.term(name)]).with_weights({name: 1.0})
+        one = loss_and_gradient(alone)
+        assert float(value) == pytest.approx(one[0], rel=1e-12)
+        oracles.close(part, one[1], 1e-12)
+
+
+def test_gradients_of_terms_are_remembered_until_parameters_or_points_change(monkeypatch):
+    objective = oracles.burgers_soft().objective
+    evaluation = TermGradients()
+    made = []
+    one = TermGradients._term
+
+    def noted(self, *args):
+        made.append(args[1].name)
+        return one(self, *args)
+
+    monkeypatch.setattr(TermGradients, "_term", noted)
+    agrees(evaluation, objective)
+    names = list(objective.terms)
+    assert made == names
+    agrees(evaluation, objective.with_weights({names[0]: 7.0}))
+    assert made == names
+    points = objective.terms[names[0]].points
+    agrees(evaluation, objective.with_points({names[0]: points[:3].clone()}))
+    assert made == [*names, names[0]]
+    points.mul_(0.5)
+    agrees(evaluation, objective)
+    assert made == [*names, names[0], names[0]]
+    with objective.parameters.at(objective.parameters.vector() * 1.1):
+        agrees(evaluation, objective)
+    assert len(made) == 2 + 2 * len(names)
+
+
 @pytest.fixture(scope="module")
 def compiled():
     with pytest.MonkeyPatch.context() as patch:
@@ -76,6 +125,24 @@ def test_compiled_agrees_and_takes_new_points_weights_and_parameters(compiled):
     case.objective.parameters.assign(before * 0.5)
     agrees(evaluate, case.objective)
     case.objective.parameters.assign(before)
+
+
+@needs_compiler
+def test_compiled_traces_agree(compiled):
+    case, evaluate = compiled
+    objective = case.objective
+    assert evaluate.traces(objective) == Jacobian(objective).traces()  # not compiled yet
+    evaluate.compile_traces(objective)
+    name, term = next(iter(objective.terms.items()))
+    points = torch.rand(9, term.points.shape[1], dtype=torch.float64)
+    weighted = objective.with_weights({name: torch.arange(float(len(term.points))).double()})
+    before = objective.parameters.vector()
+    for other in (objective, objective.with_points({name: points}), weighted):
+        objective.parameters.assign(before * 0.9)
+        found = evaluate.traces(other)
+        expected = Jacobian(other).traces()
+        assert found == pytest.approx(expected, rel=1e-12)
+    objective.parameters.assign(before)
 
 
 @needs_compiler

@@ -179,6 +179,23 @@ def test_convergence_of_a_soft_problem_has_each_term_and_no_panel_of_points(wave
     assert all(text.get_rotation() for text in texts)  # no room side by side
 
 
+def test_convergence_shows_weights_that_change():
+    rows = [
+        {"iteration": k, "stage": "Adam", "points": 5 + k // 2, "loss": 1.0}
+        | {"loss_pde": 1.0, "loss_initial_u": 2.0, "weight_pde": 1.0, "weight_initial_u": 10.0**k}
+        for k in range(4)
+    ]
+    figure = plots.convergence(rows)
+    drawn(figure)
+    _, weights, points = figure.axes
+    assert weights.get_ylabel() == "weight"
+    assert weights.get_yscale() == "log"
+    assert weights.lines[1].get_ydata().tolist() == [1, 10, 100, 1000]
+    colours = [line.get_color() for line in figure.axes[0].lines[1:3]]
+    assert [line.get_color() for line in weights.lines[:2]] == colours
+    assert points.get_ylabel() == "points"
+
+
 def test_convergence_needs_rows_with_iterations():
     for rows in ([], [{"loss": 1.0}]):
         with pytest.raises(ValueError, match="iteration"):
@@ -425,3 +442,36 @@ def test_a_problem_names_its_own_time():
     flat = dataclasses.replace(problem, time=None)
     assert plots.solution(flat, network, 11).axes[0].get_xlabel() == "tau"
     assert plots.solution(flat, network, 11).axes[0].get_aspect() == 1
+
+
+# spectra
+
+
+def test_spectra_has_a_panel_for_each_term_and_a_line_for_each_record():
+    values = 10.0 ** -np.arange(5.0)
+    arrays = {"iteration": np.array([0, 10, 20]), "pde": np.stack([values, 2 * values, 3 * values])}
+    arrays["initial_u"] = arrays["pde"][:, :3] * 100
+    figure = plots.spectra(arrays, {"pde": "equation"})
+    drawn(figure)
+    first, second = figure.axes[:2]
+    assert [ax.get_title() for ax in (first, second)] == ["equation", "initial_u"]
+    assert [line.get_ydata().tolist() for line in second.lines[:3]] == arrays["initial_u"].tolist()
+    mean = second.lines[3].get_ydata()[0]
+    assert mean == pytest.approx(arrays["initial_u"][-1].mean())
+    assert len({line.get_color() for line in first.lines[:3]}) == 3
+
+
+def test_spectra_of_one_record_of_a_single_point_and_of_many_terms():
+    arrays = {"iteration": np.array([0])} | {f"term_{k}": np.ones((1, 1)) for k in range(5)}
+    figure = plots.spectra(arrays)
+    drawn(figure)
+    assert [ax.get_title() for ax in figure.axes if ax.get_visible()][:5] == list(arrays)[1:]
+
+
+def test_spectra_refuses_what_are_none():
+    for wrong in ({"pde": np.ones((1, 2))}, {"iteration": np.array([0])}):
+        with pytest.raises(ValueError, match="spectra"):
+            plots.spectra(wrong)
+    arrays = {"iteration": np.array([0]), "pde": np.ones((1, 2))}
+    with pytest.raises(ValueError, match="unknown term 'pdf'"):
+        plots.spectra(arrays, {"pdf": "equation"})

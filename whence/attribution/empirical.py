@@ -152,6 +152,10 @@ class EmpiricalInfluence(Method):
                 found.append(scale * term.value(term.residual(tensors, part), part).detach())
         return torch.cat(found)
 
+    def _own_loss(self, term: Term, points: Points) -> Tensor:
+        residual = term.residual(self.objective.parameters.tensors(), points)
+        return term.value(residual, points).detach()
+
     def _scaled(self, term: Term, points: Points) -> Iterator[tuple[Points, float | Tensor]]:
         if points is term.points:
             return term.parts(at_once(points))
@@ -160,14 +164,14 @@ class EmpiricalInfluence(Method):
     def _self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
         values = []
         for i in range(len(points)):
-            one = {term.name: points[i : i + 1]}
-            found = point_gradients(term, self.objective.parameters, one[term.name])
+            one = points[i : i + 1]
+            found = point_gradients(term, self.objective.parameters, one)
             gradient = next(linear.rows(seed)[0] for _, linear, seed in found)
-            base, steps = self._losses(one), self._both_ways(gradient)
+            base, steps = self._own_loss(term, one), self._both_ways(gradient)
             changes = []
             for step in steps:
                 with self._moved(step):
-                    changes.append((self._losses(one) - base) / term.scale)
+                    changes.append(self._own_loss(term, one) - base)
             values.append(torch.cat(changes).square().mean())
         return torch.stack(values), Solved()
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import docstring_parser
 import tyro
 
-from whence.pinn import optimizers, sampling
+from whence.pinn import optimizers, sampling, weighting
 
 SCORES: dict[str, type] = {
     "influence": sampling.InfluenceScore,
@@ -30,6 +30,24 @@ OPTIMIZERS: dict[str, type] = {
     "lbfgs": optimizers.LBFGS,
     "gauss_newton": optimizers.GaussNewton,
 }
+WEIGHTINGS: dict[str, type] = {
+    "ntk": weighting.NeuralTangentKernel,
+    "gradient_norm": weighting.GradientNorm,
+    "learning_rate_annealing": weighting.LearningRateAnnealing,
+    "relobralo": weighting.ReLoBRaLo,
+    "soft_adapt": weighting.SoftAdapt,
+    "self_adaptive": weighting.SelfAdaptive,
+    "causal": weighting.Causal,
+}
+WeightingName = Literal[
+    "ntk",
+    "gradient_norm",
+    "learning_rate_annealing",
+    "relobralo",
+    "soft_adapt",
+    "self_adaptive",
+    "causal",
+]
 ProblemName = Literal["diffusion", "burgers", "allen_cahn", "wave", "drift_diffusion"]
 ScoreName = Literal["influence", "residual", "grad_dot", "output_grad", "loss_grad", "random"]
 
@@ -77,6 +95,7 @@ def options_of(name: str, classes: Sequence[type], skip: Sequence[str] = ()) -> 
     return dataclasses.make_dataclass(name, list(fields.values()), frozen=True)
 
 
+WeightingOptions: Any = options_of("Weighting", list(WEIGHTINGS.values()), skip=("seed",))
 ScoringOptions: Any = options_of("Scoring", list(SCORES.values()), skip=("seed",))
 
 

@@ -17,9 +17,12 @@ from whence.cli.flags import (
     OPTIMIZERS,
     SCORES,
     SELECTIONS,
+    WEIGHTINGS,
     ProblemName,
     ScoreName,
     ScoringOptions,
+    WeightingName,
+    WeightingOptions,
     build,
     given_of,
     options_of,
@@ -27,6 +30,7 @@ from whence.cli.flags import (
 )
 from whence.pinn import optimizers, sampling, zoo
 from whence.pinn.recipes import Recipe, recipe
+from whence.pinn.spectra import Spectra
 from whence.pinn.training import train
 
 COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
@@ -59,6 +63,12 @@ class Options:
     """First training points as TERM=COUNT, such as pde=500."""
     schedule: tuple[str, ...] = ()
     """Optimisers in turn as KIND:ITERATIONS, such as adam:5000 lbfgs:2000 gauss_newton:200."""
+    weights: tuple[str, ...] = ()
+    """Weights of terms as TERM=NUMBER, such as initial_u=100; 1 unless given."""
+    weighting: Literal["none"] | WeightingName = "none"
+    """How weights of terms change while training; they multiply --weights."""
+    spectra_every: int | None = None
+    """Record the tangent kernel's eigenvalues by term, at least so many iterations apart."""
     score: Literal["recipe", "none", "saved"] | ScoreName = "recipe"
     """How candidate points are scored; none keeps the first points, saved takes --saved-scores."""
     saved_scores: Path | None = None
@@ -75,6 +85,8 @@ class Options:
     """Options of the score; unset ones are the recipe's."""
     selection: _SelectionOptions = dataclasses.field(default_factory=_SelectionOptions)
     """Options of the selection; unset ones are the recipe's."""
+    weighting_options: WeightingOptions = dataclasses.field(default_factory=WeightingOptions)
+    """Options of the weighting."""
     adam: _AdamOptions = dataclasses.field(default_factory=_AdamOptions)
     """Options of Adam."""
     lbfgs: _LBFGSOptions = dataclasses.field(default_factory=_LBFGSOptions)
@@ -102,6 +114,9 @@ def run(options: Options) -> int:
         points=_counts(options.points, base),
         schedule=_schedule(options, base),
         resample=_resample(options, base),
+        weights=_weights(options.weights, base),
+        weighting=_weighting(options),
+        spectra=None if options.spectra_every is None else Spectra(options.spectra_every),
         sampling=options.sampling,
         seed=options.seed,
         dtype=getattr(torch, options.dtype),
@@ -137,6 +152,8 @@ def _check_used(options: Options) -> None:
     """Raise ``ValueError`` for an option that would do nothing beside the others."""
     groups = ("resample", "scoring", "selection") if options.score == "none" else ()
     idle = dict.fromkeys(groups, "with --score none")
+    if options.weighting == "none":
+        idle["weighting_options"] = "without --weighting"
     kinds = {text.partition(":")[0] for text in options.schedule} or _kinds(options)
     idle |= {name: f"as no {name} is in the schedule" for name in OPTIMIZERS if name not in kinds}
     for group, why in idle.items():
@@ -161,6 +178,27 @@ def _counts(given: Sequence[str], base: Recipe) -> dict[str, int]:
         _checks.one_of("term in --points", term, base.points)
         counts[term] = int(number)
     return counts
+
+
+def _weights(given: Sequence[str], base: Recipe) -> dict[str, float] | None:
+    weights = {}
+    for text in given:
+        term, _, number = text.partition("=")
+        try:
+            weights[term] = float(number)
+        except ValueError:
+            raise ValueError(
+                f"--weights takes TERM=NUMBER, such as initial_u=100, got {text!r}"
+            ) from None
+        _checks.one_of("term in --weights", term, base.points)
+    return weights or None
+
+
+def _weighting(options: Options) -> Any:
+    if options.weighting == "none":
+        return None
+    given = given_of(options.weighting_options)
+    return build(f"weighting {options.weighting}", WEIGHTINGS[options.weighting], given)
 
 
 def _schedule(options: Options, base: Recipe) -> list[Any]:

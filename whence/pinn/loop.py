@@ -462,7 +462,8 @@ class Run:
         points = {name: p.to(like) for name, p in state.group("points").items()}
         weights = _weights(state, "weights", like)
         self.objective = self.objective.with_points(points).with_weights(weights)
-        self._best_weights = state.group("best_weights")
+        best = _weights(state, "best_weights", like)
+        self._best_weights = {n: torch.as_tensor(weight) for n, weight in best.items()}
         if self._weights is not None:
             tensors = {n: t.to(like.device) for n, t in state.group("weighting").items()}
             self._weights.restore(tensors, numbers["weighting"])
