@@ -25,10 +25,12 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest
 
-# Speed and memory beside captum, DeepXDE and pyDVL, about half an hour; leave the machine idle meanwhile.
+# Speed and memory beside captum, DeepXDE, PINA and pyDVL, about 40 minutes; leave the machine idle
+# meanwhile. curvlinops brings torchvision, whose builds need not fit torch's and then break PINA.
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m pip install --quiet --no-deps "pyDVL>=0.10"
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision
 	$(BIN)/python -m benchmarks
 
 lint: $(READY)

@@ -84,7 +84,16 @@ LEVELS = {
     "adapters": 9,
     "report": 9,
 }
-FAMILIES = ("pinn.zoo", "pinn.weighting", "evaluation", "cli", "adapters", "report", "plots")
+FAMILIES = (
+    "pinn.zoo",
+    "pinn.sampling",
+    "pinn.weighting",
+    "evaluation",
+    "cli",
+    "adapters",
+    "report",
+    "plots",
+)
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): p
     for p in sorted(ROOT.rglob("*.py"))

@@ -8,7 +8,7 @@ import torch
 
 import whence as wh
 from whence import pinn
-from whence.pinn.sampling import _spawn
+from whence.pinn.sampling.scores import spawn
 
 SCORES = [
     pinn.InfluenceScore(n_test=20),
@@ -48,7 +48,7 @@ def gradients(objective, points):
 
 def pairs(objective, candidates, score):
     """∇ℓ_tᵀ(A + λI)⁻¹∇ℓ(x) for every test point and candidate, by a dense solve."""
-    test = objective.draw("pde", score.n_test, _spawn(score.seed, 1))
+    test = objective.draw("pde", score.n_test, spawn(score.seed, 1))
     matrix = wh.GaussNewton(objective).dense()
     damped = matrix + score.damping * torch.linalg.eigvalsh(matrix)[-1] * torch.eye(len(matrix))
     right = torch.linalg.solve(damped, gradients(objective, candidates).T)
@@ -69,7 +69,7 @@ def test_influence_score_against_brute_force(objective, candidates, reduce, sign
 def test_positive_influence_means_that_adding_helps(objective, candidates):
     """Train a little on the objective plus the point: the test loss falls where the sign says."""
     influence = wh.Influence(objective, damping=1e-3)
-    quantity = wh.Loss({"pde": objective.draw("pde", 20, _spawn(0, 1))}, reduce="sum")
+    quantity = wh.Loss({"pde": objective.draw("pde", 20, spawn(0, 1))}, reduce="sum")
     added = influence.attribute(quantity, {"pde": candidates}, effect="add").isel(target=0)
     score = pinn.InfluenceScore(n_test=20, sign="positive", damping=1e-3)
     helps = score.score(objective, candidates) > 0
@@ -91,7 +91,7 @@ def test_other_scores_against_brute_force(objective, candidates):
     residual = objective.terms["pde"].residual(objective.parameters.tensors(), candidates)
     found = pinn.ResidualScore().score(objective, candidates)
     torch.testing.assert_close(found, residual.detach().abs()[:, 0])
-    test = objective.draw("pde", 20, _spawn(0, 1))
+    test = objective.draw("pde", 20, spawn(0, 1))
     expected = (rows @ gradients(objective, test).sum(0)).abs()
     found = pinn.GradDotScore(n_test=20).score(objective, candidates)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)

@@ -19,11 +19,14 @@ SCORES: dict[str, type] = {
     "grad_dot": sampling.GradDotScore,
     "output_grad": sampling.OutputGradScore,
     "loss_grad": sampling.LossGradScore,
+    "pinnacle": sampling.PinnacleScore,
+    "leverage": sampling.LeverageScore,
     "random": sampling.RandomScore,
 }
 SELECTIONS: dict[str, type] = {
     "proportional": sampling.Proportional,
     "top_k": sampling.TopK,
+    "k_means": sampling.KMeansPlusPlus,
 }
 OPTIMIZERS: dict[str, type] = {
     "adam": optimizers.Adam,
@@ -49,7 +52,16 @@ WeightingName = Literal[
     "causal",
 ]
 ProblemName = Literal["diffusion", "burgers", "allen_cahn", "wave", "drift_diffusion"]
-ScoreName = Literal["influence", "residual", "grad_dot", "output_grad", "loss_grad", "random"]
+ScoreName = Literal[
+    "influence",
+    "residual",
+    "grad_dot",
+    "output_grad",
+    "loss_grad",
+    "pinnacle",
+    "leverage",
+    "random",
+]
 
 
 def _scalar_fields(cls: Any) -> list[tuple[str, Any, str, str]]:

@@ -69,11 +69,12 @@ class Options:
     """How weights of terms change while training; they multiply --weights."""
     spectra_every: int | None = None
     """Record the tangent kernel's eigenvalues by term, at least so many iterations apart."""
-    score: Literal["recipe", "none", "saved"] | ScoreName = "recipe"
-    """How candidate points are scored; none keeps the first points, saved takes --saved-scores."""
+    score: Literal["recipe", "none", "saved", "r3"] | ScoreName = "recipe"
+    """How candidate points are scored; none keeps the first points, saved takes --saved-scores, r3
+    keeps points above the mean residual and draws the others anew."""
     saved_scores: Path | None = None
     """Scores that `whence score` wrote, for --score saved."""
-    select: Literal["recipe", "proportional", "top_k"] = "recipe"
+    select: Literal["recipe", "proportional", "top_k", "k_means"] = "recipe"
     """How scored candidates are chosen."""
     sampling: Literal["hammersley", "sobol", "halton", "latin_hypercube", "grid", "random"] = (
         "hammersley"
@@ -150,8 +151,9 @@ def run(options: Options) -> int:
 
 def _check_used(options: Options) -> None:
     """Raise ``ValueError`` for an option that would do nothing beside the others."""
-    groups = ("resample", "scoring", "selection") if options.score == "none" else ()
-    idle = dict.fromkeys(groups, "with --score none")
+    unscored = {"none": ("resample", "scoring", "selection"), "r3": ("scoring", "selection")}
+    said = f"with --score {options.score}"
+    idle = dict.fromkeys(unscored.get(options.score, ()), said)
     if options.weighting == "none":
         idle["weighting_options"] = "without --weighting"
     kinds = {text.partition(":")[0] for text in options.schedule} or _kinds(options)
@@ -160,8 +162,12 @@ def _check_used(options: Options) -> None:
         for name in given_of(getattr(options, group)):
             flag = f"--{group}.{name}".replace("_", "-")
             raise ValueError(f"{flag} does nothing {why}: leave it out")
-    if options.score == "none" and options.select != "recipe":
-        raise ValueError("--select does nothing with --score none: leave it out")
+    if options.score in unscored and options.select != "recipe":
+        raise ValueError(f"--select does nothing {said}: leave it out")
+    others = [name for name in given_of(options.resample) if name != "every"]
+    if options.score == "r3" and others:
+        flag = others[0].replace("_", "-")
+        raise ValueError(f"--resample.{flag} does nothing {said}: leave it out")
 
 
 def _kinds(options: Options) -> set[str]:
@@ -219,9 +225,11 @@ def _schedule(options: Options, base: Recipe) -> list[Any]:
     return stages
 
 
-def _resample(options: Options, base: Recipe) -> sampling.Resample | None:
+def _resample(options: Options, base: Recipe) -> sampling.Resample | sampling.R3 | None:
     if options.score == "none":
         return None
+    if options.score == "r3":
+        return sampling.R3(**{"every": base.resample.every, **given_of(options.resample)})
     old = base.resample
     score = _score(options, old)
     select_class = type(old.selection) if options.select == "recipe" else SELECTIONS[options.select]

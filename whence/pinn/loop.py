@@ -463,7 +463,10 @@ class Run:
         weights = _weights(state, "weights", like)
         self.objective = self.objective.with_points(points).with_weights(weights)
         best = _weights(state, "best_weights", like)
-        self._best_weights = {n: torch.as_tensor(weight) for n, weight in best.items()}
+        self._best_weights = {
+            n: torch.as_tensor(w, dtype=None if isinstance(w, Tensor) else torch.float64)
+            for n, w in best.items()
+        }
         if self._weights is not None:
             tensors = {n: t.to(like.device) for n, t in state.group("weighting").items()}
             self._weights.restore(tensors, numbers["weighting"])
