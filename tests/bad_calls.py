@@ -508,6 +508,24 @@ CALLS = [
         "a limit that does nothing", lambda: pinn.Resample(update="replace", max_points=50), V,
         ("max_points does nothing", "leave it out"),
     ),
+    Case(
+        "a weighting that is a class", lambda: train(weighting=pinn.GradientNorm), T,
+        ("weighting must be an object such as pinn.NeuralTangentKernel()", "GradientNorm"),
+    ),
+    Case(
+        "spectra that are a number", lambda: train(spectra=100), T,
+        ("spectra must be pinn.Spectra(...)", "100"),
+    ),
+    Case(
+        "weights of an unknown term", lambda: train(weighting=pinn.Fixed({"pdf": 2.0})), V,
+        ("unknown term 'pdf'", "did you mean 'pde'"),
+    ),
+    Case("alpha", lambda: pinn.NeuralTangentKernel(alpha=1.5), V, ("alpha must be", "got 1.5")),
+    Case("alpha of no float", lambda: pinn.NeuralTangentKernel(alpha=1), V, ("a float", "got 1")),
+    Case(
+        "updates never", lambda: pinn.NeuralTangentKernel(update_every=0), V,
+        ("update_every must be a positive integer", "got 0"),
+    ),
     Case("no n", lambda: pinn.Resample(n=None), V, ("needs the number n",)),
     Case("rounds never", lambda: pinn.Resample(every=0), V, ("every must be", "got 0")),
     Case("no test points", lambda: pinn.InfluenceScore(n_test=0), V, ("n_test", "got 0")),

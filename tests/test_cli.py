@@ -124,6 +124,17 @@ def test_resume_and_start(run, tmp_path, capsys):
         (["train", "wave", "--score", "none", "--scoring.n-test", "9"], "--scoring.n-test does"),
         (["train", "wave", "--score", "none", "--resample.n", "9"], "--resample.n does nothing"),
         (["train", "wave", "--score", "none", "--select", "top_k"], "--select does nothing"),
+        (["train", "wave", "--score", "r3", "--select", "top_k"], "--select does nothing with"),
+        (["train", "wave", "--score", "r3", "--resample.n", "5"], "--resample.n does nothing with"),
+        (["train", "wave", "--score", "residual", "--select", "k_means"], "selects by embeddings"),
+        (["train", "wave", "--weights", "pde:3"], "--weights takes TERM=NUMBER"),
+        (["train", "wave", "--weights", "pdf=3"], "did you mean 'pde'"),
+        (["train", "wave", "--weights", "pde=-1"], "weight of term 'pde' must be zero or"),
+        (["train", "wave", "--weighting-options.alpha", "0.1"], "without --weighting"),
+        (["train", "wave", "--weighting", "ntk", "--weighting-options.rho", "0.5"], "rho is no"),
+        (["train", "wave", "--weighting", "ntk", "--weighting-options.alpha", "2"], "alpha must"),
+        (["train", "wave", "--weighting", "causal", "--weighting-options.coordinate", "y"], "'y'"),
+        (["train", "wave", "--spectra-every", "0"], "every must be a positive integer"),
     ],
 )
 def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, capsys, monkeypatch):
@@ -133,6 +144,31 @@ def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, cap
     assert error.startswith("whence: error: ")
     assert message in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_and_spectra_of_a_run(tmp_path, capsys):
+    out, points = tmp_path / "run", [f"{n}=8" for n in pinn.zoo.load("wave", "soft").terms]
+    given = ["--constraints", "soft", "--schedule", "adam:100", "--score", "r3", "--quiet"]
+    given += ["--weights", "initial_u=2", "--weighting", "ntk", "--spectra-every", "100"]
+    given += ["--weighting-options.alpha", "0.9", "--weighting-options.update-every", "10"]
+    assert cli.main(["train", "wave", "--out", str(out), "--points", *points, *given]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["weights"] == {"initial_u": 2.0}
+    assert config["weighting"] == {
+        "kind": "NeuralTangentKernel",
+        "alpha": 0.9,
+        "update_every": 10,
+        "estimate": "trace",
+    }
+    assert config["resample"]["kind"] == "R3"
+    assert pinn.RunFolder(out).spectra()["iteration"].tolist() == [0, 100]
+    weights = pinn.load_weights(out)
+    row = next(r for r in pinn.RunFolder(out).history() if r["iteration"] == json.loads(
+        (out / "summary.json").read_text())["kept_iteration"])  # fmt: skip
+    assert {n: float(w) for n, w in weights.items()} == {n: row[f"weight_{n}"] for n in weights}
+    assert cli.main(["plot", str(out)]) == 0
+    assert (out / "figures" / "spectra.png").stat().st_size > 5000
+    assert cli.main(["influence", str(out), "--at", "0.1", "0.5"]) == 0
 
 
 def test_the_seed_of_a_score_moves_its_test_points_too(run, tmp_path, monkeypatch):

@@ -158,6 +158,7 @@ def train(
     True
     """
     _check_options(problem, points, schedule, keep, validation, max_seconds, stop, resume, out)
+    _check_weighting(weighting, spectra)
     _checks.count("seed", seed, zero=True)
     _checks.one_of("compile", compile, ("auto", True, False))
     _check_device(device)
@@ -320,6 +321,16 @@ def _check_options(
         missing = [name for name in problem.terms if name not in points]
         if missing:
             raise ValueError(f"no points for term {missing[0]!r}: every term needs points")
+
+
+def _check_weighting(weighting: Any, spectra: Any) -> None:
+    if weighting is not None and (isinstance(weighting, type) or not hasattr(weighting, "renew")):
+        raise TypeError(
+            "weighting must be an object such as pinn.NeuralTangentKernel(), or pinn.Fixed({...}) "
+            f"for weights that stay, got {weighting!r}"
+        )
+    if spectra is not None and not isinstance(spectra, Spectra):
+        raise TypeError(f"spectra must be pinn.Spectra(...), got {spectra!r}")
 
 
 def _check_device(device: str | torch.device) -> None:
