@@ -76,10 +76,13 @@ def test_pinnacle_with_every_direction_is_the_squared_length_of_the_step(objecti
     torch.testing.assert_close(found, step.square().sum(dim=1), rtol=1e-3, atol=0)
 
 
-def test_leverage_is_that_of_the_scaled_rows(objective):
-    damping = wh.Damping(1e-3, relative=False)
+@pytest.mark.parametrize("points", [30, 5])
+def test_leverage_is_that_of_the_scaled_rows(objective, points):
+    """With few points JJᵀ is factored, with many JᵀJ."""
+    objective = objective.with_points({"pde": objective.terms["pde"].points[:points]})
+    damping = wh.Damping(0.1, relative=False)
     found = pinn.LeverageScore(damping=damping).score(objective, pools(objective))
-    matrix = wh.GaussNewton(objective).dense() + 1e-3 * torch.eye(objective.parameters.size)
+    matrix = wh.GaussNewton(objective).dense() + 0.1 * torch.eye(objective.parameters.size)
     expected = []
     for name, points in pools(objective).items():
         own = rows(objective, name, points)[1] * (2 * objective.terms[name].scale) ** 0.5
@@ -218,6 +221,35 @@ def test_a_heavier_term_gets_more_points_by_pinnacle(soft):
     assert sum(found.values()) == sum(light.values()) == 100
 
 
+@pytest.mark.parametrize("n", [60, None])
+def test_joint_replacement_of_nearly_all_keeps_the_total_and_a_point_of_each(soft, n):
+    given = {"update": "replace", "candidates": 90, "joint": True}
+    resample = pinn.Resample(Wanted("pde"), pinn.TopK(), n=n, **given)
+    found = counts(resample.update_points(soft, round=1, seed=0))
+    assert sum(found.values()) == 80
+    assert min(found.values()) >= 1
+
+
+def test_joint_limit_leaves_room_for_a_point_of_each_term(soft):
+    given = {"candidates": 50, "joint": True, "max_points": 12}
+    resample = pinn.Resample(Wanted("pde"), pinn.TopK(), n=12, **given)
+    found = counts(resample.update_points(soft, round=1, seed=0))
+    assert found == {"pde": 9, "initial_u": 1, "initial_u_t": 1, "dirichlet_u": 1}
+    few = pinn.Resample(pinn.ResidualScore(), n=2, joint=True, max_points=4)
+    with pytest.raises(ValueError, match=r"max_points is 4, but each of 4 terms keeps a point"):
+        few.check(soft)
+
+
+@pytest.mark.parametrize(
+    "options", [{"update": "replace", "n": 6}, {"n": 10, "max_points": 33}], ids=str
+)
+def test_a_boundary_all_of_whose_points_are_present_stays_whole(objective, options):
+    resample = pinn.Resample(pinn.ResidualScore(), candidates=30, joint=True, **options)
+    found = resample.update_points(objective, round=1, seed=0)
+    assert torch.equal(found["dirichlet_u"], objective.terms["dirichlet_u"].points)
+    assert len(found["pde"]) == (30 if options["n"] == 6 else 31)
+
+
 def test_saved_scores_are_of_one_term():
     saved = pinn.SavedScore("pde", torch.rand(5, 2), torch.rand(5))
     with pytest.raises(ValueError, match="saved scores are of one term"):
@@ -227,10 +259,10 @@ def test_saved_scores_are_of_one_term():
 @pytest.mark.parametrize("old", [(40, 10, 10, 20), (1, 1, 1, 1), (100, 1, 1, 3)])
 @pytest.mark.parametrize("surplus", [0, 1, 7, 30])
 def test_points_leave_in_proportion_and_each_term_keeps_one(old, surplus):
-    given = {f"term{k}": (n, 0) for k, n in enumerate(old)}
-    leaving = _leaving(given, surplus)
+    given = {f"term{k}": n for k, n in enumerate(old)}
+    leaving = _leaving(given, dict.fromkeys(given, 1), surplus)
     assert sum(leaving.values()) == min(surplus, sum(old) - len(old))
-    for name, (n, _) in given.items():
+    for name, n in given.items():
         assert leaving[name] <= n - 1
         if surplus <= sum(old) - len(old):
             assert leaving[name] == pytest.approx(surplus * n / sum(old), abs=4)
@@ -310,6 +342,9 @@ def test_a_run_cut_in_two_draws_the_same_points(resample, tmp_path):
         (lambda: pinn.R3(every=0), "every must be a positive integer"),
         (lambda: pinn.PinnacleScore(reference=0), "reference must be"),
         (lambda: pinn.PinnacleScore(eigenpairs=1.5), "eigenpairs must be"),
+        (lambda: pinn.LeverageScore(damping=-1.0), "damping must be"),
+        (lambda: pinn.LeverageScore(damping=wh.Damping(0.0)), "damping must be"),
+        (lambda: pinn.R3(terms=("pde", "pde")), "different names"),
         (lambda: pinn.R3(terms=("pdf",)).check(go().objective), "unknown term 'pdf'"),
     ],
 )
@@ -319,6 +354,12 @@ def test_options_are_checked(make, message):
 
 
 @pytest.mark.parametrize("make", [pinn.R3, lambda terms: pinn.Resample(terms=terms)])
-def test_terms_are_a_tuple(make):
-    with pytest.raises(TypeError, match="tuple of names"):
-        make(terms="pde")
+@pytest.mark.parametrize("terms", ["pde", (), 3])
+def test_terms_are_a_tuple(make, terms):
+    with pytest.raises(TypeError, match=r"tuple of names, such as \('pde',\)"):
+        make(terms=terms)
+
+
+def test_joint_is_true_or_false():
+    with pytest.raises(TypeError, match="joint must be True or False, got 'yes'"):
+        pinn.Resample(joint="yes")

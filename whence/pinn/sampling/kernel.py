@@ -6,25 +6,17 @@ Gauss–Newton systems, Mahoney 2011.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.influence import Influence
-from whence.curvature.exact import Exact
-from whence.curvature.solvers import Damping, Solver, default_damping
+from whence.curvature.solvers import Damping, default_damping, largest_eigenvalue
 from whence.jacobian import Jacobian, chunks, gradient_products, self_product
 from whence.objective import Objective, Term
-from whence.pinn.sampling.scores import (
-    SCORE_DAMPING,
-    SCORE_TOLERANCE,
-    Candidates,
-    by_term,
-    spawn,
-)
+from whence.pinn.sampling.scores import SCORE_DAMPING, Candidates, by_term, spawn
 
 LEAST_EIGENVALUE = 1e-12
 """Eigenvalues below this share of the largest are rounding."""
@@ -104,7 +96,7 @@ class PinnacleScore:
         return stacked.T @ (vectors[:, kept] / values[kept].sqrt())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class LeverageScore:
     """How much a candidate's residual would be decided by the candidate itself.
 
@@ -112,13 +104,12 @@ class LeverageScore:
     j the candidate's rows, scaled by ``√(w/N)`` and the root of the loss's curvature as theirs are:
     the leverage of linear regression (Cook 1977). Where it is large no training point says what the
     residual there is like. Weights and numbers of points count, so candidates of all terms compare.
+    The smaller of JᵀJ and JJᵀ is factored once, exactly.
 
     Parameters
     ----------
     damping:
-        λ as in :class:`whence.Influence`; by default 1e-6 relative (1e-4 in float32).
-    solver:
-        Solver as in :class:`whence.Influence`; by default exact.
+        λ as in :class:`whence.Influence`, above zero; by default 1e-6 relative (1e-4 in float32).
 
     Examples
     --------
@@ -130,25 +121,64 @@ class LeverageScore:
     """
 
     damping: float | Damping | None = None
-    solver: Solver | None = None
+
+    def __post_init__(self) -> None:
+        value = self.damping.value if isinstance(self.damping, Damping) else self.damping
+        if value is not None:
+            _checks.positive("damping", value)
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
-        weakest = max(SCORE_DAMPING, default_damping(objective.parameters.dtype))
-        damping = weakest if self.damping is None else self.damping
-        solver = self.solver or Exact(tolerance=SCORE_TOLERANCE)
-        influence = Influence(objective, solver=solver, damping=damping)
-        parts = [
-            _leverage(influence, objective, objective.terms[name], points[part])
-            for name, points in by_term(objective, candidates).items()
-            for part in chunks(points, objective.parameters)
-        ]
+        terms = by_term(objective, candidates)
+        rows = Jacobian(objective, scaled=True).dense()
+        factor = _wide if 2 * len(rows) < rows.shape[1] else _tall
+        inverse = factor(rows, self._absolute)
+        parts = []
+        for name, points in terms.items():
+            for part in chunks(points, objective.parameters):
+                own = _rows_of(objective, objective.terms[name], points[part])
+                parts.append(inverse(own).view(len(points[part]), -1).sum(dim=1))
         return torch.cat(parts)
 
+    def _absolute(self, gram: Tensor) -> float:
+        """Return λ by the matrix whose largest eigenvalue that of JᵀJ is."""
+        weakest = max(SCORE_DAMPING, default_damping(gram.dtype))
+        given = weakest if self.damping is None else self.damping
+        damping = given if isinstance(given, Damping) else Damping(given)
+        return damping.resolve(largest_eigenvalue(gram.matmul, len(gram), gram))
 
-def _leverage(influence: Influence, objective: Objective, term: Term, points: Tensor) -> Tensor:
-    weight = term.scale * len(points)  # so that each has the factor w/N of a training point
+
+Norms = Callable[[Tensor], Tensor]
+"""Rows (n, P) to ``jᵀ(JᵀJ + λI)⁻¹j`` of each, (n,)."""
+
+
+def _tall(rows: Tensor, damping: Callable[[Tensor], float]) -> Norms:
+    """Factor ``JᵀJ + λI``."""
+    gram = self_product(rows.T)
+    gram.diagonal().add_(damping(gram))
+    lower = torch.linalg.cholesky(gram)
+    return lambda own: torch.linalg.solve_triangular(lower, own.T, upper=False).square().sum(dim=0)
+
+
+def _wide(rows: Tensor, damping: Callable[[Tensor], float]) -> Norms:
+    """Factor by ``Jᵀ = QR``: ``Q(RRᵀ + λI)⁻¹Qᵀ`` within the span of the rows, 1/λ outside of it."""
+    basis, triangle = torch.linalg.qr(rows.T)
+    gram = triangle @ triangle.T
+    absolute = damping(gram)
+    gram.diagonal().add_(absolute)
+    lower = torch.linalg.cholesky(gram)
+
+    def norms(own: Tensor) -> Tensor:
+        inside = own @ basis
+        outside = own - inside @ basis.T
+        solved = torch.linalg.solve_triangular(lower, inside.T, upper=False)
+        return solved.square().sum(dim=0) + outside.square().sum(dim=1) / absolute
+
+    return norms
+
+
+def _rows_of(objective: Objective, term: Term, points: Tensor) -> Tensor:
+    """Return the scaled rows of candidates, each with the factor w/N of a training point."""
+    weight = term.scale * len(points)
     alone = replace(term, points=points, weight=weight, point_weights=None)
-    rows = Jacobian(objective._with_terms([alone]), scaled=True).dense()
-    each = (rows * influence.solve(rows.T).value.T).sum(dim=1)
-    return each.view(len(points), -1).sum(dim=1)
+    return Jacobian(objective._with_terms([alone]), scaled=True).dense()

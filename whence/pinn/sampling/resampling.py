@@ -53,8 +53,9 @@ class Resample:
         Select from the candidates of all terms at once, n points in total, so that new ones go to
         the terms that need them. Scores must compare for that: :class:`PinnacleScore` and
         :class:`LeverageScore` count the terms' weights, others take residuals and gradients as they
-        are. ``max_points`` is then the limit of all terms together, points that leave come from the
-        terms in proportion to their numbers, and each term keeps one at least.
+        are. ``max_points`` is then the limit of all terms together. Points that leave come from the
+        terms in proportion to their numbers; each term keeps one at least, and one that holds at
+        few points, all of them present, keeps them all.
 
     Examples
     --------
@@ -111,6 +112,8 @@ class Resample:
                 f"{type(self.selection).__name__} selects by embeddings, which "
                 f"{type(self.score).__name__} has not: use pinn.PinnacleScore()"
             )
+        if not isinstance(self.joint, bool):
+            raise TypeError(f"joint must be True or False, got {self.joint!r}")
         if self.joint and isinstance(self.score, SavedScore):
             raise ValueError("saved scores are of one term: leave joint=True out")
         _check_terms(self.terms)
@@ -121,7 +124,13 @@ class Resample:
 
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective's points could not be renewed."""
-        for name in self._terms(objective):
+        names = tuple(self._terms(objective))
+        if self.joint and self.max_points is not None and self.max_points <= len(names):
+            raise ValueError(
+                f"max_points is {self.max_points}, but each of {len(names)} terms keeps a point: "
+                "raise max_points"
+            )
+        for name in names:
             present = len(objective.term(name).points)
             if self.n is None and present > self._pool_size():
                 raise ValueError(
@@ -169,17 +178,29 @@ class Resample:
         values = self._values(objective, pools, spawn(seed, 1))
         new = {name: _new_rows(pool, present[name]) for name, pool in pools.items()}
         rows = _stacked(new, pools)
-        n = min(sum(map(len, present.values())) if self.n is None else self.n, len(rows))
+        counts = {name: len(points) for name, points in present.items()}
+        fewest = {n: int(self.joint) if len(new[n]) else count for n, count in counts.items()}
+        n = min(len(rows), self._wanted(counts, fewest))
         if n == 0:
             return present
         chosen = rows[self.selection.select(values.cpu()[rows], n, spawn(seed, 2))]
         taken = _split(chosen, pools)
-        counts = {name: (len(present[name]), len(taken[name])) for name in names}
-        leaving = _leaving(counts, self._surplus(counts))
+        total = sum(counts.values()) + n
+        surplus = n if self.update == "replace" else max(0, total - (self.max_points or total))
+        leaving = _leaving(counts, fewest, surplus)
         return {
             name: torch.cat([points, pools[name][taken[name].to(points.device)]])[leaving[name] :]
             for name, points in present.items()
         }
+
+    def _wanted(self, counts: Mapping[str, int], fewest: Mapping[str, int]) -> int:
+        """Return how many points to select, by those present and how many of them must stay."""
+        total, staying = sum(counts.values()), sum(fewest.values())
+        wanted = total if self.n is None else self.n
+        if self.update == "replace":
+            return min(wanted, total - staying)
+        room = wanted if self.max_points is None else max(0, self.max_points - staying)
+        return min(wanted, room)
 
     def _pools(self, objective: Objective, names: Sequence[str], seed: int) -> dict[str, Tensor]:
         if isinstance(self.score, SavedScore):
@@ -198,14 +219,6 @@ class Resample:
         asked = score.embedding if _embedded(self.selection) else score.score
         values: Tensor = asked(objective, pools)
         return values
-
-    def _surplus(self, counts: Mapping[str, tuple[int, int]]) -> int:
-        """Return how many points leave, by the present and new points of each term."""
-        if self.update == "replace":
-            return sum(new for _, new in counts.values())
-        if self.max_points is None:
-            return 0
-        return max(0, sum(map(sum, counts.values())) - self.max_points)
 
     def _terms(self, objective: Objective) -> Iterator[str]:
         if self.terms:
@@ -304,14 +317,14 @@ def _split(rows: Tensor, pools: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _leaving(counts: Mapping[str, tuple[int, int]], surplus: int) -> dict[str, int]:
+def _leaving(counts: Mapping[str, int], fewest: Mapping[str, int], surplus: int) -> dict[str, int]:
     """Return how many present points leave each term, in proportion to their numbers.
 
-    ``counts`` are present and new points; each term keeps a point at least.
+    So many that ``fewest`` are left of each at least; those that cannot leave are left out.
     """
-    most = {name: old if new else old - 1 for name, (old, new) in counts.items()}
-    total = sum(old for old, _ in counts.values())
-    shares = {name: surplus * old / total for name, (old, _) in counts.items()}
+    most = {name: max(0, count - fewest[name]) for name, count in counts.items()}
+    total = sum(counts[name] for name in counts if most[name])
+    shares = {n: surplus * c / total if most[n] else 0.0 for n, c in counts.items()}
     leaving = {name: min(int(share), most[name]) for name, share in shares.items()}
     while (left := surplus - sum(leaving.values())) > 0:
         open_ones = [name for name in counts if leaving[name] < most[name]]
@@ -324,5 +337,10 @@ def _leaving(counts: Mapping[str, tuple[int, int]], surplus: int) -> dict[str, i
 
 
 def _check_terms(terms: object) -> None:
-    if isinstance(terms, str):
-        raise TypeError(f"terms must be a tuple of names, such as ({terms!r},)")
+    if terms is None:
+        return
+    if not isinstance(terms, (tuple, list)) or not terms:
+        shown = f"({terms!r},)" if isinstance(terms, str) else "('pde',)"
+        raise TypeError(f"terms must be a tuple of names, such as {shown}, got {terms!r}")
+    if len(set(terms)) < len(terms):
+        raise ValueError(f"terms must be different names, got {terms!r}")
