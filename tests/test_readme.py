@@ -13,12 +13,13 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
     assert "<xarray.DataArray 'influence' (point: 220)>" in printed or "(point: " in printed
     assert "('pde', 'initial_u', 'dirichlet_u')" in printed
+    assert "{'pde': 1." in printed
     assert "(label: 3)" in printed
     assert "suspicion" in printed
     assert (tmp_path / "runs" / "first" / "summary.json").is_file()

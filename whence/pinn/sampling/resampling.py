@@ -198,7 +198,7 @@ class Resample:
         total, staying = sum(counts.values()), sum(fewest.values())
         wanted = total if self.n is None else self.n
         if self.update == "replace":
-            return min(wanted, total - staying)
+            return min(wanted, total - staying) if self.joint else wanted
         room = wanted if self.max_points is None else max(0, self.max_points - staying)
         return min(wanted, room)
 
