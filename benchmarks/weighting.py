@@ -36,7 +36,7 @@ class Sizes:
 
     points: int = 2000
     iterations: int = 200
-    repeats: int = 9
+    repeats: int = 15
     loops: int = 2
 
 
@@ -101,7 +101,7 @@ def traces(sizes: Sizes) -> list[Row]:
             "plain": steps(adam.start(objective.parameters), objective, 1),
             "compiled": steps(adam.start(objective.parameters), compiled, 1),
         },
-        5 * sizes.repeats,
+        3 * sizes.repeats,
     )
     loop = _measure.paired(
         {"loop": lambda: autograd_loop(objective), "update": lambda: weighting.renew(objective)},
@@ -179,7 +179,7 @@ def iterations(sizes: Sizes) -> list[Row]:
         return train
 
     made = {name: run(make) for name, make in weightings(problem.terms).items()}
-    timings = _measure.paired(made, sizes.repeats // 2)
+    timings = _measure.paired(made, sizes.repeats)
     none = timings[NONE].median
     return [
         Row(f"iteration of Adam, {name}", timing.median / none, "× none's",
