@@ -103,14 +103,15 @@ class SoftAdapt(Weighting):
     normalized:
         Whether to divide the slopes s by ``Σ_j |s_j|``.
     loss_weighted:
-        Whether to multiply each exponential by the term's loss.
+        Whether to multiply each exponential by the term's loss: terms that are nearly met then
+        weigh nearly nothing.
     update_every:
         Steps between two updates.
     """
 
     beta: float = 0.1
     normalized: bool = True
-    loss_weighted: bool = True
+    loss_weighted: bool = False
     update_every: int = 1
 
     def _check_options(self) -> None:
