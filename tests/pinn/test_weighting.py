@@ -187,6 +187,10 @@ def adapted(measures, beta, *, normalized, loss_weighted):
 
 
 def softadapt(measures):
+    return adapted(measures, 0.1, normalized=True, loss_weighted=False)
+
+
+def softadapt_by_losses(measures):
     return adapted(measures, 0.1, normalized=True, loss_weighted=True)
 
 
@@ -261,6 +265,11 @@ FORMULAS = {
         SCALARS,
     ),
     "SoftAdapt": (softadapt, lambda kind: pinn.SoftAdapt(), SCALARS),
+    "SoftAdapt by losses": (
+        softadapt_by_losses,
+        lambda kind: pinn.SoftAdapt(loss_weighted=True),
+        SCALARS,
+    ),
     "SoftAdapt plain": (
         softadapt_plain,
         lambda kind: pinn.SoftAdapt(-0.02, normalized=False, loss_weighted=False),
