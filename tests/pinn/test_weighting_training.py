@@ -15,6 +15,7 @@ from whence import pinn
 from whence.gradient import CompiledGradient, TermGradients, loss_and_gradient
 from whence.jacobian import Jacobian
 from whence.pinn import loop, runs
+from whence.pinn.watch import Watch
 
 TERMS = ("pde", "initial_u", "dirichlet_u")
 WEIGHTINGS = {
@@ -348,3 +349,35 @@ def test_a_compiled_run_trains_as_an_eager_one_does():
         rtol=1e-8,
         atol=0,
     )
+
+
+def test_the_best_network_is_judged_under_the_weights_of_the_moment(monkeypatch):
+    """By each network's own weights an early one has the least loss, as the weights only grow."""
+    problem, seen = pinn.zoo.load("diffusion", "soft"), []
+    validation = Watch.validation
+
+    def noted(self, objective):
+        value = validation(self, objective)
+        weights = {name: term.mean_weight for name, term in objective.terms.items()}
+        seen.append((weights, objective.parameters.vector(), value))
+        return value
+
+    monkeypatch.setattr(Watch, "validation", noted)
+    growing = pinn.Linear({}, {"initial_u": 1e4, "dirichlet_u": 1e4}, 1000, update_every=50)
+    result = pinn.train(
+        problem,
+        pinn.MLP([2, 8, 1], seed=0),
+        points=dict.fromkeys(problem.terms, 20),
+        schedule=[pinn.Adam(500, lr=1e-2)],
+        weighting=growing,
+        validation=50,
+        progress=False,
+    )
+    least = min(result.history, key=lambda row: row["validation_loss"])
+    assert least["iteration"] < result.summary["kept_iteration"]
+    best = seen[0][1]
+    for now, before in zip(seen[1::2], seen[2::2], strict=True):
+        assert now[0] == before[0]
+        assert torch.equal(before[1], best)
+        best = now[1] if now[2] < before[2] else best
+    assert torch.equal(result.objective.parameters.vector(), best)
