@@ -87,6 +87,17 @@ def weights(what: str, given: object, n: int) -> None:
         )
 
 
+def names(what: str, given: object) -> None:
+    """Raise unless ``given`` is None or a tuple of different names."""
+    if given is None:
+        return
+    if not isinstance(given, (tuple, list)) or not given:
+        example = f"({given!r},)" if isinstance(given, str) else "('pde',)"
+        raise TypeError(f"{what} must be a tuple of names, such as {example}, got {given!r}")
+    if len(set(given)) < len(given):
+        raise ValueError(f"{what} must be different names, got {given!r}")
+
+
 def repeated(rows: Tensor) -> Tensor:
     """Return which rows equal an earlier one, as booleans of shape (n,)."""
     # Adding zero makes a negative zero positive, so that equal numbers have equal bytes.

@@ -252,15 +252,18 @@ class Jacobian:
             start = end
         return torch.cat(parts)
 
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows of each term."""
+        terms = self.objective.terms.items()
+        return {name: len(term.points) * self._components(term) for name, term in terms}
+
     def _components(self, term: Term) -> int:
         return term.residual(self.parameters.tensors(), term.points[:1]).shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
         """(R, P)."""
-        terms = self.objective.terms.values()
-        count = sum(len(term.points) * self._components(term) for term in terms)
-        return count, self.parameters.size
+        return sum(self.counts().values()), self.parameters.size
 
 
 def _times(values: Tensor, scale: float | Tensor) -> Tensor:

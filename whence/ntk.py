@@ -48,7 +48,7 @@ def blocks(objective: Objective, *, scaled: bool = False) -> dict[tuple[str, str
     """
     kernel = TangentKernel(objective, scaled=scaled).gram
     spans, start = {}, 0
-    for name, count in _rows(objective, scaled).items():
+    for name, count in Jacobian(objective).counts().items():
         spans[name] = slice(start, start + count)
         start += count
     return {(k, j): kernel[spans[k], spans[j]] for k in spans for j in spans}
@@ -110,7 +110,7 @@ def spectrum(
         values: Tensor = torch.linalg.svdvals(jacobian.dense()).square()
         return values
     _checks.count("k", k)
-    most = min(_count(jacobian.objective, scaled), jacobian.parameters.size)
+    most = min(jacobian.shape)
     if k >= most:
         raise ValueError(
             f"k must be below the number of eigenvalues, {most}, got {k}: leave it out"
@@ -151,7 +151,7 @@ def convergence_rates(objective: Objective) -> dict[str, float]:
     >>> max(rates, key=rates.get)
     'dirichlet_u'
     """
-    counts = _rows(objective, scaled=True)
+    counts = Jacobian(objective).counts()
     return {n: trace / counts[n] for n, trace in traces(objective, scaled=True).items()}
 
 
@@ -165,7 +165,7 @@ def condition_number(
     """
     found = spectrum(objective, term)
     if rtol is None:
-        most = max(_count(_alone(objective, term), scaled=True), objective.parameters.size)
+        most = max(Jacobian(_alone(objective, term)).shape)
         rtol = (most * torch.finfo(found.dtype).eps) ** 2
     kept = found[found > rtol * found[0]]
     return float(kept[0] / kept[-1]) if len(kept) else 1.0
@@ -173,21 +173,6 @@ def condition_number(
 
 def _alone(objective: Objective, term: str | None) -> Objective:
     return objective if term is None else objective._with_terms([objective.term(term)])
-
-
-def _rows(objective: Objective, scaled: bool) -> dict[str, int]:
-    """Return the number of rows of each term: residuals, or columns of the curvature's root."""
-    tensors, found = objective.parameters.tensors(), {}
-    for name, term in objective.terms.items():
-        one = term.points[:1]
-        value = term.residual(tensors, one).detach()
-        each = term.curvature_root(value, one).shape[2] if scaled else value.shape[1]
-        found[name] = len(term.points) * each
-    return found
-
-
-def _count(objective: Objective, scaled: bool) -> int:
-    return sum(_rows(objective, scaled).values())
 
 
 @dataclass(frozen=True)

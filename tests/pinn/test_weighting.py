@@ -390,7 +390,7 @@ def test_a_weighting_saved_in_the_middle_goes_on_to_the_same_bits(path, name, ev
     state = cut.state_dict()
     torch.save(state, tmp_path / "state.pt")
     path.updates(cut, "objective", range(3, STEPS))  # which leaves the saved state alone
-    again = torch.load(tmp_path / "state.pt")
+    again = torch.load(tmp_path / "state.pt", weights_only=True)
     assert_equal(state, again)
     numbers = {n: v for n, v in again.items() if not isinstance(v, torch.Tensor)}
     assert json.loads(json.dumps(numbers)) == numbers

@@ -460,13 +460,10 @@ class Run:
         self._best_points = {n: p.to(like) for n, p in state.group("best_points").items()}
         parameters.assign(state.tensors["last"].to(like))
         points = {name: p.to(like) for name, p in state.group("points").items()}
-        weights = _weights(state, "weights", like)
+        weights = {n: w.to(like.device) for n, w in state.group("weights").items()}
         self.objective = self.objective.with_points(points).with_weights(weights)
-        best = _weights(state, "best_weights", like)
-        self._best_weights = {
-            n: torch.as_tensor(w, dtype=None if isinstance(w, Tensor) else torch.float64)
-            for n, w in best.items()
-        }
+        best = state.group("best_weights")
+        self._best_weights = {n: w.to(like.device) for n, w in best.items()}
         if self._weights is not None:
             tensors = {n: t.to(like.device) for n, t in state.group("weighting").items()}
             self._weights.restore(tensors, numbers["weighting"])
@@ -556,10 +553,6 @@ class Run:
             f"{path} holds the run up to iteration {self._saved} of {done} done: after that, go "
             "on with --resume (resume=True) and the same options"
         )
-
-
-def _weights(state: Checkpoint, group: str, like: Tensor) -> dict[str, float | Tensor]:
-    return {n: w.to(like) if w.ndim else float(w) for n, w in state.group(group).items()}
 
 
 def _check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:

@@ -18,7 +18,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -232,13 +232,7 @@ class RunFolder:
 
     def points(self) -> dict[str, np.ndarray]:
         """Return the arrays of ``points.npz``: TERM, TERM_entered and TERM_left for each term."""
-        path = self.path / POINTS
-        arrays = read_arrays(path)
-        try:
-            _check_points(arrays)
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
-        return arrays
+        return self._arrays(POINTS, _check_points)
 
     def write_spectra(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write ``spectra.npz``."""
@@ -252,10 +246,15 @@ class RunFolder:
 
     def spectra(self) -> dict[str, np.ndarray]:
         """Return the arrays of ``spectra.npz``: iteration (k,), and (k, n) for each term."""
-        path = self.path / SPECTRA
+        return self._arrays(SPECTRA, check_spectra)
+
+    def _arrays(
+        self, name: str, check: Callable[[Mapping[str, np.ndarray]], None]
+    ) -> dict[str, np.ndarray]:
+        path = self.path / name
         arrays = read_arrays(path)
         try:
-            check_spectra(arrays)
+            check(arrays)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         return arrays

@@ -116,7 +116,7 @@ class Resample:
             raise TypeError(f"joint must be True or False, got {self.joint!r}")
         if self.joint and isinstance(self.score, SavedScore):
             raise ValueError("saved scores are of one term: leave joint=True out")
-        _check_terms(self.terms)
+        _checks.names("terms", self.terms)
 
     def _pool_size(self) -> int:
         saved = isinstance(self.score, SavedScore)
@@ -259,7 +259,7 @@ class R3:
 
     def __post_init__(self) -> None:
         _checks.count("every", self.every)
-        _check_terms(self.terms)
+        _checks.names("terms", self.terms)
 
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective's points could not be renewed."""
@@ -334,13 +334,3 @@ def _leaving(counts: Mapping[str, int], fewest: Mapping[str, int], surplus: int)
         for name in open_ones[:left]:
             leaving[name] += 1
     return leaving
-
-
-def _check_terms(terms: object) -> None:
-    if terms is None:
-        return
-    if not isinstance(terms, (tuple, list)) or not terms:
-        shown = f"({terms!r},)" if isinstance(terms, str) else "('pde',)"
-        raise TypeError(f"terms must be a tuple of names, such as {shown}, got {terms!r}")
-    if len(set(terms)) < len(terms):
-        raise ValueError(f"terms must be different names, got {terms!r}")

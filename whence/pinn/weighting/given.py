@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from whence import _checks
 from whence.pinn.weighting.measured import Measured
@@ -42,7 +41,7 @@ class Fixed(Weighting):
     def _check_options(self) -> None:
         _check_weights("weights", self.given)
 
-    def _check_terms(self, terms: Any) -> None:
+    def _check_terms(self, terms: Measured) -> None:
         check_names("term", self.given, terms.names)
 
     def _renewed(self, terms: Measured) -> Weights:
@@ -83,7 +82,7 @@ class Linear(Weighting):
         _check_weights("final", self.final)
         _checks.count("iterations", self.iterations)
 
-    def _check_terms(self, terms: Any) -> None:
+    def _check_terms(self, terms: Measured) -> None:
         check_names("term", [*self.initial, *self.final], terms.names)
 
     def _renewed(self, terms: Measured) -> Weights:

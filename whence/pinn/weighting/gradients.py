@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from whence import _checks
 from whence.pinn.weighting.measured import Measured
@@ -135,7 +135,7 @@ class LearningRateAnnealing(Weighting):
     def _check_options(self) -> None:
         check_share("alpha", self.alpha)
 
-    def _check_terms(self, terms: Any) -> None:
+    def _check_terms(self, terms: Measured) -> None:
         if self.reference is not None:
             check_names("reference", [self.reference], terms.names)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from whence import _checks
 from whence.gradient import TermGradients, term_gradients
+from whence.jacobian import Jacobian
 from whence.objective import Objective
 
 ROWS_AT_ONCE = 256
@@ -39,6 +40,9 @@ class Measured(Protocol):
 
     def points(self, term: str) -> Tensor:
         """Return the points of a term, (n, d)."""
+
+    def has_points(self, term: str) -> bool:
+        """Tell whether the points of a term are known."""
 
     def column(self, coordinate: str | int) -> int:
         """Return the column of a coordinate in the points."""
@@ -75,11 +79,7 @@ class OfObjective:
 
     def counts(self) -> dict[str, int]:
         """Return the number of residuals of each term."""
-        tensors = self._objective.parameters.tensors()
-        terms = self._objective.terms
-        return {
-            n: len(t.points) * t.residual(tensors, t.points[:1]).shape[1] for n, t in terms.items()
-        }
+        return Jacobian(self._objective).counts()
 
     def point_losses(self, term: str) -> Tensor:
         """Return the loss of each of a term's points, (n,)."""
@@ -92,13 +92,16 @@ class OfObjective:
         points: Tensor = self._objective.term(term).points
         return points
 
+    def has_points(self, term: str) -> bool:
+        """Tell whether the points of a term are known."""
+        return True
+
     def column(self, coordinate: str | int) -> int:
         """Return the column of a coordinate in the points."""
         names = self._objective.coordinates
-        if isinstance(coordinate, str):
-            _checks.one_of("coordinate", coordinate, names)
-            return names.index(coordinate)
-        return coordinate
+        by_name = isinstance(coordinate, str)
+        _checks.one_of("coordinate", coordinate, names if by_name else range(len(names)))
+        return names.index(coordinate) if isinstance(coordinate, str) else coordinate
 
 
 class OfTensors:
@@ -206,7 +209,7 @@ class OfTensors:
         return _checks.points(f"the points of term {term!r}", self._points[term], "d").detach()
 
     def has_points(self, term: str) -> bool:
-        """Tell whether the points of a term were given."""
+        """Tell whether the points of a term are known."""
         return term in self._points
 
     def column(self, coordinate: str | int) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.objective import Objective
-from whence.pinn.weighting.measured import Measured, OfObjective, OfTensors
+from whence.pinn.weighting.measured import Measured, OfObjective
 from whence.pinn.weighting.weighting import Weighting, Weights, check_names
 
 
@@ -56,9 +55,9 @@ class SelfAdaptive(Weighting):
         _checks.positive("power", self.power)
         if self.decay > 1:
             raise ValueError(f"decay must be at most 1, got {self.decay!r}")
-        _check_tuple(self.terms)
+        _checks.names("terms", self.terms)
 
-    def _check_terms(self, terms: Any) -> None:
+    def _check_terms(self, terms: Measured) -> None:
         check_names("term", self.terms or (), terms.names)
 
     def _renewed(self, terms: Measured) -> Weights:
@@ -83,7 +82,7 @@ class SelfAdaptive(Weighting):
 
     def _keep(self, terms: Measured, name: str, sizes: Tensor) -> None:
         self._note("sizes", {name: sizes})
-        if not isinstance(terms, OfTensors) or terms.has_points(name):
+        if terms.has_points(name):
             self._note("points", {name: terms.points(name).clone()})
 
     def _carried(self, terms: Measured, name: str, losses: Tensor | None) -> Tensor:
@@ -148,14 +147,11 @@ class Causal(Weighting):
             raise ValueError(f"threshold must be between 0 and 1, got {self.threshold!r}")
         if not isinstance(self.coordinate, str):
             _checks.count("coordinate", self.coordinate, zero=True)
-        _check_tuple(self.terms)
+        _checks.names("terms", self.terms)
 
-    def _check_terms(self, terms: Any) -> None:
+    def _check_terms(self, terms: Measured) -> None:
         check_names("term", self.terms or (), terms.names)
-        names = getattr(terms, "coordinates", None)
-        if names is not None:
-            choices = names if isinstance(self.coordinate, str) else range(len(names))
-            _checks.one_of("coordinate", self.coordinate, choices)
+        terms.column(self.coordinate)
 
     def _renewed(self, terms: Measured) -> Weights:
         least = 1.0
@@ -211,8 +207,3 @@ def _nearest(points: Tensor, among: Tensor) -> Tensor:
     exact = "donot_use_mm_for_euclid_dist"  # so that a point is nearest to itself
     found = [torch.cdist(p, among, compute_mode=exact).argmin(dim=1) for p in points.split(1000)]
     return torch.cat(found)
-
-
-def _check_tuple(terms: object) -> None:
-    if isinstance(terms, str):
-        raise TypeError(f"terms must be a tuple of names, such as ({terms!r},)")

@@ -50,9 +50,9 @@ class Weighting(ABC):
 
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective could not be weighted so."""
-        self._check_terms(OfNothing(objective))
+        self._check_terms(measured(objective))
 
-    def _check_terms(self, terms: Any) -> None:  # noqa: B027 - most have nothing to check
+    def _check_terms(self, terms: Measured) -> None:  # noqa: B027 - most have nothing to check
         """Raise ``ValueError`` if options name what the terms do not have."""
 
     def update(
@@ -162,14 +162,6 @@ class Weighting(ABC):
             if not number or not _is_finite(value):
                 raise ValueError(f"a weighting's state must be finite numbers, but {name!r} is not")
         self._state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
-
-
-class OfNothing:
-    """Names of terms and coordinates, to check options against before anything is evaluated."""
-
-    def __init__(self, objective: Objective) -> None:
-        self.names = tuple(objective.terms)
-        self.coordinates = objective.coordinates
 
 
 def _is_finite(value: float | Tensor) -> bool:
