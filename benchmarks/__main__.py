@@ -29,12 +29,19 @@ PARTS = (
 def main() -> None:
     """Run the parts and print one table."""
     parser = _measure.parser(__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}"
+    )
     given = parser.parse_args()
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}: the parts are {', '.join(PARTS)}")
-    options = ["--json", "--threads", str(given.threads), *(["--quick"] if given.quick else [])]
+    options = [
+        "--json",
+        "--threads",
+        str(given.threads),
+        *(["--quick"] if given.quick else []),
+    ]
     records, failed = [], []
     for part in given.parts or PARTS:
         _measure.say(f"# python -m benchmarks.{part}")

@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from whence import pinn
 
-DIMENSION = inspect.signature(ArnoldiInfluenceFunction).parameters["arnoldi_dim"].default
+DIMENSION = (
+    inspect.signature(ArnoldiInfluenceFunction).parameters["arnoldi_dim"].default
+)
 """Of the Krylov space, captum's default."""
 
 

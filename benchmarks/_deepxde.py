@@ -64,7 +64,9 @@ def network(problem: pinn.Problem, like: pinn.MLP) -> Any:
     ansatz = problem.ansatz
     if ansatz is not None:
         names = list(inspect.signature(ansatz).parameters)
-        net.apply_output_transform(lambda x, y: ansatz(*(_field(problem, n, x, y) for n in names)))
+        net.apply_output_transform(
+            lambda x, y: ansatz(*(_field(problem, n, x, y) for n in names))
+        )
     return net
 
 
@@ -77,7 +79,9 @@ def model(problem: pinn.Problem, like: pinn.MLP, points: Tensor) -> Any:
     return dde.Model(data, network(problem, like))
 
 
-def gradients(problem: pinn.Problem, net: Any, points: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+def gradients(
+    problem: pinn.Problem, net: Any, points: Tensor, batch: int
+) -> tuple[Tensor, Tensor]:
     """Return ∂r/∂θ (n, P) and r (n,), by one backward pass a point.
 
     ``batch`` points share a forward pass.
@@ -96,7 +100,9 @@ def gradients(problem: pinn.Problem, net: Any, points: Tensor, batch: int) -> tu
 def loss_gradient(problem: pinn.Problem, net: Any, points: Tensor) -> Tensor:
     """Return the gradient of Σ r² over the points, (P,), by one backward pass."""
     loss = _residual(equation(problem), net, points).pow(2).sum()
-    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(net.parameters()))])
+    return torch.cat(
+        [g.reshape(-1) for g in torch.autograd.grad(loss, list(net.parameters()))]
+    )
 
 
 def _residual(residuals: Equation, net: Any, points: Tensor) -> Tensor:

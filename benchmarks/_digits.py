@@ -36,7 +36,9 @@ def digits(dtype: torch.dtype = torch.float32, seed: int = 0) -> Digits:
     return Digits(*(tensor[part] for part in parts for tensor in (x, y)))
 
 
-def corrupted(y: Tensor, share: float = 0.1, seed: int = 0) -> tuple[Tensor, np.ndarray]:
+def corrupted(
+    y: Tensor, share: float = 0.1, seed: int = 0
+) -> tuple[Tensor, np.ndarray]:
     """Return labels of which a share is replaced by wrong ones, and which these are."""
     generator = np.random.default_rng(seed)
     bad = np.zeros(len(y), dtype=bool)
@@ -50,7 +52,11 @@ def network(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = nn.Sequential(
-            nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 10)
+            nn.Linear(64, 32),
+            nn.Tanh(),
+            nn.Linear(32, 32),
+            nn.Tanh(),
+            nn.Linear(32, 10),
         )
     return made.to(dtype)
 

@@ -27,7 +27,9 @@ class Timing:
 
     def __str__(self) -> str:
         scale, unit = (1e3, "ms") if self.median < 1 else (1, "s")
-        low, middle, high = (f"{scale * s:.3g}" for s in (self.least, self.median, self.most))
+        low, middle, high = (
+            f"{scale * s:.3g}" for s in (self.least, self.median, self.most)
+        )
         return f"{middle} {unit} ({low} to {high})"
 
     def per(self, steps: int) -> Timing:
@@ -60,7 +62,11 @@ class Row:
         if self.most is not None:
             return self.measured <= self.most
         assert self.least is not None
-        return None if self.beyond and self.measured < self.least else self.measured >= self.least
+        return (
+            None
+            if self.beyond and self.measured < self.least
+            else self.measured >= self.least
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the row for JSON."""
@@ -73,9 +79,21 @@ class Row:
             bar = f"≤ {self.most:g} {self.unit}"
         elif self.least is not None:
             bar = f"≥ {self.least:g} {self.unit}"
-        met = {True: "yes", False: "**missed**", None: "–" if bar == "–" else "open"}[self.met]
-        number = "not reached" if self.measured is None else f"{self.measured:.3g} {self.unit}"
-        return [self.what, bar, f"{'> ' if self.beyond else ''}{number}", met, self.detail]
+        met = {True: "yes", False: "**missed**", None: "–" if bar == "–" else "open"}[
+            self.met
+        ]
+        number = (
+            "not reached"
+            if self.measured is None
+            else f"{self.measured:.3g} {self.unit}"
+        )
+        return [
+            self.what,
+            bar,
+            f"{'> ' if self.beyond else ''}{number}",
+            met,
+            self.detail,
+        ]
 
 
 def say(text: str) -> None:
@@ -90,7 +108,9 @@ def once(function: Callable[[], Value]) -> tuple[float, Value]:
     return time.perf_counter() - begun, value
 
 
-def paired(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, Timing]:
+def paired(
+    functions: Mapping[str, Callable[[], object]], repeats: int
+) -> dict[str, Timing]:
     """Time the contestants in turn, again and again, after one call of each to warm up.
 
     What slows the machine for a while then slows all of them.
@@ -101,7 +121,9 @@ def paired(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[
     for _ in range(repeats):
         for name, function in functions.items():
             taken[name].append(once(function)[0])
-    timings = {n: Timing(statistics.median(s), min(s), max(s)) for n, s in taken.items()}
+    timings = {
+        n: Timing(statistics.median(s), min(s), max(s)) for n, s in taken.items()
+    }
     for name, timing in timings.items():
         say(f"  {name}: {timing}")
     return timings
@@ -111,7 +133,9 @@ def peak_bytes() -> int:
     """Return the largest resident size that this process has had."""
     # ru_maxrss would do elsewhere, but it is inherited from the parent: a child would report that.
     status = Path("/proc/self/status").read_text()
-    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    kibibytes = next(
+        line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")
+    )
     return 1024 * int(kibibytes)
 
 
@@ -128,7 +152,9 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--json", action="store_true", help="print one JSON object")
-    made.add_argument("--quick", action="store_true", help="small sizes, to see that all runs")
+    made.add_argument(
+        "--quick", action="store_true", help="small sizes, to see that all runs"
+    )
     made.add_argument("--threads", type=int, default=2, help="threads of torch (2)")
     return made
 
@@ -146,10 +172,20 @@ def run(given: argparse.Namespace, measure: Callable[[], list[Row]]) -> None:
 def show(records: list[dict[str, Any]], given: argparse.Namespace) -> None:
     """Print recorded rows as a table or as one JSON object."""
     if given.json:
-        print(json.dumps({"threads": given.threads, "quick": given.quick, "rows": records}))
+        print(
+            json.dumps(
+                {"threads": given.threads, "quick": given.quick, "rows": records}
+            )
+        )
         return
-    rows = [Row(**{k: v for k, v in record.items() if k != "met"}) for record in records]
-    print(table(["what", "bar", "measured", "met", "detail"], (row.cells() for row in rows)))
+    rows = [
+        Row(**{k: v for k, v in record.items() if k != "met"}) for record in records
+    ]
+    print(
+        table(
+            ["what", "bar", "measured", "met", "detail"], (row.cells() for row in rows)
+        )
+    )
 
 
 def table(head: list[str], lines: Iterable[list[str]]) -> str:

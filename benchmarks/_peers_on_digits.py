@@ -41,7 +41,9 @@ def pydvl(
         import pydvl.influence.torch as peers
 
     kinds: dict[str, Any] = {
-        "direct": lambda m: peers.DirectInfluence(m, cross_entropy, regularization=damping),
+        "direct": lambda m: peers.DirectInfluence(
+            m, cross_entropy, regularization=damping
+        ),
         "CG": lambda m: peers.CgInfluence(m, cross_entropy, regularization=damping),
         "Arnoldi": lambda m: peers.ArnoldiInfluence(
             m, cross_entropy, regularization=damping, rank=50
@@ -86,7 +88,9 @@ def captum_arnoldi(
 ) -> Tensor:
     """Return captum's Arnoldi influence, rank 50."""
     # captum 0.9 has the class, but exports it no longer.
-    from captum.influence._core.arnoldi_influence_function import ArnoldiInfluenceFunction
+    from captum.influence._core.arnoldi_influence_function import (
+        ArnoldiInfluenceFunction,
+    )
 
     everything = DataLoader(TensorDataset(*train), len(train[0]))
     method = ArnoldiInfluenceFunction(

@@ -13,7 +13,9 @@ import whence as wh
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its dependencies
     from pydvl.influence.torch import CgInfluence, NystroemSketchInfluence
-    from pydvl.influence.torch.influence_function_model import TorchInfluenceFunctionModel
+    from pydvl.influence.torch.influence_function_model import (
+        TorchInfluenceFunctionModel,
+    )
 
 
 class Residual(nn.Module):
@@ -36,10 +38,14 @@ def squared_error(output: Tensor, label: Tensor) -> Tensor:
 
 def conjugate_gradients(objective: wh.Objective, damping: float) -> CgInfluence:
     """Return pyDVL's conjugate gradients with its default tolerance."""
-    return CgInfluence(Residual(objective), squared_error, regularization=damping, progress=False)
+    return CgInfluence(
+        Residual(objective), squared_error, regularization=damping, progress=False
+    )
 
 
-def nystrom(objective: wh.Objective, damping: float, rank: int) -> NystroemSketchInfluence:
+def nystrom(
+    objective: wh.Objective, damping: float, rank: int
+) -> NystroemSketchInfluence:
     """Return pyDVL's Nyström sketch."""
     return NystroemSketchInfluence(
         Residual(objective), squared_error, regularization=damping, rank=rank

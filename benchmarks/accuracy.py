@@ -35,11 +35,15 @@ def run_one(problem: str, seed: int, runs: Path, jobs: int) -> dict[str, object]
         command = [sys.executable, "-m", "whence.cli", "train", problem]
         command += ["--out", str(out), "--seed", str(seed), "--quiet"]
         threads = {"OMP_NUM_THREADS": "1"} if jobs > 1 else {}
-        subprocess.run(command, check=True, stdout=sys.stderr, env={**os.environ, **threads})
+        subprocess.run(
+            command, check=True, stdout=sys.stderr, env={**os.environ, **threads}
+        )
     return json.loads((out / "summary.json").read_text())
 
 
-def measure(problems: list[str], seeds: list[int], runs: Path, jobs: int) -> dict[str, object]:
+def measure(
+    problems: list[str], seeds: list[int], runs: Path, jobs: int
+) -> dict[str, object]:
     """Return errors, medians and limits by problem."""
     table: dict[str, object] = {}
     with ThreadPoolExecutor(jobs) as pool:

@@ -34,18 +34,28 @@ class Case:
     repeats: int
 
 
-LARGE = Case("drift_diffusion", "soft", pde=900, conditions=100, targets=10_000, repeats=5)
+LARGE = Case(
+    "drift_diffusion", "soft", pde=900, conditions=100, targets=10_000, repeats=5
+)
 SMALL = Case("diffusion", "hard", pde=1000, conditions=0, targets=1000, repeats=15)
-QUICK_LARGE = Case("drift_diffusion", "soft", pde=90, conditions=10, targets=200, repeats=2)
+QUICK_LARGE = Case(
+    "drift_diffusion", "soft", pde=90, conditions=10, targets=200, repeats=2
+)
 QUICK_SMALL = Case("diffusion", "hard", pde=100, conditions=0, targets=100, repeats=2)
 
 
 def trained(case: Case) -> tuple[wh.Objective, wh.Output]:
     """Return an objective after a few steps of training, and the targets."""
     problem = pinn.zoo.load(case.problem, case.constraints)
-    counts = {term: case.pde if term == "pde" else case.conditions for term in problem.terms}
+    counts = {
+        term: case.pde if term == "pde" else case.conditions for term in problem.terms
+    }
     result = pinn.train(
-        problem, points=counts, schedule=[pinn.GaussNewton(10)], keep="last", progress=False
+        problem,
+        points=counts,
+        schedule=[pinn.GaussNewton(10)],
+        keep="last",
+        progress=False,
     )
     targets = problem.draw("pde", case.targets, seed=1, method="random")
     return result.objective, wh.Output(targets)
@@ -93,7 +103,11 @@ def main() -> None:
     given = _measure.parser(__doc__).parse_args()
     large, small = (QUICK_LARGE, QUICK_SMALL) if given.quick else (LARGE, SMALL)
     _measure.run(
-        given, lambda: [*measure(large, MATRIX_SECONDS, None), *measure(small, None, TIMES_BARE)]
+        given,
+        lambda: [
+            *measure(large, MATRIX_SECONDS, None),
+            *measure(small, None, TIMES_BARE),
+        ],
     )
 
 

@@ -61,7 +61,9 @@ class Case:
 def ours(case: Case, method: Callable[..., Any]) -> Callable[[], Any]:
     """Return the attribution as a function without arguments."""
     model, states, train, test = case.made()
-    names = None if case.layers is None else tuple(f"{layer}.*" for layer in case.layers)
+    names = (
+        None if case.layers is None else tuple(f"{layer}.*" for layer in case.layers)
+    )
 
     def run() -> Any:
         loss = nn.CrossEntropyLoss()
@@ -114,19 +116,27 @@ THEIRS = {
 
 def agreement(exact: np.ndarray, found: np.ndarray) -> float:
     """Return the mean over test images of the Spearman correlation over training images."""
-    return float(np.mean([spearmanr(a, b)[0] for a, b in zip(exact, found, strict=True)]))
+    return float(
+        np.mean([spearmanr(a, b)[0] for a, b in zip(exact, found, strict=True)])
+    )
 
 
-def limited(case: Case, name: str, threads: int, repeats: int) -> tuple[float, np.ndarray] | None:
+def limited(
+    case: Case, name: str, threads: int, repeats: int
+) -> tuple[float, np.ndarray] | None:
     """Run a contestant in a fresh process, the best of some runs; None beyond the limit."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_contestant, args=(sender, case, name, threads, repeats))
+    process = context.Process(
+        target=_contestant, args=(sender, case, name, threads, repeats)
+    )
     process.start()
     sender.close()
     try:
         found: tuple[float, np.ndarray] | None = None
-        if receiver.poll(case.limit + 60):  # and the time it takes to import and to train
+        if receiver.poll(
+            case.limit + 60
+        ):  # and the time it takes to import and to train
             found = receiver.recv()
         return found
     finally:
@@ -134,8 +144,14 @@ def limited(case: Case, name: str, threads: int, repeats: int) -> tuple[float, n
         process.join()
 
 
-def _contestant(sender: Connection, case: Case, name: str, threads: int, repeats: int) -> None:
-    run = theirs(case, name) if name in THEIRS else ours(case, {**EXACT, **_methods()}[name])
+def _contestant(
+    sender: Connection, case: Case, name: str, threads: int, repeats: int
+) -> None:
+    run = (
+        theirs(case, name)
+        if name in THEIRS
+        else ours(case, {**EXACT, **_methods()}[name])
+    )
     torch.set_num_threads(threads)
     taken = []
     for _ in range(repeats):
@@ -164,10 +180,17 @@ def compared(case: Case, label: str, threads: int, repeats: int) -> list[Row]:
         _measure.say(f"{label}: {name}")
         found = limited(case, name, threads, repeats)
         if found is None:
-            rows.append(Row(f"{label}: {name}", case.limit, "s", "not done by then", beyond=True))
+            rows.append(
+                Row(
+                    f"{label}: {name}", case.limit, "s", "not done by then", beyond=True
+                )
+            )
             seconds[name] = None
             continue
-        seconds[name], agreements[name] = found[0], agreement(exact[reference], found[1])
+        seconds[name], agreements[name] = (
+            found[0],
+            agreement(exact[reference], found[1]),
+        )
         detail = f"agreement {agreements[name]:.4f} with {reference}"
         rows.append(Row(f"{label}: {name}", found[0], "s", detail))
     for name, (own, _) in THEIRS.items():
@@ -186,7 +209,9 @@ def measure(quick: bool, threads: int) -> list[Row]:
     limit = QUICK_LIMIT if quick else LIMIT
     rows = []
     for label, layers in (("last two layers", ("2", "4")), ("all layers", None)):
-        rows += compared(Case(layers, training, test, epochs, limit), label, threads, repeats)
+        rows += compared(
+            Case(layers, training, test, epochs, limit), label, threads, repeats
+        )
     return rows
 
 

@@ -43,7 +43,9 @@ def measure(left_out: int, seed: int) -> dict[str, object]:
     output = wh.Output(targets)
     chosen = np.random.default_rng(seed).choice(POINTS, left_out, replace=False)
     predicted = {
-        damping: wh.Influence(objective, damping=damping).attribute(output).values[:, chosen]
+        damping: wh.Influence(objective, damping=damping)
+        .attribute(output)
+        .values[:, chosen]
         for damping in DAMPINGS
     }
     start = output.values(objective)
@@ -58,7 +60,9 @@ def measure(left_out: int, seed: int) -> dict[str, object]:
         changes.append(output.values(objective) - start - drift)
     actual = torch.stack(changes, dim=1).numpy()
     scores = {
-        damping: float(np.mean([spearmanr(a, p)[0] for a, p in zip(actual, rows, strict=True)]))
+        damping: float(
+            np.mean([spearmanr(a, p)[0] for a, p in zip(actual, rows, strict=True)])
+        )
         for damping, rows in predicted.items()
     }
     return {"gradient_norm": gradient_norm, "spearman": scores}
@@ -75,7 +79,9 @@ def main() -> None:
     if given.json:
         print(json.dumps(found))
         return
-    print("| relative damping | " + " | ".join(f"seed {s}" for s in found) + " | mean |")
+    print(
+        "| relative damping | " + " | ".join(f"seed {s}" for s in found) + " | mean |"
+    )
     print("| --- |" + " --- |" * (len(found) + 1))
     for damping in DAMPINGS:
         values = [row["spearman"][damping] for row in found.values()]  # type: ignore[index]

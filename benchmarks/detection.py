@@ -28,7 +28,9 @@ def methods(
 ) -> dict[str, Callable[[], Method]]:
     """Return every method by name."""
     made: dict[str, Callable[[], Method]] = {
-        f"Influence, damping {damping:g}": lambda d=damping: wh.Influence(objective, damping=d)
+        f"Influence, damping {damping:g}": lambda d=damping: wh.Influence(
+            objective, damping=d
+        )
         for damping in (1e-3, 1e-2, 1e-1)
     }
     return {
@@ -56,9 +58,13 @@ def ranked(epochs: int, seed: int) -> dict[str, float]:
         method = make()
         if name != "GradCos":  # of a sample with itself it is one
             by_itself = suspects(method, "self_influence")
-            found[f"{name}: on itself"] = detection(by_itself, bad).attrs["average_precision"]
+            found[f"{name}: on itself"] = detection(by_itself, bad).attrs[
+                "average_precision"
+            ]
         by_others = suspects(method, "validation", validation=clean)
-        found[f"{name}: on clean data"] = detection(by_others, bad).attrs["average_precision"]
+        found[f"{name}: on clean data"] = detection(by_others, bad).attrs[
+            "average_precision"
+        ]
     loss = suspects(wh.GradDot(objective), "loss")
     found["loss"] = detection(loss, bad).attrs["average_precision"]
     drawn = np.random.default_rng(seed).random(len(bad))
@@ -88,7 +94,9 @@ def measure(epochs: tuple[int, ...], seeds: int) -> list[Row]:
 def main() -> None:
     """Measure and print."""
     given = _measure.parser(__doc__).parse_args()
-    _measure.run(given, lambda: measure((5,), 1) if given.quick else measure((20, 100), 3))
+    _measure.run(
+        given, lambda: measure((5,), 1) if given.quick else measure((20, 100), 3)
+    )
 
 
 if __name__ == "__main__":

@@ -32,19 +32,26 @@ def dense_rows(term: wh.Term, parameters: wh.Parameters, points: Tensor) -> Tens
     """Return the residual Jacobian (n, m, P), one point at a time."""
 
     def residual(theta: Tensor, point: Tensor) -> Tensor:
-        return term.residual(parameters.substituted(theta), point.unsqueeze(0)).squeeze(0)
+        return term.residual(parameters.substituted(theta), point.unsqueeze(0)).squeeze(
+            0
+        )
 
     theta = parameters.vector()
     return torch.stack([torch.func.jacrev(residual)(theta, p).detach() for p in points])
 
 
-def brute_force(problem: pinn.Problem, trained: wh.Objective, at: Tensor) -> tuple[Tensor, ...]:
+def brute_force(
+    problem: pinn.Problem, trained: wh.Objective, at: Tensor
+) -> tuple[Tensor, ...]:
     """Return the dense Gauss–Newton matrix, ∇u at the targets, and every (w/N)∇ℓ."""
     nested = dataclasses.replace(problem, derivatives="autograd")
     points = {name: term.points for name, term in trained.terms.items()}
     objective = nested.objective(trained.network, points)
     parameters = objective.parameters
-    matrix, gradients = torch.zeros(parameters.size, parameters.size, dtype=torch.float64), []
+    matrix, gradients = (
+        torch.zeros(parameters.size, parameters.size, dtype=torch.float64),
+        [],
+    )
     for term in objective.terms.values():
         rows = dense_rows(term, parameters, term.points)
         residual = term.residual(parameters.tensors(), term.points).detach()
@@ -73,7 +80,9 @@ def influence_table() -> list[dict[str, object]]:
             row: dict[str, object] = {"constraints": constraints, "damping": damping}
             for form in ("dual", "primal"):
                 solver = wh.Exact(form=form)  # type: ignore[arg-type]
-                influence = wh.Influence(result.objective, solver=solver, damping=damping)
+                influence = wh.Influence(
+                    result.objective, solver=solver, damping=damping
+                )
                 found = torch.from_numpy(influence.attribute(wh.Output(at)).values)
                 row[form] = difference(found, truth)
                 row[f"{form}_solve"] = difference(found, again)
@@ -81,8 +90,12 @@ def influence_table() -> list[dict[str, object]]:
                 result.objective, solver=wh.Exact(form="dual"), damping=damping
             )
             # So many targets that one solve for every training point is cheaper.
-            many = torch.cat([at, problem.draw("pde", result.objective.n_points, seed=4)])
-            found = torch.from_numpy(influence.attribute(wh.Output(many)).values[: len(at)])
+            many = torch.cat(
+                [at, problem.draw("pde", result.objective.n_points, seed=4)]
+            )
+            found = torch.from_numpy(
+                influence.attribute(wh.Output(many)).values[: len(at)]
+            )
             row["dual_by_points_solve"] = difference(found, again)
             row["brute_force_itself"] = difference(again, truth)
             table.append(row)

@@ -32,7 +32,10 @@ from whence.attribution.refitting import leave_out
 
 METHODS: tuple[Literal["exact", "first_order"], ...] = ("exact", "first_order")
 DAMPINGS = (1e-4, 1e-6, 1e-8, 1e-10, 1e-11)
-POINTS = {"diffusion": {"pde": 500}, "burgers": {"pde": 350, "initial_u": 75, "dirichlet_u": 75}}
+POINTS = {
+    "diffusion": {"pde": 500},
+    "burgers": {"pde": 350, "initial_u": 75, "dirichlet_u": 75},
+}
 Groups = dict[str, Mapping[str, np.ndarray]]
 
 
@@ -44,7 +47,9 @@ def linear() -> list[Row]:
     network = torch.nn.Linear(20, 1, bias=False, dtype=torch.float64)
 
     def fields(names: object) -> wh.objective.Pointwise:
-        return lambda tensors, z: torch.func.functional_call(network, dict(tensors), (z[:, :20],))
+        return lambda tensors, z: torch.func.functional_call(
+            network, dict(tensors), (z[:, :20],)
+        )
 
     term = wh.Term(
         "data",
@@ -54,20 +59,34 @@ def linear() -> list[Row]:
     objective = wh.Objective(network, [term], fields=fields)
     objective.parameters.assign(torch.as_tensor(np.linalg.lstsq(x, y, rcond=None)[0]))
     sizes = rng.integers(1, 41, 30)
-    groups = {f"{k}": rng.choice(200, size, replace=False) for k, size in enumerate(sizes)}
+    groups = {
+        f"{k}": rng.choice(200, size, replace=False) for k, size in enumerate(sizes)
+    }
     influence, output = wh.Influence(objective, damping=0.0), wh.Output(term.points)
     whole = x @ np.linalg.lstsq(x, y, rcond=None)[0]
     without = [np.delete(np.arange(200), group) for group in groups.values()]
     actual = np.stack(
-        [x @ np.linalg.lstsq(x[kept], y[kept], rcond=None)[0] - whole for kept in without], axis=1
+        [
+            x @ np.linalg.lstsq(x[kept], y[kept], rcond=None)[0] - whole
+            for kept in without
+        ],
+        axis=1,
     )
     errors = [
-        relative(group_influence(influence, output, groups, method=method).values, actual)
+        relative(
+            group_influence(influence, output, groups, method=method).values, actual
+        )
         for method in METHODS
     ]
     said = "30 groups of 1 to 40 of 200 points, 20 parameters, relative to the largest change"
     return [
-        Row("linear: exact removal against a fit without the group", errors[0], "", said, 1e-10),
+        Row(
+            "linear: exact removal against a fit without the group",
+            errors[0],
+            "",
+            said,
+            1e-10,
+        ),
         Row("linear: sum of influences, the same", errors[1], "", said),
     ]
 
@@ -95,7 +114,9 @@ def trained(
 def drawn(objective: wh.Objective, n: int) -> Groups:
     """Return n groups: half of them random over all terms, half of them neighbours in the pde."""
     rng = np.random.default_rng(0)
-    names = np.repeat(list(objective.terms), [len(t.points) for t in objective.terms.values()])
+    names = np.repeat(
+        list(objective.terms), [len(t.points) for t in objective.terms.values()]
+    )
     index = np.concatenate([np.arange(len(t.points)) for t in objective.terms.values()])
     pde = objective.term("pde").points.numpy()
     found: Groups = {}
@@ -114,7 +135,9 @@ def spearman(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean over targets of the rank correlation over groups."""
     from scipy.stats import spearmanr
 
-    return float(np.mean([spearmanr(a, p)[0] for a, p in zip(actual, predicted, strict=True)]))
+    return float(
+        np.mean([spearmanr(a, p)[0] for a, p in zip(actual, predicted, strict=True)])
+    )
 
 
 def network(name: str, constraints: Literal["hard", "soft"], quick: bool) -> list[Row]:
@@ -127,10 +150,17 @@ def network(name: str, constraints: Literal["hard", "soft"], quick: bool) -> lis
         influence = wh.Influence(objective, damping=damping)
         absolute = float(influence.state().description["damping"])
         rows += against(
-            f"{name}, damping {damping:.0e}", influence, output, groups, anchor=absolute, steps=200
+            f"{name}, damping {damping:.0e}",
+            influence,
+            output,
+            groups,
+            anchor=absolute,
+            steps=200,
         )
     last = wh.Influence(objective)
-    rows += against(f"{name}, refits not held", last, output, groups, steps=60, bar=None)
+    rows += against(
+        f"{name}, refits not held", last, output, groups, steps=60, bar=None
+    )
     return rows
 
 
@@ -146,7 +176,9 @@ def against(
 ) -> list[Row]:
     """Compare both predictions with refits."""
     refitting, actual = _measure.once(
-        lambda: leave_out(influence.objective, output, groups, anchor=anchor, steps=steps)
+        lambda: leave_out(
+            influence.objective, output, groups, anchor=anchor, steps=steps
+        )
     )
     change = math.sqrt(float(np.square(actual.values).mean()))
     rows = []
@@ -163,7 +195,13 @@ def against(
             )
         least = bar if method == "exact" else None
         rows.append(
-            Row(f"{what}: {method}", spearman(actual.values, found), "ρ", said, least=least)
+            Row(
+                f"{what}: {method}",
+                spearman(actual.values, found),
+                "ρ",
+                said,
+                least=least,
+            )
         )
         _measure.say(f"  {rows[-1].what}: {rows[-1].measured:.4f}, {said}")
     return rows

@@ -19,7 +19,9 @@ from whence import pinn
 
 def schedule(rounds: int) -> list[pinn.Adam | pinn.LBFGS]:
     """Return rounds of 1000 Adam and 1000 L-BFGS steps."""
-    return [stage for _ in range(rounds) for stage in (pinn.Adam(1000), pinn.LBFGS(1000))]
+    return [
+        stage for _ in range(rounds) for stage in (pinn.Adam(1000), pinn.LBFGS(1000))
+    ]
 
 
 def main() -> None:
@@ -58,7 +60,9 @@ def main() -> None:
                 f"| {row['iteration']} | {row['points']} | {row['loss']:.1e} | "
                 f"{row['relative_l2']:.1e} |"
             )
-    print(f"\n{result.summary['seconds']:.0f} s, {result.summary['parameters']} parameters")
+    print(
+        f"\n{result.summary['seconds']:.0f} s, {result.summary['parameters']} parameters"
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ TEST, SUBSETS, EPOCHS, DECAY = 100, 50, 60, 1e-3
 DAMPINGS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 
-def truth(data: _digits.Digits, subsets: np.ndarray, epochs: int, seeds: int) -> np.ndarray:
+def truth(
+    data: _digits.Digits, subsets: np.ndarray, epochs: int, seeds: int
+) -> np.ndarray:
     """Return the test losses of networks trained on subsets, (seeds, subsets, test)."""
 
     def train(chosen: np.ndarray, seed: int) -> np.ndarray:
@@ -37,7 +39,10 @@ def truth(data: _digits.Digits, subsets: np.ndarray, epochs: int, seeds: int) ->
         _digits.train(model, data.x[index], data.y[index], epochs, DECAY, seed=seed)
         return losses(model, data)
 
-    each = [retrained(lambda c, k, s=s: train(c, 1000 * s + k), subsets) for s in range(seeds)]
+    each = [
+        retrained(lambda c, k, s=s: train(c, 1000 * s + k), subsets)
+        for s in range(seeds)
+    ]
     return np.stack(each)
 
 
@@ -45,7 +50,11 @@ def losses(model: nn.Module, data: _digits.Digits) -> np.ndarray:
     """Return the loss of each test image."""
     with torch.no_grad():
         output = model(data.x_test[:TEST])
-        return F.cross_entropy(output, data.y_test[:TEST], reduction="none").double().numpy()
+        return (
+            F.cross_entropy(output, data.y_test[:TEST], reduction="none")
+            .double()
+            .numpy()
+        )
 
 
 def matrices(
@@ -85,7 +94,9 @@ def matrices(
             "direct", model, None, damping * largest, train, test
         ).numpy()
     _measure.say("captum")
-    found["captum TracInCP"] = peers.captum_tracin(model, None, states, train, test).numpy()
+    found["captum TracInCP"] = peers.captum_tracin(
+        model, None, states, train, test
+    ).numpy()
     found["captum Arnoldi"] = peers.captum_arnoldi(model, None, train, test).numpy()
     return found
 
@@ -105,21 +116,29 @@ def measure(quick: bool, seeds: int) -> list[Row]:
         score = linear_datamodeling_score(matrix, subsets, actual)
         scores[name] = score.attrs["mean"], score.attrs["error"]
     peer = max(v[0] for n, v in scores.items() if n.startswith(("pyDVL", "captum")))
-    best = max((n for n in scores if n.startswith("Influence")), key=lambda n: scores[n][0])
+    best = max(
+        (n for n in scores if n.startswith("Influence")), key=lambda n: scores[n][0]
+    )
     for name, (mean, error) in sorted(scores.items(), key=lambda item: -item[1][0]):
         bar = peer if name == best else None
-        rows.append(Row(name, mean, "LDS", f"± {error:.3f} over test images", least=bar))
+        rows.append(
+            Row(name, mean, "LDS", f"± {error:.3f} over test images", least=bar)
+        )
     if seeds > 1:
         halves = [part.mean(axis=0) for part in np.array_split(each, 2)]
         ceiling = agreement(halves[0].T, halves[1].T)
-        rows.append(Row("one half of the seeds by the other", ceiling, "LDS", f"{seeds} seeds"))
+        rows.append(
+            Row("one half of the seeds by the other", ceiling, "LDS", f"{seeds} seeds")
+        )
     return rows
 
 
 def main() -> None:
     """Measure and print."""
     parser: argparse.ArgumentParser = _measure.parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=4, help="networks for each subset (4)")
+    parser.add_argument(
+        "--seeds", type=int, default=4, help="networks for each subset (4)"
+    )
     given = parser.parse_args()
     _measure.run(given, lambda: measure(given.quick, 1 if given.quick else given.seeds))
 

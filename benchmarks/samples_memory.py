@@ -37,7 +37,9 @@ class Synthetic(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self._table = torch.randn(4096, FEATURES, generator=torch.Generator().manual_seed(0))
+        self._table = torch.randn(
+            4096, FEATURES, generator=torch.Generator().manual_seed(0)
+        )
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -50,11 +52,15 @@ class Synthetic(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, int]]:
         """Return several rows at once, as torch's loader asks of datasets that can."""
         places = torch.as_tensor(indices)
-        x = self._table[places % 4096] + 0.1 * self._table[(places // 4096) % 4096].roll(1, 1)
+        x = self._table[places % 4096] + 0.1 * self._table[
+            (places // 4096) % 4096
+        ].roll(1, 1)
         return list(zip(x, (x[:, 0] * x[:, 1] > 0).long().tolist(), strict=True))
 
 
-def method(name: str, objective: wh.Objective, states: list[dict[str, Tensor]]) -> Method:
+def method(
+    name: str, objective: wh.Objective, states: list[dict[str, Tensor]]
+) -> Method:
     """Return the method of this name."""
     if name == "grad_dot":
         return wh.GradDot(objective)
@@ -66,9 +72,15 @@ def method(name: str, objective: wh.Objective, states: list[dict[str, Tensor]]) 
 
 def _child(name: str, rows: int) -> None:
     torch.manual_seed(0)
-    samples.IN_MEMORY_BYTES = 0  # as data beyond half a gibibyte are, whatever their number here
+    samples.IN_MEMORY_BYTES = (
+        0  # as data beyond half a gibibyte are, whatever their number here
+    )
     model = nn.Sequential(
-        nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2)
+        nn.Linear(FEATURES, 64),
+        nn.ReLU(),
+        nn.Linear(64, 64),
+        nn.ReLU(),
+        nn.Linear(64, 2),
     )
     states = [{n: s * t for n, t in model.state_dict().items()} for s in (0.5, 1.0)]
     objective = wh.Objective.supervised(model, Synthetic(rows), nn.CrossEntropyLoss())
@@ -77,7 +89,9 @@ def _child(name: str, rows: int) -> None:
     made = method(name, objective, states)
 
     def run() -> Any:
-        return top(made, wh.Loss(test), k=10), reduced(made, wh.Loss(test), how="mean_abs")
+        return top(made, wh.Loss(test), k=10), reduced(
+            made, wh.Loss(test), how="mean_abs"
+        )
 
     seconds, (found, mean) = _measure.once(run)
     print(
@@ -106,7 +120,13 @@ def measure(rows: int, fewer: int) -> list[Row]:
         took = f"20 targets; {few['seconds']:.3g} s of {fewer:,} rows"
         table += [
             Row(label, many["seconds"], "s", took),
-            Row(f"{label}: peak memory", peak, "GiB", "libraries included", most=MOST_GIB),
+            Row(
+                f"{label}: peak memory",
+                peak,
+                "GiB",
+                "libraries included",
+                most=MOST_GIB,
+            ),
             Row(f"{label}: peak memory", ratio, f"× that of {fewer:,}", most=FLAT),
         ]
     return table

@@ -83,7 +83,12 @@ def case(sizes: Sizes, candidates: int) -> Case:
     network = problem.network(seed=0)
     schedule = [pinn.GaussNewton(10)]
     result = pinn.train(
-        problem, network, points=sizes.training, schedule=schedule, keep="last", progress=False
+        problem,
+        network,
+        points=sizes.training,
+        schedule=schedule,
+        keep="last",
+        progress=False,
     )
     test = problem.draw("pde", sizes.test, seed=1, method="random")
     pool = problem.draw("pde", candidates, seed=2, method="random")
@@ -92,7 +97,9 @@ def case(sizes: Sizes, candidates: int) -> Case:
 
 def reduced(matrix: Tensor, reduce: Reduce) -> Tensor:
     """Return a score for every column of (test points or their sum, candidates)."""
-    return matrix.sum(dim=0).abs() if reduce == "abs_of_sum" else matrix.abs().sum(dim=0)
+    return (
+        matrix.sum(dim=0).abs() if reduce == "abs_of_sum" else matrix.abs().sum(dim=0)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +127,9 @@ def captum(given: Case) -> Peer:
 
     seconds, found = _measure.once(matrix)
     scores = {reduce: reduced(found, reduce) for reduce in LABELS}
-    return Peer("captum Arnoldi, rank 50", dict.fromkeys(LABELS, seconds), scores, barred=True)
+    return Peer(
+        "captum Arnoldi, rank 50", dict.fromkeys(LABELS, seconds), scores, barred=True
+    )
 
 
 def captum_by_default(given: Case, sizes: Sizes) -> Row:
@@ -159,7 +168,9 @@ def deepxde(given: Case, batch: int) -> Peer:
     def scores(reduce: Reduce) -> Tensor:
         rows, _ = _deepxde.gradients(given.problem, net, given.training, batch)
         if reduce == "abs_of_sum":
-            targets = _deepxde.loss_gradient(given.problem, net, given.test).unsqueeze(0)
+            targets = _deepxde.loss_gradient(given.problem, net, given.test).unsqueeze(
+                0
+            )
         else:
             targets = loss_gradients(given.test)
         solved = dual_solve(rows * math.sqrt(2 / len(rows)), targets.T)
@@ -171,7 +182,9 @@ def deepxde(given: Case, batch: int) -> Peer:
         {reduce: seconds for reduce, (seconds, _) in found.items()},
         {reduce: values for reduce, (_, values) in found.items()},
         barred=batch == 1,
-        note="" if batch == 1 else f"{batch} points share a forward pass, each has its backward",
+        note=""
+        if batch == 1
+        else f"{batch} points share a forward pass, each has its backward",
     )
 
 
@@ -193,7 +206,13 @@ def compare(sizes: Sizes) -> list[Row]:
     ours = _measure.paired(scorers, sizes.repeats)
     what = f"{sizes.test} × {sizes.candidates} scores"
     rows = [
-        Row(f"{what}, {label}", ours[reduce].median, "s", str(ours[reduce]), most=BARS[reduce])
+        Row(
+            f"{what}, {label}",
+            ours[reduce].median,
+            "s",
+            str(ours[reduce]),
+            most=BARS[reduce],
+        )
         for reduce, label in LABELS.items()
     ]
     exact = {reduce: given.score(reduce) for reduce in LABELS}
@@ -207,7 +226,9 @@ def compare(sizes: Sizes) -> list[Row]:
                     "x",
                     f"{peer.seconds[reduce]:.3g} s; Spearman {correlation:.4f}"
                     + (f"; {peer.note}" if peer.note else ""),
-                    least=TIMES_FASTER if peer.barred and reduce == "abs_of_sum" else None,
+                    least=TIMES_FASTER
+                    if peer.barred and reduce == "abs_of_sum"
+                    else None,
                 )
             )
     return [*rows, captum_by_default(given, sizes)]
@@ -217,8 +238,12 @@ def score_many(count: int, threads: int, quick: bool) -> dict[str, float]:
     """Return seconds and peak bytes of scoring ``count`` candidates in this process."""
     torch.set_num_threads(threads)
     given = case(QUICK if quick else Sizes(), count)
-    replace(given, candidates=given.candidates[:100]).score("abs_of_sum")  # which loads code
-    taken = [_measure.once(lambda: given.score("abs_of_sum"))[0] for _ in range(MANY_REPEATS)]
+    replace(given, candidates=given.candidates[:100]).score(
+        "abs_of_sum"
+    )  # which loads code
+    taken = [
+        _measure.once(lambda: given.score("abs_of_sum"))[0] for _ in range(MANY_REPEATS)
+    ]
     return {
         "candidates": count,
         "seconds": statistics.median(taken),
@@ -230,10 +255,14 @@ def many(sizes: Sizes, arguments: list[str]) -> list[Row]:
     """Return time, memory and growth up to the largest number of candidates."""
     found = []
     for count in sizes.many:
-        seen = _measure.child("benchmarks.scoring", "--candidates", str(count), *arguments)
+        seen = _measure.child(
+            "benchmarks.scoring", "--candidates", str(count), *arguments
+        )
         found.append(seen)
         _measure.say(f"  {count} candidates: {seen['seconds']:.3g} s")
-    counts, seconds = ([entry[key] for entry in found] for key in ("candidates", "seconds"))
+    counts, seconds = (
+        [entry[key] for entry in found] for key in ("candidates", "seconds")
+    )
     exponent = float(np.polyfit(np.log(counts), np.log(seconds), 1)[0])
     last = found[-1]
     what = f"{last['candidates']} candidates, |Σ|"

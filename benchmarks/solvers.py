@@ -51,7 +51,9 @@ QUICK = Sizes(100, 3, 5, limit=20.0, hessian=False, large_points=200, large_widt
 
 SOLVERS: dict[str, Solver] = {
     "ConjugateGradient()": wh.ConjugateGradient(rtol=1e-4),
-    "ConjugateGradient(preconditioner=None)": wh.ConjugateGradient(rtol=1e-4, preconditioner=None),
+    "ConjugateGradient(preconditioner=None)": wh.ConjugateGradient(
+        rtol=1e-4, preconditioner=None
+    ),
     f"Arnoldi({RANK})": wh.Arnoldi(RANK),
     f"Arnoldi({RANK}, complement=False)": wh.Arnoldi(RANK, complement=False),
     "Arnoldi(300)": wh.Arnoldi(300),
@@ -68,7 +70,9 @@ SOLVERS: dict[str, Solver] = {
 
 def agreement(exact: np.ndarray, found: np.ndarray) -> float:
     """Return the mean over test points of the Spearman correlation over training points."""
-    return float(np.mean([spearmanr(a, b)[0] for a, b in zip(exact, found, strict=True)]))
+    return float(
+        np.mean([spearmanr(a, b)[0] for a, b in zip(exact, found, strict=True)])
+    )
 
 
 def trained(sizes: Sizes) -> tuple[wh.Objective, Tensor]:
@@ -92,7 +96,9 @@ def attributed(
 
     def run() -> Any:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a network far from a minimum, in quick runs
+            warnings.simplefilter(
+                "ignore"
+            )  # of a network far from a minimum, in quick runs
             return wh.Influence(objective, **options).attribute(quantity)
 
     seconds, found = _measure.once(run)
@@ -106,7 +112,9 @@ def ours(objective: wh.Objective, test: Tensor, sizes: Sizes) -> list[Row]:
     rows = [Row("Exact()", seconds, "s", "agreement 1")]
     for name, solver in SOLVERS.items():
         _measure.say(name)
-        seconds, found, said = attributed(objective, test, solver=solver, damping=sizes.damping)
+        seconds, found, said = attributed(
+            objective, test, solver=solver, damping=sizes.damping
+        )
         detail = (
             f"agreement {agreement(exact, found):.4f}; "
             f"relative residual {said['solver_residual']:.0e}"
@@ -125,7 +133,9 @@ def peers(objective: wh.Objective, test: Tensor, sizes: Sizes) -> list[Row]:
     rows = []
     if sizes.hessian:
         _measure.say("Exact(), Hessian")
-        exact["Hessian"] = attributed(objective, test, damping=sizes.damping, curvature="hessian")
+        exact["Hessian"] = attributed(
+            objective, test, damping=sizes.damping, curvature="hessian"
+        )
         rows.append(
             Row(
                 "Exact(), curvature='hessian'",
@@ -141,20 +151,34 @@ def peers(objective: wh.Objective, test: Tensor, sizes: Sizes) -> list[Row]:
         done = _limited(name, sizes, damping, _frozen(objective), test)
         if done is None:
             what = f"{name}, {len(test)} test points"
-            rows.append(Row(what, sizes.limit, "s", "not done by then, and stopped", beyond=True))
+            rows.append(
+                Row(
+                    what, sizes.limit, "s", "not done by then, and stopped", beyond=True
+                )
+            )
             continue
         seconds, found = done
         said = ", ".join(
             f"agreement {agreement(matrix, found):.4f} with {label}"
             for label, (_, matrix, _) in exact.items()
         )
-        rows.append(Row(f"{name}, rank {RANK}" if "grad" not in name else name, seconds, "s", said))
+        rows.append(
+            Row(
+                f"{name}, rank {RANK}" if "grad" not in name else name,
+                seconds,
+                "s",
+                said,
+            )
+        )
     return rows
 
 
 def _frozen(objective: wh.Objective) -> dict[str, Any]:
     (term,) = objective.terms.values()
-    return {"theta": objective.parameters.vector().numpy(), "points": term.points.numpy()}
+    return {
+        "theta": objective.parameters.vector().numpy(),
+        "points": term.points.numpy(),
+    }
 
 
 def _limited(
@@ -195,7 +219,9 @@ def _peer(
     def run() -> Tensor:
         if name == "captum Arnoldi":
             model = _captum.Residual(problem, objective.network)
-            function = _captum.prepared(model, training, training, (len(training), RANK))
+            function = _captum.prepared(
+                model, training, training, (len(training), RANK)
+            )
             return _captum.influence(function, targets, len(targets))
         if name == "pyDVL Nyström":
             function = _pydvl.nystrom(objective, damping, RANK)
@@ -213,7 +239,12 @@ def large(sizes: Sizes) -> list[Row]:
     found = _measure.child("benchmarks.solvers", "--child", width, points)
     what = f"{found['parameters']} parameters, {points} points, solver='auto' ({found['solver']})"
     return [
-        Row(what, found["seconds"], "s", f"{found['targets']} targets; {found['quality']}"),
+        Row(
+            what,
+            found["seconds"],
+            "s",
+            f"{found['targets']} targets; {found['quality']}",
+        ),
         Row(
             f"{what}: peak memory",
             found["bytes"] / 2**30,

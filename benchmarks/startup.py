@@ -35,10 +35,15 @@ def process(arguments: list[str]) -> None:
 
 def measure(repeats: int) -> list[Row]:
     """Return all rows."""
-    programs = {name: lambda given=given: process(given) for name, given in PROGRAMS.items()}
+    programs = {
+        name: lambda given=given: process(given) for name, given in PROGRAMS.items()
+    }
     timings = _measure.paired(programs, repeats)
     torch = timings["torch"].median
-    labels = {"whence": "import whence", "everything": "every public name of whence, whence.pinn"}
+    labels = {
+        "whence": "import whence",
+        "everything": "every public name of whence, whence.pinn",
+    }
     rows = [
         Row(
             f"{label}, above import torch",
@@ -50,7 +55,10 @@ def measure(repeats: int) -> list[Row]:
         for name, label in labels.items()
     ]
     shown = timings["help"]
-    return [*rows, Row("whence --help", shown.median, "s", str(shown), most=HELP_SECONDS)]
+    return [
+        *rows,
+        Row("whence --help", shown.median, "s", str(shown), most=HELP_SECONDS),
+    ]
 
 
 def main() -> None:

@@ -149,7 +149,9 @@ def settled(objective: wh.Objective) -> Callable[[], object]:
         if stepper.state().numbers["mu"] < before.numbers["mu"] / 2:
             break
     else:
-        raise RuntimeError(f"no Gauss–Newton step of {SETTLING} succeeded at its first trial")
+        raise RuntimeError(
+            f"no Gauss–Newton step of {SETTLING} succeeded at its first trial"
+        )
 
     def step() -> object:
         objective.parameters.assign(theta)
@@ -179,8 +181,13 @@ def gauss_newton(n: int, repeats: int) -> list[Row]:
         },
         repeats,
     )
-    what = f"Gauss–Newton step, burgers, {n} points: over Jacobian, JJᵀ and Cholesky alone"
-    names = {"half": "half of JJᵀ multiplied, the rest mirrored", "full": "torch's J @ J.T"}
+    what = (
+        f"Gauss–Newton step, burgers, {n} points: over Jacobian, JJᵀ and Cholesky alone"
+    )
+    names = {
+        "half": "half of JJᵀ multiplied, the rest mirrored",
+        "full": "torch's J @ J.T",
+    }
     bars = {"half": GAUSS_NEWTON_BAR}
     return [
         Row(

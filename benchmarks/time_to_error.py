@@ -113,7 +113,9 @@ class Clock:
 class Watch(_deepxde.dde.callbacks.Callback):
     """Measures the error every so many iterations, off the clock, and ends training."""
 
-    def __init__(self, problem: pinn.Problem, target: float, limit: float, every: int) -> None:
+    def __init__(
+        self, problem: pinn.Problem, target: float, limit: float, every: int
+    ) -> None:
         super().__init__()
         grid = problem.domain.sample(GRID, "grid")
         self._grid, self._truth = grid, problem.reference(grid)
@@ -125,7 +127,9 @@ class Watch(_deepxde.dde.callbacks.Callback):
     @property
     def outcome(self) -> Outcome:
         """How far the run is."""
-        return Outcome(self._clock.seconds, self.least <= self._target, self.least, self._seen)
+        return Outcome(
+            self._clock.seconds, self.least <= self._target, self.least, self._seen
+        )
 
     @property
     def done(self) -> bool:
@@ -151,7 +155,11 @@ class Watch(_deepxde.dde.callbacks.Callback):
 
 def deepxde(name: str, target: float, seed: int, limit: float) -> Outcome:
     """Train by the published settings until the target or the limit is reached."""
-    dde, problem, protocol = _deepxde.dde, pinn.zoo.load(name), PROTOCOLS.get(name, Protocol())
+    dde, problem, protocol = (
+        _deepxde.dde,
+        pinn.zoo.load(name),
+        PROTOCOLS.get(name, Protocol()),
+    )
     dde.config.set_random_seed(seed)
     (points,) = problem.sample(protocol.points, seed).values()
     model = _deepxde.model(problem, problem.network(seed), points)
@@ -197,7 +205,9 @@ def race(name: str, given: argparse.Namespace) -> Row:
     what = f"{name} to {target:.1e}: sooner than DeepXDE"
     if not ours.reached:
         return Row(what, None, "x", f"whence {ours}", least=TIMES_FASTER)
-    theirs = deepxde(name, target, given.seed, max(given.limit * ours.seconds, given.seconds))
+    theirs = deepxde(
+        name, target, given.seed, max(given.limit * ours.seconds, given.seconds)
+    )
     _measure.say(f"  {theirs}")
     ratio = theirs.seconds / ours.seconds
     detail = f"whence {ours}, DeepXDE {theirs}"
@@ -208,8 +218,12 @@ def main() -> None:
     """Measure and print."""
     parser = _measure.parser(__doc__)
     parser.add_argument("--problems", nargs="+", choices=TARGETS)
-    parser.add_argument("--limit", type=float, default=21.0, help="times whence's seconds (21)")
-    parser.add_argument("--seconds", type=float, help="least limit (120; 10 with --quick)")
+    parser.add_argument(
+        "--limit", type=float, default=21.0, help="times whence's seconds (21)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="least limit (120; 10 with --quick)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     problems = given.problems or (["diffusion"] if given.quick else list(TARGETS))

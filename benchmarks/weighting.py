@@ -61,8 +61,12 @@ def five_terms(points: int) -> Objective:
             pinn.Periodic("u_x", along="x"),
         ),
     )
-    counts = {name: points // 2 if name == "pde" else points // 8 for name in problem.terms}
-    return problem.objective(pinn.MLP([2, 32, 32, 32, 1], seed=0), problem.sample(counts, seed=0))
+    counts = {
+        name: points // 2 if name == "pde" else points // 8 for name in problem.terms
+    }
+    return problem.objective(
+        pinn.MLP([2, 32, 32, 32, 1], seed=0), problem.sample(counts, seed=0)
+    )
 
 
 def autograd_loop(objective: Objective) -> dict[str, float]:
@@ -79,7 +83,9 @@ def autograd_loop(objective: Objective) -> dict[str, float]:
     return found
 
 
-def steps(stepper: Stepper, objective: Objective, iterations: int) -> Callable[[], object]:
+def steps(
+    stepper: Stepper, objective: Objective, iterations: int
+) -> Callable[[], object]:
     """Return what takes so many steps."""
     return lambda: stepper.advance(objective, iterations)
 
@@ -104,12 +110,18 @@ def traces(sizes: Sizes) -> list[Row]:
         3 * sizes.repeats,
     )
     loop = _measure.paired(
-        {"loop": lambda: autograd_loop(objective), "update": lambda: weighting.renew(objective)},
+        {
+            "loop": lambda: autograd_loop(objective),
+            "update": lambda: weighting.renew(objective),
+        },
         sizes.loops,
     )
     update = timings["update"].median
     faster = loop["loop"].median / loop["update"].median
-    ours, theirs = pinn.NeuralTangentKernel(alpha=0.0).renew(objective), autograd_loop(objective)
+    ours, theirs = (
+        pinn.NeuralTangentKernel(alpha=0.0).renew(objective),
+        autograd_loop(objective),
+    )
     total = sum(theirs.values())
     error = max(abs(float(ours[n]) * theirs[n] / total - 1) for n in theirs)
     what, detail = "trace update, 5 terms", f"update {timings['update']}"
@@ -142,7 +154,9 @@ def pina(sizes: Sizes) -> list[Row]:
         total = theirs.aggregate(losses)
         weights = ours.update(losses, parameters)
         other = theirs.last_saved_weights()
-        worst = max(worst, *(abs(float(weights[n]) / float(other[n]) - 1) for n in other))
+        worst = max(
+            worst, *(abs(float(weights[n]) / float(other[n]) - 1) for n in other)
+        )
         adam.zero_grad()
         total.backward()
         adam.step()

@@ -47,9 +47,13 @@ def weightings(terms: Sequence[str]) -> dict[str, Callable[[], Any]]:
     return {
         NONE: lambda: None,
         "Fixed, conditions 100": lambda: pinn.Fixed(conditions),
-        "Linear, conditions 100 to 1": lambda: pinn.Linear(conditions, uniform, 10_000, EVERY),
+        "Linear, conditions 100 to 1": lambda: pinn.Linear(
+            conditions, uniform, 10_000, EVERY
+        ),
         "NTK, trace": lambda: kernel(update_every=EVERY),
-        "NTK, gradient_norm": lambda: kernel(update_every=EVERY, estimate="gradient_norm"),
+        "NTK, gradient_norm": lambda: kernel(
+            update_every=EVERY, estimate="gradient_norm"
+        ),
         "GradientNorm": lambda: pinn.GradientNorm(update_every=EVERY),
         "LearningRateAnnealing": lambda: pinn.LearningRateAnnealing(update_every=EVERY),
         "ReLoBRaLo": lambda: pinn.ReLoBRaLo(alpha=0.9, update_every=EVERY),
@@ -68,7 +72,9 @@ def slug(weighting: str) -> str:
     return weighting.replace(",", "").replace(" ", "-")
 
 
-def train(problem: str, weighting: str, seed: int, out: Path, seconds: float, adam: int) -> None:
+def train(
+    problem: str, weighting: str, seed: int, out: Path, seconds: float, adam: int
+) -> None:
     """Train one network and leave its run folder."""
     import torch
 
@@ -79,7 +85,9 @@ def train(problem: str, weighting: str, seed: int, out: Path, seconds: float, ad
     pinn.train(
         given,
         pinn.MLP([2, *WIDTHS, 1], seed=seed),
-        points={name: POINTS if name == "pde" else CONDITION_POINTS for name in given.terms},
+        points={
+            name: POINTS if name == "pde" else CONDITION_POINTS for name in given.terms
+        },
         schedule=[pinn.Adam(adam), pinn.LBFGS(10**6)],
         weighting=weightings(given.terms)[weighting](),
         weights=_heavy_conditions(given.terms) if weighting == CAUSAL else None,
@@ -92,12 +100,28 @@ def train(problem: str, weighting: str, seed: int, out: Path, seconds: float, ad
     )
 
 
-def outcome(problem: str, weighting: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+def outcome(
+    problem: str, weighting: str, seed: int, given: argparse.Namespace
+) -> dict[str, Any]:
     """Return the row of a run, which is trained in a process of its own unless it exists."""
     out = given.runs / f"{problem}-{slug(weighting)}-{seed}"
     if not (out / "summary.json").is_file():
-        command = [sys.executable, "-m", "benchmarks.weighting_study", "--one", problem, weighting]
-        command += [str(seed), str(out), "--seconds", str(given.seconds), "--adam", str(given.adam)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.weighting_study",
+            "--one",
+            problem,
+            weighting,
+        ]
+        command += [
+            str(seed),
+            str(out),
+            "--seconds",
+            str(given.seconds),
+            "--adam",
+            str(given.adam),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
     summary = json.loads((out / "summary.json").read_text())
@@ -116,10 +140,16 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         key = row["weighting"], row["problem"]
         found.setdefault(key, []).append(float(row["relative_l2"]))
     medians = {key: statistics.median(errors) for key, errors in found.items()}
-    lines = [[name, *(_cell(found.get((name, p), [])) for p in problems)] for name in names]
+    lines = [
+        [name, *(_cell(found.get((name, p), [])) for p in problems)] for name in names
+    ]
     gains = ["none by the best"]
     for problem in problems:
-        others = [(medians[n, problem], n) for n in names if n != NONE and (n, problem) in medians]
+        others = [
+            (medians[n, problem], n)
+            for n in names
+            if n != NONE and (n, problem) in medians
+        ]
         if others and (NONE, problem) in medians:
             error, name = min(others)
             gains.append(f"{medians[NONE, problem] / error:.3g}× ({name})")
@@ -137,22 +167,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("problems", nargs="*", default=list(PROBLEMS), metavar="problem")
+    parser.add_argument(
+        "problems", nargs="*", default=list(PROBLEMS), metavar="problem"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of training, for each run")
-    parser.add_argument("--adam", type=int, default=ADAM, help="iterations of Adam before L-BFGS")
+    parser.add_argument(
+        "--seconds", type=float, default=SECONDS, help="of training, for each run"
+    )
+    parser.add_argument(
+        "--adam", type=int, default=ADAM, help="iterations of Adam before L-BFGS"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/weighting_study"))
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="where the results go")
-    parser.add_argument("--table", action="store_true", help="print the table of --out only")
-    parser.add_argument("--one", nargs=4, metavar=("PROBLEM", "WEIGHTING", "SEED", "OUT"))
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, help="where the results go"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of --out only"
+    )
+    parser.add_argument(
+        "--one", nargs=4, metavar=("PROBLEM", "WEIGHTING", "SEED", "OUT")
+    )
     given = parser.parse_args()
     if given.one:
         problem, weighting, seed, out = given.one
         train(problem, weighting, int(seed), Path(out), given.seconds, given.adam)
         return
     if not given.table:
-        names = [(p, w, s) for s in given.seeds for p in given.problems for w in weightings(())]
+        names = [
+            (p, w, s)
+            for s in given.seeds
+            for p in given.problems
+            for w in weightings(())
+        ]
         with ThreadPoolExecutor(given.jobs) as pool:
             rows = list(pool.map(lambda key: outcome(*key, given), names))
         given.out.parent.mkdir(parents=True, exist_ok=True)

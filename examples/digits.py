@@ -42,7 +42,9 @@ class Block(nn.Module):
         self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(after)
         same = before == after and stride == 1
-        self.short = nn.Identity() if same else nn.Conv2d(before, after, 1, stride, bias=False)
+        self.short = (
+            nn.Identity() if same else nn.Conv2d(before, after, 1, stride, bias=False)
+        )
 
     def forward(self, x):
         """Return what the block makes of feature maps (n, before, h, w)."""
@@ -88,7 +90,9 @@ def train(data, seed=0, validation=None):
         if validation is not None:
             history[-1]["validation_loss"] = loss_of(model, validation)
         if epoch % 2:
-            state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            state = {
+                name: tensor.clone() for name, tensor in model.state_dict().items()
+            }
             checkpoints.append(state)
             rates.append(schedule.get_last_lr()[0])
         schedule.step()
@@ -157,7 +161,10 @@ def find(training, wrong, validation, save):
     objective = wh.Objective.supervised(
         model, training, nn.CrossEntropyLoss(), parameters=model.head
     )
-    influence, tracin = wh.Influence(objective), wh.TracIn(objective, checkpoints, rates)
+    influence, tracin = (
+        wh.Influence(objective),
+        wh.TracIn(objective, checkpoints, rates),
+    )
     rankings = {
         "TracIn, on itself": suspects(tracin),
         "influence, on itself": suspects(influence),
@@ -176,7 +183,9 @@ def find(training, wrong, validation, save):
     report = label_report(best, wrong)
     print("\nMean suspicion by TracIn, by the label given:")
     print(report.to_dataframe().to_string(float_format="{:.1e}".format))
-    save("detection", plots.detection({n: c for n, c in curves.items() if n != "random"}))
+    save(
+        "detection", plots.detection({n: c for n, c in curves.items() if n != "random"})
+    )
     save("suspicion_by_label", plots.label_report(report))
     precision = {name: curve.average_precision for name, curve in curves.items()}
     return model, best, precision
@@ -185,7 +194,9 @@ def find(training, wrong, validation, save):
 def main(arguments=None):
     """Run all steps; return their numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/digits"), help="folder for figures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/digits"), help="folder for figures"
+    )
     out = parser.parse_args(arguments).out
 
     def save(name, figure):
@@ -198,7 +209,9 @@ def main(arguments=None):
     clean = accuracy(model, test)
     f1 = f1_score(y_test, predicted, average="macro")
     size = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{size} parameters, {len(training)} images: test accuracy {clean:.3f}, F1 {f1:.3f}")
+    print(
+        f"{size} parameters, {len(training)} images: test accuracy {clean:.3f}, F1 {f1:.3f}"
+    )
     save("losses", plots.losses(history))
     save("confusion", plots.confusion(y_test, predicted))
     explained = explain(model, training, test, save)
@@ -217,7 +230,12 @@ def main(arguments=None):
         print(f"  {name:32s}{score:.3f}")
     corrupt, after, _ = scores.values()
     accuracies = {"corrupted": corrupt, "cleaned": after, "clean": clean}
-    return {"f1": f1, "average_precision": precision, "accuracy": accuracies, **explained}
+    return {
+        "f1": f1,
+        "average_precision": precision,
+        "accuracy": accuracies,
+        **explained,
+    }
 
 
 if __name__ == "__main__":

@@ -13,17 +13,23 @@ import whence as wh
 from whence import pinn
 
 problem = pinn.zoo.load("diffusion")
-nodes, weights = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(12))
+nodes, weights = (
+    torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(12)
+)
 t, weights = (nodes + 1) / 2, weights / 2
 edge = torch.stack([torch.ones_like(t), t], dim=1)
-flux = wh.Functional(lambda field: -(weights * field("u_x", edge)).sum(), name="flux at x = 1")
+flux = wh.Functional(
+    lambda field: -(weights * field("u_x", edge)).sum(), name="flux at x = 1"
+)
 
 result = pinn.train(
     problem,
     pinn.MLP([2, 16, 16, 1], seed=0),
     points=150,
     schedule=[pinn.GaussNewton(60)],
-    resample=pinn.Resample(pinn.InfluenceScore(quantity=flux), n=10, every=10, candidates=1000),
+    resample=pinn.Resample(
+        pinn.InfluenceScore(quantity=flux), n=10, every=10, candidates=1000
+    ),
     progress=False,
 )
 row = wh.Influence(result.objective).attribute(flux).isel(target=0)

@@ -21,7 +21,9 @@ result = pinn.train(
     network,
     points=counts,
     schedule=[pinn.GaussNewton(steps)],
-    resample=pinn.Resample(pinn.InfluenceScore(), n=10, every=10, candidates=2000, max_points=600),
+    resample=pinn.Resample(
+        pinn.InfluenceScore(), n=10, every=10, candidates=2000, max_points=600
+    ),
     weights={"initial_u": 100.0, "dirichlet_u": 100.0},
     progress=False,
 )

@@ -94,9 +94,14 @@ def explain(influence, training, test, names, save):
     )
     print(plots.describe_samples(row, names={0.0: "malignant", 1.0: "benign"}))
     print(f"quality: {row.quality()}")
-    save("influence", plots.influence_histograms(row, names={0.0: "malignant", 1.0: "benign"}))
+    save(
+        "influence",
+        plots.influence_histograms(row, names={0.0: "malignant", 1.0: "benign"}),
+    )
 
-    moved = influence.attribute(wh.Output(test[0][unsure : unsure + 1]), effect="perturb")
+    moved = influence.attribute(
+        wh.Output(test[0][unsure : unsure + 1]), effect="perturb"
+    )
     values = moved.isel(target=0).values
     point, feature = np.unravel_index(np.abs(values).argmax(), values.shape)
     print(
@@ -109,7 +114,10 @@ def explain(influence, training, test, names, save):
 def check(model, training, test, unsure, row):
     """Retrain without single rows; return how predicted and true changes of a logit correlate."""
     order = np.argsort(-np.abs(row.values))
-    chosen = [*order[:6], *order[50::70]]  # the most influential, and some of every size
+    chosen = [
+        *order[:6],
+        *order[50::70],
+    ]  # the most influential, and some of every size
     logits = [train(training, start=model, without=k)(test[0][unsure]) for k in chosen]
     actual = [float((logit - model(test[0][unsure])).detach()) for logit in logits]
     predicted = row.values[chosen]
@@ -159,7 +167,9 @@ def clean(training, test, save):
 def main(arguments=None):
     """Run all steps; return their numbers."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/tabular"), help="folder for figures")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/tabular"), help="folder for figures"
+    )
     out = parser.parse_args(arguments).out
 
     def save(name, figure):

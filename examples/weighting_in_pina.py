@@ -60,7 +60,9 @@ def trained(weighting, epochs):
     exact = problem.solution(points).tensor
     with torch.no_grad():
         error = (solver(points).tensor - exact).norm() / exact.norm()
-    weights = {name: float(weight) for name, weight in weighting.last_saved_weights().items()}
+    weights = {
+        name: float(weight) for name, weight in weighting.last_saved_weights().items()
+    }
     return float(error), weights
 
 

@@ -24,7 +24,10 @@ def residuals(model):
     x = inside.clone().requires_grad_()
     (u_x,) = torch.autograd.grad(model(x).sum(), x, create_graph=True)
     (u_xx,) = torch.autograd.grad(u_x.sum(), x, create_graph=True)
-    return {"equation": u_xx + wave**2 * torch.sin(wave * x), "boundary": model(boundary)}
+    return {
+        "equation": u_xx + wave**2 * torch.sin(wave * x),
+        "boundary": model(boundary),
+    }
 
 
 def trained(weighting):
@@ -49,7 +52,9 @@ def trained(weighting):
 
 for label, weighting in {
     "without weights": pinn.Fixed({}),
-    "tangent kernel": pinn.NeuralTangentKernel(alpha=0.9, update_every=100, estimate="mean_trace"),
+    "tangent kernel": pinn.NeuralTangentKernel(
+        alpha=0.9, update_every=100, estimate="mean_trace"
+    ),
 }.items():
     error, weights = trained(weighting)
     shown = ", ".join(f"{name} {weight:.3g}" for name, weight in weights.items())

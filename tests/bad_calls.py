@@ -112,7 +112,13 @@ def explain(of):
 
 
 def train(problem=None, **options):
-    given = {"points": {"pde": 20}, "schedule": STEP, "progress": False, "out": "new", **options}
+    given = {
+        "points": {"pde": 20},
+        "schedule": STEP,
+        "progress": False,
+        "out": "new",
+        **options,
+    }
     return pinn.train(problem or strip(), pinn.MLP([2, 4, 1], seed=0), **given)
 
 

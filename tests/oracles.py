@@ -45,7 +45,9 @@ class Case:
         for name, parameter in self.objective.network.named_parameters():
             found[name] = parameter.detach()
             if name in selected:
-                found[name] = theta[start : start + parameter.numel()].view(parameter.shape)
+                found[name] = theta[start : start + parameter.numel()].view(
+                    parameter.shape
+                )
                 start += parameter.numel()
         return found
 
@@ -57,7 +59,9 @@ def tanh_network(*widths, seed=0):
         linear = nn.Linear(inputs, outputs, dtype=torch.float64)
         with torch.no_grad():
             for parameter, size in ((linear.weight, 1.5), (linear.bias, 0.5)):
-                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                noise = torch.randn(
+                    parameter.shape, generator=generator, dtype=torch.float64
+                )
                 parameter.copy_(noise * size / math.sqrt(inputs))
         layers += [linear, nn.Tanh()]
     return nn.Sequential(*layers[:-1])
@@ -65,8 +69,13 @@ def tanh_network(*widths, seed=0):
 
 def uniform(n, low, high, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    low, high = torch.tensor(low, dtype=torch.float64), torch.tensor(high, dtype=torch.float64)
-    return low + (high - low) * torch.rand(n, len(low), generator=generator, dtype=torch.float64)
+    low, high = (
+        torch.tensor(low, dtype=torch.float64),
+        torch.tensor(high, dtype=torch.float64),
+    )
+    return low + (high - low) * torch.rand(
+        n, len(low), generator=generator, dtype=torch.float64
+    )
 
 
 # --- problems ----------------------------------------------------------------------------------
@@ -114,7 +123,10 @@ def burgers_soft(n=9, widths=(2, 16, 16, 1), derivatives="jets", seed=0, select=
     network = tanh_network(*widths, seed=seed)
     fields = FieldMap(network, ("x", "t"), ("u",), derivatives=derivatives)
     columns, both = fields(("u", "u_t", "u_x", "u_xx")), fields(("u", "u_x"))
-    left, right = torch.tensor([[-1.0, 0.0]]).double(), torch.tensor([[1.0, 0.0]]).double()
+    left, right = (
+        torch.tensor([[-1.0, 0.0]]).double(),
+        torch.tensor([[1.0, 0.0]]).double(),
+    )
     keep_t = torch.tensor([[0.0, 1.0]]).double()
 
     def pde(tensors, z):
@@ -150,15 +162,23 @@ def burgers_soft(n=9, widths=(2, 16, 16, 1), derivatives="jets", seed=0, select=
         network,
         [
             Term("pde", pde, uniform(n, (-1, 0), (1, 1), seed), weight=1.0),
-            Term("initial", initial, uniform(5, (-1, 0), (1, 0), seed + 1), weight=10.0),
-            Term("periodic", periodic, uniform(4, (-1, 0), (-1, 1), seed + 2), weight=0.5),
+            Term(
+                "initial", initial, uniform(5, (-1, 0), (1, 0), seed + 1), weight=10.0
+            ),
+            Term(
+                "periodic", periodic, uniform(4, (-1, 0), (-1, 1), seed + 2), weight=0.5
+            ),
         ],
         coordinates=("x", "t"),
         outputs=("u",),
         fields=fields,
         select=select,
     )
-    residuals = {"pde": pde_by_hand, "initial": initial_by_hand, "periodic": periodic_by_hand}
+    residuals = {
+        "pde": pde_by_hand,
+        "initial": initial_by_hand,
+        "periodic": periodic_by_hand,
+    }
     return Case(objective, residuals, value)
 
 
@@ -166,11 +186,26 @@ def navier_stokes(n=7, widths=(2, 10, 10, 3), derivatives="jets", seed=0, select
     """Steady two-dimensional Navier–Stokes: momentum in both directions, continuity."""
     network = tanh_network(*widths, seed=seed)
     fields = FieldMap(network, ("x", "y"), ("u", "v", "p"), derivatives=derivatives)
-    names = ["u", "v", "u_x", "u_y", "v_x", "v_y", "p_x", "p_y", "u_xx", "u_yy", "v_xx", "v_yy"]
+    names = [
+        "u",
+        "v",
+        "u_x",
+        "u_y",
+        "v_x",
+        "v_y",
+        "p_x",
+        "p_y",
+        "u_xx",
+        "u_yy",
+        "v_xx",
+        "v_yy",
+    ]
     columns = fields(names)
 
     def flow(tensors, z):
-        u, v, u_x, u_y, v_x, v_y, p_x, p_y, u_xx, u_yy, v_xx, v_yy = columns(tensors, z).unbind(1)
+        u, v, u_x, u_y, v_x, v_y, p_x, p_y, u_xx, u_yy, v_xx, v_yy = columns(
+            tensors, z
+        ).unbind(1)
         along_x = u * u_x + v * u_y + p_x - 0.1 * (u_xx + u_yy)
         along_y = u * v_x + v * v_y + p_y - 0.1 * (v_xx + v_yy)
         return torch.stack([along_x, along_y, u_x + v_y], dim=1)
@@ -251,12 +286,18 @@ def loss(case, theta):
 
 def loss_hessian(case):
     """∂²L/∂θ² by reverse over reverse."""
-    return torch.autograd.functional.hessian(lambda t: loss(case, t), case.theta).numpy()
+    return torch.autograd.functional.hessian(
+        lambda t: loss(case, t), case.theta
+    ).numpy()
 
 
 def loss_gradients(case, points=None):
     """∇ℓ(z) of every point and the w/N in front of it: (n, P), (n,)."""
-    chosen = {n: t.points for n, t in case.objective.terms.items()} if points is None else points
+    chosen = (
+        {n: t.points for n, t in case.objective.terms.items()}
+        if points is None
+        else points
+    )
     gradients, scales = [], []
     for name, given in chosen.items():
         term = case.objective.terms[name]
@@ -300,16 +341,26 @@ def close(found, expected, tolerance):
     found, expected = np.asarray(found), np.asarray(expected)
     assert found.shape == expected.shape, (found.shape, expected.shape)
     worst, scale = np.abs(found - expected).max(), np.abs(expected).max()
-    assert worst <= tolerance * scale, f"off by {worst:.2e}, {worst / scale:.2e} of the largest"
+    assert worst <= tolerance * scale, (
+        f"off by {worst:.2e}, {worst / scale:.2e} of the largest"
+    )
 
 
 def target_points(case, n=3):
     first = next(iter(case.objective.terms.values())).points
-    return uniform(n, first.min(0).values.tolist(), first.max(0).values.tolist(), seed=7)
+    return uniform(
+        n, first.min(0).values.tolist(), first.max(0).values.tolist(), seed=7
+    )
 
 
 def check_influence(
-    make, *, damping=1e-4, form="auto", targets=3, tolerance=1e-10, curvature="gauss_newton"
+    make,
+    *,
+    damping=1e-4,
+    form="auto",
+    targets=3,
+    tolerance=1e-10,
+    curvature="gauss_newton",
 ):
     """Assert that influences are the oracle's; test_mutations shows that it can fail."""
     case = make()

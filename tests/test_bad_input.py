@@ -148,7 +148,9 @@ def world(tmp_path_factory):
     (root / "garbled" / "config.json").write_text('{"format": ')
     (root / "pointless" / "points.npz").unlink()
     own = dataclasses.replace(pinn.zoo.load("burgers"), name="mine")
-    pinn.train(own, points=20, schedule=[pinn.Adam(1)], out=root / "own", progress=False)
+    pinn.train(
+        own, points=20, schedule=[pinn.Adam(1)], out=root / "own", progress=False
+    )
     (root / "full").mkdir()
     (root / "full" / "notes.txt").write_text("keep me")
     return root

@@ -207,13 +207,19 @@ def test_losses_and_their_derivatives_are_torchs(ours, theirs, size):
     torch.manual_seed(0)
     z = size * torch.randn(9, 2, dtype=torch.float64)
     classes = isinstance(ours, wh.CrossEntropy)
-    y = torch.arange(9) % 2 if classes else torch.rand(9, 2, dtype=torch.float64).round()
+    y = (
+        torch.arange(9) % 2
+        if classes
+        else torch.rand(9, 2, dtype=torch.float64).round()
+    )
     for module in (theirs,):
         for name in ("weight", "pos_weight"):
             if getattr(module, name, None) is not None:
                 setattr(module, name, getattr(module, name).double())
     reference = losses.PerSample(lambda a, b: theirs(a, b).reshape(len(a), -1).sum(1))
-    torch.testing.assert_close(ours.value(z, y), reference.value(z, y), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        ours.value(z, y), reference.value(z, y), rtol=1e-12, atol=1e-12
+    )
     gradient = reference.gradient(z, y)
     torch.testing.assert_close(ours.gradient(z, y), gradient, rtol=1e-10, atol=1e-12)
     root = ours.curvature_root(z, y)

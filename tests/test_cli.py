@@ -43,13 +43,20 @@ def test_train_leaves_the_promised_summary(run, capsys):
         "relative_l2",
     ]
     assert set(promised) <= set(summary)
-    assert (summary["problem"], summary["seed"], summary["iterations"]) == ("burgers", 3, 6)
+    assert (summary["problem"], summary["seed"], summary["iterations"]) == (
+        "burgers",
+        3,
+        6,
+    )
     assert summary["parameters"] == 2241
 
 
 def test_influence_score_and_plot(run, capsys):
     assert cli.main(["influence", str(run), "--at", "0.1", "0.5"]) == 0
-    assert cli.main(["score", str(run), "--candidates", "50", "--scoring.n-test", "20"]) == 0
+    assert (
+        cli.main(["score", str(run), "--candidates", "50", "--scoring.n-test", "20"])
+        == 0
+    )
     assert cli.main(["plot", str(run)]) == 0
     printed = capsys.readouterr().out
     for name in ("influence.nc", "influence.png", "influence.svg", "scores.npz"):
@@ -65,7 +72,15 @@ def test_influence_score_and_plot(run, capsys):
         assert float(row["target_x"]) == 0.1
         assert np.isfinite(row).all()
     assert len(pinn.SavedScore.load(run / "scores.npz").values) == 50
-    used = ["train", "burgers", "--out", str(run.parent / "used"), *TINY, "--score", "saved"]
+    used = [
+        "train",
+        "burgers",
+        "--out",
+        str(run.parent / "used"),
+        *TINY,
+        "--score",
+        "saved",
+    ]
     used += ["--saved-scores", str(run / "scores.npz"), "--resample.every", "2"]
     assert cli.main([*used, "--resample.n", "4"]) == 0
     points = pinn.load_points(run.parent / "used")["pde"]
@@ -76,15 +91,34 @@ def test_influence_score_and_plot(run, capsys):
 
 @pytest.mark.parametrize("of", ["u_x", "u_xx", "loss"])
 def test_influence_of_other_quantities(run, of, tmp_path):
-    assert cli.main(["influence", str(run), "--of", of, "--out", str(tmp_path / "row.nc")]) == 0
+    assert (
+        cli.main(["influence", str(run), "--of", of, "--out", str(tmp_path / "row.nc")])
+        == 0
+    )
     assert (tmp_path / "row.nc").is_file()
 
 
 def test_options_reach_the_run(tmp_path):
     out = tmp_path / "run"
     options = ["--score", "residual", "--select", "top_k", "--resample.every", "2"]
-    options += ["--resample.n", "5", "--resample.update", "replace", "--gauss-newton.damping", "1"]
-    arguments = ["train", "wave", "--constraints", "soft", "--out", str(out), *TINY, *options]
+    options += [
+        "--resample.n",
+        "5",
+        "--resample.update",
+        "replace",
+        "--gauss-newton.damping",
+        "1",
+    ]
+    arguments = [
+        "train",
+        "wave",
+        "--constraints",
+        "soft",
+        "--out",
+        str(out),
+        *TINY,
+        *options,
+    ]
     assert cli.main([*arguments, "--seed", "1"]) == 0
     config = json.loads((out / "config.json").read_text())
     assert config["resample"]["score"]["kind"] == "ResidualScore"
@@ -100,7 +134,15 @@ def test_resume_and_start(run, tmp_path, capsys):
     assert cli.main(again) == cli.EXIT_ERROR
     assert "already holds a run" in capsys.readouterr().err
     assert cli.main([*again, "--resume"]) == 0
-    other = ["train", "burgers", "--out", str(tmp_path / "b"), "--start", str(run), *TINY]
+    other = [
+        "train",
+        "burgers",
+        "--out",
+        str(tmp_path / "b"),
+        "--start",
+        str(run),
+        *TINY,
+    ]
     assert cli.main(other) == 0
 
 
@@ -113,31 +155,76 @@ def test_resume_and_start(run, tmp_path, capsys):
         (["train", "wave", "--schedule", "sgd:3"], "--schedule takes KIND:ITERATIONS"),
         (["train", "wave", "--points", "pde:3"], "--points takes TERM=COUNT"),
         (["train", "wave", "--points", "pdf=3"], "did you mean 'pde'"),
-        (["train", "wave", "--score", "residual", "--scoring.sign", "abs"], "sign is no option"),
+        (
+            ["train", "wave", "--score", "residual", "--scoring.sign", "abs"],
+            "sign is no option",
+        ),
         (["train", "wave", "--max-seconds", "-1"], "max_seconds"),
         (["train", "wave", "--max-seconds", "0"], "max_seconds"),
         (["train", "wave", "--points", "pde=0"], "number of points of term 'pde'"),
         (["train", "wave", "--start", "no/run"], "holds no checkpoint"),
         (["train", "wave", "--device", "tpu"], "device 'tpu' cannot be used"),
         (["train", "wave", "--resume"], "holds no whence run"),
-        (["train", "wave", "--adam.lr", "1"], "--adam.lr does nothing as no adam is in"),
-        (["train", "wave", "--score", "none", "--scoring.n-test", "9"], "--scoring.n-test does"),
-        (["train", "wave", "--score", "none", "--resample.n", "9"], "--resample.n does nothing"),
-        (["train", "wave", "--score", "none", "--select", "top_k"], "--select does nothing"),
-        (["train", "wave", "--score", "r3", "--select", "top_k"], "--select does nothing with"),
-        (["train", "wave", "--score", "r3", "--resample.n", "5"], "--resample.n does nothing with"),
-        (["train", "wave", "--score", "residual", "--select", "k_means"], "selects by embeddings"),
+        (
+            ["train", "wave", "--adam.lr", "1"],
+            "--adam.lr does nothing as no adam is in",
+        ),
+        (
+            ["train", "wave", "--score", "none", "--scoring.n-test", "9"],
+            "--scoring.n-test does",
+        ),
+        (
+            ["train", "wave", "--score", "none", "--resample.n", "9"],
+            "--resample.n does nothing",
+        ),
+        (
+            ["train", "wave", "--score", "none", "--select", "top_k"],
+            "--select does nothing",
+        ),
+        (
+            ["train", "wave", "--score", "r3", "--select", "top_k"],
+            "--select does nothing with",
+        ),
+        (
+            ["train", "wave", "--score", "r3", "--resample.n", "5"],
+            "--resample.n does nothing with",
+        ),
+        (
+            ["train", "wave", "--score", "residual", "--select", "k_means"],
+            "selects by embeddings",
+        ),
         (["train", "wave", "--weights", "pde:3"], "--weights takes TERM=NUMBER"),
         (["train", "wave", "--weights", "pdf=3"], "did you mean 'pde'"),
-        (["train", "wave", "--weights", "pde=-1"], "weight of term 'pde' must be zero or"),
+        (
+            ["train", "wave", "--weights", "pde=-1"],
+            "weight of term 'pde' must be zero or",
+        ),
         (["train", "wave", "--weighting-options.alpha", "0.1"], "without --weighting"),
-        (["train", "wave", "--weighting", "ntk", "--weighting-options.rho", "0.5"], "rho is no"),
-        (["train", "wave", "--weighting", "ntk", "--weighting-options.alpha", "2"], "alpha must"),
-        (["train", "wave", "--weighting", "causal", "--weighting-options.coordinate", "y"], "'y'"),
+        (
+            ["train", "wave", "--weighting", "ntk", "--weighting-options.rho", "0.5"],
+            "rho is no",
+        ),
+        (
+            ["train", "wave", "--weighting", "ntk", "--weighting-options.alpha", "2"],
+            "alpha must",
+        ),
+        (
+            [
+                "train",
+                "wave",
+                "--weighting",
+                "causal",
+                "--weighting-options.coordinate",
+                "y",
+            ],
+            "'y'",
+        ),
         (["train", "wave", "--spectra-every", "0"], "every must be a positive integer"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, capsys, monkeypatch):
+def test_errors_are_one_line_and_leave_nothing(
+    arguments, message, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert cli.main(arguments) == cli.EXIT_ERROR
     error = capsys.readouterr().err
@@ -147,11 +234,36 @@ def test_errors_are_one_line_and_leave_nothing(arguments, message, tmp_path, cap
 
 
 def test_weights_and_spectra_of_a_run(tmp_path, capsys):
-    out, points = tmp_path / "run", [f"{n}=8" for n in pinn.zoo.load("wave", "soft").terms]
-    given = ["--constraints", "soft", "--schedule", "adam:100", "--score", "r3", "--quiet"]
-    given += ["--weights", "initial_u=2", "--weighting", "ntk", "--spectra-every", "100"]
-    given += ["--weighting-options.alpha", "0.9", "--weighting-options.update-every", "10"]
-    assert cli.main(["train", "wave", "--out", str(out), "--points", *points, *given]) == 0
+    out, points = (
+        tmp_path / "run",
+        [f"{n}=8" for n in pinn.zoo.load("wave", "soft").terms],
+    )
+    given = [
+        "--constraints",
+        "soft",
+        "--schedule",
+        "adam:100",
+        "--score",
+        "r3",
+        "--quiet",
+    ]
+    given += [
+        "--weights",
+        "initial_u=2",
+        "--weighting",
+        "ntk",
+        "--spectra-every",
+        "100",
+    ]
+    given += [
+        "--weighting-options.alpha",
+        "0.9",
+        "--weighting-options.update-every",
+        "10",
+    ]
+    assert (
+        cli.main(["train", "wave", "--out", str(out), "--points", *points, *given]) == 0
+    )
     config = json.loads((out / "config.json").read_text())
     assert config["weights"] == {"initial_u": 2.0}
     assert config["weighting"] == {
@@ -165,7 +277,9 @@ def test_weights_and_spectra_of_a_run(tmp_path, capsys):
     weights = pinn.load_weights(out)
     row = next(r for r in pinn.RunFolder(out).history() if r["iteration"] == json.loads(
         (out / "summary.json").read_text())["kept_iteration"])  # fmt: skip
-    assert {n: float(w) for n, w in weights.items()} == {n: row[f"weight_{n}"] for n in weights}
+    assert {n: float(w) for n, w in weights.items()} == {
+        n: row[f"weight_{n}"] for n in weights
+    }
     assert cli.main(["plot", str(out)]) == 0
     assert (out / "figures" / "spectra.png").stat().st_size > 5000
     assert cli.main(["influence", str(out), "--at", "0.1", "0.5"]) == 0
@@ -177,7 +291,14 @@ def test_the_seed_of_a_score_moves_its_test_points_too(run, tmp_path, monkeypatc
     monkeypatch.setattr(
         pinn.GradDotScore, "score", lambda s, *a: seen.append(s.seed) or score(s, *a)
     )
-    out = ["--out", str(tmp_path / "new" / "scores.npz"), "--candidates", "9", "--seed", "4"]
+    out = [
+        "--out",
+        str(tmp_path / "new" / "scores.npz"),
+        "--candidates",
+        "9",
+        "--seed",
+        "4",
+    ]
     assert cli.main(["score", str(run), "--score", "grad_dot", *out]) == 0
     assert seen == [4]
     assert (tmp_path / "new" / "scores.npz").is_file()
@@ -197,7 +318,9 @@ def test_wrong_places_are_refused(run, capsys):
     assert "unknown name 'u_z'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "train", "influence", "score", "plot", "problems"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "influence", "score", "plot", "problems"]
+)
 def test_help_says_what_each_command_does(command):
     shown = whence(*command.split(), "--help")
     assert shown.returncode == 0

@@ -38,9 +38,14 @@ def _file(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("method", ["influence", "tracin", "grad_dot", "grad_cos", "empirical"])
+@pytest.mark.parametrize(
+    "method", ["influence", "tracin", "grad_dot", "grad_cos", "empirical"]
+)
 def test_influence(file, method, capsys):
-    assert cli.main(["influence", str(file), "--sample", "3", "7", "--method", method]) == 0
+    assert (
+        cli.main(["influence", str(file), "--sample", "3", "7", "--method", method])
+        == 0
+    )
     printed = capsys.readouterr().out
     found = xr.open_dataarray(file.parent / "model_influence.nc")
     assert found.shape == (2, 100)
@@ -53,7 +58,9 @@ def test_influence(file, method, capsys):
 
 
 def test_an_output_of_every_test_sample(file):
-    assert cli.main(["influence", str(file), "--of", "output_2", "--effect", "add"]) == 0
+    assert (
+        cli.main(["influence", str(file), "--of", "output_2", "--effect", "add"]) == 0
+    )
     found = xr.open_dataarray(file.parent / "model_influence.nc")
     assert found.shape == (20, 100)
     assert set(found["quantity"].values) == {"output_2"}
@@ -77,7 +84,9 @@ def test_audit(file, by, capsys):
 
 
 def test_a_file_without_known_truth_and_without_test(file, capsys):
-    text = file.read_text().replace("corrupted", "bad").replace("test = ", "held_out = ")
+    text = (
+        file.read_text().replace("corrupted", "bad").replace("test = ", "held_out = ")
+    )
     file.write_text(text.replace("data, held_out =", "data, held_out ="))
     assert cli.main(["audit", str(file)]) == 0
     assert "known to be bad" not in capsys.readouterr().out
@@ -92,7 +101,10 @@ def test_a_file_without_known_truth_and_without_test(file, capsys):
         ("influence {} --at 0.5", "--at is for a run"),
         ("influence {} --of output_9", "unknown --of 'output_9'"),
         ("influence {} --method grad_dot --damping 0.1", "--damping does nothing"),
-        ("influence {} --method grad_dot --curvature hessian", "--curvature does nothing"),
+        (
+            "influence {} --method grad_dot --curvature hessian",
+            "--curvature does nothing",
+        ),
         ("influence {} --method tracn", "did you mean 'tracin'"),
         ("influence {} --out scores.txt", "ends in .nc"),
         ("audit {} --out scores.txt", "ends in .csv"),

@@ -17,7 +17,9 @@ ALL = {**RULES, **POWERS}
 
 def relative(found, expected):
     found, expected = found.detach(), expected.detach()
-    return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-300))
+    return float(
+        (found - expected).abs().max() / expected.abs().max().clamp_min(1e-300)
+    )
 
 
 @pytest.mark.parametrize("rule", ALL.values(), ids=ALL)
@@ -30,8 +32,12 @@ def test_each_derivative_is_that_of_the_one_before(rule):
 
 
 @pytest.mark.parametrize("rule", ALL.values(), ids=ALL)
-@pytest.mark.parametrize(("channels", "pairs"), [(6, PAIRS), (3, ()), (1, ()), (4, ((1, 1),))])
-def test_the_fused_chain_rule_and_its_derivative_are_the_composed_ones(rule, channels, pairs):
+@pytest.mark.parametrize(
+    ("channels", "pairs"), [(6, PAIRS), (3, ()), (1, ()), (4, ((1, 1),))]
+)
+def test_the_fused_chain_rule_and_its_derivative_are_the_composed_ones(
+    rule, channels, pairs
+):
     inputs = [DATA[:channels].clone().requires_grad_() for _ in range(2)]
     fused = elementwise.chain(rule, inputs[0], pairs)
     composed = elementwise._composed(rule, inputs[1], pairs)
@@ -56,13 +62,21 @@ def test_the_fused_chain_rule_can_be_differentiated_twice():
 
 
 def layer(needed):
-    weight = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weight = torch.randn(
+        4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     tensors = [DATA.clone(), weight, weight[:, 0].clone()]
     return [t.requires_grad_(need) for t, need in zip(tensors, needed, strict=True)]
 
 
 @pytest.mark.parametrize(
-    "needed", [(True, True, True), (False, True, True), (True, False, False), (False, False, True)]
+    "needed",
+    [
+        (True, True, True),
+        (False, True, True),
+        (True, False, False),
+        (False, False, True),
+    ],
 )
 def test_the_fused_linear_layer_and_both_its_derivatives_are_the_composed_ones(needed):
     def derivatives(carry):

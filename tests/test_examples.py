@@ -26,7 +26,10 @@ FIGURES = {
 
 
 def test_every_example_is_run():
-    assert {path.name for path in FOLDER.glob("*.py")} == {*SHOWN, *(f"{n}.py" for n in FIGURES)}
+    assert {path.name for path in FOLDER.glob("*.py")} == {
+        *SHOWN,
+        *(f"{n}.py" for n in FIGURES),
+    }
 
 
 @pytest.mark.parametrize("name", SHOWN)

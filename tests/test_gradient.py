@@ -17,7 +17,9 @@ from whence.gradient import (
 )
 from whence.jacobian import Jacobian
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs a C++ compiler"
+)
 CASES = {
     "hard": oracles.burgers_hard,
     "soft": oracles.burgers_soft,
@@ -56,10 +58,14 @@ def test_every_point_is_taken_once(monkeypatch):
 
 def test_gradients_of_terms_add_up_and_are_those_of_each_alone():
     objective = oracles.burgers_soft().objective
-    objective = objective.with_weights({name: 2.0 + k for k, name in enumerate(objective.terms)})
+    objective = objective.with_weights(
+        {name: 2.0 + k for k, name in enumerate(objective.terms)}
+    )
     parts, total = term_gradients(objective), loss_and_gradient(objective)
     weights = {name: term.weight for name, term in objective.terms.items()}
-    assert sum(weights[n] * float(v) for n, (v, _) in parts.items()) == pytest.approx(total[0])
+    assert sum(weights[n] * float(v) for n, (v, _) in parts.items()) == pytest.approx(
+        total[0]
+    )
     oracles.close(sum(weights[n] * g for n, (_, g) in parts.items()), total[1], 1e-12)
     for name, (value, part) in parts.items():
         alone = objective._with_terms([objective.term(name)]).with_weights({name: 1.0})
@@ -68,7 +74,9 @@ def test_gradients_of_terms_add_up_and_are_those_of_each_alone():
         oracles.close(part, one[1], 1e-12)
 
 
-def test_gradients_of_terms_are_remembered_until_parameters_or_points_change(monkeypatch):
+def test_gradients_of_terms_are_remembered_until_parameters_or_points_change(
+    monkeypatch,
+):
     objective = oracles.burgers_soft().objective
     evaluation = TermGradients()
     made = []
@@ -118,7 +126,9 @@ def test_compiled_agrees_and_takes_new_points_weights_and_parameters(compiled):
     name, term = next(iter(case.objective.terms.items()))
     generator = torch.Generator().manual_seed(1)
     for n in (1, 3, 4, 17):
-        points = torch.rand(n, term.points.shape[1], generator=generator, dtype=torch.float64)
+        points = torch.rand(
+            n, term.points.shape[1], generator=generator, dtype=torch.float64
+        )
         agrees(evaluate, case.objective.with_points({name: points}))
     agrees(evaluate, case.objective.with_weights({name: 7.0}))
     before = case.objective.parameters.vector()
@@ -131,11 +141,15 @@ def test_compiled_agrees_and_takes_new_points_weights_and_parameters(compiled):
 def test_compiled_traces_agree(compiled):
     case, evaluate = compiled
     objective = case.objective
-    assert evaluate.traces(objective) == Jacobian(objective).traces()  # not compiled yet
+    assert (
+        evaluate.traces(objective) == Jacobian(objective).traces()
+    )  # not compiled yet
     evaluate.compile_traces(objective)
     name, term = next(iter(objective.terms.items()))
     points = torch.rand(9, term.points.shape[1], dtype=torch.float64)
-    weighted = objective.with_weights({name: torch.arange(float(len(term.points))).double()})
+    weighted = objective.with_weights(
+        {name: torch.arange(float(len(term.points))).double()}
+    )
     before = objective.parameters.vector()
     for other in (objective, objective.with_points({name: points}), weighted):
         objective.parameters.assign(before * 0.9)
@@ -199,7 +213,10 @@ def dropping():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: objective(branching), "term 'pde' cannot be traced: it depends on the values"),
+        (
+            lambda: objective(branching),
+            "term 'pde' cannot be traced: it depends on the values",
+        ),
         (lambda: objective(lambda u: u - 1, dropping()), "random numbers"),
         (lambda: objective(lambda u: u - 1, Counting()), "mutate a captured"),
     ],
@@ -216,7 +233,9 @@ def test_a_wrong_compilation_is_noticed(monkeypatch):
     monkeypatch.setattr(
         gradient,
         "_compiled",
-        lambda *given: lambda *args: tuple(1.001 * part for part in right(*given)(*args)),
+        lambda *given: (
+            lambda *args: tuple(1.001 * part for part in right(*given)(*args))
+        ),
     )
     with pytest.raises(NotCompiled, match=r"differs from the eager one by 1\.0e-03"):
         CompiledGradient(objective(lambda u: u - 1))

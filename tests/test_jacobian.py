@@ -31,7 +31,9 @@ def _case(request):
 
 
 def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 # --- the Jacobian of an objective --------------------------------------------------------------
@@ -63,12 +65,16 @@ def test_both_paths_agree(name, derivatives):
         parameters = case.objective.parameters
         fast = linearize(term.residual, parameters, term.points)
         assert isinstance(fast, LAYERS)
-        slow = FUNCTION(twin.residual, other.objective.parameters, twin.points, fast.value)
+        slow = FUNCTION(
+            twin.residual, other.objective.parameters, twin.points, fast.value
+        )
         reverse = REVERSE(twin.residual, other.objective.parameters, twin.points)
         seed, vectors = random(*fast.value.shape), random(parameters.size, 3)
         for exact in (slow, reverse):
             oracles.close(fast.rows(seed), exact.rows(seed), tolerance)
-            oracles.close(fast.matvec(vectors, seed), exact.matvec(vectors, seed), tolerance)
+            oracles.close(
+                fast.matvec(vectors, seed), exact.matvec(vectors, seed), tolerance
+            )
             oracles.close(fast.rmatvec(seed), exact.rmatvec(seed), tolerance)
         oracles.close(reverse.value, fast.value, tolerance)
 
@@ -76,7 +82,9 @@ def test_both_paths_agree(name, derivatives):
 def test_derivatives_by_autograd_take_the_function_path():
     case = oracles.burgers_hard(derivatives="autograd")
     term = case.objective.term("pde")
-    assert isinstance(linearize(term.residual, case.objective.parameters, term.points), FUNCTION)
+    assert isinstance(
+        linearize(term.residual, case.objective.parameters, term.points), FUNCTION
+    )
     oracles.close(Jacobian(case.objective).dense(), oracles.jacobian(case), 1e-12)
 
 
@@ -100,7 +108,9 @@ def test_order_of_points_only_orders_rows(case):
     term = next(iter(case.objective.terms.values()))
     order = torch.randperm(len(term.points), generator=torch.Generator().manual_seed(3))
     one = row_blocks(term.residual, case.objective.parameters, term.points)
-    other = row_blocks(term.residual, case.objective.parameters, term.points[order], size=2)
+    other = row_blocks(
+        term.residual, case.objective.parameters, term.points[order], size=2
+    )
     oracles.close(torch.cat(list(other)), torch.cat(list(one))[order], 1e-12)
 
 
@@ -120,11 +130,15 @@ def test_products_with_loss_gradients(case, columns, chunk):
     for term in objective.terms.values():
         expected = gradients[start : start + len(term.points)]
         start += len(term.points)
-        found = gradient_products(term, objective.parameters, term.points, vectors, chunk)
+        found = gradient_products(
+            term, objective.parameters, term.points, vectors, chunk
+        )
         oracles.close(found, expected @ vectors.numpy(), 1e-12)
         rows = [
             linear.rows(seed)
-            for _, linear, seed in point_gradients(term, objective.parameters, term.points, chunk)
+            for _, linear, seed in point_gradients(
+                term, objective.parameters, term.points, chunk
+            )
         ]
         oracles.close(torch.cat(rows), expected, 1e-12)
 
@@ -140,9 +154,13 @@ def test_selected_parameters(select, scaled):
     oracles.close(found.matvec(v), expected @ v.numpy(), 1e-12)
     oracles.close(found.rmatvec(u), expected.T @ u.numpy(), 1e-12)
     everything = oracles.burgers_soft()
-    columns = [everything.objective.parameters.slices[n] for n in found.parameters.names]
+    columns = [
+        everything.objective.parameters.slices[n] for n in found.parameters.names
+    ]
     whole = oracles.jacobian(everything, scaled)
-    oracles.close(found.dense(), np.concatenate([whole[:, s] for s in columns], axis=1), 1e-12)
+    oracles.close(
+        found.dense(), np.concatenate([whole[:, s] for s in columns], axis=1), 1e-12
+    )
 
 
 class Mahalanobis:
@@ -238,7 +256,9 @@ def test_as_few_points_as_inputs(points):
 
 
 def test_without_bias():
-    network = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 1)).double()
+    network = nn.Sequential(
+        nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 1)
+    ).double()
     agrees(network, LAYERS)
 
 
@@ -250,7 +270,9 @@ def test_convolution():
 
 
 def test_layer_norm_and_softplus():
-    network = nn.Sequential(nn.Linear(2, 4), nn.LayerNorm(4), nn.Softplus(), nn.Linear(4, 1))
+    network = nn.Sequential(
+        nn.Linear(2, 4), nn.LayerNorm(4), nn.Softplus(), nn.Linear(4, 1)
+    )
     agrees(network.double(), LAYERS)
 
 
@@ -278,7 +300,9 @@ def test_tied_weights_and_a_layer_used_twice():
 
     network = Module(forward)
     agrees(network, LAYERS)
-    tied = Module(lambda m, x: m.c(torch.tanh(m.b(torch.tanh(m.a(x))))), c=nn.Linear(4, 4))
+    tied = Module(
+        lambda m, x: m.c(torch.tanh(m.b(torch.tanh(m.a(x))))), c=nn.Linear(4, 4)
+    )
     tied.c.weight = tied.b.weight
     agrees(tied, LAYERS)
     assert Parameters(tied).size == 12 + 20 + 4
@@ -307,7 +331,10 @@ def test_parameters_used_outside_linear_layers():
     scale = nn.Parameter(torch.tensor(2.0))
     agrees(Module(lambda m, x: m.scale * torch.tanh(m.a(x)), scale=scale), FUNCTION)
     agrees(Module(lambda m, x: torch.tanh(m.a(x)) @ m.b.weight.T), FUNCTION)
-    agrees(Module(lambda m, x: torch.sigmoid(m.a(x)) ** m.scale.exp(), scale=scale), FUNCTION)
+    agrees(
+        Module(lambda m, x: torch.sigmoid(m.a(x)) ** m.scale.exp(), scale=scale),
+        FUNCTION,
+    )
     frozen = Module(lambda m, x: m.scale * torch.tanh(m.a(x)), scale=scale)
     agrees(frozen, LAYERS, select="a.*")
 
@@ -332,7 +359,12 @@ def test_parameters_as_the_input_of_a_layer():
 
 
 def test_activations_in_place():
-    layers = [nn.Linear(2, 4), nn.ReLU(inplace=True), nn.Linear(4, 4), nn.ReLU(inplace=True)]
+    layers = [
+        nn.Linear(2, 4),
+        nn.ReLU(inplace=True),
+        nn.Linear(4, 4),
+        nn.ReLU(inplace=True),
+    ]
     agrees(nn.Sequential(*layers[:2], nn.Linear(4, 2)).double(), LAYERS)
     agrees(nn.Sequential(*layers, nn.Linear(4, 2)).double(), LAYERS)
 
@@ -396,7 +428,9 @@ def test_weight_without_a_row_axis():
 def test_gradient_stopped_inside():
     agrees(Module(lambda m, x: m.b(m.a(x).detach()) * m.a(x)), LAYERS)
     with torch.no_grad():
-        agrees_under = linearize(of_network(net := Module(lambda m, x: m.a(x))), Parameters(net), Z)
+        agrees_under = linearize(
+            of_network(net := Module(lambda m, x: m.a(x))), Parameters(net), Z
+        )
     assert agrees_under.rows(torch.ones(N, 4).double()).any()
 
 
@@ -446,7 +480,9 @@ def test_the_jacobian_of_an_objective_by_every_path(scaled):
         factor = (2 * term.scale) ** 0.5 if scaled else 1.0
         each = [
             torch.autograd.functional.jacobian(
-                lambda t, z=z, f=term.residual: f(parameters.substituted(t), z.unsqueeze(0))[0],
+                lambda t, z=z, f=term.residual: f(
+                    parameters.substituted(t), z.unsqueeze(0)
+                )[0],
                 parameters.vector(),
             )
             for z in term.points
@@ -458,7 +494,9 @@ def test_the_jacobian_of_an_objective_by_every_path(scaled):
     oracles.close(found.matvec(v), expected @ v, 1e-12)
     oracles.close(found.rmatvec(u), expected.T @ u, 1e-12)
     oracles.close(found.gram(), expected @ expected.T, 1e-12)
-    oracles.close(torch.cat([rows.dense() for rows, _ in found.blocks()]), expected, 1e-12)
+    oracles.close(
+        torch.cat([rows.dense() for rows, _ in found.blocks()]), expected, 1e-12
+    )
 
 
 def by_autograd_of_sum(network):
@@ -493,12 +531,16 @@ def test_float32():
     [
         lambda network, tensors, z: functional_call(network, tensors, (z,))[:, 0],
         lambda network, tensors, z: functional_call(network, tensors, (z,)) - z[:, 0],
-        lambda network, tensors, z: functional_call(network, tensors, (z,)).sum(0, keepdim=True),
+        lambda network, tensors, z: functional_call(network, tensors, (z,)).sum(
+            0, keepdim=True
+        ),
     ],
 )
 def test_a_function_that_is_not_pointwise_is_an_error(function):
     network = oracles.tanh_network(2, 5, 1)
-    with pytest.raises(ValueError, match=r"must return shape \(n, m\), each row from its own"):
+    with pytest.raises(
+        ValueError, match=r"must return shape \(n, m\), each row from its own"
+    ):
         linearize(lambda t, z: function(network, t, z), Parameters(network), Z)
 
 
@@ -513,4 +555,6 @@ def test_chunks_cover_every_point_once_and_stay_small():
     parameters = Parameters(nn.Linear(1000, 1000))
     parts = list(chunks(torch.zeros(2500, 1), parameters))
     assert [i for p in parts for i in range(2500)[p]] == list(range(2500))
-    assert all((p.stop - p.start) * parameters.size * 8 <= jacobian.CHUNK_BYTES for p in parts)
+    assert all(
+        (p.stop - p.start) * parameters.size * 8 <= jacobian.CHUNK_BYTES for p in parts
+    )

@@ -41,15 +41,27 @@ def check(function, points=POINTS, requested=FULL, tolerance=1e-12):
     assert isinstance(found, Jet)
     assert found.shape == function(points).shape
     for index in lay.indices:
-        each = [nested(lambda p: function(p.unsqueeze(0)).squeeze(0), z, index) for z in points]
+        each = [
+            nested(lambda p: function(p.unsqueeze(0)).squeeze(0), z, index)
+            for z in points
+        ]
         expected = torch.stack(each)
         error = (found.derivative(index) - expected).abs().max()
-        assert error <= tolerance * max(1.0, float(expected.abs().max())), (index, float(error))
+        assert error <= tolerance * max(1.0, float(expected.abs().max())), (
+            index,
+            float(error),
+        )
 
 
 UNARY = {
-    **{n: getattr(torch, n) for n in ("tanh", "exp", "square", "sin", "cos", "sigmoid", "erf")},
-    **{n: getattr(torch, n) for n in ("reciprocal", "log", "sqrt", "sinh", "cosh", "atan")},
+    **{
+        n: getattr(torch, n)
+        for n in ("tanh", "exp", "square", "sin", "cos", "sigmoid", "erf")
+    },
+    **{
+        n: getattr(torch, n)
+        for n in ("reciprocal", "log", "sqrt", "sinh", "cosh", "atan")
+    },
     **{n: getattr(torch, n) for n in ("arctan", "neg", "negative")},
     **{n: getattr(F, n) for n in ("silu", "gelu", "softplus")},
     "__neg__": lambda x: -x,
@@ -76,7 +88,9 @@ BINARY = {
     "__rtruediv__": lambda a, b: b / a,
 }
 SHAPED = {
-    "cat": lambda z: torch.cat([z, torch.sin(z), torch.ones(len(z), 1).double()], dim=-1),
+    "cat": lambda z: torch.cat(
+        [z, torch.sin(z), torch.ones(len(z), 1).double()], dim=-1
+    ),
     "concat": lambda z: torch.concat([z, z * z], 1),
     "concatenate": lambda z: torch.concatenate([z, z * z], axis=1),
     "stack": lambda z: torch.stack([z[:, 0] * z[:, 1], z[:, 0] ** 2], dim=-1),
@@ -132,7 +146,10 @@ def test_powers_at_zero(n):
 
 
 def test_softplus_above_the_threshold_is_what_torch_differentiates():
-    check(lambda z: F.softplus(40 * z), points=torch.tensor([[0.1, 0.9], [0.55, 0.45]]).double())
+    check(
+        lambda z: F.softplus(40 * z),
+        points=torch.tensor([[0.1, 0.9], [0.55, 0.45]]).double(),
+    )
 
 
 @pytest.mark.parametrize("x", [-30.0, -3.0, 0.0, 3.0, 30.0])
@@ -161,7 +178,14 @@ def test_broadcasting(function):
 
 @pytest.mark.parametrize(
     ("requested", "channels"),
-    [([()], 1), ([(0,)], 2), ([(1,), (0,)], 3), ([(1, 0)], 4), ([(1, 1)], 3), (FULL, 6)],
+    [
+        ([()], 1),
+        ([(0,)], 2),
+        ([(1,), (0,)], 3),
+        ([(1, 0)], 4),
+        ([(1, 1)], 3),
+        (FULL, 6),
+    ],
 )
 def test_layout_is_closed_and_no_larger(requested, channels):
     lay = jets.layout(requested)
@@ -172,7 +196,9 @@ def test_layout_is_closed_and_no_larger(requested, channels):
 def test_first_and_second_derivatives_of_the_coordinates_themselves():
     jet = jets.seed(POINTS, jets.layout(FULL))
     assert torch.equal(jet.value, POINTS)
-    assert torch.equal(jet.derivative((1,)), torch.tensor([0.0, 1.0]).double().expand(5, 2))
+    assert torch.equal(
+        jet.derivative((1,)), torch.tensor([0.0, 1.0]).double().expand(5, 2)
+    )
     assert not jet.derivative((0, 1)).any()
 
 
@@ -222,7 +248,18 @@ def test_what_jets_do_not_carry_is_said(function):
 
 # --- properties --------------------------------------------------------------------------------
 
-SMOOTH = ("tanh", "sin", "cos", "sigmoid", "silu", "gelu", "erf", "atan", "softplus", "square")
+SMOOTH = (
+    "tanh",
+    "sin",
+    "cos",
+    "sigmoid",
+    "silu",
+    "gelu",
+    "erf",
+    "atan",
+    "softplus",
+    "square",
+)
 NUMBER = st.floats(-1.5, 1.5)
 
 
@@ -277,7 +314,9 @@ def both_ways(network, names=NAMES, ansatz=None, outputs=("u", "v"), points=POIN
 @pytest.mark.parametrize("fourier", [None, Fourier(3)])
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_networks_by_jets_and_by_nested_autograd(activation, fourier):
-    network = MLP([2, 8, 8, 2], activation, bounds=[[-1, 0], [2, 3]], fourier=fourier, seed=1)
+    network = MLP(
+        [2, 8, 8, 2], activation, bounds=[[-1, 0], [2, 3]], fourier=fourier, seed=1
+    )
     found, expected = both_ways(network)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found[:, 8], POINTS[:, 1])
@@ -331,7 +370,10 @@ class Learned(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.p = nn.Linear(2, 1).double(), nn.Parameter(torch.tensor(2.5).double())
+        self.a, self.p = (
+            nn.Linear(2, 1).double(),
+            nn.Parameter(torch.tensor(2.5).double()),
+        )
 
     def forward(self, x):
         return torch.exp(self.a(x)) ** self.p
@@ -365,7 +407,9 @@ def _pointwise():
 
 def test_under_vmap(pointwise):
     tensors, function = pointwise
-    each = torch.func.vmap(lambda z: function(tensors, z.unsqueeze(0)).squeeze(0))(POINTS)
+    each = torch.func.vmap(lambda z: function(tensors, z.unsqueeze(0)).squeeze(0))(
+        POINTS
+    )
     torch.testing.assert_close(each, function(tensors, POINTS), rtol=1e-13, atol=1e-13)
 
 

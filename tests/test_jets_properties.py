@@ -12,7 +12,10 @@ from whence.jets import Jet
 SECOND = ((0, 0), (0, 1), (1, 1))
 NUMBERS = st.floats(-2, 2).filter(lambda v: abs(v) > 1e-3)
 
-UNARY = {name: getattr(torch, name) for name in ("tanh", "sin", "cos", "sigmoid", "erf", "atan")}
+UNARY = {
+    name: getattr(torch, name)
+    for name in ("tanh", "sin", "cos", "sigmoid", "erf", "atan")
+}
 UNARY |= {name: getattr(F, name) for name in ("silu", "gelu", "softplus")}
 UNARY |= {
     "square": torch.square,
@@ -47,7 +50,9 @@ def linear(weights):
 
 def compositions(values):
     """Strategies of functions of z (..., 2), built from functions ``values``."""
-    unary = st.builds(lambda f, a: lambda z: f(a(z)), st.sampled_from([*UNARY.values()]), values)
+    unary = st.builds(
+        lambda f, a: lambda z: f(a(z)), st.sampled_from([*UNARY.values()]), values
+    )
     layers = st.lists(NUMBERS, min_size=4, max_size=4).map(linear)
     joined = st.one_of(st.sampled_from([*BINARY.values()]), layers)
     binary = st.builds(lambda f, a, b: lambda z: f(a(z), b(z)), joined, values, values)
@@ -57,9 +62,9 @@ def compositions(values):
 
 COORDINATES = st.sampled_from([lambda z: z[..., 0], lambda z: z[..., 1]])
 FUNCTIONS = st.recursive(COORDINATES, compositions, max_leaves=6)
-POINTS = st.lists(st.tuples(st.floats(-2, 2), st.floats(-2, 2)), min_size=1, max_size=3).map(
-    lambda rows: torch.tensor(rows, dtype=torch.float64)
-)
+POINTS = st.lists(
+    st.tuples(st.floats(-2, 2), st.floats(-2, 2)), min_size=1, max_size=3
+).map(lambda rows: torch.tensor(rows, dtype=torch.float64))
 
 
 @settings(deadline=None, max_examples=80)

@@ -95,7 +95,9 @@ FAMILIES = (
     "plots",
 )
 FILES = {
-    ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip("."): p
+    ".".join(p.relative_to(ROOT).with_suffix("").parts)
+    .removesuffix("__init__")
+    .rstrip("."): p
     for p in sorted(ROOT.rglob("*.py"))
 }
 
@@ -103,13 +105,17 @@ FILES = {
 def level(module):
     """The level of a module named relative to whence; every module of a family has its level."""
     family = next((f for f in FAMILIES if module.startswith(f + ".")), module)
-    assert family in LEVELS, f"{FILES.get(module, module)} has no level: list it in {__file__}"
+    assert family in LEVELS, (
+        f"{FILES.get(module, module)} has no level: list it in {__file__}"
+    )
     return LEVELS[family]
 
 
 def imported(module, source):
     """Yield the modules of whence that ``source`` imports, anywhere in it."""
-    package = module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+    package = (
+        module if FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+    )
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [(alias.name, "") for alias in node.names]
@@ -184,7 +190,16 @@ def test_pinn_is_unknown_to_the_core():
         assert not [m for m in used if m.startswith("pinn")], module
 
 
-SLOW = ("matplotlib", "dask", "dash", "plotly", "flask", "fastapi", "distributed", "tyro")
+SLOW = (
+    "matplotlib",
+    "dask",
+    "dash",
+    "plotly",
+    "flask",
+    "fastapi",
+    "distributed",
+    "tyro",
+)
 SLOW += ("xarray", "pandas", "scipy.stats", "scipy.special", "zarr")
 
 
@@ -198,7 +213,9 @@ SLOW += ("xarray", "pandas", "scipy.stats", "scipy.special", "zarr")
 )
 def test_importing_loads_nothing_slow(statement, absent):
     code = f"{statement}; import sys; print([m for m in {absent} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 

@@ -14,12 +14,17 @@ from whence.ntk import TangentKernel
 from whence.objective import Objective, Term
 from whence.parameters import Parameters
 
-LAYERS, FUNCTION = linearization.LayerLinearization, linearization._FunctionLinearization
+LAYERS, FUNCTION = (
+    linearization.LayerLinearization,
+    linearization._FunctionLinearization,
+)
 N = 5
 
 
 def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +43,17 @@ def agrees(network, path=LAYERS, function=None, points=None, select=None):
     function = function or of_network(network)
     parameters = Parameters(network, select)
     rows = vmap(
-        lambda z: jacrev(lambda t: function(parameters.substituted(t), z.unsqueeze(0))[0])(
-            parameters.vector()
-        )
+        lambda z: jacrev(
+            lambda t: function(parameters.substituted(t), z.unsqueeze(0))[0]
+        )(parameters.vector())
     )(points).detach()
     found = linearize(function, parameters, points)
     assert type(found) is path
-    seed, vectors, weights = random(*rows.shape[:2]), random(parameters.size, 3), random(N, 2)
+    seed, vectors, weights = (
+        random(*rows.shape[:2]),
+        random(parameters.size, 3),
+        random(N, 2),
+    )
     expected = torch.einsum("nmp,nm->np", rows, seed)
     oracles.close(found.rows(seed), expected, 1e-12)
     oracles.close(found.rows(seed, out=torch.full_like(expected, 7.0)), expected, 1e-12)
@@ -90,7 +99,10 @@ def test_a_kernel_of_one_and_one_of_the_whole_image():
 @pytest.mark.parametrize("options", [{}, {"padding": 2, "stride": 3}, {"dilation": 2}])
 def test_one_dimension(options):
     network = nn.Sequential(
-        nn.Unflatten(1, (3, 12)), nn.Conv1d(3, 4, 3, **options), nn.Tanh(), nn.Conv1d(4, 2, 2)
+        nn.Unflatten(1, (3, 12)),
+        nn.Conv1d(3, 4, 3, **options),
+        nn.Tanh(),
+        nn.Conv1d(4, 2, 2),
     )
     agrees(nn.Sequential(network, nn.Flatten()))
 
@@ -100,7 +112,10 @@ class Residual(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.first, self.second = (
+            nn.Conv2d(1, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1),
+        )
         self.norm = nn.BatchNorm2d(4)
         self.norm.running_mean.normal_()
         self.norm.running_var.uniform_(0.5, 2.0)
@@ -128,8 +143,14 @@ def test_a_small_residual_network():
 
 def test_a_convolution_used_twice_and_an_activation_in_place():
     conv = nn.Conv2d(1, 1, 3, padding=1)
-    agrees(image(conv, nn.ReLU(inplace=True), conv, nn.ELU(inplace=True), nn.Conv2d(1, 2, 2)))
-    tied = image(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 2, 3), nn.Tanh(), nn.Conv2d(2, 2, 1))
+    agrees(
+        image(
+            conv, nn.ReLU(inplace=True), conv, nn.ELU(inplace=True), nn.Conv2d(1, 2, 2)
+        )
+    )
+    tied = image(
+        nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 2, 3), nn.Tanh(), nn.Conv2d(2, 2, 1)
+    )
     tied[5].bias = tied[3].bias
     agrees(tied)
 
@@ -142,9 +163,17 @@ def test_called_by_names():
 
         def forward(self, x):
             x = x.unflatten(1, (1, 6, 6))
-            x = F.conv2d(input=x, weight=self.conv.weight, bias=self.conv.bias, padding=1, stride=2)
+            x = F.conv2d(
+                input=x,
+                weight=self.conv.weight,
+                bias=self.conv.bias,
+                padding=1,
+                stride=2,
+            )
             x = F.avg_pool2d(torch.tanh(x), 1).flatten(1)
-            return F.linear(input=x[:, :16], weight=self.head.weight, bias=self.head.bias)
+            return F.linear(
+                input=x[:, :16], weight=self.head.weight, bias=self.head.bias
+            )
 
     agrees(Named())
 
@@ -189,7 +218,9 @@ def test_input_derivatives_of_a_convolution_stay_general():
 
 @pytest.mark.parametrize("scaled", [False, True])
 def test_the_jacobian_of_an_objective(scaled, monkeypatch):
-    monkeypatch.setattr(layers, "BLOCK_BYTES", 8 * 500)  # patches of two images at a time
+    monkeypatch.setattr(
+        layers, "BLOCK_BYTES", 8 * 500
+    )  # patches of two images at a time
     network = Residual().double()
     points = random(11, 36)
     chosen = lambda name, _: not name.startswith("norm")  # noqa: E731
@@ -197,9 +228,9 @@ def test_the_jacobian_of_an_objective(scaled, monkeypatch):
     function = of_network(network)
     objective = Objective(network, [Term("data", function, points)], select=chosen)
     expected = vmap(
-        lambda z: jacrev(lambda t: function(parameters.substituted(t), z.unsqueeze(0))[0])(
-            parameters.vector()
-        )
+        lambda z: jacrev(
+            lambda t: function(parameters.substituted(t), z.unsqueeze(0))[0]
+        )(parameters.vector())
     )(points).flatten(0, 1)
     expected = expected * (2 / 11) ** 0.5 if scaled else expected
     found = Jacobian(objective, scaled=scaled, chunk=4)
@@ -208,7 +239,9 @@ def test_the_jacobian_of_an_objective(scaled, monkeypatch):
     oracles.close(found.matvec(v), expected @ v, 1e-12)
     oracles.close(found.rmatvec(u), expected.T @ u, 1e-12)
     oracles.close(
-        found.normal_product(v.unsqueeze(1)).squeeze(1), expected.T @ (expected @ v), 1e-12
+        found.normal_product(v.unsqueeze(1)).squeeze(1),
+        expected.T @ (expected @ v),
+        1e-12,
     )
     kernel = TangentKernel(objective, scaled=scaled)
     oracles.close(kernel.gram, expected @ expected.T, 1e-12)

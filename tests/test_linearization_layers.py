@@ -43,7 +43,9 @@ def agrees(network, points, path=LAYERS, select=None):
     network = network.double().eval()
     points = points.double() if points.is_floating_point() else points
     parameters = Parameters(network, select)
-    found = linearize(lambda t, z: functional_call(network, t, (z,)), parameters, points)
+    found = linearize(
+        lambda t, z: functional_call(network, t, (z,)), parameters, points
+    )
     assert type(found) is path
     oracles.close(found.value, network(points).detach(), 1e-12)
     seed = torch.randn(found.value.shape, dtype=torch.float64)
@@ -96,7 +98,8 @@ class Block(nn.Module):
         self.short = nn.Sequential()
         if inputs != outputs:
             self.short = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                nn.BatchNorm2d(outputs),
             )
 
     def forward(self, x):
@@ -149,7 +152,9 @@ def test_a_residual_network_of_the_size_of_the_benchmark():
     network = ResNet((16, 32))
     agrees(network, torch.randn(7, 1, 8, 8))
     network, points = network.float(), torch.randn(7, 1, 8, 8)
-    found = linearize(lambda t, z: functional_call(network, t, (z,)), Parameters(network), points)
+    found = linearize(
+        lambda t, z: functional_call(network, t, (z,)), Parameters(network), points
+    )
     seed = torch.randn(7, 10)
     assert found.rows(seed).dtype == torch.float32
     expected = plain_rows(network, Parameters(network), points, seed)
@@ -191,10 +196,16 @@ NORMS = {
     "batch, features": lambda a: between(nn.BatchNorm1d(6, affine=a)),
     "batch, one axis": lambda a: between(nn.BatchNorm1d(2, affine=a), 6, (2, 3)),
     "batch, two axes": lambda a: between(nn.BatchNorm2d(2, affine=a), 12, (2, 2, 3)),
-    "batch, three axes": lambda a: between(nn.BatchNorm3d(2, affine=a), 12, (2, 2, 3, 1)),
+    "batch, three axes": lambda a: between(
+        nn.BatchNorm3d(2, affine=a), 12, (2, 2, 3, 1)
+    ),
     "layer": lambda a: between(nn.LayerNorm(6, elementwise_affine=a)),
-    "layer, positions": lambda a: between(nn.LayerNorm(4, elementwise_affine=a), 12, (3, 4)),
-    "layer, two axes": lambda a: between(nn.LayerNorm((3, 4), elementwise_affine=a), 12, (3, 4)),
+    "layer, positions": lambda a: between(
+        nn.LayerNorm(4, elementwise_affine=a), 12, (3, 4)
+    ),
+    "layer, two axes": lambda a: between(
+        nn.LayerNorm((3, 4), elementwise_affine=a), 12, (3, 4)
+    ),
     "layer, two of three": lambda a: between(
         nn.LayerNorm((3, 2), elementwise_affine=a), 12, (2, 3, 2)
     ),
@@ -205,7 +216,9 @@ NORMS = {
     "instance, running": lambda a: between(
         nn.InstanceNorm1d(2, affine=a, track_running_stats=True), 6, (2, 3)
     ),
-    "root mean square": lambda a: between(nn.RMSNorm(4, elementwise_affine=a), 12, (3, 4)),
+    "root mean square": lambda a: between(
+        nn.RMSNorm(4, elementwise_affine=a), 12, (3, 4)
+    ),
 }
 
 
@@ -215,20 +228,32 @@ def test_normalisation(name, affine):
     network, points = NORMS[name](affine), torch.randn(N, 3)
     agrees(network, points)
     if affine:
-        place = next(n for n, m in network.named_children() if "Norm" in type(m).__name__)
+        place = next(
+            n for n, m in network.named_children() if "Norm" in type(m).__name__
+        )
         agrees(network, points, select=f"{place}.*")
         agrees(network, points, select=f"{place}.weight")
 
 
 def test_normalisation_of_the_points_themselves():
-    agrees(nn.Sequential(nn.LayerNorm(3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(N, 3))
+    agrees(
+        nn.Sequential(nn.LayerNorm(3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(N, 3)
+    )
     agrees(nn.Sequential(nn.BatchNorm1d(3), nn.ReLU(inplace=True)), torch.randn(N, 3))
 
 
 def test_a_scale_without_shift_and_a_shift_without_scale():
-    part = {"scale": nn.Parameter(torch.randn(3)), "shift": nn.Parameter(torch.randn(3))}
-    agrees(Through(lambda m, x: F.layer_norm(x, (3,), m.scale), **part), torch.randn(N, 3))
-    agrees(Through(lambda m, x: F.layer_norm(x, (3,), bias=m.shift), **part), torch.randn(N, 3))
+    part = {
+        "scale": nn.Parameter(torch.randn(3)),
+        "shift": nn.Parameter(torch.randn(3)),
+    }
+    agrees(
+        Through(lambda m, x: F.layer_norm(x, (3,), m.scale), **part), torch.randn(N, 3)
+    )
+    agrees(
+        Through(lambda m, x: F.layer_norm(x, (3,), bias=m.shift), **part),
+        torch.randn(N, 3),
+    )
     both = Through(lambda m, x: F.layer_norm(x, (3,), m.scale, m.scale), **part)
     agrees(both, torch.randn(N, 3), select="scale")
 
@@ -247,7 +272,9 @@ def test_statistics_from_a_selected_parameter_stay_general():
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("tracked", [True, False])
 def test_statistics_of_the_batch_are_an_error(tracked, frozen):
-    network = between(nn.BatchNorm2d(2, track_running_stats=tracked), 12, (2, 2, 3)).double()
+    network = between(
+        nn.BatchNorm2d(2, track_running_stats=tracked), 12, (2, 2, 3)
+    ).double()
     network[3].requires_grad_(not frozen)
     network.train(tracked)
     with pytest.raises(ValueError, match=r"mixes the points.*network\.eval\(\)"):
@@ -260,7 +287,9 @@ def test_statistics_of_the_batch_are_an_error(tracked, frozen):
 
 # --- embeddings ---
 
-TOKENS = torch.tensor([[0, 1, 1, 4], [2, 2, 2, 2], [0, 0, 3, 5], [6, 1, 0, 3], [5, 5, 6, 4]])
+TOKENS = torch.tensor(
+    [[0, 1, 1, 4], [2, 2, 2, 2], [0, 0, 3, 5], [6, 1, 0, 3], [5, 5, 6, 4]]
+)
 
 
 def sentences(embedding):
@@ -373,16 +402,24 @@ def test_samples_of_tokens():
     ],
 )
 def test_groups_and_padding_by_name(layer):
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), layer, nn.Tanh(), nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.Tanh(), layer, nn.Tanh(), nn.Flatten()
+    )
     agrees(network, torch.randn(DIGITS))
 
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.Conv1d(4, 8, 3, groups=4), nn.Conv1d(4, 2, 4, padding="same"), nn.Conv1d(4, 2, 2)],
+    [
+        nn.Conv1d(4, 8, 3, groups=4),
+        nn.Conv1d(4, 2, 4, padding="same"),
+        nn.Conv1d(4, 2, 2),
+    ],
 )
 def test_groups_and_padding_by_name_in_one_dimension(layer):
-    network = nn.Sequential(nn.Conv1d(3, 4, 2), nn.ReLU(inplace=True), layer, nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv1d(3, 4, 2), nn.ReLU(inplace=True), layer, nn.Flatten()
+    )
     agrees(network, torch.randn(N, 3, 9))
 
 
@@ -400,7 +437,9 @@ def test_weights_used_through_several_calls_add_up():
 
 
 def test_a_shift_shared_with_a_linear_layer():
-    network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 4))
+    network = nn.Sequential(
+        nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 4)
+    )
     network[1].bias = network[3].bias
     agrees(network, torch.randn(N, 3))
 
@@ -467,15 +506,21 @@ class Attention(nn.Module):
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_attention(weights):
     agrees(Attention(weights), torch.randn(N, 4, 3), FUNCTION)
-    agrees(Attention(weights), torch.randn(N, 4, 3), select=["embed.*", "norm.*", "head.*"])
+    agrees(
+        Attention(weights), torch.randn(N, 4, 3), select=["embed.*", "norm.*", "head.*"]
+    )
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_a_transformer():
     layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
-    network = Through(lambda m, x: m.head(m.layer(x).mean(1)), layer=layer, head=nn.Linear(4, 2))
+    network = Through(
+        lambda m, x: m.head(m.layer(x).mean(1)), layer=layer, head=nn.Linear(4, 2)
+    )
     agrees(network, torch.randn(N, 5, 4), FUNCTION)
-    agrees(network, torch.randn(N, 5, 4), select=["layer.linear*", "layer.norm*", "head.*"])
+    agrees(
+        network, torch.randn(N, 5, 4), select=["layer.linear*", "layer.norm*", "head.*"]
+    )
 
 
 def test_attention_of_linear_layers_is_quick():
@@ -500,7 +545,11 @@ def test_recurrent_layers(kind):
     agrees(network, torch.randn(N, 6, 3), select=["embed.*", "head.*"])
 
 
-@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveMaxPool2d(3)])
+@pytest.mark.parametrize(
+    "pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.AdaptiveMaxPool2d(3)]
+)
 def test_pooling(pool):
-    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), pool, nn.Flatten())
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(inplace=True), pool, nn.Flatten()
+    )
     agrees(network, torch.randn(DIGITS))

@@ -49,7 +49,9 @@ def bias_everywhere(x, weight, bias=None):
 
 
 def all_but_the_last_term(operator):
-    return lambda objective: operator(objective._with_terms(list(objective.terms.values())[:-1]))
+    return lambda objective: operator(
+        objective._with_terms(list(objective.terms.values())[:-1])
+    )
 
 
 def negated(method):
@@ -58,14 +60,19 @@ def negated(method):
 
 def first_component(method):
     """As if a term with several residuals had only one."""
-    return lambda *args: [seed if k == 0 else 0 * seed for k, seed in enumerate(method(*args))]
+    return lambda *args: [
+        seed if k == 0 else 0 * seed for k, seed in enumerate(method(*args))
+    ]
 
 
 def last_call_only(method):
     """A layer used twice counts once."""
 
     def active(self, seed):
-        latest = {call.weight: (call, delta, source) for call, delta, source in method(self, seed)}
+        latest = {
+            call.weight: (call, delta, source)
+            for call, delta, source in method(self, seed)
+        }
         return iter(latest.values())
 
     return active

@@ -28,7 +28,9 @@ def flow():
 
     square = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
     problem = pinn.Problem(square, ("u", "v", "p"), {"momentum": momentum})
-    return problem.objective(pinn.MLP([2, 60, 60, 3], seed=0), problem.sample(70, seed=1))
+    return problem.objective(
+        pinn.MLP([2, 60, 60, 3], seed=0), problem.sample(70, seed=1)
+    )
 
 
 OBJECTIVES = {
@@ -97,15 +99,27 @@ def test_a_layer_used_twice_and_a_parameter_outside_layers():
 
 def test_a_layer_used_twice_in_one_term_and_not_in_another():
     """One sub-network for each term, the first used at two places."""
-    networks = torch.nn.ModuleDict({n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")})
-    points = torch.rand(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    networks = torch.nn.ModuleDict(
+        {n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")}
+    )
+    points = torch.rand(
+        7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
     def part(name, tensors, z):
-        own = {n[len(name) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{name}.")}
+        own = {
+            n[len(name) + 1 :]: t
+            for n, t in tensors.items()
+            if n.startswith(f"{name}.")
+        }
         return torch.func.functional_call(networks[name], own, (z,))
 
     terms = [
-        Term("a", lambda tensors, z: part("a", tensors, z) - part("a", tensors, -z), points),
+        Term(
+            "a",
+            lambda tensors, z: part("a", tensors, z) - part("a", tensors, -z),
+            points,
+        ),
         Term("b", lambda tensors, z: part("b", tensors, z), points),
     ]
     for order in (terms, terms[::-1]):
@@ -120,10 +134,16 @@ def two_branches(always):
     """Terms of both wide networks, then of one alone: the other's weight is not thin there."""
     parts = {n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")}
     networks = torch.nn.ModuleDict(parts)
-    points = torch.rand(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = torch.rand(
+        6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
     def value(name, tensors, z):
-        own = {n[len(name) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{name}.")}
+        own = {
+            n[len(name) + 1 :]: t
+            for n, t in tensors.items()
+            if n.startswith(f"{name}.")
+        }
         return torch.func.functional_call(networks[name], own, (z,))
 
     def both(tensors, z):
@@ -133,7 +153,9 @@ def two_branches(always):
         rest = value("b", tensors, z) if always else 0.0
         return value("a", tensors, z) * value("a", tensors, -z) + rest
 
-    return Objective(networks, [Term("both", both, points), Term("one", one, points + 1)])
+    return Objective(
+        networks, [Term("both", both, points), Term("one", one, points + 1)]
+    )
 
 
 @pytest.mark.parametrize("always", [True, False])

@@ -60,7 +60,9 @@ def test_scaled_blocks_carry_weight_and_number_of_points(case):
 
 def test_traces(case):
     for name, rows in rows_by_hand(case).items():
-        assert ntk.traces(case.objective)[name] == pytest.approx((rows**2).sum(), rel=1e-12)
+        assert ntk.traces(case.objective)[name] == pytest.approx(
+            (rows**2).sum(), rel=1e-12
+        )
 
 
 def test_traces_of_several_components_and_of_layers_used_twice():
@@ -69,7 +71,9 @@ def test_traces_of_several_components_and_of_layers_used_twice():
 
     square = pinn.Interval("x", 0, 1) * pinn.Interval("y", 0, 1)
     conditions = [pinn.Periodic("u", along="x"), pinn.Periodic("u_x", along="x")]
-    made = pinn.Problem(square, ("u", "v", "p"), {"momentum": momentum}, conditions=conditions)
+    made = pinn.Problem(
+        square, ("u", "v", "p"), {"momentum": momentum}, conditions=conditions
+    )
     points = made.sample({"momentum": 9, "periodic_u": 5, "periodic_u_x": 4}, seed=1)
     objective = made.objective(pinn.MLP([2, 40, 7, 3], seed=0), points)
     blocks = ntk.blocks(objective)
@@ -114,7 +118,9 @@ def test_lanczos_gives_the_largest(term):
 def test_as_many_by_lanczos_as_there_are_is_refused():
     objective = oracles.burgers_soft().objective
     n = len(ntk.spectrum(objective))
-    with pytest.raises(ValueError, match=f"below the number of eigenvalues, {n}, got {n}"):
+    with pytest.raises(
+        ValueError, match=f"below the number of eigenvalues, {n}, got {n}"
+    ):
         ntk.spectrum(objective, k=n)
     with pytest.raises(ValueError, match="positive integer"):
         ntk.spectrum(objective, k=0)

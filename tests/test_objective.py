@@ -58,7 +58,9 @@ def test_squared():
     assert Squared().value(r).tolist() == [25.0, 5.0]
     assert torch.equal(Squared().gradient(r), 2 * r)
     root = Squared().curvature_root(r)
-    torch.testing.assert_close(root @ root.mT, 2 * torch.eye(2).double().expand(2, 2, 2))
+    torch.testing.assert_close(
+        root @ root.mT, 2 * torch.eye(2).double().expand(2, 2, 2)
+    )
 
 
 def test_other_points_and_weights_make_a_new_objective():
@@ -91,7 +93,9 @@ def test_errors_name_what_was_given():
     network, term = linear()
     names = ("x", "y", "z")
     objective = Objective(network, [term], coordinates=names)
-    with pytest.raises(ValueError, match=r"unknown term 'dat' \(did you mean 'data'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"unknown term 'dat' \(did you mean 'data'\?\)"
+    ):
         objective.term("dat")
     with pytest.raises(ValueError, match="unknown term 'pde'"):
         objective.with_points({"pde": term.points})
@@ -103,9 +107,13 @@ def test_errors_name_what_was_given():
         Objective(network, [term, term], coordinates=names)
     with pytest.raises(ValueError, match=r"shape \(n, 2\).*got \(4, 3\)"):
         Objective(network, [term], coordinates=("x", "y"))
-    with pytest.raises(ValueError, match="weight of term 'data' must be zero or a positive"):
+    with pytest.raises(
+        ValueError, match="weight of term 'data' must be zero or a positive"
+    ):
         linear(weight=-1.0)
-    with pytest.raises(ValueError, match=r"points of term 'data' must have shape .* got \(0, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"points of term 'data' must have shape .* got \(0, 3\)"
+    ):
         Term("data", term.residual, torch.zeros(0, 3))
     bad = term.points.clone()
     bad[2, 1] = float("nan")

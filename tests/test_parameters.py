@@ -50,7 +50,9 @@ def test_assign_writes_into_the_module_and_vector_is_a_copy():
 def test_selection(select, names):
     parameters = Parameters(network(), select)
     assert parameters.names == names
-    substituted = parameters.substituted(torch.zeros(parameters.size, dtype=torch.float64))
+    substituted = parameters.substituted(
+        torch.zeros(parameters.size, dtype=torch.float64)
+    )
     assert set(substituted) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert all(not substituted[n].any() for n in names)
     assert all(parameters.live()[n].requires_grad == (n in names) for n in substituted)

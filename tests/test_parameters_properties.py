@@ -37,7 +37,9 @@ def numbers(parameters, seed):
     return torch.randn(parameters.size, generator=generator, dtype=parameters.dtype)
 
 
-SELECT = st.sampled_from([None, "*", "*.weight", lambda name, parameter: parameter.ndim == 2])
+SELECT = st.sampled_from(
+    [None, "*", "*.weight", lambda name, parameter: parameter.ndim == 2]
+)
 
 
 @EACH
@@ -50,7 +52,9 @@ def test_a_vector_survives_the_way_there_and_back(module, select, seed):
     assert tuple(tree) == parameters.names
     for name, part in tree.items():
         assert part.shape == parameters.shape(name) == module.get_parameter(name).shape
-    assert set(parameters.substituted(theta)) == {name for name, _ in module.named_parameters()}
+    assert set(parameters.substituted(theta)) == {
+        name for name, _ in module.named_parameters()
+    }
 
 
 @EACH
@@ -69,7 +73,9 @@ def test_assigned_numbers_are_those_of_the_module(module, select, seed):
     for name, before in others.items():
         assert torch.equal(module.get_parameter(name), before)
     points = torch.ones(3, module[0].in_features, dtype=parameters.dtype)
-    substituted = torch.func.functional_call(module, parameters.substituted(theta), (points,))
+    substituted = torch.func.functional_call(
+        module, parameters.substituted(theta), (points,)
+    )
     assert torch.equal(substituted, module(points))
 
 

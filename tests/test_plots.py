@@ -26,7 +26,9 @@ def burgers(tmp_path_factory):
         pinn.MLP([2, 12, 12, 1], seed=0),
         points=100,
         schedule=[pinn.Adam(20), pinn.GaussNewton(40)],
-        resample=pinn.Resample(pinn.InfluenceScore(n_test=50), n=10, every=10, candidates=200),
+        resample=pinn.Resample(
+            pinn.InfluenceScore(n_test=50), n=10, every=10, candidates=200
+        ),
         validation=100,
         progress=False,
         out=tmp_path_factory.mktemp("plots") / "burgers",
@@ -64,7 +66,9 @@ def holed(solution=None, names=("x", "y")):
 
 def three_coordinates():
     domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1)) * pinn.Interval("t", 0, 1)
-    return pinn.Problem(domain=domain, outputs=("u",), equations={"pde": lambda u_t: u_t})
+    return pinn.Problem(
+        domain=domain, outputs=("u",), equations={"pde": lambda u_t: u_t}
+    )
 
 
 def drawn(figure: Figure) -> None:
@@ -98,7 +102,9 @@ def test_solution_shows_reference_network_and_error_on_one_scale(burgers):
     reference, network, error = (ax.collections[0] for ax in figure.axes[:3])
     assert reference.get_clim() == network.get_clim()
     assert isinstance(error.norm, LogNorm)
-    assert all((ax.get_xlabel(), ax.get_ylabel()) == ("t", "x") for ax in figure.axes[:3])
+    assert all(
+        (ax.get_xlabel(), ax.get_ylabel()) == ("t", "x") for ax in figure.axes[:3]
+    )
     assert figure.axes[0].get_xlim() == (0, 1)
     assert figure.axes[0].get_ylim() == (-1, 1)
 
@@ -108,9 +114,14 @@ def test_solution_title_and_values_are_those_of_the_problem(burgers):
     figure = plots.solution(problem, burgers.network, resolution=n)
     x, t = np.linspace(-1, 1, n), np.linspace(0, 1, n)
     grid = torch.tensor([[a, b] for a in x for b in t], dtype=torch.float64)
-    assert f"L2 error {problem.relative_l2(burgers.network, grid):.2e} on" in figure.get_suptitle()
+    assert (
+        f"L2 error {problem.relative_l2(burgers.network, grid):.2e} on"
+        in figure.get_suptitle()
+    )
     shown = np.asarray(figure.axes[0].collections[0].get_array())
-    expected = problem.reference(grid).numpy().reshape(n, n)  # x down the rows, t along them
+    expected = (
+        problem.reference(grid).numpy().reshape(n, n)
+    )  # x down the rows, t along them
     np.testing.assert_allclose(shown, expected)
 
 
@@ -119,8 +130,12 @@ def test_solution_masks_what_is_outside_and_has_a_row_of_panels_per_output():
     figure = plots.solution(problem, pinn.MLP([2, 4, 2], seed=0), resolution=41)
     drawn(figure)
     titles = {ax.get_title() for ax in figure.axes} - {""}
-    assert titles == {f"{u}: {p}" for u in "uv" for p in ("reference", "network", "absolute error")}
-    shown = np.ma.masked_invalid(figure.axes[0].collections[0].get_array()).reshape(41, 41)
+    assert titles == {
+        f"{u}: {p}" for u in "uv" for p in ("reference", "network", "absolute error")
+    }
+    shown = np.ma.masked_invalid(figure.axes[0].collections[0].get_array()).reshape(
+        41, 41
+    )
     assert shown.mask[20, 10]
     assert not shown.mask[0].any()
 
@@ -173,7 +188,12 @@ def test_convergence_of_a_soft_problem_has_each_term_and_no_panel_of_points(wave
     figure = plots.convergence(wave.history)
     assert len(figure.axes) == 1
     terms = [f"loss: {name}" for name in wave.problem.terms]
-    assert legend(figure) == ["total loss", *terms, "validation loss", "relative L2 error"]
+    assert legend(figure) == [
+        "total loss",
+        *terms,
+        "validation loss",
+        "relative L2 error",
+    ]
     texts = figure.axes[0].texts
     assert [text.get_text() for text in texts] == ["Adam", "GaussNewton"]
     assert all(text.get_rotation() for text in texts)  # no room side by side
@@ -182,7 +202,12 @@ def test_convergence_of_a_soft_problem_has_each_term_and_no_panel_of_points(wave
 def test_convergence_shows_weights_that_change():
     rows = [
         {"iteration": k, "stage": "Adam", "points": 5 + k // 2, "loss": 1.0}
-        | {"loss_pde": 1.0, "loss_initial_u": 2.0, "weight_pde": 1.0, "weight_initial_u": 10.0**k}
+        | {
+            "loss_pde": 1.0,
+            "loss_initial_u": 2.0,
+            "weight_pde": 1.0,
+            "weight_initial_u": 10.0**k,
+        }
         for k in range(4)
     ]
     figure = plots.convergence(rows)
@@ -213,7 +238,10 @@ def test_rounds_colours_points_by_when_they_entered(burgers):
     assert bar.get_ylabel() == "entered at iteration"
     assert [len(c.get_offsets()) for c in ax.collections] == [0, 0, 100, 50]
     assert len(np.unique(ax.collections[3].get_facecolors(), axis=0)) == 5
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["at the start", "came later"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        "at the start",
+        "came later",
+    ]
     assert "resampling put" in figure.get_suptitle()
 
 
@@ -233,7 +261,9 @@ def test_rounds_has_a_panel_per_term_and_shows_what_left_smaller_and_fainter(wav
 def test_rounds_says_so_when_there_was_no_resampling(burgers):
     arrays = pinn.RunFolder(burgers.path).points()
     start = arrays["pde_entered"] == 0
-    figure = plots.rounds(burgers.problem, {name: rows[start] for name, rows in arrays.items()})
+    figure = plots.rounds(
+        burgers.problem, {name: rows[start] for name, rows in arrays.items()}
+    )
     drawn(figure)
     assert "no resampling" in figure.get_suptitle()
     assert len(figure.axes) == 1
@@ -258,7 +288,9 @@ def test_influence_map_of_an_output(burgers):
         assert figure.get_suptitle() == "Influence of each point on u at (x=0.1, t=0.5)"
         assert legend(figure) == ["target"]
         assert tuple(ax.lines[0].get_xydata()[0]) == (0.5, 0.1)
-        words = "Orange: removing the point would raise u at the star; purple: lower it."
+        words = (
+            "Orange: removing the point would raise u at the star; purple: lower it."
+        )
         assert caption(figure).startswith(words)
         assert len(ax.collections[0].get_offsets()) == row.size
 
@@ -316,9 +348,13 @@ def test_influence_map_of_a_sum_has_no_star(burgers):
 def test_influence_map_does_not_guess_an_unknown_sign():
     row = made_up([1.0, -2.0], sign="alignment of gradients", solver_converged=0)
     words = caption(plots.influence_map(row))
-    assert words.startswith("Orange: positive; purple: negative. alignment of gradients.")
+    assert words.startswith(
+        "Orange: positive; purple: negative. alignment of gradients."
+    )
     assert words.endswith("Caution: the solver did not converge.")
-    assert "its value is -2.0e+00 (but the solver did not" in plots.describe_influence(row)
+    assert "its value is -2.0e+00 (but the solver did not" in plots.describe_influence(
+        row
+    )
 
 
 def test_influence_map_draws_a_domain_that_is_no_rectangle():
@@ -333,7 +369,9 @@ def test_influence_map_draws_a_domain_that_is_no_rectangle():
 def test_influence_map_and_description_refuse_what_they_cannot_show(burgers):
     rows = influence(burgers, wh.Output(TARGET))
     for function in (plots.influence_map, plots.describe_influence):
-        with pytest.raises(ValueError, match=r"2 targets: select one, .*isel\(target=0\)"):
+        with pytest.raises(
+            ValueError, match=r"2 targets: select one, .*isel\(target=0\)"
+        ):
             function(rows)
         with pytest.raises(ValueError, match="dimensions"):
             function(rows.isel(point=0))
@@ -359,7 +397,9 @@ def made_up(values, names=("x", "t"), sign=SIGN["remove"], **attrs) -> xr.DataAr
         second: ("point", np.zeros(len(values))),
         "index": ("point", np.arange(len(values))),
     }
-    return xr.DataArray(values, coords, "point", attrs={"effect": "remove", "sign": sign, **attrs})
+    return xr.DataArray(
+        values, coords, "point", attrs={"effect": "remove", "sign": sign, **attrs}
+    )
 
 
 def test_description_of_a_made_up_map():
@@ -373,15 +413,19 @@ def test_description_of_a_made_up_map():
     )
     # Adding has the other sign, as attribute(effect="add") would give it.
     added = made_up(-values, sign=SIGN["add"], effect="add")
-    assert "adding it would raise u by a predicted 6.0e+00." in plots.describe_influence(added)
+    assert (
+        "adding it would raise u by a predicted 6.0e+00."
+        in plots.describe_influence(added)
+    )
 
 
 def test_description_rounds_shares_honestly():
     most = np.full(20, 1e-6)
     most[4] = 1.0
     assert "(10 %) carry more than 99 % of" in plots.describe_influence(made_up(most))
-    assert "The 3 most influential of 25 points (12 %) carry 12 % of" in plots.describe_influence(
-        made_up(np.ones(25))
+    assert (
+        "The 3 most influential of 25 points (12 %) carry 12 % of"
+        in plots.describe_influence(made_up(np.ones(25)))
     )
     nothing = plots.describe_influence(made_up(np.zeros(5)))
     assert nothing == "None of the 5 points has any influence on u at (x=0.1, t=0.5)."
@@ -392,7 +436,10 @@ def test_description_names_the_term_of_the_strongest_point(wave):
     row = influence(wave, wh.Output(TARGET[:1].abs())).isel(target=0)
     k = int(np.abs(row.values).argmax())
     text = plots.describe_influence(row)
-    assert f"the strongest, of term {row.term.values[k]}, is at (x={row.x.values[k]:.3g}, " in text
+    assert (
+        f"the strongest, of term {row.term.values[k]}, is at (x={row.x.values[k]:.3g}, "
+        in text
+    )
     assert f"{abs(row.values[k]):.1e}" in text
     assert f"would {'raise' if row.values[k] > 0 else 'lower'} u" in text
 
@@ -449,23 +496,32 @@ def test_a_problem_names_its_own_time():
 
 def test_spectra_has_a_panel_for_each_term_and_a_line_for_each_record():
     values = 10.0 ** -np.arange(5.0)
-    arrays = {"iteration": np.array([0, 10, 20]), "pde": np.stack([values, 2 * values, 3 * values])}
+    arrays = {
+        "iteration": np.array([0, 10, 20]),
+        "pde": np.stack([values, 2 * values, 3 * values]),
+    }
     arrays["initial_u"] = arrays["pde"][:, :3] * 100
     figure = plots.spectra(arrays, {"pde": "equation"})
     drawn(figure)
     first, second = figure.axes[:2]
     assert [ax.get_title() for ax in (first, second)] == ["equation", "initial_u"]
-    assert [line.get_ydata().tolist() for line in second.lines[:3]] == arrays["initial_u"].tolist()
+    assert [line.get_ydata().tolist() for line in second.lines[:3]] == arrays[
+        "initial_u"
+    ].tolist()
     mean = second.lines[3].get_ydata()[0]
     assert mean == pytest.approx(arrays["initial_u"][-1].mean())
     assert len({line.get_color() for line in first.lines[:3]}) == 3
 
 
 def test_spectra_of_one_record_of_a_single_point_and_of_many_terms():
-    arrays = {"iteration": np.array([0])} | {f"term_{k}": np.ones((1, 1)) for k in range(5)}
+    arrays = {"iteration": np.array([0])} | {
+        f"term_{k}": np.ones((1, 1)) for k in range(5)
+    }
     figure = plots.spectra(arrays)
     drawn(figure)
-    assert [ax.get_title() for ax in figure.axes if ax.get_visible()][:5] == list(arrays)[1:]
+    assert [ax.get_title() for ax in figure.axes if ax.get_visible()][:5] == list(
+        arrays
+    )[1:]
 
 
 def test_spectra_refuses_what_are_none():

@@ -26,7 +26,12 @@ def made_up(values, labels, effect="remove", sign=None, **attrs) -> xr.DataArray
         "target_index": ("target", np.arange(t) + 7),
         "quantity": ("target", np.asarray(["loss data"] * t, dtype=object)),
     }
-    attrs = {"method": "influence", "effect": effect, "sign": sign or SIGN[effect], **attrs}
+    attrs = {
+        "method": "influence",
+        "effect": effect,
+        "sign": sign or SIGN[effect],
+        **attrs,
+    }
     return xr.DataArray(values, coords, ("target", "point"), attrs=attrs)
 
 
@@ -96,7 +101,9 @@ def test_histograms_count_every_sample_once_in_the_panel_of_its_label(classes, h
 
 
 def test_histograms_emphasise_the_targets_own_label():
-    figure = plots.influence_histograms(random_case(classes=3), names=["cat", "dog", "eel"])
+    figure = plots.influence_histograms(
+        random_case(classes=3), names=["cat", "dog", "eel"]
+    )
     colours = [to_hex(ax.patches[0].get_facecolor()).upper() for ax in figure.axes]
     assert colours == [VERMILION, BLUE, BLUE]
     names = [ax.get_ylabel() for ax in figure.axes]
@@ -116,11 +123,15 @@ def test_histograms_of_heavy_tails_say_that_the_axis_is_logarithmic():
 def test_histograms_of_several_targets_are_of_their_mean():
     data = random_case(targets=4, classes=2)
     figure = plots.influence_histograms(data, bins=10)
-    assert figure.get_suptitle().startswith("Average influence of 300 samples on the loss of 4 ")
+    assert figure.get_suptitle().startswith(
+        "Average influence of 300 samples on the loss of 4 "
+    )
     assert "target's" not in "".join(ax.get_ylabel() for ax in figure.axes)
     mean = data.mean("target").values
     for c, ax in enumerate(figure.axes):
-        assert f"mean {mean[data.label.values == c].mean():+.1e}" in ax.texts[0].get_text()
+        assert (
+            f"mean {mean[data.label.values == c].mean():+.1e}" in ax.texts[0].get_text()
+        )
     one = data.isel(target=[1, 3])  # all of label 1
     figure = plots.influence_histograms(one)
     assert "2 targets of label 1" in figure.get_suptitle()
@@ -128,7 +139,8 @@ def test_histograms_of_several_targets_are_of_their_mean():
 
 
 @pytest.mark.parametrize(
-    ("effect", "positive", "negative"), [("remove", "helps", "harms"), ("add", "harms", "helps")]
+    ("effect", "positive", "negative"),
+    [("remove", "helps", "harms"), ("add", "harms", "helps")],
 )
 def test_the_sign_is_said_in_words(effect, positive, negative):
     data = made_up([1.0, -2.0], [0, 1], effect)
@@ -153,9 +165,14 @@ def test_an_output_neither_helps_nor_harms_and_an_unknown_sign_is_not_guessed():
         "← removing lowers it",
     ]
     assert "helps" not in caption(figure)
-    odd = made_up([1.0, -2.0], [0, 1], sign="alignment of gradients", solver_converged=0)
+    odd = made_up(
+        [1.0, -2.0], [0, 1], sign="alignment of gradients", solver_converged=0
+    )
     figure = plots.influence_histograms(odd)
-    assert [t.get_text() for t in figure.axes[0].texts[1:]] == ["positive →", "← negative"]
+    assert [t.get_text() for t in figure.axes[0].texts[1:]] == [
+        "positive →",
+        "← negative",
+    ]
     assert "alignment of gradients" in figure.axes[-1].get_xlabel()
     assert caption(figure).endswith("Caution: the solver did not converge.")
 
@@ -195,7 +212,9 @@ def test_histograms_refuse_what_they_cannot_show():
     with pytest.raises(ValueError, match="finite"):
         plots.influence_histograms(several)
     with pytest.raises(ValueError, match="300 different values"):
-        plots.influence_histograms(data.assign_coords(label=("point", np.arange(300.0))))
+        plots.influence_histograms(
+            data.assign_coords(label=("point", np.arange(300.0)))
+        )
     with pytest.raises(ValueError, match="bins must be a positive integer"):
         plots.influence_histograms(data, bins=0)
     with pytest.raises(ValueError, match=r"none for the labels \[1\]"):
@@ -212,7 +231,9 @@ LABELS = [0, 1, 1, 0, 1, 0]
 
 def numbered(n=6, shape=(2, 3)):
     """Images, each of them grey throughout and lighter than the one before."""
-    return np.broadcast_to(np.arange(n, dtype=float).reshape(n, *[1] * len(shape)), (n, *shape))
+    return np.broadcast_to(
+        np.arange(n, dtype=float).reshape(n, *[1] * len(shape)), (n, *shape)
+    )
 
 
 def images_of(figure):
@@ -240,7 +261,13 @@ def test_images_are_those_of_highest_and_lowest_influence_in_order():
 
 def test_more_images_than_samples_are_asked_for():
     figure = drawn(plots.extreme_images(made_up(VALUES, LABELS), numbered(), k=20))
-    assert images_of(figure) == [4, 0, 2, 3, 1]  # nothing of no influence, none on the wrong side
+    assert images_of(figure) == [
+        4,
+        0,
+        2,
+        3,
+        1,
+    ]  # nothing of no influence, none on the wrong side
     helpful = made_up([1.0, 2.0], [0, 1])
     figure = drawn(plots.extreme_images(helpful, numbered(2)))
     assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["none"]
@@ -260,7 +287,9 @@ def test_many_images_go_on_in_a_further_row():
 def test_the_target_is_to_the_left():
     data = made_up(VALUES, LABELS)
     figure = drawn(
-        plots.extreme_images(data, numbered(), k=2, target_image=numbered()[5], names=["cat", "ox"])
+        plots.extreme_images(
+            data, numbered(), k=2, target_image=numbered()[5], names=["cat", "ox"]
+        )
     )
     assert images_of(figure) == [5, 4, 0, 3, 1]
     target, *others = [ax for ax in figure.axes if ax.images]
@@ -271,7 +300,9 @@ def test_the_target_is_to_the_left():
 
 
 def test_images_of_the_targets_label_only():
-    figure = plots.extreme_images(made_up(VALUES, LABELS), numbered(), same_label_only=True)
+    figure = plots.extreme_images(
+        made_up(VALUES, LABELS), numbered(), same_label_only=True
+    )
     assert images_of(figure) == [0, 3]
     assert figure.get_suptitle().replace("\n", " ").endswith("among those of label 0")
 
@@ -281,7 +312,9 @@ def test_images_of_the_targets_label_only():
 def test_images_of_every_usual_shape(shape, tensor):
     images = np.arange(6 * np.prod(shape)).reshape(6, *shape).astype(np.float32) - 50
     given = torch.from_numpy(images) if tensor else images
-    figure = plots.extreme_images(made_up(VALUES, LABELS), given, 1, target_image=given[0])
+    figure = plots.extreme_images(
+        made_up(VALUES, LABELS), given, 1, target_image=given[0]
+    )
     held = next(ax for ax in figure.axes if ax.images).images[0].get_array()
     expected = images[0]
     if 3 in shape:
@@ -342,10 +375,15 @@ def test_description_names_the_samples_that_matter_most():
 
 def test_description_of_several_targets_and_of_nothing():
     text = plots.describe_samples(made_up([[1.0, 2.0], [3.0, -2.0]], [0, 1]))
-    assert text.startswith("Average influence of 2 samples on the loss of 2 targets: 1 positive, 0")
+    assert text.startswith(
+        "Average influence of 2 samples on the loss of 2 targets: 1 positive, 0"
+    )
     assert text.endswith("Removing lowers the loss (harms): none.")
     text = plots.describe_samples(made_up([0.0, 0.0], [0, 1]))
-    assert text == "None of the 2 samples has any influence on the loss of target 7 (label 0)."
+    assert (
+        text
+        == "None of the 2 samples has any influence on the loss of target 7 (label 0)."
+    )
     odd = made_up([1.0], [0], sign="alignment", solver_converged=0).drop_vars("label")
     text = plots.describe_samples(odd)
     assert "(but the solver did not converge)" in text
@@ -356,10 +394,16 @@ def test_labels_may_be_words():
     for kind in (str, object):
         data = made_up(VALUES, np.array(["cat", "ox"], dtype=kind)[LABELS])
         data = data.assign_coords(target_label=("target", np.array(["ox"], dtype=kind)))
-        assert captions(plots.extreme_images(data, numbered(), k=1))[0] == "ox\n#4  +9.0e-01"
+        assert (
+            captions(plots.extreme_images(data, numbered(), k=1))[0]
+            == "ox\n#4  +9.0e-01"
+        )
         assert "(helps): 4 (ox) +9.0e-01, 0 (cat)" in plots.describe_samples(data)
         panels = plots.influence_histograms(data).axes
-        assert [ax.get_ylabel() for ax in panels] == ["label cat", "label ox\n(the target's)"]
+        assert [ax.get_ylabel() for ax in panels] == [
+            "label cat",
+            "label ox\n(the target's)",
+        ]
 
 
 # confusion
@@ -370,18 +414,32 @@ TRUE, PREDICTED = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 1, 1]
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_confusion_has_counts_and_scores_by_hand(kind):
-    figure = drawn(plots.confusion(kind(TRUE), kind(PREDICTED), names=["cat", "dog", "eel"]))
+    figure = drawn(
+        plots.confusion(kind(TRUE), kind(PREDICTED), names=["cat", "dog", "eel"])
+    )
     matrix, bars = figure.axes
     counts = np.array([int(text.get_text()) for text in matrix.texts]).reshape(3, 3)
     np.testing.assert_array_equal(counts, [[2, 1, 0], [0, 2, 0], [0, 1, 0]])
-    np.testing.assert_allclose([bar.get_width() for bar in bars.patches], [0.8, 2 / 3, 0])
-    assert [text.get_text() for text in bars.texts] == ["0.80 (3)", "0.67 (2)", "0.00 (1)"]
+    np.testing.assert_allclose(
+        [bar.get_width() for bar in bars.patches], [0.8, 2 / 3, 0]
+    )
+    assert [text.get_text() for text in bars.texts] == [
+        "0.80 (3)",
+        "0.67 (2)",
+        "0.00 (1)",
+    ]
     assert figure.get_suptitle() == (
         "Confusion of 6 samples\naccuracy 0.667, macro F1 0.489, weighted F1 0.622"
     )
-    ticks = [[t.get_text() for t in f()] for f in (matrix.get_xticklabels, matrix.get_yticklabels)]
+    ticks = [
+        [t.get_text() for t in f()]
+        for f in (matrix.get_xticklabels, matrix.get_yticklabels)
+    ]
     assert ticks == [["cat", "dog", "eel"]] * 2
-    assert (matrix.get_xlabel(), matrix.get_ylabel()) == ("predicted class", "true class")
+    assert (matrix.get_xlabel(), matrix.get_ylabel()) == (
+        "predicted class",
+        "true class",
+    )
 
 
 def test_confusion_agrees_with_scikit_learn():
@@ -390,9 +448,16 @@ def test_confusion_agrees_with_scikit_learn():
     true = rng.integers(0, 12, 400)
     guess = np.where(rng.random(400) < 0.5, true, rng.integers(0, 14, 400))
     figure = plots.confusion(true, guess)
-    words = [float(w.split()[-1]) for w in figure.get_suptitle().split("\n")[1].split(",")]
-    f1 = [metrics.f1_score(true, guess, average=a, zero_division=0) for a in ("macro", "weighted")]
-    np.testing.assert_allclose(words, [metrics.accuracy_score(true, guess), *f1], atol=6e-4)
+    words = [
+        float(w.split()[-1]) for w in figure.get_suptitle().split("\n")[1].split(",")
+    ]
+    f1 = [
+        metrics.f1_score(true, guess, average=a, zero_division=0)
+        for a in ("macro", "weighted")
+    ]
+    np.testing.assert_allclose(
+        words, [metrics.accuracy_score(true, guess), *f1], atol=6e-4
+    )
 
 
 def test_confusion_of_many_classes_has_a_bar_of_colours_and_no_numbers():
@@ -423,7 +488,12 @@ def test_confusion_refuses_what_are_no_classes():
 
 def test_losses_are_drawn_by_epoch_and_the_best_is_marked():
     rows = [
-        {"epoch": 10 * k, "train_loss": 1 / k, "validation_loss": v, "validation_accuracy": a}
+        {
+            "epoch": 10 * k,
+            "train_loss": 1 / k,
+            "validation_loss": v,
+            "validation_accuracy": a,
+        }
         for k, v, a in ((1, 1.0, 0.5), (2, 0.7, None), (3, 0.8, 0.9))
     ]
     figure = drawn(plots.losses(rows))
@@ -436,9 +506,15 @@ def test_losses_are_drawn_by_epoch_and_the_best_is_marked():
     assert legend(figure, 1)[1] == "highest validation accuracy:\n0.9 at epoch 30"
     np.testing.assert_array_equal(top.lines[0].get_xdata(), [10, 20, 30])
     np.testing.assert_allclose(top.lines[0].get_ydata(), [1, 1 / 2, 1 / 3])
-    np.testing.assert_array_equal(low.lines[0].get_xdata(), [10, 30])  # not measured at 20
+    np.testing.assert_array_equal(
+        low.lines[0].get_xdata(), [10, 30]
+    )  # not measured at 20
     assert top.lines[2].get_xydata().tolist() == [[20, 0.7]]
-    assert (top.get_ylabel(), low.get_ylabel(), low.get_xlabel()) == ("loss", "accuracy", "epoch")
+    assert (top.get_ylabel(), low.get_ylabel(), low.get_xlabel()) == (
+        "loss",
+        "accuracy",
+        "epoch",
+    )
 
 
 def test_losses_of_columns_count_epochs_and_leave_other_columns_out():
@@ -448,7 +524,9 @@ def test_losses_of_columns_count_epochs_and_leave_other_columns_out():
     assert figure.axes[0].get_yscale() == "log"
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_xdata(), [1, 2])
     assert len(figure.axes) == 1
-    assert legend(plots.losses({"val_loss": [1.0], "my_own_loss": [2.0], "loss": [3.0]})) == [
+    assert legend(
+        plots.losses({"val_loss": [1.0], "my_own_loss": [2.0], "loss": [3.0]})
+    ) == [
         "validation loss",
         "my own loss",
         "loss",
@@ -495,7 +573,9 @@ def test_detection_has_a_curve_of_each_method_whose_area_is_its_average_precisio
 
 
 def test_many_methods_have_lines_that_differ():
-    figure = drawn(plots.detection({f"m{k}": found([0.9, 0.1, 0.8, 0.2]) for k in range(13)}))
+    figure = drawn(
+        plots.detection({f"m{k}": found([0.9, 0.1, 0.8, 0.2]) for k in range(13)})
+    )
     looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
     assert len(looks) == 14
 

@@ -27,7 +27,9 @@ def weighted(case, seed=0, least=0.0):
     generator = torch.Generator().manual_seed(seed)
     terms = list(case.objective.terms.values())
     for k, term in enumerate(terms[:-1] or terms):
-        each = 2 * torch.rand(len(term.points), generator=generator, dtype=torch.float64)
+        each = 2 * torch.rand(
+            len(term.points), generator=generator, dtype=torch.float64
+        )
         each[1] = least
         terms[k] = replace(term, point_weights=each)
     return case.objective._with_terms(terms)
@@ -43,7 +45,11 @@ def one_by_one(objective):
             weight = term.weight * float(m) / len(term.points)
             terms.append(
                 replace(
-                    term, name=f"{name}/{i}", points=point[None], weight=weight, point_weights=None
+                    term,
+                    name=f"{name}/{i}",
+                    points=point[None],
+                    weight=weight,
+                    point_weights=None,
                 )
             )
     return Objective(
@@ -89,7 +95,11 @@ def test_the_loss_by_hand(pair):
     total, gradient = 0.0, 0.0
     for name, term in objective.terms.items():
         rows, values = oracles.point_jacobians(case, case.residuals[name], term.points)
-        m = np.ones(len(rows)) if term.point_weights is None else term.point_weights.numpy()
+        m = (
+            np.ones(len(rows))
+            if term.point_weights is None
+            else term.point_weights.numpy()
+        )
         factor = term.weight / len(rows) * m
         total += factor @ (values**2).sum(1)
         gradient = gradient + 2 * np.einsum("n,nmp,nm->p", factor, rows, values)
@@ -128,7 +138,9 @@ def test_jacobian_and_kernel(pair):
     oracles.close(jacobian.matvec(vector), expected @ vector, 1e-11)
     oracles.close(jacobian.rmatvec(right), expected.T @ expected_right, 1e-12)
     oracles.close(
-        jacobian.normal_product(vector[:, None]), rows.T @ (rows @ vector[:, None]), 1e-12
+        jacobian.normal_product(vector[:, None]),
+        rows.T @ (rows @ vector[:, None]),
+        1e-12,
     )
     oracles.close(jacobian.row_norms(), expected.norm(dim=1), 1e-12)
     oracles.close(Jacobian(objective, scaled=True, chunk=2).dense(), expected, 1e-12)
@@ -160,7 +172,9 @@ QUANTITIES = {
 }
 METHODS = {
     "influence": lambda o: wh.Influence(o, damping=DAMPING),
-    "primal": lambda o: wh.Influence(o, damping=DAMPING, solver=wh.Exact(form="primal")),
+    "primal": lambda o: wh.Influence(
+        o, damping=DAMPING, solver=wh.Exact(form="primal")
+    ),
     "dual": lambda o: wh.Influence(o, damping=DAMPING, solver=wh.Exact(form="dual")),
     "hessian": lambda o: wh.Influence(o, damping=1e-2, curvature="hessian"),
     "TracIn": lambda o: wh.TracIn(o, [o.network.state_dict()], [0.5]),
@@ -177,7 +191,8 @@ METHODS = {
 @pytest.mark.parametrize("method", METHODS)
 def test_attributions(soft, method, quantity, effect):
     found, expected = (
-        METHODS[method](o).attribute(QUANTITIES[quantity](), effect=effect).values for o in soft
+        METHODS[method](o).attribute(QUANTITIES[quantity](), effect=effect).values
+        for o in soft
     )
     oracles.close(found, expected, TOLERANCE)
 
@@ -217,7 +232,9 @@ def test_points_left_out_or_kept(soft):
         found, expected = make(objective, GROUP), make(single, by_name(GROUP))
         assert found.n_points == expected.n_points
         oracles.close(found.loss().detach(), expected.loss().detach(), 1e-12)
-        oracles.close(loss_and_gradient(found)[1], loss_and_gradient(expected)[1], 1e-12)
+        oracles.close(
+            loss_and_gradient(found)[1], loss_and_gradient(expected)[1], 1e-12
+        )
         rows = Jacobian(found, scaled=True).dense()
         oracles.close(rows, Jacobian(expected, scaled=True).dense(), 1e-12)
 
@@ -247,10 +264,13 @@ def test_batches_keep_the_weights_of_their_points(soft):
     oracles.close(mean, operator.dense(), 1e-12)
     indices = {"pde": torch.tensor([3, 0]), "initial": torch.tensor([1])}
     held = operator.on({"pde": indices["pde"]}).objective.term("pde")
-    assert torch.equal(held.point_weights, operator.objective.term("pde").point_weights[[3, 0]])
+    assert torch.equal(
+        held.point_weights, operator.objective.term("pde").point_weights[[3, 0]]
+    )
     fewer = objective.at_points(indices)
     assert torch.equal(
-        fewer.term("initial").point_weights, objective.term("initial").point_weights[[1]]
+        fewer.term("initial").point_weights,
+        objective.term("initial").point_weights[[1]],
     )
 
 
@@ -260,9 +280,13 @@ def test_lissa(batch):
     """A batch of as many points as there are is drawn in another order each time."""
     objective = weighted(oracles.burgers_hard(n=8, widths=(2, 4, 1)))
     quantity = QUANTITIES["output"]()
-    expected = wh.Influence(one_by_one(objective), damping=0.2).attribute(quantity).values
+    expected = (
+        wh.Influence(one_by_one(objective), damping=0.2).attribute(quantity).values
+    )
     solver = wh.LiSSA(iterations=200, batch=batch, tolerance=1e-13)
-    found = wh.Influence(objective, damping=0.2, solver=solver).attribute(quantity).values
+    found = (
+        wh.Influence(objective, damping=0.2, solver=solver).attribute(quantity).values
+    )
     oracles.close(found, expected, TOLERANCE)
 
 
@@ -290,7 +314,9 @@ def test_refits(soft):
 
     def changes(objective, chosen):
         options = {"steps": 2, "anchor": 1e-2}
-        return leave_out(objective, QUANTITIES["output"](), {"a": chosen}, **options).values
+        return leave_out(
+            objective, QUANTITIES["output"](), {"a": chosen}, **options
+        ).values
 
     oracles.close(changes(objective, GROUP), changes(single, by_name(GROUP)), 1e-9)
 
@@ -333,14 +359,22 @@ def test_weights_given_as_a_tensor_are_those_of_points():
 @pytest.mark.parametrize(
     ("each", "message"),
     [
-        (torch.ones(8), r"must be a tensor of shape \(9,\), got Tensor of shape \(8,\)"),
+        (
+            torch.ones(8),
+            r"must be a tensor of shape \(9,\), got Tensor of shape \(8,\)",
+        ),
         (torch.ones(9, 1), r"must be a tensor of shape \(9,\)"),
         ([1.0] * 9, r"must be a tensor of shape \(9,\)"),
         (torch.full((9,), -1.0), "not negative: 9 of 9 are not, the first is number 0"),
-        (torch.tensor([1.0] * 8 + [float("nan")]), "1 of 9 are not, the first is number 8"),
+        (
+            torch.tensor([1.0] * 8 + [float("nan")]),
+            "1 of 9 are not, the first is number 8",
+        ),
     ],
 )
 def test_what_are_no_weights_of_points_is_refused(each, message):
     term = SMALL["soft"]().objective.term("pde")
-    with pytest.raises(ValueError, match=f"the point weights of term 'pde' .*{message}"):
+    with pytest.raises(
+        ValueError, match=f"the point weights of term 'pde' .*{message}"
+    ):
         replace(term, point_weights=each)

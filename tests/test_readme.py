@@ -17,7 +17,10 @@ def test_python_blocks_run(tmp_path, monkeypatch, capsys):
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
-    assert "<xarray.DataArray 'influence' (point: 220)>" in printed or "(point: " in printed
+    assert (
+        "<xarray.DataArray 'influence' (point: 220)>" in printed
+        or "(point: " in printed
+    )
     assert "('pde', 'initial_u', 'dirichlet_u')" in printed
     assert "{'pde': 1." in printed
     assert "(label: 3)" in printed

@@ -69,7 +69,9 @@ def test_linear_regression_influence_in_closed_form(regression, curvature):
 
 def test_linear_regression_without_groups_is_exact(regression):
     groups = {"one": [3], "several": [0, 5, 9], "most": list(range(15))}
-    found = group_influence(wh.Influence(regression, damping=0.0), wh.Output(tensor(TEST)), groups)
+    found = group_influence(
+        wh.Influence(regression, damping=0.0), wh.Output(tensor(TEST)), groups
+    )
     for name, left_out in groups.items():
         kept = np.setdiff1d(np.arange(N), left_out)
         change = TEST1 @ (ols(X1[kept], Y[kept]) - ols(X1, Y))
@@ -109,12 +111,16 @@ def logistic(x, y):
     theta = np.zeros(x.shape[1])
     for _ in range(50):
         p = sigmoid(x @ theta)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x / len(y) + PENALTY * np.eye(x.shape[1])
+        hessian = (x * (p * (1 - p))[:, None]).T @ x / len(y) + PENALTY * np.eye(
+            x.shape[1]
+        )
         theta = theta - np.linalg.solve(hessian, logistic_gradient(theta, x, y))
     return theta
 
 
-@pytest.mark.parametrize("loss", [wh.BinaryCrossEntropy(), nn.BCEWithLogitsLoss(), "function"])
+@pytest.mark.parametrize(
+    "loss", [wh.BinaryCrossEntropy(), nn.BCEWithLogitsLoss(), "function"]
+)
 def test_logistic_regression_in_closed_form(loss):
     if loss == "function":
 
@@ -131,7 +137,9 @@ def test_logistic_regression_in_closed_form(loss):
     expected = test @ np.linalg.solve(hessian, train.T) / N
     quantity = wh.Loss(tensor(TEST), tensor(LABELS_TEST)[:, None])
     for curvature in ("gauss_newton", "hessian"):
-        found = wh.Influence(objective, damping=damping, curvature=curvature).attribute(quantity)
+        found = wh.Influence(objective, damping=damping, curvature=curvature).attribute(
+            quantity
+        )
         oracles.close(found, expected, EXACT)
 
 
@@ -144,15 +152,21 @@ def test_logistic_regression_perturbation_is_the_derivative_of_the_fit():
     p = sigmoid(X1 @ theta)
     hessian = (X1 * (p * (1 - p))[:, None]).T @ X1 / N + PENALTY * np.eye(D + 1)
     for j in range(D):
-        cross = np.eye(D + 1)[:, j : j + 1] * (p - LABELS) + X1.T * (p * (1 - p) * theta[j])
-        oracles.close(found.isel(feature=j), -TEST1 @ np.linalg.solve(hessian, cross) / N, EXACT)
+        cross = np.eye(D + 1)[:, j : j + 1] * (p - LABELS) + X1.T * (
+            p * (1 - p) * theta[j]
+        )
+        oracles.close(
+            found.isel(feature=j), -TEST1 @ np.linalg.solve(hessian, cross) / N, EXACT
+        )
     step, i, j = 1e-5, 4, 1  # and a real refit agrees
     changes = []
     for sign in (1, -1):
         moved = X1.copy()
         moved[i, j] += sign * step
         changes.append(TEST1 @ logistic(moved, LABELS))
-    oracles.close(found.isel(point=i, feature=j), (changes[0] - changes[1]) / (2 * step), 1e-6)
+    oracles.close(
+        found.isel(point=i, feature=j), (changes[0] - changes[1]) / (2 * step), 1e-6
+    )
 
 
 def test_leaving_out_a_sample_of_logistic_regression_to_first_order():
@@ -173,7 +187,9 @@ def test_leaving_out_a_sample_of_logistic_regression_to_first_order():
         for _ in range(60):
             p = sigmoid(X1 @ t)
             scale = np.where(np.arange(N) == 7, 1 - weight, 1.0)
-            hessian = (X1 * (scale * p * (1 - p))[:, None]).T @ X1 / N + PENALTY * np.eye(D + 1)
+            hessian = (
+                X1 * (scale * p * (1 - p))[:, None]
+            ).T @ X1 / N + PENALTY * np.eye(D + 1)
             t = t - np.linalg.solve(hessian, gradient(t))
         errors.append(np.abs(TEST1 @ (t - theta) - weight * predicted).max())
     assert 80 < errors[0] / errors[1] < 120
@@ -194,7 +210,8 @@ def test_softmax_regression_in_closed_form():
     p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
     rows = [np.kron(p[i] - np.eye(3)[y[i]], X1[i]) for i in range(N)]
     hessian = sum(
-        np.kron(np.diag(p[i]) - np.outer(p[i], p[i]), np.outer(X1[i], X1[i])) for i in range(N)
+        np.kron(np.diag(p[i]) - np.outer(p[i], p[i]), np.outer(X1[i], X1[i]))
+        for i in range(N)
     ) / N + PENALTY * np.eye(3 * (D + 1))
     expected = np.stack(rows) @ np.linalg.solve(hessian, np.stack(rows).T) / N
     # θ of the model is weights first, then biases: a permutation, of which influences know nothing.
@@ -218,7 +235,10 @@ class Model(nn.Module):
         self.tied = nn.Linear(4, 4)
         self.tied.weight = self.a.weight
         self.norm, self.drop = nn.BatchNorm1d(4), nn.Dropout(0.5)
-        self.frozen, self.unused = nn.Linear(4, 4).requires_grad_(False), nn.Linear(2, 2)
+        self.frozen, self.unused = (
+            nn.Linear(4, 4).requires_grad_(False),
+            nn.Linear(2, 2),
+        )
 
     def forward(self, x, words):
         h = torch.tanh(self.a(x)) + self.embed(words).mean(1)
@@ -238,11 +258,17 @@ def model_and_data(n=9):
 def gradients(model, data, select=lambda name: True):
     """Per-sample gradients by a loop of ``torch.autograd.grad``."""
     evaluated = copy.deepcopy(model).eval()
-    chosen = [p for n, p in evaluated.named_parameters() if p.requires_grad and select(n)]
+    chosen = [
+        p for n, p in evaluated.named_parameters() if p.requires_grad and select(n)
+    ]
     rows = []
     for i in range(len(data[-1])):
-        loss = F.cross_entropy(evaluated(*(t[i : i + 1] for t in data[:-1])), data[-1][i : i + 1])
-        grads = torch.autograd.grad(loss, chosen, allow_unused=True, materialize_grads=True)
+        loss = F.cross_entropy(
+            evaluated(*(t[i : i + 1] for t in data[:-1])), data[-1][i : i + 1]
+        )
+        grads = torch.autograd.grad(
+            loss, chosen, allow_unused=True, materialize_grads=True
+        )
         rows.append(torch.cat([g.reshape(-1) for g in grads]))
     return torch.stack(rows)
 
@@ -270,7 +296,9 @@ def test_gradients_are_those_of_a_loop_in_evaluation_mode(training):
 )  # fmt: skip
 def test_selected_parameters(select, names):
     model, data = model_and_data()
-    objective = wh.Objective.supervised(model, data, nn.CrossEntropyLoss(), parameters=select)
+    objective = wh.Objective.supervised(
+        model, data, nn.CrossEntropyLoss(), parameters=select
+    )
     assert objective.parameters.names == names
     rows = gradients(model, data, lambda n: n in names)
     found = wh.GradDot(objective).attribute(wh.Loss())
@@ -279,10 +307,14 @@ def test_selected_parameters(select, names):
 
 def test_a_module_selects_its_parameters():
     model, data = model_and_data()
-    objective = wh.Objective.supervised(model, data, nn.CrossEntropyLoss(), parameters=model.b)
+    objective = wh.Objective.supervised(
+        model, data, nn.CrossEntropyLoss(), parameters=model.b
+    )
     assert objective.parameters.names == ("b.weight", "b.bias")
     with pytest.raises(ValueError, match="selects none"):
-        wh.Objective.supervised(model, data, nn.CrossEntropyLoss(), parameters=nn.Linear(1, 1))
+        wh.Objective.supervised(
+            model, data, nn.CrossEntropyLoss(), parameters=nn.Linear(1, 1)
+        )
 
 
 class Words(torch.utils.data.Dataset):
@@ -312,13 +344,17 @@ def test_every_kind_of_data_gives_the_same(kind, in_memory, monkeypatch):
         "own": Words(data),
         "loader": DataLoader(Words(data), batch_size=4),
     }[kind]
-    objective = wh.Objective.supervised(model, given, nn.CrossEntropyLoss(), batch_size=2)
+    objective = wh.Objective.supervised(
+        model, given, nn.CrossEntropyLoss(), batch_size=2
+    )
     assert len(objective.term("data").points) == 9
     expected = wh.Influence(
         wh.Objective.supervised(model, data, nn.CrossEntropyLoss()), damping=1e-3
     )
     found = wh.Influence(objective, damping=1e-3)
-    oracles.close(found.attribute(wh.Loss()), expected.attribute(wh.Loss()).values, EXACT)
+    oracles.close(
+        found.attribute(wh.Loss()), expected.attribute(wh.Loss()).values, EXACT
+    )
     quantity = wh.Loss(given)
     some = found.attribute(quantity)
     oracles.close(some, expected.attribute(wh.Loss()).values, EXACT)
@@ -337,7 +373,9 @@ def test_keyword_inputs():
 
     torch.manual_seed(0)
     x, factor, y = torch.randn(6, 3), torch.rand(6, 1), torch.arange(6) % 2
-    objective = wh.Objective.supervised(Named(), ({"x": x, "factor": factor}, y), wh.CrossEntropy())
+    objective = wh.Objective.supervised(
+        Named(), ({"x": x, "factor": factor}, y), wh.CrossEntropy()
+    )
     output = objective.network(x=x, factor=factor)
     assert float(objective.loss()) == pytest.approx(float(F.cross_entropy(output, y)))
     quantity = wh.Loss({"x": x[:2], "factor": factor[:2]}, y[:2])
@@ -385,22 +423,32 @@ def test_leaving_out_samples_of_a_classifier_really(softmax):
     for found in (first, exact):
         assert np.corrcoef(found.values.ravel(), actual.values.ravel())[0, 1] > 0.98
     errors = [np.abs(found.values - actual.values).max() for found in (first, exact)]
-    assert errors[1] < errors[0], "second-order terms of the leverage are taken into account"
+    assert errors[1] < errors[0], (
+        "second-order terms of the leverage are taken into account"
+    )
 
 
 def test_leverage_and_distances_of_a_classifier(softmax):
     influence = wh.Influence(softmax, damping=1e-9)
     leverages = wh.leverage(influence)
-    assert float(leverages.sum()) == pytest.approx(6, rel=1e-3), "of 9, 3 leave the softmax alone"
+    assert float(leverages.sum()) == pytest.approx(6, rel=1e-3), (
+        "of 9, 3 leave the softmax alone"
+    )
     assert (wh.cooks_distance(influence) > 0).all()
 
 
 def test_any_functional_of_a_classifier(softmax):
     x = tensor(TEST[:, :2])
-    margin = wh.Functional(lambda field: (field("output_0", x) - field("output_1", x)).mean())
+    margin = wh.Functional(
+        lambda field: (field("output_0", x) - field("output_1", x)).mean()
+    )
     found = wh.Influence(softmax).attribute(margin)
-    outputs = [wh.Influence(softmax).attribute(wh.Output(x, f"output_{k}")) for k in (0, 1)]
-    oracles.close(found.values[0], (outputs[0] - outputs[1]).mean("target").values, EXACT)
+    outputs = [
+        wh.Influence(softmax).attribute(wh.Output(x, f"output_{k}")) for k in (0, 1)
+    ]
+    oracles.close(
+        found.values[0], (outputs[0] - outputs[1]).mean("target").values, EXACT
+    )
 
 
 SOLVERS = [wh.Exact("primal"), wh.Exact("dual"), wh.ConjugateGradient(), wh.Nystrom(9),
@@ -434,7 +482,9 @@ def test_data_that_are_read_when_used_are_not_kept(monkeypatch):
 
     class Watched(Words):
         def __getitem__(self, i):
-            held.append(sum(len(o) for o in made if o.in_memory and o._source is not None))
+            held.append(
+                sum(len(o) for o in made if o.in_memory and o._source is not None)
+            )
             return super().__getitem__(i)
 
     n = 60
@@ -444,7 +494,11 @@ def test_data_that_are_read_when_used_are_not_kept(monkeypatch):
     loss = wh.CrossEntropy()
     objective = wh.Objective.supervised(model, Watched(data), loss, batch_size=4)
     quantity = wh.Loss(*clean)
-    for method in (wh.Influence(objective), wh.GradDot(objective), wh.GradCos(objective)):
+    for method in (
+        wh.Influence(objective),
+        wh.GradDot(objective),
+        wh.GradCos(objective),
+    ):
         method.attribute(quantity)
         method.self_influence()
         reductions.top(method, quantity, k=2)

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from whence import pinn
     from whence.attribution.empirical import EmpiricalInfluence
     from whence.attribution.gradients import GradCos, GradDot, TracIn
-    from whence.attribution.groups import cooks_distance, group_influence, leverage, without
+    from whence.attribution.groups import (
+        cooks_distance,
+        group_influence,
+        leverage,
+        without,
+    )
     from whence.attribution.influence import Influence
     from whence.attribution.quality import FarFromMinimum, quality
     from whence.attribution.quantities import (

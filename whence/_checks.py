@@ -25,7 +25,9 @@ def one_of(what: str, given: object, names: Iterable[object]) -> None:
     known = list(names)
     if given not in known:
         listed = ", ".join(repr(n) for n in known)
-        raise ValueError(f"unknown {what} {given!r}{nearest(str(given), known)}: choose {listed}")
+        raise ValueError(
+            f"unknown {what} {given!r}{nearest(str(given), known)}: choose {listed}"
+        )
 
 
 def shown(given: object) -> str:
@@ -45,7 +47,11 @@ def positive(what: str, value: float, *, zero: bool = False) -> None:
 
 def count(what: str, value: int, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer (or zero too)."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < (0 if zero else 1):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or value < (0 if zero else 1)
+    ):
         bound = "a non-negative integer" if zero else "a positive integer"
         raise ValueError(f"{what} must be {bound}, got {value!r}")
 
@@ -93,7 +99,9 @@ def names(what: str, given: object) -> None:
         return
     if not isinstance(given, (tuple, list)) or not given:
         example = f"({given!r},)" if isinstance(given, str) else "('pde',)"
-        raise TypeError(f"{what} must be a tuple of names, such as {example}, got {given!r}")
+        raise TypeError(
+            f"{what} must be a tuple of names, such as {example}, got {given!r}"
+        )
     if len(set(given)) < len(given):
         raise ValueError(f"{what} must be different names, got {given!r}")
 
@@ -146,7 +154,9 @@ def pair(what: str, values: Sequence[Any]) -> tuple[Any, Any]:
     """Return ``values`` as a tuple if there are two, one for each of two coordinates."""
     given = tuple(values) if isinstance(values, Iterable) else ()
     if len(given) != 2:
-        raise ValueError(f"{what} must have two entries, one for each coordinate, got {values!r}")
+        raise ValueError(
+            f"{what} must have two entries, one for each coordinate, got {values!r}"
+        )
     return given[0], given[1]
 
 
@@ -184,7 +194,9 @@ def arguments(what: str, function: Callable[..., Any]) -> tuple[str, ...]:
         ) from None
     for one in parameters:
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
-            raise ValueError(f"{what} takes {one}: name each argument instead, such as u, u_x")
+            raise ValueError(
+                f"{what} takes {one}: name each argument instead, such as u, u_x"
+            )
         if one.kind is one.KEYWORD_ONLY and one.default is one.empty:
             raise ValueError(
                 f"{what} takes {one.name!r} by keyword only: leave out the * before it"

@@ -33,7 +33,9 @@ _WHY = {
     "EEXIST": "a file stands where its folder should be: choose another folder",
     "EISDIR": "a folder stands there: choose another name",
 }
-_ADVICE = {getattr(errno, name): text for name, text in _WHY.items() if hasattr(errno, name)}
+_ADVICE = {
+    getattr(errno, name): text for name, text in _WHY.items() if hasattr(errno, name)
+}
 
 
 class NotWritten(OSError):
@@ -188,4 +190,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             return {name: held[name] for name in held.files}
     # A file with flipped bytes meets the insides of zipfile, zlib and numpy, which raise anything.
     except Exception as error:
-        raise ValueError(f"{path} is damaged or no archive of arrays: {error}") from None
+        raise ValueError(
+            f"{path} is damaged or no archive of arrays: {error}"
+        ) from None

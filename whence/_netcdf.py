@@ -22,7 +22,9 @@ def write_netcdf(array: xr.DataArray, path: Path) -> None:
     with replacing(path) as temporary:
         try:
             array.to_netcdf(temporary)
-        except RuntimeError as error:  # of the HDF5 library, which keeps the cause to itself
+        except (
+            RuntimeError
+        ) as error:  # of the HDF5 library, which keeps the cause to itself
             raise NotWritten(
                 f"{path} could not be written ({error}): is the disk full, or read-only?"
             ) from error

@@ -86,7 +86,11 @@ class _Chain(torch.autograd.Function):
         (data,) = ctx.saved_tensors
         if torch.is_grad_enabled():  # this derivative is to be differentiated again
             composed = _composed(ctx.rule, data, ctx.pairs)
-            return torch.autograd.grad(composed, data, grad, create_graph=True)[0], None, None
+            return (
+                torch.autograd.grad(composed, data, grad, create_graph=True)[0],
+                None,
+                None,
+            )
         first, second, third = ctx.derivatives
         out = torch.empty_like(data)
         torch.mul(grad, first(), out=out)
@@ -101,7 +105,12 @@ class _Chain(torch.autograd.Function):
 
 
 def _add_second_orders(
-    out: Tensor, grad: Tensor, data: Tensor, pairs: Pairs, curvature: Tensor, third: Lazy
+    out: Tensor,
+    grad: Tensor,
+    data: Tensor,
+    pairs: Pairs,
+    curvature: Tensor,
+    third: Lazy,
 ) -> None:
     """Add to ``out`` the derivative of ``f″(u)·u_i·u_j`` for every pair."""
     if not pairs:
@@ -150,7 +159,12 @@ def _exp(x: Tensor) -> Derivatives:
 
 
 def _square(x: Tensor) -> Derivatives:
-    return x * x, lambda: 2 * x, lambda: torch.full_like(x, 2.0), lambda: torch.zeros_like(x)
+    return (
+        x * x,
+        lambda: 2 * x,
+        lambda: torch.full_like(x, 2.0),
+        lambda: torch.zeros_like(x),
+    )
 
 
 def _sin(x: Tensor) -> Derivatives:
@@ -191,8 +205,15 @@ def _gelu(x: Tensor) -> Derivatives:
 
 
 def _softplus(x: Tensor) -> Derivatives:
-    s = torch.where(x > 20, torch.ones_like(x), torch.sigmoid(x))  # as torch: linear above 20
-    return F.softplus(x), lambda: s, lambda: s * (1 - s), lambda: s * (1 - s) * (1 - 2 * s)
+    s = torch.where(
+        x > 20, torch.ones_like(x), torch.sigmoid(x)
+    )  # as torch: linear above 20
+    return (
+        F.softplus(x),
+        lambda: s,
+        lambda: s * (1 - s),
+        lambda: s * (1 - s) * (1 - 2 * s),
+    )
 
 
 def _erf(x: Tensor) -> Derivatives:

@@ -66,7 +66,9 @@ def term_gradients(objective: Objective) -> dict[str, tuple[Tensor, Tensor]]:
     True
     """
     held = objective.evaluation
-    return (held if isinstance(held, TermGradients) else TermGradients()).parts(objective)
+    return (held if isinstance(held, TermGradients) else TermGradients()).parts(
+        objective
+    )
 
 
 def _summed(
@@ -80,7 +82,9 @@ def _summed(
     for piece in pieces:
         with torch.enable_grad():
             loss = torch.stack([_part_of_loss(live, *part) for part in piece]).sum()
-        grads = torch.autograd.grad(loss, chosen, allow_unused=True, materialize_grads=True)
+        grads = torch.autograd.grad(
+            loss, chosen, allow_unused=True, materialize_grads=True
+        )
         flat, loss = torch.cat([g.reshape(-1) for g in grads]), loss.detach()
         total, gradient = (
             loss if total is None else total + loss,
@@ -98,7 +102,9 @@ def _part_of_loss(
     return (value * scale).sum() if isinstance(scale, Tensor) else value.sum() * scale
 
 
-def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Points, float | Tensor]]]:
+def _pieces(
+    objective: Objective,
+) -> Iterator[list[tuple[Term, Points, float | Tensor]]]:
     """Yield the terms' points in lists of at most as many points as are evaluated at once."""
     held: list[tuple[Term, Points, float | Tensor]] = []
     most = min(at_once(term.points, BLOCK_POINTS) for term in objective.terms.values())
@@ -107,7 +113,9 @@ def _pieces(objective: Objective) -> Iterator[list[tuple[Term, Points, float | T
         start, n = 0, len(term.points)
         while n - start > room:
             part = slice(start, start + room)
-            yield [*held, (term, term.points[part], term.scales(part))] if room else held
+            yield (
+                [*held, (term, term.points[part], term.scales(part))] if room else held
+            )
             held, start, room = [], part.stop, most
         rest = slice(start, n)
         held.append((term, term.points[rest], term.scales(rest)))
@@ -163,7 +171,10 @@ def _state(term: Term) -> tuple[Any, ...]:
 
 
 def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
-    return all(a is b for a, b in zip(one[:4], other[:4], strict=True)) and one[4] == other[4]
+    return (
+        all(a is b for a, b in zip(one[:4], other[:4], strict=True))
+        and one[4] == other[4]
+    )
 
 
 class NotCompiled(RuntimeError):
@@ -196,10 +207,13 @@ class CompiledGradient(TermGradients):
     def compile_traces(self, objective: Objective) -> None:
         """Compile the traces too; they are eager without, or if that is a ``NotCompiled``."""
         known = (
-            linearize(t.residual, objective.parameters, t.points[:2]) for t in _terms(objective)
+            linearize(t.residual, objective.parameters, t.points[:2])
+            for t in _terms(objective)
         )
         if not all(isinstance(one, LayerLinearization) for one in known):
-            raise NotCompiled("parameters are used elsewhere than in layers of known kinds")
+            raise NotCompiled(
+                "parameters are used elsewhere than in layers of known kinds"
+            )
         self._traces = _all(_TraceBlock, objective)
 
     def traces(self, objective: Objective) -> dict[str, float]:
@@ -211,7 +225,9 @@ class CompiledGradient(TermGradients):
             block, total = self._traces[name], 0.0
             # With w = N and no weights of points each has the factor 1.
             for points, weights in block.filled(replace(term, point_weights=None)):
-                total += float(block.function(theta, points, weights)[0]) * len(term.points)
+                total += float(block.function(theta, points, weights)[0]) * len(
+                    term.points
+                )
             found[name] = total
         return found
 
@@ -260,7 +276,9 @@ class _Block:
         self._graph = _traced(term.name, self._eager, self._arguments)
         self.function: Any = None
 
-    def _made(self, term: Term, parameters: Parameters) -> Callable[..., tuple[Tensor, ...]]:
+    def _made(
+        self, term: Term, parameters: Parameters
+    ) -> Callable[..., tuple[Tensor, ...]]:
         """Return the function of θ, points and their weights to compile."""
         raise NotImplementedError
 
@@ -291,7 +309,9 @@ class _Block:
 class _GradientBlock(_Block):
     results = ("gradient", "loss")
 
-    def _made(self, term: Term, parameters: Parameters) -> Callable[..., tuple[Tensor, ...]]:
+    def _made(
+        self, term: Term, parameters: Parameters
+    ) -> Callable[..., tuple[Tensor, ...]]:
         def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
             residual = term.residual(parameters.substituted(theta), points)
             return (term.loss.value(residual) * weights).sum()
@@ -302,7 +322,9 @@ class _GradientBlock(_Block):
 class _TraceBlock(_Block):
     results = ("trace",)
 
-    def _made(self, term: Term, parameters: Parameters) -> Callable[..., tuple[Tensor, ...]]:
+    def _made(
+        self, term: Term, parameters: Parameters
+    ) -> Callable[..., tuple[Tensor, ...]]:
         def trace(theta: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor]:
             norms = squared_norms(term.residual, parameters, theta, points)
             return ((norms * weights).sum(),)
@@ -324,7 +346,9 @@ def _traced(name: str, function: Callable[..., Any], arguments: Arguments) -> An
     except Exception as error:  # user code is traced: anything may be raised
         reason = _first_line(error)
         if "tracing tensor" in reason:
-            reason = "it depends on the values of its points, as normals and branches do"
+            reason = (
+                "it depends on the values of its points, as normals and branches do"
+            )
         raise NotCompiled(f"term {name!r} cannot be traced: {reason}") from error
     _check_repeatable(graph)
     return graph
@@ -340,7 +364,9 @@ def _compiled(name: str, graph: Any, arguments: Arguments) -> Any:
             compiled = torch._inductor.compile(graph, list(arguments), options=options)
             compiled(*arguments)
     except Exception as error:  # a compiler is run: anything may be raised
-        raise NotCompiled(f"term {name!r} cannot be compiled: {_first_line(error)}") from error
+        raise NotCompiled(
+            f"term {name!r} cannot be compiled: {_first_line(error)}"
+        ) from error
     return torch.no_grad()(compiled)
 
 
@@ -371,7 +397,9 @@ def _compare(
 
 def _relative(ours: Tensor, theirs: Tensor) -> float:
     scale = theirs.abs().max()
-    return float((ours - theirs).abs().max() / scale.clamp_min(torch.finfo(scale.dtype).tiny))
+    return float(
+        (ours - theirs).abs().max() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    )
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ FEW_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
 
 
-def chunks(points: Points, parameters: Parameters, size: int | None = None) -> Iterator[slice]:
+def chunks(
+    points: Points, parameters: Parameters, size: int | None = None
+) -> Iterator[slice]:
     """Yield slices that cover the points, small enough for the cache and for memory."""
     n, most = len(points), at_once(points, CHUNK_POINTS)
     cached = max(CHUNK_POINTS // 4, CHUNK_PARAMETERS // parameters.size)
@@ -54,7 +56,9 @@ class Rows:
         if len(self.seeds) == 1:
             return self.linear.rows(self.seeds[0], out=out)
         if out is None:
-            return torch.stack([self.linear.rows(s) for s in self.seeds], dim=1).flatten(0, 1)
+            return torch.stack(
+                [self.linear.rows(s) for s in self.seeds], dim=1
+            ).flatten(0, 1)
         block = out.view(len(self.linear.value), len(self.seeds), -1)
         for k, seed in enumerate(self.seeds):
             self.linear.rows(seed, out=block[:, k])
@@ -66,7 +70,9 @@ class Rows:
             return None
         each = [self.linear.factors(seed) for seed in self.seeds]
         alike = len({tuple(f.columns.start for f in factors) for factors in each}) == 1
-        return [_interleaved(same) for same in zip(*each, strict=True)] if alike else None
+        return (
+            [_interleaved(same) for same in zip(*each, strict=True)] if alike else None
+        )
 
 
 def row_blocks(
@@ -132,7 +138,11 @@ class Jacobian:
     def _parts(self) -> Iterator[tuple[Term, slice, Linearization]]:
         for term in self.objective.terms.values():
             for part in chunks(term.points, self.parameters, self.chunk):
-                yield term, part, linearize(term.residual, self.parameters, term.points[part])
+                yield (
+                    term,
+                    part,
+                    linearize(term.residual, self.parameters, term.points[part]),
+                )
 
     def _seeds(self, term: Term, part: slice, value: Tensor) -> list[Tensor]:
         """Return one seed (n, m) per row that a point contributes."""
@@ -150,13 +160,19 @@ class Jacobian:
         for term in self.objective.terms.values():
             for points, scale in term.parts(at_once(term.points)):
                 value = term.residual(self.parameters.tensors(), points).detach()
-                parts.append(self._right_hand_side(term, points, scale, value).reshape(-1))
+                parts.append(
+                    self._right_hand_side(term, points, scale, value).reshape(-1)
+                )
         return torch.cat(parts)
 
     def _right_hand_side(
         self, term: Term, points: Points, scale: float | Tensor, value: Tensor
     ) -> Tensor:
-        return _times(term.whitened_gradient(value, points), scale) if self.scaled else value
+        return (
+            _times(term.whitened_gradient(value, points), scale)
+            if self.scaled
+            else value
+        )
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
         """Yield ``(rows, right-hand side (len(rows),))`` chunk by chunk, in row order.
@@ -306,7 +322,11 @@ def point_gradients(
 
 
 def gradient_products(
-    term: Term, parameters: Parameters, points: Points, vectors: Tensor, chunk: int | None = None
+    term: Term,
+    parameters: Parameters,
+    points: Points,
+    vectors: Tensor,
+    chunk: int | None = None,
 ) -> Tensor:
     """Return ``∇ℓ(z_i)ᵀ V`` for every point: vectors (P, K) to (n, K), no row materialised.
 

@@ -71,7 +71,9 @@ def _layout(requested: frozenset[MultiIndex]) -> Layout:
     closed: set[MultiIndex] = {()}
     for index in requested:
         if len(index) > MAX_ORDER:
-            raise UnsupportedOperation(f"jets carry derivatives to order {MAX_ORDER}, not {index}")
+            raise UnsupportedOperation(
+                f"jets carry derivatives to order {MAX_ORDER}, not {index}"
+            )
         closed.add(index)
         closed.update((i,) for i in index)
     return Layout(tuple(sorted(closed, key=lambda index: (len(index), index))))
@@ -154,7 +156,9 @@ class Jet:
             if hasattr(Tensor, name) and not name.startswith("__"):
                 raise UnsupportedOperation(f"jets have no rule for Tensor.{name}")
             raise AttributeError(f"Jet has no attribute {name!r}")
-        return lambda *args, **kwargs: _carry(rule, f"Tensor.{name}", (self, *args), kwargs)
+        return lambda *args, **kwargs: _carry(
+            rule, f"Tensor.{name}", (self, *args), kwargs
+        )
 
     def __add__(self, other: Any) -> Jet:
         return _add(self, other)
@@ -220,7 +224,9 @@ def _carry(
     try:
         return rule(*args, **kwargs)
     except TypeError as error:  # options that the rule does not take
-        raise UnsupportedOperation(f"jets have no rule for {name} called so: {error}") from error
+        raise UnsupportedOperation(
+            f"jets have no rule for {name} called so: {error}"
+        ) from error
 
 
 def seed(points: Tensor, layout: Layout) -> Jet:
@@ -229,7 +235,9 @@ def seed(points: Tensor, layout: Layout) -> Jet:
     for index in layout.indices[1:]:
         channel = torch.zeros_like(points)
         if len(index) == 1:
-            unit = torch.zeros(points.shape[-1], dtype=points.dtype, device=points.device)
+            unit = torch.zeros(
+                points.shape[-1], dtype=points.dtype, device=points.device
+            )
             unit[index[0]] = 1.0
             channel = channel + unit
         channels.append(channel)
@@ -256,7 +264,11 @@ def _pair(a: Jet, b: Jet) -> tuple[Tensor, Tensor]:
 
 def _with_axes(data: Tensor, ndim: int) -> Tensor:
     missing = ndim - (data.ndim - 1)
-    return data.reshape(data.shape[:1] + (1,) * missing + data.shape[1:]) if missing > 0 else data
+    return (
+        data.reshape(data.shape[:1] + (1,) * missing + data.shape[1:])
+        if missing > 0
+        else data
+    )
 
 
 def _against(jet: Jet, other: Any) -> Tensor:
@@ -297,11 +309,15 @@ def _mul(a: Any, b: Any) -> Jet:
         return Jet(_against(a, b) * b, a.layout)
     x, y = (_orders(data, a.layout) for data in _pair(a, b))
     parts = [x[0] * y[0]]
-    parts += [own * y[0] + x[0] * other for own, other in zip(x[1:], y[1:], strict=True)]
+    parts += [
+        own * y[0] + x[0] * other for own, other in zip(x[1:], y[1:], strict=True)
+    ]
     if a.layout.pairs:
         left, right = x[1].unbind(0), y[1].unbind(0)
         cross = [
-            2 * left[i] * right[i] if i == j else left[i] * right[j] + left[j] * right[i]
+            2 * left[i] * right[i]
+            if i == j
+            else left[i] * right[j] + left[j] * right[i]
             for i, j in a.layout.pairs
         ]
         parts[2] = parts[2] + torch.stack(cross)
@@ -319,7 +335,9 @@ def _pow(base: Any, exponent: Any) -> Jet:
         logarithm = base.log() if isinstance(base, (Jet, Tensor)) else math.log(base)
         return _apply(elementwise.RULES["exp"], exponent * logarithm)
     if isinstance(exponent, Tensor):  # which may be a parameter, so never a number here
-        raise UnsupportedOperation("jets have no rule for a power with a tensor as exponent")
+        raise UnsupportedOperation(
+            "jets have no rule for a power with a tensor as exponent"
+        )
     n = float(exponent)
     return _apply(elementwise.RULES["square"] if n == 2 else elementwise.power(n), base)
 
@@ -331,7 +349,9 @@ def _apply(rule: Unary, jet: Jet) -> Jet:
 
 def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     if not isinstance(x, Jet) or any(isinstance(part, Jet) for part in (weight, bias)):
-        raise UnsupportedOperation("jets have no rule for a linear layer with a jet as weight")
+        raise UnsupportedOperation(
+            "jets have no rule for a linear layer with a jet as weight"
+        )
     if bias is not None and elementwise.plain_reverse(x.data):
         return Jet(_Linear.apply(x.data, weight, bias), x.layout)  # type: ignore[no-untyped-call]
     return Jet(_linear_composed(x.data, weight, bias), x.layout)
@@ -360,7 +380,9 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs, needed = ctx.saved_tensors, ctx.needs_input_grad
         if torch.is_grad_enabled():  # this derivative is to be differentiated again
-            chosen = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+            chosen = [
+                tensor for tensor, need in zip(inputs, needed, strict=True) if need
+            ]
             composed = _linear_composed(*inputs)
             found = iter(torch.autograd.grad(composed, chosen, grad, create_graph=True))
             return tuple(next(found) if need else None for need in needed)
@@ -385,13 +407,17 @@ def _dims(jet: Jet, dim: int) -> int:
 
 def _cat(parts: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Jet:
     jets = _all_jets(parts)
-    data = torch.cat([p.data for p in jets], dim=_dims(jets[0], dim if axis is None else axis))
+    data = torch.cat(
+        [p.data for p in jets], dim=_dims(jets[0], dim if axis is None else axis)
+    )
     return Jet(data, jets[0].layout)
 
 
 def _stack(parts: Sequence[Any], dim: int = 0) -> Jet:
     jets = _all_jets(parts)
-    return Jet(torch.stack([p.data for p in jets], dim=_dims(jets[0], dim)), jets[0].layout)
+    return Jet(
+        torch.stack([p.data for p in jets], dim=_dims(jets[0], dim)), jets[0].layout
+    )
 
 
 def _all_jets(parts: Sequence[Any]) -> list[Jet]:

@@ -79,9 +79,10 @@ class Call:
         shape, single = list(self.source.shape), list(one.source.shape)
         if len(shape) < self.points_axis + self.axes or len(single) != len(shape):
             return False
-        return (shape.pop(self.points_axis), single.pop(self.points_axis)) == (n, 1) and (
-            shape == single
-        )
+        return (shape.pop(self.points_axis), single.pop(self.points_axis)) == (
+            n,
+            1,
+        ) and (shape == single)
 
     def at(self, tensor: Tensor, points: slice) -> Tensor:
         """Return the part of δ or of the source at some points."""
@@ -103,7 +104,9 @@ class Call:
         """Return 1 for the channels that a bias reaches and 0 for the others, (c, 1)."""
         return delta.new_ones(self.channels(self.at(delta, slice(0, 1))).shape[1], 1)
 
-    def put_rows(self, columns: Tensor, delta: Tensor, source: Tensor, first: bool) -> None:
+    def put_rows(
+        self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
+    ) -> None:
         """Write or add the weight's part of the rows to ``columns`` (n, size of the weight)."""
         put(columns, self._rows(delta, source), first)
 
@@ -146,7 +149,10 @@ class _Heavy(Call):
     def rmatmat(self, delta: Tensor, source: Tensor, weights: Tensor) -> Tensor:
         shape = [1] * delta.ndim
         shape[self.points_axis] = -1
-        each = [self.rmatvec(delta * weight.view(shape), source) for weight in weights.unbind(1)]
+        each = [
+            self.rmatvec(delta * weight.view(shape), source)
+            for weight in weights.unbind(1)
+        ]
         return torch.stack(each)
 
 
@@ -164,7 +170,9 @@ class _Linear(_Heavy):
     def inputs(self, source: Tensor) -> Tensor:
         return self.channels(source)
 
-    def put_rows(self, columns: Tensor, delta: Tensor, source: Tensor, first: bool) -> None:
+    def put_rows(
+        self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
+    ) -> None:
         left = self.channels(delta).transpose(1, 2)
         _put_outer_products(columns, left, self.inputs(source), first)
 
@@ -175,7 +183,9 @@ class _Linear(_Heavy):
         return F.linear(source, weight)
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
-        flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(-1, source.shape[-1])
+        flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(
+            -1, source.shape[-1]
+        )
         return flat.reshape(-1)
 
 
@@ -230,10 +240,14 @@ class _Convolution(_Heavy):
         )
         return view.reshape(len(padded), -1, math.prod(positions))
 
-    def put_rows(self, columns: Tensor, delta: Tensor, source: Tensor, first: bool) -> None:
+    def put_rows(
+        self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
+    ) -> None:
         """Write or add the weight's rows, with the patches of a few points at once."""
         left = delta.flatten(2).unflatten(1, (self.groups, -1))
-        numbers = max(columns.shape[1], columns.shape[1] // delta.shape[1] * left.shape[3])
+        numbers = max(
+            columns.shape[1], columns.shape[1] // delta.shape[1] * left.shape[3]
+        )
         step = max(1, BLOCK_BYTES // (columns.itemsize * numbers * self.groups))
         for start in range(0, len(columns), step):
             part = slice(start, start + step)
@@ -262,10 +276,14 @@ class _Convolution(_Heavy):
 
     def _product(self, source: Tensor, weight: Tensor) -> Tensor:
         convolve = F.conv1d if source.ndim == 3 else F.conv2d
-        return convolve(source, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return convolve(
+            source, weight, None, self.stride, self.padding, self.dilation, self.groups
+        )
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
-        gradient: Callable[..., Tensor] = conv1d_weight if source.ndim == 3 else conv2d_weight
+        gradient: Callable[..., Tensor] = (
+            conv1d_weight if source.ndim == 3 else conv2d_weight
+        )
         sizes = self.stride, self.padding, self.dilation, self.groups
         return gradient(source, self.shape, delta, *sizes).flatten()
 
@@ -283,7 +301,9 @@ class _Scale(Call):
 
     def channels(self, delta: Tensor) -> Tensor:
         if self.trailing:
-            return delta.reshape(len(delta), -1, math.prod(delta.shape[-self.trailing :]))
+            return delta.reshape(
+                len(delta), -1, math.prod(delta.shape[-self.trailing :])
+            )
         return delta.reshape(len(delta), delta.shape[1], -1).transpose(1, 2)
 
     def _rows(self, delta: Tensor, source: Tensor) -> Tensor:
@@ -303,7 +323,9 @@ class _Lookup(_Heavy):
             delta = delta.masked_fill((source == self.padding_index).unsqueeze(-1), 0.0)
         return delta.reshape(len(delta), -1, self.shape[1])
 
-    def put_rows(self, columns: Tensor, delta: Tensor, source: Tensor, first: bool) -> None:
+    def put_rows(
+        self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
+    ) -> None:
         if first:
             columns.zero_()
         kept = self._kept(delta, source)
@@ -318,7 +340,9 @@ class _Lookup(_Heavy):
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
         kept = self._kept(delta, source).flatten(0, 1)
-        return delta.new_zeros(self.shape).index_add_(0, source.flatten(), kept).flatten()
+        return (
+            delta.new_zeros(self.shape).index_add_(0, source.flatten(), kept).flatten()
+        )
 
 
 def put(columns: Tensor, values: Tensor, first: bool) -> None:
@@ -329,15 +353,23 @@ def put(columns: Tensor, values: Tensor, first: bool) -> None:
         columns.add_(values)
 
 
-def _put_outer_products(columns: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+def _put_outer_products(
+    columns: Tensor, left: Tensor, right: Tensor, first: bool
+) -> None:
     """Write or add ``left @ right`` of each point, a few points at a time so it stays in cache."""
     if first and left.shape[2] == 1:
-        torch.mul(left, right, out=columns.unflatten(1, (left.shape[1], right.shape[2])))
+        torch.mul(
+            left, right, out=columns.unflatten(1, (left.shape[1], right.shape[2]))
+        )
         return
     step = max(1, BLOCK_BYTES // (8 * columns.shape[1]))
     for start in range(0, len(columns), step):
         part = slice(start, start + step)
-        put(columns[part], (left[part] @ right[part]).reshape(-1, columns.shape[1]), first)
+        put(
+            columns[part],
+            (left[part] @ right[part]).reshape(-1, columns.shape[1]),
+            first,
+        )
 
 
 # --- functions of torch ------------------------------------------------------------------------
@@ -375,11 +407,17 @@ def _convolution(
     dilation, prepare = _each(dilation, axes), None
     if padding == "same":
         reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        ends = [end for total in reversed(reach) for end in (total // 2, total - total // 2)]
+        ends = [
+            end for total in reversed(reach) for end in (total // 2, total - total // 2)
+        ]
         padding, prepare = 0, functools.partial(F.pad, pad=ends)
     sizes = [_each(0 if size == "valid" else size, axes) for size in (stride, padding)]
     make = functools.partial(
-        _Convolution, stride=sizes[0], padding=sizes[1], dilation=dilation, groups=groups
+        _Convolution,
+        stride=sizes[0],
+        padding=sizes[1],
+        dilation=dilation,
+        groups=groups,
     )
     ordinary = input.ndim == weight.ndim
     return Layer(input, weight, bias, make if ordinary else None, prepare=prepare)
@@ -387,7 +425,9 @@ def _convolution(
 
 def _each(size: Any, axes: int) -> tuple[int, ...]:
     """Return a size for each axis: one number stands for all."""
-    return (size,) * axes if isinstance(size, int) else tuple(size) * (axes // len(size))
+    return (
+        (size,) * axes if isinstance(size, int) else tuple(size) * (axes // len(size))
+    )
 
 
 def _batch_norm(
@@ -435,7 +475,9 @@ def _layer_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Layer:
-    normalise = functools.partial(F.layer_norm, normalized_shape=normalized_shape, eps=eps)
+    normalise = functools.partial(
+        F.layer_norm, normalized_shape=normalized_shape, eps=eps
+    )
     return _scale(input, weight, bias, normalise, len(normalized_shape))
 
 
@@ -445,7 +487,9 @@ def _rms_norm(
     weight: Tensor | None = None,
     eps: float | None = None,
 ) -> Layer:
-    normalise = functools.partial(F.rms_norm, normalized_shape=normalized_shape, eps=eps)
+    normalise = functools.partial(
+        F.rms_norm, normalized_shape=normalized_shape, eps=eps
+    )
     return _scale(input, weight, None, normalise, len(normalized_shape))
 
 

@@ -61,7 +61,9 @@ class Linearization(Protocol):
         """Return ``rows(seed).T @ weights`` without the rows: weights (n, K) to (P, K)."""
 
 
-def linearize(function: Pointwise, parameters: Parameters, points: Points) -> Linearization:
+def linearize(
+    function: Pointwise, parameters: Parameters, points: Points
+) -> Linearization:
     """Differentiate ``function`` by the parameters at ``points``, exactly and by the fastest way.
 
     Parameters
@@ -102,7 +104,9 @@ def squared_norms(
     given = _Given(parameters, theta)
     value, recorder = _record(function, given, points)
     if not recorder.layers_alone:
-        raise OutsideLayers("its parameters are used elsewhere than in layers of known kinds")
+        raise OutsideLayers(
+            "its parameters are used elsewhere than in layers of known kinds"
+        )
     linear = LayerLinearization(value, recorder.calls, given)
     total = torch.zeros_like(linear.value[:, 0])
     for k in range(value.shape[1]):
@@ -126,7 +130,9 @@ class _Given:
 
 Probe = tuple[Tensor, "_Recorder"]
 """A function's value at a single point, and what it did there."""
-_PROBES: WeakKeyDictionary[Parameters, WeakKeyDictionary[Pointwise, Probe]] = WeakKeyDictionary()
+_PROBES: WeakKeyDictionary[Parameters, WeakKeyDictionary[Pointwise, Probe]] = (
+    WeakKeyDictionary()
+)
 
 
 def _has_layers_alone(
@@ -192,7 +198,9 @@ class _Recorder(TorchFunctionMode):
         if not self.layers_alone or not alike or value.ndim != 2:
             return False
         pairs = zip(self.calls, other.calls, strict=True)
-        return all(call.intact and call.fits(len(value), single) for call, single in pairs)
+        return all(
+            call.intact and call.fits(len(value), single) for call, single in pairs
+        )
 
     def __torch_function__(
         self,
@@ -227,7 +235,9 @@ class _Recorder(TorchFunctionMode):
         if names == (None, None) or not self.layers_alone:
             return output
         jet = isinstance(layer.input, Jet)
-        source, target = (layer.input.data, output.data) if jet else (layer.input, output)
+        source, target = (
+            (layer.input.data, output.data) if jet else (layer.input, output)
+        )
         if not layer.make:
             self._outside(layer.weight, layer.bias)
         if not layer.make or _differentiated(source):
@@ -235,7 +245,9 @@ class _Recorder(TorchFunctionMode):
             return output
         if not target.requires_grad:
             target.requires_grad_()
-            output = output if jet else target.clone()  # a leaf cannot be written in place
+            output = (
+                output if jet else target.clone()
+            )  # a leaf cannot be written in place
         view = target if target._is_view() else None
         place = Output(get_gradient_edge(target), view, target._version)
         origin = get_gradient_edge(source) if source.requires_grad else None
@@ -243,7 +255,9 @@ class _Recorder(TorchFunctionMode):
         if layer.prepare:
             source = layer.prepare(source)
         shape = () if layer.weight is None else tuple(layer.weight.shape)
-        self.calls.append(layer.make(*names, shape, source, source._version, place, origin))
+        self.calls.append(
+            layer.make(*names, shape, source, source._version, place, origin)
+        )
         return output
 
 
@@ -282,7 +296,10 @@ def _squared_norms(factors: Sequence[Factor]) -> Tensor:
     """
     rights = [factor.right for factor in factors if factor.right is not None]
     if len(rights) == len(factors):
-        left, right = [c for f in factors for c in f.left], [c for one in rights for c in one]
+        left, right = (
+            [c for f in factors for c in f.left],
+            [c for one in rights for c in one],
+        )
         c, o, i = len(left), left[0].shape[1], right[0].shape[1]
         if (c + 1) * (o + i) < 2 * o * i:
             total = left[0].new_zeros(len(left[0]))
@@ -326,7 +343,11 @@ class Use:
         """Return left (n, c, out), right (n, c, in) and, 0 or 1, what the bias reaches (c, 1)."""
         call = self._call
         left = call.channels(call.at(self._delta, points))
-        return left, call.inputs(call.at(call.source, points)), call.reached(self._delta)
+        return (
+            left,
+            call.inputs(call.at(call.source, points)),
+            call.reached(self._delta),
+        )
 
     def weight_rows(self, points: slice) -> Tensor:
         """Return the weight's part of the rows at some points, (n, its size)."""
@@ -342,7 +363,9 @@ class Use:
 class LayerLinearization:
     """Exact derivative through layers of known kinds alone: one backward pass to their outputs."""
 
-    def __init__(self, value: Tensor, calls: list[Call], parameters: Parameters | _Given) -> None:
+    def __init__(
+        self, value: Tensor, calls: list[Call], parameters: Parameters | _Given
+    ) -> None:
         self.value = value.detach()
         self.graph = value
         """The same with its graph."""
@@ -361,7 +384,11 @@ class LayerLinearization:
                 return deltas
         deltas = list(
             torch.autograd.grad(
-                self.graph, outputs, grad_outputs=seed, retain_graph=True, allow_unused=True
+                self.graph,
+                outputs,
+                grad_outputs=seed,
+                retain_graph=True,
+                allow_unused=True,
             )
         )
         self._passes.append((seed, deltas))
@@ -374,7 +401,11 @@ class LayerLinearization:
 
     def rows(self, seed: Tensor, out: Tensor | None = None) -> Tensor:
         """Return ``Σ_m seed[i, m] · J[i, m, :]`` for each point i, shape (n, P), in ``out``."""
-        rows = seed.new_empty(len(self.value), self._parameters.size) if out is None else out
+        rows = (
+            seed.new_empty(len(self.value), self._parameters.size)
+            if out is None
+            else out
+        )
         unwritten = dict(self._parameters.slices)
         for call, delta, source in self._active(seed):
             if call.weight:
@@ -412,7 +443,10 @@ class LayerLinearization:
 
     def uses(self, seed: Tensor) -> list[Use]:
         """Return what each call of a layer adds to :meth:`rows`, weight and bias together."""
-        return [Use(call.weight, call.bias, call, delta) for call, delta, _ in self._active(seed)]
+        return [
+            Use(call.weight, call.bias, call, delta)
+            for call, delta, _ in self._active(seed)
+        ]
 
     @property
     def layers(self) -> list[tuple[str | None, str | None, bool]]:
@@ -421,7 +455,10 @@ class LayerLinearization:
 
     def matvec(self, vectors: Tensor, seed: Tensor) -> Tensor:
         """Return ``rows(seed) @ vectors`` without the rows: vectors (P, K) to (n, K)."""
-        slices, total = self._parameters.slices, seed.new_zeros(len(self.value), vectors.shape[1])
+        slices, total = (
+            self._parameters.slices,
+            seed.new_zeros(len(self.value), vectors.shape[1]),
+        )
         for call, delta, source in self._active(seed):
             if call.weight:
                 total += call.matvec(delta, source, vectors[slices[call.weight]])
@@ -506,17 +543,25 @@ class _FunctionLinearization:
 
         try:
             return torch.stack([push(v).detach() for v in vectors.unbind(1)], dim=1)
-        except NotImplementedError:  # an operation without forward mode, as in fused attention
+        except (
+            NotImplementedError
+        ):  # an operation without forward mode, as in fused attention
             return self.rows(seed) @ vectors
 
     def rmatvec(self, seed: Tensor) -> Tensor:
-        pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)[1]
+        pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)[
+            1
+        ]
         result: Tensor = pull(seed)[0]
         return result.detach()
 
     def rmatmat(self, weights: Tensor, seed: Tensor) -> Tensor:
-        pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)[1]
-        each = [pull(seed * weight[:, None])[0].detach() for weight in weights.unbind(1)]
+        pull = torch.func.vjp(lambda theta: self._at(theta, self._points), self._theta)[
+            1
+        ]
+        each = [
+            pull(seed * weight[:, None])[0].detach() for weight in weights.unbind(1)
+        ]
         return torch.stack(each, dim=1)
 
 
@@ -567,5 +612,8 @@ class _ReverseLinearization:
         return self._pull(seed, self._points)
 
     def rmatmat(self, weights: Tensor, seed: Tensor) -> Tensor:
-        each = [self._pull(seed * weight[:, None], self._points) for weight in weights.unbind(1)]
+        each = [
+            self._pull(seed * weight[:, None], self._points)
+            for weight in weights.unbind(1)
+        ]
         return torch.stack(each, dim=1)

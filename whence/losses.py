@@ -179,12 +179,16 @@ class CrossEntropy:
             chosen = _one_hot(target.reshape(-1), m, self.ignore_index, output)
         if self.label_smoothing:
             counted = chosen.sum(dim=1, keepdim=True)
-            chosen = (1 - self.label_smoothing) * chosen + self.label_smoothing * counted / m
+            chosen = (
+                1 - self.label_smoothing
+            ) * chosen + self.label_smoothing * counted / m
         return chosen if self.weight is None else chosen * self.weight.to(output)
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return −Σ q log softmax(z) of each row."""
-        return -(self._distribution(output, target) * output.log_softmax(dim=-1)).sum(dim=-1)
+        return -(self._distribution(output, target) * output.log_softmax(dim=-1)).sum(
+            dim=-1
+        )
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``(Σq) softmax(z) − q``."""
@@ -241,7 +245,9 @@ class BinaryCrossEntropy:
         """Return the weights of log σ(z) and of log σ(−z), each (n, m)."""
         y = _needed(target).to(output).reshape(len(output), -1)
         _same_shape("targets of a binary cross-entropy", y, output)
-        if not torch._C._functorch.is_batchedtensor(y) and bool(((y < 0) | (y > 1)).any()):
+        if not torch._C._functorch.is_batchedtensor(y) and bool(
+            ((y < 0) | (y > 1)).any()
+        ):
             raise ValueError(
                 "targets of a binary cross-entropy must lie in 0 … 1, got "
                 f"{float(y.min()):g} … {float(y.max()):g}"
@@ -252,7 +258,9 @@ class BinaryCrossEntropy:
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ℓ of each row."""
         ones, zeros = self._parts(output, target)
-        return -(ones * F.logsigmoid(output) + zeros * F.logsigmoid(-output)).sum(dim=-1)
+        return -(ones * F.logsigmoid(output) + zeros * F.logsigmoid(-output)).sum(
+            dim=-1
+        )
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``w⁻ σ(z) − w⁺ σ(−z)`` with the weights of both classes."""
@@ -261,7 +269,9 @@ class BinaryCrossEntropy:
 
     def _diagonal(self, output: Tensor, target: Tensor | None) -> Tensor:
         ones, zeros = self._parts(output, target)
-        return (ones + zeros).sqrt() * (0.5 * (F.logsigmoid(output) + F.logsigmoid(-output))).exp()
+        return (ones + zeros).sqrt() * (
+            0.5 * (F.logsigmoid(output) + F.logsigmoid(-output))
+        ).exp()
 
     def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return the diagonal matrices of ``√((w⁺ + w⁻) σ(z) σ(−z))``."""
@@ -270,7 +280,9 @@ class BinaryCrossEntropy:
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return the gradient divided by the root."""
         tiny = torch.finfo(output.dtype).tiny
-        return self.gradient(output, target) / self._diagonal(output, target).clamp_min(tiny)
+        return self.gradient(output, target) / self._diagonal(output, target).clamp_min(
+            tiny
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,10 +319,16 @@ class PerSample:
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return what the function returns, as (n,)."""
-        shaped = output if self.shape is None else output.reshape(len(output), *self.shape)
+        shaped = (
+            output if self.shape is None else output.reshape(len(output), *self.shape)
+        )
         value = self.function(shaped, _needed(target))
         if not isinstance(value, Tensor) or not value.ndim or len(value) != len(output):
-            got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+            got = (
+                f"shape {tuple(value.shape)}"
+                if isinstance(value, Tensor)
+                else repr(value)
+            )
             raise ValueError(
                 f"a loss must return one number for each of the {len(output)} samples, got {got}: "
                 "it is already reduced; give one with reduction='none'"
@@ -366,7 +384,9 @@ class PerSample:
         """Tell whether Λ has no negative and some positive eigenvalue at these points."""
         values = torch.linalg.eigvalsh(self.curvature(output, target))
         largest = values.abs().amax(dim=1)
-        return bool((values[:, 0] >= -CONVEX * largest).all()) and bool((largest > 0).any())
+        return bool((values[:, 0] >= -CONVEX * largest).all()) and bool(
+            (largest > 0).any()
+        )
 
 
 # --- losses of torch -----------------------------------------------------------------------------
@@ -441,13 +461,21 @@ def _known(given: object, shape: tuple[int, ...]) -> Loss | None:
     """Return the loss with formulas of its own that stands for one of torch, or None."""
     numbers = int(torch.Size(shape).numel())
     each = 1.0 if getattr(given, "reduction", "mean") == "sum" else 1 / numbers
-    if isinstance(given, (Squared, Absolute, CrossEntropy, BinaryCrossEntropy, PerSample)):
+    if isinstance(
+        given, (Squared, Absolute, CrossEntropy, BinaryCrossEntropy, PerSample)
+    ):
         return given
     if isinstance(given, nn.CrossEntropyLoss) and len(shape) == 1:
         return CrossEntropy(given.weight, given.label_smoothing, given.ignore_index)
-    if isinstance(given, nn.NLLLoss) and len(shape) == 1:  # of a log-softmax, whose sum is one
+    if (
+        isinstance(given, nn.NLLLoss) and len(shape) == 1
+    ):  # of a log-softmax, whose sum is one
         return CrossEntropy(given.weight, ignore_index=given.ignore_index)
-    if isinstance(given, nn.BCEWithLogitsLoss) and given.weight is None and len(shape) <= 1:
+    if (
+        isinstance(given, nn.BCEWithLogitsLoss)
+        and given.weight is None
+        and len(shape) <= 1
+    ):
         return BinaryCrossEntropy(given.pos_weight, scale=each)
     if isinstance(given, nn.MSELoss):
         return Squared(scale=each)
@@ -458,7 +486,10 @@ def _known(given: object, shape: tuple[int, ...]) -> Loss | None:
 
 def _unreduced(given: Any) -> Callable[[Tensor, Any], Tensor]:
     """Return a module of torch with its reduction put aside, or the function itself."""
-    if not isinstance(given, nn.Module) or getattr(given, "reduction", "none") == "none":
+    if (
+        not isinstance(given, nn.Module)
+        or getattr(given, "reduction", "none") == "none"
+    ):
         return given
     each = copy.copy(given)
     each.reduction = "none"  # type: ignore[assignment]
@@ -470,7 +501,9 @@ def _unreduced(given: Any) -> Callable[[Tensor, Any], Tensor]:
 def _check_target(loss: Loss, output: Tensor, target: Tensor) -> None:
     if isinstance(loss, CrossEntropy):
         m = output.shape[-1]
-        if target.dtype.is_floating_point and tuple(target.shape) != tuple(output.shape):
+        if target.dtype.is_floating_point and tuple(target.shape) != tuple(
+            output.shape
+        ):
             raise TypeError(
                 f"targets of a cross-entropy must be class numbers (integers, shape (n,)) or "
                 f"probabilities of shape (n, {m}), got {target.dtype} of shape "
@@ -493,7 +526,9 @@ def _check_target(loss: Loss, output: Tensor, target: Tensor) -> None:
 
 def _needed(target: Tensor | None) -> Tensor:
     if target is None:
-        raise ValueError("this loss compares with targets: give samples (inputs, target)")
+        raise ValueError(
+            "this loss compares with targets: give samples (inputs, target)"
+        )
     return target
 
 

@@ -31,7 +31,9 @@ Span = tuple[int, int]
 """First column of a weight, and that after its last."""
 
 
-def blocks(objective: Objective, *, scaled: bool = False) -> dict[tuple[str, str], Tensor]:
+def blocks(
+    objective: Objective, *, scaled: bool = False
+) -> dict[tuple[str, str], Tensor]:
     """Return the kernel's blocks ``K_kj = J_k J_jᵀ`` between the residuals of any two terms.
 
     Rows go point by point, component by component; with ``scaled`` they carry the square roots of
@@ -70,7 +72,11 @@ def traces(objective: Objective, *, scaled: bool = False) -> dict[str, float]:
 
 
 def spectrum(
-    objective: Objective, term: str | None = None, *, k: int | None = None, scaled: bool = True
+    objective: Objective,
+    term: str | None = None,
+    *,
+    k: int | None = None,
+    scaled: bool = True,
 ) -> Tensor:
     """Return the eigenvalues of the kernel, or of one term's block, the largest first.
 
@@ -132,7 +138,9 @@ def _largest(jacobian: Jacobian, k: int) -> Tensor:
     start = np.random.default_rng(0).standard_normal(n)
     operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
     tolerance = 1e-10 if like.dtype is torch.float64 else 1e-5
-    found = eigsh(operator, k, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)
+    found = eigsh(
+        operator, k, which="LA", tol=tolerance, v0=start, return_eigenvectors=False
+    )
     return torch.as_tensor(np.sort(found)[::-1].copy()).to(like)
 
 
@@ -195,7 +203,9 @@ class _Thin:
                 others = slice(j, min(j + TILE, m))
                 tile = total[rows, others]
                 for a, b in zip(self.left[:, rows], self.right[:, rows], strict=True):
-                    for c, d in zip(other.left[:, others], other.right[:, others], strict=True):
+                    for c, d in zip(
+                        other.left[:, others], other.right[:, others], strict=True
+                    ):
                         tile.addcmul_(a @ c.T, b @ d.T)
 
     def rows(self) -> Tensor:
@@ -233,14 +243,18 @@ class TangentKernel:
 
     def __init__(self, objective: Objective, *, scaled: bool = True) -> None:
         self.size = objective.parameters.size
-        self._direct = torch.ones(self.size, dtype=torch.bool, device=objective.parameters.device)
+        self._direct = torch.ones(
+            self.size, dtype=torch.bool, device=objective.parameters.device
+        )
         pieces, self.right, whole = self._pieces(Jacobian(objective, scaled=scaled))
         thin = sorted(pieces[-1].thin)
         if whole is None:
             self._rows = torch.cat([piece.all_but(thin, self.size) for piece in pieces])
         else:
             self._rows = whole
-        self._thin = [_joined(span, [piece.thin[span] for piece in pieces]) for span in thin]
+        self._thin = [
+            _joined(span, [piece.thin[span] for piece in pieces]) for span in thin
+        ]
         self.gram = self_product(self._rows)
         for part in self._thin:
             part.add_products(part, self.gram, lower=True)
@@ -276,14 +290,18 @@ class TangentKernel:
             else:
                 whole = _started(jacobian, pieces) if whole is None else whole
                 start = sum(len(piece.rows) for piece in pieces)
-                pieces.append(_Piece({}, rows.dense(out=whole[start : start + len(rows)])))
+                pieces.append(
+                    _Piece({}, rows.dense(out=whole[start : start + len(rows)]))
+                )
             rights.append(right)
         return pieces, torch.cat(rights), whole
 
     def _direct_rows(self, factors: list[Factor]) -> Tensor:
         """Return the columns of a block's rows that have no thin form, (n, number of them)."""
         place = torch.cumsum(self._direct, 0) - 1
-        rows = factors[0].left.new_zeros(factors[0].left.shape[1], int(self._direct.sum()))
+        rows = factors[0].left.new_zeros(
+            factors[0].left.shape[1], int(self._direct.sum())
+        )
         for factor in factors:
             if bool(self._direct[factor.columns.start]):
                 first = int(place[factor.columns.start])
@@ -329,16 +347,22 @@ def _mask(thin: Iterable[Span], size: int) -> Tensor:
 def _started(jacobian: Jacobian, pieces: Sequence[_Piece]) -> Tensor:
     """Return room for J with the rows of the first pieces in it."""
     whole = torch.empty(
-        jacobian.shape, dtype=jacobian.parameters.dtype, device=jacobian.parameters.device
+        jacobian.shape,
+        dtype=jacobian.parameters.dtype,
+        device=jacobian.parameters.device,
     )
     start = 0
     for piece in pieces:
-        whole[start : start + len(piece.rows)] = piece.all_but((), jacobian.parameters.size)
+        whole[start : start + len(piece.rows)] = piece.all_but(
+            (), jacobian.parameters.size
+        )
         start += len(piece.rows)
     return whole
 
 
-def _cheaper_thin(factors: Sequence[Factor], among: Collection[Span] | None) -> dict[Span, Factor]:
+def _cheaper_thin(
+    factors: Sequence[Factor], among: Collection[Span] | None
+) -> dict[Span, Factor]:
     """Return the factors of weights whose part of the kernel is cheaper through inner products.
 
     A weight that is used twice is left to its rows, and so is one not ``among`` those given.
@@ -347,7 +371,9 @@ def _cheaper_thin(factors: Sequence[Factor], among: Collection[Span] | None) -> 
     return {
         span: factor
         for span, factor in zip(spans, factors, strict=True)
-        if spans.count(span) == 1 and _is_cheaper(factor) and (among is None or span in among)
+        if spans.count(span) == 1
+        and _is_cheaper(factor)
+        and (among is None or span in among)
     }
 
 
@@ -361,7 +387,9 @@ def _joined(span: Span, found: Sequence[Factor]) -> _Thin:
     """Return one layer's factors over all blocks; blocks with fewer channels are filled up."""
     channels = max(factor.left.shape[0] for factor in found)
     left = torch.cat([_filled(factor.left, channels) for factor in found], dim=1)
-    right = torch.cat([_filled(f.right, channels) for f in found if f.right is not None], dim=1)
+    right = torch.cat(
+        [_filled(f.right, channels) for f in found if f.right is not None], dim=1
+    )
     return _Thin(slice(*span), left, right)
 
 

@@ -208,7 +208,9 @@ class Objective:
             raise ValueError("an objective needs at least one term")
         if len(self.terms) < len(given):
             names = ", ".join(repr(term.name) for term in given)
-            raise ValueError(f"the terms of an objective need different names, got {names}")
+            raise ValueError(
+                f"the terms of an objective need different names, got {names}"
+            )
         first = next(iter(self.terms.values())).points
         if coordinates is None:
             width = 0 if isinstance(first, Samples) else first.shape[-1]
@@ -316,10 +318,16 @@ class Objective:
         finite, or lie where the term does not hold (without one: where the network has no
         meaning), are an error that begins with ``what``.
         """
-        held = next(iter(self.terms.values())).points if term is None else self.term(term).points
+        held = (
+            next(iter(self.terms.values())).points
+            if term is None
+            else self.term(term).points
+        )
         if isinstance(held, Samples):
             like = self.parameters
-            placed = samples_of(what, points, like.dtype, like.device, targets=term is not None)
+            placed = samples_of(
+                what, points, like.dtype, like.device, targets=term is not None
+            )
             return placed.in_batches(held.batch_size)
         given = _checks.points(what, points, len(self.coordinates))
         if self._inside is not None:
@@ -339,9 +347,13 @@ class Objective:
         """Return the same objective with other points for the named terms; each weighs 1."""
         for name in points:
             self.term(name)
-        placed = {n: self.placed(f"the points of term {n!r}", p, n) for n, p in points.items()}
+        placed = {
+            n: self.placed(f"the points of term {n!r}", p, n) for n, p in points.items()
+        }
         terms = [
-            replace(term, points=placed[name], point_weights=None) if name in placed else term
+            replace(term, points=placed[name], point_weights=None)
+            if name in placed
+            else term
             for name, term in self.terms.items()
         ]
         return self._with_terms(terms)
@@ -386,12 +398,17 @@ class Objective:
         """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
         return {name: each.mean() for name, each in self.point_losses(tensors).items()}
 
-    def point_losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    def point_losses(
+        self, tensors: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """Return the unweighted loss ``ℓ_k(z_i)`` of each point, (N_k,), by term."""
         values = self.parameters.tensors() if tensors is None else tensors
         return {
             name: torch.cat(
-                [term.value(_residual(term, values, part), part) for part in _blocks(term)]
+                [
+                    term.value(_residual(term, values, part), part)
+                    for part in _blocks(term)
+                ]
             )
             for name, term in self.terms.items()
         }

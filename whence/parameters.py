@@ -50,9 +50,13 @@ class Parameters:
         matches = _matching(select)
         self.module = module
         everything = dict(module.named_parameters())
-        chosen = {n: p for n, p in everything.items() if p.requires_grad and matches(n, p)}
+        chosen = {
+            n: p for n, p in everything.items() if p.requires_grad and matches(n, p)
+        }
         if not chosen:
-            hint = _checks.nearest(select, everything) if isinstance(select, str) else ""
+            hint = (
+                _checks.nearest(select, everything) if isinstance(select, str) else ""
+            )
             if isinstance(select, nn.Module):
                 select = type(select).__name__
             found = (
@@ -66,10 +70,16 @@ class Parameters:
         for what in ("dtype", "device"):
             kinds = {str(getattr(p, what)) for p in chosen.values()}
             if len(kinds) > 1:
-                raise ValueError(f"the selected parameters mix {what}s: {', '.join(sorted(kinds))}")
+                raise ValueError(
+                    f"the selected parameters mix {what}s: {', '.join(sorted(kinds))}"
+                )
         if not all(p.dtype.is_floating_point for p in chosen.values()):
-            kind = next(p.dtype for p in chosen.values() if not p.dtype.is_floating_point)
-            raise ValueError(f"the selected parameters must be real numbers, got {kind}")
+            kind = next(
+                p.dtype for p in chosen.values() if not p.dtype.is_floating_point
+            )
+            raise ValueError(
+                f"the selected parameters must be real numbers, got {kind}"
+            )
         self._chosen = chosen
         self._others = {n: p for n, p in everything.items() if n not in chosen}
         self.names = tuple(chosen)
@@ -98,7 +108,11 @@ class Parameters:
         """Return the selected entries of ``tree`` as one vector, shape (P,)."""
         for name, parameter in self._chosen.items():
             if name not in tree or tree[name].shape != parameter.shape:
-                given = tuple(tree[name].shape) if name in tree else f"only {', '.join(tree)}"
+                given = (
+                    tuple(tree[name].shape)
+                    if name in tree
+                    else f"only {', '.join(tree)}"
+                )
                 raise ValueError(
                     f"expected {name!r} of shape {tuple(parameter.shape)}, got {given}"
                 )
@@ -107,13 +121,22 @@ class Parameters:
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``vector`` (P,) by name, as views in each parameter's shape."""
         if not isinstance(vector, Tensor) or vector.shape != (self.size,):
-            given = tuple(vector.shape) if isinstance(vector, Tensor) else type(vector).__name__
+            given = (
+                tuple(vector.shape)
+                if isinstance(vector, Tensor)
+                else type(vector).__name__
+            )
             raise ValueError(f"expected a vector of shape ({self.size},), got {given}")
-        return {n: vector[s].view(self._chosen[n].shape) for n, s in self.slices.items()}
+        return {
+            n: vector[s].view(self._chosen[n].shape) for n, s in self.slices.items()
+        }
 
     def substituted(self, vector: Tensor) -> dict[str, Tensor]:
         """Return every parameter by name with ``vector`` in place of the selected ones."""
-        return {**{n: p.detach() for n, p in self._others.items()}, **self.unflatten(vector)}
+        return {
+            **{n: p.detach() for n, p in self._others.items()},
+            **self.unflatten(vector),
+        }
 
     def assign(self, vector: Tensor) -> None:
         """Write ``vector`` (P,) into the module."""
@@ -147,7 +170,9 @@ def _matching(select: Select) -> Callable[[str, nn.Parameter], bool]:
         return lambda name, parameter: id(parameter) in inside
     patterns = (select,) if isinstance(select, str) else select
     if isinstance(patterns, Sequence) and all(isinstance(one, str) for one in patterns):
-        return lambda name, parameter: any(fnmatch.fnmatchcase(name, one) for one in patterns)
+        return lambda name, parameter: any(
+            fnmatch.fnmatchcase(name, one) for one in patterns
+        )
     if callable(select):
         predicate = select
         return lambda name, parameter: bool(predicate(name, parameter))

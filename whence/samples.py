@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    default_collate,
+)
 from tqdm import tqdm
 
 from whence import _checks
@@ -41,7 +47,10 @@ class Batch:
 
     def tensors(self) -> list[Tensor]:
         """Return every tensor, the target last."""
-        return [*pytree.tree_leaves(self.inputs), *([] if self.target is None else [self.target])]
+        return [
+            *pytree.tree_leaves(self.inputs),
+            *([] if self.target is None else [self.target]),
+        ]
 
 
 @dataclass(frozen=True)
@@ -56,8 +65,14 @@ class _Source:
     device: torch.device | None = None
 
     def read(self, places: np.ndarray) -> Batch:
-        several = getattr(self.dataset, "__getitems__", None)  # as torch's own loader asks
-        items = several(places.tolist()) if several else [self.dataset[int(i)] for i in places]
+        several = getattr(
+            self.dataset, "__getitems__", None
+        )  # as torch's own loader asks
+        items = (
+            several(places.tolist())
+            if several
+            else [self.dataset[int(i)] for i in places]
+        )
         return self.placed(self.collate(items))
 
     def placed(self, given: Any) -> Batch:
@@ -72,8 +87,12 @@ class _Source:
             collate_fn=self.collate,
             num_workers=self.workers,
         )
-        shown = tqdm(loader, desc=f"reading {self.what}", unit="batch", delay=2, leave=False)
-        with torch.random.fork_rng(devices=[]):  # a loader draws a seed, whether it needs it or not
+        shown = tqdm(
+            loader, desc=f"reading {self.what}", unit="batch", delay=2, leave=False
+        )
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a loader draws a seed, whether it needs it or not
             return _joined([self.placed(batch) for batch in shown])
 
 
@@ -113,7 +132,11 @@ class Samples:
         self._set(batch, len(batch.tensors()[0]), None, None)
 
     def _set(
-        self, batch: Batch | None, n: int, source: _Source | None, places: np.ndarray | None
+        self,
+        batch: Batch | None,
+        n: int,
+        source: _Source | None,
+        places: np.ndarray | None,
     ) -> None:
         self._batch, self._n, self._source, self._places = batch, n, source, places
         self._batch_size: int | None = None
@@ -209,7 +232,9 @@ class Samples:
         """Return the inputs that are real numbers, one sample's after the other, (n, d)."""
         parts = [t.flatten(1) for t in self._moving()]
         if not parts:
-            raise ValueError("no input is a real number, so none can be moved by a little")
+            raise ValueError(
+                "no input is a real number, so none can be moved by a little"
+            )
         return torch.cat([part.to(parts[0].dtype) for part in parts], dim=1)
 
     def with_features(self, features: Tensor) -> Samples:
@@ -234,7 +259,11 @@ class Samples:
             if first is None or first[0].numel() != 1:
                 return None
             parts = [self] if self.in_memory else self.split(READ_AT_ONCE)
-            found = [p.target.detach().cpu().reshape(-1) for p in parts if p.target is not None]
+            found = [
+                p.target.detach().cpu().reshape(-1)
+                for p in parts
+                if p.target is not None
+            ]
             self._labels = torch.cat(found).numpy()
         return self._labels
 
@@ -245,7 +274,10 @@ class Samples:
 def _flatten(samples: Samples) -> tuple[list[Any], Any]:
     batch = samples.batch
     leaves, spec = pytree.tree_flatten(batch.inputs)
-    return [*leaves, *([] if batch.target is None else [batch.target])], (spec, len(leaves))
+    return [*leaves, *([] if batch.target is None else [batch.target])], (
+        spec,
+        len(leaves),
+    )
 
 
 def _unflatten(leaves: Any, context: Any) -> Samples:
@@ -351,7 +383,9 @@ def _read(source: _Source, places: np.ndarray) -> Samples:
         raise ValueError(f"{source.what} must have at least one sample, got none")
     one = source.read(places[:1])
     again = source.read(places[:1])
-    if not all(torch.equal(a, b) for a, b in zip(one.tensors(), again.tensors(), strict=True)):
+    if not all(
+        torch.equal(a, b) for a, b in zip(one.tensors(), again.tensors(), strict=True)
+    ):
         raise ValueError(
             f"{source.what} give another sample each time the same place is read: turn random "
             "augmentation off"
@@ -364,11 +398,15 @@ def _read(source: _Source, places: np.ndarray) -> Samples:
 
 def _joined(batches: Sequence[Batch]) -> Batch:
     flat = [_tensors_and_spec(batch) for batch in batches]
-    joined = [torch.cat(parts) for parts in zip(*(leaves for leaves, _ in flat), strict=True)]
+    joined = [
+        torch.cat(parts) for parts in zip(*(leaves for leaves, _ in flat), strict=True)
+    ]
     _, spec = flat[0]
     has_target = batches[0].target is not None
     inputs = joined[:-1] if has_target else joined
-    return Batch(pytree.tree_unflatten(inputs, spec), joined[-1] if has_target else None)
+    return Batch(
+        pytree.tree_unflatten(inputs, spec), joined[-1] if has_target else None
+    )
 
 
 def _tensors_and_spec(batch: Batch) -> tuple[list[Tensor], Any]:
@@ -378,7 +416,11 @@ def _tensors_and_spec(batch: Batch) -> tuple[list[Tensor], Any]:
 def _split(what: str, given: Any) -> Batch:
     """Return inputs and target of ``(inputs, ..., target)``."""
     if not isinstance(given, (tuple, list)) or len(given) < 2:
-        got = f"{len(given)} of them" if isinstance(given, (tuple, list)) else _checks.shown(given)
+        got = (
+            f"{len(given)} of them"
+            if isinstance(given, (tuple, list))
+            else _checks.shown(given)
+        )
         raise TypeError(f"{what} must be tuples (inputs, ..., target), got {got}")
     *inputs, target = given
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
@@ -398,7 +440,9 @@ def _checked(
     """Return the same as tensors of equal length, finite, in place."""
     made = Batch(
         pytree.tree_map(lambda t: _tensor(f"the inputs of {what}", t), batch.inputs),
-        None if batch.target is None else _tensor(f"the targets of {what}", batch.target),
+        None
+        if batch.target is None
+        else _tensor(f"the targets of {what}", batch.target),
     )
     tensors = made.tensors()
     if not tensors:
@@ -428,5 +472,9 @@ def _tensor(what: str, given: Any) -> Tensor:
     return given.detach()
 
 
-def _like(tensor: Tensor, dtype: torch.dtype | None, device: torch.device | None) -> Tensor:
-    return tensor.to(device=device, dtype=dtype if tensor.dtype.is_floating_point else None)
+def _like(
+    tensor: Tensor, dtype: torch.dtype | None, device: torch.device | None
+) -> Tensor:
+    return tensor.to(
+        device=device, dtype=dtype if tensor.dtype.is_floating_point else None
+    )

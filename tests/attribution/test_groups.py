@@ -45,7 +45,9 @@ class Linear:
         def both(tensors, z):
             return data(tensors, z).sum(1, keepdim=True)
 
-        points = {n: torch.randn(k, 4, generator=generator).double() for n, k in SIZES.items()}
+        points = {
+            n: torch.randn(k, 4, generator=generator).double() for n, k in SIZES.items()
+        }
         functions = {"data": data, "first": first, "both": both}
         self.objective = Objective(
             self.network,
@@ -68,7 +70,11 @@ class Linear:
                 rows.append(scale * mix @ design)
                 right.append(scale * mix @ z[i, 2:])
                 owner += [(name, i)] * len(mix)
-        self.rows, self.right, self.owner = np.vstack(rows), np.concatenate(right), owner
+        self.rows, self.right, self.owner = (
+            np.vstack(rows),
+            np.concatenate(right),
+            owner,
+        )
         start = torch.randn(6, generator=generator).double()
         self.theta = self.fit() if minimum else start.numpy()
         self.objective.parameters.assign(torch.as_tensor(self.theta))
@@ -92,7 +98,9 @@ GROUPS = {
     "a whole term": {"both": range(6)},
     "all kinds": {"both": [5], "data": [0, 2], "first": [2, 3, 4]},
 }
-TARGETS = torch.tensor([[0.5, -1.0, 0, 0], [2.0, 0.3, 0, 0], [-1.0, -1.0, 0, 0]]).double()
+TARGETS = torch.tensor(
+    [[0.5, -1.0, 0, 0], [2.0, 0.3, 0, 0], [-1.0, -1.0, 0, 0]]
+).double()
 AT_TARGETS = np.hstack(
     [TARGETS[:, :2].numpy(), np.zeros((3, 2)), np.ones((3, 1)), np.zeros((3, 1))]
 )
@@ -110,7 +118,9 @@ def everything(objective):
 def test_exact_removal_is_the_refit_of_linear_least_squares(minimum):
     """From anywhere: away from the minimum it is the change of the minimum."""
     case = Linear(minimum)
-    found = group_influence(Influence(case.objective, damping=0.0), Output(TARGETS, "a"), GROUPS)
+    found = group_influence(
+        Influence(case.objective, damping=0.0), Output(TARGETS, "a"), GROUPS
+    )
     assert found.dims == ("target", "group")
     assert found.group.values.tolist() == list(GROUPS)
     assert found["size"].values.tolist() == [1, 5, 6, 6]
@@ -128,7 +138,9 @@ def test_with_damping_it_is_the_refit_held_to_where_it_was(minimum, form):
     )
     found = group_influence(influence, Output(TARGETS, "a"), GROUPS)
     whole = case.fit(ridge=ridge, center=case.theta)
-    refits = [case.fit(g, ridge=ridge, center=case.theta) - whole for g in GROUPS.values()]
+    refits = [
+        case.fit(g, ridge=ridge, center=case.theta) - whole for g in GROUPS.values()
+    ]
     oracles.close(found.values, AT_TARGETS @ np.stack(refits, axis=1), 1e-10)
 
 
@@ -140,7 +152,9 @@ def test_single_points_are_the_closed_form_of_leave_one_out():
     found = group_influence(influence, Output(TARGETS, "a"), singles)
     first_order = influence.attribute(Output(TARGETS, "a")).values[:, SIZES["data"] :]
     hat = case.rows @ np.linalg.inv(case.rows.T @ case.rows) @ case.rows.T
-    oracles.close(found.values, first_order / (1 - np.diag(hat)[2 * SIZES["data"] :]), 1e-10)
+    oracles.close(
+        found.values, first_order / (1 - np.diag(hat)[2 * SIZES["data"] :]), 1e-10
+    )
 
 
 @pytest.mark.filterwarnings("ignore:The network is far from a minimum")
@@ -148,12 +162,16 @@ def test_single_points_are_the_closed_form_of_leave_one_out():
 def test_first_order_is_the_sum_of_influences(damping):
     case = Linear(minimum=False)
     influence = Influence(case.objective, damping=damping)
-    found = group_influence(influence, Output(TARGETS, "b"), GROUPS, method="first_order")
+    found = group_influence(
+        influence, Output(TARGETS, "b"), GROUPS, method="first_order"
+    )
     each = influence.attribute(Output(TARGETS, "b"))
     for name, group in GROUPS.items():
         chosen = [
             i
-            for i, (t, k) in enumerate(zip(each.term.values, each["index"].values, strict=True))
+            for i, (t, k) in enumerate(
+                zip(each.term.values, each["index"].values, strict=True)
+            )
             if k in group.get(t, ())
         ]
         oracles.close(found.sel(group=name), each.values[:, chosen].sum(1), 1e-12)
@@ -169,7 +187,9 @@ def test_first_order_and_exact_agree_for_small_weights():
         objective.parameters.assign(refit(objective).theta)
         influence = Influence(objective, damping=0.0)
         exact, first = (
-            group_influence(influence, Output(TARGETS, "a"), {"g": {"both": [1, 4]}}, method=method)
+            group_influence(
+                influence, Output(TARGETS, "a"), {"g": {"both": [1, 4]}}, method=method
+            )
             for method in ("exact", "first_order")
         )
         differences.append(float(np.abs(exact - first).max()))
@@ -201,7 +221,9 @@ def test_any_quantity_and_any_loss():
         Term(t.name, t.residual, t.points, weight=t.weight, loss=Doubled())
         for t in half.terms.values()
     ]
-    same = Objective(case.network, terms, coordinates=("x0", "x1", "y0", "y1"), outputs=("a", "b"))
+    same = Objective(
+        case.network, terms, coordinates=("x0", "x1", "y0", "y1"), outputs=("a", "b")
+    )
     expected = group_influence(Influence(case.objective, damping=1e-2), Loss(), GROUPS)
     found = group_influence(Influence(same, damping=1e-2), Loss(), GROUPS)
     assert found.shape == (sum(SIZES.values()), len(GROUPS))
@@ -223,7 +245,9 @@ def test_a_small_pinn_against_refits_held_to_where_it_was():
         group_influence(influence, output, chosen, method=m).values
         for m in ("exact", "first_order")
     )
-    error, baseline = (np.linalg.norm(p - actual) / np.linalg.norm(actual) for p in (exact, first))
+    error, baseline = (
+        np.linalg.norm(p - actual) / np.linalg.norm(actual) for p in (exact, first)
+    )
     assert error < 0.1
     assert error < 0.3 * baseline
 
@@ -247,7 +271,10 @@ def test_any_solver_will_do_and_what_it_says_is_reported():
     )
     oracles.close(found, expected, 1e-10)
     assert (found.attrs["solver"], found.attrs["solver_residual"]) == ("inverse", 1e-9)
-    assert (found.attrs["solver_converged"], found.attrs["solver_message"]) == (0, "far too slow")
+    assert (found.attrs["solver_converged"], found.attrs["solver_message"]) == (
+        0,
+        "far too slow",
+    )
     assert (expected.attrs["solver_converged"], expected.attrs["model"]) == (1, "exact")
     assert expected.attrs["method"] == "group_influence"
     assert expected.attrs["damping"] == 0.0
@@ -260,7 +287,11 @@ def test_blocks_change_nothing(monkeypatch):
     def all_three():
         influence = Influence(case.objective, damping=1e-6)
         found = group_influence(influence, Output(TARGETS, "a"), GROUPS)
-        return found.values, leverage(influence).values, cooks_distance(influence).values
+        return (
+            found.values,
+            leverage(influence).values,
+            cooks_distance(influence).values,
+        )
 
     expected = all_three()
     monkeypatch.setattr(module, "CHUNK_BYTES", 8 * module.COPIES * 6 * 2)
@@ -271,15 +302,22 @@ def test_blocks_change_nothing(monkeypatch):
 # --- leverage and Cook's distance --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("form", "ridge"), [("primal", 0.0), ("primal", 0.2), ("dual", 0.2)])
+@pytest.mark.parametrize(
+    ("form", "ridge"), [("primal", 0.0), ("primal", 0.2), ("dual", 0.2)]
+)
 def test_leverage_is_the_diagonal_of_the_hat_matrix(form, ridge):
     case = Linear()
     damping = Damping(ridge, relative=False)
-    found = leverage(Influence(case.objective, damping=damping, solver=Exact(form=form)))
+    found = leverage(
+        Influence(case.objective, damping=damping, solver=Exact(form=form))
+    )
     matrix = case.rows.T @ case.rows + ridge * np.eye(6)
     hat = np.diag(case.rows @ np.linalg.solve(matrix, case.rows.T))
     owners = list(dict.fromkeys(case.owner))
-    expected = [sum(h for h, o in zip(hat, case.owner, strict=True) if o == own) for own in owners]
+    expected = [
+        sum(h for h, o in zip(hat, case.owner, strict=True) if o == own)
+        for own in owners
+    ]
     oracles.close(found, expected, 1e-10)
     assert found.attrs["effective_parameters"] == pytest.approx(hat.sum(), rel=1e-10)
     if not ridge:
@@ -300,7 +338,9 @@ def test_cooks_distance_is_that_of_linear_regression():
     def residual(tensors, z):
         return functional_call(network, tensors, (z[:, :3],)) - z[:, 3:]
 
-    objective = Objective(network, Term("data", residual, torch.cat([x, y], 1), weight=0.7))
+    objective = Objective(
+        network, Term("data", residual, torch.cat([x, y], 1), weight=0.7)
+    )
     theta = torch.linalg.lstsq(x, y).solution
     objective.parameters.assign(theta[:, 0])
     e = (x @ theta - y)[:, 0].numpy()
@@ -323,7 +363,9 @@ def test_cooks_distance_of_several_terms_by_refits(ridge):
     matrix = case.rows.T @ case.rows
     p = np.trace(matrix @ np.linalg.inv(matrix + ridge * np.eye(6)))
     s2 = np.square(case.rows @ case.theta - case.right).sum() / (len(case.rows) - p)
-    found = cooks_distance(Influence(case.objective, damping=Damping(ridge, relative=False)))
+    found = cooks_distance(
+        Influence(case.objective, damping=Damping(ridge, relative=False))
+    )
     oracles.close(found, np.array(expected) / (p * s2), 1e-10)
 
 
@@ -350,7 +392,14 @@ def test_indices_masks_tensors_and_order_are_the_same_points():
     objective = Linear().objective
     mask = np.zeros(9, dtype=bool)
     mask[[1, 4]] = True
-    for given in ([4, 1], (1, 4), np.array([4, 1]), torch.tensor([1, 4]), mask, torch.tensor(mask)):
+    for given in (
+        [4, 1],
+        (1, 4),
+        np.array([4, 1]),
+        torch.tensor([1, 4]),
+        mask,
+        torch.tensor(mask),
+    ):
         found = members(objective, "it", {"first": [], "data": given})
         assert list(found) == ["data"]
         assert found["data"].tolist() == [1, 4]
@@ -366,7 +415,9 @@ def test_without_leaves_the_others_their_weight():
     gone = 0.0
     for name, indices in removed.items():
         term = case.objective.term(name)
-        residual = term.residual(case.objective.parameters.tensors(), term.points[list(indices)])
+        residual = term.residual(
+            case.objective.parameters.tensors(), term.points[list(indices)]
+        )
         gone += WEIGHTS[name] / SIZES[name] * float(residual.detach().square().sum())
     whole, left = float(case.objective.loss()), float(fewer.loss())
     assert left == pytest.approx(whole - gone, rel=1e-13)
@@ -380,7 +431,11 @@ def test_without_leaves_the_others_their_weight():
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"data": [1, 3, 1]}, ValueError, r"the group 'g', term 'data'.* got index 1 2 times"),
+        (
+            {"data": [1, 3, 1]},
+            ValueError,
+            r"the group 'g', term 'data'.* got index 1 2 times",
+        ),
         ({"data": [9]}, ValueError, r"must lie in 0 … 8, got 9"),
         ({"data": [-1]}, ValueError, r"must lie in 0 … 8, got -1"),
         ({"data": [True, False]}, ValueError, r"mask must have length 9, got 2"),
@@ -395,7 +450,9 @@ def test_without_leaves_the_others_their_weight():
 def test_errors_of_groups_name_what_was_given(given, error, said):
     influence = Influence(Linear().objective)
     with pytest.raises(error, match=said):
-        group_influence(influence, Output(TARGETS, "a"), {"fine": {"data": [1]}, "g": given})
+        group_influence(
+            influence, Output(TARGETS, "a"), {"fine": {"data": [1]}, "g": given}
+        )
 
 
 def test_errors_come_before_work():
@@ -412,7 +469,9 @@ def test_errors_come_before_work():
 
     lazy = Influence(case.objective, solver=Never())
     output = Output(TARGETS, "a")
-    with pytest.raises(ValueError, match=r"unknown method 'exct' \(did you mean 'exact'"):
+    with pytest.raises(
+        ValueError, match=r"unknown method 'exct' \(did you mean 'exact'"
+    ):
         group_influence(lazy, output, GROUPS, method="exct")
     with pytest.raises(TypeError, match="must be a quantity"):
         group_influence(lazy, "loss", GROUPS)
@@ -421,10 +480,14 @@ def test_errors_come_before_work():
             group_influence(lazy, output, given)
     hessian = Influence(case.objective, curvature="hessian", solver=Never())
     for ask in (leverage, cooks_distance, lambda i: group_influence(i, output, GROUPS)):
-        with pytest.raises(ValueError, match=r"Gauss–Newton matrix, got .*curvature='hessian'"):
+        with pytest.raises(
+            ValueError, match=r"Gauss–Newton matrix, got .*curvature='hessian'"
+        ):
             ask(hessian)
     tight = Influence(case.objective, solver=Never(), memory_budget=2000)
-    with pytest.raises(MemoryError, match=r"of up to 8 rows .* above the memory budget"):
+    with pytest.raises(
+        MemoryError, match=r"of up to 8 rows .* above the memory budget"
+    ):
         group_influence(tight, output, GROUPS)
 
 
@@ -440,7 +503,9 @@ def alone(small=1.0):
     objective = Objective(
         network,
         Term("data", residual, x),
-        fields=lambda names: lambda tensors, z: functional_call(network, tensors, (z[:, :2],)),
+        fields=lambda names: (
+            lambda tensors, z: functional_call(network, tensors, (z[:, :2],))
+        ),
     )
     objective.parameters.assign(refit(objective).theta)
     return objective
@@ -453,17 +518,23 @@ def test_removing_what_nothing_else_determines_is_an_error_that_says_so(small):
     output = Output(objective.term("data").points, "output")
     exactly = Influence(objective, damping=0.0)
     assert leverage(exactly).values[-1] == pytest.approx(1, abs=1e-5)
-    said = r"removing the group 'last' .* raise the damping, or use method='first_order'"
+    said = (
+        r"removing the group 'last' .* raise the damping, or use method='first_order'"
+    )
     with pytest.raises(ValueError, match=said):
         group_influence(exactly, output, {"fine": [0, 1], "last": [2, 3]})
-    with pytest.raises(ValueError, match=r"removing point 3 of term 'data' .* raise the damping"):
+    with pytest.raises(
+        ValueError, match=r"removing point 3 of term 'data' .* raise the damping"
+    ):
         cooks_distance(exactly)
     assert np.isfinite(group_influence(exactly, output, {"fine": [0, 1]})).all()
     for influence, method in (
         (exactly, "first_order"),
         (Influence(objective, damping=1e-3), "exact"),
     ):
-        assert np.isfinite(group_influence(influence, output, {"last": [3]}, method)).all()
+        assert np.isfinite(
+            group_influence(influence, output, {"last": [3]}, method)
+        ).all()
 
 
 def test_cooks_distance_without_anything_to_compare_with():

@@ -75,7 +75,9 @@ def test_absolute_damping(soft):
     targets = oracles.target_points(soft)
     largest = linalg.eigvalsh(oracles.gauss_newton(soft))[-1]
     one = influence(soft, 1e-3).attribute(Output(targets))
-    other = influence(soft, Damping(1e-3 * largest, relative=False)).attribute(Output(targets))
+    other = influence(soft, Damping(1e-3 * largest, relative=False)).attribute(
+        Output(targets)
+    )
     oracles.close(other, one, 1e-10)
 
 
@@ -119,7 +121,9 @@ def test_blocks_are_the_same_matrix(soft, block):
         oracles.close(torch.cat(blocks), whole, 1e-11)
 
 
-@pytest.mark.parametrize("sizes", [[1], [3, 3, 3], [7], [1, 9, 2], [2, 2, 2, 2, 1], [4, 4]])
+@pytest.mark.parametrize(
+    "sizes", [[1], [3, 3, 3], [7], [1, 9, 2], [2, 2, 2, 2, 1], [4, 4]]
+)
 def test_regrouping_keeps_every_row_in_order(sizes):
     rows = torch.arange(sum(sizes))
     blocks = list(_regrouped(iter(rows.split(sizes)), 4))
@@ -194,7 +198,9 @@ def test_labels(soft):
     assert np.array_equal(found.target_x, points[:, 0])
     assert np.array_equal(found.target_t, points[:, 1])
     assert found["quantity"].values.tolist() == ["u"] * 3
-    assert found.term.values.tolist() == ["pde"] * 9 + ["initial"] * 5 + ["periodic"] * 4
+    assert (
+        found.term.values.tolist() == ["pde"] * 9 + ["initial"] * 5 + ["periodic"] * 4
+    )
     assert found["index"].values.tolist() == [*range(9), *range(5), *range(4)]
 
 
@@ -210,9 +216,13 @@ def test_attributes_say_what_was_done(soft):
     found = influence(soft).attribute(Output(oracles.target_points(soft)))
     matrix = oracles.gauss_newton(soft)
     gradients, scales = oracles.loss_gradients(soft)
-    assert found.attrs["largest_eigenvalue"] == pytest.approx(linalg.eigvalsh(matrix)[-1])
+    assert found.attrs["largest_eigenvalue"] == pytest.approx(
+        linalg.eigvalsh(matrix)[-1]
+    )
     assert found.attrs["relative_damping"] == pytest.approx(1e-4)
-    assert found.attrs["gradient_norm"] == pytest.approx(np.linalg.norm(scales @ gradients))
+    assert found.attrs["gradient_norm"] == pytest.approx(
+        np.linalg.norm(scales @ gradients)
+    )
     assert found.attrs["loss"] == pytest.approx(float(oracles.loss(soft, soft.theta)))
     assert found.attrs["solver"] == "exact"
     assert found.attrs["solver_form"] == "dual"
@@ -291,7 +301,9 @@ def least_squares(n=12, d=3, weight=1.0):
         network,
         [Term("data", residual, torch.cat([x, y], 1), weight=weight)],
         coordinates=(*(f"x{i}" for i in range(d)), "y"),
-        fields=lambda names: lambda tensors, z: functional_call(network, tensors, (z[:, :d],)),
+        fields=lambda names: (
+            lambda tensors, z: functional_call(network, tensors, (z[:, :d],))
+        ),
     )
     objective.parameters.assign(torch.linalg.lstsq(x, y).solution.reshape(-1))
     return objective, x.numpy(), y.numpy()[:, 0]
@@ -345,8 +357,13 @@ def test_weights_between_terms_count():
     """Two terms with different N and w are one weighted least-squares problem."""
     one, x, y = least_squares()
     residual, points = one.term("data").residual, one.term("data").points
-    terms = [Term("a", residual, points[:4], weight=3.0), Term("b", residual, points[4:])]
-    objective = Objective(one.network, terms, coordinates=one.coordinates, fields=one.fields)
+    terms = [
+        Term("a", residual, points[:4], weight=3.0),
+        Term("b", residual, points[4:]),
+    ]
+    objective = Objective(
+        one.network, terms, coordinates=one.coordinates, fields=one.fields
+    )
     w = np.repeat([3.0 / 4, 1.0 / 8], [4, 8])
     normal = x.T @ (w[:, None] * x)
     theta = linalg.solve(normal, x.T @ (w * y))
@@ -370,7 +387,9 @@ def with_ridge(n, widths, strength):
     network = case.objective.network
 
     def ridge(tensors, z):
-        theta = torch.cat([tensors[n].reshape(-1) for n, _ in network.named_parameters()])
+        theta = torch.cat(
+            [tensors[n].reshape(-1) for n, _ in network.named_parameters()]
+        )
         return strength**0.5 * theta.unsqueeze(0) + 0 * z[:, :1]
 
     pde = case.objective.term("pde")
@@ -452,17 +471,27 @@ def test_retraining_with_another_weight_of_a_point(trained, i):
 
 def test_errors_name_what_was_given(soft):
     targets = Output(oracles.target_points(soft))
-    with pytest.raises(ValueError, match=r"unknown curvature 'hesian' \(did you mean 'hessian'\?"):
+    with pytest.raises(
+        ValueError, match=r"unknown curvature 'hesian' \(did you mean 'hessian'\?"
+    ):
         Influence(soft.objective, curvature="hesian")
-    with pytest.raises(ValueError, match="damping must be zero or a positive number, got -1"):
+    with pytest.raises(
+        ValueError, match="damping must be zero or a positive number, got -1"
+    ):
         Influence(soft.objective, damping=-1.0)
     asked = influence(soft)
     for method in (asked.attribute, asked.attribute_sum, asked.attribute_blocks):
-        with pytest.raises(ValueError, match=r"unknown effect 'removal' \(did you mean 'remove'"):
+        with pytest.raises(
+            ValueError, match=r"unknown effect 'removal' \(did you mean 'remove'"
+        ):
             list(method(targets, effect="removal"))
-        with pytest.raises(ValueError, match=r"terms pde, initial, periodic: give points by term"):
+        with pytest.raises(
+            ValueError, match=r"terms pde, initial, periodic: give points by term"
+        ):
             list(method(targets, torch.zeros(2, 2).double()))
-        with pytest.raises(ValueError, match=r"unknown term 'pd' \(did you mean 'pde'\?\)"):
+        with pytest.raises(
+            ValueError, match=r"unknown term 'pd' \(did you mean 'pde'\?\)"
+        ):
             list(method(targets, {"pd": torch.zeros(2, 2).double()}))
         with pytest.raises(ValueError, match=r"shape \(n, 2\)"):
             list(method(targets, {"pde": torch.zeros(2, 3).double()}))
@@ -491,5 +520,7 @@ def test_a_matrix_above_the_memory_budget_is_refused_before_any_work():
     objective = SMALL["hard"]().objective
     points = next(iter(objective.terms.values())).points
     influence = Influence(objective, memory_budget=8 * len(points) * 3)
-    with pytest.raises(MemoryError, match=r"above the memory budget of .*attribute_blocks"):
+    with pytest.raises(
+        MemoryError, match=r"above the memory budget of .*attribute_blocks"
+    ):
         influence.attribute(Output(points))

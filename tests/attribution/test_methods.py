@@ -19,7 +19,9 @@ EXACT = 1e-10
 
 def network(scale=1.0):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.Tanh(), nn.BatchNorm1d(6), nn.Linear(6, 3)
+    ).double()
     with torch.no_grad():
         model[2].running_mean.uniform_(-1, 1)
         for parameter in model.parameters():
@@ -47,7 +49,9 @@ def gradients(model, x, y):
     for i in range(len(x)):
         loss = F.cross_entropy(model(x[i : i + 1]), y[i : i + 1])
         rows.append(
-            torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, model.parameters())])
+            torch.cat(
+                [g.reshape(-1) for g in torch.autograd.grad(loss, model.parameters())]
+            )
         )
     return torch.stack(rows).numpy()
 
@@ -81,20 +85,29 @@ def _method(request):
 
 def test_grad_dot_and_grad_cos():
     test, train = gradients(network(), *TEST), gradients(network(), *TRAIN)
-    oracles.close(wh.GradDot(objective()).attribute(QUANTITY), test @ train.T / N, EXACT)
-    unit_test, unit_train = (g / np.linalg.norm(g, axis=1, keepdims=True) for g in (test, train))
+    oracles.close(
+        wh.GradDot(objective()).attribute(QUANTITY), test @ train.T / N, EXACT
+    )
+    unit_test, unit_train = (
+        g / np.linalg.norm(g, axis=1, keepdims=True) for g in (test, train)
+    )
     found = wh.GradCos(objective()).attribute(QUANTITY)
     oracles.close(found, unit_test @ unit_train.T, EXACT)
 
 
 def test_a_zero_gradient_has_no_cosine():
     ignored = wh.Objective.supervised(
-        network(), (TRAIN[0], torch.where(torch.arange(N) == 3, -100, TRAIN[1])), wh.CrossEntropy()
+        network(),
+        (TRAIN[0], torch.where(torch.arange(N) == 3, -100, TRAIN[1])),
+        wh.CrossEntropy(),
     )
     found = wh.GradCos(ignored).attribute(QUANTITY)
     assert (found.isel(point=3) == 0).all()
     assert (found.isel(point=4) != 0).all()
-    assert wh.GradCos(ignored).self_influence().values.tolist() == [1.0] * 3 + [0.0] + [1.0] * 10
+    assert (
+        wh.GradCos(ignored).self_influence().values.tolist()
+        == [1.0] * 3 + [0.0] + [1.0] * 10
+    )
 
 
 @pytest.mark.parametrize("on_disk", [False, True])
@@ -142,7 +155,9 @@ def losses(model, theta, x, y):
 
 def test_empirical_influence_by_hand():
     model, radius = network(), 0.05
-    theta = torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy().copy()
+    theta = (
+        torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy().copy()
+    )
     expected = np.zeros((T, N))
     for k, gradient in enumerate(gradients(network(), *TEST)):
         for sign in (1, -1):
@@ -226,7 +241,9 @@ def test_moving_inputs_by_finite_differences(name):
         x = TRAIN[0].clone()
         x[i, j] += sign * step
         values.append(method.attribute(QUANTITY, (x, TRAIN[1])).values[:, i])
-    oracles.close(found.isel(point=i, feature=j), -(values[0] - values[1]) / (2 * step), 1e-6)
+    oracles.close(
+        found.isel(point=i, feature=j), -(values[0] - values[1]) / (2 * step), 1e-6
+    )
 
 
 def test_moving_a_collocation_point():
@@ -263,7 +280,9 @@ def test_extremes(method, monkeypatch):
     assert found.highest_point.values.tolist() == order[:, :3].tolist()
     assert found.lowest_point.values.tolist() == order[:, :-4:-1].tolist()
     oracles.close(found.highest, np.take_along_axis(whole, order[:, :3], 1), EXACT)
-    assert found.lowest_label.values.tolist() == (found.lowest_point.values % 3).tolist()
+    assert (
+        found.lowest_label.values.tolist() == (found.lowest_point.values % 3).tolist()
+    )
     assert reductions.top(method, QUANTITY, k=100).sizes["rank"] == N
 
 
@@ -271,12 +290,18 @@ def test_extremes(method, monkeypatch):
 def test_means_and_sums(method, how, monkeypatch):
     whole = method.attribute(QUANTITY).values
     monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", 4)
-    made = {"mean": np.mean, "sum": np.sum, "mean_abs": lambda a, axis: np.abs(a).mean(axis)}[how]
+    made = {
+        "mean": np.mean,
+        "sum": np.sum,
+        "mean_abs": lambda a, axis: np.abs(a).mean(axis),
+    }[how]
     oracles.close(reductions.reduced(method, QUANTITY, how), made(whole, axis=0), EXACT)
     found = reductions.reduced(method, QUANTITY, how, over="point")
     oracles.close(found, made(whole, axis=1), EXACT)
     found = reductions.reduced(method, QUANTITY, how, over="point", by="label")
-    expected = np.stack([made(whole[:, TRAIN[1] == c], axis=1) for c in range(3)], axis=1)
+    expected = np.stack(
+        [made(whole[:, TRAIN[1] == c], axis=1) for c in range(3)], axis=1
+    )
     assert found.dims == ("target", "label")
     oracles.close(found, expected, EXACT)
     found = reductions.reduced(method, QUANTITY, how, by="target_label")
@@ -286,7 +311,9 @@ def test_means_and_sums(method, how, monkeypatch):
 
 def test_what_cannot_be_reduced():
     method = wh.GradDot(objective())
-    with pytest.raises(ValueError, match=r"coordinate to group by 'labels'.*did you mean 'label'"):
+    with pytest.raises(
+        ValueError, match=r"coordinate to group by 'labels'.*did you mean 'label'"
+    ):
         reductions.reduced(method, QUANTITY, over="point", by="labels")
 
 
@@ -303,7 +330,9 @@ def test_zarr(method, tmp_path, monkeypatch):
         assert found[name].values.tolist() == whole[name].values.tolist(), name
     assert found.attrs["method"] == whole.attrs["method"]
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["scores.zarr"]
-    again = xr.open_dataset(tmp_path / "a" / "scores.zarr", engine="zarr", consolidated=False)
+    again = xr.open_dataset(
+        tmp_path / "a" / "scores.zarr", engine="zarr", consolidated=False
+    )
     oracles.close(again.influence.sel(target=2), whole.values[2], EXACT)
     with pytest.raises(FileExistsError, match="exists already"):
         method.attribute(QUANTITY, out=tmp_path / "a" / "scores.zarr")

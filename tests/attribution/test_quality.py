@@ -13,12 +13,16 @@ from whence.attribution.refitting import refit
 
 def attributed(case, **options):
     given = {"damping": 1e-3, **options}
-    return wh.Influence(case.objective, **given).attribute(Output(oracles.target_points(case)))
+    return wh.Influence(case.objective, **given).attribute(
+        Output(oracles.target_points(case))
+    )
 
 
 def settled(case):
     """The same case at a minimum."""
-    case.objective.parameters.assign(refit(case.objective, steps=200, damping=1e-6).theta)
+    case.objective.parameters.assign(
+        refit(case.objective, steps=200, damping=1e-6).theta
+    )
     return case
 
 
@@ -68,7 +72,10 @@ def test_near_a_minimum_nothing_speaks_against_it(near):
     ("options", "doubt"),
     [
         ({"solver": wh.Arnoldi(1), "damping": 1e-8}, "full system is not solved"),
-        ({"solver": wh.ConjugateGradient(preconditioner=None, max_iterations=1)}, "max_iterations"),
+        (
+            {"solver": wh.ConjugateGradient(preconditioner=None, max_iterations=1)},
+            "max_iterations",
+        ),
         ({"solver": wh.LiSSA(2)}, "raise iterations"),
     ],
 )

@@ -23,9 +23,13 @@ def check(case, quantity, functions):
     """``functions`` are f(tensors) -> scalar, one per target, written by hand."""
     objective = case.objective
     expected = [f(case.tensors(case.theta)) for f in functions]
-    gradients = [jacrev(lambda t, f=f: f(case.tensors(t)))(case.theta) for f in functions]
+    gradients = [
+        jacrev(lambda t, f=f: f(case.tensors(t)))(case.theta) for f in functions
+    ]
     oracles.close(quantity.values(objective), torch.stack(expected), 1e-12)
-    oracles.close(torch.cat(list(quantity.gradients(objective))), torch.stack(gradients), 1e-12)
+    oracles.close(
+        torch.cat(list(quantity.gradients(objective))), torch.stack(gradients), 1e-12
+    )
     oracles.close(aggregate_gradient(quantity, objective), sum(gradients), 1e-12)
     targets = quantity.targets(objective)
     assert {len(v) for v in targets.values()} == {len(functions)}
@@ -56,9 +60,13 @@ def test_the_only_output(case):
 
 def test_outputs_by_name(flow):
     for k, name in enumerate("uvp"):
-        targets = check(flow, Output(POINTS, name), at_each(lambda t, z, k=k: flow.value(t, z)[k]))
+        targets = check(
+            flow, Output(POINTS, name), at_each(lambda t, z, k=k: flow.value(t, z)[k])
+        )
         assert set(targets["quantity"]) == {name}
-    with pytest.raises(ValueError, match=r"outputs u, v, p: name one, such as Output\(points, 'u'"):
+    with pytest.raises(
+        ValueError, match=r"outputs u, v, p: name one, such as Output\(points, 'u'"
+    ):
         Output(POINTS).values(flow.objective)
     with pytest.raises(ValueError, match="unknown output 'w'"):
         Output(POINTS, "w").values(flow.objective)
@@ -94,16 +102,24 @@ def test_derivatives(case, name):
 
 def test_residuals(case, flow):
     targets = check(
-        case, Residual(POINTS, "pde"), at_each(lambda t, z: case.residuals["pde"](t, z)[0])
+        case,
+        Residual(POINTS, "pde"),
+        at_each(lambda t, z: case.residuals["pde"](t, z)[0]),
     )
     assert set(targets["quantity"]) == {"residual pde"}
     functions = [
-        lambda t, z=z, k=k: flow.residuals["flow"](t, z)[k] for z in POINTS for k in range(3)
+        lambda t, z=z, k=k: flow.residuals["flow"](t, z)[k]
+        for z in POINTS
+        for k in range(3)
     ]
     targets = check(flow, Residual(POINTS, "flow"), functions)
-    assert targets["quantity"][:4].tolist() == [f"residual flow {k}" for k in (0, 1, 2, 0)]
+    assert targets["quantity"][:4].tolist() == [
+        f"residual flow {k}" for k in (0, 1, 2, 0)
+    ]
     assert np.array_equal(targets["x"], np.repeat(POINTS[:, 0].numpy(), 3))
-    with pytest.raises(ValueError, match=r"unknown term 'flw' \(did you mean 'flow'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"unknown term 'flw' \(did you mean 'flow'\?\)"
+    ):
         Residual(POINTS, "flw").values(flow.objective)
 
 
@@ -159,7 +175,9 @@ def test_a_functional(case):
         (gradient,) = Functional(of).gradients(case.objective)
     assert gradient.any()
     for wrong in (lambda field: field("u", POINTS), lambda field: 1.0):
-        with pytest.raises(ValueError, match="'functional' must return a scalar tensor"):
+        with pytest.raises(
+            ValueError, match="'functional' must return a scalar tensor"
+        ):
             Functional(wrong).values(case.objective)
 
 
@@ -168,12 +186,18 @@ def test_many_points_come_in_blocks_and_sum_to_the_same(case):
     quantity = Derivative(points, "u_xx")
     blocks = list(quantity.gradients(case.objective))
     assert [len(b) for b in blocks] == [1000, 1000, 300]
-    oracles.close(aggregate_gradient(quantity, case.objective), torch.cat(blocks).sum(0), 1e-12)
+    oracles.close(
+        aggregate_gradient(quantity, case.objective), torch.cat(blocks).sum(0), 1e-12
+    )
 
 
 def test_single_precision_stays_single():
     network = oracles.tanh_network(2, 4, 1).float()
-    term = Term("data", lambda t, z: torch.func.functional_call(network, t, (z,)), POINTS.float())
+    term = Term(
+        "data",
+        lambda t, z: torch.func.functional_call(network, t, (z,)),
+        POINTS.float(),
+    )
     objective = Objective(network, [term])
     for quantity in (Output(POINTS.float()), Loss(), Loss(reduce="mean")):
         assert aggregate_gradient(quantity, objective).dtype == torch.float32

@@ -39,7 +39,10 @@ def least_squares(n=(11, 7), d=4, spread=1.0, seed=0):
         scale = np.sqrt(2 * weight / k)
         rows.append(scale * z[:, :d].numpy())
         right.append(scale * z[:, d].numpy())
-    fields = lambda names: lambda tensors, z: functional_call(network, tensors, (z[:, :d],))  # noqa: E731
+
+    def fields(names):
+        return lambda tensors, z: functional_call(network, tensors, (z[:, :d],))
+
     objective = Objective(network, terms, fields=fields)
     return objective, np.vstack(rows), np.concatenate(right)
 
@@ -68,7 +71,9 @@ def test_refit_finds_the_least_squares_solution_and_moves_nothing(spread):
     oracles.close(found.theta, expected, 1e-9)
     assert found.converged
     assert found.steps <= 5
-    assert found.loss == pytest.approx(0.5 * np.square(rows @ expected - right).sum(), rel=1e-12)
+    assert found.loss == pytest.approx(
+        0.5 * np.square(rows @ expected - right).sum(), rel=1e-12
+    )
     assert found.gradient_norm < 1e-9
     assert torch.equal(objective.parameters.vector(), before)
 
@@ -94,7 +99,9 @@ def test_several_steps_of_a_network_end_where_the_gradient_vanishes(widths):
     assert found.steps > 3
     objective.parameters.assign(found.theta)
     gradient = loss_and_gradient(objective)[1] + (found.theta - start)
-    assert float(gradient.norm()) == pytest.approx(found.gradient_norm, rel=1e-3, abs=1e-13)
+    assert float(gradient.norm()) == pytest.approx(
+        found.gradient_norm, rel=1e-3, abs=1e-13
+    )
     assert float(gradient.norm()) < 1e-7
     assert found.loss == pytest.approx(float(objective.loss().detach()), rel=1e-12)
     assert float((found.theta - start).norm()) > 1e-3
@@ -167,12 +174,16 @@ def test_an_error_on_the_way_leaves_the_network_as_it_was(calls):
             raise RuntimeError("on the way")
         return inner(tensors, z)
 
-    broken = Objective(objective.network, Term("valley", failing, torch.ones(1, 1).double()))
+    broken = Objective(
+        objective.network, Term("valley", failing, torch.ones(1, 1).double())
+    )
     with pytest.raises(RuntimeError, match="on the way"):
         refit(broken, steps=100)
     assert torch.equal(objective.parameters.vector(), before)
     left[0] = calls
-    with pytest.raises((RuntimeError, ValueError), match=r"on the way|nothing would be left"):
+    with pytest.raises(
+        (RuntimeError, ValueError), match=r"on the way|nothing would be left"
+    ):
         leave_one_out(broken, parameters_of, [0])
     assert torch.equal(objective.parameters.vector(), before)
 
@@ -190,7 +201,9 @@ def test_errors_of_refit():
         with pytest.raises(ValueError, match=said):
             leave_one_out(objective, parameters_of, [0], **options)
     objective.parameters.assign(torch.tensor([float("inf"), 0.0]).double())
-    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at the network's parameters"):
+    with pytest.raises(
+        ValueError, match=r"the loss is (nan|inf) at the network's parameters"
+    ):
         refit(objective)
 
 
@@ -216,7 +229,9 @@ def test_leave_one_out_is_that_of_least_squares_without_the_drift():
     points = objective.term("b").points
     assert found.sel(term="b")["x1"].values.tolist() == points[[2, 6], 1].tolist()
     moved = solution(rows, right) - objective.parameters.vector().numpy()
-    assert found.attrs["drift"] == pytest.approx(np.sqrt(np.square(moved).mean()), rel=1e-8)
+    assert found.attrs["drift"] == pytest.approx(
+        np.sqrt(np.square(moved).mean()), rel=1e-8
+    )
     assert found.attrs["stability"] == pytest.approx(1)
     influence = Influence(objective, damping=0.0)  # what it is the truth of
     objective.parameters.assign(torch.as_tensor(solution(rows, right)))
@@ -228,7 +243,11 @@ def test_leave_one_out_is_that_of_least_squares_without_the_drift():
 
 def test_leave_out_takes_groups_and_quantities():
     objective, rows, right = least_squares()
-    groups = {"few": {"a": [0, 1, 2]}, "a term": {"b": range(7)}, "mixed": {"a": [9], "b": [0]}}
+    groups = {
+        "few": {"a": [0, 1, 2]},
+        "a term": {"b": range(7)},
+        "mixed": {"a": [9], "b": [0]},
+    }
     expected = refits_of(rows, right, [[0, 1, 2], range(11, 18), [9, 11]])
     found = leave_out(objective, parameters_of, groups)
     oracles.close(found, expected, 1e-8)
@@ -247,7 +266,9 @@ def test_an_anchor_is_that_of_a_damped_prediction():
     center = objective.parameters.vector().numpy()
     found = leave_out(objective, parameters_of, {"g": {"a": [0, 4]}}, anchor=0.3)
     keep = np.setdiff1d(np.arange(18), [0, 4])
-    expected = solution(rows[keep], right[keep], 0.3, center) - solution(rows, right, 0.3, center)
+    expected = solution(rows[keep], right[keep], 0.3, center) - solution(
+        rows, right, 0.3, center
+    )
     oracles.close(found.values[:, 0], expected, 1e-8)
 
 
@@ -266,9 +287,13 @@ def test_errors_of_leaving_out():
         leave_out(objective, parameters_of, {"all": {"a": range(11), "b": range(7)}})
     with pytest.raises(ValueError, match="nothing would be left"):
         without(objective, {"a": np.ones(11, dtype=bool), "b": range(7)})
-    with pytest.raises(ValueError, match=r"the points to leave out, term 'a'.* 0 … 10, got 11"):
+    with pytest.raises(
+        ValueError, match=r"the points to leave out, term 'a'.* 0 … 10, got 11"
+    ):
         leave_one_out(objective, parameters_of, {"a": [11]})
-    with pytest.raises(TypeError, match=r"must be a quantity, .* or a function of the objective"):
+    with pytest.raises(
+        TypeError, match=r"must be a quantity, .* or a function of the objective"
+    ):
         leave_one_out(objective, "u", {"a": [1]})
     with pytest.raises(TypeError, match="stepz"):
         leave_one_out(objective, parameters_of, {"a": [1]}, stepz=3)
@@ -306,10 +331,13 @@ def test_the_damping_chosen_predicts_the_refits_best(fitted):
         actual.append(leave_one_out(fitted, Residual(points, name), at).values)
         influence = Influence(fitted, damping=1e-4).attribute(Residual(points, name))
         columns = [
-            np.flatnonzero((influence.term == n) & (influence["index"] == i)) for n, i in index
+            np.flatnonzero((influence.term == n) & (influence["index"] == i))
+            for n, i in index
         ]
         predicted.append(influence.values[:, np.concatenate(columns)])
-    ranks = [np.concatenate(table).argsort(1).argsort(1) for table in (actual, predicted)]
+    ranks = [
+        np.concatenate(table).argsort(1).argsort(1) for table in (actual, predicted)
+    ]
     scores = [np.corrcoef(a, b)[0, 1] for a, b in zip(*ranks, strict=True)]
     assert choice.scores[1e-4] == pytest.approx(np.mean(scores), rel=1e-9)
 
@@ -321,7 +349,9 @@ def test_of_equals_the_larger_damping_and_the_same_call_the_same_answer(fitted):
     assert choice.damping == Damping(1e-10)
     assert damping_from_refits(fitted, values=values, targets=20) == choice
     other = damping_from_refits(fitted, values=(1e-2,), targets=20, seed=1)
-    assert other.scores != damping_from_refits(fitted, values=(1e-2,), targets=20).scores
+    assert (
+        other.scores != damping_from_refits(fitted, values=(1e-2,), targets=20).scores
+    )
 
 
 def test_a_damping_at_which_the_system_is_singular_has_no_score():
@@ -336,7 +366,9 @@ def test_a_damping_at_which_the_system_is_singular_has_no_score():
 
 def test_a_network_far_from_a_minimum_is_refused_and_one_that_drifts_is_warned_of():
     problem = pinn.zoo.load("diffusion")
-    objective = problem.objective(pinn.MLP([2, 6, 1], seed=0), problem.sample(40, seed=0))
+    objective = problem.objective(
+        pinn.MLP([2, 6, 1], seed=0), problem.sample(40, seed=0)
+    )
     with pytest.raises(ValueError, match=r"too far from a minimum .* train further"):
         damping_from_refits(objective, points=5, steps=4)
     drifting, *_ = least_squares((25, 12))
@@ -348,18 +380,24 @@ def test_a_network_far_from_a_minimum_is_refused_and_one_that_drifts_is_warned_o
 @pytest.mark.parametrize("stability", [float("nan"), 0.49])
 def test_unstable_refits_choose_nothing(stability):
     found = (torch.ones(2, 3), torch.zeros(2), stability)
-    with pytest.raises(ValueError, match=r"for 50 steps .* rank correlation of (nan|0.49)"):
+    with pytest.raises(
+        ValueError, match=r"for 50 steps .* rank correlation of (nan|0.49)"
+    ):
         refitting._check_changes(found, 50)
     refitting._check_changes((*found[:2], 0.51), 50)
 
 
 def test_errors_of_the_choice(fitted):
     for points in (2, 37):
-        with pytest.raises(ValueError, match=rf"points must lie in 3 … 36 .* got {points}"):
+        with pytest.raises(
+            ValueError, match=rf"points must lie in 3 … 36 .* got {points}"
+        ):
             damping_from_refits(fitted, points=points)
     with pytest.raises(ValueError, match="targets must be a positive integer, got 0"):
         damping_from_refits(fitted, targets=0)
-    with pytest.raises(ValueError, match="a relative damping must be a positive number, got 0"):
+    with pytest.raises(
+        ValueError, match="a relative damping must be a positive number, got 0"
+    ):
         damping_from_refits(fitted, values=(1e-3, 0.0))
     with pytest.raises(ValueError, match="values must name at least one"):
         damping_from_refits(fitted, values=())

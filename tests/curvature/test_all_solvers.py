@@ -16,7 +16,9 @@ SOLVERS = {
     "exact, dual": wh.Exact("dual"),
     "conjugate gradients": wh.ConjugateGradient(rtol=1e-12),
     "conjugate gradients alone": wh.ConjugateGradient(rtol=1e-12, preconditioner=None),
-    "conjugate gradients, streamed": wh.ConjugateGradient(rtol=1e-12, memory_budget=100_000),
+    "conjugate gradients, streamed": wh.ConjugateGradient(
+        rtol=1e-12, memory_budget=100_000
+    ),
     "lissa": wh.LiSSA(50),
     "arnoldi": wh.Arnoldi(3),
     "nystrom": wh.Nystrom(3),
@@ -29,7 +31,9 @@ EACH = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
 
 def solved(solver, objective, right, chunk=None, damping=1e-2):
-    return solver.factor(GaussNewton(objective, chunk=chunk), Damping(damping)).solve(right)
+    return solver.factor(GaussNewton(objective, chunk=chunk), Damping(damping)).solve(
+        right
+    )
 
 
 @EACH
@@ -54,7 +58,9 @@ def test_right_hand_sides_do_not_see_each_other(solver):
     objective = oracles.burgers_soft().objective
     right = random(objective.parameters.size, 12)
     parts = [solved(solver, objective, part).value for part in right.split(5, dim=1)]
-    oracles.close(torch.cat(parts, dim=1), solved(solver, objective, right).value, 1e-10)
+    oracles.close(
+        torch.cat(parts, dim=1), solved(solver, objective, right).value, 1e-10
+    )
 
 
 @EACH

@@ -25,7 +25,8 @@ def test_it_is_the_mean_of_inverses_layer_by_layer(name):
     for columns in names.values():
         part = rows[:, columns]
         inverses = [
-            linalg.inv(len(rows) * np.outer(row, row) + damping * np.eye(len(row))) for row in part
+            linalg.inv(len(rows) * np.outer(row, row) + damping * np.eye(len(row)))
+            for row in part
         ]
         expected[columns] = np.mean(inverses, axis=0) @ right.numpy()[columns]
     state = DataInf().factor(GaussNewton(case.objective), Damping(1e-3))
@@ -36,7 +37,10 @@ def test_chunks_do_not_matter():
     objective = oracles.burgers_soft().objective
     right = random(objective.parameters.size, 2)
     one, other = (
-        DataInf().factor(GaussNewton(objective, chunk=c), Damping(1e-3)).solve(right).value
+        DataInf()
+        .factor(GaussNewton(objective, chunk=c), Damping(1e-3))
+        .solve(right)
+        .value
         for c in (None, 2)
     )
     oracles.close(one, other, 1e-12)

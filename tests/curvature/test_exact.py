@@ -43,7 +43,11 @@ def test_forms_agree_on_the_curvature_of_a_problem(form, name):
 
 def test_auto_takes_the_smaller_form_and_says_so():
     def form(shape, damping=1e-6):
-        return Exact().factor(Root(random(*shape)), Damping(damping)).description["solver_form"]
+        return (
+            Exact()
+            .factor(Root(random(*shape)), Damping(damping))
+            .description["solver_form"]
+        )
 
     assert form((5, 12)) == "dual"
     assert form((12, 12)) == "primal"
@@ -63,7 +67,9 @@ def test_columns_are_solved_independently():
     state = Exact().factor(Root(random(9, 6)), Damping(1e-3))
     right = random(6, 4, seed=1)
     whole = state.solve(right).value
-    each = torch.cat([state.solve(c.unsqueeze(1)).value for c in right.unbind(1)], dim=1)
+    each = torch.cat(
+        [state.solve(c.unsqueeze(1)).value for c in right.unbind(1)], dim=1
+    )
     oracles.close(whole, each, 1e-12)
     assert not state.solve(torch.zeros(6, 2).double()).value.any()
 
@@ -90,7 +96,10 @@ def test_what_a_state_reports():
     assert said["damping"] == pytest.approx(1e-3 * largest, rel=1e-12)
     assert said["relative_damping"] == pytest.approx(1e-3)
     assert said["solver_size"] == 6
-    assert Exact(form="dual").factor(Root(root), Damping(1e-3)).description["solver_size"] == 9
+    assert (
+        Exact(form="dual").factor(Root(root), Damping(1e-3)).description["solver_size"]
+        == 9
+    )
 
 
 @pytest.mark.parametrize("condition", [1e6, 1e9, 1e12])
@@ -142,7 +151,11 @@ def test_the_hint_for_single_precision_is_enough():
 
 @pytest.mark.parametrize(
     ("form", "shape", "needs"),
-    [("primal", (5, 100), 2 * 100**2), ("dual", (50, 100), 50 * 200), ("auto", (200, 100), 20000)],
+    [
+        ("primal", (5, 100), 2 * 100**2),
+        ("dual", (50, 100), 50 * 200),
+        ("auto", (200, 100), 20000),
+    ],
 )
 def test_memory_budget(form, shape, needs):
     root = Root(random(*shape))
@@ -184,7 +197,9 @@ def test_hessian_of_a_problem_counts_its_negative_eigenvalues():
 
 def test_damping_that_meets_a_negative_eigenvalue_is_an_error():
     with pytest.raises(ValueError, match="singular"):
-        Exact().factor(Matrix(symmetric([-1.0, 2.0, 4.0])), Damping(1.0, relative=False))
+        Exact().factor(
+            Matrix(symmetric([-1.0, 2.0, 4.0])), Damping(1.0, relative=False)
+        )
 
 
 def test_there_is_no_dual_form_of_a_hessian():
@@ -205,14 +220,20 @@ def test_largest_eigenvalue_in_single_precision(size):
     root = random(size, size).float()
     matrix = root @ root.T
     found = largest_eigenvalue(lambda v: matrix @ v, size, matrix)
-    assert found == pytest.approx(float(torch.linalg.eigvalsh(matrix.double())[-1]), rel=1e-5)
+    assert found == pytest.approx(
+        float(torch.linalg.eigvalsh(matrix.double())[-1]), rel=1e-5
+    )
 
 
 def test_options_are_checked_at_construction():
-    with pytest.raises(ValueError, match=r"unknown form .* 'primel' \(did you mean 'primal'\?\)"):
+    with pytest.raises(
+        ValueError, match=r"unknown form .* 'primel' \(did you mean 'primal'\?\)"
+    ):
         Exact(form="primel")
     with pytest.raises(ValueError, match="memory_budget"):
         Exact(memory_budget=0)
     for value in (-1e-3, float("nan"), float("inf"), True, "1"):
-        with pytest.raises(ValueError, match="damping must be zero or a positive number"):
+        with pytest.raises(
+            ValueError, match="damping must be zero or a positive number"
+        ):
             Damping(value)

@@ -21,18 +21,24 @@ PRECONDITIONERS = {
 
 
 def dense(matrix, damping, right):
-    shifted = matrix + damping * np.abs(linalg.eigvalsh(matrix)).max() * np.eye(len(matrix))
+    shifted = matrix + damping * np.abs(linalg.eigvalsh(matrix)).max() * np.eye(
+        len(matrix)
+    )
     return oracles.inverse_times(shifted, right)
 
 
-@pytest.mark.parametrize("preconditioner", PRECONDITIONERS.values(), ids=PRECONDITIONERS)
+@pytest.mark.parametrize(
+    "preconditioner", PRECONDITIONERS.values(), ids=PRECONDITIONERS
+)
 @pytest.mark.parametrize("name", oracles.CASES)
 def test_conjugate_gradients_are_exact_with_weak_damping(name, preconditioner):
     """In the directions that gradients span, where influence looks."""
     case = oracles.CASES[name]()
     gradients, _ = oracles.loss_gradients(case)
     matrix = oracles.gauss_newton(case)
-    solver = ConjugateGradient(rtol=1e-12, max_iterations=20_000, preconditioner=preconditioner)
+    solver = ConjugateGradient(
+        rtol=1e-12, max_iterations=20_000, preconditioner=preconditioner
+    )
     state = solver.factor(GaussNewton(case.objective), Damping(1e-8))
     solution = state.solve(torch.as_tensor(gradients.T.copy()))
     expected = gradients @ dense(matrix, 1e-8, gradients.T)
@@ -53,7 +59,9 @@ def test_conjugate_gradients_reach_the_solution_itself():
 
 
 @pytest.mark.parametrize(
-    "solver", [ConjugateGradient(), LiSSA(), DataInf(), Arnoldi(2), Nystrom(2)], ids=repr
+    "solver",
+    [ConjugateGradient(), LiSSA(), DataInf(), Arnoldi(2), Nystrom(2)],
+    ids=repr,
 )
 def test_more_right_hand_sides_than_parameters(solver):
     case = oracles.burgers_soft(n=6, widths=(2, 1))
@@ -82,7 +90,9 @@ def test_columns_stop_for_themselves_and_zero_stays_zero():
     right = random(4, 3)
     right[:, 1] = 0
     right[:, 2] *= 1e-200
-    solution = ConjugateGradient(rtol=1e-10).factor(Matrix(matrix), Damping(0.0)).solve(right)
+    solution = (
+        ConjugateGradient(rtol=1e-10).factor(Matrix(matrix), Damping(0.0)).solve(right)
+    )
     assert solution.converged
     assert not solution.value[:, 1].any()
     units = torch.tensor([1, 1, 1e-200], dtype=torch.float64)
@@ -91,7 +101,9 @@ def test_columns_stop_for_themselves_and_zero_stays_zero():
 
 
 def test_negative_curvature_is_reported():
-    state = ConjugateGradient().factor(Matrix(symmetric([3.0, 1.0, -2.0])), Damping(1e-3))
+    state = ConjugateGradient().factor(
+        Matrix(symmetric([3.0, 1.0, -2.0])), Damping(1e-3)
+    )
     solution = state.solve(random(3, 5))
     assert not solution.converged
     assert "negative curvature" in solution.message
@@ -147,7 +159,9 @@ def test_lissa_is_the_truncated_series(steps):
     case = oracles.burgers_soft()
     matrix = oracles.gauss_newton(case)
     right = oracles.loss_gradients(case)[0].T
-    state = LiSSA(steps, tolerance=0.0).factor(GaussNewton(case.objective), Damping(1e-3))
+    state = LiSSA(steps, tolerance=0.0).factor(
+        GaussNewton(case.objective), Damping(1e-3)
+    )
     scale = state.description["scale"]
     assert scale == pytest.approx((1 + 1e-3) * linalg.eigvalsh(matrix)[-1])
     found = state.solve(torch.as_tensor(right.copy())).value
@@ -169,7 +183,9 @@ def test_lissa_converges_to_the_inverse_and_says_when_it_does_not():
     [([1.0, 0.5, 0.2], {"scale": 0.4}), ([1.0, 0.5, -0.2], {})],
 )
 def test_lissa_detects_divergence(eigenvalues, options):
-    state = LiSSA(10_000, **options).factor(Matrix(symmetric(eigenvalues)), Damping(1e-3))
+    state = LiSSA(10_000, **options).factor(
+        Matrix(symmetric(eigenvalues)), Damping(1e-3)
+    )
     solution = state.solve(random(3, 2))
     assert not solution.converged
     assert "diverges" in solution.message

@@ -23,7 +23,9 @@ LIMITS = (2000, 1)
 
 
 def random(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(
+        shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def factor(objective, damping=1e-3, **options):
@@ -41,7 +43,9 @@ def places(objective):
     modules, start = {}, 0
     for name, parameter in objective.network.named_parameters():
         if name in objective.parameters.names:
-            index = np.arange(start, start + parameter.numel()).reshape(len(parameter), -1)
+            index = np.arange(start, start + parameter.numel()).reshape(
+                len(parameter), -1
+            )
             modules.setdefault(name.rpartition(".")[0], []).append(index)
             start += parameter.numel()
     return [np.concatenate(parts, axis=1) for parts in modules.values()]
@@ -68,9 +72,13 @@ def regression(n=12, widths=(2, 5, 4, 3), seed=0, select=None):
         return functional_call(network, tensors, (z,)) - torch.sin(z[:, :1])
 
     points = oracles.uniform(n, (-1, -1), (1, 1), seed)
-    objective = Objective(network, [Term("data", residual, points, weight=0.7)], select=select)
+    objective = Objective(
+        network, [Term("data", residual, points, weight=0.7)], select=select
+    )
     return oracles.Case(
-        objective, {"data": lambda t, z: residual(t, z.unsqueeze(0))[0]}, lambda t, z: None
+        objective,
+        {"data": lambda t, z: residual(t, z.unsqueeze(0))[0]},
+        lambda t, z: None,
     )
 
 
@@ -95,7 +103,9 @@ def curved(n=8, terms=1, seed=0, select=None, widths=(2, 6, 1)):
     if terms == 2:
         points = oracles.uniform(max(1, n // 2), (-1, 0), (1, 0), seed + 1)
         given.append(Term("data", data, points, weight=30.0))
-    objective = Objective(network, given, coordinates=("x", "t"), fields=fields, select=select)
+    objective = Objective(
+        network, given, coordinates=("x", "t"), fields=fields, select=select
+    )
     residuals = {"pde": by_hand, "data": lambda t, z: functional_call(network, t, (z,))}
     return oracles.Case(objective, residuals, None)
 
@@ -109,8 +119,12 @@ def curved(n=8, terms=1, seed=0, select=None, widths=(2, 6, 1)):
         functools.partial(oracles.burgers_hard, n=1, widths=(2, 7, 6, 1)),
         functools.partial(curved, n=1, widths=(2, 5, 4, 1)),
         functools.partial(oracles.burgers_hard, n=1, widths=(2, 9, 1), select="2.*"),
-        functools.partial(oracles.burgers_hard, n=1, widths=(2, 9, 1), select="*.weight"),
-        functools.partial(oracles.burgers_hard, n=1, widths=(2, 9, 5, 1), select="*.bias"),
+        functools.partial(
+            oracles.burgers_hard, n=1, widths=(2, 9, 1), select="*.weight"
+        ),
+        functools.partial(
+            oracles.burgers_hard, n=1, widths=(2, 9, 5, 1), select="*.bias"
+        ),
         functools.partial(regression, n=1),
     ],
 )
@@ -123,7 +137,9 @@ def test_one_point_is_exact_within_layers(make):
 
 
 @pytest.mark.parametrize("terms", [1, 2])
-def test_one_layer_is_exact_where_its_outputs_derivatives_are_the_same_everywhere(terms):
+def test_one_layer_is_exact_where_its_outputs_derivatives_are_the_same_everywhere(
+    terms,
+):
     case = curved(n=20, terms=terms, select="2.*")
     matrix = oracles.gauss_newton(case)
     shift = 1e-3 * linalg.eigvalsh(matrix)[-1] * np.eye(len(matrix))
@@ -138,7 +154,9 @@ def test_one_layer_is_exact_where_its_outputs_derivatives_are_the_same_everywher
 def test_one_layer_is_the_exact_solver():
     case = regression(n=9, widths=(2, 3))
     operator, right = GaussNewton(case.objective), random(9, 4)
-    states = [s.factor(operator, Damping(1e-4)) for s in (EKFAC(), Exact(form="primal"))]
+    states = [
+        s.factor(operator, Damping(1e-4)) for s in (EKFAC(), Exact(form="primal"))
+    ]
     oracles.close(*(state.solve(right).value for state in states), 1e-10)
     found, expected = (state.description for state in states)
     assert found["damping"] == pytest.approx(expected["damping"], rel=1e-10)
@@ -168,7 +186,9 @@ def kfac_with_corrected_eigenvalues(case, points):
     """Blocks Q diag(s) Qᵀ of plain regression: the rows at biases are the δ, inputs by hand."""
     rows = oracles.jacobian(case, scaled=True)
     components = len(rows) // len(points)
-    tensors = {n: p.detach().numpy() for n, p in case.objective.network.named_parameters()}
+    tensors = {
+        n: p.detach().numpy() for n, p in case.objective.network.named_parameters()
+    }
     hidden, blocks = points.numpy(), []
     for k, index in enumerate(places(case.objective)):
         inputs = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1)
@@ -179,7 +199,9 @@ def kfac_with_corrected_eigenvalues(case, points):
         basis = np.kron(left, right)
         values = np.square(rows[:, index.ravel()] @ basis).sum(axis=0)
         blocks.append(basis * values @ basis.T)
-        hidden = np.tanh(hidden @ tensors[f"{2 * k}.weight"].T + tensors[f"{2 * k}.bias"])
+        hidden = np.tanh(
+            hidden @ tensors[f"{2 * k}.weight"].T + tensors[f"{2 * k}.bias"]
+        )
     return blocks
 
 
@@ -205,7 +227,10 @@ def test_plain_regression_agrees_with_curvlinops():
         check_deterministic=False,
     )
     scale = objective.term("data").scale  # of a point in our loss, 1 in theirs
-    dense = scale * (operator @ torch.eye(objective.parameters.size).double()).detach().numpy()
+    dense = (
+        scale
+        * (operator @ torch.eye(objective.parameters.size).double()).detach().numpy()
+    )
     blocks = diagonal_blocks(dense, objective)
     expected = damped_inverse(blocks, oracles.gauss_newton(case), objective)
     oracles.close(inverse(factor(objective)), expected, 1e-10)
@@ -270,7 +295,9 @@ def shampoo_with_corrected_eigenvalues(case):
 def test_large_layers_take_the_partial_traces_of_their_curvature(make):
     case = make(n=5)
     expected = damped_inverse(
-        shampoo_with_corrected_eigenvalues(case), oracles.gauss_newton(case), case.objective
+        shampoo_with_corrected_eigenvalues(case),
+        oracles.gauss_newton(case),
+        case.objective,
     )
     oracles.close(inverse(factor(case.objective, block_limit=1)), expected, 1e-9)
 
@@ -280,7 +307,9 @@ SMALL = {
     "flow": functools.partial(oracles.navier_stokes, n=4, widths=(2, 5, 4, 3)),
     "hard": functools.partial(oracles.burgers_hard, n=5, widths=(2, 6, 1)),
     "regression": regression,
-    "part": functools.partial(oracles.burgers_soft, n=6, widths=(2, 6, 5, 1), select="2.weight"),
+    "part": functools.partial(
+        oracles.burgers_soft, n=6, widths=(2, 6, 5, 1), select="2.weight"
+    ),
 }
 
 
@@ -294,14 +323,18 @@ def test_eigenvalues_are_the_curvature_along_the_basis(name, limit):
     approximate = linalg.inv(inverse(state)) - state.damping * np.eye(len(matrix))
     assert np.trace(approximate) == pytest.approx(np.trace(matrix), rel=1e-10)
     blocks = diagonal_blocks(matrix, case.objective)
-    for block, index, true in zip(state._blocks, places(case.objective), blocks, strict=True):
+    for block, index, true in zip(
+        state._blocks, places(case.objective), blocks, strict=True
+    ):
         eye = torch.eye(index.size, dtype=torch.float64)
         basis = block.basis.back(eye.view(-1, *index.shape)).flatten(1).T.numpy()
         oracles.close(basis.T @ basis, eye, 1e-12)
         expected = np.einsum("pj,pq,qj->j", basis, true, basis)
         oracles.close(block.eigenvalues.flatten(), expected, 1e-12)
     full = [s for s in map(np.size, places(case.objective)) if limit > 1]
-    assert state.description["full_blocks"] == (0 if name == "regression" else len(full))
+    assert state.description["full_blocks"] == (
+        0 if name == "regression" else len(full)
+    )
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -387,7 +420,9 @@ def exact_within(objective, groups):
     blocks = np.zeros_like(matrix)
     slices = objective.parameters.slices
     for group in groups:
-        index = np.concatenate([np.arange(slices[n].start, slices[n].stop) for n in group])
+        index = np.concatenate(
+            [np.arange(slices[n].start, slices[n].stop) for n in group]
+        )
         blocks[np.ix_(index, index)] = matrix[np.ix_(index, index)]
     shift = 1e-3 * linalg.eigvalsh(matrix)[-1] * np.eye(len(matrix))
     oracles.close(inverse(factor(objective)), linalg.inv(blocks + shift), 1e-10)
@@ -415,7 +450,8 @@ def test_a_layer_used_twice(parts):
 def test_one_weight_with_two_biases(parts):
     parts["c"].weight = parts["b"].weight
     exact_within(
-        of(Network(apart, **parts)), [("a.weight", "a.bias"), ("b.weight", "b.bias", "c.bias")]
+        of(Network(apart, **parts)),
+        [("a.weight", "a.bias"), ("b.weight", "b.bias", "c.bias")],
     )
 
 
@@ -489,7 +525,9 @@ OWN = [
 
 
 def test_normalisation_embedding_and_groups_of_one_point():
-    exact_within(mixed(1), [("first.weight", "first.bias"), *OWN, ("head.weight", "head.bias")])
+    exact_within(
+        mixed(1), [("first.weight", "first.bias"), *OWN, ("head.weight", "head.bias")]
+    )
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -510,7 +548,9 @@ def test_layers_with_a_block_of_their_own(limit):
 
 def test_a_shift_alone_and_one_matrix_for_words_in_and_out():
     objective = mixed(9)
-    alone = of(objective.network, select="layer.bias", points=objective.term("data").points)
+    alone = of(
+        objective.network, select="layer.bias", points=objective.term("data").points
+    )
     matrix, state = brute_force(alone), factor(alone)
     oracles.close(inverse(state), linalg.inv(matrix + state.damping * np.eye(6)), 1e-10)
     torch.manual_seed(0)
@@ -521,7 +561,9 @@ def test_a_shift_alone_and_one_matrix_for_words_in_and_out():
     network.out.weight = network.table.weight
     tied = of(network, points=random(7, 2).abs())
     matrix, state = brute_force(tied), factor(tied)
-    oracles.close(inverse(state), linalg.inv(matrix + state.damping * np.eye(20)), 1e-10)
+    oracles.close(
+        inverse(state), linalg.inv(matrix + state.damping * np.eye(20)), 1e-10
+    )
 
 
 def test_many_positions():
@@ -552,7 +594,9 @@ def test_conjugate_gradients_are_quicker_with_it():
     operator = GaussNewton(objective).held(2**30)
     right = operator.matmat(random(operator.size, 2))
     plain, better = (
-        ConjugateGradient(rtol=1e-6, preconditioner=p).factor(operator, Damping(1e-7)).solve(right)
+        ConjugateGradient(rtol=1e-6, preconditioner=p)
+        .factor(operator, Damping(1e-7))
+        .solve(right)
         for p in (None, EKFAC())
     )
     assert better.converged
@@ -564,19 +608,25 @@ def test_conjugate_gradients_are_quicker_with_it():
 
 def test_a_hessian_is_an_error():
     case = oracles.burgers_hard(n=3, widths=(2, 3, 1))
-    with pytest.raises(ValueError, match=r"EKFAC needs a Gauss–Newton .* wh.ConjugateGradient\(\)"):
+    with pytest.raises(
+        ValueError, match=r"EKFAC needs a Gauss–Newton .* wh.ConjugateGradient\(\)"
+    ):
         EKFAC().factor(Hessian(case.objective), Damping(1e-3))
 
 
 def test_parameters_of_other_layers_are_named():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 4), nn.PReLU(), nn.Linear(4, 1)).double()
-    with pytest.raises(ValueError, match=r"uses elsewhere 1\.weight of PReLU: .*Sketched"):
+    with pytest.raises(
+        ValueError, match=r"uses elsewhere 1\.weight of PReLU: .*Sketched"
+    ):
         factor(of(network))
     assert factor(of(network, select="[02].*")).description["blocks"] == 2
     scale = nn.Parameter(torch.tensor(2.0))
     outside = Network(lambda m, x: m.scale * m.a(x), scale=scale, a=nn.Linear(2, 4))
-    with pytest.raises(ValueError, match=r"'data' uses elsewhere scale of Network: select other"):
+    with pytest.raises(
+        ValueError, match=r"'data' uses elsewhere scale of Network: select other"
+    ):
         factor(of(outside))
 
 
@@ -612,7 +662,9 @@ def test_singular_without_damping_is_an_error(limit):
 
 def test_no_curvature_at_all():
     network = nn.Linear(2, 1).double()
-    term = Term("data", lambda t, z: 0 * functional_call(network, t, (z,)), random(3, 2))
+    term = Term(
+        "data", lambda t, z: 0 * functional_call(network, t, (z,)), random(3, 2)
+    )
     objective = Objective(network, [term])
     with pytest.raises(ValueError, match="damping"):
         factor(objective)

@@ -16,7 +16,11 @@ class Branches(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6, bias=False), nn.Linear(4, 6)
+        self.a, self.b, self.c = (
+            nn.Linear(4, 6),
+            nn.Linear(6, 6, bias=False),
+            nn.Linear(4, 6),
+        )
         self.norm = nn.LayerNorm(6, elementwise_affine=False)
         self.d, self.unused = nn.Linear(6, 3), nn.Linear(2, 2)
 
@@ -45,7 +49,11 @@ def objective(network, loss, select=None, n=N):
     torch.manual_seed(0)
     network = network().double()
     x = torch.randn(n, 4, dtype=torch.float64)
-    y = torch.arange(n) % 3 if loss == "classes" else torch.randn(n, 3, dtype=torch.float64)
+    y = (
+        torch.arange(n) % 3
+        if loss == "classes"
+        else torch.randn(n, 3, dtype=torch.float64)
+    )
     given = wh.CrossEntropy() if loss == "classes" else wh.Squared()
     return wh.Objective.supervised(network, (x, y), given, parameters=select)
 

@@ -47,9 +47,13 @@ def test_arnoldi_is_the_truncated_oracle(name, rank, complement):
     state = solver.factor(GaussNewton(case.objective), Damping(1e-4))
     solution = state.solve(torch.as_tensor(right.copy()))
     kept = min(rank, np.linalg.matrix_rank(matrix))
-    oracles.close(solution.value, truncated(matrix, kept, 1e-4, right, complement), 1e-8)
+    oracles.close(
+        solution.value, truncated(matrix, kept, 1e-4, right, complement), 1e-8
+    )
     values = np.sort(linalg.eigvalsh(matrix))[::-1]
-    assert state.description["trace_share"] == pytest.approx(values[:rank].sum() / values.sum())
+    assert state.description["trace_share"] == pytest.approx(
+        values[:rank].sum() / values.sum()
+    )
 
 
 def test_arnoldi_takes_the_eigenvalues_of_largest_magnitude_of_a_hessian():
@@ -57,7 +61,9 @@ def test_arnoldi_takes_the_eigenvalues_of_largest_magnitude_of_a_hessian():
     matrix = oracles.loss_hessian(case)
     right = random(len(matrix), 3)
     state = Arnoldi(6).factor(Hessian(case.objective), Damping(1e-2))
-    oracles.close(state.solve(right).value, truncated(matrix, 6, 1e-2, right.numpy()), 1e-7)
+    oracles.close(
+        state.solve(right).value, truncated(matrix, 6, 1e-2, right.numpy()), 1e-7
+    )
     kept = sorted(linalg.eigvalsh(matrix), key=abs)[-6:]
     assert state.description["negative_eigenvalues_held"] == sum(v < 0 for v in kept)
 
@@ -93,7 +99,12 @@ def test_the_rank_grows_until_the_tolerance_is_met(kind):
     loose = kind(tolerance=0.05).factor(operator, Damping(1e-3)).description
     assert loose["rank"] == 50
     assert loose["trace_share"] >= 0.95
-    assert kind(rank=60, tolerance=1e-6).factor(operator, Damping(1e-3)).description["rank"] == 60
+    assert (
+        kind(rank=60, tolerance=1e-6)
+        .factor(operator, Damping(1e-3))
+        .description["rank"]
+        == 60
+    )
 
 
 @pytest.mark.parametrize("kind", [Arnoldi, Nystrom])
@@ -141,4 +152,6 @@ def test_nystrom_refuses_a_hessian():
 
 def test_arnoldi_refuses_what_damping_makes_singular():
     with pytest.raises(ValueError, match="singular"):
-        Arnoldi(3).factor(Matrix(symmetric([4.0, 2.0, -1.0, 0.5])), Damping(1.0, relative=False))
+        Arnoldi(3).factor(
+            Matrix(symmetric([4.0, 2.0, -1.0, 0.5])), Damping(1.0, relative=False)
+        )

@@ -14,7 +14,9 @@ SMALL = {
 
 
 def random(n):
-    return torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return torch.randn(
+        n, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 4])
@@ -60,8 +62,12 @@ def test_they_agree_where_residuals_vanish():
         def shifted(tensors, z, term=term, at=at):
             return term.residual(tensors, z[:, :2]) - at[z[:, 2].long()]
 
-        terms.append(Term(term.name, shifted, torch.cat([term.points, index], 1), term.weight))
-    objective = Objective(case.objective.network, terms, coordinates=("x", "t", "index"))
+        terms.append(
+            Term(term.name, shifted, torch.cat([term.points, index], 1), term.weight)
+        )
+    objective = Objective(
+        case.objective.network, terms, coordinates=("x", "t", "index")
+    )
     assert objective.loss() < 1e-28
     oracles.close(Hessian(objective).dense(), GaussNewton(objective).dense(), 1e-12)
     oracles.close(GaussNewton(objective).dense(), oracles.gauss_newton(case), 1e-12)
@@ -72,7 +78,9 @@ def test_scaling_of_weights_and_of_copies_of_points():
     case = oracles.burgers_soft(n=4, widths=(2, 4, 1))
     one = GaussNewton(case.objective).dense()
     weights = {n: 3 * t.weight for n, t in case.objective.terms.items()}
-    oracles.close(GaussNewton(case.objective.with_weights(weights)).dense(), 3 * one, 1e-12)
+    oracles.close(
+        GaussNewton(case.objective.with_weights(weights)).dense(), 3 * one, 1e-12
+    )
     twice = {n: t.points.repeat(2, 1) for n, t in case.objective.terms.items()}
     oracles.close(GaussNewton(case.objective.with_points(twice)).dense(), one, 1e-12)
     oracles.close(

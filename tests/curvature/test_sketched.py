@@ -28,7 +28,9 @@ def test_it_is_ridge_regression_on_projected_rows(name, kind):
 
 
 @pytest.mark.parametrize(
-    "solver", [Sketched(64), Sketched(64, nonzeros=1), Sketched(64, kind="gaussian")], ids=repr
+    "solver",
+    [Sketched(64), Sketched(64, nonzeros=1), Sketched(64, kind="gaussian")],
+    ids=repr,
 )
 def test_inner_products_are_kept_in_the_mean(solver):
     """E[S Sᵀ] = I, so that projected gradients have the products of the gradients."""
@@ -44,7 +46,11 @@ def test_inner_products_are_kept_in_the_mean(solver):
 
 
 def test_the_sparse_rows_have_their_entries_in_different_places():
-    matrix = Sketched(16, nonzeros=5).matrix(300, torch.empty(0, dtype=torch.float64)).to_dense()
+    matrix = (
+        Sketched(16, nonzeros=5)
+        .matrix(300, torch.empty(0, dtype=torch.float64))
+        .to_dense()
+    )
     assert bool(((matrix != 0).sum(dim=1) == 5).all())
 
 
@@ -72,5 +78,6 @@ def test_what_cannot_be_factored():
         Sketched(5, memory_budget=10).factor(GaussNewton(objective), Damping(1e-3))
     with pytest.raises(ValueError, match="singular"):
         Sketched(15).factor(
-            GaussNewton(oracles.burgers_hard(n=3, widths=(2, 8, 1)).objective), Damping(0.0)
+            GaussNewton(oracles.burgers_hard(n=3, widths=(2, 8, 1)).objective),
+            Damping(0.0),
         )

@@ -27,7 +27,9 @@ def _case():
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(x), given).backward()
         optimiser.step()
-    clean = torch.randn(50, 2, generator=generator) + 6.0 * (torch.arange(50)[:, None] % 2 - 0.5)
+    clean = torch.randn(50, 2, generator=generator) + 6.0 * (
+        torch.arange(50)[:, None] % 2 - 0.5
+    )
     return model, (x, given), (clean, torch.arange(50) % 2), bad.numpy()
 
 
@@ -42,7 +44,9 @@ def test_wrong_labels_come_first(case, method, by):
     assert found["rank"].values[order].tolist() == list(range(200))
     output = model(data[0]).detach()
     assert found.predicted.values.tolist() == output.argmax(1).tolist()
-    oracles.close(found.probability, output.softmax(1)[torch.arange(200), data[1]].numpy(), 1e-6)
+    oracles.close(
+        found.probability, output.softmax(1)[torch.arange(200), data[1]].numpy(), 1e-6
+    )
     losses = nn.functional.cross_entropy(output, data[1], reduction="none")
     oracles.close(found.loss, losses.numpy(), 1e-5)
     assert found.label.values.tolist() == data[1].tolist()
@@ -61,7 +65,9 @@ def test_binary_models_and_regressions(case):
     _, (x, y), _, _ = case
     model = nn.Linear(2, 1)
     found = suspects(
-        wh.GradDot(wh.Objective.supervised(model, (x, y[:, None]), wh.BinaryCrossEntropy()))
+        wh.GradDot(
+            wh.Objective.supervised(model, (x, y[:, None]), wh.BinaryCrossEntropy())
+        )
     )
     one = model(x).detach().sigmoid()[:, 0]
     assert found.predicted.values.tolist() == (one > 0.5).long().tolist()
@@ -97,7 +103,10 @@ def test_average_precision_by_hand():
 def test_equal_suspicions_count_together():
     """Whatever the order in which they are given."""
     for order in ([0, 1, 2, 3], [3, 2, 1, 0]):
-        score, bad = np.array([1.0, 1.0, 1.0, 0.0])[order], np.array([1, 0, 0, 1], bool)[order]
+        score, bad = (
+            np.array([1.0, 1.0, 1.0, 0.0])[order],
+            np.array([1, 0, 0, 1], bool)[order],
+        )
         found = detection(score, bad)
         assert found.precision.values.tolist() == pytest.approx([1 / 3, 1 / 2])
         assert found.attrs["average_precision"] == pytest.approx(0.5 / 3 + 0.5 / 2)
@@ -117,7 +126,9 @@ def test_agreement_with_scikit_learn():
     rng = np.random.default_rng(1)
     score, bad = rng.integers(0, 30, 300).astype(float), rng.random(300) < 0.2
     found = detection(score, bad).attrs["average_precision"]
-    assert found == pytest.approx(metrics.average_precision_score(bad, score), abs=1e-12)
+    assert found == pytest.approx(
+        metrics.average_precision_score(bad, score), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -126,7 +137,12 @@ def test_agreement_with_scikit_learn():
         ([1.0, 2.0], [True], ValueError, "one entry for each of 2 samples"),
         ([1.0, np.nan], [True, False], ValueError, "finite number"),
         ([1.0, 2.0], [1, 0], TypeError, "must be booleans"),
-        ([1.0, 2.0], [True, True], ValueError, "some samples must be bad and some good"),
+        (
+            [1.0, 2.0],
+            [True, True],
+            ValueError,
+            "some samples must be bad and some good",
+        ),
         ([[1.0, 2.0]], [[True, False]], ValueError, "finite number for each sample"),
     ],
 )

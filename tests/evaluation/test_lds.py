@@ -26,7 +26,9 @@ def test_seeds_are_averaged_and_differ():
         seen.append((tuple(chosen), seed))
         return [float(seed), 1.0]
 
-    found = retrained(train, np.array([[True, False, True], [False, True, True]]), seeds=3)
+    found = retrained(
+        train, np.array([[True, False, True], [False, True, True]]), seeds=3
+    )
     assert [s for _, s in seen] == [0, 1, 2, 3, 4, 5]
     assert seen[0][0] == (0, 2)
     assert found.tolist() == [[1.0, 1.0], [4.0, 1.0]]
@@ -41,11 +43,15 @@ def test_influences_of_a_mean_predict_it_exactly():
     model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
     torch.nn.init.constant_(model.weight, float(y.mean()))
     x = torch.ones(30, 1, dtype=torch.float64)
-    objective = wh.Objective.supervised(model, (x, torch.as_tensor(y)[:, None]), wh.Squared())
+    objective = wh.Objective.supervised(
+        model, (x, torch.as_tensor(y)[:, None]), wh.Squared()
+    )
     effects = wh.Influence(objective, damping=0.0).attribute(wh.Output(x[:1]))
     score = linear_datamodeling_score(effects, masks, actual)
     assert score.attrs["mean"] == pytest.approx(1.0)
-    assert linear_datamodeling_score(-effects, masks, actual).attrs["mean"] == pytest.approx(-1.0)
+    assert linear_datamodeling_score(-effects, masks, actual).attrs[
+        "mean"
+    ] == pytest.approx(-1.0)
     shuffled = rng.permutation(effects.values, axis=1)
     assert abs(linear_datamodeling_score(shuffled, masks, actual).attrs["mean"]) < 0.6
 

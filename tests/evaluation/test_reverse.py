@@ -12,7 +12,9 @@ from whence.evaluation.reverse import reverse_check
 @pytest.fixture(name="objective")
 def _objective():
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    model = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)
+    )
     data = torch.randn(40, 3, dtype=torch.float64), torch.arange(40) % 2
     return wh.Objective.supervised(model.double(), data, wh.CrossEntropy())
 
@@ -32,7 +34,9 @@ def test_symmetric_methods_agree_with_their_reverse(objective, method):
 
 
 def test_finite_steps_are_not_symmetric(objective):
-    near = reverse_check(wh.EmpiricalInfluence(objective, radius=1e-4), TARGET, share=0.2)
+    near = reverse_check(
+        wh.EmpiricalInfluence(objective, radius=1e-4), TARGET, share=0.2
+    )
     far = reverse_check(wh.EmpiricalInfluence(objective, radius=2.0), TARGET, share=0.2)
     assert near.attrs["rank_correlation"] > 0.999
     assert not np.allclose(far.reverse, far.influence, rtol=0.05)
@@ -44,7 +48,9 @@ def test_points_of_a_pinn():
     found = reverse_check(wh.Influence(case.objective, damping=1e-3), target, share=0.2)
     terms = case.objective.terms
     scales = np.array([terms[t].scale for t in found.term.values])
-    oracles.close(found.reverse / terms["pde"].scale, found.influence.values / scales, 1e-6)
+    oracles.close(
+        found.reverse / terms["pde"].scale, found.influence.values / scales, 1e-6
+    )
 
 
 def test_bad_calls(objective):

@@ -36,7 +36,9 @@ def test_rows_are_named_with_their_coordinates():
 
 
 def test_the_parameters_of_the_diagnosis_are_those_given():
-    assert said_of(lambda w, z: torch.log(w * z[:, 1:]), theta=1.0).startswith("the sum of")
+    assert said_of(lambda w, z: torch.log(w * z[:, 1:]), theta=1.0).startswith(
+        "the sum of"
+    )
     assert "3 of 3 points" in said_of(lambda w, z: torch.log(w * z[:, 1:]), theta=-1.0)
 
 
@@ -59,7 +61,9 @@ def test_a_square_that_overflows_is_that_points():
 
 def test_a_sum_that_overflows_is_that_terms():
     said = said_of(lambda w, z: w * 1.2e154 * torch.ones_like(z[:, :1]))
-    assert said == "the sum over the points of term 'pde' is too large for its number type"
+    assert (
+        said == "the sum over the points of term 'pde' is too large for its number type"
+    )
 
 
 def test_a_weight_that_overflows_is_said():

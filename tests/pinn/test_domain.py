@@ -105,20 +105,24 @@ def test_global_random_states_are_left_alone():
 def test_disk_is_sampled_evenly(method):
     disk = Disk(XY, (3, -1), 2)
     away = disk.sample(2000, method, seed=0) - torch.tensor([3.0, -1.0])
-    assert float((away.norm(dim=1) < 2 / math.sqrt(2)).double().mean()) == pytest.approx(
-        0.5, abs=0.04
-    )
+    assert float(
+        (away.norm(dim=1) < 2 / math.sqrt(2)).double().mean()
+    ) == pytest.approx(0.5, abs=0.04)
     assert float((away[:, 0] > 0).double().mean()) == pytest.approx(0.5, abs=0.04)
     assert away.mean(dim=0).abs().max() < 0.1
 
 
 def test_low_discrepancy_integrates_better_than_random():
-    domain = (Rectangle(XY, (-1, -1), (1, 1)) - Disk(XY, (0, 0), 0.5)) * Interval("t", 0, 1)
+    domain = (Rectangle(XY, (-1, -1), (1, 1)) - Disk(XY, (0, 0), 0.5)) * Interval(
+        "t", 0, 1
+    )
     exact = 4 / 3 * 2 - math.pi * 0.5**4 / 2  # the integral of x² + y²
 
     def error(method, seed):
         points = domain.sample(1000, method, seed)
-        return abs(float(points[:, :2].square().sum(dim=1).mean()) * domain.measure - exact)
+        return abs(
+            float(points[:, :2].square().sum(dim=1).mean()) * domain.measure - exact
+        )
 
     random = np.mean([error("random", s) for s in range(8)])
     for method in ("hammersley", "sobol", "halton"):
@@ -150,7 +154,10 @@ def test_initial_slice_and_points():
 
 
 def test_measures():
-    parts = {part.name: part.measure for part in ((BOX - DISK) * Interval("t", 0, 2)).boundary}
+    parts = {
+        part.name: part.measure
+        for part in ((BOX - DISK) * Interval("t", 0, 2)).boundary
+    }
     area = 22 * 4.1 - math.pi * 0.25
     assert parts == pytest.approx(
         {
@@ -198,7 +205,9 @@ def test_selection_by_function():
     assert half.contains(points).all()
     assert half.name == "x_min + x_max + y_min + cylinder"
     assert half.measure == pytest.approx(22 + 4 + math.pi / 2, rel=1e-3)
-    late = (domain * Interval("t", 0, 1)).part(lambda x, t, fraction=0.5: (x == 0) & (t > fraction))
+    late = (domain * Interval("t", 0, 1)).part(
+        lambda x, t, fraction=0.5: (x == 0) & (t > fraction)
+    )
     assert (late.sample(100)[:, 2] > 0.5).all()
     assert (late.sample(100)[:, 0] == 0).all()
 
@@ -243,7 +252,10 @@ def test_products_flatten_and_domains_are_values():
     ("make", "message"),
     [
         (lambda: Interval("x", 1, 1), "'x' must have low < high, got low=1 and high=1"),
-        (lambda: Interval("x", 0, math.inf), "high of 'x' must be a finite number, got inf"),
+        (
+            lambda: Interval("x", 0, math.inf),
+            "high of 'x' must be a finite number, got inf",
+        ),
         (lambda: Interval("x y", 0, 1), "must be a Python identifier.*'x y'"),
         (lambda: Rectangle(XY, (0, 0), (1,)), r"high must have two entries.*\(1,\)"),
         (lambda: Disk(XY, (0, 0), 0), "radius must be a positive number, got 0"),
@@ -251,7 +263,10 @@ def test_products_flatten_and_domains_are_values():
         (lambda: Disk(XY, (0, 0), 1, "x"), "called 'x'"),
         (lambda: LINE * LINE, "different coordinates, got 'x' more than once"),
         (lambda: Product(()), "at least one factor"),
-        (lambda: DISK * Disk(("p", "q"), (0, 0), 1, "cylinder"), "called 'cylinder'.*another name"),
+        (
+            lambda: DISK * Disk(("p", "q"), (0, 0), 1, "cylinder"),
+            "called 'cylinder'.*another name",
+        ),
         (lambda: BOX - Disk(XY, (1, 1), 0.1) - Disk(XY, (3, 1), 0.1), "called 'disk'"),
         (lambda: BOX * TIME - DISK, r"same coordinates.*\(a - b\) \* t"),
         (lambda: DISK - BOX, "is empty"),
@@ -260,13 +275,19 @@ def test_products_flatten_and_domains_are_values():
         (lambda: BOX.sample(5, "sobel"), "did you mean 'sobol'"),
         (lambda: BOX.part("x_min").sample(-1), "n must be a positive integer, got -1"),
         (lambda: BOX.part("xmin"), "part of the boundary 'xmin' .did you mean 'x_min'"),
-        (lambda: BOX.part(("x_min", "z")), "part of the boundary 'z'.*'y_max', 'x', 'y'"),
+        (
+            lambda: BOX.part(("x_min", "z")),
+            "part of the boundary 'z'.*'y_max', 'x', 'y'",
+        ),
         (lambda: DISK.part("x"), "choose 'cylinder'"),
         (lambda: BOX.part(()), "on must name a part"),
         (lambda: BOX.part(lambda x, z: x == z), "unknown coordinate .* 'z'"),
         (lambda: BOX.part(lambda x: x == 21.0), r"selects no point.*x=\[0.0, 22.0\]"),
         (lambda: BOX.part(lambda x: True), "must return a boolean tensor of shape"),
-        (lambda: BOX.part(lambda x: x), "must return a boolean tensor .* got torch.float64"),
+        (
+            lambda: BOX.part(lambda x: x),
+            "must return a boolean tensor .* got torch.float64",
+        ),
     ],
 )
 def test_mistakes_are_named(make, message):

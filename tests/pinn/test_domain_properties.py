@@ -39,7 +39,9 @@ def drilled(draw):
     """A rectangle without a disk that may reach over its edges."""
     box = draw(rectangles())
     low, high = box.bounds
-    center = [a + draw(st.floats(0, 1)) * (b - a) for a, b in zip(low, high, strict=True)]
+    center = [
+        a + draw(st.floats(0, 1)) * (b - a) for a, b in zip(low, high, strict=True)
+    ]
     radius = draw(st.floats(0.05, 0.45)) * float(min(high - low))
     return box - Disk(XY, center, radius, "hole")
 
@@ -64,7 +66,12 @@ def test_samples_lie_inside_as_many_as_asked_for_and_repeat(domain, n, method, s
 
 
 @EACH
-@given(DOMAINS, st.integers(1, 200), st.sampled_from(("hammersley", "sobol", "halton")), SEED)
+@given(
+    DOMAINS,
+    st.integers(1, 200),
+    st.sampled_from(("hammersley", "sobol", "halton")),
+    SEED,
+)
 def test_sequences_never_repeat_a_point(domain, n, method, seed):
     assert len(domain.sample(n, method, seed).unique(dim=0)) == n
 
@@ -79,7 +86,9 @@ def test_parts_bound_the_domain_with_outward_unit_normals(domain, method, seed):
         assert bool(part.contains(points).all())
         assert bool(domain.contains(points).all())
         normals = part.normals(points)
-        torch.testing.assert_close(normals.norm(dim=1), torch.ones(20, dtype=torch.float64))
+        torch.testing.assert_close(
+            normals.norm(dim=1), torch.ones(20, dtype=torch.float64)
+        )
         assert not bool(domain.contains(points + 1e-6 * normals).any())
         inwards = domain.contains(points - 1e-6 * normals)
         others = [other.contains(points, 1e-4) for other in parts if other is not part]
@@ -93,7 +102,9 @@ def test_a_product_holds_what_both_factors_hold(left, right, n, seed):
     assert both.coordinates == (*left.coordinates, *right.coordinates)
     assert np.array_equal(both.bounds, np.hstack([left.bounds, right.bounds]))
     assert math.isclose(both.measure, left.measure * right.measure)
-    around = torch.from_numpy(np.random.default_rng(seed).uniform(-1.5, 1.5, (n, both.dimension)))
+    around = torch.from_numpy(
+        np.random.default_rng(seed).uniform(-1.5, 1.5, (n, both.dimension))
+    )
     middle, half = both.bounds.mean(axis=0), np.diff(both.bounds, axis=0)[0] / 2
     points = around * torch.from_numpy(half) + torch.from_numpy(middle)
     split = left.dimension
@@ -110,7 +121,9 @@ def test_a_difference_is_the_outer_without_the_inner(domain, seed):
     assert torch.equal(domain.contains(points)[clear], ~hole[clear])
     whole, cut = domain.outer.measure, domain.inner.measure
     assert 0 < domain.measure <= whole
-    assert domain.measure >= 0.99 * whole - cut  # estimated by points where the disk reaches over
+    assert (
+        domain.measure >= 0.99 * whole - cut
+    )  # estimated by points where the disk reaches over
 
 
 @EACH
@@ -141,7 +154,11 @@ def test_ends_are_known_by_name_and_by_function(box, name, n, seed):
     part = box.part(name)
     points = part.sample(n, "random", seed)
     column = XY.index(name[0])
-    ends = box.bounds[:, column] if name in XY else box.bounds[[int(name.endswith("max"))], column]
+    ends = (
+        box.bounds[:, column]
+        if name in XY
+        else box.bounds[[int(name.endswith("max"))], column]
+    )
     assert set(points[:, column].tolist()) <= set(ends.tolist())
     with pytest.raises(ValueError, match="farther than"):
         part.normals(box.sample(1))

@@ -92,7 +92,9 @@ def test_kills_at_random_moments_leave_no_trace(tmp_path, whole):
     draw, kills = random.Random(0), 0
     for number in itertools.count():
         folder = tmp_path / str(number)
-        while not killed_after(draw.uniform(0, 0.5 * seconds), lambda at=folder: go_on(at)):
+        while not killed_after(
+            draw.uniform(0, 0.5 * seconds), lambda at=folder: go_on(at)
+        ):
             kills += 1
         assert_same_run(expected, folder)
         assert temporaries(folder) == []
@@ -156,7 +158,9 @@ def test_a_kill_while_going_on_leaves_no_trace(tmp_path):
     go(tmp_path / "half", max_seconds=1e-6, **options)
     for event in itertools.count():
         folder = shutil.copytree(tmp_path / "half", tmp_path / str(event))
-        if not killed_in_writing(event, lambda at=folder: go(at, resume=True, **options)):
+        if not killed_in_writing(
+            event, lambda at=folder: go(at, resume=True, **options)
+        ):
             break
         go(folder, resume=True, **options)
         assert_same_run(tmp_path / "whole", folder)
@@ -171,13 +175,19 @@ WRITERS = {
 
 
 def curve(k):
-    rows = [{"iteration": i, "loss": 10.0**-i, "validation_loss": k + 0.1} for i in range(5)]
+    rows = [
+        {"iteration": i, "loss": 10.0**-i, "validation_loss": k + 0.1} for i in range(5)
+    ]
     return plots.convergence(rows)
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_kill_leaves_scores_attributions_and_figures_old_or_new(tmp_path, name):
-    write, path, moments = WRITERS[name], tmp_path / name, 3 * (1 + (name == "curve.png"))
+    write, path, moments = (
+        WRITERS[name],
+        tmp_path / name,
+        3 * (1 + (name == "curve.png")),
+    )
     write(path, 1)
     new = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     write(path, 0)
@@ -198,7 +208,15 @@ def test_a_kill_leaves_scores_attributions_and_figures_old_or_new(tmp_path, name
 def test_kills_of_the_commands_leave_whole_files(tmp_path, capfd):
     """``whence score`` and ``whence plot`` at random moments, from their start to their end."""
     run, figures = tmp_path / "run", tmp_path / "figures"
-    tiny = ["--points", "pde=30", "--schedule", "gauss_newton:2", "--score", "none", "--quiet"]
+    tiny = [
+        "--points",
+        "pde=30",
+        "--schedule",
+        "gauss_newton:2",
+        "--score",
+        "none",
+        "--quiet",
+    ]
     assert cli.main(["train", "diffusion", "--out", str(run), *tiny]) == 0
     given = ["score", str(run), "--scoring.n-test", "20", "--candidates"]
     commands = [[*given, "3000"], ["plot", str(run), "--out", str(figures)]]
@@ -225,7 +243,8 @@ def test_kills_of_the_commands_leave_whole_files(tmp_path, capfd):
 def wide(layers=4, width=256):
     """A network and a resampling round of which each step takes long."""
     return dataclasses.replace(
-        small(), architecture=lambda seed: pinn.MLP([2, *[width] * layers, 1], seed=seed)
+        small(),
+        architecture=lambda seed: pinn.MLP([2, *[width] * layers, 1], seed=seed),
     )
 
 
@@ -238,7 +257,12 @@ SLOW = {
 }
 SLOW_CASES = {
     "adam": {**SLOW, "schedule": [pinn.Adam(10_000)], "resample": None},
-    "lbfgs": {**SLOW, "schedule": [pinn.LBFGS(10_000)], "resample": None, "keep": "last"},
+    "lbfgs": {
+        **SLOW,
+        "schedule": [pinn.LBFGS(10_000)],
+        "resample": None,
+        "keep": "last",
+    },
     "gauss_newton": {
         **SLOW,
         "points": 600,
@@ -280,7 +304,9 @@ def test_ctrl_c_ends_slow_work_within_a_second(tmp_path, capfd, case):
         held = RunFolder(folder).checkpoint()
         assert result.summary["iterations"] == held.numbers["place"]["iteration"]
         if SLOW_CASES[case]["keep"] == "last":
-            assert torch.equal(result.objective.parameters.vector(), held.tensors["last"])
+            assert torch.equal(
+                result.objective.parameters.vector(), held.tensors["last"]
+            )
 
     for turn in range(2):
         ready = (folder / "config.json").exists if turn == 0 else lambda: True
@@ -302,7 +328,9 @@ def test_interrupts_at_random_moments_leave_no_trace(tmp_path, whole):
     draw, folder, interrupts = random.Random(1), tmp_path / "run", 0
 
     def work():
-        with contextlib.suppress(KeyboardInterrupt):  # it comes before training at times
+        with contextlib.suppress(
+            KeyboardInterrupt
+        ):  # it comes before training at times
             go_on(folder)
 
     while not finished(folder):
@@ -347,7 +375,9 @@ def test_a_second_ctrl_c_breaks_work_that_does_not_react():
 
 def test_training_outside_the_main_thread_leaves_signals_alone():
     before, results = signal.getsignal(signal.SIGINT), []
-    thread = threading.Thread(target=lambda: results.append(go(schedule=[pinn.Adam(2)])))
+    thread = threading.Thread(
+        target=lambda: results.append(go(schedule=[pinn.Adam(2)]))
+    )
     thread.start()
     thread.join()
     assert results[0].summary["finished"]
@@ -359,12 +389,16 @@ def test_an_interrupt_leaves_torch_as_it_was():
     problem, state = small(), []
 
     def work():
-        objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
+        objective = problem.objective(
+            problem.network(seed=0), problem.sample(50, seed=0)
+        )
         timer = threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
         with torch.no_grad():
             while True:
-                pinn.InfluenceScore(n_test=30).score(objective, problem.draw("pde", 500, seed=1))
+                pinn.InfluenceScore(n_test=30).score(
+                    objective, problem.draw("pde", 500, seed=1)
+                )
 
     for _ in range(10):
         with Interrupts() as interrupts:

@@ -54,17 +54,23 @@ def test_pinnacle_is_the_sum_over_eigenpairs_of_the_kernel(objective, eigenpairs
         reference.append(own * objective.terms[name].weight ** 0.5)
     reference = torch.cat(reference)
     values, vectors = np.linalg.eigh((reference @ reference.T).numpy())
-    kept = [t for t in np.argsort(-values)[:eigenpairs] if values[t] > 1e-12 * values.max()]
+    kept = [
+        t for t in np.argsort(-values)[:eigenpairs] if values[t] > 1e-12 * values.max()
+    ]
     expected = []
     for name, points in given.items():
         residuals, own = rows(objective, name, points)
         weight = objective.terms[name].weight ** 0.5
-        a = torch.einsum("nmp,rp,rt->nmt", weight * own, reference, torch.tensor(vectors[:, kept]))
+        a = torch.einsum(
+            "nmp,rp,rt->nmt", weight * own, reference, torch.tensor(vectors[:, kept])
+        )
         moved = torch.einsum("nm,nmt->nt", weight * residuals, a)
         expected.append((moved**2 / torch.tensor(values[kept])).sum(dim=1))
     expected = torch.cat(expected)
     found = score.score(objective, given)
-    torch.testing.assert_close(found, expected, rtol=1e-6 if eigenpairs > 20 else 1e-10, atol=0)
+    torch.testing.assert_close(
+        found, expected, rtol=1e-6 if eigenpairs > 20 else 1e-10, atol=0
+    )
 
 
 def test_pinnacle_with_every_direction_is_the_squared_length_of_the_step(objective):
@@ -86,7 +92,9 @@ def test_leverage_is_that_of_the_scaled_rows(objective, points):
     matrix.diagonal().add_(1e-3)
     expected = []
     for name, points in pools(objective).items():
-        own = rows(objective, name, points)[1] * (2 * objective.terms[name].scale) ** 0.5
+        own = (
+            rows(objective, name, points)[1] * (2 * objective.terms[name].scale) ** 0.5
+        )
         solved = torch.linalg.solve(matrix, own.flatten(0, 1).T).T.view_as(own)
         expected.append((own * solved).sum(dim=(1, 2)))
     torch.testing.assert_close(found, torch.cat(expected), rtol=1e-8, atol=0)
@@ -130,7 +138,9 @@ def test_kmeans_needs_embeddings():
         pinn.KMeansPlusPlus().select(torch.ones(5, 2), 6, seed=0)
     with pytest.raises(ValueError, match="finite"):
         pinn.KMeansPlusPlus().select(torch.full((5, 2), torch.nan), 2, seed=0)
-    with pytest.raises(TypeError, match=r"which ResidualScore has not: use pinn\.PinnacleScore"):
+    with pytest.raises(
+        TypeError, match=r"which ResidualScore has not: use pinn\.PinnacleScore"
+    ):
         pinn.Resample(pinn.ResidualScore(), pinn.KMeansPlusPlus())
 
 
@@ -156,7 +166,10 @@ class Wanted:
 
     def score(self, objective, candidates):
         return torch.cat(
-            [torch.full((len(p),), float(n == self.term)) for n, p in candidates.items()]
+            [
+                torch.full((len(p),), float(n == self.term))
+                for n, p in candidates.items()
+            ]
         ).double()
 
 
@@ -164,7 +177,9 @@ class Wanted:
 def _soft():
     problem = pinn.zoo.load("wave", "soft")
     counts = {"pde": 40, "initial_u": 10, "initial_u_t": 10, "dirichlet_u": 20}
-    return problem.objective(pinn.MLP([2, 8, 1], seed=0), problem.sample(counts, seed=0))
+    return problem.objective(
+        pinn.MLP([2, 8, 1], seed=0), problem.sample(counts, seed=0)
+    )
 
 
 def counts(points):
@@ -185,7 +200,12 @@ def test_joint_replacement_keeps_the_total_and_lets_the_oldest_of_all_terms_go(s
     given = {"update": "replace", "candidates": 50, "joint": True}
     resample = pinn.Resample(Wanted("initial_u"), pinn.TopK(), n=16, **given)
     found = resample.update_points(soft, round=1, seed=0)
-    assert counts(found) == {"pde": 32, "initial_u": 24, "initial_u_t": 8, "dirichlet_u": 16}
+    assert counts(found) == {
+        "pde": 32,
+        "initial_u": 24,
+        "initial_u_t": 8,
+        "dirichlet_u": 16,
+    }
     assert torch.equal(found["pde"], soft.terms["pde"].points[8:])
 
 
@@ -200,7 +220,9 @@ def test_joint_limit_is_that_of_all_terms(soft):
 
 def test_joint_over_some_terms_alone(soft):
     names = ("initial_u", "initial_u_t")
-    resample = pinn.Resample(pinn.ResidualScore(), n=6, candidates=30, terms=names, joint=True)
+    resample = pinn.Resample(
+        pinn.ResidualScore(), n=6, candidates=30, terms=names, joint=True
+    )
     found = resample.update_points(soft, round=1, seed=0)
     assert set(found) == set(names)
     assert sum(counts(found).values()) == 26
@@ -237,7 +259,9 @@ def test_joint_limit_leaves_room_for_a_point_of_each_term(soft):
     found = counts(resample.update_points(soft, round=1, seed=0))
     assert found == {"pde": 9, "initial_u": 1, "initial_u_t": 1, "dirichlet_u": 1}
     few = pinn.Resample(pinn.ResidualScore(), n=2, joint=True, max_points=4)
-    with pytest.raises(ValueError, match=r"max_points is 4, but each of 4 terms keeps a point"):
+    with pytest.raises(
+        ValueError, match=r"max_points is 4, but each of 4 terms keeps a point"
+    ):
         few.check(soft)
 
 
@@ -299,7 +323,9 @@ def go(out=None, **changes):
         "progress": False,
         "keep": "last",
     }
-    return pinn.train(problem, pinn.MLP([2, 8, 1], seed=0), out=out, **{**options, **changes})
+    return pinn.train(
+        problem, pinn.MLP([2, 8, 1], seed=0), out=out, **{**options, **changes}
+    )
 
 
 JOINT = pinn.Resample(

@@ -41,7 +41,9 @@ def test_shape_dtype_and_parameter_count(layers, activation, features, dtype, bo
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_network_is_what_it_says(activation):
     bounds = torch.tensor([[-1.0, 0.0], [3.0, 0.5]])
-    network = MLP([2, 6, 5, 3], activation, bounds, Fourier(4, 0.7), seed=1, scale_to=(0, 2))
+    network = MLP(
+        [2, 6, 5, 3], activation, bounds, Fourier(4, 0.7), seed=1, scale_to=(0, 2)
+    )
     x = inputs()
     scaled = 2 * (x - bounds[0]) / (bounds[1] - bounds[0])
     angles = scaled @ network.frequencies.T
@@ -64,7 +66,9 @@ def test_initialisation_is_glorot_normal():
 
 def test_seed_decides_the_parameters_and_leaves_the_global_state():
     state = torch.get_rng_state()
-    first, again, other = (MLP([2, 8, 1], fourier=Fourier(3), seed=s) for s in (5, 5, 6))
+    first, again, other = (
+        MLP([2, 8, 1], fourier=Fourier(3), seed=s) for s in (5, 5, 6)
+    )
     single = MLP([2, 8, 1], fourier=Fourier(3), seed=5, dtype=torch.float32)
     assert torch.equal(state, torch.get_rng_state())
     x = inputs()
@@ -88,7 +92,9 @@ def test_bounds_are_scaled_to_the_range():
         network = MLP([2, 2], bounds=bounds, seed=0, scale_to=scale_to)
         with torch.no_grad():
             network.linears[0].weight.copy_(torch.eye(2))
-        assert torch.allclose(network(corners), torch.tensor(scale_to).double()[:, None])
+        assert torch.allclose(
+            network(corners), torch.tensor(scale_to).double()[:, None]
+        )
         assert torch.equal(network.bounds, corners)
 
 
@@ -177,17 +183,29 @@ def test_repr_says_what_differs_from_the_defaults():
         (lambda: MLP(3), "at least two widths.*got 3"),
         (lambda: MLP([2, 0, 1]), r"layers\[1\] must be a positive integer, got 0"),
         (lambda: MLP([2, 2.0]), r"layers\[1\] must be a positive integer, got 2.0"),
-        (lambda: MLP([2, 1], "tanhh"), "unknown activation 'tanhh' .did you mean 'tanh'"),
+        (
+            lambda: MLP([2, 1], "tanhh"),
+            "unknown activation 'tanhh' .did you mean 'tanh'",
+        ),
         (lambda: MLP([2, 1], bounds=[[0], [1]]), r"shape \(2, 2\).*got \(2, 1\)"),
-        (lambda: MLP([2, 1], bounds=[[0, 3], [1, 2]]), r"low < high: input 1 has \[3.0, 2.0\]"),
+        (
+            lambda: MLP([2, 1], bounds=[[0, 3], [1, 2]]),
+            r"low < high: input 1 has \[3.0, 2.0\]",
+        ),
         (lambda: MLP([1, 1], bounds=[[0], [math.nan]]), "must be finite"),
         (lambda: MLP([1, 1], scale_to=(1, 0)), r"scale_to must be .*got \(1, 0\)"),
         (lambda: MLP([1, 1], scale_to=(0, 1, 2)), "two finite numbers"),
-        (lambda: MLP([1, 1], dtype=torch.int64), "floating-point torch.dtype, got torch.int64"),
+        (
+            lambda: MLP([1, 1], dtype=torch.int64),
+            "floating-point torch.dtype, got torch.int64",
+        ),
         (lambda: MLP([1, 1], seed=-1), "seed must be a non-negative integer, got -1"),
         (lambda: Fourier(0), "features must be a positive integer, got 0"),
         (lambda: Fourier(3, scale=0.0), "scale must be a positive number"),
-        (lambda: MLP([2, 1])(torch.zeros(4, 1).double()), r"shape \(n, 2\), got \(4, 1\)"),
+        (
+            lambda: MLP([2, 1])(torch.zeros(4, 1).double()),
+            r"shape \(n, 2\), got \(4, 1\)",
+        ),
     ],
 )
 def test_mistakes_are_named(make, message):

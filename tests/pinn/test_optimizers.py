@@ -24,7 +24,9 @@ def linear(n=6):
     def residual(tensors, z):
         return torch.func.functional_call(network, tensors, (z[:, :3],)) - z[:, 3:]
 
-    return wh.Objective(network, [wh.Term("data", residual, data)], coordinates="abcd"), data
+    return wh.Objective(
+        network, [wh.Term("data", residual, data)], coordinates="abcd"
+    ), data
 
 
 def test_adam_is_torch_adam():
@@ -36,7 +38,9 @@ def test_adam_is_torch_adam():
         objective.loss(objective.parameters.substituted(theta)).backward()
         reference.step()
     pinn.Adam(5, lr=1e-2).start(objective.parameters).advance(objective, 5)
-    torch.testing.assert_close(objective.parameters.vector(), theta.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        objective.parameters.vector(), theta.detach(), rtol=1e-12, atol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +51,9 @@ def test_gauss_newton_solves_least_squares_in_one_step(form, n):
     stepper = pinn.GaussNewton(1, damping=1e-11, form=form).start(objective.parameters)
     stepper.advance(objective, 1)
     left = data[:, :3] @ objective.parameters.vector() - data[:, 3]
-    best = data[:, :3] @ torch.linalg.lstsq(data[:, :3], data[:, 3]).solution - data[:, 3]
+    best = (
+        data[:, :3] @ torch.linalg.lstsq(data[:, :3], data[:, 3]).solution - data[:, 3]
+    )
     assert float((left - best).abs().max()) < 1e-8
 
 
@@ -55,7 +61,9 @@ def test_primal_and_dual_steps_agree():
     a, b = small(), small()
     pinn.GaussNewton(1, form="primal").start(a.parameters).advance(a, 1)
     pinn.GaussNewton(1, form="dual").start(b.parameters).advance(b, 1)
-    torch.testing.assert_close(a.parameters.vector(), b.parameters.vector(), rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(
+        a.parameters.vector(), b.parameters.vector(), rtol=1e-8, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize("optimizer", EVERY, ids=lambda o: type(o).__name__)
@@ -77,7 +85,9 @@ def test_next_step_sees_the_new_points(optimizer):
         stepper = optimizer.start(objective.parameters)
         stepper.advance(objective, 2)
         if changed:
-            objective = objective.with_points({"pde": objective.draw("pde", 40, seed=77)})
+            objective = objective.with_points(
+                {"pde": objective.draw("pde", 40, seed=77)}
+            )
         stepper.advance(objective, 1)
         ends.append(objective.parameters.vector())
     assert torch.equal(ends[0], ends[1])
@@ -135,7 +145,8 @@ def test_lbfgs_recovers_from_going_too_far_once():
     progress = stepper.advance(objective, 5)
     assert "went too far" in progress.messages[0]
     assert (
-        "term 'data' is not finite at 2 of 3 points: row 0 (z = 1), row 1" in progress.messages[0]
+        "term 'data' is not finite at 2 of 3 points: row 0 (z = 1), row 1"
+        in progress.messages[0]
     )
     assert progress.failure is None
     assert not progress.finished
@@ -179,7 +190,10 @@ def test_a_loss_not_finite_at_the_start_fails_and_says_where(optimizer):
     progress = optimizer.start(objective.parameters).advance(objective, 4)
     assert progress.finished
     assert progress.iterations == 0
-    assert "the loss is nan: term 'data' is not finite at 2 of 3 points" in progress.failure
+    assert (
+        "the loss is nan: term 'data' is not finite at 2 of 3 points"
+        in progress.failure
+    )
     assert "row 0 (z = 1), row 1 (z = 0.5)" in progress.failure
     assert float(objective.parameters.vector()) == 0.5
 
@@ -190,12 +204,17 @@ def test_a_gradient_not_finite_fails_and_says_where(optimizer):
     before = objective.parameters.vector()
     progress = optimizer.start(objective.parameters).advance(objective, 4)
     assert progress.finished
-    assert "but its gradient is not finite: the gradient of term 'data'" in progress.failure
+    assert (
+        "but its gradient is not finite: the gradient of term 'data'"
+        in progress.failure
+    )
     assert "at 1 of 2 points: row 1 (z = 0)" in progress.failure
     assert torch.equal(objective.parameters.vector(), before)
 
 
-@pytest.mark.parametrize(("optimizer", "wrong"), [(pinn.Adam(4), "exp_avg"), (pinn.LBFGS(4), "d")])
+@pytest.mark.parametrize(
+    ("optimizer", "wrong"), [(pinn.Adam(4), "exp_avg"), (pinn.LBFGS(4), "d")]
+)
 def test_the_state_of_another_network_is_refused(optimizer, wrong):
     objective = small()
     stepper = optimizer.start(objective.parameters)
@@ -218,7 +237,9 @@ def test_a_state_is_not_changed_by_later_steps(optimizer):
     again = optimizer.start(objective.parameters)
     again.restore(state)
     again.advance(objective, 3)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors.items())
+    assert all(
+        torch.equal(tensor, before[name]) for name, tensor in state.tensors.items()
+    )
 
 
 @pytest.mark.parametrize(
@@ -243,7 +264,10 @@ def test_adam_takes_back_its_steps_when_the_loss_breaks():
     progress = stepper.advance(objective, 9)
     assert progress.finished
     assert 0 < progress.iterations < 9
-    assert "the loss is nan: term 'data' is not finite at 1 of 3 points: row 0" in progress.failure
+    assert (
+        "the loss is nan: term 'data' is not finite at 1 of 3 points: row 0"
+        in progress.failure
+    )
     assert float(objective.parameters.vector()) == 0.5
 
 

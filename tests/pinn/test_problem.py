@@ -27,7 +27,9 @@ class Known(torch.nn.Module):
 
 def values_of(problem, network, term, points):
     objective = problem.objective(network, {term: points})
-    return objective.terms[term].residual(objective.parameters.tensors(), points).detach()
+    return (
+        objective.terms[term].residual(objective.parameters.tensors(), points).detach()
+    )
 
 
 def strip(**options):
@@ -46,7 +48,9 @@ def normal_beside_coordinate_n():
 
 def test_equation_gets_exact_derivatives():
     problem = pinn.Problem(
-        STRIP, ("u",), {"pde": lambda x, t, u, u_x, u_t, u_xx, u_xt: u_x * u_xt + u_xx * t + u - x}
+        STRIP,
+        ("u",),
+        {"pde": lambda x, t, u, u_x, u_t, u_xx, u_xt: u_x * u_xt + u_xx * t + u - x},
     )
     points = problem.draw("pde", 20, seed=1)
     x, t = points.unbind(1)
@@ -80,17 +84,23 @@ def test_conditions_against_closed_forms(condition, expected):
     problem = strip(conditions=[condition])
     points = problem.draw(condition.name, 15, seed=2)
     found = values_of(problem, Known(), condition.name, points)[:, 0]
-    torch.testing.assert_close(found, expected(*points.unbind(1)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        found, expected(*points.unbind(1)), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_normals_of_a_disk_enter_neumann():
     domain = pinn.Disk(("x", "y"), (0.0, 0.0), 2.0)
     condition = pinn.Neumann(u=0.0, on="disk")
-    problem = pinn.Problem(domain, ("u",), {"pde": lambda u_x: u_x}, conditions=[condition])
+    problem = pinn.Problem(
+        domain, ("u",), {"pde": lambda u_x: u_x}, conditions=[condition]
+    )
     points = problem.draw("neumann_u", 12, seed=0)
     x, y = points.unbind(1)
     found = values_of(problem, Known(), "neumann_u", points)[:, 0]
-    torch.testing.assert_close(found, ((6 * x + y) * x + x * y) / 2, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        found, ((6 * x + y) * x + x * y) / 2, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_several_outputs_components_and_terms():
@@ -98,14 +108,22 @@ def test_several_outputs_components_and_terms():
         SQUARE,
         ("u", "v"),
         {"momentum": lambda u, v_x: (u, u * v_x), "mass": lambda u_x, v_y: u_x + v_y},
-        conditions=[pinn.Dirichlet(u=0.0, on="y"), pinn.Dirichlet(v=1.0, on=("x_min", "y_max"))],
+        conditions=[
+            pinn.Dirichlet(u=0.0, on="y"),
+            pinn.Dirichlet(v=1.0, on=("x_min", "y_max")),
+        ],
     )
     assert problem.terms == ("momentum", "mass", "dirichlet_u", "dirichlet_v")
     counts = {"momentum": 30, "mass": 20, "dirichlet_u": 8, "dirichlet_v": 9}
     points = problem.sample(counts, seed=0)
     objective = problem.objective(pinn.MLP([2, 8, 2], seed=0), points, {"mass": 3.0})
     losses = objective.losses()
-    total = losses["momentum"] + 3 * losses["mass"] + losses["dirichlet_u"] + losses["dirichlet_v"]
+    total = (
+        losses["momentum"]
+        + 3 * losses["mass"]
+        + losses["dirichlet_u"]
+        + losses["dirichlet_v"]
+    )
     assert float(objective.loss()) == pytest.approx(float(total), rel=1e-14)
     assert objective.n_points == 67
 
@@ -154,7 +172,9 @@ def test_reference_solves_the_zoo_problem(name):
     for k, c in enumerate(("x", "t")):
         plus, minus, plus2, minus2 = (shifted(k, s) for s in (1, -1, 2, -2))
         fields[f"u_{c}"] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * h[k])
-        fields[f"u_{c}{c}"] = (16 * (plus + minus) - (plus2 + minus2) - 30 * u) / (12 * h[k] ** 2)
+        fields[f"u_{c}{c}"] = (16 * (plus + minus) - (plus2 + minus2) - 30 * u) / (
+            12 * h[k] ** 2
+        )
     import inspect
 
     names = list(inspect.signature(equation).parameters)
@@ -174,7 +194,9 @@ def test_relative_l2_of_a_perfect_and_a_zero_network():
         network.a.zero_()
     x, t = grid.unbind(1)
     expected = (3 * x**2).norm() / (3 * x**2 + x * t).norm()
-    assert problem.relative_l2(network, grid) == pytest.approx(float(expected), rel=1e-12)
+    assert problem.relative_l2(network, grid) == pytest.approx(
+        float(expected), rel=1e-12
+    )
 
 
 def test_sampling_is_reproducible_and_differs_by_term_and_seed():
@@ -190,24 +212,45 @@ def test_sampling_is_reproducible_and_differs_by_term_and_seed():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda u_z: u_z}), "unknown name 'u_z'"),
+        (
+            lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda u_z: u_z}),
+            "unknown name 'u_z'",
+        ),
         (lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda w: w}), "unknown name 'w'"),
-        (lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda *args: 0}), "name each argument"),
+        (
+            lambda: pinn.Problem(STRIP, ("u",), {"pde": lambda *args: 0}),
+            "name each argument",
+        ),
         (lambda: pinn.Problem(STRIP, ("u",), {}), "at least one equation"),
         (lambda: strip(ansatz=lambda x, v: v), "argument of the ansatz 'v'"),
-        (lambda: strip(conditions=[pinn.Dirichlet(u=0.0, on="y")]), "part of the boundary 'y'"),
+        (
+            lambda: strip(conditions=[pinn.Dirichlet(u=0.0, on="y")]),
+            "part of the boundary 'y'",
+        ),
         (lambda: strip(conditions=[pinn.Dirichlet(w=0.0, on="x")]), "unknown name 'w'"),
         (lambda: strip(conditions=[pinn.Periodic("u", along="z")]), "'z'"),
-        (lambda: strip(conditions=[pinn.Initial(u=0.0, name="pde")]), "a name of its own"),
+        (
+            lambda: strip(conditions=[pinn.Initial(u=0.0, name="pde")]),
+            "a name of its own",
+        ),
         (lambda: strip().sample({"pdf": 3}), "did you mean 'pde'"),
-        (lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample(3), "give a count for each"),
-        (lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample({"pde": 3}), "'initial_u'"),
+        (
+            lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample(3),
+            "give a count for each",
+        ),
+        (
+            lambda: strip(conditions=[pinn.Initial(u=0.0)]).sample({"pde": 3}),
+            "'initial_u'",
+        ),
         (lambda: strip().sample({"pde": 0}), "number of points of term 'pde'"),
         (lambda: named("u", "x"), "names of their own"),
         (lambda: named("u", "u"), "names of their own"),
         (lambda: named("u", "u_x"), "output 'u_x' reads as a derivative"),
         (lambda: named("u", "u_n"), "output 'u_n' reads as a derivative"),
-        (lambda: normal_beside_coordinate_n(), "a coordinate called 'n' makes ambiguous"),
+        (
+            lambda: normal_beside_coordinate_n(),
+            "a coordinate called 'n' makes ambiguous",
+        ),
         (lambda: strip().network(), "names no architecture"),
         (lambda: strip().reference(torch.zeros(1, 2)), "no reference solution"),
         (lambda: pinn.zoo.load("burger"), "did you mean 'burgers'"),
@@ -233,7 +276,9 @@ def test_points_outside_the_domain_are_refused():
 def test_wrong_shapes_from_user_functions_are_named():
     points = torch.rand(4, 2, dtype=torch.float64)
     bad = pinn.Problem(STRIP, ("u",), {"pde": lambda u: u.sum()})
-    with pytest.raises(ValueError, match=r"equation 'pde' must return a tensor of shape \(2,\)"):
+    with pytest.raises(
+        ValueError, match=r"equation 'pde' must return a tensor of shape \(2,\)"
+    ):
         values_of(bad, Known(), "pde", points)
     ansatz = strip(ansatz=lambda x, u: (u, u))
     with pytest.raises(ValueError, match="the ansatz must return 1"):
@@ -247,12 +292,16 @@ def test_wrong_shapes_from_user_functions_are_named():
 
 
 @pytest.mark.parametrize("derivatives", ["jets", "autograd"])
-@pytest.mark.parametrize("network", [Known(), pinn.MLP([2, 6, 1], seed=0)], ids=["known", "mlp"])
+@pytest.mark.parametrize(
+    "network", [Known(), pinn.MLP([2, 6, 1], seed=0)], ids=["known", "mlp"]
+)
 def test_normal_derivatives_in_the_jacobian_and_the_hessian(derivatives, network):
     """Also where rows come through vmap, which NumPy's normals cannot see."""
     walls = [pinn.Neumann(u=0.5, on="x"), pinn.Periodic("u_x", along="x")]
     problem = strip(conditions=walls, derivatives=derivatives)
-    objective = problem.objective(network, problem.sample(dict.fromkeys(problem.terms, 6), seed=0))
+    objective = problem.objective(
+        network, problem.sample(dict.fromkeys(problem.terms, 6), seed=0)
+    )
     rows, right = wh.Jacobian(objective, scaled=True).system()
     live = objective.parameters.live()
     chosen = list(live.values())
@@ -264,14 +313,19 @@ def test_normal_derivatives_in_the_jacobian_and_the_hessian(derivatives, network
 
 def test_points_take_the_networks_dtype_and_an_ansatz_may_return_a_list():
     problem = pinn.Problem(
-        SQUARE, ("u", "v"), {"pde": lambda u, v_x: u - v_x}, ansatz=lambda x, u, v: [x * u, v]
+        SQUARE,
+        ("u", "v"),
+        {"pde": lambda u, v_x: u - v_x},
+        ansatz=lambda x, u, v: [x * u, v],
     )
     points = problem.sample(9, seed=0)
     network = pinn.MLP([2, 4, 2], seed=0, dtype=torch.float32)
     objective = problem.objective(network, points)
     assert objective.terms["pde"].points.dtype == torch.float32
     assert objective.with_points(points).terms["pde"].points.dtype == torch.float32
-    columns = objective.fields(("u",))(objective.parameters.tensors(), points["pde"].float())
+    columns = objective.fields(("u",))(
+        objective.parameters.tensors(), points["pde"].float()
+    )
     raw = network(points["pde"].float()).detach()
     assert torch.equal(columns[:, 0], points["pde"][:, 0].float() * raw[:, 0])
 
@@ -299,7 +353,10 @@ def test_normals_are_found_at_float32_points_of_a_large_domain():
     domain = pinn.Interval("x", 0, 1000.1) * pinn.Interval("t", 0, 1)
     wall = pinn.Neumann(u=0.0, on="x_max")
     problem = pinn.Problem(domain, ("u",), {"pde": lambda u_t: u_t}, conditions=[wall])
-    points = {name: p.float() for name, p in problem.sample({"pde": 5, "neumann_u": 5}).items()}
+    points = {
+        name: p.float()
+        for name, p in problem.sample({"pde": 5, "neumann_u": 5}).items()
+    }
     objective = problem.objective(pinn.MLP([2, 4, 1], seed=0).float(), points)
     assert math.isfinite(float(objective.loss()))
 

@@ -17,14 +17,20 @@ EVERY = [
 ]
 
 # Central differences of eighth order on the offsets −4..4.
-FIRST = np.array([1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280])
-SECOND = np.array([-1 / 560, 8 / 315, -1 / 5, 8 / 5, -205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560])
+FIRST = np.array(
+    [1 / 280, -4 / 105, 1 / 5, -4 / 5, 0, 4 / 5, -1 / 5, 4 / 105, -1 / 280]
+)
+SECOND = np.array(
+    [-1 / 560, 8 / 315, -1 / 5, 8 / 5, -205 / 72, 8 / 5, -1 / 5, 8 / 315, -1 / 560]
+)
 OFFSETS = np.arange(-4, 5)
 
 
 def difference(u, stencil, order, x, t, dx=0.0, dt=0.0):
     """Differentiate ``u`` at (x, t) along x by steps dx, or along t by steps dt."""
-    values = [c * u(x + k * dx, t + k * dt) for c, k in zip(stencil, OFFSETS, strict=True)]
+    values = [
+        c * u(x + k * dx, t + k * dt) for c, k in zip(stencil, OFFSETS, strict=True)
+    ]
     return np.sum(values, axis=0) / (dx + dt) ** order
 
 
@@ -149,7 +155,9 @@ def test_burgers_equals_its_fourier_bessel_series():
     exact = burgers_series(x, t)
     error = np.abs(references.burgers(x, t) - exact)
     assert error.max() < 1e-13
-    assert (error / np.abs(exact)).max() < 1e-11  # relative at the point, shock centre included
+    assert (
+        error / np.abs(exact)
+    ).max() < 1e-11  # relative at the point, shock centre included
 
 
 @pytest.mark.parametrize("nodes", [140, 260])
@@ -164,7 +172,10 @@ def test_burgers_is_odd_and_chunks_do_not_matter():
     whole = references.burgers(x, t)
     assert np.array_equal(references.burgers(-x, t), -whole)
     assert np.array_equal(references.burgers(x[-9:], t[-9:]), whole[-9:])
-    assert references.burgers(np.zeros(3), np.array([0.0, 1e-6, 1.0])).tolist() == [0.0] * 3
+    assert (
+        references.burgers(np.zeros(3), np.array([0.0, 1e-6, 1.0])).tolist()
+        == [0.0] * 3
+    )
 
 
 # --- Allen-Cahn -------------------------------------------------------------------------------
@@ -177,8 +188,12 @@ def chebyshev_radau(degree, times):
     """
     angle = np.pi * np.arange(degree + 1) / degree
     x = np.cos(angle)
-    sign = (-1.0) ** np.arange(degree + 1) * np.where(np.arange(degree + 1) % degree, 1, 2)
-    apart = -2 * np.sin((angle[:, None] + angle) / 2) * np.sin((angle[:, None] - angle) / 2)
+    sign = (-1.0) ** np.arange(degree + 1) * np.where(
+        np.arange(degree + 1) % degree, 1, 2
+    )
+    apart = (
+        -2 * np.sin((angle[:, None] + angle) / 2) * np.sin((angle[:, None] - angle) / 2)
+    )
     d = np.outer(sign, 1 / sign) / (apart + np.eye(degree + 1))
     d -= np.diag(d.sum(axis=1))
     d2 = d @ d
@@ -196,7 +211,15 @@ def chebyshev_radau(degree, times):
     x = x[1 : half + 1]
     start = x**2 * np.cos(np.pi * x)
     solved = solve_ivp(
-        slope, (0, 1), start, "Radau", times, jac=jacobian, rtol=1e-9, atol=1e-10, first_step=1e-6
+        slope,
+        (0, 1),
+        start,
+        "Radau",
+        times,
+        jac=jacobian,
+        rtol=1e-9,
+        atol=1e-10,
+        first_step=1e-6,
     )
     return x, solved.y
 
@@ -214,7 +237,9 @@ def test_allen_cahn_has_converged():
     rng = np.random.default_rng(2)
     x = np.concatenate([rng.uniform(-1, 1, 1000), 1 - 10 ** rng.uniform(-7, -1, 1000)])
     t = np.concatenate([rng.uniform(0, 1, 1000), 10 ** rng.uniform(-8, 0, 1000)])
-    error = np.abs(references.allen_cahn(x, t) - _allen_cahn_reference.evaluate(fine, x, t))
+    error = np.abs(
+        references.allen_cahn(x, t) - _allen_cahn_reference.evaluate(fine, x, t)
+    )
     assert error[:1000].max() < 1e-10
     assert error.max() < 1e-9
 
@@ -256,7 +281,9 @@ def test_allen_cahn_chunks_do_not_matter():
 def test_refuses_bad_points(reference):
     with pytest.raises(ValueError, match=r"equal shape \(n,\), got \(2,\) and \(3,\)"):
         reference(np.zeros(2), np.zeros(3))
-    with pytest.raises(ValueError, match=r"equal shape \(n,\), got \(2, 1\) and \(2, 1\)"):
+    with pytest.raises(
+        ValueError, match=r"equal shape \(n,\), got \(2, 1\) and \(2, 1\)"
+    ):
         reference(np.zeros((2, 1)), np.zeros((2, 1)))
     with pytest.raises(ValueError, match=r"x must be finite: 1 of 2 .* x\[1\] = nan"):
         reference(np.array([0.0, np.nan]), np.zeros(2))
@@ -270,7 +297,9 @@ def test_refuses_bad_points(reference):
 def test_refuses_points_outside_the_domain(reference):
     with pytest.raises(ValueError, match=r"t must be at most 1\.0, got 1\.5"):
         reference(np.zeros(1), np.array([1.5]))
-    with pytest.raises(ValueError, match=r"x must be within \[-1\.0, 1\.0\], got -2\.0"):
+    with pytest.raises(
+        ValueError, match=r"x must be within \[-1\.0, 1\.0\], got -2\.0"
+    ):
         reference(np.array([0.5, -2.0]), np.zeros(2))
 
 
@@ -278,6 +307,8 @@ def test_refuses_points_outside_the_domain(reference):
 def test_takes_no_points_and_returns_float64(reference):
     empty = reference(np.empty(0), np.empty(0))
     assert empty.shape == (0,)
-    single = reference(np.array([0.5], dtype=np.float32), np.array([0.25], dtype=np.float32))
+    single = reference(
+        np.array([0.5], dtype=np.float32), np.array([0.25], dtype=np.float32)
+    )
     assert single.dtype == np.float64
     assert single.shape == (1,)

@@ -47,7 +47,9 @@ def scores(seed=0):
 
 def attribution(scale=1.0):
     values = scale * np.arange(30.0)
-    return xr.DataArray(values, dims="point", coords={"x": ("point", values + 1)}, name="influence")
+    return xr.DataArray(
+        values, dims="point", coords={"x": ("point", values + 1)}, name="influence"
+    )
 
 
 @pytest.fixture(name="copy")
@@ -139,7 +141,12 @@ def test_a_pickle_is_refused_and_does_not_run(copy, name, form, monkeypatch):
     content = pickle.dumps(Bomb())
     if form == "array":
         held = io.BytesIO()
-        np.savez(held, candidates=np.array([Bomb()], dtype=object), values=np.zeros(1), term="1")
+        np.savez(
+            held,
+            candidates=np.array([Bomb()], dtype=object),
+            values=np.zeros(1),
+            term="1",
+        )
         content = held.getvalue()
     (copy / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name} is damaged or no archive"):
@@ -163,17 +170,23 @@ def test_a_checkpoint_of_other_shapes_is_refused(copy, tensor, message):
     assert tensor in held.tensors, list(held.tensors)
     held.tensors[tensor] = held.tensors[tensor].reshape(-1)[:-1]
     folder.write_checkpoint(held)
-    with pytest.raises(ValueError, match=rf"safetensors is not of this run: .*{message}"):
+    with pytest.raises(
+        ValueError, match=rf"safetensors is not of this run: .*{message}"
+    ):
         resumed(copy)
 
 
-@pytest.mark.parametrize("key", ["place", "optimizer", "history_rows", "in_stage", "history"])
+@pytest.mark.parametrize(
+    "key", ["place", "optimizer", "history_rows", "in_stage", "history"]
+)
 def test_a_checkpoint_without_its_numbers_is_refused(copy, key):
     folder = RunFolder(copy)
     held = folder.checkpoint()
     del held.numbers[key]
     folder.write_checkpoint(held)
-    with pytest.raises(ValueError, match=r"checkpoint.safetensors is not of this run: "):
+    with pytest.raises(
+        ValueError, match=r"checkpoint.safetensors is not of this run: "
+    ):
         resumed(copy)
 
 
@@ -191,29 +204,42 @@ def test_files_of_another_run_are_refused(copy, tmp_path):
     for name in ("history.csv", "points.npz"):
         own = (copy / name).read_bytes()
         shutil.copy(tmp_path / "other" / name, copy / name)
-        with pytest.raises(ValueError, match=rf"{name} is damaged: it does not fit checkpoint"):
+        with pytest.raises(
+            ValueError, match=rf"{name} is damaged: it does not fit checkpoint"
+        ):
             resumed(copy)
         (copy / name).write_bytes(own)
     resumed(copy)
 
 
-@pytest.mark.parametrize(("number", "age"), [(1, "an older"), (99, "a newer"), (None, "an older")])
+@pytest.mark.parametrize(
+    ("number", "age"), [(1, "an older"), (99, "a newer"), (None, "an older")]
+)
 def test_other_formats_are_refused_by_name(copy, number, age):
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "format": number}))
-    with pytest.raises(ValueError, match=rf"config.json is of run format {number}, that of {age}"):
+    with pytest.raises(
+        ValueError, match=rf"config.json is of run format {number}, that of {age}"
+    ):
         resumed(copy)
     path = copy / "checkpoint.safetensors"
     state = json.dumps({"format": number})
-    safetensors.torch.save_file({"last": torch.zeros(1)}, path, metadata={"state": state})
-    with pytest.raises(ValueError, match=rf"safetensors is of run format {number}, that of {age}"):
+    safetensors.torch.save_file(
+        {"last": torch.zeros(1)}, path, metadata={"state": state}
+    )
+    with pytest.raises(
+        ValueError, match=rf"safetensors is of run format {number}, that of {age}"
+    ):
         pinn.load_network(small().network(), copy)
 
 
 def test_numbers_that_are_not_finite_make_strict_json(tmp_path):
     folder = RunFolder(tmp_path / "run")
     folder.create({"problem": "x"})
-    numbers = {"place": {"best": float("inf")}, "list": [float("nan"), 1.5, -float("inf")]}
+    numbers = {
+        "place": {"best": float("inf")},
+        "list": [float("nan"), 1.5, -float("inf")],
+    }
     folder.write_summary({"loss": float("nan")})
     folder.write_checkpoint(runs.Checkpoint({"a": torch.zeros(2)}, numbers))
 
@@ -222,7 +248,9 @@ def test_numbers_that_are_not_finite_make_strict_json(tmp_path):
 
     for name in ("summary.json", "state.json", "config.json"):
         json.loads((folder.path / name).read_text(), parse_constant=refuse)
-    with safetensors.safe_open(folder.path / "checkpoint.safetensors", framework="pt") as file:
+    with safetensors.safe_open(
+        folder.path / "checkpoint.safetensors", framework="pt"
+    ) as file:
         json.loads(file.metadata()["state"], parse_constant=refuse)
     assert np.isnan(folder.summary()["loss"])
     assert repr(folder.checkpoint().numbers) == repr(numbers)
@@ -231,7 +259,10 @@ def test_numbers_that_are_not_finite_make_strict_json(tmp_path):
 def test_history_comes_back_as_it_was(tmp_path):
     folder = RunFolder(tmp_path)
     row = {"iteration": 3, "seconds": 0.5, "stage": "Adam", "points": 4, "loss": 1e-300}
-    rows = [row | {"validation_loss": float("inf")}, row | {"validation_loss": 0.1 + 0.2}]
+    rows = [
+        row | {"validation_loss": float("inf")},
+        row | {"validation_loss": 0.1 + 0.2},
+    ]
     folder.write_history(rows)
     assert folder.history() == rows
     assert runs.history_digest(folder.history()) == runs.history_digest(rows)
@@ -250,7 +281,9 @@ CHILD = (
 @pytest.fixture(name="holder")
 def _holder(copy):
     """Another process that holds the folder."""
-    process = subprocess.Popen([sys.executable, "-c", CHILD, copy], stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, copy], stdout=subprocess.PIPE
+    )
     process.stdout.readline()
     yield process
     process.kill()
@@ -273,7 +306,10 @@ def test_a_second_process_is_refused_until_the_first_dies(copy, holder):
 
 def test_a_new_run_is_refused_where_another_is_just_made(tmp_path):
     (tmp_path / "run").mkdir()
-    with RunFolder(tmp_path / "run").locked(), pytest.raises(BlockingIOError, match="in use"):
+    with (
+        RunFolder(tmp_path / "run").locked(),
+        pytest.raises(BlockingIOError, match="in use"),
+    ):
         go(tmp_path / "run", **SHORT)
     assert go(tmp_path / "run", **SHORT).summary["finished"]
 
@@ -321,7 +357,9 @@ def test_writing_a_file_sweeps_what_killed_writers_of_it_left_long_ago(tmp_path)
         (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (age, age))
     scores().save(tmp_path / "scores.npz")
-    assert set(ages) - {p.name for p in tmp_path.iterdir()} == {f".scores.npz.{dead}.tmp"}
+    assert set(ages) - {p.name for p in tmp_path.iterdir()} == {
+        f".scores.npz.{dead}.tmp"
+    }
 
 
 def test_a_folder_with_leftovers_of_a_killed_start_is_free(tmp_path):
@@ -340,7 +378,10 @@ def _disk(tmp_path):
     path = tmp_path / "disk"
     path.mkdir()
     mounting = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(path)]
-    if shutil.which("mount") is None or subprocess.run(mounting, capture_output=True).returncode:
+    if (
+        shutil.which("mount") is None
+        or subprocess.run(mounting, capture_output=True).returncode
+    ):
         pytest.skip("mounting is not permitted here")
     yield path
     subprocess.run(["umount", "--lazy", str(path)], check=True)
@@ -377,12 +418,17 @@ def test_a_full_disk_says_what_is_saved_and_spoils_nothing(disk, monkeypatch):
             go(disk / "run", **SHORT)
     message = str(caught.value)
     assert "could not be written, as the disk is full: free some space" in message
-    assert "holds the run up to iteration 1 of 2 done: after that, go on with --resume" in message
+    assert (
+        "holds the run up to iteration 1 of 2 done: after that, go on with --resume"
+        in message
+    )
     assert not list((disk / "run").glob(".*.tmp"))
     assert RunFolder(disk / "run").checkpoint().numbers["place"]["iteration"] == 1
     (disk / "ballast").unlink()
     again = resumed(disk / "run")
-    assert torch.equal(again.objective.parameters.vector(), whole.objective.parameters.vector())
+    assert torch.equal(
+        again.objective.parameters.vector(), whole.objective.parameters.vector()
+    )
 
 
 def test_a_full_disk_leaves_scores_figures_and_attributions_whole(disk):
@@ -392,7 +438,9 @@ def test_a_full_disk_leaves_scores_figures_and_attributions_whole(disk):
 
     writers = {
         "scores.npz": lambda seed: scores(seed).save(disk / "scores.npz"),
-        "influence.nc": lambda k: _netcdf.write_netcdf(attribution(1.0 + k), disk / "influence.nc"),
+        "influence.nc": lambda k: _netcdf.write_netcdf(
+            attribution(1.0 + k), disk / "influence.nc"
+        ),
         "curve.png": lambda k: plots.save(Figure(figsize=(1 + k, 1)), disk / "curve"),
     }
     for write in writers.values():
@@ -427,7 +475,9 @@ def test_a_file_above_the_allowed_size_is_named(tmp_path):
 
 def test_a_folder_removed_under_a_run_is_named(tmp_path, monkeypatch):
     after_the_first_save(monkeypatch, lambda: shutil.rmtree(tmp_path / "run"))
-    with pytest.raises(OSError, match=r"run was removed or replaced while .* train anew, in a"):
+    with pytest.raises(
+        OSError, match=r"run was removed or replaced while .* train anew, in a"
+    ):
         go(tmp_path / "run", **SHORT)
     assert not (tmp_path / "run").exists()
 
@@ -438,7 +488,9 @@ def test_a_folder_replaced_by_another_run_is_left_to_that(tmp_path, run, monkeyp
         shutil.copytree(run, tmp_path / "run")
 
     after_the_first_save(monkeypatch, replace)
-    with pytest.raises(OSError, match=r"run was removed or replaced while this run was training"):
+    with pytest.raises(
+        OSError, match=r"run was removed or replaced while this run was training"
+    ):
         go(tmp_path / "run", **SHORT)
     assert {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir()} == {
         p.name: p.read_bytes() for p in run.iterdir()
@@ -448,16 +500,22 @@ def test_a_folder_replaced_by_another_run_is_left_to_that(tmp_path, run, monkeyp
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for root")
 def test_a_read_only_folder_is_named(copy):
     copy.chmod(0o555)
-    with pytest.raises(OSError, match=r"copy/.lock could not be written, as writing is not perm"):
+    with pytest.raises(
+        OSError, match=r"copy/.lock could not be written, as writing is not perm"
+    ):
         resumed(copy)
 
 
 def test_a_read_only_disk_is_named(disk, run):
     shutil.copytree(run, disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-    with pytest.raises(OSError, match=r"could not be written, as the disk is read-only: choose"):
+    with pytest.raises(
+        OSError, match=r"could not be written, as the disk is read-only: choose"
+    ):
         go(disk / "run", resume=True, **SHORT)
-    with pytest.raises(OSError, match=r"could not be written, as the disk is read-only: choose"):
+    with pytest.raises(
+        OSError, match=r"could not be written, as the disk is read-only: choose"
+    ):
         go(disk / "new", **SHORT)
     pinn.load_network(small().network(), disk / "run")
 
@@ -465,7 +523,9 @@ def test_a_read_only_disk_is_named(disk, run):
 def test_a_folder_in_the_way_of_a_file_is_named(copy):
     (copy / "summary.json").unlink()
     (copy / "summary.json").mkdir()
-    with pytest.raises(OSError, match=r"summary.json could not be written, as a folder stands"):
+    with pytest.raises(
+        OSError, match=r"summary.json could not be written, as a folder stands"
+    ):
         resumed(copy)
     assert RunFolder(copy).checkpoint().numbers["place"]["done"]
 

@@ -24,9 +24,12 @@ SCORES = [
 @pytest.fixture(scope="module")
 def objective():
     problem = dataclasses.replace(
-        pinn.zoo.load("burgers"), architecture=lambda seed: pinn.MLP([2, 8, 8, 1], seed=seed)
+        pinn.zoo.load("burgers"),
+        architecture=lambda seed: pinn.MLP([2, 8, 8, 1], seed=seed),
     )
-    result = pinn.train(problem, points=60, schedule=[pinn.GaussNewton(10)], progress=False)
+    result = pinn.train(
+        problem, points=60, schedule=[pinn.GaussNewton(10)], progress=False
+    )
     return result.objective
 
 
@@ -50,7 +53,9 @@ def pairs(objective, candidates, score):
     """∇ℓ_tᵀ(A + λI)⁻¹∇ℓ(x) for every test point and candidate, by a dense solve."""
     test = objective.draw("pde", score.n_test, spawn(score.seed, 1))
     matrix = wh.GaussNewton(objective).dense()
-    damped = matrix + score.damping * torch.linalg.eigvalsh(matrix)[-1] * torch.eye(len(matrix))
+    damped = matrix + score.damping * torch.linalg.eigvalsh(matrix)[-1] * torch.eye(
+        len(matrix)
+    )
     right = torch.linalg.solve(damped, gradients(objective, candidates).T)
     return gradients(objective, test) @ right
 
@@ -60,17 +65,25 @@ def pairs(objective, candidates, score):
 def test_influence_score_against_brute_force(objective, candidates, reduce, sign):
     score = pinn.InfluenceScore(n_test=20, reduce=reduce, sign=sign, damping=1e-4)
     matrix = pairs(objective, candidates, score)
-    part = {"abs": torch.abs, "positive": torch.relu, "negative": lambda v: torch.relu(-v)}[sign]
+    part = {
+        "abs": torch.abs,
+        "positive": torch.relu,
+        "negative": lambda v: torch.relu(-v),
+    }[sign]
     expected = part(matrix.sum(0)) if reduce == "abs_of_sum" else part(matrix).sum(0)
     found = score.score(objective, candidates)
-    assert float((found - expected).abs().max()) <= 1e-8 * float(matrix.abs().sum(0).max())
+    assert float((found - expected).abs().max()) <= 1e-8 * float(
+        matrix.abs().sum(0).max()
+    )
 
 
 def test_positive_influence_means_that_adding_helps(objective, candidates):
     """Train a little on the objective plus the point: the test loss falls where the sign says."""
     influence = wh.Influence(objective, damping=1e-3)
     quantity = wh.Loss({"pde": objective.draw("pde", 20, spawn(0, 1))}, reduce="sum")
-    added = influence.attribute(quantity, {"pde": candidates}, effect="add").isel(target=0)
+    added = influence.attribute(quantity, {"pde": candidates}, effect="add").isel(
+        target=0
+    )
     score = pinn.InfluenceScore(n_test=20, sign="positive", damping=1e-3)
     helps = score.score(objective, candidates) > 0
     assert np.array_equal(helps.numpy(), added.values < 0)
@@ -79,7 +92,9 @@ def test_positive_influence_means_that_adding_helps(objective, candidates):
 def test_goal_oriented_score(objective, candidates):
     goal = wh.Output(torch.tensor([[0.1, 0.5]], dtype=torch.float64))
     score = pinn.InfluenceScore(quantity=goal, damping=1e-4)
-    row = wh.Influence(objective, damping=1e-4).attribute(goal, candidates).isel(target=0)
+    row = (
+        wh.Influence(objective, damping=1e-4).attribute(goal, candidates).isel(target=0)
+    )
     expected = np.abs(row.values) * len(objective.terms["pde"].points)
     np.testing.assert_allclose(score.score(objective, candidates), expected, rtol=1e-8)
 
@@ -88,7 +103,9 @@ def test_other_scores_against_brute_force(objective, candidates):
     rows = gradients(objective, candidates)
     found = pinn.LossGradScore().score(objective, candidates)
     torch.testing.assert_close(found, rows.norm(dim=1), rtol=1e-10, atol=0)
-    residual = objective.terms["pde"].residual(objective.parameters.tensors(), candidates)
+    residual = objective.terms["pde"].residual(
+        objective.parameters.tensors(), candidates
+    )
     found = pinn.ResidualScore().score(objective, candidates)
     torch.testing.assert_close(found, residual.detach().abs()[:, 0])
     test = objective.draw("pde", 20, spawn(0, 1))
@@ -113,12 +130,20 @@ def test_every_score_gives_one_value_per_candidate(objective, candidates, score)
 
 def test_proportional_follows_its_distribution():
     scores = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    draws = [int(pinn.Proportional(k=2, c=0).select(scores, 1, seed)[0]) for seed in range(4000)]
+    draws = [
+        int(pinn.Proportional(k=2, c=0).select(scores, 1, seed)[0])
+        for seed in range(4000)
+    ]
     found = np.bincount(draws, minlength=4) / len(draws)
     np.testing.assert_allclose(found, np.array([1, 4, 9, 16]) / 30, atol=0.03)
-    mixed = [int(pinn.Proportional(k=1, c=1).select(scores, 1, seed)[0]) for seed in range(4000)]
+    mixed = [
+        int(pinn.Proportional(k=1, c=1).select(scores, 1, seed)[0])
+        for seed in range(4000)
+    ]
     weights = scores.numpy() / 2.5 + 1
-    np.testing.assert_allclose(np.bincount(mixed) / 4000, weights / weights.sum(), atol=0.03)
+    np.testing.assert_allclose(
+        np.bincount(mixed) / 4000, weights / weights.sum(), atol=0.03
+    )
 
 
 def test_selections_draw_without_replacement_and_repeat():
@@ -126,8 +151,12 @@ def test_selections_draw_without_replacement_and_repeat():
     for selection in (pinn.Proportional(), pinn.TopK()):
         chosen = selection.select(scores, 50, seed=1)
         assert sorted(chosen.tolist()) == list(range(50))
-        assert torch.equal(selection.select(scores, 9, 3), selection.select(scores, 9, 3))
-    assert len(set(pinn.Proportional(k=1, c=0).select(torch.zeros(5), 5, 0).tolist())) == 5
+        assert torch.equal(
+            selection.select(scores, 9, 3), selection.select(scores, 9, 3)
+        )
+    assert (
+        len(set(pinn.Proportional(k=1, c=0).select(torch.zeros(5), 5, 0).tolist())) == 5
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -144,7 +173,9 @@ def test_updates(objective):
     after = add.update_points(objective, round=1, seed=0)["pde"]
     assert torch.equal(after[:60], before)
     assert len(after) == 67
-    capped = dataclasses.replace(add, max_points=62).update_points(objective, 1, 0)["pde"]
+    capped = dataclasses.replace(add, max_points=62).update_points(objective, 1, 0)[
+        "pde"
+    ]
     assert torch.equal(capped, after[5:])
     swap = dataclasses.replace(add, update="replace")
     assert torch.equal(swap.update_points(objective, 1, 0)["pde"], after[7:])
@@ -171,7 +202,12 @@ def test_saved_scores_refuse_other_files(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(ValueError, match="holds no saved scores"):
         pinn.SavedScore.load(tmp_path / "other.npz")
-    np.savez(tmp_path / "code.npz", candidates=np.array([{}], dtype=object), values=0, term='"pde"')
+    np.savez(
+        tmp_path / "code.npz",
+        candidates=np.array([{}], dtype=object),
+        values=0,
+        term='"pde"',
+    )
     with pytest.raises(ValueError, match="pickle"):
         pinn.SavedScore.load(tmp_path / "code.npz")
 
@@ -201,21 +237,31 @@ def test_fixed_data_cannot_be_resampled():
 
     term = wh.Term("data", residual, torch.zeros(3, 2, dtype=torch.float64))
     with pytest.raises(ValueError, match="fixed data"):
-        pinn.Resample(pinn.ResidualScore()).update_points(wh.Objective(network, [term]), 1, 0)
+        pinn.Resample(pinn.ResidualScore()).update_points(
+            wh.Objective(network, [term]), 1, 0
+        )
 
 
-def test_saved_scores_in_float32_training_and_of_another_term(objective, candidates, tmp_path):
+def test_saved_scores_in_float32_training_and_of_another_term(
+    objective, candidates, tmp_path
+):
     saved = pinn.SavedScore("pde", candidates, torch.arange(30.0))
     saved.save(tmp_path / "new" / "scores.npz")
     held = pinn.SavedScore.load(tmp_path / "new" / "scores.npz")
     network = pinn.MLP([2, 4, 1], seed=0, dtype=torch.float32)
-    rounded = pinn.zoo.load("burgers").objective(network, {"pde": objective.terms["pde"].points})
+    rounded = pinn.zoo.load("burgers").objective(
+        network, {"pde": objective.terms["pde"].points}
+    )
     resample = pinn.Resample(held, pinn.TopK(), n=3)
     points = resample.update_points(rounded, round=1, seed=0)["pde"]
-    assert torch.equal(points[-3:].sort(0).values, candidates[-3:].float().sort(0).values)
+    assert torch.equal(
+        points[-3:].sort(0).values, candidates[-3:].float().sort(0).values
+    )
     with pytest.raises(ValueError, match=r"pass terms=\('pde',\)"):
         pinn.Resample(held, n=3, terms=("other",)).check(_two_terms(objective))
-    assert set(pinn.Resample(held, n=3).update_points(_two_terms(objective), 1, 0)) == {"pde"}
+    assert set(pinn.Resample(held, n=3).update_points(_two_terms(objective), 1, 0)) == {
+        "pde"
+    }
 
 
 def _two_terms(objective):
@@ -229,7 +275,9 @@ def test_what_cannot_be_resampled_is_said_before_training(objective):
         pinn.Resample(pinn.ResidualScore(), n=20, candidates=10)
     with pytest.raises(ValueError, match="n = 20 exceeds max_points = 10"):
         pinn.Resample(pinn.ResidualScore(), n=20, max_points=10)
-    everything = pinn.Resample(pinn.ResidualScore(), n=None, update="replace", candidates=10)
+    everything = pinn.Resample(
+        pinn.ResidualScore(), n=None, update="replace", candidates=10
+    )
     with pytest.raises(ValueError, match="cannot renew all 60 points"):
         everything.check(objective)
     with pytest.raises(ValueError, match="did you mean 'pde'"):
@@ -240,7 +288,9 @@ def test_what_cannot_be_resampled_is_said_before_training(objective):
 
 def test_saved_candidates_are_trained_on_once_and_run_out(objective, candidates):
     twice = torch.cat([candidates[:4], candidates[:4]])
-    resample = pinn.Resample(pinn.SavedScore("pde", twice, torch.ones(8)), pinn.TopK(), n=3)
+    resample = pinn.Resample(
+        pinn.SavedScore("pde", twice, torch.ones(8)), pinn.TopK(), n=3
+    )
     for sizes in (63, 64, 64):
         points = resample.update_points(objective, round=1, seed=0)["pde"]
         assert len(points) == len(points.unique(dim=0)) == sizes

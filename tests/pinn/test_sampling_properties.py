@@ -10,8 +10,12 @@ from whence import pinn
 EACH = settings(deadline=None, max_examples=60)
 SEED = st.integers(0, 2**31)
 SIZES = st.floats(0, 1e6).map(lambda v: 0.0 if v < 1e-6 else v)
-SCORES = st.lists(SIZES, min_size=1, max_size=40).map(lambda v: torch.tensor(v).double())
-PROPORTIONAL = st.builds(pinn.Proportional, k=st.sampled_from([0.0, 0.5, 1.0, 2.0]), c=SIZES)
+SCORES = st.lists(SIZES, min_size=1, max_size=40).map(
+    lambda v: torch.tensor(v).double()
+)
+PROPORTIONAL = st.builds(
+    pinn.Proportional, k=st.sampled_from([0.0, 0.5, 1.0, 2.0]), c=SIZES
+)
 SELECTIONS = st.one_of(st.just(pinn.TopK()), PROPORTIONAL)
 
 
@@ -31,7 +35,9 @@ def test_as_many_different_candidates_as_asked_for(selection, scores, seed, data
 
 @EACH
 @given(SELECTIONS, SCORES, SEED, st.data())
-def test_a_higher_score_never_costs_a_candidate_its_place(selection, scores, seed, data):
+def test_a_higher_score_never_costs_a_candidate_its_place(
+    selection, scores, seed, data
+):
     n = some(data, scores)
     one = data.draw(st.sampled_from(selection.select(scores, n, seed).tolist()))
     raised = scores.clone()
@@ -43,7 +49,9 @@ def test_a_higher_score_never_costs_a_candidate_its_place(selection, scores, see
 @given(SELECTIONS, SCORES, SEED, st.data())
 def test_only_the_ratios_of_scores_count(selection, scores, seed, data):
     n = some(data, scores)
-    assert torch.equal(selection.select(scores, n, seed), selection.select(4 * scores, n, seed))
+    assert torch.equal(
+        selection.select(scores, n, seed), selection.select(4 * scores, n, seed)
+    )
 
 
 @EACH
@@ -75,7 +83,9 @@ NETWORK = pinn.MLP([2, 3, 1], seed=0)
 
 
 def objective(n):
-    return PROBLEM.objective(NETWORK, PROBLEM.sample({"pde": n, "dirichlet_u": 7}, seed=0))
+    return PROBLEM.objective(
+        NETWORK, PROBLEM.sample({"pde": n, "dirichlet_u": 7}, seed=0)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,9 @@ def pool():
     selection=SELECTIONS,
     seed=SEED,
 )
-def test_points_are_added_once_and_the_oldest_leave(pool, start, n, room, saved, selection, seed):
+def test_points_are_added_once_and_the_oldest_leave(
+    pool, start, n, room, saved, selection, seed
+):
     limit = None if room is None else n + room
     score = pinn.SavedScore("pde", pool, pool[:, 0]) if saved else pinn.ResidualScore()
     resample = pinn.Resample(score, selection, n=n, candidates=30, max_points=limit)
@@ -116,10 +128,20 @@ def test_points_are_added_once_and_the_oldest_leave(pool, start, n, room, saved,
 
 
 @settings(EACH, max_examples=30)
-@given(start=st.integers(1, 20), n=st.none() | st.integers(1, 20), selection=SELECTIONS, seed=SEED)
+@given(
+    start=st.integers(1, 20),
+    n=st.none() | st.integers(1, 20),
+    selection=SELECTIONS,
+    seed=SEED,
+)
 def test_points_are_replaced_in_number(start, n, selection, seed):
     resample = pinn.Resample(
-        pinn.OutputGradScore(), selection, n=n, candidates=30, update="replace", terms=("pde",)
+        pinn.OutputGradScore(),
+        selection,
+        n=n,
+        candidates=30,
+        update="replace",
+        terms=("pde",),
     )
     before = objective(start)
     after = resample.update_points(before, 1, seed)["pde"]

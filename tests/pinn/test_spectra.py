@@ -18,7 +18,9 @@ def go(out=None, **changes):
         "progress": False,
         "keep": "last",
     }
-    return pinn.train(problem, pinn.MLP([2, 8, 1], seed=0), out=out, **{**options, **changes})
+    return pinn.train(
+        problem, pinn.MLP([2, 8, 1], seed=0), out=out, **{**options, **changes}
+    )
 
 
 @pytest.fixture(name="run", scope="module")
@@ -28,13 +30,15 @@ def _run(tmp_path_factory):
 
 def test_records_are_taken_at_rows_and_no_more_often_than_asked(run):
     assert run.spectra["iteration"].tolist() == [0, 200, 400]
-    assert {n: v.shape for n, v in run.spectra.items() if n != "iteration"} == dict.fromkeys(
-        run.problem.terms, (3, 8)
-    )
+    assert {
+        n: v.shape for n, v in run.spectra.items() if n != "iteration"
+    } == dict.fromkeys(run.problem.terms, (3, 8))
 
 
 def test_records_are_the_spectra_of_the_scaled_blocks():
-    result = go(schedule=[pinn.Adam(100)], spectra=pinn.Spectra(every=100, points=8, seed=3))
+    result = go(
+        schedule=[pinn.Adam(100)], spectra=pinn.Spectra(every=100, points=8, seed=3)
+    )
     problem = result.problem
     points = {
         name: result.objective.draw(name, 8, 3 + k).unique(dim=0)
@@ -52,7 +56,9 @@ def test_weights_of_the_moment_count():
     given = {"schedule": [pinn.Adam(100)], "spectra": pinn.Spectra(every=100, points=8)}
     plain, heavy = go(**given), go(weights={"initial_u": 9.0}, **given)
     np.testing.assert_allclose(
-        heavy.spectra["initial_u"][0][:6], 9 * plain.spectra["initial_u"][0][:6], rtol=1e-6
+        heavy.spectra["initial_u"][0][:6],
+        9 * plain.spectra["initial_u"][0][:6],
+        rtol=1e-6,
     )
 
 
@@ -80,7 +86,9 @@ def test_damaged_spectra_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"spectra\.npz"):
         pinn.RunFolder(tmp_path / "run").spectra()
     np.savez_compressed(path, iteration=np.array([0]), pde=np.array([[np.nan]]))
-    with pytest.raises(ValueError, match=r"spectra\.npz is damaged: the spectra of term 'pde'"):
+    with pytest.raises(
+        ValueError, match=r"spectra\.npz is damaged: the spectra of term 'pde'"
+    ):
         pinn.RunFolder(tmp_path / "run").spectra()
 
 

@@ -35,7 +35,9 @@ def go(out=None, problem=None, **options):
     given = {
         "points": 40,
         "schedule": [pinn.Adam(30), pinn.LBFGS(20), pinn.GaussNewton(10)],
-        "resample": pinn.Resample(pinn.InfluenceScore(n_test=30), n=3, every=10, candidates=60),
+        "resample": pinn.Resample(
+            pinn.InfluenceScore(n_test=30), n=3, every=10, candidates=60
+        ),
         "validation": 100,
         "progress": False,
         **options,
@@ -47,7 +49,10 @@ def contents(folder):
     """What must be the same after a run that was cut and resumed, bit for bit."""
     run = runs.RunFolder(folder)
     checkpoint = run.checkpoint()
-    tensors = {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in checkpoint.tensors.items()}
+    tensors = {
+        n: (t.dtype, t.shape, t.numpy().tobytes())
+        for n, t in checkpoint.tensors.items()
+    }
     points = {n: (a.dtype, a.shape, a.tobytes()) for n, a in run.points().items()}
     history = [{**row, "seconds": None} for row in run.history()]
     place = {**checkpoint.numbers["place"], "seconds": None}
@@ -81,15 +86,21 @@ def test_run_folder_and_summary(tmp_path):
     assert summary["finished"]
     rows = runs.RunFolder(tmp_path / "run").history()
     assert [r["iteration"] for r in rows] == [0, 30, 50, 55, 60]
-    assert {"seconds", "stage", "points", "loss", "loss_pde", "validation_loss"} <= set(rows[0])
+    assert {"seconds", "stage", "points", "loss", "loss_pde", "validation_loss"} <= set(
+        rows[0]
+    )
     assert rows[-1]["relative_l2"] < rows[0]["relative_l2"]
     state = json.loads((tmp_path / "run" / "state.json").read_text())
     assert state["place"]["iteration"] == 60
 
 
 def test_every_point_is_recorded_with_its_times(tmp_path):
-    resample = pinn.Resample(pinn.ResidualScore(), n=5, every=2, update="replace", candidates=50)
-    result = go(tmp_path / "run", schedule=[pinn.GaussNewton(7)], resample=resample, keep="last")
+    resample = pinn.Resample(
+        pinn.ResidualScore(), n=5, every=2, update="replace", candidates=50
+    )
+    result = go(
+        tmp_path / "run", schedule=[pinn.GaussNewton(7)], resample=resample, keep="last"
+    )
     arrays = runs.RunFolder(tmp_path / "run").points()
     entered, left = arrays["pde_entered"], arrays["pde_left"]
     assert np.array_equal(np.unique(entered, return_counts=True)[1], [40, 5, 5, 5])
@@ -102,7 +113,9 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     result = go(tmp_path / "run")
     best = min(result.history, key=lambda row: row["validation_loss"])
     assert result.summary["kept_iteration"] == best["iteration"]
-    assert result.summary["validation_loss"] == pytest.approx(best["validation_loss"], rel=1e-12)
+    assert result.summary["validation_loss"] == pytest.approx(
+        best["validation_loss"], rel=1e-12
+    )
     network = pinn.load_network(small().network(), tmp_path / "run")
     for a, b in zip(network.parameters(), result.network.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -110,7 +123,9 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     assert torch.equal(points["pde"], result.objective.terms["pde"].points)
 
 
-needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="needs a C++ compiler"
+)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +138,9 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a
         pytest.param(35, True, marks=needs_compiler),
     ],
 )
-def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_at, compile):
+def test_a_run_cut_short_resumes_to_the_same_bits(
+    tmp_path, monkeypatch, stop_at, compile
+):
     """Cut within each stage, as a kill just after a checkpoint would."""
     for stage in (pinn.Adam, pinn.LBFGS):
         monkeypatch.setattr(stage, "chunk", 5)
@@ -141,7 +158,9 @@ def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, stop_at
         with pytest.raises(KeyboardInterrupt):
             go(tmp_path / "cut", compile=compile)
     resumed = go(tmp_path / "cut", resume=True, compile=compile)
-    assert torch.equal(resumed.objective.parameters.vector(), whole.objective.parameters.vector())
+    assert torch.equal(
+        resumed.objective.parameters.vector(), whole.objective.parameters.vector()
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -152,7 +171,9 @@ def test_time_limit_and_resume_to_the_end(tmp_path):
     done = go(tmp_path / "run", resume=True)
     assert done.summary["finished"]
     whole = go()
-    assert torch.equal(done.objective.parameters.vector(), whole.objective.parameters.vector())
+    assert torch.equal(
+        done.objective.parameters.vector(), whole.objective.parameters.vector()
+    )
 
 
 def test_a_criterion_stops_at_a_row_and_resumes_to_the_same_bits(tmp_path):
@@ -197,7 +218,9 @@ def test_one_compilation_serves_every_round(monkeypatch, compile):
     monkeypatch.setattr(training, "CompiledGradient", Counted)
     monkeypatch.setattr(Counted, "made", 0)
     eager = go(compile=False)
-    assert go(compile=compile).summary["loss"] == pytest.approx(eager.summary["loss"], rel=0.05)
+    assert go(compile=compile).summary["loss"] == pytest.approx(
+        eager.summary["loss"], rel=0.05
+    )
     assert eager.summary["rounds"] == 5
     assert Counted.made == (compile is True)
     if compile == "auto":
@@ -207,10 +230,16 @@ def test_one_compilation_serves_every_round(monkeypatch, compile):
         assert Counted.made == 1
 
 
-def test_what_cannot_be_compiled_is_said_once_and_trained_eagerly(tmp_path, monkeypatch, capfd):
-    problem = dataclasses.replace(small(), architecture=dropping, derivatives="autograd")
+def test_what_cannot_be_compiled_is_said_once_and_trained_eagerly(
+    tmp_path, monkeypatch, capfd
+):
+    problem = dataclasses.replace(
+        small(), architecture=dropping, derivatives="autograd"
+    )
     options = {"schedule": [pinn.Adam(4)], "resample": None, "problem": problem}
-    with pytest.raises(ValueError, match="compile=True, but the gradient cannot be compiled: "):
+    with pytest.raises(
+        ValueError, match="compile=True, but the gradient cannot be compiled: "
+    ):
         go(tmp_path / "run", compile=True, **options)
     assert not any(tmp_path.iterdir())
     monkeypatch.setattr(training.Work, "pays_for_compilation", lambda work: True)
@@ -220,7 +249,9 @@ def test_what_cannot_be_compiled_is_said_once_and_trained_eagerly(tmp_path, monk
 
 def dropping(seed):
     """A network that draws random numbers whenever it is called."""
-    return torch.nn.Sequential(pinn.MLP([2, 10, 10, 4], seed=seed), torch.nn.Dropout(0.2), Sum())
+    return torch.nn.Sequential(
+        pinn.MLP([2, 10, 10, 4], seed=seed), torch.nn.Dropout(0.2), Sum()
+    )
 
 
 class Sum(torch.nn.Module):
@@ -229,7 +260,9 @@ class Sum(torch.nn.Module):
 
 
 def test_a_network_with_dropout_resumes_to_the_same_bits(tmp_path, monkeypatch):
-    problem = dataclasses.replace(small(), architecture=dropping, derivatives="autograd")
+    problem = dataclasses.replace(
+        small(), architecture=dropping, derivatives="autograd"
+    )
     options = {
         "schedule": [pinn.Adam(40), pinn.LBFGS(20)],
         "resample": pinn.Resample(pinn.ResidualScore(), n=3, every=10, candidates=20),
@@ -242,7 +275,9 @@ def test_a_network_with_dropout_resumes_to_the_same_bits(tmp_path, monkeypatch):
     while not cut["finished"]:
         torch.rand(7)
         limit = cut["seconds"] + 0.1
-        cut = go(tmp_path / "cut", problem, resume=True, max_seconds=limit, **options).summary
+        cut = go(
+            tmp_path / "cut", problem, resume=True, max_seconds=limit, **options
+        ).summary
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -328,7 +363,10 @@ def test_soft_constraints_weights_and_float32():
         ({"seed": -1}, "seed"),
         ({"device": "tpu"}, "device 'tpu' cannot be used"),
         ({"network": pinn.MLP([2, 4, 2])}, "the network must map"),
-        ({"resample": pinn.Resample(pinn.ResidualScore(), terms=("pdf",))}, "did you mean 'pde'"),
+        (
+            {"resample": pinn.Resample(pinn.ResidualScore(), terms=("pdf",))},
+            "did you mean 'pde'",
+        ),
         ({"resume": True}, "needs out="),
     ],
 )
@@ -358,7 +396,9 @@ def test_a_run_killed_before_its_first_checkpoint_resumes_from_the_start(tmp_pat
         if path.name != "config.json":
             path.unlink()
     again = go(tmp_path / "run", resume=True)
-    assert torch.equal(again.objective.parameters.vector(), whole.objective.parameters.vector())
+    assert torch.equal(
+        again.objective.parameters.vector(), whole.objective.parameters.vector()
+    )
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / ".config.json.123.tmp").write_text("{")
     assert go(tmp_path / "bare", schedule=[pinn.Adam(2)]).summary["finished"]
@@ -369,7 +409,9 @@ def test_a_stop_leaves_no_trace_in_the_resumed_run(tmp_path, monkeypatch):
     options = {"schedule": [pinn.GaussNewton(8)], "resample": None}
     validation = watch.Watch.validation
     best_at_stop = iter([1.0, 0.1])  # as if the state at the stop were the best ever
-    monkeypatch.setattr(watch.Watch, "validation", lambda *a: next(best_at_stop, validation(*a)))
+    monkeypatch.setattr(
+        watch.Watch, "validation", lambda *a: next(best_at_stop, validation(*a))
+    )
     cut = go(tmp_path / "run", max_seconds=1e-6, **options)
     assert cut.summary["kept_iteration"] == 1
     monkeypatch.setattr(watch.Watch, "validation", lambda *a: 2.0)
@@ -419,7 +461,9 @@ FAILING = [pinn.Adam(400, lr=0.1), pinn.LBFGS(100), pinn.GaussNewton(20)]
 
 @pytest.mark.parametrize("optimizer", FAILING, ids=lambda o: type(o).__name__)
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_a_loss_that_breaks_ends_the_run_in_its_last_good_state(tmp_path, capfd, optimizer, keep):
+def test_a_loss_that_breaks_ends_the_run_in_its_last_good_state(
+    tmp_path, capfd, optimizer, keep
+):
     """Points where the loss is NaN enter with the first resampling round."""
     bad = torch.tensor([[0.25, 0.5], [0.75, 0.5]], dtype=torch.float64)
     resample = pinn.Resample(
@@ -428,12 +472,20 @@ def test_a_loss_that_breaks_ends_the_run_in_its_last_good_state(tmp_path, capfd,
     problem = pitted()
     points = {"pde": problem.draw("pde", 10, seed=0)}
     schedule = [optimizer, pinn.GaussNewton(50)]
-    options = {"points": points, "schedule": schedule, "resample": resample, "keep": keep}
+    options = {
+        "points": points,
+        "schedule": schedule,
+        "resample": resample,
+        "keep": keep,
+    }
     result = go(tmp_path / "run", problem, **options)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["stopped_by"] == "loss not finite"
     assert not summary["finished"]
-    assert "at iteration 5 with the points just drawn the loss is nan" in summary["failure"]
+    assert (
+        "at iteration 5 with the points just drawn the loss is nan"
+        in summary["failure"]
+    )
     assert "2 of 12 points: row 10 (x = 0.75, y = 0.5), row 11" in summary["failure"]
     assert summary["failure"] in capfd.readouterr().err
     assert len(result.objective.terms["pde"].points) == 10
@@ -461,7 +513,9 @@ def walled():
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-def test_a_last_step_that_breaks_the_loss_is_gone_back_over(tmp_path, monkeypatch, chunk):
+def test_a_last_step_that_breaks_the_loss_is_gone_back_over(
+    tmp_path, monkeypatch, chunk
+):
     """With one step a round, the round that meets the bad loss begins in it.
 
     Resumed from any of its checkpoints, the run ends in the same state.
@@ -497,7 +551,9 @@ def test_a_stage_that_ends_in_a_broken_loss_ends_the_run():
     for schedule in (last, last[:1]):
         summary = go(None, problem, schedule=schedule, **options).summary
         assert summary["stopped_by"] == "loss not finite"
-        assert summary["failure"].startswith(f"at iteration {steps} the loss is nan: term 'pde'")
+        assert summary["failure"].startswith(
+            f"at iteration {steps} the loss is nan: term 'pde'"
+        )
         assert summary["iterations"] < steps
 
 
@@ -506,12 +562,17 @@ def test_a_run_that_breaks_in_a_step_goes_no_further(tmp_path):
     result = go(tmp_path / "run", schedule=schedule, keep="last", resample=None)
     assert result.summary["stopped_by"] == "loss not finite"
     assert result.summary["iterations"] == 0
-    assert "term 'pde' is not finite at 40 of 40 points: row 0 (" in result.summary["failure"]
+    assert (
+        "term 'pde' is not finite at 40 of 40 points: row 0 ("
+        in result.summary["failure"]
+    )
     assert result.summary["loss"] == result.history[0]["loss"]
 
 
 def test_a_loss_not_finite_before_any_step_is_an_error_that_leaves_nothing(tmp_path):
     points = {"pde": torch.tensor([[0.1, 0.5], [0.75, 0.5]], dtype=torch.float64)}
-    with pytest.raises(ValueError, match=r"before any step, .* row 1 \(x = 0.75, y = 0.5\)"):
+    with pytest.raises(
+        ValueError, match=r"before any step, .* row 1 \(x = 0.75, y = 0.5\)"
+    ):
         go(tmp_path / "run", problem=pitted(), points=points, resample=None)
     assert not (tmp_path / "run").exists()

@@ -44,16 +44,22 @@ def test_global_random_state_is_left_alone():
 def test_hammersley_is_the_textbook_set():
     points = unit_points(8, 3)
     assert np.allclose(points[:, 0], (np.arange(8) + 0.5) / 8)
-    assert np.allclose(points[:, 1], [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8, 1 / 16])
+    assert np.allclose(
+        points[:, 1], [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8, 1 / 16]
+    )
     assert np.allclose(points[:4, 2], [1 / 3, 2 / 3, 1 / 9, 4 / 9])
     shifted = unit_points(8, 3, seed=1)
     shift = (shifted - points) % 1
     assert np.allclose(shift, shift[0])
 
 
-@pytest.mark.parametrize("method", ["hammersley", "sobol", "halton", "latin_hypercube", "grid"])
+@pytest.mark.parametrize(
+    "method", ["hammersley", "sobol", "halton", "latin_hypercube", "grid"]
+)
 def test_low_discrepancy_beats_random(method):
-    random = np.mean([qmc.discrepancy(unit_points(256, 2, "random", s)) for s in range(5)])
+    random = np.mean(
+        [qmc.discrepancy(unit_points(256, 2, "random", s)) for s in range(5)]
+    )
     assert qmc.discrepancy(unit_points(256, 2, method, 0)) < random / 1.5
 
 

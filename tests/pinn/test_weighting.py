@@ -49,7 +49,9 @@ class Path:
         self.objective.parameters.assign(state)
         found = {}
         for name, points in self.points.items():
-            rows, values = oracles.point_jacobians(self.case, self.case.residuals[name], points)
+            rows, values = oracles.point_jacobians(
+                self.case, self.case.residuals[name], points
+            )
             losses = (values**2).sum(1)
             found[name] = SimpleNamespace(
                 loss=losses.mean(),
@@ -77,9 +79,13 @@ class Path:
                 found.append(weighting.update(self.objective))
             elif kind == "residuals":
                 residuals = self.residuals()
-                found.append(weighting.update(residuals, self.parameters, points=self.points))
+                found.append(
+                    weighting.update(residuals, self.parameters, points=self.points)
+                )
             else:
-                losses = {n: r.square().sum(1).mean() for n, r in self.residuals().items()}
+                losses = {
+                    n: r.square().sum(1).mean() for n, r in self.residuals().items()
+                }
                 found.append(weighting.update(losses, self.parameters))
         return found
 
@@ -199,7 +205,10 @@ def softadapt_plain(measures):
 
 
 def self_adaptive(measures):
-    found, sizes = [], {n: np.ones(len(measures[0][n].losses)) for n in ("pde", "initial")}
+    found, sizes = (
+        [],
+        {n: np.ones(len(measures[0][n].losses)) for n in ("pde", "initial")},
+    )
     for terms in measures:
         for name, size in sizes.items():
             losses = terms[name].losses
@@ -216,11 +225,16 @@ def causal(measures):
     found = []
     for terms in measures:
         losses = terms["pde"].losses
-        means = [losses[window == j].mean() if (window == j).any() else 0.0 for j in range(windows)]
+        means = [
+            losses[window == j].mean() if (window == j).any() else 0.0
+            for j in range(windows)
+        ]
         weights = [math.exp(-epsilons[stage] * sum(means[:i])) for i in range(windows)]
         if weights[-1] > threshold and stage < 2:
             stage += 1
-        found.append({"pde": np.array(weights)[window], "initial": 1.0, "periodic": 1.0})
+        found.append(
+            {"pde": np.array(weights)[window], "initial": 1.0, "periodic": 1.0}
+        )
     return found
 
 
@@ -231,10 +245,16 @@ def weighting_of_causal(kind):
 
 SCALARS, TENSORS = ("objective", "residuals", "losses"), ("objective", "residuals")
 FORMULAS = {
-    "Fixed": (fixed, lambda kind: pinn.Fixed({"initial": 7.0, "periodic": 0.0}), SCALARS),
+    "Fixed": (
+        fixed,
+        lambda kind: pinn.Fixed({"initial": 7.0, "periodic": 0.0}),
+        SCALARS,
+    ),
     "Linear": (
         linear,
-        lambda kind: pinn.Linear({"pde": 3.0}, {"initial": 4.0}, iterations=5, update_every=2),
+        lambda kind: pinn.Linear(
+            {"pde": 3.0}, {"initial": 4.0}, iterations=5, update_every=2
+        ),
         SCALARS,
     ),
     "NTK": (ntk, lambda kind: pinn.NeuralTangentKernel(0.3), TENSORS),
@@ -248,7 +268,11 @@ FORMULAS = {
         lambda kind: pinn.NeuralTangentKernel(estimate="gradient_norm"),
         SCALARS,
     ),
-    "GradientNorm": (gradient_norm, lambda kind: pinn.GradientNorm(update_every=1), SCALARS),
+    "GradientNorm": (
+        gradient_norm,
+        lambda kind: pinn.GradientNorm(update_every=1),
+        SCALARS,
+    ),
     "LearningRateAnnealing": (
         annealing,
         lambda kind: pinn.LearningRateAnnealing(0.2, update_every=1),
@@ -256,7 +280,9 @@ FORMULAS = {
     ),
     "LearningRateAnnealing to": (
         annealing_to_initial,
-        lambda kind: pinn.LearningRateAnnealing(0.2, update_every=1, reference="initial"),
+        lambda kind: pinn.LearningRateAnnealing(
+            0.2, update_every=1, reference="initial"
+        ),
         SCALARS,
     ),
     "ReLoBRaLo": (
@@ -277,7 +303,9 @@ FORMULAS = {
     ),
     "SelfAdaptive": (
         self_adaptive,
-        lambda kind: pinn.SelfAdaptive(0.1, decay=0.9, power=2.0, terms=("pde", "initial")),
+        lambda kind: pinn.SelfAdaptive(
+            0.1, decay=0.9, power=2.0, terms=("pde", "initial")
+        ),
         TENSORS,
     ),
     "Causal": (causal, weighting_of_causal, TENSORS),
@@ -285,7 +313,8 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [(name, kind) for name, (*_, kinds) in FORMULAS.items() for kind in kinds]
+    ("name", "kind"),
+    [(name, kind) for name, (*_, kinds) in FORMULAS.items() for kind in kinds],
 )
 def test_weights_are_those_of_the_formula(path, name, kind):
     formula, make, _ = FORMULAS[name]
@@ -318,7 +347,9 @@ def test_weights_of_an_objective_that_has_weights_are_the_same(path):
     for name, (_, make, _) in FORMULAS.items():
         path.objective.parameters.assign(path.states[0])
         heavy = path.objective.with_weights({"initial": 1e3, "periodic": 0.0})
-        assert_equal(make("objective").update(path.objective), make("objective").update(heavy))
+        assert_equal(
+            make("objective").update(path.objective), make("objective").update(heavy)
+        )
         assert name
 
 
@@ -340,7 +371,9 @@ def test_losses_have_the_weights_of_points_as_their_gradients_do(path):
 def assert_equal(one, other):
     assert list(one) == list(other)
     for name in one:
-        assert torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])), name
+        assert torch.equal(torch.as_tensor(one[name]), torch.as_tensor(other[name])), (
+            name
+        )
 
 
 # --- when ---------------------------------------------------------------------------------------
@@ -380,7 +413,9 @@ def test_renewing_is_updating_as_many_times_as_there_are_steps(path, name):
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_weighting_saved_in_the_middle_goes_on_to_the_same_bits(path, name, every, tmp_path):
+def test_a_weighting_saved_in_the_middle_goes_on_to_the_same_bits(
+    path, name, every, tmp_path
+):
     make = FORMULAS[name][1]
     whole, cut, fresh = (make("objective") for _ in range(3))
     for weighting in (whole, cut, fresh):
@@ -389,7 +424,9 @@ def test_a_weighting_saved_in_the_middle_goes_on_to_the_same_bits(path, name, ev
     path.updates(cut, "objective", range(3))
     state = cut.state_dict()
     torch.save(state, tmp_path / "state.pt")
-    path.updates(cut, "objective", range(3, STEPS))  # which leaves the saved state alone
+    path.updates(
+        cut, "objective", range(3, STEPS)
+    )  # which leaves the saved state alone
     again = torch.load(tmp_path / "state.pt", weights_only=True)
     assert_equal(state, again)
     numbers = {n: v for n, v in again.items() if not isinstance(v, torch.Tensor)}
@@ -478,32 +515,84 @@ def test_shares_may_be_nothing_or_all(path, value):
         (lambda: pinn.Fixed([1.0]), ValueError, "weights must be numbers by term"),
         (lambda: pinn.Fixed({"pde": -1.0}), ValueError, "the weight of term 'pde'"),
         (lambda: pinn.Fixed({"pde": math.inf}), ValueError, "the weight of term 'pde'"),
-        (lambda: pinn.Linear({"a": "1"}, {}, 3), ValueError, "initial: the weight of term 'a'"),
-        (lambda: pinn.Linear({}, {"a": -1}, 3), ValueError, "final: the weight of term 'a'"),
-        (lambda: pinn.Linear({}, {}, 0), ValueError, "iterations must be a positive integer"),
+        (
+            lambda: pinn.Linear({"a": "1"}, {}, 3),
+            ValueError,
+            "initial: the weight of term 'a'",
+        ),
+        (
+            lambda: pinn.Linear({}, {"a": -1}, 3),
+            ValueError,
+            "final: the weight of term 'a'",
+        ),
+        (
+            lambda: pinn.Linear({}, {}, 0),
+            ValueError,
+            "iterations must be a positive integer",
+        ),
         (
             lambda: pinn.NeuralTangentKernel(estimate="traces"),
             ValueError,
             "did you mean 'trace'",
         ),
-        (lambda: pinn.ReLoBRaLo(temperature=0.0), ValueError, "temperature must be a positive"),
-        (lambda: pinn.ReLoBRaLo(seed=-1), ValueError, "seed must be a non-negative integer"),
-        (lambda: pinn.SoftAdapt(beta=math.nan), ValueError, "beta must be a finite number"),
+        (
+            lambda: pinn.ReLoBRaLo(temperature=0.0),
+            ValueError,
+            "temperature must be a positive",
+        ),
+        (
+            lambda: pinn.ReLoBRaLo(seed=-1),
+            ValueError,
+            "seed must be a non-negative integer",
+        ),
+        (
+            lambda: pinn.SoftAdapt(beta=math.nan),
+            ValueError,
+            "beta must be a finite number",
+        ),
         (lambda: pinn.SelfAdaptive(lr=0.0), ValueError, "lr must be a positive number"),
         (lambda: pinn.SelfAdaptive(decay=1.1), ValueError, "decay must be at most 1"),
-        (lambda: pinn.SelfAdaptive(decay=0.0), ValueError, "decay must be a positive number"),
-        (lambda: pinn.SelfAdaptive(power=-1.0), ValueError, "power must be a positive number"),
+        (
+            lambda: pinn.SelfAdaptive(decay=0.0),
+            ValueError,
+            "decay must be a positive number",
+        ),
+        (
+            lambda: pinn.SelfAdaptive(power=-1.0),
+            ValueError,
+            "power must be a positive number",
+        ),
         (lambda: pinn.SelfAdaptive(terms="pde"), TypeError, r"such as \('pde',\)"),
         (lambda: pinn.Causal(terms="pde"), TypeError, r"such as \('pde',\)"),
         (lambda: pinn.Causal(epsilon=1.0), TypeError, "epsilon must be numbers"),
         (lambda: pinn.Causal(epsilon=()), TypeError, "epsilon must be numbers"),
-        (lambda: pinn.Causal(epsilon=(1.0, 0.0)), ValueError, "epsilon must be a positive"),
+        (
+            lambda: pinn.Causal(epsilon=(1.0, 0.0)),
+            ValueError,
+            "epsilon must be a positive",
+        ),
         (lambda: pinn.Causal(epsilon=(1.0, 0.1)), ValueError, "in rising order"),
         (lambda: pinn.Causal(windows=1), ValueError, "windows must be 2 or more"),
-        (lambda: pinn.Causal(windows=2.0), ValueError, "windows must be a positive integer"),
-        (lambda: pinn.Causal(threshold=1.0), ValueError, "threshold must be between 0 and 1"),
-        (lambda: pinn.Causal(coordinate=-1), ValueError, "coordinate must be a non-negative"),
-        (lambda: pinn.Causal(coordinate=1.0), ValueError, "coordinate must be a non-negative"),
+        (
+            lambda: pinn.Causal(windows=2.0),
+            ValueError,
+            "windows must be a positive integer",
+        ),
+        (
+            lambda: pinn.Causal(threshold=1.0),
+            ValueError,
+            "threshold must be between 0 and 1",
+        ),
+        (
+            lambda: pinn.Causal(coordinate=-1),
+            ValueError,
+            "coordinate must be a non-negative",
+        ),
+        (
+            lambda: pinn.Causal(coordinate=1.0),
+            ValueError,
+            "coordinate must be a non-negative",
+        ),
     ],
 )
 def test_options_are_checked_where_they_are_given(make, error, message):
@@ -536,8 +625,20 @@ THETA = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
 @pytest.mark.parametrize(
     ("weighting", "losses", "options", "error", "message"),
     [
-        (pinn.GradientNorm(), {"a": THETA.sum()}, {}, ValueError, "needs the parameters"),
-        (pinn.NeuralTangentKernel(), {"a": THETA}, {}, ValueError, "needs the parameters"),
+        (
+            pinn.GradientNorm(),
+            {"a": THETA.sum()},
+            {},
+            ValueError,
+            "needs the parameters",
+        ),
+        (
+            pinn.NeuralTangentKernel(),
+            {"a": THETA},
+            {},
+            ValueError,
+            "needs the parameters",
+        ),
         (
             pinn.GradientNorm(),
             {"a": THETA.sum()},
@@ -580,8 +681,20 @@ THETA = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
             ValueError,
             "residuals of term 'a'",
         ),
-        (pinn.SelfAdaptive(), {"a": THETA.sum()}, {}, ValueError, "residuals of term 'a'"),
-        (pinn.Causal(coordinate=0), {"a": THETA.sum()}, {}, ValueError, "residuals of term 'a'"),
+        (
+            pinn.SelfAdaptive(),
+            {"a": THETA.sum()},
+            {},
+            ValueError,
+            "residuals of term 'a'",
+        ),
+        (
+            pinn.Causal(coordinate=0),
+            {"a": THETA.sum()},
+            {},
+            ValueError,
+            "residuals of term 'a'",
+        ),
         (pinn.Causal(coordinate=0), {"a": THETA}, {}, ValueError, "points of term 'a'"),
         (
             pinn.Causal(),
@@ -606,7 +719,13 @@ THETA = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
         ),
         (pinn.Fixed({}), {}, {}, TypeError, "losses must be tensors by term"),
         (pinn.Fixed({}), THETA, {}, TypeError, "losses must be tensors by term"),
-        (pinn.Fixed({}), {"a": 1.0}, {}, TypeError, "the loss of term 'a' must be a tensor"),
+        (
+            pinn.Fixed({}),
+            {"a": 1.0},
+            {},
+            TypeError,
+            "the loss of term 'a' must be a tensor",
+        ),
     ],
 )
 def test_what_is_missing_is_said(weighting, losses, options, error, message):
@@ -618,7 +737,9 @@ def test_what_is_missing_is_said(weighting, losses, options, error, message):
 def test_other_terms_than_before_are_refused():
     weighting = pinn.SoftAdapt()
     weighting.update({"a": torch.ones(()), "b": torch.ones(())})
-    with pytest.raises(ValueError, match="weights of the terms a, b, but was given a, c"):
+    with pytest.raises(
+        ValueError, match="weights of the terms a, b, but was given a, c"
+    ):
         weighting.update({"a": torch.ones(()), "c": torch.ones(())})
 
 
@@ -637,7 +758,9 @@ BROKEN = {
 
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_loss_that_is_not_finite_is_an_error_that_leaves_the_weighting_as_it_was(name, first):
+def test_a_loss_that_is_not_finite_is_an_error_that_leaves_the_weighting_as_it_was(
+    name, first
+):
     def residuals(factor):
         return {"a": THETA**2, "b": factor * THETA}
 
@@ -662,9 +785,14 @@ def test_a_term_without_a_gradient_keeps_its_weight():
     for weighting in (pinn.GradientNorm(0.0), pinn.LearningRateAnnealing(1.0)):
         found = weighting.update(terms, [THETA])
         assert all(math.isfinite(weight) for weight in found.values())
-        assert found["a"] == pytest.approx(2 * found["c"], rel=1e-4) or found["a"] == 1.0
+        assert (
+            found["a"] == pytest.approx(2 * found["c"], rel=1e-4) or found["a"] == 1.0
+        )
     residuals = {"a": THETA, "b": 0 * THETA}
-    assert pinn.NeuralTangentKernel(0.0).update(residuals, [THETA]) == {"a": 1.0, "b": 1.0}
+    assert pinn.NeuralTangentKernel(0.0).update(residuals, [THETA]) == {
+        "a": 1.0,
+        "b": 1.0,
+    }
     norms = pinn.NeuralTangentKernel(0.5, estimate="gradient_norm")
     assert norms.update({"a": 0 * THETA.sum()}, [THETA]) == {"a": 1.0}
 
@@ -680,7 +808,10 @@ def test_parameters_that_a_loss_does_not_depend_on_count_as_zero():
 
 def test_traces_of_residuals_that_do_not_depend_on_every_parameter():
     """The last bias falls out of every derivative."""
-    network, z = oracles.tanh_network(1, 6, 1), torch.linspace(0, 1, 5).double()[:, None]
+    network, z = (
+        oracles.tanh_network(1, 6, 1),
+        torch.linspace(0, 1, 5).double()[:, None],
+    )
     z.requires_grad_()
     (first,) = torch.autograd.grad(network(z).sum(), z, create_graph=True)
     residuals = {"pde": first, "boundary": network(z.detach()[:2])}
@@ -700,13 +831,17 @@ def test_traces_of_residuals_that_do_not_depend_on_every_parameter():
 
 @pytest.mark.parametrize("shape", [(600,), (300, 2), (1, 1)])
 def test_traces_of_many_residuals(shape):
-    matrix = torch.randn(math.prod(shape), 2, generator=torch.Generator().manual_seed(0)).double()
+    matrix = torch.randn(
+        math.prod(shape), 2, generator=torch.Generator().manual_seed(0)
+    ).double()
     residuals = {"a": (matrix @ THETA).reshape(shape), "b": THETA}
     found = pinn.NeuralTangentKernel(0.0).update(residuals, [THETA])
     trace = float(matrix.square().sum())
     assert found["a"] == pytest.approx((trace + 2) / trace, rel=1e-13)
     assert found["b"] == pytest.approx((trace + 2) / 2, rel=1e-13)
-    mean = pinn.NeuralTangentKernel(0.0, estimate="mean_trace").update(residuals, [THETA])
+    mean = pinn.NeuralTangentKernel(0.0, estimate="mean_trace").update(
+        residuals, [THETA]
+    )
     assert mean["b"] == pytest.approx(trace / len(matrix) + 1, rel=1e-13)
 
 
@@ -721,7 +856,9 @@ def test_the_graph_of_the_losses_is_there_for_the_step():
 
 def test_single_precision():
     theta = torch.ones(3, requires_grad=True)
-    points = {n: torch.rand(3, 1, generator=torch.Generator().manual_seed(1)) for n in "ab"}
+    points = {
+        n: torch.rand(3, 1, generator=torch.Generator().manual_seed(1)) for n in "ab"
+    }
     for make in BROKEN.values():
         found = make().update({"a": theta**2, "b": theta}, [theta], points=points)
         for weight in found.values():
@@ -734,7 +871,9 @@ def test_single_precision():
 def test_self_adaptive_weights_follow_their_points():
     weighting = pinn.SelfAdaptive(0.5, decay=1.0)
     points = torch.tensor([[0.0], [1.0], [2.0]])
-    first = weighting.update({"a": torch.tensor([1.0, 2.0, 3.0])}, points={"a": points})["a"]
+    first = weighting.update(
+        {"a": torch.tensor([1.0, 2.0, 3.0])}, points={"a": points}
+    )["a"]
     losses = torch.tensor([1.0, 4.0, 9.0])
     torch.testing.assert_close(first, 1 + 0.5 * losses / losses.mean())
     weighting.update_every = 7  # so that nothing but the points changes
@@ -768,7 +907,9 @@ def test_causal_weights_follow_the_time_of_their_points():
     weighting = pinn.Causal((0.5,), windows=2, coordinate=0)
     points = torch.tensor([[0.0], [0.4], [0.5], [1.0]])
     found = weighting.update({"a": torch.full((4,), 2.0)}, points={"a": points})["a"]
-    torch.testing.assert_close(found, torch.tensor([1.0, 1.0, math.exp(-2), math.exp(-2)]))
+    torch.testing.assert_close(
+        found, torch.tensor([1.0, 1.0, math.exp(-2), math.exp(-2)])
+    )
     weighting.update_every = 9
     weighting._state["calls"] = 1
     other = torch.tensor([[2.0], [-1.0], [0.6]])
@@ -785,7 +926,9 @@ def by_points(objective):
     theta = parameters.vector()
 
     def trace(term, z):
-        rows = jacrev(lambda t: term.residual(parameters.substituted(t), z[None])[0])(theta)
+        rows = jacrev(lambda t: term.residual(parameters.substituted(t), z[None])[0])(
+            theta
+        )
         return float(rows.square().sum())
 
     return {n: sum(trace(t, z) for z in t.points) for n, t in objective.terms.items()}
@@ -794,7 +937,9 @@ def by_points(objective):
 def zoo(name):
     problem = pinn.zoo.load(name, "soft")
     points = problem.sample(dict.fromkeys(problem.terms, 5), seed=0)
-    return problem.objective(pinn.MLP([2, 7, 7, 1], seed=0), points, {problem.terms[0]: 3.0})
+    return problem.objective(
+        pinn.MLP([2, 7, 7, 1], seed=0), points, {problem.terms[0]: 3.0}
+    )
 
 
 def flow():
@@ -842,7 +987,9 @@ def of_network(network, width=2, integers=False):
     def twice(tensors, z):
         return residual(tensors, z) ** 2 - residual(tensors, 4.9 - z)
 
-    return Objective(network, [Term("a", residual, points, 2.0), Term("b", twice, points[:4])])
+    return Objective(
+        network, [Term("a", residual, points, 2.0), Term("b", twice, points[:4])]
+    )
 
 
 def seeded(make):
@@ -856,19 +1003,30 @@ TRACED = {
     "flow": flow,
     "periodic": lambda: zoo("drift_diffusion"),
     "wave": lambda: zoo("wave"),
-    "autograd": lambda: oracles.burgers_soft(widths=(2, 7, 1), derivatives="autograd").objective,
+    "autograd": lambda: (
+        oracles.burgers_soft(widths=(2, 7, 1), derivatives="autograd").objective
+    ),
     "outside": lambda: of_network(Scaled()),
     "embedding": lambda: of_network(Embedded(), 1),
     "convolution": lambda: of_network(
         Image(nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv2d(3, 2, 2)), 16
     ),
     "batch norm": lambda: of_network(
-        Image(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(27, 2)), 16
+        Image(
+            nn.Conv2d(1, 3, 2),
+            nn.BatchNorm2d(3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(27, 2),
+        ),
+        16,
     ),
     "layer norm": lambda: of_network(
         nn.Sequential(nn.Linear(2, 5), nn.LayerNorm(5), nn.GELU(), nn.Linear(5, 1))
     ),
-    "selected": lambda: oracles.burgers_soft(widths=(2, 7, 7, 1), select="2.*").objective,
+    "selected": lambda: (
+        oracles.burgers_soft(widths=(2, 7, 7, 1), select="2.*").objective
+    ),
 }
 
 
@@ -884,7 +1042,9 @@ def test_traces_are_those_of_jacobians_at_single_points(name):
     assert chunked == pytest.approx(expected, rel=1e-12)
     weights = pinn.NeuralTangentKernel(0.0).update(objective)
     total = sum(expected.values())
-    assert weights == pytest.approx({n: total / t for n, t in expected.items()}, rel=1e-12)
+    assert weights == pytest.approx(
+        {n: total / t for n, t in expected.items()}, rel=1e-12
+    )
 
 
 # --- PINA ---------------------------------------------------------------------------------------
@@ -894,10 +1054,13 @@ def of_pina(losses, parameters, weights, alpha):
     """``NeuralTangentKernelWeighting.update_weights`` of PINA 0.3.2, written out again."""
     norms = {}
     for name, loss in losses.items():
-        grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(
+            loss, parameters, retain_graph=True, allow_unused=True
+        )
         norms[name] = torch.cat([g.flatten() for g in grads if g is not None]).norm()
     return {
-        name: alpha * weights.get(name, 1) + (1 - alpha) * norms[name] / sum(norms.values())
+        name: alpha * weights.get(name, 1)
+        + (1 - alpha) * norms[name] / sum(norms.values())
         for name in losses
     }
 
@@ -918,7 +1081,9 @@ class Training:
         (first,) = torch.autograd.grad(self.network(z).sum(), z, create_graph=True)
         (second,) = torch.autograd.grad(first[:, 0].sum(), z, create_graph=True)
         pde = (first[:, 1] - second[:, 0]).square().mean()
-        boundary = self.network(self.points["boundary"]) - self.points["boundary"][:, :1]
+        boundary = (
+            self.network(self.points["boundary"]) - self.points["boundary"][:, :1]
+        )
         return {"pde": pde, "boundary": boundary.square().mean()}
 
     def step(self, losses, weights):
@@ -935,7 +1100,9 @@ def test_the_gradient_norms_are_what_pina_ships_as_its_kernel(alpha):
         losses, parameters = training.losses(), list(training.network.parameters())
         theirs = of_pina(losses, parameters, theirs, alpha)
         found = ours.update(losses, parameters)
-        assert found == pytest.approx({n: float(w) for n, w in theirs.items()}, rel=1e-12)
+        assert found == pytest.approx(
+            {n: float(w) for n, w in theirs.items()}, rel=1e-12
+        )
         training.step(losses, found)
 
 

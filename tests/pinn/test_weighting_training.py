@@ -66,11 +66,15 @@ def _rows(monkeypatch):
 def test_every_weighting_trains_with_every_optimiser(tmp_path, name, optimizer):
     given = WEIGHTINGS[name]
     before = copy.deepcopy(given.state_dict())
-    result = train(tmp_path / "run", given, schedule=[OPTIMIZERS[optimizer]], keep="last")
+    result = train(
+        tmp_path / "run", given, schedule=[OPTIMIZERS[optimizer]], keep="last"
+    )
     assert given.state_dict() == before == {"calls": 0}
     assert result.summary["finished"]
     first, last = result.history[0], result.history[-1]
-    assert sum(last[f"loss_{n}"] for n in TERMS) < sum(first[f"loss_{n}"] for n in TERMS)
+    assert sum(last[f"loss_{n}"] for n in TERMS) < sum(
+        first[f"loss_{n}"] for n in TERMS
+    )
     rows = runs.RunFolder(tmp_path / "run").history()
     assert rows == result.history
     for row in rows:
@@ -91,7 +95,12 @@ def test_the_config_names_the_weighting_with_its_options(tmp_path, name):
     fields = {f.name: getattr(given, f.name) for f in dataclasses.fields(given)}
     assert config == {"kind": type(given).__name__} | json.loads(json.dumps(fields))
     with pytest.raises(ValueError, match="was made with weighting = "):
-        train(tmp_path / "run", pinn.Fixed({}), schedule=[pinn.GaussNewton(1)], resume=True)
+        train(
+            tmp_path / "run",
+            pinn.Fixed({}),
+            schedule=[pinn.GaussNewton(1)],
+            resume=True,
+        )
 
 
 def cut_and_resumed(folder, monkeypatch, stop_at, **options):
@@ -121,14 +130,23 @@ def weighting_state(folder):
 @pytest.mark.parametrize(
     ("name", "resample"),
     [(name, MOVING) for name in WEIGHTINGS]
-    + [("NTK", None), ("NTK", ADDING), ("SelfAdaptive", None), ("SelfAdaptive", ADDING)],
+    + [
+        ("NTK", None),
+        ("NTK", ADDING),
+        ("SelfAdaptive", None),
+        ("SelfAdaptive", ADDING),
+    ],
 )
-def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, name, resample):
+def test_a_run_cut_short_resumes_to_the_same_bits(
+    tmp_path, monkeypatch, name, resample
+):
     options = {"weighting": WEIGHTINGS[name], "resample": resample}
     whole = train(tmp_path / "whole", **options)
     stop_at = 15 if resample is MOVING else 3
     resumed = cut_and_resumed(tmp_path / "cut", monkeypatch, stop_at, **options)
-    assert torch.equal(resumed.objective.parameters.vector(), whole.objective.parameters.vector())
+    assert torch.equal(
+        resumed.objective.parameters.vector(), whole.objective.parameters.vector()
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert weighting_state(tmp_path / "cut") == weighting_state(tmp_path / "whole")
     kept = pinn.load_weights(tmp_path / "cut")
@@ -138,7 +156,9 @@ def test_a_run_cut_short_resumes_to_the_same_bits(tmp_path, monkeypatch, name, r
 
 
 @pytest.mark.parametrize("name", ["NTK", "ReLoBRaLo", "SelfAdaptive", "Causal"])
-def test_a_step_that_is_interrupted_is_taken_back_with_its_weights(tmp_path, monkeypatch, name):
+def test_a_step_that_is_interrupted_is_taken_back_with_its_weights(
+    tmp_path, monkeypatch, name
+):
     """Ctrl-C in the midst of steps, once weights were renewed: the run stands before them."""
     options = {"weighting": WEIGHTINGS[name], "resample": MOVING}
     train(tmp_path / "whole", **options)
@@ -187,7 +207,9 @@ def test_fixed_weights_train_as_weights_do(optimizer):
     for ours, theirs in zip(one.history[1:], other.history[1:], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-10)
     theta = other.objective.parameters.vector()
-    torch.testing.assert_close(one.objective.parameters.vector(), theta, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        one.objective.parameters.vector(), theta, rtol=1e-10, atol=1e-12
+    )
     for name, term in other.objective.terms.items():
         assert one.objective.term(name).weight == term.weight
 
@@ -197,7 +219,9 @@ def test_weights_given_are_further_factors(name):
     """In the first step all measures are equal, so the weights differ by what is given."""
     given = {"initial_u": 4.0, "pde": 0.5}
     options = {"schedule": [pinn.GaussNewton(1)], "keep": "last"}
-    plain, both = (train(weighting=WEIGHTINGS[name], weights=w, **options) for w in (None, given))
+    plain, both = (
+        train(weighting=WEIGHTINGS[name], weights=w, **options) for w in (None, given)
+    )
     for term in TERMS:
         factor = given.get(term, 1.0)
         assert both.history[0][f"weight_{term}"] == factor
@@ -251,7 +275,9 @@ def test_adam_follows_the_weights_of_each_step():
         sum(weights[n] * loss for n, loss in losses.items()).backward()
         adam.step()
     found = result.objective.parameters.vector()
-    torch.testing.assert_close(found, objective.parameters.vector(), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        found, objective.parameters.vector(), rtol=1e-9, atol=1e-12
+    )
 
 
 # --- points -------------------------------------------------------------------------------------
@@ -291,7 +317,12 @@ def test_causal_weights_after_a_round_are_those_of_the_windows():
 
 
 def test_hard_constraints_and_single_precision():
-    options = {"problem": small(), "points": 40, "dtype": torch.float32, "resample": MOVING}
+    options = {
+        "problem": small(),
+        "points": 40,
+        "dtype": torch.float32,
+        "resample": MOVING,
+    }
     for name in ("NTK", "GradientNorm", "SelfAdaptive", "Causal"):
         result = train(weighting=WEIGHTINGS[name], **options)
         assert result.summary["finished"]
@@ -306,7 +337,10 @@ def test_hard_constraints_and_single_precision():
 def test_compiled_and_eager_agree():
     """Weights of terms are outside of what is compiled, those of points an argument of it."""
     line = pinn.Interval("x", 0, 1)
-    equations, conditions = {"pde": lambda u, u_xx: u_xx + u}, [pinn.Dirichlet(u=1.0, on="x")]
+    equations, conditions = (
+        {"pde": lambda u, u_xx: u_xx + u},
+        [pinn.Dirichlet(u=1.0, on="x")],
+    )
     problem = pinn.Problem(line, ("u",), equations, conditions=conditions)
     points = problem.sample({"pde": 20, "dirichlet_u": 2}, seed=0)
     objective = problem.objective(pinn.MLP([1, 6, 1], seed=0), points)
@@ -363,7 +397,9 @@ def test_the_best_network_is_judged_under_the_weights_of_the_moment(monkeypatch)
         return value
 
     monkeypatch.setattr(Watch, "validation", noted)
-    growing = pinn.Linear({}, {"initial_u": 1e4, "dirichlet_u": 1e4}, 1000, update_every=50)
+    growing = pinn.Linear(
+        {}, {"initial_u": 1e4, "dirichlet_u": 1e4}, 1000, update_every=50
+    )
     result = pinn.train(
         problem,
         pinn.MLP([2, 8, 1], seed=0),

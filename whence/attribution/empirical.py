@@ -76,13 +76,20 @@ class EmpiricalInfluence(Method):
             _checks.one_of("directions", directions, ("gradient",))
         else:
             _checks.count("directions", directions)
-        self.radius, self.directions, self.both, self.seed = radius, directions, both, seed
+        self.radius, self.directions, self.both, self.seed = (
+            radius,
+            directions,
+            both,
+            seed,
+        )
 
     def length(self) -> float:
         """Return r, the length of a step."""
         if self.radius is not None:
             return self.radius
-        return RELATIVE_RADIUS * (float(self.objective.parameters.vector().norm()) or 1.0)
+        return RELATIVE_RADIUS * (
+            float(self.objective.parameters.vector().norm()) or 1.0
+        )
 
     def tiles(
         self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
@@ -149,14 +156,18 @@ class EmpiricalInfluence(Method):
         for name, points in chosen.items():
             term = self.objective.terms[name]
             for part, scale in self._scaled(term, points):
-                found.append(scale * term.value(term.residual(tensors, part), part).detach())
+                found.append(
+                    scale * term.value(term.residual(tensors, part), part).detach()
+                )
         return torch.cat(found)
 
     def _own_loss(self, term: Term, points: Points) -> Tensor:
         residual = term.residual(self.objective.parameters.tensors(), points)
         return term.value(residual, points).detach()
 
-    def _scaled(self, term: Term, points: Points) -> Iterator[tuple[Points, float | Tensor]]:
+    def _scaled(
+        self, term: Term, points: Points
+    ) -> Iterator[tuple[Points, float | Tensor]]:
         if points is term.points:
             return term.parts(at_once(points))
         return ((part, term.scale) for part in points.split(at_once(points)))

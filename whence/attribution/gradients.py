@@ -32,10 +32,16 @@ def _products(
         return None
     targets = _stages_of(method, quantity)
     first = next(targets, None)
-    return None if first is None else _multiplied(method, chain([first], targets), points, effect)
+    return (
+        None
+        if first is None
+        else _multiplied(method, chain([first], targets), points, effect)
+    )
 
 
-def _stages_of(method: Method, quantity: Linearized) -> Iterator[list[tuple[Stage, Gradients]]]:
+def _stages_of(
+    method: Method, quantity: Linearized
+) -> Iterator[list[tuple[Stage, Gradients]]]:
     """Yield the gradients of some targets at a time in every stage."""
     stages = method._stages()
     parts = [quantity.linearized(method.objective) for _ in stages]
@@ -64,9 +70,15 @@ def _multiplied(
             total: Any = 0.0
             for stage, target in given:
                 with stage.at():
-                    own = point_gradients(term, method.objective.parameters, part, len(part))
+                    own = point_gradients(
+                        term, method.objective.parameters, part, len(part)
+                    )
                     _, linear, seed = next(iter(own))
-                    total = target.times(Gradients(linear, seed)).mul_(stage.factor).add_(total)
+                    total = (
+                        target.times(Gradients(linear, seed))
+                        .mul_(stage.factor)
+                        .add_(total)
+                    )
             columns = slice(column, column + len(part))
             yield Tile(rows, columns, total * (sign * scale))
             column = columns.stop
@@ -101,7 +113,9 @@ class GradDot(Method):
 
     name = "grad_dot"
 
-    def __init__(self, objective: Objective, *, memory_budget: int = MEMORY_BUDGET) -> None:
+    def __init__(
+        self, objective: Objective, *, memory_budget: int = MEMORY_BUDGET
+    ) -> None:
         super().__init__(objective, memory_budget)
 
     def tiles(
@@ -144,7 +158,9 @@ class GradCos(Method):
     name = "grad_cos"
     scaled = movable = False
 
-    def __init__(self, objective: Objective, *, memory_budget: int = MEMORY_BUDGET) -> None:
+    def __init__(
+        self, objective: Objective, *, memory_budget: int = MEMORY_BUDGET
+    ) -> None:
         super().__init__(objective, memory_budget)
 
     def _applied(self, gradients: Tensor) -> tuple[Tensor, Solved]:
@@ -152,7 +168,9 @@ class GradCos(Method):
 
     def _products(self, term: Term, points: Points, vectors: Tensor) -> Tensor:
         found = point_gradients(term, self.objective.parameters, points)
-        return torch.cat([_unit(linear.rows(seed), axis=1) @ vectors for _, linear, seed in found])
+        return torch.cat(
+            [_unit(linear.rows(seed), axis=1) @ vectors for _, linear, seed in found]
+        )
 
     def _self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
         found = point_gradients(term, self.objective.parameters, points)
@@ -251,7 +269,9 @@ def _rates(given: Any, n: int) -> tuple[float, ...]:
     for rate in rates:
         _checks.positive("a learning rate", rate)
     if len(rates) != n:
-        raise ValueError(f"{n} checkpoints need as many learning rates, got {len(rates)}")
+        raise ValueError(
+            f"{n} checkpoints need as many learning rates, got {len(rates)}"
+        )
     return rates
 
 
@@ -271,7 +291,9 @@ def _state(given: Checkpoint) -> Mapping[str, Tensor]:
     return loaded
 
 
-def _check_state(what: str, state: Mapping[str, Tensor], network: torch.nn.Module) -> None:
+def _check_state(
+    what: str, state: Mapping[str, Tensor], network: torch.nn.Module
+) -> None:
     for name, tensor in network.state_dict().items():
         if name not in state:
             raise ValueError(

@@ -87,9 +87,13 @@ def members(objective: Objective, what: str, given: Members) -> dict[str, np.nda
 
 
 def _indices(what: str, given: Indices, n: int) -> np.ndarray:
-    table = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    table = (
+        given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+    )
     if table.ndim != 1:
-        raise ValueError(f"{what}: indices must be a list or a vector, got {_checks.shown(given)}")
+        raise ValueError(
+            f"{what}: indices must be a list or a vector, got {_checks.shown(given)}"
+        )
     if not table.size:
         return np.empty(0, dtype=np.int64)
     if table.dtype.kind == "b":
@@ -97,14 +101,18 @@ def _indices(what: str, given: Indices, n: int) -> np.ndarray:
             raise ValueError(f"{what}: a mask must have length {n}, got {len(table)}")
         return np.flatnonzero(table)
     if table.dtype.kind not in "iu":
-        raise TypeError(f"{what}: indices must be integers or booleans, got {table.dtype}")
+        raise TypeError(
+            f"{what}: indices must be integers or booleans, got {table.dtype}"
+        )
     outside = table[(table < 0) | (table >= n)]
     if len(outside):
         raise ValueError(f"{what}: indices must lie in 0 … {n - 1}, got {outside[0]}")
     unique, counts = np.unique(table, return_counts=True)
     if len(unique) < len(table):
         twice = unique[counts > 1][0]
-        raise ValueError(f"{what}: each point once, got index {twice} {counts.max()} times")
+        raise ValueError(
+            f"{what}: each point once, got index {twice} {counts.max()} times"
+        )
     return unique.astype(np.int64)
 
 
@@ -114,9 +122,16 @@ def subset(objective: Objective, kept: Mapping[str, np.ndarray]) -> Objective:
     A term of n points out of N gets the weight ``w·n/N``; one that is not named is left out.
     """
     device = objective.parameters.device
-    fewer = objective.at_points({n: torch.as_tensor(i, device=device) for n, i in kept.items()})
-    weights = {name: objective.terms[name].scale * len(indices) for name, indices in kept.items()}
-    return fewer._with_terms([replace(fewer.terms[n], weight=w) for n, w in weights.items()])
+    fewer = objective.at_points(
+        {n: torch.as_tensor(i, device=device) for n, i in kept.items()}
+    )
+    weights = {
+        name: objective.terms[name].scale * len(indices)
+        for name, indices in kept.items()
+    }
+    return fewer._with_terms(
+        [replace(fewer.terms[n], weight=w) for n, w in weights.items()]
+    )
 
 
 def without(objective: Objective, points: Members) -> Objective:
@@ -160,7 +175,11 @@ def without(objective: Objective, points: Members) -> Objective:
 
 def singles(chosen: Chosen) -> list[dict[str, np.ndarray]]:
     """Return each point as a set of its own."""
-    return [{n: indices[i : i + 1]} for n, indices in chosen.items() for i in range(len(indices))]
+    return [
+        {n: indices[i : i + 1]}
+        for n, indices in chosen.items()
+        for i in range(len(indices))
+    ]
 
 
 def points_at(objective: Objective, chosen: Chosen) -> dict[str, Points]:
@@ -177,16 +196,23 @@ def checked_groups(
             "groups must map names to points, such as {'left': [0, 1]} or "
             f"{{'left': {{'pde': mask}}}}, got {_checks.shown(groups)}"
         )
-    return {name: members(objective, f"the group {name!r}", g) for name, g in groups.items()}
+    return {
+        name: members(objective, f"the group {name!r}", g) for name, g in groups.items()
+    }
 
 
 # --- labels ------------------------------------------------------------------------------------
 
 
-def group_coordinates(groups: Mapping[str, Chosen]) -> dict[str, tuple[str, np.ndarray]]:
+def group_coordinates(
+    groups: Mapping[str, Chosen],
+) -> dict[str, tuple[str, np.ndarray]]:
     """Return the names and sizes of groups as coordinates of dimension group."""
     sizes = np.asarray([sum(map(len, chosen.values())) for chosen in groups.values()])
-    return {"group": ("group", np.asarray(list(groups), dtype=object)), "size": ("group", sizes)}
+    return {
+        "group": ("group", np.asarray(list(groups), dtype=object)),
+        "size": ("group", sizes),
+    }
 
 
 def point_coordinates(objective: Objective, chosen: Chosen) -> labels.Coordinates:
@@ -295,7 +321,9 @@ def group_influence(
     n_targets = len(next(iter(targets.values()))[1])
     _check_size(influence, chosen, n_targets, exact=method == "exact")
     rows = _SolvedRows(influence)
-    changes = _changes(rows, chosen) if method == "exact" else _first_order(rows, chosen)
+    changes = (
+        _changes(rows, chosen) if method == "exact" else _first_order(rows, chosen)
+    )
     matrix = changes.new_empty(n_targets, len(chosen))
     start = 0
     for block in quantity.gradients(objective):
@@ -349,7 +377,9 @@ def _changes(rows: _SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
 
 
 def _first_order(rows: _SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
-    gradients = [loss_and_gradient(subset(rows.objective, g))[1] for g in groups.values()]
+    gradients = [
+        loss_and_gradient(subset(rows.objective, g))[1] for g in groups.values()
+    ]
     return rows.solve(torch.stack(gradients, dim=1))
 
 
@@ -470,7 +500,9 @@ def cooks_distance(influence: Influence) -> xr.DataArray:
     return _pointwise(values, rows, "cooks_distance", effective)
 
 
-def _pointwise(values: Tensor, rows: _SolvedRows, name: str, effective: float) -> xr.DataArray:
+def _pointwise(
+    values: Tensor, rows: _SolvedRows, name: str, effective: float
+) -> xr.DataArray:
     import xarray as xr  # slow to import
 
     everything = {n: np.arange(len(t.points)) for n, t in rows.objective.terms.items()}
@@ -522,10 +554,14 @@ class _SolvedRows:
         self.influence, self.objective = influence, influence.objective
         self.quality = Solved()
         self._state = influence.state()
-        self.damping = float(self._state.description.get("damping", influence.damping.value))
+        self.damping = float(
+            self._state.description.get("damping", influence.damping.value)
+        )
         parameters = self.objective.parameters
         room = min(CHUNK_BYTES, influence.memory_budget)
-        self._width = max(1, room // (COPIES * parameters.dtype.itemsize * parameters.size))
+        self._width = max(
+            1, room // (COPIES * parameters.dtype.itemsize * parameters.size)
+        )
         self._drift: Tensor | None = None
 
     def system(self, chosen: Chosen) -> tuple[Tensor, Tensor]:
@@ -538,7 +574,9 @@ class _SolvedRows:
 
     def solve(self, right: Tensor) -> Tensor:
         """Return ``B⁻¹ V`` of (P, K), some columns at a time."""
-        return torch.cat([self._solved(part)[0] for part in right.split(self._width, 1)], dim=1)
+        return torch.cat(
+            [self._solved(part)[0] for part in right.split(self._width, 1)], dim=1
+        )
 
     def gram(self, dense: Tensor) -> tuple[Tensor, float]:
         """Return ``Q = J_S B⁻¹ J_Sᵀ`` and by how much an eigenvalue of it may be off."""
@@ -555,7 +593,9 @@ class _SolvedRows:
         found = self._state.solve(right)
         self.quality = self.quality.and_also(found)
         # What is left over points anywhere among the P directions, not along X.
-        norms = right.norm(dim=0).max() * found.value.norm(dim=0).max() / len(right) ** 0.5
+        norms = (
+            right.norm(dim=0).max() * found.value.norm(dim=0).max() / len(right) ** 0.5
+        )
         return found.value, min(UNCERTAIN, found.residual * float(norms))
 
     def points(self) -> Iterator[_PointRows]:
@@ -576,7 +616,10 @@ class _SolvedRows:
 def components(objective: Objective) -> dict[str, int]:
     """Return the number of residual components m of every term."""
     tensors = objective.parameters.tensors()
-    return {n: t.residual(tensors, t.points[:1]).shape[1] for n, t in objective.terms.items()}
+    return {
+        n: t.residual(tensors, t.points[:1]).shape[1]
+        for n, t in objective.terms.items()
+    }
 
 
 def _check_size(
@@ -584,7 +627,9 @@ def _check_size(
 ) -> None:
     """Raise unless the result, every Δθ, and the rows and Q of the largest group fit."""
     parameters, m = influence.objective.parameters, components(influence.objective)
-    largest = max(sum(m[n] * len(i) for n, i in chosen.items()) for chosen in groups.values())
+    largest = max(
+        sum(m[n] * len(i) for n, i in chosen.items()) for chosen in groups.values()
+    )
     numbers = len(groups) * (2 * parameters.size + targets)
     numbers += largest * (parameters.size + 4 * largest) if exact else 0
     if parameters.dtype.itemsize * numbers > influence.memory_budget:

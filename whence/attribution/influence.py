@@ -128,8 +128,13 @@ class Influence(Method):
             coefficients = self._for_points(solution.coefficients, effect)
             solved, first = Solved().and_also(solution), 0
             for block in self._packed_gradients(quantity):
-                targets, every = slice(first, first + len(block)), slice(0, coefficients.shape[1])
-                yield Tile(targets, every, (block @ solution.basis) @ coefficients, solved)
+                targets, every = (
+                    slice(first, first + len(block)),
+                    slice(0, coefficients.shape[1]),
+                )
+                yield Tile(
+                    targets, every, (block @ solution.basis) @ coefficients, solved
+                )
                 first = targets.stop
             return
         yield from super().tiles(quantity, points, effect)
@@ -142,7 +147,10 @@ class Influence(Method):
         """Tell whether one solve for every training point fits, and is cheaper than by target."""
         if not all(term.loss.spans for term in self.objective.terms.values()):
             return False
-        return state.row_bytes <= self.memory_budget and 3 * targets > self.objective.n_points
+        return (
+            state.row_bytes <= self.memory_budget
+            and 3 * targets > self.objective.n_points
+        )
 
     def _for_points(self, solved: Tensor, effect: str) -> Tensor:
         """Return coefficients of ``(A + λI)⁻¹∇ℓ·w/N`` of every training point from those of rows.
@@ -152,7 +160,9 @@ class Influence(Method):
         jacobian = Jacobian(self.objective, scaled=True)
         weights = -jacobian.residual() if effect == "add" else jacobian.residual()
         solved.mul_(weights)
-        one_each = len(weights) == self.objective.n_points  # whose sum is a copy for nothing
+        one_each = (
+            len(weights) == self.objective.n_points
+        )  # whose sum is a copy for nothing
         return solved if one_each else jacobian.by_point(solved.T).T
 
     def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
@@ -193,7 +203,9 @@ class Influence(Method):
             warnings.warn(far_from_minimum(decrease), FarFromMinimum, stacklevel=3)
         return found
 
-    def attributes(self, quantity: Quantity | None, effect: str, solved: Solved) -> dict[str, Any]:
+    def attributes(
+        self, quantity: Quantity | None, effect: str, solved: Solved
+    ) -> dict[str, Any]:
         """Return what the attributes of a result say, of curvature and solver too."""
         loss, gradient = loss_and_gradient(self.objective)
         decrease = self._predicted_decrease(loss, gradient)
@@ -247,9 +259,13 @@ def _damping(
         return Damping(default_damping(like, samples=objective.has_samples))
     if isinstance(given, str):
         _checks.one_of("damping", given, ("loo",))
-        from whence.attribution.refitting import damping_from_refits  # which needs Influence
+        from whence.attribution.refitting import (
+            damping_from_refits,
+        )  # which needs Influence
 
-        return damping_from_refits(objective, curvature=curvature, solver=solver).damping
+        return damping_from_refits(
+            objective, curvature=curvature, solver=solver
+        ).damping
     return given if isinstance(given, Damping) else Damping(given)
 
 

@@ -46,7 +46,10 @@ def point_coordinates(
     tables = [coordinate_arrays(objective, given) for given in points.values()]
     terms = [np.full(len(given), name, dtype=object) for name, given in points.items()]
     return {
-        **{name: ("point", _below([table[name] for table in tables])) for name in tables[0]},
+        **{
+            name: ("point", _below([table[name] for table in tables]))
+            for name in tables[0]
+        },
         "term": ("point", _below(terms)),
         "index": ("point", _below([index[name] for name in points])),
     }
@@ -65,7 +68,9 @@ def target_coordinates(targets: Mapping[str, np.ndarray]) -> Coordinates:
     }
 
 
-def target_arrays(objective: Objective, points: Points, repeat: int = 1) -> dict[str, np.ndarray]:
+def target_arrays(
+    objective: Objective, points: Points, repeat: int = 1
+) -> dict[str, np.ndarray]:
     """Return the same for points where a quantity is taken; of samples their index, too."""
     table = coordinate_arrays(objective, points, repeat)
     if isinstance(points, Samples):

@@ -50,7 +50,9 @@ class Solved:
 
     def and_also(self, solution: Solution | RowSolution | Solved) -> Solved:
         """Return the same with one more."""
-        residual = float(np.maximum(self.residual, solution.residual))  # which keeps a NaN
+        residual = float(
+            np.maximum(self.residual, solution.residual)
+        )  # which keeps a NaN
         message = self.message or getattr(solution, "message", "")
         return Solved(residual, self.converged and solution.converged, message)
 
@@ -197,7 +199,9 @@ class Method(ABC):
         for tile in self.shown(self.tiles(quantity, points, effect), shape):
             matrix[tile.targets, tile.points] = tile.values
             solved = solved.and_also(tile.solved)
-        return self.labelled(matrix.detach().cpu().numpy(), quantity, chosen, effect, solved)
+        return self.labelled(
+            matrix.detach().cpu().numpy(), quantity, chosen, effect, solved
+        )
 
     def attribute_blocks(
         self,
@@ -233,7 +237,13 @@ class Method(ABC):
         """
         chosen = self._chosen(points)
         parts, solved = [], Solved()
-        total = tqdm(total=count(chosen), desc="self-influence", unit="point", delay=2, leave=False)
+        total = tqdm(
+            total=count(chosen),
+            desc="self-influence",
+            unit="point",
+            delay=2,
+            leave=False,
+        )
         for name, part, scale in self._parts(chosen):
             value, found = self._self_products(self.objective.terms[name], part)
             parts.append(value * scale)
@@ -248,7 +258,9 @@ class Method(ABC):
         total, solved = None, Solved()
         for stage in self._stages():
             with stage.at():
-                found = point_gradients(term, self.objective.parameters, points, len(points))
+                found = point_gradients(
+                    term, self.objective.parameters, points, len(points)
+                )
                 for _, linear, seed in found:
                     rows = linear.rows(seed)
                     vectors, one = self._applied(rows.T)
@@ -272,7 +284,9 @@ class Method(ABC):
                 yield Tile(targets, slice(first, first + len(part)), scaled, solved)
                 first += len(part)
 
-    def _summed(self, term: Term, points: Points, vectors: Sequence[tuple[Stage, Tensor]]) -> Any:
+    def _summed(
+        self, term: Term, points: Points, vectors: Sequence[tuple[Stage, Tensor]]
+    ) -> Any:
         values: Any = 0.0
         for stage, vector in vectors:
             with stage.at():
@@ -295,7 +309,10 @@ class Method(ABC):
                     applied, found = self._applied(block.T)
                     # A block is a buffer that the next one overwrites; each is used before that.
                     vectors.append(
-                        (stage, applied if stage.factor == 1 else applied * stage.factor)
+                        (
+                            stage,
+                            applied if stage.factor == 1 else applied * stage.factor,
+                        )
                     )
                     solved = solved.and_also(found)
             targets = slice(first, first + vectors[0][1].shape[1])
@@ -314,7 +331,9 @@ class Method(ABC):
     def _rows_of(self, quantity: Quantity) -> int:
         return len(next(iter(quantity.targets(self.objective).values())))
 
-    def _parts(self, chosen: Mapping[str, Points]) -> Iterator[tuple[str, Points, float | Tensor]]:
+    def _parts(
+        self, chosen: Mapping[str, Points]
+    ) -> Iterator[tuple[str, Points, float | Tensor]]:
         """Yield term, points and their factors: w/N, times its own weight for a training point."""
         for name, given in chosen.items():
             term = self.objective.terms[name]
@@ -388,7 +407,9 @@ class Method(ABC):
             attrs=self.attributes(quantity, effect, solved),
         ).set_xindex("term")
 
-    def coordinates(self, quantity: Quantity | None, points: Mapping[str, Points]) -> Coordinates:
+    def coordinates(
+        self, quantity: Quantity | None, points: Mapping[str, Points]
+    ) -> Coordinates:
         """Return what is known of targets and points."""
         targets = quantity.targets(self.objective) if quantity is not None else {}
         index = {name: np.arange(len(given)) for name, given in points.items()}
@@ -397,7 +418,9 @@ class Method(ABC):
             **point_coordinates(self.objective, points, index),
         }
 
-    def attributes(self, quantity: Quantity | None, effect: str, solved: Solved) -> dict[str, Any]:
+    def attributes(
+        self, quantity: Quantity | None, effect: str, solved: Solved
+    ) -> dict[str, Any]:
         """Return what the attributes of a result say."""
         return {
             "method": self.name,
@@ -415,7 +438,11 @@ class Method(ABC):
 
 
 def _by_term(points: Any, terms: Mapping[str, Term]) -> bool:
-    return isinstance(points, Mapping) and bool(points) and all(name in terms for name in points)
+    return (
+        isinstance(points, Mapping)
+        and bool(points)
+        and all(name in terms for name in points)
+    )
 
 
 def count(points: Mapping[str, Points]) -> int:

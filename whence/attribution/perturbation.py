@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 
 def perturbation(
-    method: Method, quantity: Quantity, points: Mapping[str, Points], out: str | Path | None
+    method: Method,
+    quantity: Quantity,
+    points: Mapping[str, Points],
+    out: str | Path | None,
 ) -> Attribution:
     """Return the change of every target by unit of every number of every point's input.
 
@@ -33,7 +36,9 @@ def perturbation(
     inputs one after the other. See :meth:`whence.attribution.method.Method.attribute`.
     """
     if out is not None:
-        raise ValueError("effect='perturb' is kept in memory: leave out= away, or ask for fewer")
+        raise ValueError(
+            "effect='perturb' is kept in memory: leave out= away, or ask for fewer"
+        )
     if not method.movable:
         raise ValueError(
             f"{method.name} does not predict a change, so there is none by unit of an input: use "
@@ -67,7 +72,9 @@ def perturbation(
     )
 
 
-def input_products(term: Term, objective: Objective, points: Points, vectors: Tensor) -> Tensor:
+def input_products(
+    term: Term, objective: Objective, points: Points, vectors: Tensor
+) -> Tensor:
     """Return ``∂ₓ(∇ℓ(z)ᵀ v)`` of some points for each column v of vectors (P, K): (K, n, d)."""
     inputs, rebuilt = _moving(points)
     theta = objective.parameters.vector()

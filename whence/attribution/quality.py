@@ -52,7 +52,9 @@ class Quality:
     doubts: tuple[str, ...]
 
     def __str__(self) -> str:
-        return " ".join([*self.statements, *(self.doubts or ("Nothing speaks against it.",))])
+        return " ".join(
+            [*self.statements, *(self.doubts or ("Nothing speaks against it.",))]
+        )
 
 
 def quality(attribution: xr.DataArray) -> Quality:
@@ -83,7 +85,9 @@ def quality(attribution: xr.DataArray) -> Quality:
     said = attribution.attrs
     if said.get("method") in WITHOUT_CURVATURE:
         return Quality((WITHOUT_CURVATURE[said["method"]],), (NO_CURVATURE,))
-    missing = [name for name in ("solver", "solver_residual", "damping") if name not in said]
+    missing = [
+        name for name in ("solver", "solver_residual", "damping") if name not in said
+    ]
     if missing:
         raise ValueError(
             f"this array has no attribute {missing[0]!r}: give what Influence.attribute returned"
@@ -98,7 +102,9 @@ def _statements(said: Mapping[str, Any]) -> list[str]:
         f"eigenvalue, relative residual {said['solver_residual']:.0e}."
     ]
     if "rank" in said and "trace_share" in said:
-        found.append(f"Rank {said['rank']}, which holds {said['trace_share']:.1%} of the trace.")
+        found.append(
+            f"Rank {said['rank']}, which holds {said['trace_share']:.1%} of the trace."
+        )
     if "predicted_decrease" in said:
         found.append(
             f"A Gauss–Newton step would take away {said['predicted_decrease']:.0%} of the "
@@ -119,7 +125,9 @@ def _solver_doubt(said: Mapping[str, Any]) -> str:
 
 
 def _spectrum_doubt(said: Mapping[str, Any]) -> str:
-    negative = said.get("negative_eigenvalues", said.get("negative_eigenvalues_held", 0))
+    negative = said.get(
+        "negative_eigenvalues", said.get("negative_eigenvalues_held", 0)
+    )
     outweighed = said.get("smallest_eigenvalue", -float("inf")) > -said["damping"]
     if negative and not outweighed:
         return (

@@ -64,16 +64,22 @@ class _AtPoints:
         """Return the targets' values, (T,), point by point."""
         function, points = self._function(objective), self._checked(objective)
         tensors = objective.parameters.tensors()
-        parts = [function(tensors, part).detach() for part in points.split(at_once(points))]
+        parts = [
+            function(tensors, part).detach() for part in points.split(at_once(points))
+        ]
         return torch.cat(parts).reshape(-1)
 
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the targets' gradients by θ in blocks, each (block, P)."""
         points = self._checked(objective)
-        for block in row_blocks(self._function(objective), objective.parameters, points):
+        for block in row_blocks(
+            self._function(objective), objective.parameters, points
+        ):
             yield block.reshape(-1, objective.parameters.size)
 
-    def linearized(self, objective: Objective) -> Iterator[tuple[Linearization, Tensor]]:
+    def linearized(
+        self, objective: Objective
+    ) -> Iterator[tuple[Linearization, Tensor]]:
         """Yield linearizations and seeds whose rows are the gradients, where there is one each."""
         points, function = self._checked(objective), self._function(objective)
         for part in chunks(points, objective.parameters):
@@ -172,11 +178,17 @@ class Residual(_AtPoints):
 
     def _checked(self, objective: Objective) -> Points:
         objective.term(self.term)
-        return objective.placed(f"the points of {self.label()!r}", self.points, self.term)
+        return objective.placed(
+            f"the points of {self.label()!r}", self.points, self.term
+        )
 
     def _columns(self, objective: Objective) -> Sequence[str]:
         points = self._checked(objective)[:1]
-        m = objective.term(self.term).residual(objective.parameters.tensors(), points).shape[1]
+        m = (
+            objective.term(self.term)
+            .residual(objective.parameters.tensors(), points)
+            .shape[1]
+        )
         return [self.label()] if m == 1 else [f"{self.label()} {k}" for k in range(m)]
 
 
@@ -213,7 +225,9 @@ class Loss:
         points = self.points
         if self.target is not None:
             given = points if isinstance(points, tuple) else (points,)
-            points = Samples(given[0] if isinstance(given[0], Mapping) else given, self.target)
+            points = Samples(
+                given[0] if isinstance(given[0], Mapping) else given, self.target
+            )
         elif isinstance(points, Tensor) or (isinstance(points, Mapping) and not points):
             raise TypeError(
                 "the points of a Loss are given by term, such as {'pde': points}, with their "
@@ -257,9 +271,13 @@ class Loss:
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield ∇ℓ of each point in blocks, or the one aggregate's gradient."""
         parameters = objective.parameters
-        total = torch.zeros(1, parameters.size, dtype=parameters.dtype, device=parameters.device)
+        total = torch.zeros(
+            1, parameters.size, dtype=parameters.dtype, device=parameters.device
+        )
         for name, points in self._points(objective).items():
-            for _, linear, seed in point_gradients(objective.terms[name], parameters, points):
+            for _, linear, seed in point_gradients(
+                objective.terms[name], parameters, points
+            ):
                 if self.reduce == "none":
                     yield linear.rows(seed)
                 else:
@@ -267,7 +285,9 @@ class Loss:
         if self.reduce != "none":
             yield total
 
-    def linearized(self, objective: Objective) -> Iterator[tuple[Linearization, Tensor]]:
+    def linearized(
+        self, objective: Objective
+    ) -> Iterator[tuple[Linearization, Tensor]]:
         """Yield linearizations and seeds whose rows are the gradients; none of an aggregate."""
         if self.reduce != "none":
             return
@@ -290,9 +310,13 @@ class Loss:
 def read_once(points: Any, *, targets: bool) -> Any:
     """Return data that would be read anew at each use as samples; leave tensors by themselves."""
     numbers = (int, float, tuple, list)
-    several = isinstance(points, (tuple, list)) and not any(isinstance(p, numbers) for p in points)
+    several = isinstance(points, (tuple, list)) and not any(
+        isinstance(p, numbers) for p in points
+    )
     if several or isinstance(points, (Dataset, DataLoader)):
-        return samples_of("the points of a quantity", points, None, None, targets=targets)
+        return samples_of(
+            "the points of a quantity", points, None, None, targets=targets
+        )
     return points
 
 
@@ -300,7 +324,9 @@ def read_once(points: Any, *, targets: bool) -> Any:
 class Linearized(Protocol):
     """A quantity whose targets' gradients are rows of linearizations."""
 
-    def linearized(self, objective: Objective) -> Iterator[tuple[Linearization, Tensor]]:
+    def linearized(
+        self, objective: Objective
+    ) -> Iterator[tuple[Linearization, Tensor]]:
         """Yield linearizations and seeds whose rows are the gradients; none of others."""
 
 
@@ -350,13 +376,21 @@ class Functional:
 
         value = self.of(field)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            given = (
+                tuple(value.shape)
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
             raise ValueError(f"{self.name!r} must return a scalar tensor, got {given}")
         return value.reshape(())
 
     def values(self, objective: Objective) -> Tensor:
         """Return the functional's value, shape (1,)."""
-        return self._evaluate(objective, objective.parameters.tensors()).detach().unsqueeze(0)
+        return (
+            self._evaluate(objective, objective.parameters.tensors())
+            .detach()
+            .unsqueeze(0)
+        )
 
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the functional's gradient, shape (1, P)."""
@@ -389,7 +423,11 @@ def _composed(objective: Objective, function: Callable[..., Tensor]) -> Pointwis
         columns = fields(tensors, points).unbind(1)
         value = function(*columns)
         if not isinstance(value, Tensor) or value.shape != points.shape[:1]:
-            given = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            given = (
+                tuple(value.shape)
+                if isinstance(value, Tensor)
+                else type(value).__name__
+            )
             raise ValueError(
                 f"a function of fields must return shape {tuple(points.shape[:1])}, got {given}"
             )
@@ -404,7 +442,9 @@ def aggregate_gradient(quantity: Quantity, objective: Objective) -> Tensor:
         total = None
         points = quantity._checked(objective)
         for part in chunks(points, objective.parameters):
-            linear = linearize(quantity._function(objective), objective.parameters, points[part])
+            linear = linearize(
+                quantity._function(objective), objective.parameters, points[part]
+            )
             one = linear.rmatvec(torch.ones_like(linear.value))
             total = one if total is None else total + one
         assert total is not None

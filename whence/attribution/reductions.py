@@ -89,7 +89,9 @@ class _Ranks:
 
     def __init__(self, targets: int, k: int, *, largest: bool) -> None:
         self.largest = largest
-        self.values = torch.full((targets, k), -torch.inf if largest else torch.inf).double()
+        self.values = torch.full(
+            (targets, k), -torch.inf if largest else torch.inf
+        ).double()
         self.places = torch.zeros(targets, k, dtype=torch.long)
 
     def add(self, targets: slice, points: slice, values: Tensor) -> None:
@@ -154,7 +156,9 @@ def reduced(
     _checks.one_of("dimension", over, ("target", "point"))
     chosen = method._chosen(points)
     known = method.coordinates(quantity, chosen)
-    coords = {d: {n: c for n, c in known.items() if c[0] == d} for d in ("target", "point")}
+    coords = {
+        d: {n: c for n, c in known.items() if c[0] == d} for d in ("target", "point")
+    }
     sizes = {"target": method._rows_of(quantity), "point": count(chosen)}
     groups, place = _groups(coords[over], by, sizes[over])
     kept = "point" if over == "target" else "target"
@@ -177,7 +181,10 @@ def reduced(
         dims=(kept, by or "all"),
         coords={**coords[kept], **({by: groups} if by else {})},
         name="influence",
-        attrs={**method.attributes(quantity, effect, Solved()), "reduction": f"{how} over {over}s"},
+        attrs={
+            **method.attributes(quantity, effect, Solved()),
+            "reduction": f"{how} over {over}s",
+        },
     )
     return array if by else array.isel(all=0)
 

@@ -224,7 +224,10 @@ class _Descent:
         with _restored(self._parameters):
             self._parameters.assign(theta)
             gradient = loss_and_gradient(self._objective)[1]
-        return float((gradient + self._options.anchor * (theta - self._start)).norm()) < norm
+        return (
+            float((gradient + self._options.anchor * (theta - self._start)).norm())
+            < norm
+        )
 
 
 class _System:
@@ -242,7 +245,9 @@ class _System:
             self._matrix, rho = kernel.gram, kernel.right
             gradient = kernel.rmatvec(rho)
             # Where nothing pulls back, J d is not needed.
-            self._pulled = jacobian.matvec(moved) if anchor and bool(moved.any()) else 0 * rho
+            self._pulled = (
+                jacobian.matvec(moved) if anchor and bool(moved.any()) else 0 * rho
+            )
         else:
             rows, rho = jacobian.system()
             self._matrix, gradient = self_product(rows.T), rows.T @ rho
@@ -258,7 +263,11 @@ class _System:
             return _solved(self._matrix, shift, -self.gradient)
         share = self._anchor / shift
         weights = _solved(self._matrix, shift, self._rho - share * self._pulled)
-        return None if weights is None else -self._kernel.rmatvec(weights) - share * self._moved
+        return (
+            None
+            if weights is None
+            else -self._kernel.rmatvec(weights) - share * self._moved
+        )
 
     def promised(self, delta: Tensor, mu: float) -> float:
         """Return the decrease that the quadratic model promises of a solution δ."""
@@ -269,11 +278,18 @@ def _solved(matrix: Tensor, shift: float, right: Tensor) -> Tensor | None:
     shifted = matrix.clone()
     shifted.diagonal().add_(shift)
     factor, info = torch.linalg.cholesky_ex(shifted)
-    return None if int(info) else torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    return (
+        None
+        if int(info)
+        else torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    )
 
 
 def leave_out(
-    objective: Objective, quantity: Quantity | Values, groups: Mapping[str, Members], **options: Any
+    objective: Objective,
+    quantity: Quantity | Values,
+    groups: Mapping[str, Members],
+    **options: Any,
 ) -> xr.DataArray:
     """Return how a quantity really changes when groups of training points are removed.
 
@@ -400,7 +416,10 @@ def _labelled(
     return xr.DataArray(
         values.cpu().numpy(),
         dims=("target", next(iter(coords.values()))[0]),
-        coords={**(sets.target_coordinates(objective, known) if known else {}), **coords},
+        coords={
+            **(sets.target_coordinates(objective, known) if known else {}),
+            **coords,
+        },
         name="change",
         attrs={
             "method": "refit",
@@ -451,10 +470,10 @@ class DampingChoice:
     stability: float
 
     def __str__(self) -> str:
-        head = (
-            f"relative damping {self.damping.value:.0e}, by leaving out {self.points} points and "
-        )
-        lines = [f"{head}following {self.targets} targets (stability {self.stability:.2f})"]
+        lines = [
+            f"relative damping {self.damping.value:.0e}, by leaving out {self.points} points "
+            f"and following {self.targets} targets (stability {self.stability:.2f})"
+        ]
         for value, score in self.scores.items():
             mark = "  <-" if value == self.damping.value else ""
             lines.append(f"  {value:.0e}  {score: .3f}{mark}")
@@ -524,7 +543,10 @@ def damping_from_refits(
     left_out, watched = _drawn(objective, points, targets, seed)
     parts = [Residual(p, name) for name, p in _points(objective, watched).items()]
     found = _changes(
-        objective, lambda o: torch.cat([p.values(o) for p in parts]), left_out, _Options(steps)
+        objective,
+        lambda o: torch.cat([p.values(o) for p in parts]),
+        left_out,
+        _Options(steps),
     )
     _check_changes(found, steps)
     actual, removed = found[0].cpu().numpy(), _points(objective, left_out)
@@ -535,15 +557,21 @@ def damping_from_refits(
         )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FarFromMinimum)  # the refits say it better
-                predicted = np.concatenate([influence.attribute(p, removed) for p in parts])
+                warnings.simplefilter(
+                    "ignore", FarFromMinimum
+                )  # the refits say it better
+                predicted = np.concatenate(
+                    [influence.attribute(p, removed) for p in parts]
+                )
         except ValueError as error:  # singular at this damping: larger ones may do
             scores[value], reason = math.nan, error
         else:
             scores[value] = _agreement(actual, predicted)
     usable = [value for value in tried if not math.isnan(scores[value])]
     if not usable:
-        raise ValueError(f"none of the dampings {tried} gives a prediction: {reason}") from reason
+        raise ValueError(
+            f"none of the dampings {tried} gives a prediction: {reason}"
+        ) from reason
     # They fall from one to the next, and of equals max takes the first.
     best = max(usable, key=lambda value: scores[value])
     return DampingChoice(Damping(best), scores, points, len(actual), found[2])
@@ -561,9 +589,13 @@ def _drawn(
             f"points must lie in {LEAST_POINTS} … {n - 1} for an objective of {n} training "
             f"points, got {points}: ranks need a few, and some must be left to watch"
         )
-    every = singles({m: np.arange(len(term.points)) for m, term in objective.terms.items()})
+    every = singles(
+        {m: np.arange(len(term.points)) for m, term in objective.terms.items()}
+    )
     order = np.random.default_rng(seed).permutation(n)
-    left_out, watched = (np.sort(order[a:b]) for a, b in ((0, points), (points, points + targets)))
+    left_out, watched = (
+        np.sort(order[a:b]) for a, b in ((0, points), (points, points + targets))
+    )
     return [every[i] for i in left_out], [every[i] for i in watched]
 
 
@@ -581,17 +613,26 @@ def _check_changes(found: Changes, steps: int) -> None:
         f"nothing left out by {drift:.2e}, and the changes after half of the steps agree with "
         f"those after all with a rank correlation of {stability:.2f}"
     )
-    further = "train further, for example by Gauss–Newton, or give the damping as a number"
+    further = (
+        "train further, for example by Gauss–Newton, or give the damping as a number"
+    )
     if not stability >= STABLE:
-        raise ValueError(f"the network is too far from a minimum to refit it: {said}; {further}")
+        raise ValueError(
+            f"the network is too far from a minimum to refit it: {said}; {further}"
+        )
     if not drift <= change:
-        warnings.warn(f"the network is not at a minimum: {said}; {further}", stacklevel=3)
+        warnings.warn(
+            f"the network is not at a minimum: {said}; {further}", stacklevel=3
+        )
 
 
 def _agreement(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean over rows of the Spearman correlation; a row without ranks counts as 0."""
     from scipy.stats import rankdata  # slow to import
 
-    a, b = (rankdata(table, axis=1) - (table.shape[1] + 1) / 2 for table in (actual, predicted))
+    a, b = (
+        rankdata(table, axis=1) - (table.shape[1] + 1) / 2
+        for table in (actual, predicted)
+    )
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return float(np.mean((a * b).sum(axis=1) / np.where(norm > 0, norm, 1)))

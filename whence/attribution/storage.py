@@ -21,7 +21,11 @@ CHUNK_TARGETS, CHUNK_POINTS = 64, 16_384
 
 
 def stored(
-    method: Method, quantity: Quantity, points: Mapping[str, Points], effect: Effect, out: Path
+    method: Method,
+    quantity: Quantity,
+    points: Mapping[str, Points],
+    effect: Effect,
+    out: Path,
 ) -> xr.DataArray:
     """Write an attribution to ``out``, a new zarr folder, and return it as read from there.
 
@@ -75,13 +79,17 @@ def read_zarr(path: str | Path) -> xr.DataArray:
 
     if not Path(path).is_dir():
         raise FileNotFoundError(f"there is no zarr folder at {path}")
-    found = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)["influence"]
+    found = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)[
+        "influence"
+    ]
     return found.set_xindex("term")
 
 
 def _check_new(out: Path) -> None:
     if out.exists():
-        raise FileExistsError(f"{out} exists already: choose another name, or remove it first")
+        raise FileExistsError(
+            f"{out} exists already: choose another name, or remove it first"
+        )
 
 
 @contextmanager

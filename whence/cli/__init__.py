@@ -60,7 +60,9 @@ def _parsed(options: Any, given: Sequence[str]) -> Any:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(options, prog=f"whence {given[0]}", args=given[1:], config=CONFIG)
+            return tyro.cli(
+                options, prog=f"whence {given[0]}", args=given[1:], config=CONFIG
+            )
     except SystemExit:
         # Tyro lists the choices but suggests none, and has no public way to say it otherwise.
         text = " ".join(said.getvalue().replace("│", " ").split())

@@ -51,8 +51,15 @@ def run(options: Options) -> int:
     validation = given.test() if by == "validation" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FarFromMinimum)
-        found = suspects(given.method(options.method, options.damping), by, validation=validation)
-    table = found.sortby("rank").reset_coords(drop=False).to_dataframe().reset_index(drop=True)
+        found = suspects(
+            given.method(options.method, options.damping), by, validation=validation
+        )
+    table = (
+        found.sortby("rank")
+        .reset_coords(drop=False)
+        .to_dataframe()
+        .reset_index(drop=True)
+    )
     table = table.drop(columns=["term"]).set_index("rank")
     make_folder(out.absolute().parent)
     write_atomically(out, table.to_csv().encode())
@@ -84,6 +91,12 @@ def _measured(given: ModelFile, found: Any, out: Path) -> None:
         f"({said['share']:.3f} by chance)".replace("%", " %")
     )
     if "label" in found.coords:
-        print(label_report(found, bad).to_dataframe().to_string(float_format="{:.4g}".format))
-    png, svg = plots.save(plots.detection({found.attrs["method"]: measured}), out.with_suffix(""))
+        print(
+            label_report(found, bad)
+            .to_dataframe()
+            .to_string(float_format="{:.4g}".format)
+        )
+    png, svg = plots.save(
+        plots.detection({found.attrs["method"]: measured}), out.with_suffix("")
+    )
     print(f"figure: {png}  {svg}")

@@ -68,7 +68,8 @@ def _scalar_fields(cls: Any) -> list[tuple[str, Any, str, str]]:
     """Return (name, type, help, default in words) of the fields that a flag can carry."""
     hints = typing.get_type_hints(cls)
     helps = {
-        p.arg_name: p.description or "" for p in docstring_parser.parse(cls.__doc__ or "").params
+        p.arg_name: p.description or ""
+        for p in docstring_parser.parse(cls.__doc__ or "").params
     }
     found = []
     for one in dataclasses.fields(cls):
@@ -107,7 +108,9 @@ def options_of(name: str, classes: Sequence[type], skip: Sequence[str] = ()) -> 
     return dataclasses.make_dataclass(name, list(fields.values()), frozen=True)
 
 
-WeightingOptions: Any = options_of("Weighting", list(WEIGHTINGS.values()), skip=("seed",))
+WeightingOptions: Any = options_of(
+    "Weighting", list(WEIGHTINGS.values()), skip=("seed",)
+)
 ScoringOptions: Any = options_of("Scoring", list(SCORES.values()), skip=("seed",))
 
 

@@ -49,7 +49,8 @@ class Options:
     damping: float | None = None
     """Damping λ relative to the largest eigenvalue of the curvature."""
     curvature: Annotated[
-        Literal["gauss_newton", "hessian"] | None, told("gauss_newton where losses are convex")
+        Literal["gauss_newton", "hessian"] | None,
+        told("gauss_newton where losses are convex"),
     ] = None
     """Curvature of the loss."""
     effect: Literal["remove", "add"] = "remove"
@@ -70,11 +71,15 @@ def run(options: Options) -> int:
 
 def _of_run(options: Options, out: Path) -> int:
     if options.sample or options.method != "influence":
-        raise ValueError("--sample and --method are for a Python file: leave them out for a run")
+        raise ValueError(
+            "--sample and --method are for a Python file: leave them out for a run"
+        )
     problem, objective = load(options.run)
     check_file(out)
     quantity = _quantity(options, problem, objective)
-    influence = Influence(objective, damping=options.damping, curvature=options.curvature)
+    influence = Influence(
+        objective, damping=options.damping, curvature=options.curvature
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FarFromMinimum)  # said below, with the rest
         row = influence.attribute(quantity, effect=options.effect).isel(target=0)
@@ -94,9 +99,13 @@ def _of_file(options: Options, out: Path) -> int:
     check_file(out)
     method: Method = given.method(options.method, options.damping)
     if isinstance(method, Influence):
-        method = Influence(given.objective, damping=options.damping, curvature=options.curvature)
+        method = Influence(
+            given.objective, damping=options.damping, curvature=options.curvature
+        )
     elif options.curvature:
-        raise ValueError(f"--curvature does nothing with --method {options.method}: leave it out")
+        raise ValueError(
+            f"--curvature does nothing with --method {options.method}: leave it out"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FarFromMinimum)  # said below, with the rest
         found = method.attribute(_asked(options, given), effect=options.effect)
@@ -118,7 +127,9 @@ def _asked(options: Options, given: ModelFile) -> Quantity:
     if options.sample:
         outside = [i for i in options.sample if not 0 <= i < len(test)]
         if outside:
-            raise ValueError(f"--sample must lie in 0 … {len(test) - 1}, got {outside[0]}")
+            raise ValueError(
+                f"--sample must lie in 0 … {len(test) - 1}, got {outside[0]}"
+            )
         test = test[torch.tensor(options.sample)]
     if options.of in (None, "loss"):
         return Loss(test)
@@ -136,9 +147,13 @@ def _quantity(options: Options, problem: Problem, objective: Objective) -> Quant
     of = options.of or next(iter(problem.outputs))
     name = parse(of, problem.coordinates, tuple(problem.outputs))
     if name.output is None:
-        raise ValueError(f"--of {of} is a coordinate: name an output or a derivative of one")
+        raise ValueError(
+            f"--of {of} is a coordinate: name an output or a derivative of one"
+        )
     point = _point(options, problem) if options.at else _worst_point(problem, objective)
-    placed = point.to(dtype=objective.parameters.dtype, device=objective.parameters.device)
+    placed = point.to(
+        dtype=objective.parameters.dtype, device=objective.parameters.device
+    )
     return Derivative(placed, of) if name.index else Output(placed, of)
 
 
@@ -150,7 +165,10 @@ def _point(options: Options, problem: Problem) -> torch.Tensor:
             f"got {len(options.at)}"
         )
     point = torch.tensor([options.at], dtype=torch.float64)
-    if not (all(map(math.isfinite, options.at)) and bool(problem.domain.contains(point).all())):
+    if not (
+        all(map(math.isfinite, options.at))
+        and bool(problem.domain.contains(point).all())
+    ):
         raise ValueError(
             f"--at {' '.join(map(str, options.at))} lies outside the domain, whose bounds are "
             f"{named(problem.coordinates, problem.domain.bounds.T)}"

@@ -23,26 +23,36 @@ def load(run: Path) -> tuple[Problem, Objective]:
             f"{run} solves {config['problem']!r}, which is not one of {', '.join(zoo.names())}: "
             "use pinn.load_network and pinn.load_points from Python"
         )
-    problem = zoo.load(config["problem"], "hard" if config["hard_constraints"] else "soft")
-    network = problem.network(config["seed"]).to(getattr(torch, config["dtype"].split(".")[1]))
+    problem = zoo.load(
+        config["problem"], "hard" if config["hard_constraints"] else "soft"
+    )
+    network = problem.network(config["seed"]).to(
+        getattr(torch, config["dtype"].split(".")[1])
+    )
     load_network(network, run)
     objective = problem.objective(network, load_points(run), config["weights"])
     like = objective.parameters.vector()
-    return problem, objective.with_weights({n: w.to(like) for n, w in load_weights(run).items()})
+    return problem, objective.with_weights(
+        {n: w.to(like) for n, w in load_weights(run).items()}
+    )
 
 
 def check_file(out: Path) -> None:
     """Raise ``FileExistsError`` unless a file can be written here."""
     _check_above(out)
     if out.is_dir():
-        raise FileExistsError(f"--out names a file, but {out} is a folder: choose another name")
+        raise FileExistsError(
+            f"--out names a file, but {out} is a folder: choose another name"
+        )
 
 
 def check_folder(out: Path) -> None:
     """Raise ``FileExistsError`` unless files can be written into this folder."""
     _check_above(out)
     if out.exists() and not out.is_dir():
-        raise FileExistsError(f"--out names a folder, but {out} is a file: choose another name")
+        raise FileExistsError(
+            f"--out names a folder, but {out} is a file: choose another name"
+        )
 
 
 def _check_above(out: Path) -> None:

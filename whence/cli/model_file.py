@@ -45,13 +45,17 @@ class ModelFile:
     def test(self) -> Any:
         """Return the test data; a file without any is an error."""
         if "test" not in self.names:
-            raise ValueError(f"{self.path} names no test data: add test = (inputs, targets)")
+            raise ValueError(
+                f"{self.path} names no test data: add test = (inputs, targets)"
+            )
         return self.names["test"]
 
     def method(self, name: MethodName, damping: float | None) -> Method:
         """Return the method of this name; damping that it does not have is an error."""
         if damping is not None and name != "influence":
-            raise ValueError(f"--damping does nothing with --method {name}: leave it out")
+            raise ValueError(
+                f"--damping does nothing with --method {name}: leave it out"
+            )
         if name == "influence":
             return Influence(self.objective, damping=damping)
         if name == "tracin":

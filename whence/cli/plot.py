@@ -35,7 +35,9 @@ def run(options: Options) -> int:
     folder = RunFolder(options.run)
     history, points, row = folder.history(), folder.points(), _influence(options.run)
     if not history:
-        raise ValueError(f"{options.run} has no history to draw: history.csv is missing or empty")
+        raise ValueError(
+            f"{options.run} has no history to draw: history.csv is missing or empty"
+        )
     make_folder(out)
     made = [
         plots.save(plots.solution(problem, objective.network), out / "solution"),

@@ -49,8 +49,11 @@ def run(options: Options) -> int:
     SavedScore(options.term, pool, values).save(out)
     best = int(values.argmax())
     where = ", ".join(
-        f"{n}={v:.4g}" for n, v in zip(problem.coordinates, pool[best].tolist(), strict=True)
+        f"{n}={v:.4g}"
+        for n, v in zip(problem.coordinates, pool[best].tolist(), strict=True)
     )
-    print(f"{options.score} score of {len(pool)} candidates: largest {values[best]:.3e} at {where}")
+    print(
+        f"{options.score} score of {len(pool)} candidates: largest {values[best]:.3e} at {where}"
+    )
     print(f"scores: {out}  (pinn.SavedScore.load reads it)")
     return 0

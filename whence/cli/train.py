@@ -76,9 +76,9 @@ class Options:
     """Scores that `whence score` wrote, for --score saved."""
     select: Literal["recipe", "proportional", "top_k", "k_means"] = "recipe"
     """How scored candidates are chosen."""
-    sampling: Literal["hammersley", "sobol", "halton", "latin_hypercube", "grid", "random"] = (
-        "hammersley"
-    )
+    sampling: Literal[
+        "hammersley", "sobol", "halton", "latin_hypercube", "grid", "random"
+    ] = "hammersley"
     """How the first points are placed."""
     resample: _ResampleOptions = dataclasses.field(default_factory=_ResampleOptions)
     """When points are renewed, and how many; unset options are the recipe's."""
@@ -86,13 +86,17 @@ class Options:
     """Options of the score; unset ones are the recipe's."""
     selection: _SelectionOptions = dataclasses.field(default_factory=_SelectionOptions)
     """Options of the selection; unset ones are the recipe's."""
-    weighting_options: WeightingOptions = dataclasses.field(default_factory=WeightingOptions)
+    weighting_options: WeightingOptions = dataclasses.field(
+        default_factory=WeightingOptions
+    )
     """Options of the weighting."""
     adam: _AdamOptions = dataclasses.field(default_factory=_AdamOptions)
     """Options of Adam."""
     lbfgs: _LBFGSOptions = dataclasses.field(default_factory=_LBFGSOptions)
     """Options of L-BFGS."""
-    gauss_newton: _GaussNewtonOptions = dataclasses.field(default_factory=_GaussNewtonOptions)
+    gauss_newton: _GaussNewtonOptions = dataclasses.field(
+        default_factory=_GaussNewtonOptions
+    )
     """Options of Gauss–Newton."""
     dtype: Literal["float64", "float32"] = "float64"
     """Number type."""
@@ -117,13 +121,17 @@ def run(options: Options) -> int:
         resample=_resample(options, base),
         weights=_weights(options.weights, base),
         weighting=_weighting(options),
-        spectra=None if options.spectra_every is None else Spectra(options.spectra_every),
+        spectra=None
+        if options.spectra_every is None
+        else Spectra(options.spectra_every),
         sampling=options.sampling,
         seed=options.seed,
         dtype=getattr(torch, options.dtype),
         device=options.device,
         out=out,
-        max_seconds=base.max_seconds if options.max_seconds is None else options.max_seconds,
+        max_seconds=base.max_seconds
+        if options.max_seconds is None
+        else options.max_seconds,
         resume=options.resume,
         start=options.start,
         compile=COMPILE[options.compile],
@@ -141,9 +149,13 @@ def run(options: Options) -> int:
         f"{summary['iterations']} iterations in {summary['seconds']:.0f} s with "
         f"{summary['points']} points ({summary['stopped_by']})"
     )
-    print(f"run: {out}  (summary.json, history.csv, points.npz, checkpoint.safetensors)")
+    print(
+        f"run: {out}  (summary.json, history.csv, points.npz, checkpoint.safetensors)"
+    )
     if summary["stopped_by"] == "interrupted":
-        print(f"go on with: whence train {options.problem} --out {out} --resume, same options")
+        print(
+            f"go on with: whence train {options.problem} --out {out} --resume, same options"
+        )
         return EXIT_INTERRUPTED
     print(f"next: whence influence {out}   and   whence plot {out}")
     return 0
@@ -151,13 +163,20 @@ def run(options: Options) -> int:
 
 def _check_used(options: Options) -> None:
     """Raise ``ValueError`` for an option that would do nothing beside the others."""
-    unscored = {"none": ("resample", "scoring", "selection"), "r3": ("scoring", "selection")}
+    unscored = {
+        "none": ("resample", "scoring", "selection"),
+        "r3": ("scoring", "selection"),
+    }
     said = f"with --score {options.score}"
     idle = dict.fromkeys(unscored.get(options.score, ()), said)
     if options.weighting == "none":
         idle["weighting_options"] = "without --weighting"
     kinds = {text.partition(":")[0] for text in options.schedule} or _kinds(options)
-    idle |= {name: f"as no {name} is in the schedule" for name in OPTIMIZERS if name not in kinds}
+    idle |= {
+        name: f"as no {name} is in the schedule"
+        for name in OPTIMIZERS
+        if name not in kinds
+    }
     for group, why in idle.items():
         for name in given_of(getattr(options, group)):
             flag = f"--{group}.{name}".replace("_", "-")
@@ -172,7 +191,11 @@ def _check_used(options: Options) -> None:
 
 def _kinds(options: Options) -> set[str]:
     stages = recipe(options.problem, options.constraints).schedule
-    return {name for name, cls in OPTIMIZERS.items() if any(isinstance(s, cls) for s in stages)}
+    return {
+        name
+        for name, cls in OPTIMIZERS.items()
+        if any(isinstance(s, cls) for s in stages)
+    }
 
 
 def _counts(given: Sequence[str], base: Recipe) -> dict[str, int]:
@@ -180,7 +203,9 @@ def _counts(given: Sequence[str], base: Recipe) -> dict[str, int]:
     for text in given:
         term, _, number = text.partition("=")
         if not number.isdecimal():
-            raise ValueError(f"--points takes TERM=COUNT, such as pde=500, got {text!r}")
+            raise ValueError(
+                f"--points takes TERM=COUNT, such as pde=500, got {text!r}"
+            )
         _checks.one_of("term in --points", term, base.points)
         counts[term] = int(number)
     return counts
@@ -229,10 +254,16 @@ def _resample(options: Options, base: Recipe) -> sampling.Resample | sampling.R3
     if options.score == "none":
         return None
     if options.score == "r3":
-        return sampling.R3(**{"every": base.resample.every, **given_of(options.resample)})
+        return sampling.R3(
+            **{"every": base.resample.every, **given_of(options.resample)}
+        )
     old = base.resample
     score = _score(options, old)
-    select_class = type(old.selection) if options.select == "recipe" else SELECTIONS[options.select]
+    select_class = (
+        type(old.selection)
+        if options.select == "recipe"
+        else SELECTIONS[options.select]
+    )
     given = given_of(options.resample)
     if given.get("update") == "replace":
         given = {"max_points": None, **given}  # the recipe's limit is for adding
@@ -240,7 +271,10 @@ def _resample(options: Options, base: Recipe) -> sampling.Resample | sampling.R3
         old,
         score=score,
         selection=build(
-            f"selection {options.select}", select_class, given_of(options.selection), old.selection
+            f"selection {options.select}",
+            select_class,
+            given_of(options.selection),
+            old.selection,
         ),
         **given,
     )
@@ -253,7 +287,9 @@ def _score(options: Options, old: sampling.Resample) -> Any:
     given = given_of(options.scoring)
     if options.saved_scores is not None:
         if given:
-            raise ValueError("--scoring.* options do nothing with --score saved: leave them out")
+            raise ValueError(
+                "--scoring.* options do nothing with --score saved: leave them out"
+            )
         return sampling.SavedScore.load(options.saved_scores)
     chosen = type(old.score) if options.score == "recipe" else SCORES[options.score]
     return build(f"score {options.score}", chosen, given, old.score)

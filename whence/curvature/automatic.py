@@ -63,11 +63,14 @@ tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=90
         itemsize = operator.like().itemsize
         fits = self.memory_budget // (LOW_RANK_SHARE * 3 * operator.size * itemsize)
         low_rank = Nystrom(
-            max(1, min(LARGEST_RANK, fits, *root.shape)), memory_budget=self.memory_budget
+            max(1, min(LARGEST_RANK, fits, *root.shape)),
+            memory_budget=self.memory_budget,
         )
         rows, size = root.shape
         if rows * size * itemsize <= self.memory_budget:
-            return ConjugateGradient(preconditioner=low_rank, memory_budget=self.memory_budget)
+            return ConjugateGradient(
+                preconditioner=low_rank, memory_budget=self.memory_budget
+            )
         return low_rank
 
     def factor(self, operator: Curvature, damping: Damping) -> State:

@@ -67,7 +67,9 @@ class DataInf:
 
 
 class _HarmonicMean:
-    def __init__(self, operator: Curvature, root: Jacobian, damping: float, largest: float) -> None:
+    def __init__(
+        self, operator: Curvature, root: Jacobian, damping: float, largest: float
+    ) -> None:
         self._operator = operator
         self._root = root
         self._layers = layer_columns(root.parameters)

@@ -83,7 +83,9 @@ class Exact:
     name = "exact"
 
     def __post_init__(self) -> None:
-        _checks.one_of("form of the exact solver", self.form, ("auto", "primal", "dual"))
+        _checks.one_of(
+            "form of the exact solver", self.form, ("auto", "primal", "dual")
+        )
         _checks.positive("memory_budget", self.memory_budget)
         _checks.positive("tolerance", self.tolerance, zero=True)
 
@@ -91,7 +93,9 @@ class Exact:
         """Factor ``A + λI`` once."""
         root = operator.root()
         if root is None and self.form == "dual":
-            raise ValueError("the dual form needs a Gauss–Newton operator, not a Hessian")
+            raise ValueError(
+                "the dual form needs a Gauss–Newton operator, not a Hessian"
+            )
         self._check_memory(self.needs(operator, damping))
         if root is None:
             return _of_hessian(operator.dense(), damping, self.tolerance)
@@ -115,7 +119,9 @@ class Exact:
         root = operator.root()
         if root is None or self.form == "primal":
             return False
-        return self.form == "dual" or (root.shape[0] < operator.size and damping.value > 0)
+        return self.form == "dual" or (
+            root.shape[0] < operator.size and damping.value > 0
+        )
 
     def _check_memory(self, needed: int) -> None:
         if needed > self.memory_budget:
@@ -126,7 +132,9 @@ class Exact:
             )
 
 
-def _refined(apply: Product, product: Product, right: Tensor, tolerance: float) -> Solution:
+def _refined(
+    apply: Product, product: Product, right: Tensor, tolerance: float
+) -> Solution:
     """Apply an approximate inverse, then refine until the residual stops falling, or is met."""
     norm = norms(right)
     tolerance = max(tolerance, ROUNDING * torch.finfo(right.dtype).eps)
@@ -148,7 +156,11 @@ def _refined(apply: Product, product: Product, right: Tensor, tolerance: float) 
 
 class _Primal:
     def __init__(
-        self, matrix: Tensor, damping: Damping, tolerance: float, largest: float | None = None
+        self,
+        matrix: Tensor,
+        damping: Damping,
+        tolerance: float,
+        largest: float | None = None,
     ) -> None:
         self._tolerance = tolerance
         if largest is None:
@@ -167,7 +179,10 @@ class _Primal:
 
     def redamped(self, damping: float) -> _Primal:
         return _Primal(
-            self._matrix, Damping(damping, relative=False), self._tolerance, self._largest
+            self._matrix,
+            Damping(damping, relative=False),
+            self._tolerance,
+            self._largest,
         )
 
     def solve(self, right: Tensor) -> Solution:
@@ -206,16 +221,26 @@ class _Dual:
         )
 
     def redamped(self, damping: float) -> _Dual:
-        return _Dual(self._kernel, Damping(damping, relative=False), self._tolerance, self._largest)
+        return _Dual(
+            self._kernel,
+            Damping(damping, relative=False),
+            self._tolerance,
+            self._largest,
+        )
 
     def solve(self, right: Tensor) -> Solution:
         rows = self._kernel.dense()
 
         def apply(b: Tensor) -> Tensor:
-            return (b - rows.T @ torch.cholesky_solve(rows @ b, self._factor)) / self.damping
+            return (
+                b - rows.T @ torch.cholesky_solve(rows @ b, self._factor)
+            ) / self.damping
 
         return _refined(
-            apply, lambda x: rows.T @ (rows @ x) + self.damping * x, right, self._tolerance
+            apply,
+            lambda x: rows.T @ (rows @ x) + self.damping * x,
+            right,
+            self._tolerance,
         )
 
     def solve_rows(self) -> RowSolution:
@@ -255,9 +280,13 @@ def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
         lambda v: largest * v - matrix @ v, len(matrix), matrix, tolerance=SPECTRUM
     )
     smallest = largest - width
-    if state.least_pivot() <= rounding or abs(smallest) > largest:  # to which damping is relative
+    if (
+        state.least_pivot() <= rounding or abs(smallest) > largest
+    ):  # to which damping is relative
         return _Indefinite(matrix, damping, tolerance)
-    state.description["negative_eigenvalues"] = _negative(matrix) if smallest < -rounding else 0
+    state.description["negative_eigenvalues"] = (
+        _negative(matrix) if smallest < -rounding else 0
+    )
     state.description["smallest_eigenvalue"] = smallest
     return state
 
@@ -277,7 +306,10 @@ class _Indefinite:
         values = torch.linalg.eigvalsh(matrix.double())
         largest = float(values.abs().max())
         self.damping = damping.resolve(largest)
-        if float((values + self.damping).abs().min()) <= largest * torch.finfo(matrix.dtype).eps:
+        if (
+            float((values + self.damping).abs().min())
+            <= largest * torch.finfo(matrix.dtype).eps
+        ):
             raise ValueError(singular(self.damping, len(matrix), matrix.dtype))
         shifted = matrix.clone()
         shifted.diagonal().add_(self.damping)
@@ -303,6 +335,9 @@ def _cholesky(matrix: Tensor, damping: float, largest: float) -> Tensor:
     shifted.diagonal().add_(damping)
     factor, info = torch.linalg.cholesky_ex(shifted)
     smallest = float(factor.diagonal().min()) ** 2
-    if int(info) or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2:
+    if (
+        int(info)
+        or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2
+    ):
         raise ValueError(singular(damping, len(matrix), matrix.dtype))
     return factor

@@ -102,7 +102,9 @@ class ConjugateGradient:
         absolute = damping.resolve(largest)
         inverse, name = self._inverse(held, Damping(absolute, relative=False))
         description = describe(absolute, largest, preconditioner=name)
-        return _Conjugate(held, absolute, inverse, self.rtol, self.max_iterations, description)
+        return _Conjugate(
+            held, absolute, inverse, self.rtol, self.max_iterations, description
+        )
 
     def _inverse(self, operator: Curvature, damping: Damping) -> tuple[Product, str]:
         chosen = self.preconditioner
@@ -161,7 +163,9 @@ class _Conjugate:
 
     def solve(self, right: Tensor) -> Solution:
         size = right.abs().amax(dim=0).clamp_min(torch.finfo(right.dtype).tiny)
-        solution = self._solve(right / size)  # whose squares neither vanish nor overflow
+        solution = self._solve(
+            right / size
+        )  # whose squares neither vanish nor overflow
         return replace(solution, value=solution.value * size)
 
     def _solve(self, right: Tensor) -> Solution:
@@ -174,7 +178,9 @@ class _Conjugate:
             left = (relative > self._rtol) & ~negative
             if not bool(left.any()) or done >= self._most:
                 break
-            change, found, steps = self._run(error[:, left], norm[left], self._most - done)
+            change, found, steps = self._run(
+                error[:, left], norm[left], self._most - done
+            )
             done += steps
             trial = value.clone()
             trial[:, left] += change
@@ -190,9 +196,13 @@ class _Conjugate:
                 break
         residual = float(relative.max()) if len(relative) else 0.0
         converged = residual <= self._rtol
-        return Solution(value, residual, converged, done, self._message(residual, negative, done))
+        return Solution(
+            value, residual, converged, done, self._message(residual, negative, done)
+        )
 
-    def _run(self, right: Tensor, norm: Tensor, most: int) -> tuple[Tensor, Tensor, int]:
+    def _run(
+        self, right: Tensor, norm: Tensor, most: int
+    ) -> tuple[Tensor, Tensor, int]:
         """Return the change of x for these residuals, which met negative curvature, and steps."""
         value = torch.zeros_like(right)
         negative = torch.zeros(right.shape[1], dtype=torch.bool, device=right.device)
@@ -209,11 +219,20 @@ class _Conjugate:
             negative[active[flat]] = True
             step = torch.where(flat, torch.zeros_like(curved), product / curved)
             value[:, active] += step * direction
-            error = error - step * image  # not in place: a direction may be the same tensor
-            small = torch.linalg.vector_norm(error, dim=0) <= 0.5 * self._rtol * norm[active]
+            error = (
+                error - step * image
+            )  # not in place: a direction may be the same tensor
+            small = (
+                torch.linalg.vector_norm(error, dim=0)
+                <= 0.5 * self._rtol * norm[active]
+            )
             kept = ~(small | flat)
             if not bool(kept.all()):
-                active, error, direction = active[kept], error[:, kept], direction[:, kept]
+                active, error, direction = (
+                    active[kept],
+                    error[:, kept],
+                    direction[:, kept],
+                )
                 product = product[kept]
             if not len(active):
                 break
@@ -235,7 +254,8 @@ class _Conjugate:
         reached = f"conjugate gradients reached a relative residual of {residual:.1e}"
         if steps < self._most:
             return (
-                f"{reached}, about what rounding allows: raise rtol={self._rtol:g} or the damping"
+                f"{reached}, about what rounding allows: raise rtol={self._rtol:g} or "
+                "the damping"
             )
         return (
             f"{reached} in {steps} iterations: raise max_iterations or the damping, or give "
@@ -317,7 +337,9 @@ class LiSSA:
         held = operator.held(self.memory_budget)
         largest = largest_eigenvalue(held.matvec, held.size, held.like())
         absolute = damping.resolve(largest)
-        return _Neumann(held, absolute, self, self._scaled(held, largest) + absolute, largest)
+        return _Neumann(
+            held, absolute, self, self._scaled(held, largest) + absolute, largest
+        )
 
     def _scaled(self, operator: Curvature, largest: float) -> float:
         if self.scale is not None:
@@ -326,18 +348,28 @@ class LiSSA:
             return largest or 1.0
         batches = batched(operator, self.batch, self.seed)
         each = [next(batches) for _ in range(SCALE_BATCHES)]
-        return MARGIN * max(largest_eigenvalue(b.matvec, b.size, b.like()) for b in each) or 1.0
+        return (
+            MARGIN * max(largest_eigenvalue(b.matvec, b.size, b.like()) for b in each)
+            or 1.0
+        )
 
 
 class _Neumann:
     def __init__(
-        self, operator: Curvature, damping: float, options: LiSSA, scale: float, largest: float
+        self,
+        operator: Curvature,
+        damping: float,
+        options: LiSSA,
+        scale: float,
+        largest: float,
     ) -> None:
         self._operator = operator
         self._options = options
         self.damping = damping
         self._scale = scale
-        self.description = describe(damping, largest, scale=scale, batch=options.batch or "all")
+        self.description = describe(
+            damping, largest, scale=scale, batch=options.batch or "all"
+        )
 
     def solve(self, right: Tensor) -> Solution:
         total, message, most = torch.zeros_like(right), "", 0
@@ -351,7 +383,9 @@ class _Neumann:
         residual = relative_residual(
             lambda x: self._operator.matmat(x) + self.damping * x, right, total
         )
-        reached = self._options.batch is not None or residual <= 2 * self._options.tolerance
+        reached = (
+            self._options.batch is not None or residual <= 2 * self._options.tolerance
+        )
         if not message and not reached:
             message = (
                 f"LiSSA reached a relative residual of {residual:.1e} in {most} iterations: raise "
@@ -364,14 +398,21 @@ class _Neumann:
         norm = norms(right)
         value = right.clone()
         for step, operator in enumerate(self._operators(repeat), 1):
-            change = right - (operator.matmat(value) + self.damping * value) / self._scale
+            change = (
+                right - (operator.matmat(value) + self.damping * value) / self._scale
+            )
             value = value + change
             size = torch.linalg.vector_norm(value, dim=0) / norm
-            if not bool((size <= (step + 1) * (1 + 1e-6)).all()):  # no contraction has more
+            if not bool(
+                (size <= (step + 1) * (1 + 1e-6)).all()
+            ):  # no contraction has more
                 return value, step, self._diverged(step)
             exact = self._options.batch is None
             if exact and bool(
-                (torch.linalg.vector_norm(change, dim=0) <= self._options.tolerance * norm).all()
+                (
+                    torch.linalg.vector_norm(change, dim=0)
+                    <= self._options.tolerance * norm
+                ).all()
             ):
                 return value, step, ""
         return value, self._options.iterations, ""
@@ -388,7 +429,9 @@ class _Neumann:
             for _ in range(self._options.iterations):
                 yield self._operator
             return
-        batches = batched(self._operator, self._options.batch, self._options.seed + 1 + repeat)
+        batches = batched(
+            self._operator, self._options.batch, self._options.seed + 1 + repeat
+        )
         for _ in range(self._options.iterations):
             yield next(batches)
 
@@ -402,7 +445,9 @@ def batched(operator: Curvature, batch: int, seed: int) -> Iterator[Curvature]:
     n = operator.objective.n_points
     if batch > n:
         raise ValueError(f"batch is {batch}, above the number of points, {n}")
-    shares = {name: max(1, round(batch * len(t.points) / n)) for name, t in terms.items()}
+    shares = {
+        name: max(1, round(batch * len(t.points) / n)) for name, t in terms.items()
+    }
     generator = np.random.default_rng(seed)
     left = {name: np.empty(0, dtype=np.int64) for name in terms}
     while True:

@@ -115,13 +115,19 @@ class _Factored:
     """Each layer's eigenvectors and corrected eigenvalues, and λ."""
 
     def __init__(
-        self, operator: Curvature, blocks: Sequence[_Block], damping: float, largest: float
+        self,
+        operator: Curvature,
+        blocks: Sequence[_Block],
+        damping: float,
+        largest: float,
     ) -> None:
         self._operator = operator
         self._blocks = blocks
         self.damping = damping
         covered = sum(block.eigenvalues.numel() for block in blocks)
-        smallest = [0.0] if covered < operator.size else []  # a layer that no residual depends on
+        smallest = (
+            [0.0] if covered < operator.size else []
+        )  # a layer that no residual depends on
         smallest += [float(block.eigenvalues.min()) for block in blocks]
         dtype = operator.like().dtype
         if min(smallest) + damping <= largest * torch.finfo(dtype).eps:
@@ -201,8 +207,12 @@ class _Layer:
         """Return the rows at some points, (n, size), all uses added up."""
         names = (self.weight, *self.biases) if self.weight else self.biases
         ends = [0, *itertools.accumulate(c.stop - c.start for c in self.columns)]
-        parts = [(use.weight, use.weight_rows(points)) for use in uses if use.weight in names]
-        parts += [(use.bias, use.bias_rows(points)) for use in uses if use.bias in names]
+        parts = [
+            (use.weight, use.weight_rows(points)) for use in uses if use.weight in names
+        ]
+        parts += [
+            (use.bias, use.bias_rows(points)) for use in uses if use.bias in names
+        ]
         rows = parts[0][1].new_zeros(len(parts[0][1]), self.size)
         for name, part in parts:
             k = names.index(name)
@@ -211,7 +221,9 @@ class _Layer:
 
     def matrices(self, vectors: Tensor) -> Tensor:
         """Return this layer's part of ``vectors`` (P, K) as matrices (K, out, in)."""
-        parts = [vectors[c].T.reshape(-1, self.outputs, self._width(c)) for c in self.columns]
+        parts = [
+            vectors[c].T.reshape(-1, self.outputs, self._width(c)) for c in self.columns
+        ]
         return torch.cat(parts, dim=2)
 
     def put(self, matrices: Tensor, out: Tensor) -> None:
@@ -239,8 +251,12 @@ def _layers(root: Jacobian) -> list[_Layer]:
                 partners.setdefault(bias, set()).add(weight)
             if not outer:
                 single |= {weight, bias}
-    alone = [bias for bias, found in partners.items() if found == {None} or len(found) > 1]
-    own = {w: tuple(b for b, found in partners.items() if found == {w}) for w in weights}
+    alone = [
+        bias for bias, found in partners.items() if found == {None} or len(found) > 1
+    ]
+    own = {
+        w: tuple(b for b, found in partners.items() if found == {w}) for w in weights
+    }
     return [
         *(_layer(parameters, weight, biases, single) for weight, biases in own.items()),
         *(_layer(parameters, None, (bias,), single) for bias in alone),
@@ -248,7 +264,10 @@ def _layers(root: Jacobian) -> list[_Layer]:
 
 
 def _layer(
-    parameters: Parameters, weight: str | None, biases: tuple[str, ...], single: set[str | None]
+    parameters: Parameters,
+    weight: str | None,
+    biases: tuple[str, ...],
+    single: set[str | None],
 ) -> _Layer:
     names = (weight, *biases) if weight else biases
     outer = single.isdisjoint(names)
@@ -272,7 +291,9 @@ def _refuse(root: Jacobian, term: Term, linear: Linearization) -> NoReturn:
     )
     outside: Sequence[str] = getattr(linear, "outside", ())
     if not outside and isinstance(linear, _ReverseLinearization):
-        raise ValueError(f"{where} differentiates them by torch.autograd.grad: {instead}")
+        raise ValueError(
+            f"{where} differentiates them by torch.autograd.grad: {instead}"
+        )
     if not outside:
         raise ValueError(f"{where} does not call them once for each point: {instead}")
     network = root.objective.network
@@ -309,7 +330,9 @@ def _cut(layer: _Layer, uses: Sequence[Use], n: int) -> Iterator[tuple[Tensor, T
     if not uses:
         return
     channels = sum(use.channels for use in uses) if layer.outer else 1
-    step = max(1, BLOCK_NUMBERS // max(layer.size, channels * (layer.outputs + layer.inputs)))
+    step = max(
+        1, BLOCK_NUMBERS // max(layer.size, channels * (layer.outputs + layer.inputs))
+    )
     for start in range(0, n, step):
         yield layer.channels(uses, slice(start, start + step))
 
@@ -401,11 +424,16 @@ class _Moments:
 
     def add(self, left: Tensor, right: Tensor) -> None:
         self._rows += len(left)
-        for moment, part in ((self._left, left.flatten(1)), (self._right, right.flatten(1))):
+        for moment, part in (
+            (self._left, left.flatten(1)),
+            (self._right, right.flatten(1)),
+        ):
             moment.view(part.shape[1], -1).addmm_(part.T, part)
 
     def traces(self) -> tuple[Tensor, Tensor]:
-        weights = [torch.einsum("cxdx->cd", moment) for moment in (self._right, self._left)]
+        weights = [
+            torch.einsum("cxdx->cd", moment) for moment in (self._right, self._left)
+        ]
         left, right = (
             torch.einsum("cxdy,cd->xy", moment, weight / self._rows)
             for moment, weight in zip((self._left, self._right), weights, strict=True)
@@ -414,7 +442,11 @@ class _Moments:
 
     def matrix(self) -> Tensor:
         """Return ``1/R Σ_cc′ left_cc′ ⊗ right_cc′``, (out·in, out·in)."""
-        pairs, outputs, inputs = self.channels**2, self._left.shape[1], self._right.shape[1]
+        pairs, outputs, inputs = (
+            self.channels**2,
+            self._left.shape[1],
+            self._right.shape[1],
+        )
         left = self._left.permute(1, 3, 0, 2).reshape(-1, pairs)
         right = self._right.permute(0, 2, 1, 3).reshape(pairs, -1)
         product = (left @ right).view(outputs, outputs, inputs, inputs)
@@ -453,9 +485,13 @@ def _bases(
     root: Jacobian, layers: Sequence[_Layer], block_limit: int
 ) -> list[tuple[_Layer, _Basis]]:
     """Return the eigenvectors of each layer's model, of layers that a residual depends on."""
-    diagonal = [layer for layer in layers if not layer.outer and layer.size > block_limit]
+    diagonal = [
+        layer for layer in layers if not layer.outer and layer.size > block_limit
+    ]
     modelled = [layer for layer in layers if layer not in diagonal]
-    found: dict[_Layer, dict[tuple[str, int], _Statistics]] = {layer: {} for layer in modelled}
+    found: dict[_Layer, dict[tuple[str, int], _Statistics]] = {
+        layer: {} for layer in modelled
+    }
     for layer, term, left, right in _pieces(root, modelled):
         key = term, left.shape[1]
         if key not in found[layer]:
@@ -490,7 +526,9 @@ def _eigenvectors(matrices: Iterable[Tensor]) -> Tensor:
     """Return the eigenvectors of the sum of matrices."""
     total = functools.reduce(torch.add, matrices)
     if not bool(torch.isfinite(total).all()):
-        raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+        raise ValueError(
+            "the curvature is not finite: parameters, points or residuals are not"
+        )
     vectors: Tensor = torch.linalg.eigh(total).eigenvectors
     return vectors
 
@@ -518,7 +556,10 @@ def _corrected(root: Jacobian, bases: Sequence[tuple[_Layer, _Basis]]) -> list[_
     blocks = {}
     for layer, basis in bases:
         eigenvalues = torch.zeros(
-            layer.outputs, layer.inputs, dtype=root.parameters.dtype, device=root.parameters.device
+            layer.outputs,
+            layer.inputs,
+            dtype=root.parameters.dtype,
+            device=root.parameters.device,
         )
         blocks[layer] = _Block(layer, basis, eigenvalues)
     for layer, _, left, right in _pieces(root, list(blocks)):

@@ -38,10 +38,14 @@ def gauss_newton(jacobian: Jacobian) -> Tensor | None:
             return None
         assert isinstance(rows.linear, LayerLinearization)
         deltas = zip(*(rows.linear.deltas(seed) for seed in rows.seeds), strict=True)
-        stacked = [_stacked(same, layer) for same, layer in zip(deltas, layers, strict=True)]
+        stacked = [
+            _stacked(same, layer) for same, layer in zip(deltas, layers, strict=True)
+        ]
         total = total or _Sums(layers, jacobian.parameters)
         for a, b in total.pairs():
-            total.add(a, b, stacked[a].mT @ stacked[b], layers[a].input, layers[b].input)
+            total.add(
+                a, b, stacked[a].mT @ stacked[b], layers[a].input, layers[b].input
+            )
     return None if total is None else total.dense()
 
 
@@ -84,13 +88,18 @@ def _layers(linear: Linearization) -> list[_Layer] | None:
     if not isinstance(linear, LayerLinearization) or not linear.graph.requires_grad:
         return None
     names = [name for call in linear.calls for name in (call.weight, call.bias) if name]
-    plain = all(c.outer and c.points_axis == 0 and c.source.ndim == 2 for c in linear.calls)
+    plain = all(
+        c.outer and c.points_axis == 0 and c.source.ndim == 2 for c in linear.calls
+    )
     if not plain or len(set(names)) < len(names):
         return None
     found = []
     for call in linear.calls:
         ones = call.source.new_ones(len(call.source), 1)
-        parts = [*([call.source] if call.weight else []), *([ones] if call.bias else [])]
+        parts = [
+            *([call.source] if call.weight else []),
+            *([ones] if call.bias else []),
+        ]
         found.append(_Layer(call, torch.cat(parts, dim=1), call.shape[0]))
     return found
 
@@ -107,7 +116,9 @@ def _add_hessian(total: _Sums, layers: Sequence[_Layer], loss: Tensor) -> None:
         origin = layer.call.origin
         if not (b and layer.call.weight and origin):
             continue
-        for a, moved in enumerate(_derivatives(origin, layer.call.source, edges[:b], layers)):
+        for a, moved in enumerate(
+            _derivatives(origin, layer.call.source, edges[:b], layers)
+        ):
             outer = layers[a].input.unsqueeze(2) * slopes[b].detach().unsqueeze(1)
             total.add_cross(a, b, outer, moved.mT)
 
@@ -120,7 +131,10 @@ def _derivatives(
 ) -> list[Tensor]:
     """Return the derivative of every column of values (n, k) by layers' outputs, (n, k, out)."""
     n, width = like.shape
-    found = [like.new_zeros(n, width, layer.out) for layer, _ in zip(layers, edges, strict=False)]
+    found = [
+        like.new_zeros(n, width, layer.out)
+        for layer, _ in zip(layers, edges, strict=False)
+    ]
     if isinstance(values, Tensor) and not values.requires_grad:
         return found
     for k in range(width):
@@ -155,7 +169,9 @@ class _Sums:
 
     def add(self, a: int, b: int, left: Tensor, first: Tensor, second: Tensor) -> None:
         """Add ``Σ_n left[n] ⊗ first[n] second[n]ᵀ``: left (n, out_a, out_b), inputs (n, in)."""
-        step = max(1, BLOCK_NUMBERS // max(left[0].numel(), first.shape[1] * second.shape[1]))
+        step = max(
+            1, BLOCK_NUMBERS // max(left[0].numel(), first.shape[1] * second.shape[1])
+        )
         for i in range(0, len(left), step):
             part = slice(i, i + step)
             right = first[part].unsqueeze(2) * second[part].unsqueeze(1)
@@ -168,7 +184,9 @@ class _Sums:
         for i in range(0, len(outer), step):
             part = slice(i, i + step)
             product = outer[part].flatten(1).T @ slope[part].flatten(1)
-            shaped = product.view(*outer.shape[1:], *slope.shape[1:]).permute(2, 1, 0, 3)
+            shaped = product.view(*outer.shape[1:], *slope.shape[1:]).permute(
+                2, 1, 0, 3
+            )
             block[..., : slope.shape[2]] += shaped
 
     def _block(self, a: int, b: int) -> Tensor:
@@ -179,7 +197,9 @@ class _Sums:
 
     def dense(self) -> Tensor:
         """Return the whole matrix, (P, P); parameters of no layer have zeros."""
-        total = self._blocks[0, 0].new_zeros(self._parameters.size, self._parameters.size)
+        total = self._blocks[0, 0].new_zeros(
+            self._parameters.size, self._parameters.size
+        )
         for a, b in self.pairs():
             block = self._block(a, b)
             for rows, i in self._columns(self._layers[a]):

@@ -83,7 +83,11 @@ class Arnoldi:
         """Find the eigenpairs."""
         held = operator.held(self.memory_budget)
         pairs, share = _grown(
-            held, self.rank, self.tolerance, self.memory_budget, lambda r: _lanczos(held, r)
+            held,
+            self.rank,
+            self.tolerance,
+            self.memory_budget,
+            lambda r: _lanczos(held, r),
         )
         return _LowRank(held, pairs, damping, self.complement, share)
 
@@ -150,13 +154,17 @@ class Nystrom:
         return _LowRank(held, pairs, damping, self.complement, share)
 
 
-def _check_options(rank: int | None, tolerance: float | None, memory_budget: int) -> None:
+def _check_options(
+    rank: int | None, tolerance: float | None, memory_budget: int
+) -> None:
     if rank is not None:
         _checks.count("rank", rank)
     if tolerance is not None:
         _checks.positive("tolerance", tolerance)
         if tolerance >= 1:
-            raise ValueError(f"tolerance is a share of the trace, below 1, got {tolerance}")
+            raise ValueError(
+                f"tolerance is a share of the trace, below 1, got {tolerance}"
+            )
     _checks.positive("memory_budget", memory_budget)
 
 
@@ -209,7 +217,9 @@ def _lanczos(operator: Curvature, rank: int) -> Eigenpairs:
 
     start = np.random.default_rng(0).standard_normal(size)
     if not np.isfinite(multiply(start)).all():
-        raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+        raise ValueError(
+            "the curvature is not finite: parameters, points or residuals are not"
+        )
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     found, columns = eigsh(linear, k=rank, which="LM", v0=start, tol=0)
     order = np.argsort(-np.abs(found))
@@ -224,14 +234,18 @@ def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:
     directions, _ = torch.linalg.qr(torch.as_tensor(drawn).to(like))
     image = operator.matmat(directions)
     if not bool(torch.isfinite(image).all()):
-        raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+        raise ValueError(
+            "the curvature is not finite: parameters, points or residuals are not"
+        )
     shift = float(image.norm()) * torch.finfo(image.dtype).eps
     if not shift:
         return directions, image.new_zeros(rank)
     image = image + shift * directions
     core = directions.T @ image
     values, vectors = torch.linalg.eigh(0.5 * (core + core.T))
-    root = vectors / values.clamp_min(shift).sqrt()  # values is all but never below the shift
+    root = (
+        vectors / values.clamp_min(shift).sqrt()
+    )  # values is all but never below the shift
     left, singular_values, _ = torch.linalg.svd(image @ root, full_matrices=False)
     return left, (singular_values**2 - shift).clamp_min(0)
 
@@ -261,7 +275,9 @@ class _LowRank:
     ) -> None:
         self._operator = operator
         self._vectors, self._values = pairs
-        largest = _largest(operator, self._vectors[:, 0], float(self._values.abs().max()))
+        largest = _largest(
+            operator, self._vectors[:, 0], float(self._values.abs().max())
+        )
         self.damping = damping.resolve(largest)
         shifted = self._values + self.damping
         if complement and self.damping == 0:
@@ -290,7 +306,9 @@ class _LowRank:
         if not outside:
             return value
         rest = right - self._vectors @ inside
-        rest = rest - self._vectors @ (self._vectors.T @ rest)  # what rounding left in the span
+        rest = rest - self._vectors @ (
+            self._vectors.T @ rest
+        )  # what rounding left in the span
         return value + outside * rest
 
     def precondition(self, right: Tensor) -> Tensor:

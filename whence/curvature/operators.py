@@ -112,7 +112,9 @@ class GaussNewton:
 
     def on(self, indices: Mapping[str, Tensor]) -> GaussNewton:
         """Return the operator of the same objective with these training points only, by term."""
-        return GaussNewton(self.objective.at_points(indices), chunk=self._jacobian.chunk)
+        return GaussNewton(
+            self.objective.at_points(indices), chunk=self._jacobian.chunk
+        )
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, that is of the squared entries of the root."""
@@ -186,7 +188,9 @@ class Hessian:
             lambda v: torch.func.jvp(self._gradient, (self._theta,), (v,))[1],
             in_dims=1,
             out_dims=1,
-            chunk_size=max(1, min(HESSIAN_COLUMNS, HESSIAN_VALUES // self.objective.n_points)),
+            chunk_size=max(
+                1, min(HESSIAN_COLUMNS, HESSIAN_VALUES // self.objective.n_points)
+            ),
         )
         product: Tensor = many(vectors).detach()
         return product

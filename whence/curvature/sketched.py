@@ -140,11 +140,18 @@ class Sketched:
         rows = np.repeat(np.arange(size), self.nonzeros)
         indices = torch.as_tensor(np.stack([rows, columns]), device=like.device)
         values = torch.as_tensor(np.concatenate(signs).ravel()).to(like)
-        return torch.sparse_coo_tensor(indices, values, (size, k), check_invariants=True).coalesce()
+        return torch.sparse_coo_tensor(
+            indices, values, (size, k), check_invariants=True
+        ).coalesce()
 
-    def _generators(self, size: int, stream: int = 0) -> Iterator[tuple[np.random.Generator, int]]:
+    def _generators(
+        self, size: int, stream: int = 0
+    ) -> Iterator[tuple[np.random.Generator, int]]:
         for block, start in enumerate(range(0, size, BLOCK)):
-            yield np.random.default_rng([self.seed, stream, block]), min(BLOCK, size - start)
+            yield (
+                np.random.default_rng([self.seed, stream, block]),
+                min(BLOCK, size - start),
+            )
 
 
 class _Projected:
@@ -161,12 +168,16 @@ class _Projected:
         self._matrix = matrix
         self.damping = damping
         if not bool(torch.isfinite(curvature).all()):
-            raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+            raise ValueError(
+                "the curvature is not finite: parameters, points or residuals are not"
+            )
         curvature.diagonal().add_(damping)
         self._factor, info = torch.linalg.cholesky_ex(curvature)
         if int(info):
             raise ValueError(singular(damping, len(curvature), curvature.dtype))
-        self.description = describe(damping, largest, sketch=options.kind, rank=options.dimension)
+        self.description = describe(
+            damping, largest, sketch=options.kind, rank=options.dimension
+        )
 
     def solve(self, right: Tensor) -> Solution:
         projected = torch.cholesky_solve(self._matrix.mT @ right, self._factor)

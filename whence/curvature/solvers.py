@@ -70,7 +70,9 @@ def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
     >>> default_damping(torch.float64), default_damping(torch.float64, samples=True)
     (1e-11, 0.001)
     """
-    return max(SAMPLES_DAMPING if samples else DEFAULT_DAMPING, 1e3 * torch.finfo(dtype).eps)
+    return max(
+        SAMPLES_DAMPING if samples else DEFAULT_DAMPING, 1e3 * torch.finfo(dtype).eps
+    )
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ class Solver(Protocol):
         """Factor ``A + λI`` once."""
 
 
-def largest_eigenvalue(product: Product, size: int, like: Tensor, tolerance: float = 0.0) -> float:
+def largest_eigenvalue(
+    product: Product, size: int, like: Tensor, tolerance: float = 0.0
+) -> float:
     """Return the largest eigenvalue of a symmetric operator, by Lanczos.
 
     The starting vector is fixed, so the same operator gives the same number; ``tolerance`` is
@@ -171,12 +175,16 @@ def largest_eigenvalue(product: Product, size: int, like: Tensor, tolerance: flo
     start = np.random.default_rng(0).standard_normal(size)
     first = multiply(start)
     if not np.isfinite(first).all():
-        raise ValueError("the curvature is not finite: parameters, points or residuals are not")
+        raise ValueError(
+            "the curvature is not finite: parameters, points or residuals are not"
+        )
     if not first.any():
         return 0.0
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     return float(
-        eigsh(linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=tolerance)[0]
+        eigsh(
+            linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=tolerance
+        )[0]
     )
 
 
@@ -194,7 +202,9 @@ def relative_residual(product: Product, right: Tensor, value: Tensor) -> float:
 
 def norms(right: Tensor) -> Tensor:
     """Return the norm of each column, never zero."""
-    return torch.linalg.vector_norm(right, dim=0).clamp_min(torch.finfo(right.dtype).tiny)
+    return torch.linalg.vector_norm(right, dim=0).clamp_min(
+        torch.finfo(right.dtype).tiny
+    )
 
 
 def worst(error: Tensor, norm: Tensor) -> float:

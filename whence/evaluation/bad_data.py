@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 By = Literal["self_influence", "validation", "loss"]
 
 
-def suspects(method: Method, by: By | None = None, *, validation: Any = None) -> xr.Dataset:
+def suspects(
+    method: Method, by: By | None = None, *, validation: Any = None
+) -> xr.Dataset:
     """Return every training sample's suspicion, to be looked at from the highest down.
 
     Parameters
@@ -77,7 +79,9 @@ def suspects(method: Method, by: By | None = None, *, validation: Any = None) ->
     by = by or ("self_influence" if validation is None else "validation")
     _checks.one_of("kind of suspicion", by, ("self_influence", "validation", "loss"))
     if (by == "validation") != (validation is not None):
-        wanted = "needs validation=(inputs, targets)" if validation is None else "takes none"
+        wanted = (
+            "needs validation=(inputs, targets)" if validation is None else "takes none"
+        )
         raise ValueError(f"suspicion by {by!r} {wanted}")
     about = _about(method, samples)
     score = _suspicion(method, by, validation, about["loss"][1])
@@ -85,7 +89,9 @@ def suspects(method: Method, by: By | None = None, *, validation: Any = None) ->
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     name = next(iter(method.objective.terms))
-    coords = point_coordinates(method.objective, {name: samples}, {name: np.arange(len(samples))})
+    coords = point_coordinates(
+        method.objective, {name: samples}, {name: np.arange(len(samples))}
+    )
     return xr.Dataset(
         {"suspicion": ("point", score), "rank": ("point", rank), **about},
         coords=coords,
@@ -124,7 +130,9 @@ def _about(method: Method, samples: Samples) -> dict[str, tuple[str, np.ndarray]
         found.setdefault("loss", []).append(term.value(output, part).detach())
         for name, values in _class_of(term.loss, output, part).items():
             found.setdefault(name, []).append(values)
-    return {name: ("point", torch.cat(parts).cpu().numpy()) for name, parts in found.items()}
+    return {
+        name: ("point", torch.cat(parts).cpu().numpy()) for name, parts in found.items()
+    }
 
 
 def _class_of(loss: Any, output: Tensor, samples: Samples) -> dict[str, Tensor]:
@@ -228,8 +236,13 @@ def label_report(suspicion: Any, corrupted: Any, label: Any = None) -> xr.Datase
     import xarray as xr  # slow to import
 
     if label is None:
-        if not isinstance(suspicion, (xr.Dataset, xr.DataArray)) or "label" not in suspicion.coords:
-            raise ValueError("give each sample's label, as suspicion has no coordinate 'label'")
+        if (
+            not isinstance(suspicion, (xr.Dataset, xr.DataArray))
+            or "label" not in suspicion.coords
+        ):
+            raise ValueError(
+                "give each sample's label, as suspicion has no coordinate 'label'"
+            )
         label = suspicion.coords["label"].values
     score, bad = _score_and_truth(suspicion, corrupted)
     labels, place = np.unique(np.asarray(label), return_inverse=True)
@@ -252,7 +265,9 @@ def _score_and_truth(suspicion: Any, corrupted: Any) -> tuple[np.ndarray, np.nda
             f"suspicion must be a finite number for each sample, got shape {score.shape}"
         )
     if bad.dtype.kind != "b":
-        raise TypeError(f"corrupted must be booleans, one for each sample, got {bad.dtype}")
+        raise TypeError(
+            f"corrupted must be booleans, one for each sample, got {bad.dtype}"
+        )
     _same_length("corrupted", bad, score)
     if not bad.any() or bad.all():
         raise ValueError("to measure detection some samples must be bad and some good")

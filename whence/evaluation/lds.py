@@ -34,7 +34,9 @@ def random_subsets(n: int, count: int, share: float = 0.5, seed: int = 0) -> Arr
     _checks.count("count", count)
     kept = round(share * n) if 0 < share < 1 else 0
     if not 0 < kept < n:
-        raise ValueError(f"share must leave some of {n} samples in and some out, got {share!r}")
+        raise ValueError(
+            f"share must leave some of {n} samples in and some out, got {share!r}"
+        )
     generator = np.random.default_rng(seed)
     masks = np.zeros((count, n), dtype=bool)
     for mask in masks:
@@ -43,7 +45,10 @@ def random_subsets(n: int, count: int, share: float = 0.5, seed: int = 0) -> Arr
 
 
 def retrained(
-    train: Callable[[Array, int], Any], subsets: Array, seeds: int = 1, progress: bool = True
+    train: Callable[[Array, int], Any],
+    subsets: Array,
+    seeds: int = 1,
+    progress: bool = True,
 ) -> Array:
     """Return the targets of models trained on subsets, (subsets, targets).
 
@@ -69,17 +74,26 @@ def retrained(
     """
     _checks.count("seeds", seeds)
     shown = tqdm(
-        subsets, desc="retraining", unit="model", delay=2, leave=False, disable=not progress
+        subsets,
+        desc="retraining",
+        unit="model",
+        delay=2,
+        leave=False,
+        disable=not progress,
     )
     rows = []
     for k, subset in enumerate(shown):
         chosen = np.flatnonzero(subset)
-        each = [np.asarray(train(chosen, k * seeds + s), dtype=float) for s in range(seeds)]
+        each = [
+            np.asarray(train(chosen, k * seeds + s), dtype=float) for s in range(seeds)
+        ]
         rows.append(np.mean(each, axis=0))
     return np.stack(rows)
 
 
-def linear_datamodeling_score(attribution: Any, subsets: Any, actual: Any) -> xr.DataArray:
+def linear_datamodeling_score(
+    attribution: Any, subsets: Any, actual: Any
+) -> xr.DataArray:
     """Return, for each target, the Spearman correlation of predicted and actual retraining.
 
     Predicted for a subset: the sum of the entries (effects of removal) of the samples outside it.
@@ -117,10 +131,17 @@ def linear_datamodeling_score(attribution: Any, subsets: Any, actual: Any) -> xr
     from scipy.stats import rankdata
 
     if getattr(attribution, "attrs", {}).get("effect", "remove") != "remove":
-        raise ValueError("the score is of effects of removal: attribute with effect='remove'")
+        raise ValueError(
+            "the score is of effects of removal: attribute with effect='remove'"
+        )
     effects = np.asarray(attribution, dtype=float)
     masks, found = np.asarray(subsets), np.asarray(actual, dtype=float)
-    if masks.dtype.kind != "b" or masks.ndim != 2 or effects.ndim != 2 or found.ndim != 2:
+    if (
+        masks.dtype.kind != "b"
+        or masks.ndim != 2
+        or effects.ndim != 2
+        or found.ndim != 2
+    ):
         raise ValueError(
             "give effects (target, point), booleans (subsets, point) and actual (subsets, target), "
             f"got {effects.shape}, {masks.dtype} of shape {masks.shape}, and {found.shape}"
@@ -135,7 +156,9 @@ def linear_datamodeling_score(attribution: Any, subsets: Any, actual: Any) -> xr
     known = values[np.isfinite(values)]
     if not len(known):
         raise ValueError("no target varies over the subsets, or no prediction does")
-    error = float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else float("nan")
+    error = (
+        float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else float("nan")
+    )
     return xr.DataArray(
         values,
         dims="target",

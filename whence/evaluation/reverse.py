@@ -61,7 +61,9 @@ def reverse_check(method: Method, target: Any, share: float = 0.01) -> xr.Datase
     one = Loss(target)
     row = method.attribute(one)
     if row.sizes["target"] != 1:
-        raise ValueError(f"reverse_check takes one target at a time, got {row.sizes['target']}")
+        raise ValueError(
+            f"reverse_check takes one target at a time, got {row.sizes['target']}"
+        )
     values = row.values[0]
     order = np.argsort(-values, kind="stable")
     n = min(max(2, round(share * len(order))), len(order) // 2)
@@ -72,7 +74,10 @@ def reverse_check(method: Method, target: Any, share: float = 0.01) -> xr.Datase
     reverse = np.array([_reverse(method, one, row, int(place)) for place in places])
     found = chosen.rename("influence").to_dataset()
     found["reverse"] = ("point", reverse)
-    found.attrs = {**row.attrs, "rank_correlation": float(spearmanr(values[places], reverse)[0])}
+    found.attrs = {
+        **row.attrs,
+        "rank_correlation": float(spearmanr(values[places], reverse)[0]),
+    }
     return found
 
 

@@ -1,7 +1,14 @@
 """Physics-informed networks: domains, equations, training, resampling."""
 
 from whence.pinn import zoo
-from whence.pinn.conditions import Condition, Dirichlet, Initial, Neumann, Periodic, Robin
+from whence.pinn.conditions import (
+    Condition,
+    Dirichlet,
+    Initial,
+    Neumann,
+    Periodic,
+    Robin,
+)
 from whence.pinn.domain import Difference, Disk, Domain, Interval, Product, Rectangle
 from whence.pinn.networks import MLP, Fourier
 from whence.pinn.optimizers import LBFGS, Adam, GaussNewton

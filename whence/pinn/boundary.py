@@ -70,9 +70,15 @@ class Part:
     @property
     def size(self) -> int | None:
         """Number of points if these are few, such as the ends of a line; otherwise ``None``."""
-        return len(self.pieces) if all(piece.chart.unit == 0 for piece in self.pieces) else None
+        return (
+            len(self.pieces)
+            if all(piece.chart.unit == 0 for piece in self.pieces)
+            else None
+        )
 
-    def sample(self, n: int, method: str = "hammersley", seed: int | None = None) -> Tensor:
+    def sample(
+        self, n: int, method: str = "hammersley", seed: int | None = None
+    ) -> Tensor:
         """Return n points spread evenly over the part, float64 of shape (n, d).
 
         Several pieces share the points in proportion to their measure, at least one each if
@@ -80,7 +86,11 @@ class Part:
         return fewer than n.
         """
         _checks.count("n", n)
-        each = zip(self.pieces, shares(n, [piece.measure for piece in self.pieces]), strict=True)
+        each = zip(
+            self.pieces,
+            shares(n, [piece.measure for piece in self.pieces]),
+            strict=True,
+        )
         return torch.from_numpy(
             np.concatenate(
                 [
@@ -128,7 +138,9 @@ def restricted(part: Part, keep: Callable[[Array], Mask]) -> Part | None:
     """Return what ``keep`` holds on of a part, or ``None`` if that is nothing."""
     found = [(piece, piece.chart.fraction(keep)) for piece in part.pieces]
     left = tuple(
-        piece if share == 1 else _cut(piece, keep, share) for piece, share in found if share
+        piece if share == 1 else _cut(piece, keep, share)
+        for piece, share in found
+        if share
     )
     return replace(part, pieces=left) if left else None
 
@@ -138,7 +150,10 @@ def _cut(piece: Piece, keep: Callable[[Array], Mask], share: float) -> Piece:
         return np.where(keep(points), piece.off(points), np.inf)
 
     return replace(
-        piece, chart=piece.chart.restricted(keep), measure=piece.measure * share, off=off
+        piece,
+        chart=piece.chart.restricted(keep),
+        measure=piece.measure * share,
+        off=off,
     )
 
 
@@ -159,12 +174,16 @@ def union(names: Iterable[str], parts: Iterable[Part]) -> Part:
     return Part(" + ".join(names), found[0].coordinates, pieces)
 
 
-def predicate(on: Callable[..., Any], coordinates: tuple[str, ...]) -> Callable[[Array], Mask]:
+def predicate(
+    on: Callable[..., Any], coordinates: tuple[str, ...]
+) -> Callable[[Array], Mask]:
     """Return a function of coordinates, by argument name, as one of points (n, d)."""
     names = []
     for name, parameter in inspect.signature(on).parameters.items():
         if name in coordinates or parameter.default is inspect.Parameter.empty:
-            _checks.one_of("coordinate in the arguments of the function", name, coordinates)
+            _checks.one_of(
+                "coordinate in the arguments of the function", name, coordinates
+            )
             names.append(name)
 
     def keep(points: Array) -> Mask:
@@ -199,7 +218,11 @@ def named(names: tuple[str, ...], values: Array) -> str:
 
 def rows_of(points: Tensor | NDArray[Any], coordinates: tuple[str, ...]) -> Array:
     """Return checked points, shape (n, d), as a float64 array."""
-    given = points if isinstance(points, Tensor) else torch.tensor(np.asarray(points, dtype=float))
+    given = (
+        points
+        if isinstance(points, Tensor)
+        else torch.tensor(np.asarray(points, dtype=float))
+    )
     what = f"points of coordinates {coordinates}"
     checked = _checks.points(what, given, len(coordinates))
     return np.asarray(checked.detach().cpu().double().numpy())

@@ -60,7 +60,9 @@ class Condition:
     def part(self, domain: Domain, time: str | None) -> Part:
         """Return the part of the boundary on which the condition's points lie."""
         if self.along is not None:
-            _checks.one_of(f"coordinate of condition {self.name!r}", self.along, domain.coordinates)
+            _checks.one_of(
+                f"coordinate of condition {self.name!r}", self.along, domain.coordinates
+            )
             return domain.part(f"{self.along}_min")
         if self.on is not None:
             return domain.part(self.on)
@@ -114,7 +116,9 @@ def Neumann(*, on: On, name: str | None = None, **value: Value) -> Condition:
     >>> pinn.Neumann(u=0.0, on="x_max").names
     ('u_n',)
     """
-    return _prescribed("neumann", on, name, value, lambda slope: slope, suffixes=("_n",))
+    return _prescribed(
+        "neumann", on, name, value, lambda slope: slope, suffixes=("_n",)
+    )
 
 
 def Robin(
@@ -199,7 +203,11 @@ class _Normals(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], points: Tensor, part: Part, tolerance: float
+        info: Any,
+        in_dims: tuple[Any, ...],
+        points: Tensor,
+        part: Part,
+        tolerance: float,
     ) -> tuple[Tensor, int]:
         batch = points.movedim(in_dims[0], 0)
         flat = normals_at(part, batch.reshape(-1, batch.shape[-1]), tolerance)
@@ -217,7 +225,9 @@ def stacked(what: str, result: Any, n: int) -> Tensor:
     parts = result if isinstance(result, (tuple, list)) else (result,)
     for part in parts:
         if not isinstance(part, Tensor) or part.shape != (n,):
-            given = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            given = (
+                tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            )
             raise ValueError(
                 f"{what} must return a tensor of shape ({n},), or a tuple of such tensors, for "
                 f"{n} points, got {given}"

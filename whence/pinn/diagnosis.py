@@ -57,7 +57,9 @@ def _of_points(objective: Objective, rows: _Rows, what: str) -> str:
     for name, term in objective.terms.items():
         bad = torch.cat(rows(objective, term)).nonzero().flatten().tolist()
         if bad:
-            named = ", ".join(_named(row, term, objective.coordinates) for row in bad[:SHOWN])
+            named = ", ".join(
+                _named(row, term, objective.coordinates) for row in bad[:SHOWN]
+            )
             more = ", …" if len(bad) > SHOWN else ""
             said.append(
                 f"{what} {name!r} is not finite at {len(bad)} of {len(term.points)} points: "

@@ -104,7 +104,9 @@ class Domain(ABC):
         """
         return like(points, self._level(rows_of(points, self.coordinates)) <= tolerance)
 
-    def sample(self, n: int, method: str = "hammersley", seed: int | None = None) -> Tensor:
+    def sample(
+        self, n: int, method: str = "hammersley", seed: int | None = None
+    ) -> Tensor:
         """Return n points spread evenly over the set, float64 of shape (n, d).
 
         Methods and seeds are those of ``unit_points``; ``"grid"`` may return fewer than n.
@@ -147,11 +149,17 @@ class Domain(ABC):
             )
         names = (on,) if isinstance(on, str) else tuple(on)
         if not names:
-            raise ValueError(f"on must name a part of the boundary: choose {self._choices()}")
+            raise ValueError(
+                f"on must name a part of the boundary: choose {self._choices()}"
+            )
         parts = {part.name: part for part in self.boundary}
         chosen: dict[str, Part] = {}
         for name in names:
-            ends = [end for end in ends_of(name) if name in self.coordinates and end in parts]
+            ends = [
+                end
+                for end in ends_of(name)
+                if name in self.coordinates and end in parts
+            ]
             if not ends:
                 _checks.one_of("part of the boundary", name, self._choices())
             chosen.update({end: parts[end] for end in ends or [name]})
@@ -201,8 +209,12 @@ class Interval(Domain):
 
     def __post_init__(self) -> None:
         _checks.identifiers("coordinate", (self.name,))
-        object.__setattr__(self, "low", _checks.number(f"low of {self.name!r}", self.low))
-        object.__setattr__(self, "high", _checks.number(f"high of {self.name!r}", self.high))
+        object.__setattr__(
+            self, "low", _checks.number(f"low of {self.name!r}", self.low)
+        )
+        object.__setattr__(
+            self, "high", _checks.number(f"high of {self.name!r}", self.high)
+        )
         if not self.low < self.high:
             raise ValueError(
                 f"the interval of {self.name!r} must have low < high, "
@@ -232,7 +244,9 @@ class Interval(Domain):
 
     @property
     def _chart(self) -> Chart:
-        return Chart(1, 1, lambda u: np.clip(self.low + self.measure * u, self.low, self.high))
+        return Chart(
+            1, 1, lambda u: np.clip(self.low + self.measure * u, self.low, self.high)
+        )
 
     def _level(self, points: Array) -> Array:
         return np.maximum(self.low - points[:, 0], points[:, 0] - self.high)
@@ -314,7 +328,9 @@ class Disk(Domain):
         return np.asarray(away / np.linalg.norm(away, axis=1, keepdims=True))
 
     def _polar(self, r: Array, turn: Array) -> Array:
-        direction = np.stack([np.cos(2 * math.pi * turn), np.sin(2 * math.pi * turn)], axis=1)
+        direction = np.stack(
+            [np.cos(2 * math.pi * turn), np.sin(2 * math.pi * turn)], axis=1
+        )
         return np.asarray(self.center + self.radius * r[:, None] * direction)
 
 
@@ -368,7 +384,11 @@ class Product(Domain):
     def boundary(self) -> tuple[Part, ...]:
         """The parts of each factor times the other factors."""
         return tuple(
-            Part(part.name, self.coordinates, tuple(self._across(k, p) for p in part.pieces))
+            Part(
+                part.name,
+                self.coordinates,
+                tuple(self._across(k, p) for p in part.pieces),
+            )
             for k, factor in enumerate(self.factors)
             for part in factor.boundary
         )
@@ -381,16 +401,23 @@ class Product(Domain):
         return np.asarray(np.max(self._levels(points), axis=0))
 
     def _levels(self, points: Array) -> list[Array]:
-        return [f._level(points[:, s]) for f, s in zip(self.factors, self._slices(), strict=True)]
+        return [
+            f._level(points[:, s])
+            for f, s in zip(self.factors, self._slices(), strict=True)
+        ]
 
     def _slices(self) -> list[slice]:
         ends = np.cumsum([factor.dimension for factor in self.factors]).tolist()
-        return [slice(e - f.dimension, e) for e, f in zip(ends, self.factors, strict=True)]
+        return [
+            slice(e - f.dimension, e) for e, f in zip(ends, self.factors, strict=True)
+        ]
 
     def _across(self, k: int, piece: Piece) -> Piece:
         """Return a piece of factor k's boundary times the other factors."""
         columns = self._slices()[k]
-        charts = [piece.chart if j == k else f._chart for j, f in enumerate(self.factors)]
+        charts = [
+            piece.chart if j == k else f._chart for j, f in enumerate(self.factors)
+        ]
 
         def off(points: Array) -> Array:
             outside = [level for j, level in enumerate(self._levels(points)) if j != k]
@@ -405,7 +432,9 @@ class Product(Domain):
         return Piece(product(charts), piece.measure * others, off, normals)
 
 
-def Rectangle(names: Sequence[str], low: Sequence[float], high: Sequence[float]) -> Product:
+def Rectangle(
+    names: Sequence[str], low: Sequence[float], high: Sequence[float]
+) -> Product:
     """Return the rectangle between two corners, the product of two intervals.
 
     Examples
@@ -414,7 +443,11 @@ def Rectangle(names: Sequence[str], low: Sequence[float], high: Sequence[float])
     array([[0., 0.],
            [2., 1.]])
     """
-    pairs = _checks.pair("names", names), _checks.pair("low", low), _checks.pair("high", high)
+    pairs = (
+        _checks.pair("names", names),
+        _checks.pair("low", low),
+        _checks.pair("high", high),
+    )
     return Product(tuple(Interval(*each) for each in zip(*pairs, strict=True)))
 
 
@@ -446,9 +479,13 @@ class Difference(Domain):
                 f"a factor such as time multiplies the difference, (a - b) * t"
             )
         if not self.outer._chart.fraction(self._outside_inner):
-            raise ValueError(f"the difference is empty: {self.inner} covers {self.outer}")
+            raise ValueError(
+                f"the difference is empty: {self.inner} covers {self.outer}"
+            )
         if not self._overlap():
-            raise ValueError(f"nothing to subtract: {self.inner} lies outside {self.outer}")
+            raise ValueError(
+                f"nothing to subtract: {self.inner} lies outside {self.outer}"
+            )
         check_names(self.boundary, self.coordinates)
 
     @property
@@ -474,7 +511,9 @@ class Difference(Domain):
         outer = self.outer.boundary
         taken = {part.name for part in outer}
         ends = {end for c in self.coordinates for end in ends_of(c)}
-        parts = [cut for part in outer if (cut := restricted(part, self._outside_inner))]
+        parts = [
+            cut for part in outer if (cut := restricted(part, self._outside_inner))
+        ]
         for part in self.inner.boundary:
             if cut := restricted(part, self._inside_outer):
                 name = part.name

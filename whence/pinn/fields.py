@@ -61,7 +61,9 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
                 return Name(position, tuple(sorted(index)))
     examples = [*outputs, *coordinates]
     examples += [f"{u}_{a}" for u in outputs for a in coordinates]
-    examples += [f"{u}_{a}{b}" for u in outputs for a in coordinates for b in coordinates]
+    examples += [
+        f"{u}_{a}{b}" for u in outputs for a in coordinates for b in coordinates
+    ]
     raise ValueError(
         f"unknown name {name!r}{_checks.nearest(name, examples)}: expected a coordinate "
         f"({', '.join(coordinates)}), an output ({', '.join(outputs)}) or a derivative such as "
@@ -111,7 +113,9 @@ class FieldMap:
     ansatz: Callable[..., Any] | None = None
     derivatives: str = "jets"
 
-    def __call__(self, names: Sequence[str]) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
+    def __call__(
+        self, names: Sequence[str]
+    ) -> Callable[[Mapping[str, Tensor], Tensor], Tensor]:
         """Return the pointwise function with the named fields as columns, (n, len(names))."""
         for name in names:
             parse(name, self.coordinates, self.outputs)
@@ -127,7 +131,9 @@ class FieldMap:
     ) -> dict[str, Tensor]:
         """Return the named fields at ``points`` (n, d), each (n,), differentiable by tensors."""
         parsed = {name: parse(name, self.coordinates, self.outputs) for name in names}
-        wanted: set[Wanted] = {(p.output, p.index) for p in parsed.values() if p.output is not None}
+        wanted: set[Wanted] = {
+            (p.output, p.index) for p in parsed.values() if p.output is not None
+        }
         found = self._derivatives(tensors, points, wanted) if wanted else {}
         return {
             name: points[..., p.coordinate]
@@ -177,7 +183,9 @@ class FieldMap:
         if self.ansatz is None:
             return tuple(columns.values())
         columns |= {name: at[..., k] for k, name in enumerate(self.coordinates)}
-        result = self.ansatz(*(columns[n] for n in _checks.arguments("the ansatz", self.ansatz)))
+        result = self.ansatz(
+            *(columns[n] for n in _checks.arguments("the ansatz", self.ansatz))
+        )
         result = tuple(result) if isinstance(result, (tuple, list)) else (result,)
         shapes = [getattr(r, "shape", None) for r in result]
         if shapes != [at.shape[:-1]] * len(self.outputs):
@@ -208,11 +216,19 @@ class FieldMap:
         columns = dict(zip(self.outputs, raw.unbind(1), strict=True))
         columns |= dict(zip(self.coordinates, points.unbind(1), strict=True))
         names = _checks.arguments("the ansatz", self.ansatz)
-        result = tried("the ansatz", self.ansatz, {name: columns[name] for name in names})
-        same_kind("the ansatz", result if isinstance(result, (tuple, list)) else (result,), points)
+        result = tried(
+            "the ansatz", self.ansatz, {name: columns[name] for name in names}
+        )
+        same_kind(
+            "the ansatz",
+            result if isinstance(result, (tuple, list)) else (result,),
+            points,
+        )
 
 
-def tried(what: str, function: Callable[..., Any], columns: Mapping[str, Tensor]) -> Any:
+def tried(
+    what: str, function: Callable[..., Any], columns: Mapping[str, Tensor]
+) -> Any:
     """Return what a user's function gives for copies of its arguments; an error names it.
 
     A change in place is an error: it would reach other columns, and the training points.
@@ -223,7 +239,9 @@ def tried(what: str, function: Callable[..., Any], columns: Mapping[str, Tensor]
         result = function(*copies.values())
     except Exception as error:
         reason = str(error).splitlines() or [""]
-        raise ValueError(f"{what} fails: {type(error).__name__}: {reason[0]}") from error
+        raise ValueError(
+            f"{what} fails: {type(error).__name__}: {reason[0]}"
+        ) from error
     changed = [name for name, copy in copies.items() if copy._version != versions[name]]
     if changed:
         one = changed[0]
@@ -246,7 +264,9 @@ def same_kind(what: str, results: Sequence[Any], points: Tensor) -> None:
 
 
 def _shape(value: Any) -> Any:
-    return tuple(value.shape) if isinstance(value, (Tensor, Jet)) else type(value).__name__
+    return (
+        tuple(value.shape) if isinstance(value, (Tensor, Jet)) else type(value).__name__
+    )
 
 
 def _directional(function: Callable[[Tensor], Tensor], index: MultiIndex) -> Any:

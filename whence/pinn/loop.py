@@ -54,7 +54,9 @@ class Resampler(Protocol):
     def every(self) -> int:
         """Iterations between two rounds."""
 
-    def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
+    def update_points(
+        self, objective: Objective, round: int, seed: int
+    ) -> dict[str, Tensor]:
         """Return the renewed points by term; terms left out keep theirs."""
 
 
@@ -136,7 +138,9 @@ class Run:
         if self._failure is not None:
             raise ValueError(f"before any step, {self._failure}")
 
-    def go(self, interrupts: Interrupts, max_seconds: float | None, progress: bool) -> str:
+    def go(
+        self, interrupts: Interrupts, max_seconds: float | None, progress: bool
+    ) -> str:
         """Train until something ends it, and save; return what did."""
         self._begun = time.perf_counter() - self._place.seconds
         total = sum(stage.iterations for stage in self._plan.schedule)
@@ -187,7 +191,11 @@ class Run:
         if max_seconds is not None and self._place.seconds >= max_seconds:
             return TIME_LIMIT
         at_row = self.history[-1]["iteration"] == self._place.iteration
-        if at_row and self._plan.stop is not None and self._plan.stop(dict(self.history[-1])):
+        if (
+            at_row
+            and self._plan.stop is not None
+            and self._plan.stop(dict(self.history[-1]))
+        ):
             return CRITERION
         return None
 
@@ -305,7 +313,9 @@ class Run:
         place.round += 1
         points = resample.update_points(self.objective, place.round, self._plan.seed)
         # Clones, since a resampler may write into its tensors again.
-        self.objective = self.objective.with_points({n: p.clone() for n, p in points.items()})
+        self.objective = self.objective.with_points(
+            {n: p.clone() for n, p in points.items()}
+        )
         if self._weights is not None:
             self.objective = self._weights.carried(self.objective)
         self._record.update(points, place.iteration)
@@ -322,7 +332,9 @@ class Run:
 
     def _fail(self, loss: float, when: str = "") -> None:
         where = where_not_finite(self.objective, self.objective.parameters.vector())
-        self._failure = f"at iteration {self._place.iteration}{when} the loss is {loss}: {where}"
+        self._failure = (
+            f"at iteration {self._place.iteration}{when} the loss is {loss}: {where}"
+        )
 
     def _log(self) -> None:
         self._tick()
@@ -346,7 +358,10 @@ class Run:
         if error is not None:
             row["relative_l2"] = error
         if self._weights is not None:
-            row |= {f"weight_{name}": term.mean_weight for name, term in objective.terms.items()}
+            row |= {
+                f"weight_{name}": term.mean_weight
+                for name, term in objective.terms.items()
+            }
         self.history.append(row)
         validation, best = row["validation_loss"], self._best_validation()
         if math.isfinite(validation) and (best is None or validation < best):
@@ -457,7 +472,9 @@ class Run:
         like = parameters.vector()
         self._place = Place(**numbers["place"])
         self._best = state.tensors["best"].to(like)
-        self._best_points = {n: p.to(like) for n, p in state.group("best_points").items()}
+        self._best_points = {
+            n: p.to(like) for n, p in state.group("best_points").items()
+        }
         parameters.assign(state.tensors["last"].to(like))
         points = {name: p.to(like) for name, p in state.group("points").items()}
         weights = {n: w.to(like.device) for n, w in state.group("weights").items()}
@@ -465,7 +482,9 @@ class Run:
         best = state.group("best_weights")
         self._best_weights = {n: w.to(like.device) for n, w in best.items()}
         if self._weights is not None:
-            tensors = {n: t.to(like.device) for n, t in state.group("weighting").items()}
+            tensors = {
+                n: t.to(like.device) for n, t in state.group("weighting").items()
+            }
             self._weights.restore(tensors, numbers["weighting"])
         del self.history[numbers["history_rows"] :]
         self._record = self._record.rewind(self._place.iteration)
@@ -474,7 +493,9 @@ class Run:
         self._stepper = None
         if numbers["in_stage"]:
             self._stepper = self._plan.schedule[self._place.stage].start(parameters)
-            tensors = {n: t.to(like.device) for n, t in state.group("optimizer").items()}
+            tensors = {
+                n: t.to(like.device) for n, t in state.group("optimizer").items()
+            }
             self._stepper.restore(OptimizerState(tensors, numbers["optimizer"]))
         randomness.put_back(state.group("random"), parameters.device)
         self._best_buffers = state.group("best_buffers")
@@ -499,15 +520,24 @@ class Run:
             _check_shapes(checkpoint, self.objective)
             self.objective.network.load_state_dict(checkpoint.group("network"))
             self._return_to(checkpoint)
-            rows, expected = checkpoint.numbers["history_rows"], checkpoint.numbers["history"]
+            rows, expected = (
+                checkpoint.numbers["history_rows"],
+                checkpoint.numbers["history"],
+            )
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ValueError(f"{path / CHECKPOINT} is not of this run: {error}") from None
+            raise ValueError(
+                f"{path / CHECKPOINT} is not of this run: {error}"
+            ) from None
         if len(self.history) != rows or history_digest(self.history) != expected:
-            raise ValueError(f"{path / HISTORY} is damaged: it does not fit {CHECKPOINT}")
+            raise ValueError(
+                f"{path / HISTORY} is damaged: it does not fit {CHECKPOINT}"
+            )
         present = PointRecord()
         present.update(self._points(), 0)
         if self._record.present() != present.present():
-            raise ValueError(f"{path / POINTS} is damaged: it does not fit {CHECKPOINT}")
+            raise ValueError(
+                f"{path / POINTS} is damaged: it does not fit {CHECKPOINT}"
+            )
         self._saved = self._place.iteration
 
     def _save(self, standing: Checkpoint) -> None:
@@ -546,9 +576,13 @@ class Run:
         try:
             self._folder.check_in_place()
         except NotWritten:
-            return "Nothing of the run is left on disk: train anew, in a folder that stays"
+            return (
+                "Nothing of the run is left on disk: train anew, in a folder that stays"
+            )
         if self._saved is None:
-            return f"{path} has no checkpoint yet: --resume (resume=True) will start anew"
+            return (
+                f"{path} has no checkpoint yet: --resume (resume=True) will start anew"
+            )
         return (
             f"{path} holds the run up to iteration {self._saved} of {done} done: after that, go "
             "on with --resume (resume=True) and the same options"
@@ -559,7 +593,9 @@ def _check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
     """Raise ``ValueError`` unless the checkpoint's tensors are of this network and these terms."""
     size, network = (objective.parameters.size,), objective.network
     expected: dict[str, tuple[int, ...]] = {"last": size, "best": size}
-    expected |= {f"network/{n}": tuple(t.shape) for n, t in network.state_dict().items()}
+    expected |= {
+        f"network/{n}": tuple(t.shape) for n, t in network.state_dict().items()
+    }
     for name, shape in expected.items():
         held = checkpoint.tensors.get(name)
         if held is None or tuple(held.shape) != shape:
@@ -570,4 +606,6 @@ def _check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
         if set(points) != set(objective.terms):
             raise ValueError(f"its {group} are of terms {', '.join(points) or 'none'}")
         for name, held in points.items():
-            _checks.points(f"its {group} of term {name!r}", held, len(objective.coordinates))
+            _checks.points(
+                f"its {group} of term {name!r}", held, len(objective.coordinates)
+            )

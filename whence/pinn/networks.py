@@ -102,7 +102,9 @@ class MLP(nn.Module):
         self._layers = _widths(layers)
         one_of("activation", activation, ACTIVATIONS)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise ValueError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
+            raise ValueError(
+                f"dtype must be a floating-point torch.dtype, got {dtype!r}"
+            )
         if fourier is not None and not isinstance(fourier, Fourier):
             raise TypeError(f"fourier must be a Fourier or None, got {fourier!r}")
         self._activation = activation
@@ -118,7 +120,10 @@ class MLP(nn.Module):
         frequencies = None
         if fourier is not None:
             frequencies = (
-                2 * math.pi * fourier.scale * _normal(fourier.features, widths[0], generator)
+                2
+                * math.pi
+                * fourier.scale
+                * _normal(fourier.features, widths[0], generator)
             )
             frequencies = frequencies.to(dtype)
             widths[0] = 2 * fourier.features
@@ -157,7 +162,9 @@ class MLP(nn.Module):
         """Return the outputs, shape (n, layers[-1]), at inputs of shape (n, layers[0])."""
         # Checked here because a single column would broadcast through the scaling.
         if x.shape[-1] != self._layers[0]:
-            raise ValueError(f"x must have shape (n, {self._layers[0]}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"x must have shape (n, {self._layers[0]}), got {tuple(x.shape)}"
+            )
         if self.slope is not None and self.offset is not None:
             x = x * self.slope + self.offset
         if self.frequencies is not None:
@@ -207,7 +214,9 @@ def _range(scale_to: tuple[float, float]) -> tuple[float, float]:
         raise ValueError(f"scale_to must be two finite numbers, got {scale_to!r}")
     low, high = (number(f"scale_to[{k}]", end) for k, end in enumerate(ends))
     if not low < high:
-        raise ValueError(f"scale_to must be (low, high) with low < high, got {scale_to!r}")
+        raise ValueError(
+            f"scale_to must be (low, high) with low < high, got {scale_to!r}"
+        )
     return low, high
 
 
@@ -236,15 +245,21 @@ def _generator(seed: int | None) -> torch.Generator | None:
 
 def _normal(rows: int, columns: int, generator: torch.Generator | None) -> Tensor:
     # Drawn in float64 whatever the network's dtype, so that one seed means one network.
-    return torch.randn(rows, columns, generator=generator, dtype=torch.float64, device="cpu")
+    return torch.randn(
+        rows, columns, generator=generator, dtype=torch.float64, device="cpu"
+    )
 
 
 def _glorot(
     inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype
 ) -> nn.Linear:
     # nn.Linear's own initialisation would draw from the global random state.
-    linear = nn.Linear(inputs, outputs, dtype=dtype, device="meta").to_empty(device="cpu")
+    linear = nn.Linear(inputs, outputs, dtype=dtype, device="meta").to_empty(
+        device="cpu"
+    )
     with torch.no_grad():
-        linear.weight.copy_(math.sqrt(2 / (inputs + outputs)) * _normal(outputs, inputs, generator))
+        linear.weight.copy_(
+            math.sqrt(2 / (inputs + outputs)) * _normal(outputs, inputs, generator)
+        )
         linear.bias.zero_()
     return linear

@@ -155,7 +155,9 @@ class Adam:
 class _AdamStepper:
     def __init__(self, options: Adam, parameters: Parameters) -> None:
         self._theta = torch.nn.Parameter(parameters.vector())
-        self._optimizer = torch.optim.Adam([self._theta], lr=options.lr, betas=options.betas)
+        self._optimizer = torch.optim.Adam(
+            [self._theta], lr=options.lr, betas=options.betas
+        )
         self._parameters = parameters
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
@@ -276,7 +278,9 @@ class _LBFGSStepper:
         self._parameters.assign(after)
         loss = float(objective.loss())
         if not (math.isfinite(loss) and bool(torch.isfinite(after).all())):
-            failure = _failure(objective, loss, after if first_bad is None else first_bad)
+            failure = _failure(
+                objective, loss, after if first_bad is None else first_bad
+            )
             self._parameters.assign(before)
             return self._taken_back(Progress(done, start), failure)
         if not loss < start:
@@ -285,7 +289,9 @@ class _LBFGSStepper:
             return self._after(Progress(done, loss, said), gained=False)
         return self._after(Progress(done, loss), gained=True)
 
-    def _step(self, objective: Objective, iterations: int) -> tuple[float, Tensor | None]:
+    def _step(
+        self, objective: Objective, iterations: int
+    ) -> tuple[float, Tensor | None]:
         """Let torch take steps; return the first loss and the first bad parameters it tried."""
         group = self._optimizer.param_groups[0]
         group["max_iter"], group["max_eval"] = iterations, 25 * iterations
@@ -316,7 +322,9 @@ class _LBFGSStepper:
     def _after(self, progress: Progress, *, gained: bool) -> Progress:
         if not gained and self._stalled:
             progress.finished = True
-            progress.messages.append("L-BFGS cannot lower the loss any further: its stage ends")
+            progress.messages.append(
+                "L-BFGS cannot lower the loss any further: its stage ends"
+            )
         self._stalled = not gained
         return progress
 
@@ -325,19 +333,32 @@ class _LBFGSStepper:
         tensors = {n: held[n].clone() for n in self._TENSORS if held.get(n) is not None}
         for name in self._LISTS:
             # torch adds to and drops from these lists, but leaves what is in them alone.
-            tensors |= {f"{name}/{k}": tensor for k, tensor in enumerate(held.get(name) or ())}
-        numbers: dict[str, Any] = {name: held[name] for name in self._COUNTS if name in held}
+            tensors |= {
+                f"{name}/{k}": tensor for k, tensor in enumerate(held.get(name) or ())
+            }
+        numbers: dict[str, Any] = {
+            name: held[name] for name in self._COUNTS if name in held
+        }
         # torch keeps some of these as numbers at first and as tensors of one entry later.
         numbers |= {n: float(held[n]) for n in self._SCALARS if held.get(n) is not None}
-        return OptimizerState(tensors, {**numbers, "stalled": self._stalled, "seen": self._seen})
+        return OptimizerState(
+            tensors, {**numbers, "stalled": self._stalled, "seen": self._seen}
+        )
 
     def restore(self, state: OptimizerState) -> None:
         _check_state(state, self._parameters.size)
         held = self._optimizer.state[self._theta]
-        self._stalled, self._seen = bool(state.numbers["stalled"]), state.numbers.get("seen")
+        self._stalled, self._seen = (
+            bool(state.numbers["stalled"]),
+            state.numbers.get("seen"),
+        )
         held |= {n: v for n, v in state.numbers.items() if n not in ("stalled", "seen")}
-        held |= {n: state.tensors[n].clone() for n in self._TENSORS if n in state.tensors}
-        if "n_iter" in state.numbers:  # after a first step alone, torch's lists are empty
+        held |= {
+            n: state.tensors[n].clone() for n in self._TENSORS if n in state.tensors
+        }
+        if (
+            "n_iter" in state.numbers
+        ):  # after a first step alone, torch's lists are empty
             held |= {name: _numbered(state.tensors, name) for name in self._LISTS}
 
 
@@ -389,7 +410,9 @@ class GaussNewton:
         _checks.positive("damping", self.damping)
         for name in ("decrease", "increase"):
             if not getattr(self, name) > 1 or not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} must be a number above 1, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be a number above 1, got {getattr(self, name)!r}"
+                )
         _checks.one_of("form", self.form, ("auto", "primal", "dual"))
 
     def start(self, parameters: Parameters) -> Stepper:
@@ -422,11 +445,15 @@ class _GaussNewtonStepper:
             if not gained:
                 # The damping that failed on these points says little about the next ones.
                 self._mu = None
-                said = [f"Gauss–Newton found no step that lowers the loss of {loss:.3e}"]
+                said = [
+                    f"Gauss–Newton found no step that lowers the loss of {loss:.3e}"
+                ]
                 return Progress(done + 1, loss, said, finished=self._stalled > 2)
         return Progress(iterations, loss)
 
-    def _step(self, objective: Objective, system: _System, loss: float) -> tuple[float, bool]:
+    def _step(
+        self, objective: Objective, system: _System, loss: float
+    ) -> tuple[float, bool]:
         """Take one accepted step; return the loss and whether it fell."""
         theta = self._parameters.vector()
         mu = self._mu or self._options.damping * system.mean_diagonal
@@ -435,7 +462,9 @@ class _GaussNewtonStepper:
             found = system.solve(mu)
             if found is not None:
                 delta, promised = found
-                new = float(objective.loss(self._parameters.substituted(theta + delta)).detach())
+                new = float(
+                    objective.loss(self._parameters.substituted(theta + delta)).detach()
+                )
                 if math.isfinite(new) and new < loss and promised > 0:
                     self._parameters.assign(theta + delta)
                     self._mu = self._adapted(mu, (loss - new) / promised)
@@ -507,4 +536,8 @@ def _solved(matrix: Tensor, mu: float, right: Tensor) -> Tensor | None:
     shifted = matrix.clone()
     shifted.diagonal().add_(mu)
     factor, info = torch.linalg.cholesky_ex(shifted)
-    return None if int(info) else torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    return (
+        None
+        if int(info)
+        else torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    )

@@ -16,7 +16,14 @@ from whence.parameters import Parameters
 from whence.pinn.boundary import Part, named
 from whence.pinn.conditions import Condition, normals_at, stacked
 from whence.pinn.domain import Domain
-from whence.pinn.fields import Equation, FieldMap, is_derivative, parse, same_kind, tried
+from whence.pinn.fields import (
+    Equation,
+    FieldMap,
+    is_derivative,
+    parse,
+    same_kind,
+    tried,
+)
 
 Counts = int | Mapping[str, int]
 Columns = Callable[[Mapping[str, Tensor], Tensor], dict[str, Tensor]]
@@ -98,14 +105,20 @@ class Problem:
             _checks.one_of("coordinate for time=", self.time, self.coordinates)
         _check_outputs(self.outputs, self.coordinates)
         if not self.equations:
-            raise ValueError('a problem needs at least one equation, such as {"pde": function}')
+            raise ValueError(
+                'a problem needs at least one equation, such as {"pde": function}'
+            )
         if len(set(self.terms)) < len(self.terms):
-            raise ValueError(f"each term needs a name of its own, got {', '.join(self.terms)}")
+            raise ValueError(
+                f"each term needs a name of its own, got {', '.join(self.terms)}"
+            )
         for name, equation in self.equations.items():
             self._check_names(_checks.arguments(f"equation {name!r}", equation))
         if self.ansatz is not None:
             for name in _checks.arguments("the ansatz", self.ansatz):
-                _checks.one_of("argument of the ansatz", name, (*self.coordinates, *self.outputs))
+                _checks.one_of(
+                    "argument of the ansatz", name, (*self.coordinates, *self.outputs)
+                )
         for condition in self.conditions:
             self._check_normals(condition)
             self._check_names(self._expanded(condition.names))
@@ -121,8 +134,14 @@ class Problem:
                 'equations must be functions by term name, such as {"pde": function}, got '
                 f"{self.equations!r}"
             )
-        given = self.conditions if isinstance(self.conditions, Sequence) else [self.conditions]
-        if given is not self.conditions or not all(isinstance(c, Condition) for c in given):
+        given = (
+            self.conditions
+            if isinstance(self.conditions, Sequence)
+            else [self.conditions]
+        )
+        if given is not self.conditions or not all(
+            isinstance(c, Condition) for c in given
+        ):
             raise TypeError(
                 "conditions must be a list of conditions, such as [pinn.Initial(u=0.0)], got "
                 f"{self.conditions!r}"
@@ -196,11 +215,15 @@ class Problem:
             _checks.one_of("term", name, self.terms)
         missing = [name for name in self.terms if name not in counts]
         if missing:
-            raise ValueError(f"no count for term {missing[0]!r}: every term needs points")
+            raise ValueError(
+                f"no count for term {missing[0]!r}: every term needs points"
+            )
         for name in self.terms:
             _checks.count(f"the number of points of term {name!r}", counts[name])
             self._check_room(name, counts[name])
-        return {name: self.draw(name, counts[name], seed, method) for name in self.terms}
+        return {
+            name: self.draw(name, counts[name], seed, method) for name in self.terms
+        }
 
     def draw(
         self, term: str, n: int, seed: int | None = None, method: str = "hammersley"
@@ -239,7 +262,9 @@ class Problem:
             for name in given:
                 _checks.one_of("term", name, self.terms)
         if not points:
-            raise ValueError(f"no points were given: the terms are {', '.join(self.terms)}")
+            raise ValueError(
+                f"no points were given: the terms are {', '.join(self.terms)}"
+            )
         like = Parameters(network)
         fields = self.fields(network)
         terms = []
@@ -265,7 +290,11 @@ class Problem:
     def fields(self, network: nn.Module) -> FieldMap:
         """Return the map from a network to named outputs and derivatives."""
         return FieldMap(
-            network, self.coordinates, tuple(self.outputs), self.ansatz, self.derivatives
+            network,
+            self.coordinates,
+            tuple(self.outputs),
+            self.ansatz,
+            self.derivatives,
         )
 
     def reference(self, points: Tensor) -> Tensor:
@@ -286,7 +315,9 @@ class Problem:
             )
         return torch.from_numpy(np.stack(values, axis=1))
 
-    def relative_l2(self, network: nn.Module, points: Tensor, truth: Tensor | None = None) -> float:
+    def relative_l2(
+        self, network: nn.Module, points: Tensor, truth: Tensor | None = None
+    ) -> float:
         """Return ‖u − u_ref‖₂ / ‖u_ref‖₂ over all outputs at points (n, d).
 
         ``truth`` is ``reference(points)`` where that is at hand already.
@@ -313,7 +344,10 @@ class Problem:
 
     def _tolerance(self, least: float, points: Tensor) -> float:
         """Return how far the rounding of coordinates may move points, at least ``least``."""
-        return max(least, 4 * torch.finfo(points.dtype).eps * float(abs(self.domain.bounds).max()))
+        return max(
+            least,
+            4 * torch.finfo(points.dtype).eps * float(abs(self.domain.bounds).max()),
+        )
 
     def _check_points(self, term: str | None, points: Tensor) -> None:
         """Raise unless points are finite and where the term holds; without one, in the domain."""
@@ -359,7 +393,9 @@ class Problem:
 
         def difference(tensors: Mapping[str, Tensor], points: Tensor) -> Tensor:
             assert condition is not None
-            first, partner = (at(tensors, p) for p in condition.places(self.domain, points))
+            first, partner = (
+                at(tensors, p) for p in condition.places(self.domain, points)
+            )
             return first - partner
 
         return at if condition is None or condition.along is None else difference
@@ -391,7 +427,9 @@ class Problem:
         values = self._columns(term, fields)(tensors, points)
         result = tried(what, function, {name: values[name] for name in names})
         stacked(what, result, len(points))
-        same_kind(what, result if isinstance(result, (tuple, list)) else (result,), points)
+        same_kind(
+            what, result if isinstance(result, (tuple, list)) else (result,), points
+        )
 
 
 def _check_outputs(outputs: Sequence[str], coordinates: Sequence[str]) -> None:

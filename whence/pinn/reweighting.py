@@ -66,21 +66,31 @@ class Reweighting:
         """Return the objective, whose points are new, with the present weights."""
         return self._weighted(objective, self._weighting.at(objective))
 
-    def _weighted(self, objective: Objective, weights: Mapping[str, float | Tensor]) -> Objective:
+    def _weighted(
+        self, objective: Objective, weights: Mapping[str, float | Tensor]
+    ) -> Objective:
         found = {name: self._base[name] * weight for name, weight in weights.items()}
         return objective.with_weights(found)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors of the state."""
         state = self._weighting.state_dict()
-        return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        return {
+            name: value for name, value in state.items() if isinstance(value, Tensor)
+        }
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers of the state."""
         state = self._weighting.state_dict()
-        return {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+        return {
+            name: value
+            for name, value in state.items()
+            if not isinstance(value, Tensor)
+        }
 
-    def restore(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    def restore(
+        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+    ) -> None:
         """Take up a saved state."""
         self._weighting.load_state_dict({**numbers, **tensors})
 

@@ -45,7 +45,12 @@ from whence._lock import LOCK, Lock, locked
 from whence.pinn.spectra import check_spectra
 
 FORMAT = 2
-CONFIG, HISTORY, POINTS, SPECTRA = "config.json", "history.csv", "points.npz", "spectra.npz"
+CONFIG, HISTORY, POINTS, SPECTRA = (
+    "config.json",
+    "history.csv",
+    "points.npz",
+    "spectra.npz",
+)
 CHECKPOINT, STATE, SUMMARY = "checkpoint.safetensors", "state.json", "summary.json"
 
 
@@ -65,7 +70,11 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 def _check_format(path: Path, found: Any) -> None:
     if found != FORMAT:
-        age = "a newer" if isinstance(found, int) and found > FORMAT else "an older or unknown"
+        age = (
+            "a newer"
+            if isinstance(found, int) and found > FORMAT
+            else "an older or unknown"
+        )
         raise ValueError(
             f"{path} is of run format {found!r}, that of {age} version of whence; this one reads "
             f"format {FORMAT}: use that version, or train anew"
@@ -76,13 +85,19 @@ def described(value: Any) -> Any:
     """Return options as plain JSON values: a dataclass with its kind, a callable by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
-            f.name: described(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init
+            f.name: described(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.init
         }
         return {"kind": type(value).__name__, **fields}
     if isinstance(value, Mapping):
         return {str(k): described(v) for k, v in value.items()}
     if isinstance(value, Tensor):
-        return {"kind": "tensor", "shape": list(value.shape), "sum": float(value.double().sum())}
+        return {
+            "kind": "tensor",
+            "shape": list(value.shape),
+            "sum": float(value.double().sum()),
+        }
     if isinstance(value, (list, tuple)):
         return [described(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -104,7 +119,9 @@ class Checkpoint:
     def group(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with ``prefix/``, without it."""
         start = prefix + "/"
-        return {n[len(start) :]: t for n, t in self.tensors.items() if n.startswith(start)}
+        return {
+            n[len(start) :]: t for n, t in self.tensors.items() if n.startswith(start)
+        }
 
 
 class RunFolder:
@@ -156,8 +173,12 @@ class RunFolder:
 
     def check_in_place(self) -> None:
         """Raise ``OSError`` if the folder was removed, or made anew, since it was locked."""
-        if not self.exists() or (self._lock is not None and not self._lock.is_in_place()):
-            raise NotWritten(f"{self.path} was removed or replaced while this run was training")
+        if not self.exists() or (
+            self._lock is not None and not self._lock.is_in_place()
+        ):
+            raise NotWritten(
+                f"{self.path} was removed or replaced while this run was training"
+            )
 
     def check_free(self) -> None:
         """Raise ``FileExistsError`` unless a run can be made here without touching anything."""
@@ -169,7 +190,9 @@ class RunFolder:
         if self.path.exists() and (
             not self.path.is_dir() or any(map(_is_kept, self.path.iterdir()))
         ):
-            raise FileExistsError(f"{self.path} exists and is not an empty folder: choose another")
+            raise FileExistsError(
+                f"{self.path} exists and is not an empty folder: choose another"
+            )
 
     def started(self) -> bool:
         """Tell whether the run has a checkpoint; one killed in its first seconds has none."""
@@ -181,7 +204,9 @@ class RunFolder:
         _check_format(path, config.get("format"))
         signature = config.pop("digest", None)
         if signature != digest(strict_json(config)):
-            raise ValueError(f"{path} was changed since the run was made, or is damaged")
+            raise ValueError(
+                f"{path} was changed since the run was made, or is damaged"
+            )
         return config
 
     def summary(self) -> dict[str, Any]:
@@ -191,7 +216,9 @@ class RunFolder:
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         if not path.is_file():
-            raise FileNotFoundError(f"{self.path} holds no whence run: {name} is missing")
+            raise FileNotFoundError(
+                f"{self.path} holds no whence run: {name} is missing"
+            )
         try:
             content = parsed_json(path.read_bytes())
         except (ValueError, RecursionError) as error:
@@ -262,7 +289,8 @@ class RunFolder:
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
         tensors = {
-            name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.tensors.items()
+            name: t.detach().cpu().contiguous().clone()
+            for name, t in checkpoint.tensors.items()
         }
         state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
         metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
@@ -274,7 +302,9 @@ class RunFolder:
         """Return the checkpoint; a missing or damaged file is an error that names it."""
         path = self.path / CHECKPOINT
         if not path.is_file():
-            raise FileNotFoundError(f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing")
+            raise FileNotFoundError(
+                f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing"
+            )
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata()
@@ -283,10 +313,14 @@ class RunFolder:
                 # Copies: what safetensors returns is mapped to the file, which is to be replaced.
                 tensors = {name: file.get_tensor(name).clone() for name in names}
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged or not a whence checkpoint: {error}") from None
+            raise ValueError(
+                f"{path} is damaged or not a whence checkpoint: {error}"
+            ) from None
         _check_format(path, numbers.pop("format", None))
         if metadata.get("digest") != _checkpoint_digest(metadata["state"], tensors):
-            raise ValueError(f"{path} is damaged: what it holds does not fit its digest")
+            raise ValueError(
+                f"{path} is damaged: what it holds does not fit its digest"
+            )
         return Checkpoint(tensors, numbers)
 
 
@@ -313,7 +347,11 @@ def _rows(text: str) -> list[dict[str, Any]]:
         if None in row or None in row.values():
             raise ValueError(f"row {number} has not {len(columns)} cells")
         rows.append({name: _number(cell) for name, cell in row.items() if cell})
-        words = [n for n, value in rows[-1].items() if isinstance(value, str) and n != "stage"]
+        words = [
+            n
+            for n, value in rows[-1].items()
+            if isinstance(value, str) and n != "stage"
+        ]
         if words:
             raise ValueError(f"row {number} has no number in column {words[0]!r}")
         if not isinstance(rows[-1].get("iteration"), int):
@@ -331,13 +369,24 @@ def _check_points(arrays: Mapping[str, np.ndarray]) -> None:
     terms = [name for name in arrays if f"{name}_entered" in arrays]
     known = {name + suffix for name in terms for suffix in ("", "_entered", "_left")}
     if set(arrays) != known:
-        raise ValueError(f"it holds {', '.join(sorted(arrays))}, not points with their times")
+        raise ValueError(
+            f"it holds {', '.join(sorted(arrays))}, not points with their times"
+        )
     for name in terms:
-        points, times = arrays[name], [arrays[f"{name}_entered"], arrays[f"{name}_left"]]
-        if points.ndim != 2 or points.dtype != np.float64 or not np.isfinite(points).all():
+        points, times = (
+            arrays[name],
+            [arrays[f"{name}_entered"], arrays[f"{name}_left"]],
+        )
+        if (
+            points.ndim != 2
+            or points.dtype != np.float64
+            or not np.isfinite(points).all()
+        ):
             raise ValueError(f"{name!r} is not an array of finite points")
         if any(t.shape != points.shape[:1] or t.dtype.kind != "i" for t in times):
-            raise ValueError(f"the points of term {name!r} have not each the times of its own")
+            raise ValueError(
+                f"the points of term {name!r} have not each the times of its own"
+            )
 
 
 def _number(cell: str) -> Any:
@@ -377,15 +426,23 @@ class PointRecord:
                 self._entered[name] = arrays[f"{name}_entered"].tolist()
                 self._left[name] = arrays[f"{name}_left"].tolist()
                 self._present[name] = {
-                    row.tobytes(): k for k, row in enumerate(rows) if self._left[name][k] < 0
+                    row.tobytes(): k
+                    for k, row in enumerate(rows)
+                    if self._left[name][k] < 0
                 }
 
     def update(self, points: Mapping[str, Tensor], iteration: int) -> None:
         """Record the points that train from ``iteration`` on."""
         for name, tensor in points.items():
             rows = tensor.detach().cpu().double().numpy()
-            held, entered = self._points.setdefault(name, []), self._entered.setdefault(name, [])
-            left, present = self._left.setdefault(name, []), self._present.setdefault(name, {})
+            held, entered = (
+                self._points.setdefault(name, []),
+                self._entered.setdefault(name, []),
+            )
+            left, present = (
+                self._left.setdefault(name, []),
+                self._present.setdefault(name, {}),
+            )
             now: dict[bytes, int] = {}
             for row in rows:
                 key = row.tobytes()

@@ -62,7 +62,9 @@ class SpectraRecord:
     options: Spectra
     points: Mapping[str, Tensor]
     iterations: list[int] = field(default_factory=list)
-    values: list[dict[str, np.ndarray[Any, np.dtype[Any]]]] = field(default_factory=list)
+    values: list[dict[str, np.ndarray[Any, np.dtype[Any]]]] = field(
+        default_factory=list
+    )
 
     @classmethod
     def of(cls, options: Spectra, objective: Objective) -> SpectraRecord:
@@ -80,7 +82,9 @@ class SpectraRecord:
         weights = {name: term.mean_weight for name, term in objective.terms.items()}
         there = objective.with_points(self.points).with_weights(weights)
         self.iterations.append(iteration)
-        self.values.append({name: spectrum(there, name).cpu().numpy() for name in there.terms})
+        self.values.append(
+            {name: spectrum(there, name).cpu().numpy() for name in there.terms}
+        )
 
     def rewind(self, iteration: int) -> None:
         """Forget what was recorded after ``iteration``."""
@@ -99,7 +103,8 @@ class SpectraRecord:
         self.iterations = [int(one) for one in arrays[ITERATION]]
         names = [name for name in arrays if name != ITERATION]
         self.values = [
-            {name: arrays[name][k] for name in names} for k in range(len(self.iterations))
+            {name: arrays[name][k] for name in names}
+            for k in range(len(self.iterations))
         ]
 
 
@@ -109,6 +114,10 @@ def check_spectra(arrays: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> None:
     if times is None or times.ndim != 1 or times.dtype.kind != "i" or not len(times):
         raise ValueError("spectra need the iterations at which they were taken")
     for name, values in arrays.items():
-        right = values.ndim == 2 and len(values) == len(times) and values.dtype.kind == "f"
+        right = (
+            values.ndim == 2 and len(values) == len(times) and values.dtype.kind == "f"
+        )
         if name != ITERATION and not (right and np.isfinite(values).all()):
-            raise ValueError(f"the spectra of term {name!r} are no finite (records, eigenvalues)")
+            raise ValueError(
+                f"the spectra of term {name!r} are no finite (records, eigenvalues)"
+            )

@@ -157,7 +157,9 @@ def train(
     >>> result.summary["relative_l2"] < 0.05
     True
     """
-    _check_options(problem, points, schedule, keep, validation, max_seconds, stop, resume, out)
+    _check_options(
+        problem, points, schedule, keep, validation, max_seconds, stop, resume, out
+    )
     _check_weighting(weighting, spectra)
     _checks.count("seed", seed, zero=True)
     _checks.one_of("compile", compile, ("auto", True, False))
@@ -195,8 +197,10 @@ def train(
         module = module.to(dtype=dtype, device=place)
         if start is not None and checkpoint is None:
             load_network(module, start)
-        given = points if _are_tensors(points) else problem.sample(points, seed, sampling)  # type: ignore[arg-type]
-        objective = problem.objective(module, given, weights)  # type: ignore[arg-type]
+        given: Any = points
+        if not _are_tensors(points):
+            given = problem.sample(given, seed, sampling)
+        objective = problem.objective(module, given, weights)
         if resample is not None:
             resample.check(objective)
         if weighting is not None:
@@ -207,15 +211,21 @@ def train(
         plan = Plan(tuple(schedule), resample, weighting, seed, keep, spectra, stop)
         run = Run(objective, plan, watch, folder, checkpoint)
         if stop is not None:
-            stop(dict(run.history[-1]))  # one that raises does so before there is a folder
+            stop(
+                dict(run.history[-1])
+            )  # one that raises does so before there is a folder
         interrupts = held.enter_context(Interrupts())
-        if folder is not None and not resume:  # late, so that a wrong option leaves nothing behind
+        if (
+            folder is not None and not resume
+        ):  # late, so that a wrong option leaves nothing behind
             make_folder(folder.path)
             held.enter_context(folder.locked())
             folder.create({**config, "device": str(device), "versions": _versions()})
         summary = run.summary(run.go(interrupts, max_seconds, progress))
     place_on_disk = folder.path if folder else None
-    return Result(problem, module, run.objective, run.history, summary, place_on_disk, run.spectra)
+    return Result(
+        problem, module, run.objective, run.history, summary, place_on_disk, run.spectra
+    )
 
 
 def _compiled(
@@ -230,8 +240,12 @@ def _compiled(
     parameters, terms = objective.parameters.size, len(objective.terms)
     work = Work(gradients, objective.n_points, parameters, terms)
     if compile is True and not gradients:
-        raise ValueError("compile=True does nothing: no Adam and no L-BFGS is in the schedule")
-    if not gradients or not (compile is True or (compile and work.pays_for_compilation())):
+        raise ValueError(
+            "compile=True does nothing: no Adam and no L-BFGS is in the schedule"
+        )
+    if not gradients or not (
+        compile is True or (compile and work.pays_for_compilation())
+    ):
         return objective
     if progress:
         say(f"compiling the loss and its gradient: {terms} term(s), some seconds each")
@@ -251,7 +265,9 @@ def _compiled(
         return objective
 
 
-def _compile_traces(compiled: CompiledGradient, objective: Objective, progress: bool) -> None:
+def _compile_traces(
+    compiled: CompiledGradient, objective: Objective, progress: bool
+) -> None:
     if progress:
         say("compiling the traces of the tangent kernel too")
     try:
@@ -306,13 +322,17 @@ def _check_options(
     out: PathLike | None,
 ) -> None:
     if not schedule:
-        raise ValueError("schedule must name at least one optimiser, such as [pinn.Adam(1000)]")
+        raise ValueError(
+            "schedule must name at least one optimiser, such as [pinn.Adam(1000)]"
+        )
     _checks.one_of("keep", keep, ("best", "last"))
     _checks.count("validation", validation)
     if max_seconds is not None:
         _checks.positive("max_seconds", max_seconds)
     if stop is not None and not callable(stop):
-        raise TypeError(f"stop must be a function of a row of the history, got {stop!r}")
+        raise TypeError(
+            f"stop must be a function of a row of the history, got {stop!r}"
+        )
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
     if isinstance(points, Mapping):
@@ -320,11 +340,15 @@ def _check_options(
             _checks.one_of("term", name, problem.terms)
         missing = [name for name in problem.terms if name not in points]
         if missing:
-            raise ValueError(f"no points for term {missing[0]!r}: every term needs points")
+            raise ValueError(
+                f"no points for term {missing[0]!r}: every term needs points"
+            )
 
 
 def _check_weighting(weighting: Any, spectra: Any) -> None:
-    if weighting is not None and (isinstance(weighting, type) or not hasattr(weighting, "renew")):
+    if weighting is not None and (
+        isinstance(weighting, type) or not hasattr(weighting, "renew")
+    ):
         raise TypeError(
             "weighting must be an object such as pinn.NeuralTangentKernel(), or pinn.Fixed({...}) "
             f"for weights that stay, got {weighting!r}"
@@ -342,7 +366,9 @@ def _check_device(device: str | torch.device) -> None:
 
 
 def _are_tensors(points: Any) -> bool:
-    return isinstance(points, Mapping) and all(isinstance(p, Tensor) for p in points.values())
+    return isinstance(points, Mapping) and all(
+        isinstance(p, Tensor) for p in points.values()
+    )
 
 
 def _checkpoint(

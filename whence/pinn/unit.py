@@ -84,7 +84,9 @@ def _hammersley(n: int, dimension: int, seed: int | None) -> Array:
     unit[:, 0] = (np.arange(n) + 0.5) / n
     if dimension > 1:
         # Index zero is the origin: a corner of every domain, so the sequence starts at one.
-        unit[:, 1:] = qmc.Halton(dimension - 1, scramble=False).fast_forward(1).random(n)
+        unit[:, 1:] = (
+            qmc.Halton(dimension - 1, scramble=False).fast_forward(1).random(n)
+        )
     if seed is None:
         return unit
     return np.asarray((unit + np.random.default_rng(seed).random(dimension)) % 1.0)
@@ -142,7 +144,9 @@ class Chart:
     place: Callable[[Array], Array]
     keep: Callable[[Array], Mask] = lambda points: np.ones(len(points), dtype=bool)
 
-    def sample(self, n: int, method: str = "hammersley", seed: int | None = None) -> Array:
+    def sample(
+        self, n: int, method: str = "hammersley", seed: int | None = None
+    ) -> Array:
         """Return exactly n points of the set, shape (n, dimension); for a grid, at most n.
 
         Examples
@@ -191,7 +195,10 @@ class Chart:
         array([[0.125, 0.375]])
         """
         return Chart(
-            self.unit, self.dimension, self.place, lambda points: self.keep(points) & keep(points)
+            self.unit,
+            self.dimension,
+            self.place,
+            lambda points: self.keep(points) & keep(points),
         )
 
     def _kept(self, unit: Array) -> Array:
@@ -232,14 +239,18 @@ def product(charts: Sequence[Chart]) -> Chart:
 
     def place(unit: Array) -> Array:
         parts = np.split(unit, units, axis=1)
-        return np.concatenate([c.place(u) for c, u in zip(charts, parts, strict=True)], axis=1)
+        return np.concatenate(
+            [c.place(u) for c, u in zip(charts, parts, strict=True)], axis=1
+        )
 
     def keep(points: Array) -> Mask:
         parts = np.split(points, columns, axis=1)
         kept = [c.keep(p) for c, p in zip(charts, parts, strict=True)]
         return np.asarray(np.logical_and.reduce(kept))
 
-    return Chart(sum(c.unit for c in charts), sum(c.dimension for c in charts), place, keep)
+    return Chart(
+        sum(c.unit for c in charts), sum(c.dimension for c in charts), place, keep
+    )
 
 
 def shares(n: int, measures: Sequence[float]) -> list[int]:

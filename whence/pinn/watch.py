@@ -21,10 +21,13 @@ TEST_POINTS = 10_000
 class Watch:
     """Measures validation loss and test error; no training step uses what is measured."""
 
-    def __init__(self, problem: Problem, objective: Objective, validation: int, seed: int) -> None:
+    def __init__(
+        self, problem: Problem, objective: Objective, validation: int, seed: int
+    ) -> None:
         self.problem = problem
         self._validation = {
-            name: objective.draw(name, validation, _child(seed, 1)) for name in objective.terms
+            name: objective.draw(name, validation, _child(seed, 1))
+            for name in objective.terms
         }
         self._test: Tensor | None = None
         if problem.solution is not None:
@@ -35,7 +38,9 @@ class Watch:
         """Return the loss at the validation points, with the mean weight of each term."""
         weights = {name: term.mean_weight for name, term in objective.terms.items()}
         with torch.no_grad():
-            return float(objective.with_points(self._validation).with_weights(weights).loss())
+            return float(
+                objective.with_points(self._validation).with_weights(weights).loss()
+            )
 
     def relative_l2(self, objective: Objective) -> float | None:
         """Return the relative error at the test points, a uniform grid, if there is a reference."""
@@ -83,5 +88,7 @@ class Bar:
         self._bar.set_description(str(row["stage"]), refresh=False)
         terms = {n[5:]: f"{v:.1e}" for n, v in row.items() if n.startswith("loss_")}
         error = {"error": f"{row['relative_l2']:.1e}"} if "relative_l2" in row else {}
-        self._bar.set_postfix({**terms, **error, "points": row["points"]}, refresh=False)
+        self._bar.set_postfix(
+            {**terms, **error, "points": row["points"]}, refresh=False
+        )
         self._bar.update(iteration - self._bar.n)

@@ -4,7 +4,13 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 :func:`save` writes it.
 """
 
-from whence.plots.fields import convergence, describe_influence, influence_map, rounds, solution
+from whence.plots.fields import (
+    convergence,
+    describe_influence,
+    influence_map,
+    rounds,
+    solution,
+)
 from whence.plots.samples import describe_samples, extreme_images, influence_histograms
 from whence.plots.scores import confusion, detection, label_report, losses
 from whence.plots.spectra import spectra

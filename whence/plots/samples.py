@@ -49,7 +49,9 @@ class _Case:
     sign: str
 
     @classmethod
-    def of(cls, attribution: xr.DataArray, label: str, *, average: bool = False) -> _Case:
+    def of(
+        cls, attribution: xr.DataArray, label: str, *, average: bool = False
+    ) -> _Case:
         if not isinstance(attribution, xr.DataArray):
             raise TypeError(
                 "expected an attribution, an xarray.DataArray such as method.attribute(...) "
@@ -80,8 +82,14 @@ class _Case:
         """Return ``the loss of target 12 (label 3)``."""
         own = named.get(self.own, "")
         if self.n_targets > 1:
-            return f"{self.what} of {self.n_targets} targets" + (f" of label {own}" if own else "")
-        where = f" of target {self.story.at['index']:.0f}" if "index" in self.story.at else ""
+            return f"{self.what} of {self.n_targets} targets" + (
+                f" of label {own}" if own else ""
+            )
+        where = (
+            f" of target {self.story.at['index']:.0f}"
+            if "index" in self.story.at
+            else ""
+        )
         return f"{self.what}{where}" + (f" (label {own})" if own else "")
 
     def sides(self) -> tuple[str, str]:
@@ -105,7 +113,9 @@ class _Case:
         if not self.story.verb:
             return f"{self.sign or 'The sign is unknown'}."
         good, bad = self.sides()
-        good, bad = (f" (it {good})", f" (it {bad})") if self.story.is_loss else ("", "")
+        good, bad = (
+            (f" (it {good})", f" (it {bad})") if self.story.is_loss else ("", "")
+        )
         text = f"Positive: {self.story.verb} the sample would raise {self.what}{good}; "
         return f"{text}negative: lower it{bad}."
 
@@ -115,7 +125,11 @@ class _Case:
 
     def is_own(self, i: int) -> bool:
         """Return whether a sample is known to have the target's label."""
-        return self.own is not None and self.labels is not None and self.labels[i] == self.own
+        return (
+            self.own is not None
+            and self.labels is not None
+            and self.labels[i] == self.own
+        )
 
     @property
     def caution(self) -> str:
@@ -134,7 +148,9 @@ class _Case:
 
 def _finite(values: Array) -> None:
     if not np.isfinite(values).all():
-        raise ValueError("the attribution must have one point or more, and finite values")
+        raise ValueError(
+            "the attribution must have one point or more, and finite values"
+        )
 
 
 def _shared(first: xr.DataArray, attribution: xr.DataArray) -> xr.DataArray:
@@ -187,13 +203,19 @@ def influence_histograms(
             f"{label!r} has {len(present)} different values, and a panel for each of more than "
             f"{MOST_LABELS} cannot be read: group them into a coordinate of few values"
         )
-    named = words_for([*present.tolist(), *([] if case.own is None else [case.own])], names)
+    named = words_for(
+        [*present.tolist(), *([] if case.own is None else [case.own])], names
+    )
     rows = len(present)
-    figure = Figure((7.4, 1.5 + max(rows * (0.62 if rows > 4 else 1.0), 1.2)), layout="constrained")
+    figure = Figure(
+        (7.4, 1.5 + max(rows * (0.62 if rows > 4 else 1.0), 1.2)), layout="constrained"
+    )
     axes = list(figure.subplots(rows, sharex=True, sharey=True, squeeze=False)[:, 0])
     scale, edges = _binned(axes[0], case.values, bins)
     for ax, one in zip(axes, present.tolist(), strict=True):
-        words = wrapped(named[one] if names is not None else f"{label} {named[one]}", 1.4)
+        words = wrapped(
+            named[one] if names is not None else f"{label} {named[one]}", 1.4
+        )
         if own := one == case.own:
             words += "\n(the target's)" if case.n_targets == 1 else "\n(the targets')"
         _panel(ax, case.values[labels == one], edges, words, own=own)
@@ -222,7 +244,9 @@ def _binned(ax: Axes, values: Array, bins: int) -> tuple[str, Array]:
         ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
         words = f"\n(axis linear up to ±{linear:.0e}, logarithmic beyond)"
     scale = ax.xaxis.get_transform()
-    low, high = scale.transform(np.array([values.min(initial=0.0), values.max(initial=0.0)]))
+    low, high = scale.transform(
+        np.array([values.min(initial=0.0), values.max(initial=0.0)])
+    )
     width = ((high - low) or float(scale.transform(np.array([largest]))[0])) / bins
     steps = np.arange(math.floor(low / width), max(math.ceil(high / width), 0) + 1)
     edges = scale.inverted().transform(np.append(steps, steps[-1] + 1) * width)
@@ -293,9 +317,12 @@ def describe_samples(
     ]
     for sign, side in zip((1, -1), case.sides(), strict=True):
         chosen = _extreme(values, sign, k)
-        of = [f" ({case.name_of(i, named)})" if labels is not None else "" for i in chosen]
+        of = [
+            f" ({case.name_of(i, named)})" if labels is not None else "" for i in chosen
+        ]
         each = [
-            f"{case.index[i]}{word} {values[i]:+.1e}" for i, word in zip(chosen, of, strict=True)
+            f"{case.index[i]}{word} {values[i]:+.1e}"
+            for i, word in zip(chosen, of, strict=True)
         ]
         lines.append(f"{_heading(case, sign, side)}: {', '.join(each) or 'none'}.")
     return "\n".join(lines)
@@ -381,7 +408,9 @@ def extreme_images(
     )  # fmt: skip
     if target is not None:
         show.target(figure.add_subplot(outer[:, 0]), target)
-    for place, words, part, n in zip((0, 1), _row_names(case), chosen, lines, strict=True):
+    for place, words, part, n in zip(
+        (0, 1), _row_names(case), chosen, lines, strict=True
+    ):
         show.row(figure, outer[place, -1], (n, across), words, part)
     only = f" among those of label {named[case.own]}" if same_label_only else ""
     title = f"Samples of most influence on {case.subject(named)}{only}"
@@ -424,14 +453,20 @@ def _images(given: Any, n: int) -> Array:
             f"{tuple(table.shape)}"
         )
     if len(table) != n:
-        raise ValueError(f"the attribution has {n} points, but there are {len(table)} images")
+        raise ValueError(
+            f"the attribution has {n} points, but there are {len(table)} images"
+        )
     return table if table.ndim == 3 else _channels_last("images", table)
 
 
 def _array(what: str, given: Any) -> Array:
-    held = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    held = (
+        given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    )
     if held.dtype.kind not in "fiub" or not held.size:
-        raise TypeError(f"{what} must be an array or tensor of numbers, got {held.dtype}")
+        raise TypeError(
+            f"{what} must be an array or tensor of numbers, got {held.dtype}"
+        )
     numbers: Array = held.astype(np.uint8) if held.dtype.kind == "b" else held
     return numbers
 
@@ -440,7 +475,9 @@ def _channels_last(what: str, table: Array) -> Array:
     if table.shape[1] in (1, 3, 4):
         table = np.moveaxis(table, 1, -1)
     elif table.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"{what} must have 1, 3 or 4 channels, got shape {tuple(table.shape)}")
+        raise ValueError(
+            f"{what} must have 1, 3 or 4 channels, got shape {tuple(table.shape)}"
+        )
     return table[..., 0] if table.shape[-1] == 1 else table
 
 
@@ -473,11 +510,20 @@ class _Shown:
         _frame(ax, thick=bool(own))
 
     def row(
-        self, figure: Figure, place: SubplotSpec, shape: tuple[int, int], words: str, part: Array
+        self,
+        figure: Figure,
+        place: SubplotSpec,
+        shape: tuple[int, int],
+        words: str,
+        part: Array,
     ) -> None:
         """Draw some of the images, with a name before the first."""
         inner = place.subgridspec(*shape)
-        axes = [figure.add_subplot(inner[r, c]) for r in range(shape[0]) for c in range(shape[1])]
+        axes = [
+            figure.add_subplot(inner[r, c])
+            for r in range(shape[0])
+            for c in range(shape[1])
+        ]
         for ax in axes:
             ax.set(xticks=[], yticks=[])
             ax.set_box_aspect(self.table.shape[1] / self.table.shape[2])
@@ -488,11 +534,15 @@ class _Shown:
             _frame(ax, thick=self.case.is_own(i))
         axes[0].set_ylabel(words, fontsize=TEXT, fontweight="bold")
         if not len(part):
-            axes[0].text(0.5, 0.5, "none", ha="center", va="center", fontsize=TEXT, color=GREY)
+            axes[0].text(
+                0.5, 0.5, "none", ha="center", va="center", fontsize=TEXT, color=GREY
+            )
 
     def _draw(self, ax: Axes, image: Array) -> None:
         scaled = (image.astype(float) - self.low) / ((self.high - self.low) or 1.0)
-        ax.imshow(np.clip(scaled, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        ax.imshow(
+            np.clip(scaled, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+        )
         ax.set(xticks=[], yticks=[])
 
     def _caption(self, i: int) -> str:

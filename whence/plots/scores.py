@@ -109,27 +109,37 @@ def confusion(labels: Any, predicted: Any, names: Names = None) -> Figure:
     size = max(1.6, cell * m)
     cell = size / m
     long = max(len(word) for word in words)
-    figure = Figure((size + 3.0 + 0.07 * long, size + 1.5 + 0.05 * long), layout="constrained")
+    figure = Figure(
+        (size + 3.0 + 0.07 * long, size + 1.5 + 0.05 * long), layout="constrained"
+    )
     left, right = figure.subplots(1, 2, width_ratios=[size, 1.4], sharey=True)
     _matrix(figure, left, scores, words, cell)
     _bars_of_f1(right, scores, cell)
-    left.set_yticks(range(m), words, fontsize=min(TICK, 60 * cell))  # last: both share the axis
+    left.set_yticks(
+        range(m), words, fontsize=min(TICK, 60 * cell)
+    )  # last: both share the axis
     figure.suptitle(f"Confusion of {len(true)} samples\n{scores}", fontsize=TITLE)
     return figure
 
 
 def _classes(what: str, given: Any) -> Array:
-    held = given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    held = (
+        given.detach().cpu().numpy() if hasattr(given, "detach") else np.asarray(given)
+    )
     if held.ndim != 1 or not held.size:
         hint = "; of outputs take .argmax(1)" if held.ndim == 2 else ""
-        raise ValueError(f"{what} must be one class for each sample, got {held.shape}{hint}")
+        raise ValueError(
+            f"{what} must be one class for each sample, got {held.shape}{hint}"
+        )
     if held.dtype.kind == "f" and not np.isfinite(held).all():
         raise ValueError(f"{what} must be finite")
     classes: Array = held
     return classes
 
 
-def _matrix(figure: Figure, ax: Axes, scores: _Scores, words: list[str], cell: float) -> None:
+def _matrix(
+    figure: Figure, ax: Axes, scores: _Scores, words: list[str], cell: float
+) -> None:
     m = len(words)
     colours = ScalarMappable(Normalize(0, 1), without_ends("Blues", 0.0, 0.95))
     ax.imshow(scores.shares, cmap=colours.cmap, vmin=0, vmax=1, aspect="auto")
@@ -140,13 +150,22 @@ def _matrix(figure: Figure, ax: Axes, scores: _Scores, words: list[str], cell: f
     ax.tick_params(length=0)
     if m > MOST_COUNTS:
         colour_bar(
-            figure, colours, "share of the true class", ax=ax, aspect=50, fraction=0.04, pad=0.02
+            figure,
+            colours,
+            "share of the true class",
+            ax=ax,
+            aspect=50,
+            fraction=0.04,
+            pad=0.02,
         )
         return
     for row, column in np.ndindex(m, m):
         dark = scores.shares[row, column] > 0.55
         count = scores.counts[row, column]
-        look: Look = {"color": "white" if dark else INK if count else "0.75", "fontsize": TICK}
+        look: Look = {
+            "color": "white" if dark else INK if count else "0.75",
+            "fontsize": TICK,
+        }
         ax.text(column, row, str(count), ha="center", va="center", **look)
 
 
@@ -163,7 +182,9 @@ def _bars_of_f1(ax: Axes, scores: _Scores, cell: float) -> None:
         ax.text(1.04, place, f"{f1:.2f} ({n})", va="center", fontsize=size, color=INK)
 
 
-def losses(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[float]]) -> Figure:
+def losses(
+    history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[float]],
+) -> Figure:
     """Draw losses, and accuracies where there are some, by epoch.
 
     Parameters
@@ -190,7 +211,9 @@ def losses(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[float]])
     first = next(iter(table.values()))
     epochs = table.get("epoch", np.arange(1.0, len(first) + 1))
     kinds = ("loss", "accuracy")
-    groups = {kind: [name for name in table if name.split("_")[-1] == kind] for kind in kinds}
+    groups = {
+        kind: [name for name in table if name.split("_")[-1] == kind] for kind in kinds
+    }
     groups = {kind: columns for kind, columns in groups.items() if columns}
     if not groups:
         raise ValueError(
@@ -204,20 +227,31 @@ def losses(history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[float]])
             _curve(ax, epochs, table[name], name, kind)
         values = np.concatenate([table[name] for name in columns])
         values = values[np.isfinite(values)]
-        if kind == "loss" and len(values) and values.min() > 0 and np.ptp(np.log10(values)) > 1.5:
+        if (
+            kind == "loss"
+            and len(values)
+            and values.min() > 0
+            and np.ptp(np.log10(values)) > 1.5
+        ):
             ax.set_yscale("log")
         _best(ax, epochs, table, columns, kind)
         dress(ax, ("epoch" if ax is axes[-1] else "", kind))
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=TEXT, frameon=False)
+        ax.legend(
+            loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=TEXT, frameon=False
+        )
     axes[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
-    figure.suptitle(" and ".join(groups).capitalize() + " during training", fontsize=TITLE)
+    figure.suptitle(
+        " and ".join(groups).capitalize() + " during training", fontsize=TITLE
+    )
     return figure
 
 
 def _table(history: Any) -> dict[str, Array]:
     """Return a history as columns of numbers, NaN where there is none."""
     if isinstance(history, Mapping):
-        columns = {str(n): list(values) for n, values in history.items() if _is_column(values)}
+        columns = {
+            str(n): list(values) for n, values in history.items() if _is_column(values)
+        }
     else:
         rows = list(history)
         if not all(isinstance(row, Mapping) for row in rows):
@@ -231,7 +265,9 @@ def _table(history: Any) -> dict[str, Array]:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"the columns of history must have one length, got {lengths}")
-    wanted = [n for n in columns if n == "epoch" or n.split("_")[-1] in ("loss", "accuracy")]
+    wanted = [
+        n for n in columns if n == "epoch" or n.split("_")[-1] in ("loss", "accuracy")
+    ]
     return {name: _numbers(name, columns[name]) for name in wanted or columns}
 
 
@@ -243,7 +279,9 @@ def _numbers(name: str, values: Sequence[Any]) -> Array:
     try:
         return np.array([np.nan if v is None else float(v) for v in values])
     except (TypeError, ValueError):
-        raise TypeError(f"the column {name!r} of history must hold numbers, got {values}") from None
+        raise TypeError(
+            f"the column {name!r} of history must hold numbers, got {values}"
+        ) from None
 
 
 def _words(name: str) -> tuple[str, str, str]:
@@ -260,11 +298,17 @@ def _curve(ax: Axes, epochs: Array, values: Array, name: str, kind: str) -> None
     words, colour, dashes = _words(name)
     few = measured.sum() <= 30
     look: Look = {"marker": "o" if few else "", "markersize": 3.5, "linewidth": 1.6}
-    ax.plot(epochs[measured], values[measured], dashes, color=colour, label=words, **look)
+    ax.plot(
+        epochs[measured], values[measured], dashes, color=colour, label=words, **look
+    )
 
 
 def _best(
-    ax: Axes, epochs: Array, table: Mapping[str, Array], columns: Sequence[str], kind: str
+    ax: Axes,
+    epochs: Array,
+    table: Mapping[str, Array],
+    columns: Sequence[str],
+    kind: str,
 ) -> None:
     """Mark the best epoch of validation, which is the one that is usually kept."""
     for name in columns:
@@ -275,7 +319,11 @@ def _best(
         best = int(np.nanargmin(values) if kind == "loss" else np.nanargmax(values))
         which = "lowest" if kind == "loss" else "highest"
         text = f"{which} {words}:\n{values[best]:.3g} at epoch {epochs[best]:g}"
-        look: Look = {"markerfacecolor": "none", "markeredgecolor": INK, "markersize": 10}
+        look: Look = {
+            "markerfacecolor": "none",
+            "markeredgecolor": INK,
+            "markersize": 10,
+        }
         ax.plot(epochs[best], values[best], "o", label=text, **look)
 
 
@@ -306,24 +354,35 @@ def detection(curves: Mapping[str, xr.Dataset]) -> Figure:
     shares = {name: float(curve.attrs["share"]) for name, curve in curves.items()}
     share = next(iter(shares.values()))
     if not np.allclose(list(shares.values()), share):
-        raise ValueError(f"the curves are of other data, as shares of bad samples differ: {shares}")
+        raise ValueError(
+            f"the curves are of other data, as shares of bad samples differ: {shares}"
+        )
     figure = Figure((7.4, 4.2), layout="constrained")
     ax = figure.add_subplot()
-    scores = {name: float(curve.attrs["average_precision"]) for name, curve in curves.items()}
+    scores = {
+        name: float(curve.attrs["average_precision"]) for name, curve in curves.items()
+    }
     styles = {name: k for k, name in enumerate(curves)}
     for name in sorted(curves, key=lambda n: -scores[n]):
         k, curve = styles[name], curves[name]
         precision, recall = curve["precision"].values, curve["recall"].values
         steps = np.append(0.0, recall), np.append(precision[0], precision)
-        look: Look = {"color": COLOURS[k % 6], "linestyle": DASHES[k // 6 % len(DASHES)]}
+        look: Look = {
+            "color": COLOURS[k % 6],
+            "linestyle": DASHES[k // 6 % len(DASHES)],
+        }
         label = f"{wrapped(name, 1.9)}: AP {scores[name]:.3f}"
         # The area below such steps is the average precision.
         ax.step(*steps, where="pre", linewidth=1.6, label=label, **look)
-    ax.axhline(share, color=GREY, linestyle="--", linewidth=1.2, label=f"random: {share:.3f}")
+    ax.axhline(
+        share, color=GREY, linestyle="--", linewidth=1.2, label=f"random: {share:.3f}"
+    )
     across = "recall: share of all corrupted samples that were found"
     dress(ax, (across, "precision: share of corrupted\namong the samples looked at"))
     ax.set(xlim=(0, 1), ylim=(0, 1.02))
-    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=TEXT, frameon=False)
+    ax.legend(
+        loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=TEXT, frameon=False
+    )
     title = f"Finding corrupted samples, {100 * share:.3g} % of all, by looking at the most "
     figure.suptitle(wrapped(f"{title}suspicious first", 7.0, TITLE), fontsize=TITLE)
     note = "AP: average precision, the area below the curve; 1 is perfect."
@@ -351,7 +410,9 @@ def _check_curve(name: str, curve: object) -> None:
         )
     for variable in ("precision", "recall"):
         if variable not in curve or curve[variable].dims != ("rank",):
-            raise ValueError(f"the curve of {name!r} has no {variable!r} on dimension 'rank'")
+            raise ValueError(
+                f"the curve of {name!r} has no {variable!r} on dimension 'rank'"
+            )
     for attribute in ("average_precision", "share"):
         if attribute not in curve.attrs:
             raise ValueError(f"the curve of {name!r} has no attribute {attribute!r}")
@@ -408,7 +469,12 @@ def label_report(report: xr.Dataset, names: Names = None) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_ylim(len(words) - 0.45, -0.55)
     ax.margins(x=0.12)
-    place: Look = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2, "frameon": False}
+    place: Look = {
+        "loc": "lower left",
+        "bbox_to_anchor": (0, 1),
+        "ncols": 2,
+        "frameon": False,
+    }
     ax.legend(fontsize=TEXT, borderaxespad=0.2, **place)
     figure.suptitle("Suspicion of corrupted and clean samples by label", fontsize=TITLE)
     return figure

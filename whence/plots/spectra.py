@@ -18,7 +18,9 @@ COLUMNS, LINES, DECADES = 4, 24, 16.0
 """Panels in a row, lines in a panel, and decades shown below the largest eigenvalue."""
 
 
-def spectra(arrays: Mapping[str, Array], terms: Mapping[str, str] | None = None) -> Figure:
+def spectra(
+    arrays: Mapping[str, Array], terms: Mapping[str, str] | None = None
+) -> Figure:
     """Draw each term's eigenvalues, a line for each record, from the first (light) to the last.
 
     An eigenvalue is the rate at which a mode of the term's residual decays under gradient flow: a
@@ -56,7 +58,10 @@ def spectra(arrays: Mapping[str, Array], terms: Mapping[str, str] | None = None)
     down = -(-len(names) // across)
     figure = Figure((2.4 * across + 1.6, 2.7 * down + 0.5), layout="constrained")
     axes = figure.subplots(down, across, sharey=True, squeeze=False).flat
-    colours, norm = without_ends("viridis_r", 0.12, 1.0), _norm(arrays[ITERATION][shown])
+    colours, norm = (
+        without_ends("viridis_r", 0.12, 1.0),
+        _norm(arrays[ITERATION][shown]),
+    )
     top = max(float(arrays[name].max()) for name in names)
     for k, (ax, name) in enumerate(zip(axes, names, strict=False)):
         values = np.maximum(arrays[name], top * 10.0 ** -(DECADES + 2))
@@ -64,7 +69,9 @@ def spectra(arrays: Mapping[str, Array], terms: Mapping[str, str] | None = None)
         for record in shown:
             colour = colours(norm(_time(arrays, record)))
             ax.plot(order, values[record], color=colour, linewidth=1.3)
-        ax.axhline(float(arrays[name][-1].mean()), color=GREY, linewidth=1.0, linestyle="--")
+        ax.axhline(
+            float(arrays[name][-1].mean()), color=GREY, linewidth=1.0, linestyle="--"
+        )
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_ylim(top * 10.0**-DECADES, top * 5)

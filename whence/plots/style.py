@@ -74,10 +74,20 @@ def dress(ax: Axes, labels: tuple[str, str], grid: bool = True) -> None:
 
 
 def handle(
-    marker: str, label: str, colour: Any, size: float = 6, alpha: float = 1, edge: str = "none"
+    marker: str,
+    label: str,
+    colour: Any,
+    size: float = 6,
+    alpha: float = 1,
+    edge: str = "none",
 ) -> Line2D:
     """Return a mark for a legend."""
-    look: Look = {"color": colour, "markersize": size, "alpha": alpha, "markeredgecolor": edge}
+    look: Look = {
+        "color": colour,
+        "markersize": size,
+        "alpha": alpha,
+        "markeredgecolor": edge,
+    }
     return Line2D([], [], linestyle="", marker=marker, label=label, **look)
 
 

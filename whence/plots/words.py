@@ -27,7 +27,11 @@ class Story:
     def of(cls, data: xr.DataArray) -> Story:
         """Read it from the attributes and coordinates."""
         attrs, coords = data.attrs, data.coords
-        name = str(coords["quantity"].item() if "quantity" in coords else attrs.get("quantity", ""))
+        name = str(
+            coords["quantity"].item()
+            if "quantity" in coords
+            else attrs.get("quantity", "")
+        )
         kind, _, rest = name.partition(" ")
         is_loss = kind == "loss" or name.startswith(("sum of loss", "mean of loss"))
         is_loss = is_loss or name == "the point's own loss"  # of a self-influence
@@ -41,7 +45,9 @@ class Story:
         effect = str(attrs.get("effect"))
         known = effect in SIGN and attrs.get("sign") == SIGN[effect]
         verb = {"remove": "removing", "add": "adding"}.get(effect, "") if known else ""
-        warning = "" if attrs.get("solver_converged", 1) else "the solver did not converge"
+        warning = (
+            "" if attrs.get("solver_converged", 1) else "the solver did not converge"
+        )
         return cls(name or "the target", at, is_loss, verb, warning)
 
     def __str__(self) -> str:
@@ -51,7 +57,9 @@ class Story:
         """Say what the two colours mean."""
         text = f"Orange: positive; purple: negative. {sign}".strip(" .")
         if self.verb:
-            good, bad = ("helps", "harms") if self.verb == "removing" else ("harms", "helps")
+            good, bad = (
+                ("helps", "harms") if self.verb == "removing" else ("harms", "helps")
+            )
             good, bad = (f" (it {good})", f" (it {bad})") if self.is_loss else ("", "")
             where = " at the star" if self.at else ""
             text = f"Orange: {self.verb} the point would raise {self.name}{where}{good}; purple: "
@@ -65,17 +73,25 @@ def one_target(attribution: xr.DataArray) -> xr.DataArray:
     if "point" not in attribution.dims or set(attribution.dims) - {"point", "target"}:
         raise ValueError(f"expected dimensions (target, point), got {attribution.dims}")
     if (n := attribution.sizes.get("target", 1)) != 1:
-        raise ValueError(f"the attribution has {n} targets: select one, attribution.isel(target=0)")
-    data = attribution.squeeze("target" if "target" in attribution.dims else []).astype(float)
+        raise ValueError(
+            f"the attribution has {n} targets: select one, attribution.isel(target=0)"
+        )
+    data = attribution.squeeze("target" if "target" in attribution.dims else []).astype(
+        float
+    )
     if data.size == 0 or not np.isfinite(data.values).all():
-        raise ValueError("the attribution must have one point or more, and finite values")
+        raise ValueError(
+            "the attribution must have one point or more, and finite values"
+        )
     return data
 
 
 def coordinates(data: xr.DataArray) -> tuple[str, ...]:
     """Return the names of the points' own coordinates."""
     own = [(str(n), v) for n, v in data.coords.items() if v.dims == ("point",)]
-    return tuple(n for n, v in own if n not in ("index", "point") and v.dtype.kind in "fiu")
+    return tuple(
+        n for n, v in own if n not in ("index", "point") and v.dtype.kind in "fiu"
+    )
 
 
 def terms_of(data: xr.DataArray) -> Array:
@@ -94,7 +110,9 @@ Names = Mapping[Any, str] | Sequence[str] | None
 def words_for(labels: Iterable[Any], names: Names) -> dict[Any, str]:
     """Return each label in words; numbers as they are where no names are given."""
     if names is None:
-        return {one: f"{one:g}" if isinstance(one, float) else str(one) for one in labels}
+        return {
+            one: f"{one:g}" if isinstance(one, float) else str(one) for one in labels
+        }
     if isinstance(names, str) or not isinstance(names, (Mapping, Sequence, np.ndarray)):
         raise TypeError(
             "names must be a mapping from label to name, or a sequence of names for labels 0, 1, "
@@ -103,5 +121,7 @@ def words_for(labels: Iterable[Any], names: Names) -> dict[Any, str]:
     known = names if isinstance(names, Mapping) else dict(enumerate(names))
     missing = [one for one in labels if one not in known]
     if missing:
-        raise ValueError(f"names has none for the labels {missing[:5]}: it has {list(known)[:10]}")
+        raise ValueError(
+            f"names has none for the labels {missing[:5]}: it has {list(known)[:10]}"
+        )
     return {one: str(known[one]) for one in labels}

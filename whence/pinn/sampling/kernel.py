@@ -76,7 +76,9 @@ class PinnacleScore:
         parts = [
             0.5
             * objective.terms[name].weight
-            * gradient_products(objective.terms[name], objective.parameters, points, directions)
+            * gradient_products(
+                objective.terms[name], objective.parameters, points, directions
+            )
             for name, points in terms.items()
         ]
         return torch.cat(parts)
@@ -92,7 +94,9 @@ class PinnacleScore:
         stacked = torch.cat(rows)
         values, vectors = torch.linalg.eigh(self_product(stacked))
         largest = values[-1].clamp_min(torch.finfo(values.dtype).tiny)
-        kept = torch.nonzero(values > LEAST_EIGENVALUE * largest)[-self.eigenpairs :, 0].flip(0)
+        kept = torch.nonzero(values > LEAST_EIGENVALUE * largest)[
+            -self.eigenpairs :, 0
+        ].flip(0)
         return stacked.T @ (vectors[:, kept] / values[kept].sqrt())
 
 
@@ -123,7 +127,9 @@ class LeverageScore:
     damping: float | Damping | None = None
 
     def __post_init__(self) -> None:
-        value = self.damping.value if isinstance(self.damping, Damping) else self.damping
+        value = (
+            self.damping.value if isinstance(self.damping, Damping) else self.damping
+        )
         if value is not None:
             _checks.positive("damping", value)
 
@@ -157,7 +163,9 @@ def _tall(rows: Tensor, damping: Callable[[Tensor], float]) -> Norms:
     gram = self_product(rows.T)
     gram.diagonal().add_(damping(gram))
     lower = torch.linalg.cholesky(gram)
-    return lambda own: torch.linalg.solve_triangular(lower, own.T, upper=False).square().sum(dim=0)
+    return lambda own: (
+        torch.linalg.solve_triangular(lower, own.T, upper=False).square().sum(dim=0)
+    )
 
 
 def _wide(rows: Tensor, damping: Callable[[Tensor], float]) -> Norms:

@@ -106,7 +106,9 @@ class Resample:
             ("selection", self.selection, "select", "pinn.TopK()"),
         ):
             if isinstance(given, type) or not callable(getattr(given, method, None)):
-                raise TypeError(f"{what} must be an object such as {example}, got {given!r}")
+                raise TypeError(
+                    f"{what} must be an object such as {example}, got {given!r}"
+                )
         if _embedded(self.selection) and not hasattr(self.score, "embedding"):
             raise TypeError(
                 f"{type(self.selection).__name__} selects by embeddings, which "
@@ -154,7 +156,9 @@ class Resample:
         if isinstance(self.selection, Proportional):
             self.selection.select(saved.values, 1, seed=0)
 
-    def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
+    def update_points(
+        self, objective: Objective, round: int, seed: int
+    ) -> dict[str, Tensor]:
         """Return the renewed points of each resampled term, oldest first.
 
         Parameters
@@ -171,7 +175,9 @@ class Resample:
             fresh |= self._renewed(objective, group, spawn(seed, 1000 * round + k))
         return fresh
 
-    def _renewed(self, objective: Objective, names: Sequence[str], seed: int) -> dict[str, Tensor]:
+    def _renewed(
+        self, objective: Objective, names: Sequence[str], seed: int
+    ) -> dict[str, Tensor]:
         """Return the points of some terms with new ones selected from candidates of all of them."""
         present = {name: objective.term(name).points for name in names}
         pools = self._pools(objective, names, seed)
@@ -179,17 +185,25 @@ class Resample:
         new = {name: _new_rows(pool, present[name]) for name, pool in pools.items()}
         rows = _stacked(new, pools)
         counts = {name: len(points) for name, points in present.items()}
-        fewest = {n: int(self.joint) if len(new[n]) else count for n, count in counts.items()}
+        fewest = {
+            n: int(self.joint) if len(new[n]) else count for n, count in counts.items()
+        }
         n = min(len(rows), self._wanted(counts, fewest))
         if n == 0:
             return present
         chosen = rows[self.selection.select(values.cpu()[rows], n, spawn(seed, 2))]
         taken = _split(chosen, pools)
         total = sum(counts.values()) + n
-        surplus = n if self.update == "replace" else max(0, total - (self.max_points or total))
+        surplus = (
+            n
+            if self.update == "replace"
+            else max(0, total - (self.max_points or total))
+        )
         leaving = _leaving(counts, fewest, surplus)
         return {
-            name: torch.cat([points, pools[name][taken[name].to(points.device)]])[leaving[name] :]
+            name: torch.cat([points, pools[name][taken[name].to(points.device)]])[
+                leaving[name] :
+            ]
             for name, points in present.items()
         }
 
@@ -202,7 +216,9 @@ class Resample:
         room = wanted if self.max_points is None else max(0, self.max_points - staying)
         return min(wanted, room)
 
-    def _pools(self, objective: Objective, names: Sequence[str], seed: int) -> dict[str, Tensor]:
+    def _pools(
+        self, objective: Objective, names: Sequence[str], seed: int
+    ) -> dict[str, Tensor]:
         if isinstance(self.score, SavedScore):
             return {names[0]: self.score.candidates.to(objective.term(names[0]).points)}
         seeds = [seed, *(spawn(seed, 10 + k) for k in range(1, len(names)))]
@@ -211,7 +227,9 @@ class Resample:
             for name, own in zip(names, seeds, strict=True)
         }
 
-    def _values(self, objective: Objective, pools: dict[str, Tensor], seed: int) -> Tensor:
+    def _values(
+        self, objective: Objective, pools: dict[str, Tensor], seed: int
+    ) -> Tensor:
         """Return scores (n,), or embeddings (n, q) where the selection needs them."""
         score: Any = self.score
         if is_dataclass(score) and "seed" in {one.name for one in fields(score)}:
@@ -269,7 +287,9 @@ class R3:
     def _terms(self, objective: Objective) -> tuple[str, ...]:
         return self.terms or tuple(objective.terms)[:1]
 
-    def update_points(self, objective: Objective, round: int, seed: int) -> dict[str, Tensor]:
+    def update_points(
+        self, objective: Objective, round: int, seed: int
+    ) -> dict[str, Tensor]:
         """Return the renewed points of each term, those that stay first."""
         return {
             name: self._renewed(objective, name, spawn(seed, 1000 * round + k))
@@ -281,11 +301,15 @@ class R3:
         sizes = ResidualScore().score(objective, {name: points})
         kept = points[sizes > sizes.mean()]
         drawn = objective.draw(name, len(points), seed)
-        fresh = drawn[_new_rows(drawn, kept).to(drawn.device)][: len(points) - len(kept)]
+        fresh = drawn[_new_rows(drawn, kept).to(drawn.device)][
+            : len(points) - len(kept)
+        ]
         # Of a term that holds at few points there may not be enough others.
         rest = points[sizes <= sizes.mean()]
         missing = len(points) - len(kept) - len(fresh)
-        again = rest[_new_rows(rest, torch.cat([kept, fresh])).to(rest.device)][:missing]
+        again = rest[_new_rows(rest, torch.cat([kept, fresh])).to(rest.device)][
+            :missing
+        ]
         return torch.cat([kept, again, fresh])
 
 
@@ -317,7 +341,9 @@ def _split(rows: Tensor, pools: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _leaving(counts: Mapping[str, int], fewest: Mapping[str, int], surplus: int) -> dict[str, int]:
+def _leaving(
+    counts: Mapping[str, int], fewest: Mapping[str, int], surplus: int
+) -> dict[str, int]:
     """Return how many present points leave each term, in proportion to their numbers.
 
     So many that ``fewest`` are left of each at least; those that cannot leave are left out.

@@ -63,9 +63,16 @@ def _signed(values: Tensor, sign: Sign) -> Tensor:
     return values.clamp_min(0) if sign == "positive" else (-values).clamp_min(0)
 
 
-def _test_loss(objective: Objective, terms: Mapping[str, Tensor], n: int, seed: int) -> Loss:
+def _test_loss(
+    objective: Objective, terms: Mapping[str, Tensor], n: int, seed: int
+) -> Loss:
     """Return the losses at n fresh uniform test points of each scored term."""
-    return Loss({name: objective.draw(name, n, spawn(seed, 1 + k)) for k, name in enumerate(terms)})
+    return Loss(
+        {
+            name: objective.draw(name, n, spawn(seed, 1 + k))
+            for k, name in enumerate(terms)
+        }
+    )
 
 
 def spawn(seed: int, k: int) -> int:
@@ -134,7 +141,9 @@ class InfluenceScore:
             gradient = aggregate_gradient(quantity, objective)
             vector = influence.solve(gradient.unsqueeze(1)).value
             products = [
-                gradient_products(objective.terms[n], objective.parameters, p, vector)[:, 0]
+                gradient_products(objective.terms[n], objective.parameters, p, vector)[
+                    :, 0
+                ]
                 for n, p in terms.items()
             ]
             return _signed(torch.cat(products), self.sign)
@@ -143,7 +152,9 @@ class InfluenceScore:
         totals = []
         for name, points in terms.items():
             parts = point_gradients(objective.terms[name], objective.parameters, points)
-            totals += [_signed(lin.rows(s) @ solved, self.sign).sum(1) for _, lin, s in parts]
+            totals += [
+                _signed(lin.rows(s) @ solved, self.sign).sum(1) for _, lin, s in parts
+            ]
         return torch.cat(totals)
 
 
@@ -155,7 +166,9 @@ class ResidualScore:
         """Return one value per candidate, shape (n,)."""
         tensors = objective.parameters.tensors()
         norms = [
-            torch.linalg.vector_norm(objective.terms[name].residual(tensors, part), dim=1)
+            torch.linalg.vector_norm(
+                objective.terms[name].residual(tensors, part), dim=1
+            )
             for name, points in by_term(objective, candidates).items()
             for part in points.split(2000)
         ]
@@ -190,7 +203,9 @@ class GradDotScore:
         loss = _test_loss(objective, terms, self.n_test, self.seed)
         gradient = aggregate_gradient(loss, objective).unsqueeze(1)
         products = [
-            gradient_products(objective.terms[n], objective.parameters, p, gradient)[:, 0]
+            gradient_products(objective.terms[n], objective.parameters, p, gradient)[
+                :, 0
+            ]
             for n, p in terms.items()
         ]
         return _signed(torch.cat(products), self.sign)
@@ -202,7 +217,9 @@ class OutputGradScore:
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
-        names = tuple(f"{u}_{c}" for u in objective.outputs for c in objective.coordinates)
+        names = tuple(
+            f"{u}_{c}" for u in objective.outputs for c in objective.coordinates
+        )
         slopes, tensors = objective.fields(names), objective.parameters.tensors()
         norms = [
             torch.linalg.vector_norm(slopes(tensors, part), dim=1)
@@ -241,8 +258,12 @@ class RandomScore:
 def check_scores(scores: Tensor) -> None:
     """Raise ``ValueError`` unless there is a finite number for each point."""
     if not isinstance(scores, Tensor) or scores.ndim != 1:
-        given = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise ValueError(f"scores must be a tensor of shape (n,), one for each point, got {given}")
+        given = (
+            tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        )
+        raise ValueError(
+            f"scores must be a tensor of shape (n,), one for each point, got {given}"
+        )
     bad = ~torch.isfinite(scores)
     if bool(bad.any()):
         raise ValueError(
@@ -285,7 +306,9 @@ class SavedScore:
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return the saved values; other candidates than the saved ones are an error."""
         given = by_term(objective, candidates)
-        own = self.candidates.to(next(iter(given.values())))  # float32 training rounds them
+        own = self.candidates.to(
+            next(iter(given.values()))
+        )  # float32 training rounds them
         if list(given) != [self.term] or not torch.equal(given[self.term], own):
             raise ValueError(
                 f"these scores were saved for {len(self.candidates)} other candidates of term "
@@ -315,7 +338,9 @@ class SavedScore:
         held = read_arrays(Path(path))
         missing = sorted({"candidates", "values", "term"} - set(held))
         if missing:
-            raise ValueError(f"{path} holds no saved scores: {', '.join(missing)} missing")
+            raise ValueError(
+                f"{path} holds no saved scores: {', '.join(missing)} missing"
+            )
         try:
             return cls(
                 json.loads(str(held["term"])),

@@ -32,7 +32,9 @@ def _enough(scores: Tensor, n: int) -> Tensor:
 def _check_number(scores: Tensor, n: int) -> None:
     _checks.count("n", n)
     if n > len(scores):
-        raise ValueError(f"cannot select {n} of {len(scores)} candidates: raise `candidates`")
+        raise ValueError(
+            f"cannot select {n} of {len(scores)} candidates: raise `candidates`"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class Proportional:
         """Return n different row numbers, shape (n,)."""
         values = _enough(scores, n)
         if bool((values < 0).any()):
-            raise ValueError("Proportional needs scores that are not negative: take their size")
+            raise ValueError(
+                "Proportional needs scores that are not negative: take their size"
+            )
         largest = values.max().clamp_min(torch.finfo(torch.float64).tiny)
         powers = (values / largest) ** self.k
         mean = powers.mean()
@@ -141,7 +145,9 @@ class KMeansPlusPlus:
             row = _drawn(torch.where(left, distances, 0.0), left, float(draw))
             chosen.append(row)
             left[row] = False
-            distances = torch.minimum(distances, (places - places[row]).square().sum(dim=1))
+            distances = torch.minimum(
+                distances, (places - places[row]).square().sum(dim=1)
+            )
         return torch.tensor(chosen)
 
 

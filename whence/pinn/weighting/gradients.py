@@ -65,13 +65,18 @@ class NeuralTangentKernel(Weighting):
 
     def _check_options(self) -> None:
         check_share("alpha", self.alpha)
-        _checks.one_of("estimate", self.estimate, ("trace", "mean_trace", "gradient_norm"))
+        _checks.one_of(
+            "estimate", self.estimate, ("trace", "mean_trace", "gradient_norm")
+        )
 
     def _renewed(self, terms: Measured) -> Weights:
         if self.estimate == "gradient_norm":
             sizes = {name: float(g.norm()) for name, g in terms.gradients().items()}
             total = sum(sizes.values())
-            now = {name: size / total if total else math.inf for name, size in sizes.items()}
+            now = {
+                name: size / total if total else math.inf
+                for name, size in sizes.items()
+            }
         else:
             traces = terms.traces()
             if self.estimate == "mean_trace":

@@ -80,7 +80,8 @@ class ReLoBRaLo(Weighting):
         kept = weights if draw < self.rho else all_told
         self._note("last", now)
         return {
-            name: float(self.alpha * kept[name] + (1 - self.alpha) * recent[name]) for name in now
+            name: float(self.alpha * kept[name] + (1 - self.alpha) * recent[name])
+            for name in now
         }
 
     def _balance(self, now: Mapping[str, float], since: str) -> dict[str, float]:
@@ -129,5 +130,7 @@ class SoftAdapt(Weighting):
         powers = {name: self.beta * slope for name, slope in slopes.items()}
         if self.loss_weighted:
             least = 1e-300
-            powers = {name: p + math.log(max(now[name], least)) for name, p in powers.items()}
+            powers = {
+                name: p + math.log(max(now[name], least)) for name, p in powers.items()
+            }
         return dict(_softmax(powers))

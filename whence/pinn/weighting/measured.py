@@ -58,7 +58,10 @@ class OfObjective:
     def losses(self) -> dict[str, float]:
         """Return ``L_k``, the mean loss of each term without its weight."""
         if isinstance(self._objective.evaluation, TermGradients):
-            return {n: float(loss) for n, (loss, _) in term_gradients(self._objective).items()}
+            return {
+                n: float(loss)
+                for n, (loss, _) in term_gradients(self._objective).items()
+            }
         with torch.no_grad():
             each = self._objective.point_losses()
         return {name: float(self._mean(name, losses)) for name, losses in each.items()}
@@ -69,7 +72,10 @@ class OfObjective:
 
     def gradients(self) -> dict[str, Tensor]:
         """Return ``∇L_k`` (P,) of each term."""
-        return {name: gradient for name, (_, gradient) in term_gradients(self._objective).items()}
+        return {
+            name: gradient
+            for name, (_, gradient) in term_gradients(self._objective).items()
+        }
 
     def traces(self) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
@@ -100,7 +106,9 @@ class OfObjective:
         """Return the column of a coordinate in the points."""
         names = self._objective.coordinates
         by_name = isinstance(coordinate, str)
-        _checks.one_of("coordinate", coordinate, names if by_name else range(len(names)))
+        _checks.one_of(
+            "coordinate", coordinate, names if by_name else range(len(names))
+        )
         return names.index(coordinate) if isinstance(coordinate, str) else coordinate
 
 
@@ -124,7 +132,9 @@ class OfTensors:
             )
         for name, value in given.items():
             if not isinstance(value, Tensor):
-                raise TypeError(f"the loss of term {name!r} must be a tensor, got {value!r}")
+                raise TypeError(
+                    f"the loss of term {name!r} must be a tensor, got {value!r}"
+                )
         self._given = dict(given)
         self._parameters = _that_require_grad(parameters)
         self._points = dict(points or {})
@@ -206,7 +216,9 @@ class OfTensors:
                 f"this weighting needs the points of term {term!r}, shape (n, d): "
                 f"update(losses, parameters, points={{{term!r}: ...}})"
             )
-        return _checks.points(f"the points of term {term!r}", self._points[term], "d").detach()
+        return _checks.points(
+            f"the points of term {term!r}", self._points[term], "d"
+        ).detach()
 
     def has_points(self, term: str) -> bool:
         """Tell whether the points of a term are known."""

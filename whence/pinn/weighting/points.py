@@ -135,7 +135,9 @@ class Causal(Weighting):
 
     def _check_options(self) -> None:
         if not isinstance(self.epsilon, Sequence) or not self.epsilon:
-            raise TypeError(f"epsilon must be numbers such as (0.1, 1.0), got {self.epsilon!r}")
+            raise TypeError(
+                f"epsilon must be numbers such as (0.1, 1.0), got {self.epsilon!r}"
+            )
         for value in self.epsilon:
             _checks.positive("epsilon", value)
         if list(self.epsilon) != sorted(self.epsilon):
@@ -144,7 +146,9 @@ class Causal(Weighting):
         if self.windows < 2:
             raise ValueError(f"windows must be 2 or more, got {self.windows}")
         if not isinstance(self.threshold, float) or not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, got {self.threshold!r}")
+            raise ValueError(
+                f"threshold must be between 0 and 1, got {self.threshold!r}"
+            )
         if not isinstance(self.coordinate, str):
             _checks.count("coordinate", self.coordinate, zero=True)
         _checks.names("terms", self.terms)
@@ -181,7 +185,9 @@ class Causal(Weighting):
         """Return the mean loss in each window; an empty one has none."""
         losses, window = terms.point_losses(name), self._window(terms, name)
         total = losses.new_zeros(self.windows).index_add_(0, window, losses)
-        count = losses.new_zeros(self.windows).index_add_(0, window, torch.ones_like(losses))
+        count = losses.new_zeros(self.windows).index_add_(
+            0, window, torch.ones_like(losses)
+        )
         return total / count.clamp_min(1)
 
     def _window(self, terms: Measured, name: str) -> Tensor:
@@ -205,5 +211,8 @@ class Causal(Weighting):
 def _nearest(points: Tensor, among: Tensor) -> Tensor:
     """Return for each point the row number of the nearest of others, (n,)."""
     exact = "donot_use_mm_for_euclid_dist"  # so that a point is nearest to itself
-    found = [torch.cdist(p, among, compute_mode=exact).argmin(dim=1) for p in points.split(1000)]
+    found = [
+        torch.cdist(p, among, compute_mode=exact).argmin(dim=1)
+        for p in points.split(1000)
+    ]
     return torch.cat(found)

@@ -114,7 +114,9 @@ class Weighting(ABC):
         except BaseException:
             self._state = held
             raise
-        self._state = {k: v for k, v in self._state.items() if not k.startswith("weights/")}
+        self._state = {
+            k: v for k, v in self._state.items() if not k.startswith("weights/")
+        }
         self._state |= {f"weights/{name}": weight for name, weight in new.items()}
 
     def _check_finite(self, new: Weights) -> None:
@@ -143,25 +145,37 @@ class Weighting(ABC):
 
     def _group(self, kind: str) -> dict[str, Any]:
         start = f"{kind}/"
-        return {k[len(start) :]: v for k, v in self._state.items() if k.startswith(start)}
+        return {
+            k[len(start) :]: v for k, v in self._state.items() if k.startswith(start)
+        }
 
     def _note(self, kind: str, values: Mapping[str, Any]) -> None:
         self._state |= {f"{kind}/{name}": value for name, value in values.items()}
 
     def state_dict(self) -> State:
         """Return all that the next weights depend on beside the options: numbers and tensors."""
-        return {k: v.clone() if isinstance(v, Tensor) else v for k, v in self._state.items()}
+        return {
+            k: v.clone() if isinstance(v, Tensor) else v for k, v in self._state.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` returned; anything else is a ``ValueError``."""
         calls = state.get("calls")
         if isinstance(calls, bool) or not isinstance(calls, int) or calls < 0:
-            raise ValueError(f"a weighting's state needs the number of calls, got {calls!r}")
+            raise ValueError(
+                f"a weighting's state needs the number of calls, got {calls!r}"
+            )
         for name, value in state.items():
-            number = isinstance(value, (int, float, Tensor)) and not isinstance(value, bool)
+            number = isinstance(value, (int, float, Tensor)) and not isinstance(
+                value, bool
+            )
             if not number or not _is_finite(value):
-                raise ValueError(f"a weighting's state must be finite numbers, but {name!r} is not")
-        self._state = {k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()}
+                raise ValueError(
+                    f"a weighting's state must be finite numbers, but {name!r} is not"
+                )
+        self._state = {
+            k: v.clone() if isinstance(v, Tensor) else v for k, v in state.items()
+        }
 
 
 def _is_finite(value: float | Tensor) -> bool:
@@ -180,7 +194,9 @@ def check_names(what: str, given: Iterable[str], names: Iterable[str]) -> None:
         _checks.one_of(what, name, names)
 
 
-def averaged(share: float, before: Mapping[str, Any], now: Mapping[str, float]) -> Weights:
+def averaged(
+    share: float, before: Mapping[str, Any], now: Mapping[str, float]
+) -> Weights:
     """Return ``share·before + (1 − share)·now`` by term; weights start at 1.
 
     A term whose new weight is infinite, as its gradient vanishes, keeps the one it has.
@@ -188,5 +204,7 @@ def averaged(share: float, before: Mapping[str, Any], now: Mapping[str, float]) 
     found: Weights = {}
     for name, value in now.items():
         old = float(before.get(name, 1.0))
-        found[name] = share * old + (1 - share) * value if not math.isinf(value) else old
+        found[name] = (
+            share * old + (1 - share) * value if not math.isinf(value) else old
+        )
     return found

@@ -132,7 +132,11 @@ def solve(modes: int, steps: int) -> Solution:
     at_nodes[0] = 0.0  # x = 1, where rounding leaves 1e-16
     times = np.concatenate([[0.0], np.cumsum(lengths)])
     return Solution(
-        times, nodes, bary, np.array(states) @ at_nodes.T - 1, np.array(slopes) @ at_nodes.T
+        times,
+        nodes,
+        bary,
+        np.array(states) @ at_nodes.T - 1,
+        np.array(slopes) @ at_nodes.T,
     )
 
 
@@ -148,7 +152,9 @@ def evaluate(given: Solution, x: Array, t: Array) -> Array:
     [-1.0, 0.0]
     """
     starts = range(0, x.size, _CHUNK)
-    parts = [_evaluate_chunk(given, x[i : i + _CHUNK], t[i : i + _CHUNK]) for i in starts]
+    parts = [
+        _evaluate_chunk(given, x[i : i + _CHUNK], t[i : i + _CHUNK]) for i in starts
+    ]
     return np.concatenate([np.empty(0), *parts])
 
 
@@ -190,25 +196,35 @@ def _step(rates: Array, length: float) -> _Step:
     )
 
 
-def _advance(y: Array, force: Array, step: _Step, reaction: Callable[[Array], Array]) -> Array:
+def _advance(
+    y: Array, force: Array, step: _Step, reaction: Callable[[Array], Array]
+) -> Array:
     """Return the modes' amplitudes one ETDRK4 step later; ``force`` is ``reaction(y)``."""
     a = step.half * y + step.stage * force
     force_a = reaction(a)
     b = step.half * y + step.stage * force_a
     force_b = reaction(b)
     c = step.half * a + step.stage * (2 * force_b - force)
-    forces = step.first * force + 2 * step.middle * (force_a + force_b) + step.last * reaction(c)
+    forces = (
+        step.first * force
+        + 2 * step.middle * (force_a + force_b)
+        + step.last * reaction(c)
+    )
     return step.whole * y + forces
 
 
 def _evaluate_chunk(given: Solution, x: Array, t: Array) -> Array:
     """Evaluate one chunk: temporaries are of shape (len(x), m + 1)."""
-    i = np.clip(np.searchsorted(given.times, t, side="right") - 1, 0, len(given.times) - 2)
+    i = np.clip(
+        np.searchsorted(given.times, t, side="right") - 1, 0, len(given.times) - 2
+    )
     length = (given.times[i + 1] - given.times[i])[:, None]
     q = (t - given.times[i])[:, None] / length
     u = given.u[i] + q**2 * (3 - 2 * q) * (given.u[i + 1] - given.u[i])
     u += length * q * (1 - q) * ((1 - q) * given.u_t[i] - q * given.u_t[i + 1])
-    apart = (x[:, None] - given.nodes) * (x[:, None] + given.nodes)  # s − s_j without cancellation
+    apart = (x[:, None] - given.nodes) * (
+        x[:, None] + given.nodes
+    )  # s − s_j without cancellation
     hit = apart == 0
     kernel = given.weights / np.where(hit, 1.0, apart)
     on_node = hit.any(axis=1)

@@ -163,7 +163,9 @@ def _points(
     """Return ``x`` and ``t`` as float64, or raise ``ValueError`` saying what was given."""
     x, t = np.asarray(x, dtype=np.float64), np.asarray(t, dtype=np.float64)
     if x.ndim != 1 or x.shape != t.shape:
-        raise ValueError(f"x and t must be of equal shape (n,), got {x.shape} and {t.shape}")
+        raise ValueError(
+            f"x and t must be of equal shape (n,), got {x.shape} and {t.shape}"
+        )
     for name, values in (("x", x), ("t", t)):
         bad = np.flatnonzero(~np.isfinite(values))
         if bad.size:
@@ -201,7 +203,8 @@ def _burgers(x: Array, t: Array, nodes: int) -> Array:
     """Evaluate :func:`burgers` with an even number of Gauss-Hermite nodes, in chunks."""
     starts = range(0, x.size, _BURGERS_CHUNK)
     parts = [
-        _burgers_chunk(x[i : i + _BURGERS_CHUNK], t[i : i + _BURGERS_CHUNK], nodes) for i in starts
+        _burgers_chunk(x[i : i + _BURGERS_CHUNK], t[i : i + _BURGERS_CHUNK], nodes)
+        for i in starts
     ]
     return np.concatenate([np.empty(0), *parts])
 

@@ -39,7 +39,9 @@ def problem(constraints: Literal["hard", "soft"]) -> Problem:
         outputs=("u",),
         equations={"pde": equation},
         ansatz=ansatz if hard else None,
-        conditions=() if hard else (Initial(u=start), Initial(u_t=0.0), Dirichlet(u=0.0, on="x")),
+        conditions=()
+        if hard
+        else (Initial(u=start), Initial(u_t=0.0), Dirichlet(u=0.0, on="x")),
         architecture=lambda seed: MLP([2, 100, 100, 100, 100, 100, 1], seed=seed),
         solution=references.wave,
     )
