@@ -72,14 +72,14 @@ def train(
 ) -> list[dict[str, Tensor]]:
     """Train by Adam on ``mean ℓ + (weight_decay/2)·‖θ‖²``; return states along the way."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     states = []
     for epoch in range(epochs):
         for part in torch.randperm(len(x), generator=generator).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(model(x[part]), y[part]).backward()
-            optimiser.step()
+            optimizer.step()
         schedule.step()
         if (epoch + 1) % max(1, epochs // checkpoints) == 0:
             states.append({name: t.clone() for name, t in model.state_dict().items()})

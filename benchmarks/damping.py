@@ -17,7 +17,6 @@ from scipy.stats import spearmanr
 
 import whence as wh
 from whence import pinn
-from whence.gradient import loss_and_gradient
 
 DAMPINGS = (1e-2, 1e-4, 1e-6, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12, 1e-13)
 POINTS, TARGETS, STEPS = 500, 50, 60
@@ -29,7 +28,7 @@ def settle(objective: wh.Objective, steps: int) -> float:
     for _ in range(steps):
         if stepper.advance(objective, 1).finished:
             break
-    return float(loss_and_gradient(objective)[1].norm())
+    return float(objective.loss_and_gradient()[1].norm())
 
 
 def measure(left_out: int, seed: int) -> dict[str, object]:

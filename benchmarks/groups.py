@@ -56,7 +56,7 @@ def linear() -> list[Row]:
         lambda tensors, z: fields(None)(tensors, z) - z[:, 20:],
         torch.as_tensor(np.column_stack([x, y])),
     )
-    objective = wh.Objective(network, [term], fields=fields)
+    objective = wh.Objective(network, [term], space=wh.Space(evaluate=fields))
     objective.parameters.assign(torch.as_tensor(np.linalg.lstsq(x, y, rcond=None)[0]))
     sizes = rng.integers(1, 41, 30)
     groups = {

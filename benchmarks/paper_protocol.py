@@ -1,4 +1,4 @@
-"""The resampling paper's protocol with first-order optimisers only: Adam + L-BFGS, no Gauss–Newton.
+"""The resampling paper's protocol with first-order optimizers only: Adam + L-BFGS, no Gauss–Newton.
 
 Settings of arXiv 2506.16443 ("add"): hard constraints, Hammersley start, 1000 points (diffusion
 30), float64, Adam lr 1e-3; rounds of 1000 Adam + 1000 L-BFGS steps; after each, 10,000 uniform

@@ -25,7 +25,7 @@ import whence as wh
 from benchmarks import _measure
 from benchmarks._measure import Row
 from whence import pinn
-from whence.pinn.sampling.scores import SCORE_DAMPING
+from whence.pinn.sampling.scores.base import SCORE_DAMPING
 
 Reduce = Literal["abs_of_sum", "sum_of_abs"]
 LABELS: dict[Reduce, str] = {"abs_of_sum": "|Σ|", "sum_of_abs": "Σ|·|"}

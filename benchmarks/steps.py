@@ -18,7 +18,7 @@ import whence as wh
 from benchmarks import _deepxde, _measure
 from benchmarks._measure import Row, Timing
 from whence import pinn
-from whence.gradient import CompiledGradient
+from whence.compilation import Compiled
 from whence.jacobian import self_product
 
 LEARNING_RATE = 1e-3
@@ -83,7 +83,7 @@ Steps = Callable[[int], object]
 def adam_step(objective: wh.Objective, compiled: bool) -> Steps:
     """Return what takes Adam steps on the objective, eager or compiled."""
     if compiled:
-        objective = objective.with_evaluation(CompiledGradient(objective))
+        objective = objective.with_evaluator(Compiled(objective))
     stepper = pinn.Adam(NEVER, lr=LEARNING_RATE).start(objective.parameters)
     return lambda n: stepper.advance(objective, n)
 

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from whence.pinn.training.recipes import recipe
 
 from benchmarks import _deepxde, _measure
 from benchmarks._measure import Row
 from whence import pinn
-from whence.pinn.recipes import recipe
 
 TARGETS = {"diffusion": 2.9e-5, "burgers": 6.5e-4, "allen_cahn": 2.5e-3}
 TIMES_FASTER = 20

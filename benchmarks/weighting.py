@@ -21,10 +21,11 @@ from benchmarks import _measure
 from benchmarks._measure import Row
 from benchmarks.weighting_study import NONE, POINTS, weightings
 from whence import pinn
-from whence.gradient import CompiledGradient, TermGradients
+from whence.compilation import Compiled
+from whence.evaluator import Remembering
 from whence.objective import Objective
 from whence.pinn.optimizers import Stepper
-from whence.pinn.reweighting import Reweighting
+from whence.pinn.training.reweighting import Reweighting
 
 STEP_BAR, LOOP_BAR, PINA_BAR = 1.5, 5.0, 1e-6
 UPDATES = 10
@@ -93,10 +94,10 @@ def steps(
 def traces(sizes: Sizes) -> list[Row]:
     """Time an update by traces beside steps and the loop."""
     objective = five_terms(sizes.points)
-    eager = objective.with_evaluation(TermGradients())
-    evaluation = CompiledGradient(objective)
+    eager = objective.with_evaluator(Remembering())
+    evaluation = Compiled(objective)
     evaluation.compile_traces(objective)
-    compiled = objective.with_evaluation(evaluation)
+    compiled = objective.with_evaluator(evaluation)
     weighting = pinn.NeuralTangentKernel()
     adam = pinn.Adam(10**9)
     timings = _measure.paired(
@@ -170,7 +171,7 @@ def iterations(sizes: Sizes) -> list[Row]:
     network = pinn.MLP([2, 32, 32, 32, 1], seed=0)
     counts = {name: POINTS if name == "pde" else POINTS // 10 for name in problem.terms}
     objective = problem.objective(network, problem.sample(counts, seed=0))
-    objective = objective.with_evaluation(CompiledGradient(objective))
+    objective = objective.with_evaluator(Compiled(objective))
     start = objective.parameters.vector()
 
     def run(make: Callable[[], object]) -> Callable[[], object]:

@@ -73,17 +73,17 @@ def train(data, seed=0, validation=None):
     torch.manual_seed(seed)
     model = ResNet()
     loader = DataLoader(data, batch_size=64, shuffle=True)
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     checkpoints, rates, history = [], [], []
     for epoch in range(EPOCHS):
         model.train()
         total = 0.0
         for x, y in loader:
             loss = F.cross_entropy(model(x), y)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             total += float(loss.detach()) * len(x)
         model.eval()
         history.append({"train_loss": total / len(data)})

@@ -51,13 +51,13 @@ def train(data, start=None, without=None, seed=0):
     if start is not None:
         model.load_state_dict(start.state_dict())
     parameters = list(model.parameters())
-    optimiser = torch.optim.LBFGS(
+    optimizer = torch.optim.LBFGS(
         parameters, max_iter=2000, tolerance_grad=1e-10, tolerance_change=1e-16,
         line_search_fn="strong_wolfe",
     )  # fmt: skip
 
     def closure():
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         penalty = sum(parameter.square().sum() for parameter in parameters)
         losses = nn.functional.binary_cross_entropy_with_logits(
             model(data[0]), data[1], reduction="none"
@@ -66,7 +66,7 @@ def train(data, start=None, without=None, seed=0):
         total.backward()
         return total
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     return model
 
 

@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 
 import whence as wh
 from whence import pinn
-from whence.pinn.runs import RunFolder
+from whence.pinn.training.run_folder import RunFolder
 
 DOUBLE = torch.float64
 STRIP = pinn.Interval("x", 0, 1) * pinn.Interval("t", 0, 1)
@@ -312,7 +313,7 @@ CALLS = [
     Case(
         "two terms of one name",
         lambda: strip(conditions=[pinn.Initial(u=0.0), pinn.Initial(u=1.0)]), V,
-        ("a name of its own", "initial_u, initial_u"),
+        ("2 terms are called 'initial_u'", "name='initial_u_left'"),
     ),
     Case("outputs as text", lambda: strip(outputs="u"), T, ("tuple of names", "('u',)")),
     Case(
@@ -373,8 +374,17 @@ CALLS = [
     Case("points not finite", lambda: objective(points=NAN), V, ("1 of 3 rows", "row 1")),
     Case("no points", lambda: objective(points=ROWS[:0]), V, ("n > 0", "got (0, 2)")),
     Case("points too wide", lambda: objective(points=torch.ones(3, 3)), V, ("(n, 2)", "(3, 3)")),
-    Case("points in a list", lambda: objective(points=[[0.5, 0.5]]), T, ("[[0.5, 0.5]]",)),
-    Case("points in an array", lambda: objective(points=ROWS.numpy()), T, ("torch.Tensor",)),
+    Case("points in words", lambda: objective(points=[["a", "b"]]), T, ("2 numbers each", "'a'")),
+    Case("rows of two lengths", lambda: objective(points=[[0.5], [0.5, 1.0]]), T, ("2 numbers",)),
+    Case("points in a flat list", lambda: objective(points=[0.5, 0.5]), V, ("(n, 2)", "(2,)")),
+    Case(
+        "points in an array of words", lambda: objective(points=ROWS.numpy().astype(str)), T,
+        ("shape (n, 2)",),
+    ),
+    Case(
+        "a table without a coordinate", lambda: objective(points=pd.DataFrame({"x": [0.5]})), V,
+        ("'t' is missing among x",),
+    ),
     Case("points of integers", lambda: objective(points=torch.ones(3, 2).int()), T, ("int32",)),
     Case(
         "points of no term", lambda: strip().objective(linear(), ROWS), T,
@@ -434,7 +444,7 @@ CALLS = [
     Case("targets outside", lambda: attribute(wh.Output(OUTSIDE)), V, ("outside", "row 2")),
     Case("targets not finite", lambda: attribute(wh.Output(NAN)), V, ("finite", "row 1")),
     Case("targets too wide", lambda: attribute(wh.Output(torch.ones(1, 3))), V, ("(n, 2)",)),
-    Case("targets in a list", lambda: attribute(wh.Output([[0.5, 0.5]])), T, ("torch.Tensor",)),
+    Case("targets in words", lambda: attribute(wh.Output([["a", 0.5]])), T, ("2 numbers each",)),
     Case(
         "targets of a loss in a tensor", lambda: attribute(wh.Loss(ROWS)), T,
         ("by term", "{'pde': points}"),
@@ -459,8 +469,8 @@ CALLS = [
         "attributed points outside", lambda: attribute(wh.Output(ROWS), OUTSIDE), V, ("row 2",),
     ),
     Case(
-        "attributed points in an array", lambda: attribute(wh.Output(ROWS), ROWS.numpy()), T,
-        ("torch.Tensor",),
+        "attributed points in words", lambda: attribute(wh.Output(ROWS), [["a", "b"]]), T,
+        ("2 numbers each",),
     ),
     Case(
         "a quantity by name", lambda: attribute("u"), T, ("wh.Output", "'u'")
@@ -493,7 +503,7 @@ CALLS = [
     Case("candidates not finite", lambda: scored({"pde": NAN}), V, ("candidates", "row 1")),
     Case("no candidates", lambda: scored(ROWS[:0]), V, ("n > 0", "got (0, 2)")),
     Case("candidates of nothing", lambda: scored({}), T, ("(n, 2)", "got {}")),
-    Case("candidates in a list", lambda: scored([[0.5, 0.5]]), T, ("candidates must be",)),
+    Case("candidates in words", lambda: scored([["a", "b"]]), T, ("2 numbers each",)),
     Case("candidates of an unknown term", lambda: scored({"pdf": ROWS}), V, ("'pde'?",)),
     Case("more than the candidates", lambda: rank([1.0, 2.0], 3), V, ("3 of 2", "candidates")),
     Case("none of the candidates", lambda: rank([1.0, 2.0], 0), V, ("n must be", "got 0")),
@@ -519,15 +529,15 @@ CALLS = [
         ("weighting must be an object such as pinn.NeuralTangentKernel()", "GradientNorm"),
     ),
     Case(
-        "spectra that are a number", lambda: train(spectra=100), T,
-        ("spectra must be pinn.Spectra(...)", "100"),
+        "an observer that is a number", lambda: train(observers=[100]), T,
+        ("pinn.Spectra()", "100"),
     ),
     Case(
         "weights of an unknown term", lambda: train(weighting=pinn.Fixed({"pdf": 2.0})), V,
         ("unknown term 'pdf'", "did you mean 'pde'"),
     ),
-    Case("alpha", lambda: pinn.NeuralTangentKernel(alpha=1.5), V, ("alpha must be", "got 1.5")),
-    Case("alpha of no float", lambda: pinn.NeuralTangentKernel(alpha=1), V, ("a float", "got 1")),
+    Case("smoothing", lambda: pinn.NeuralTangentKernel(alpha=1.5), V, ("alpha must", "got 1.5")),
+    Case("alpha", lambda: pinn.NeuralTangentKernel(alpha=2), V, ("between 0 and 1", "got 2")),
     Case(
         "updates never", lambda: pinn.NeuralTangentKernel(update_every=0), V,
         ("update_every must be a positive integer", "got 0"),
@@ -569,8 +579,27 @@ CALLS = [
     ),
     Case("saved scores missing", lambda: pinn.SavedScore.load("none.npz"), OSError, ("none.npz",)),
     # Training.
-    Case("no schedule", lambda: train(schedule=[]), V, ("at least one optimiser", "pinn.Adam")),
-    Case("a criterion", lambda: train(stop=0.1), T, ("stop", "function of a row", "0.1")),
+    Case("no schedule", lambda: train(schedule=[]), V, ("at least one optimizer", "pinn.Adam")),
+    Case("a criterion", lambda: pinn.Stop(0.1), T, ("Stop", "function of a row", "0.1")),
+    Case("one observer", lambda: train(observers=pinn.Spectra()), T, ("a list such as",)),
+    Case(
+        "an optimizer of torch",
+        lambda: train(schedule=[torch.optim.Adam(linear().parameters())]), T,
+        ("a torch Adam", "pinn.Adam(iterations)"),
+    ),
+    Case("an optimizer's class", lambda: train(schedule=pinn.Adam), T, ("the class Adam",)),
+    Case(
+        "an operator", lambda: train(schedule=[wh.GaussNewton(objective())]), T,
+        ("curvature operator", "pinn.GaussNewton"),
+    ),
+    Case("a schedule of words", lambda: train(schedule="adam"), T, ("pinn.Adam(1000)", "'adam'")),
+    Case("an empty schedule", lambda: train(schedule=[]), V, ("at least one optimizer",)),
+    Case("a resampler's class", lambda: train(resample=pinn.Resample), T, ("an object such as",)),
+    Case(
+        "an activation's class", lambda: pinn.MLP([2, 1], activation=torch.nn.Tanh), T,
+        ("the class Tanh", "nn.Tanh()"),
+    ),
+    Case("an activation", lambda: pinn.MLP([2, 1], activation=3), T, ("a function of a", "got 3")),
     Case("no steps", lambda: pinn.Adam(0), V, ("iterations", "got 0")),
     Case("a rate below zero", lambda: pinn.Adam(1, lr=-1.0), V, ("lr", "got -1.0")),
     Case("betas", lambda: pinn.Adam(1, betas=(0.9, 1.0)), V, ("[0, 1)", "(0.9, 1.0)")),

@@ -20,8 +20,10 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Output
 from whence.curvature.exact import Exact
-from whence.objective import Objective, Term
-from whence.pinn.fields import FieldMap
+from whence.objective import Objective
+from whence.pinn.pde.fields import FieldMap
+from whence.space import Space
+from whence.term import Term
 
 NU = 0.01 / math.pi
 
@@ -110,10 +112,8 @@ def burgers_hard(n=9, widths=(2, 16, 16, 1), derivatives="jets", seed=0, select=
     objective = Objective(
         network,
         [Term("pde", pde, uniform(n, (-1, 0), (1, 1), seed))],
-        coordinates=("x", "t"),
-        outputs=("u",),
-        fields=fields,
         select=select,
+        space=Space(coordinates=("x", "t"), outputs=("u",), evaluate=fields),
     )
     return Case(objective, {"pde": by_hand}, value)
 
@@ -169,10 +169,8 @@ def burgers_soft(n=9, widths=(2, 16, 16, 1), derivatives="jets", seed=0, select=
                 "periodic", periodic, uniform(4, (-1, 0), (-1, 1), seed + 2), weight=0.5
             ),
         ],
-        coordinates=("x", "t"),
-        outputs=("u",),
-        fields=fields,
         select=select,
+        space=Space(coordinates=("x", "t"), outputs=("u",), evaluate=fields),
     )
     residuals = {
         "pde": pde_by_hand,
@@ -229,10 +227,8 @@ def navier_stokes(n=7, widths=(2, 10, 10, 3), derivatives="jets", seed=0, select
             Term("flow", flow, uniform(n, (0, 0), (1, 1), seed), weight=2.0),
             Term("wall", wall, uniform(3, (0, 0), (1, 0), seed + 1), weight=5.0),
         ],
-        coordinates=("x", "y"),
-        outputs=("u", "v", "p"),
-        fields=fields,
         select=select,
+        space=Space(coordinates=("x", "y"), outputs=("u", "v", "p"), evaluate=fields),
     )
     residuals = {"flow": flow_by_hand, "wall": lambda tensors, z: value(tensors, z)[:2]}
     return Case(objective, residuals, value)

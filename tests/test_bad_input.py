@@ -8,12 +8,12 @@ import pytest
 from bad_calls import CALLS, Case
 
 from whence import cli, pinn
-from whence.pinn.runs import FORMAT
+from whence.pinn.training.run_folder import FORMAT
 
 TINY = "--points pde=40 --schedule gauss_newton:2 --quiet"
 COMMAND = [
     Case("command", "trian wave", 2, ("command 'trian'", "did you mean 'train'")),
-    Case("no problem", "train", 2, ("Missing from whence train", "burgers")),
+    Case("no problem", "train", 2, ("Missing from whence train", "PROBLEM")),
     Case("problem to train", "train burger", 2, ("'burger'", "did you mean 'burgers'")),
     Case("score", "train wave --score residul", 2, ("'residul'", "did you mean 'residual'")),
     Case("score to save", "score run --score influnce", 2, ("did you mean 'influence'",)),
@@ -24,7 +24,7 @@ COMMAND = [
     Case("selection", "train wave --select topk", 2, ("did you mean 'top_k'",)),
     Case("number type", "train wave --dtype float46", 2, ("did you mean 'float64'",)),
     Case("device", "train wave --device tpu", 2, ("device 'tpu'",)),
-    Case("optimiser", "train wave --schedule gaus:3", 2, ("'gaus:3'", "gauss_newton")),
+    Case("optimizer", "train wave --schedule gaus:3", 2, ("'gaus:3'", "gauss_newton")),
     Case("steps", "train wave --schedule adam:many", 2, ("KIND:ITERATIONS", "'adam:many'")),
     Case("no steps", "train wave --schedule adam:0", 2, ("iterations", "got 0")),
     Case("counts", "train wave --points pde:3", 2, ("TERM=COUNT", "pde=500", "'pde:3'")),
@@ -47,7 +47,7 @@ COMMAND = [
     ),
     Case(
         "resume another version", f"train burgers --out old --resume {TINY}", 2,
-        ("old", "format 0", f"format {FORMAT}"),
+        ("old", "format 0", "this one reads formats 2 and 3"),
     ),
     Case(
         "resume what is garbled", f"train burgers --out garbled --resume {TINY}", 2,
@@ -77,22 +77,25 @@ COMMAND = [
         ("max_points does nothing",),
     ),
     Case(
-        "option of another score", "train wave --score residual --scoring.sign abs", 2,
-        ("sign is no option of score residual",),
+        "option of another score", "train wave --score residual --grad-dot.sign abs", 2,
+        ("--grad-dot.sign does nothing", "no score 'grad_dot'", "'residual'"),
     ),
-    Case("no test points", "train wave --scoring.n-test 0", 2, ("n_test", "got 0")),
+    Case("no test points", "train wave --influence.n-test 0", 2, ("n_test", "got 0")),
     Case(
-        "option of no optimiser", "train wave --adam.lr 1", 2, ("--adam.lr does nothing", "adam")
+        "option of no optimizer", "train wave --adam.lr 1", 2, ("--adam.lr does nothing", "adam")
     ),
     Case("rate", "train wave --schedule adam:5 --adam.lr -1", 2, ("lr", "got -1")),
     Case("damping of a step", "train wave --gauss-newton.damping -1", 2, ("damping", "got -1")),
     Case(
-        "saved scores missing", "train wave --score saved --saved-scores none.npz", 2,
+        "saved scores missing", "train wave --saved-scores none.npz", 2,
         ("none.npz",),
     ),
-    Case("saved scores left out", "train wave --score saved", 2, ("--saved-scores FILE",)),
     Case(
-        "saved scores that are none", "train wave --score saved --saved-scores full/notes.txt", 2,
+        "two scores", "train wave --score residual --saved-scores full/scores.npz", 2,
+        ("--score and --saved-scores",),
+    ),
+    Case(
+        "saved scores that are none", "train wave --saved-scores full/notes.txt", 2,
         ("full/notes.txt",),
     ),
     *(
@@ -104,7 +107,7 @@ COMMAND = [
             ("half a run", "half", ("half", "checkpoint.safetensors is missing")),
             ("a damaged run", "damaged", ("damaged/checkpoint.safetensors", "damaged")),
             ("a garbled run", "garbled", ("garbled/config.json", "not valid JSON")),
-            ("another version", "old", ("old", "format 0", f"format {FORMAT}")),
+            ("another version", "old", ("old", "format 0", "this one reads formats 2 and 3")),
             ("an unknown problem", "own", ("own solves 'mine'", "burgers")),
             ("half a configuration", "bare", ("bare", "config.json")),
         )

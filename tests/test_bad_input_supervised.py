@@ -98,7 +98,7 @@ CALLS = [
     Case("inputs alone", lambda: made(X), T, ("(inputs, ..., target)",)),
     Case("one of a tuple", lambda: made((X,)), T, ("(inputs, ..., target)", "1 of them")),
     Case("no data", lambda: made(None), T, ("tensors (inputs, target), a Dataset", "None")),
-    Case("lists of numbers", lambda: made(([[1.0]], [0])), T, ("tensors or arrays",)),
+    Case("lists of words", lambda: made(([["a"]], [0])), T, ("tensors or arrays",)),
     Case("lengths that differ", lambda: made((X, CLASSES[:5])), V, ("one length", "(5,)")),
     Case("no samples", lambda: made((X[:0], CLASSES[:0])), V, ("at least one",)),
     Case("an empty dataset", lambda: made(Data(lambda i: (X[i], 0), 0)), V, ("at least one",)),

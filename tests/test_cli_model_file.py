@@ -20,12 +20,12 @@ corrupted[::10] = True
 data[1][corrupted] = (data[1][corrupted] + 1) % 3
 model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
 loss = nn.CrossEntropyLoss()
-optimiser = torch.optim.Adam(model.parameters(), lr=0.03)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
 checkpoints, learning_rates = [], 0.03
 for step in range(60):
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss(model(data[0]), data[1]).backward()
-    optimiser.step()
+    optimizer.step()
     if step in (29, 59):
         checkpoints.append({n: t.clone() for n, t in model.state_dict().items()})
 """

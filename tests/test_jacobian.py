@@ -5,18 +5,14 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from whence import jacobian, linearization
-from whence.gradient import loss_and_gradient
-from whence.jacobian import (
-    Jacobian,
-    chunks,
-    gradient_products,
-    point_gradients,
-    row_blocks,
-)
+from whence import linearization
+from whence.jacobian import Jacobian, gradient_products, point_gradients, row_blocks
 from whence.linearization import linearize
-from whence.objective import Objective, Term
+from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.points import MAX_ROW_BYTES, blocks, linearized_at_once
+from whence.space import Space
+from whence.term import Term
 
 LAYERS, FUNCTION, REVERSE = (
     linearization.LayerLinearization,
@@ -118,7 +114,7 @@ def test_right_hand_side_makes_the_gradient(case):
     gradients, scales = oracles.loss_gradients(case)
     found = Jacobian(case.objective, scaled=True)
     oracles.close(found.rmatvec(found.residual()), scales @ gradients, 1e-12)
-    oracles.close(loss_and_gradient(case.objective)[1], scales @ gradients, 1e-12)
+    oracles.close(case.objective.loss_and_gradient()[1], scales @ gradients, 1e-12)
 
 
 @pytest.mark.parametrize("columns", [1, 3, 20])
@@ -189,7 +185,7 @@ def test_any_loss():
     objective = Objective(
         case.objective.network,
         [Term("flow", term.residual, term.points, weight=3.0, loss=Mahalanobis())],
-        coordinates=("x", "y"),
+        space=Space(coordinates=("x", "y")),
     )
     rows, values = oracles.point_jacobians(case, case.residuals["flow"], term.points)
     m = Mahalanobis.m.numpy()
@@ -198,7 +194,7 @@ def test_any_loss():
     oracles.close(found.dense().T @ found.dense(), matrix, 1e-12)
     gradient = sum(3.0 / 4 * j.T @ m @ r for j, r in zip(rows, values, strict=True))
     oracles.close(found.rmatvec(found.residual()), gradient, 1e-12)
-    oracles.close(loss_and_gradient(objective)[1], gradient, 1e-12)
+    oracles.close(objective.loss_and_gradient()[1], gradient, 1e-12)
     v = random(found.shape[1])
     oracles.close(found.rmatvec(found.matvec(v)), matrix @ v.numpy(), 1e-12)
 
@@ -553,8 +549,8 @@ def test_chunk_must_be_a_positive_integer(chunk):
 
 def test_chunks_cover_every_point_once_and_stay_small():
     parameters = Parameters(nn.Linear(1000, 1000))
-    parts = list(chunks(torch.zeros(2500, 1), parameters))
+    points = torch.zeros(2500, 1)
+    size = linearized_at_once(points, parameters.size)
+    parts = [block.part for block in blocks(points, size)]
     assert [i for p in parts for i in range(2500)[p]] == list(range(2500))
-    assert all(
-        (p.stop - p.start) * parameters.size * 8 <= jacobian.CHUNK_BYTES for p in parts
-    )
+    assert all((p.stop - p.start) * parameters.size * 8 <= MAX_ROW_BYTES for p in parts)

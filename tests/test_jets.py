@@ -13,9 +13,9 @@ from torch.func import jacrev
 
 from whence import jets
 from whence.jets import Jet, UnsupportedOperation
-from whence.pinn import fields
-from whence.pinn.fields import FieldMap
 from whence.pinn.networks import ACTIVATIONS, MLP, Fourier
+from whence.pinn.pde import fields
+from whence.pinn.pde.fields import FieldMap
 
 FULL = [(0, 0), (0, 1), (1, 1)]
 POINTS = 0.2 + 0.7 * torch.rand(
@@ -350,7 +350,7 @@ class Relu3(nn.Module):
 
 def test_unsupported_operation_falls_back_exactly_with_one_log_line(caplog):
     torch.manual_seed(0)
-    fields._said.clear()
+    fields._log_once.cache_clear()
     network = Relu3()
     with caplog.at_level(logging.INFO, logger="whence"):
         found, expected = both_ways(network)

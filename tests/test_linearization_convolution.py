@@ -11,8 +11,9 @@ from whence import layers, linearization
 from whence.jacobian import Jacobian, Rows
 from whence.linearization import linearize
 from whence.ntk import TangentKernel
-from whence.objective import Objective, Term
+from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.term import Term
 
 LAYERS, FUNCTION = (
     linearization.LayerLinearization,

@@ -16,8 +16,10 @@ from whence.curvature.operators import GaussNewton, Hessian
 from whence.curvature.solvers import Damping, Solution
 from whence.jets import Jet
 from whence.losses import Squared
-from whence.objective import Objective, Term
+from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.space import Space
+from whence.term import Term
 
 SOFT, HARD, FLOW = oracles.burgers_soft, oracles.burgers_hard, oracles.navier_stokes
 AUTOGRAD = functools.partial(HARD, derivatives="autograd")
@@ -50,7 +52,7 @@ def bias_everywhere(x, weight, bias=None):
 
 def all_but_the_last_term(operator):
     return lambda objective: operator(
-        objective._with_terms(list(objective.terms.values())[:-1])
+        objective.with_terms(list(objective.terms.values())[:-1])
     )
 
 
@@ -202,9 +204,9 @@ def test_the_check_fails_when_the_objective_misses_a_term():
     objective = Objective(
         case.objective.network,
         terms,
-        coordinates=("x", "t"),
-        outputs=("u",),
-        fields=case.objective.fields,
+        space=Space(
+            coordinates=("x", "t"), outputs=("u",), evaluate=case.objective.fields
+        ),
     )
     found = Influence(objective, damping=1e-4).attribute(oracles.Output(points))
     with pytest.raises(AssertionError, match="of the largest"):

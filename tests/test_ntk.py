@@ -6,11 +6,12 @@ import oracles
 import pytest
 import torch
 
-from whence import jacobian, pinn
+from whence import pinn
 from whence.jacobian import Jacobian
 from whence.linearization import LayerLinearization
 from whence.ntk import TangentKernel
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.term import Term
 
 
 def soft(widths):
@@ -181,7 +182,7 @@ def test_no_graph_stays_alive_from_one_block_to_the_next(widths, monkeypatch):
         made(self, *args)
 
     monkeypatch.setattr(LayerLinearization, "__init__", noted)
-    monkeypatch.setattr(jacobian, "CHUNK_POINTS", 50)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", 50)
     TangentKernel(soft(widths))
     assert len(most) >= 5
     assert max(most) <= 1  # the one of the block before, until the next is made

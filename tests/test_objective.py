@@ -5,7 +5,9 @@ from torch import nn
 from torch.func import functional_call
 
 from whence.losses import Squared
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.space import Space
+from whence.term import Term
 
 
 def linear(n=4, weight=1.0):
@@ -81,7 +83,7 @@ def test_fields_are_the_columns_of_any_network():
     network = nn.Linear(3, 2).double()
     points = torch.ones(4, 3).double()
     term = Term("data", lambda t, z: functional_call(network, t, (z,)), points)
-    objective = Objective(network, [term], outputs=("a", "b"))
+    objective = Objective(network, [term], space=Space(outputs=("a", "b")))
     assert objective.coordinates == ("x0", "x1", "x2")
     found = objective.fields(("b", "a"))(objective.parameters.tensors(), points)
     assert torch.equal(found, network(points)[:, [1, 0]])
@@ -92,7 +94,7 @@ def test_fields_are_the_columns_of_any_network():
 def test_errors_name_what_was_given():
     network, term = linear()
     names = ("x", "y", "z")
-    objective = Objective(network, [term], coordinates=names)
+    objective = Objective(network, [term], space=Space(coordinates=names))
     with pytest.raises(
         ValueError, match=r"unknown term 'dat' \(did you mean 'data'\?\)"
     ):
@@ -104,9 +106,9 @@ def test_errors_name_what_was_given():
     with pytest.raises(ValueError, match="at least one term"):
         Objective(network, [])
     with pytest.raises(ValueError, match=r"different names, got 'data', 'data'"):
-        Objective(network, [term, term], coordinates=names)
+        Objective(network, [term, term], space=Space(coordinates=names))
     with pytest.raises(ValueError, match=r"shape \(n, 2\).*got \(4, 3\)"):
-        Objective(network, [term], coordinates=("x", "y"))
+        Objective(network, [term], space=Space(coordinates=("x", "y")))
     with pytest.raises(
         ValueError, match="weight of term 'data' must be zero or a positive"
     ):
@@ -118,4 +120,6 @@ def test_errors_name_what_was_given():
     bad = term.points.clone()
     bad[2, 1] = float("nan")
     with pytest.raises(ValueError, match="the first is row 2"):
-        Objective(network, [Term("data", term.residual, bad)], coordinates=names)
+        Objective(
+            network, [Term("data", term.residual, bad)], space=Space(coordinates=names)
+        )

@@ -12,7 +12,7 @@ from whence.attribution import groups
 from whence.attribution.refitting import leave_out, refit
 from whence.curvature.iterative import batched
 from whence.curvature.operators import GaussNewton, Hessian
-from whence.gradient import TermGradients, loss_and_gradient, term_gradients
+from whence.evaluator import Remembering
 from whence.jacobian import Jacobian
 from whence.losses import Squared
 from whence.ntk import TangentKernel
@@ -32,7 +32,7 @@ def weighted(case, seed=0, least=0.0):
         )
         each[1] = least
         terms[k] = replace(term, point_weights=each)
-    return case.objective._with_terms(terms)
+    return case.objective.with_terms(terms)
 
 
 def one_by_one(objective):
@@ -53,9 +53,11 @@ def one_by_one(objective):
                 )
             )
     return Objective(
-        objective.network, terms, coordinates=objective.coordinates, outputs=objective.outputs,
-        fields=objective.fields, select=objective.parameters.names,
-    )  # fmt: skip
+        objective.network,
+        terms,
+        select=objective.parameters.names,
+        space=objective.space,
+    )
 
 
 SMALL = {
@@ -81,11 +83,11 @@ def _soft():
 def test_loss_and_gradient(pair):
     objective, single, _ = pair
     oracles.close(objective.loss().detach(), single.loss().detach(), 1e-13)
-    loss, gradient = loss_and_gradient(objective)
-    expected = loss_and_gradient(single)
+    loss, gradient = objective.loss_and_gradient()
+    expected = single.loss_and_gradient()
     assert loss == pytest.approx(expected[0], rel=1e-13)
     oracles.close(gradient, expected[1], 1e-12)
-    loss, gradient = loss_and_gradient(objective.with_evaluation(TermGradients()))
+    loss, gradient = objective.with_evaluator(Remembering()).loss_and_gradient()
     assert loss == pytest.approx(expected[0], rel=1e-13)
     oracles.close(gradient, expected[1], 1e-12)
 
@@ -104,15 +106,15 @@ def test_the_loss_by_hand(pair):
         total += factor @ (values**2).sum(1)
         gradient = gradient + 2 * np.einsum("n,nmp,nm->p", factor, rows, values)
     assert float(objective.loss()) == pytest.approx(total, rel=1e-12)
-    oracles.close(loss_and_gradient(objective)[1], gradient, 1e-11)
+    oracles.close(objective.loss_and_gradient()[1], gradient, 1e-11)
 
 
 def test_gradients_of_terms_leave_out_the_weight_of_the_term_alone(soft):
     objective, single = soft
     weights = {n: t.weight for n, t in objective.terms.items()}
-    for name, (loss, gradient) in term_gradients(objective).items():
+    for name, (loss, gradient) in objective.term_gradients().items():
         own = [t for n, t in single.terms.items() if n.startswith(f"{name}/")]
-        expected = loss_and_gradient(single._with_terms(own))
+        expected = single.with_terms(own).loss_and_gradient()
         assert weights[name] * float(loss) == pytest.approx(expected[0], rel=1e-12)
         oracles.close(weights[name] * gradient, expected[1], 1e-12)
 
@@ -133,7 +135,7 @@ def test_jacobian_and_kernel(pair):
     oracles.close(right, expected_right, 1e-12)
     oracles.close(rows.T @ rows, GaussNewton(objective).dense(), 1e-12)
     oracles.close(rows.T @ rows, GaussNewton(single).dense(), 1e-12)
-    oracles.close(rows.T @ right, loss_and_gradient(objective)[1], 1e-12)
+    oracles.close(rows.T @ right, objective.loss_and_gradient()[1], 1e-12)
     vector = torch.linspace(-1, 1, rows.shape[1], dtype=torch.float64)
     oracles.close(jacobian.matvec(vector), expected @ vector, 1e-11)
     oracles.close(jacobian.rmatvec(right), expected.T @ expected_right, 1e-12)
@@ -233,7 +235,7 @@ def test_points_left_out_or_kept(soft):
         assert found.n_points == expected.n_points
         oracles.close(found.loss().detach(), expected.loss().detach(), 1e-12)
         oracles.close(
-            loss_and_gradient(found)[1], loss_and_gradient(expected)[1], 1e-12
+            found.loss_and_gradient()[1], expected.loss_and_gradient()[1], 1e-12
         )
         rows = Jacobian(found, scaled=True).dense()
         oracles.close(rows, Jacobian(expected, scaled=True).dense(), 1e-12)
@@ -267,7 +269,7 @@ def test_batches_keep_the_weights_of_their_points(soft):
     assert torch.equal(
         held.point_weights, operator.objective.term("pde").point_weights[[3, 0]]
     )
-    fewer = objective.at_points(indices)
+    fewer = objective.subset(indices)
     assert torch.equal(
         fewer.term("initial").point_weights,
         objective.term("initial").point_weights[[1]],
@@ -324,18 +326,22 @@ def test_refits(soft):
 def test_other_losses_and_a_selection_of_parameters():
     case = oracles.burgers_soft(widths=(2, 6, 6, 1), select="2.*")
     terms = [replace(t, loss=Squared(0.3)) for t in weighted(case).terms.values()]
-    objective = case.objective._with_terms(terms)
+    objective = case.objective.with_terms(terms)
     single = one_by_one(objective)
-    oracles.close(loss_and_gradient(objective)[1], loss_and_gradient(single)[1], 1e-12)
+    oracles.close(
+        objective.loss_and_gradient()[1], single.loss_and_gradient()[1], 1e-12
+    )
     oracles.close(Hessian(objective).dense(), Hessian(single).dense(), TOLERANCE)
 
 
 def test_many_points_in_blocks(monkeypatch):
-    monkeypatch.setattr("whence.objective.BLOCK_POINTS", 4)
-    monkeypatch.setattr("whence.gradient.BLOCK_POINTS", 4)
+    monkeypatch.setattr("whence.points.MAX_EVALUATED", 4)
+    monkeypatch.setattr("whence.evaluator.MAX_EVALUATED", 4)
     objective = weighted(oracles.burgers_hard(n=19, widths=(2, 6, 1)))
     single = one_by_one(objective)
-    oracles.close(loss_and_gradient(objective)[1], loss_and_gradient(single)[1], 1e-12)
+    oracles.close(
+        objective.loss_and_gradient()[1], single.loss_and_gradient()[1], 1e-12
+    )
     oracles.close(objective.loss().detach(), single.loss().detach(), 1e-12)
 
 

@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from whence.jacobian import Jacobian
     from whence.linearization import linearize
     from whence.losses import Absolute, BinaryCrossEntropy, CrossEntropy, Squared
-    from whence.objective import Objective, Term
+    from whence.objective import Objective
     from whence.parameters import Parameters
+    from whence.space import Space
+    from whence.term import Term
 
 __version__ = "0.1.0"
 
@@ -74,8 +76,10 @@ _HOMES = {
     "jacobian": ("Jacobian",),
     "linearization": ("linearize",),
     "losses": ("Absolute", "BinaryCrossEntropy", "CrossEntropy", "Squared"),
-    "objective": ("Objective", "Term"),
+    "objective": ("Objective",),
     "parameters": ("Parameters",),
+    "space": ("Space",),
+    "term": ("Term",),
 }
 
 __all__ = [
@@ -109,6 +113,7 @@ __all__ = [
     "Residual",
     "Sketched",
     "Solution",
+    "Space",
     "Squared",
     "Term",
     "TracIn",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -12,22 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-def nearest(name: str, names: Iterable[object]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
-    known = {str(n).lower(): str(n) for n in names}
-    found = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
-    return f" (did you mean {known[found[0]]!r}?)" if found else ""
-
-
-def one_of(what: str, given: object, names: Iterable[object]) -> None:
-    """Raise ``ValueError`` unless ``given`` is one of ``names``; name the nearest."""
-    known = list(names)
-    if given not in known:
-        listed = ", ".join(repr(n) for n in known)
-        raise ValueError(
-            f"unknown {what} {given!r}{nearest(str(given), known)}: choose {listed}"
-        )
+from whence._names import nearest as nearest
+from whence._names import one_of as one_of
 
 
 def shown(given: object) -> str:
@@ -35,6 +20,12 @@ def shown(given: object) -> str:
     if isinstance(given, (Tensor, np.ndarray)):
         return f"{type(given).__name__} of shape {tuple(given.shape)}"
     return repr(given)
+
+
+def shape_of(value: object) -> object:
+    """Return the shape of a tensor or array, or the kind of anything else, for messages."""
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ if shape is None else tuple(shape)
 
 
 def positive(what: str, value: float, *, zero: bool = False) -> None:

@@ -1,7 +1,7 @@
-"""The Jacobian J = ∂r/∂θ of residuals at points by parameters: the one object of this library.
+"""The Jacobian J = ∂r/∂θ of residuals at points with respect to parameters: the core object.
 
 :class:`Jacobian` stacks the rows of an objective: term by term, point by point, component by
-component. Rows are made in chunks that stay in the processor's cache, each by
+component. Rows are made in blocks that stay in the processor's cache, each by
 :func:`whence.linearization.linearize`.
 """
 
@@ -14,89 +14,100 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.linearization import Factor, LayerLinearization, Linearization, linearize
-from whence.objective import Objective, Points, Pointwise, Term, at_once
+from whence.evaluator import unit_cotangents
+from whence.linearization import (
+    Factor,
+    LayerLinearization,
+    Linearization,
+    linearize,
+)
+from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.points import Block, Points, Pointwise, blocks, linearized_at_once
+from whence.term import Term
 
-CHUNK_POINTS = 1000
-CHUNK_PARAMETERS = 4_000_000
-CHUNK_BYTES = 256 * 2**20
 SELF_PRODUCT_BLOCKS = 8
-FEW_VECTORS = 16
+"""Blocks of rows that a symmetric product is made of."""
+MAX_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
 
 
-def chunks(
-    points: Points, parameters: Parameters, size: int | None = None
-) -> Iterator[slice]:
-    """Yield slices that cover the points, small enough for the cache and for memory."""
-    n, most = len(points), at_once(points, CHUNK_POINTS)
-    cached = max(CHUNK_POINTS // 4, CHUNK_PARAMETERS // parameters.size)
-    fits = max(1, CHUNK_BYTES // (8 * parameters.size))
-    step = size or min(most, cached, fits)
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))
+def linearized_blocks(
+    function: Pointwise, parameters: Parameters, points: Points, size: int | None = None
+) -> Iterator[tuple[Block, Linearization]]:
+    """Yield the points in blocks that suit the cache, each with its linearization.
+
+    Every product with J goes through the points in this way.
+
+    Parameters
+    ----------
+    function:
+        Pointwise function to differentiate.
+    parameters:
+        θ.
+    points:
+        Where.
+    size:
+        Points of a block; by default about 1000, fewer for large networks.
+    """
+    step = size or linearized_at_once(points, parameters.size)
+    for block in blocks(points, step):
+        yield block, linearize(function, parameters, block.points)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a Jacobian at some points, point by point and for each point seed by seed.
+    """Rows of a Jacobian at some points, point by point and for each point cotangent by cotangent.
 
-    ``seeds`` has one (n, m) tensor for every row that a point contributes.
+    ``cotangents`` has one (n, m) tensor for every row that a point contributes.
     """
 
     linear: Linearization
-    seeds: Sequence[Tensor]
+    cotangents: Sequence[Tensor]
 
     def __len__(self) -> int:
-        return len(self.linear.value) * len(self.seeds)
+        return len(self.linear.value) * len(self.cotangents)
 
     def dense(self, out: Tensor | None = None) -> Tensor:
         """Return the rows, (len, P), in ``out``."""
-        if len(self.seeds) == 1:
-            return self.linear.rows(self.seeds[0], out=out)
+        if len(self.cotangents) == 1:
+            return self.linear.rows(self.cotangents[0], out=out)
+
         if out is None:
-            return torch.stack(
-                [self.linear.rows(s) for s in self.seeds], dim=1
-            ).flatten(0, 1)
-        block = out.view(len(self.linear.value), len(self.seeds), -1)
-        for k, seed in enumerate(self.seeds):
-            self.linear.rows(seed, out=block[:, k])
+            parts = [self.linear.rows(cotangent) for cotangent in self.cotangents]
+            return torch.stack(parts, dim=1).flatten(0, 1)
+
+        table = out.view(len(self.linear.value), len(self.cotangents), -1)
+        for k, cotangent in enumerate(self.cotangents):
+            self.linear.rows(cotangent, out=table[:, k])
         return out
 
     def factors(self) -> list[Factor] | None:
         """Return what the rows multiply out, or None where not all comes from linear layers."""
         if not isinstance(self.linear, LayerLinearization):
             return None
-        each = [self.linear.factors(seed) for seed in self.seeds]
-        alike = len({tuple(f.columns.start for f in factors) for factors in each}) == 1
-        return (
-            [_interleaved(same) for same in zip(*each, strict=True)] if alike else None
-        )
+
+        by_cotangent = [self.linear.factors(c) for c in self.cotangents]
+        columns = {tuple(f.columns.start for f in factors) for factors in by_cotangent}
+        if len(columns) != 1:
+            return None
+        return [_interleaved(same) for same in zip(*by_cotangent, strict=True)]
 
 
 def row_blocks(
     function: Pointwise, parameters: Parameters, points: Points, size: int | None = None
 ) -> Iterator[Tensor]:
     """Yield the Jacobian of ``function`` in blocks of points, each (n, m, P)."""
-    for part in chunks(points, parameters, size):
-        linear = linearize(function, parameters, points[part])
-        rows = Rows(linear, list(_units(linear.value))).dense()
+    for _, linear in linearized_blocks(function, parameters, points, size):
+        rows = Rows(linear, list(unit_cotangents(linear.value))).dense()
         yield rows.view(len(linear.value), -1, parameters.size)
-
-
-def _units(value: Tensor) -> Iterator[Tensor]:
-    for k in range(value.shape[1]):
-        unit = torch.zeros_like(value)
-        unit[:, k] = 1.0
-        yield unit
 
 
 class Jacobian:
     """The residual Jacobian of an objective at its current parameters.
 
     Row order is term by term, point by point, component by component; R rows in all.
-    With ``scaled=True`` point i of term k stands for ``√(w_k/N_k)·Sᵢᵀ Jᵢ`` with S the root of
+    With ``scaled=True`` point i of term k stands for ``√(w_k m_i/N_k)·Sᵢᵀ Jᵢ`` with S the root of
     the loss's curvature, so that ``JᵀJ`` is the Gauss–Newton matrix of the objective.
 
     Parameters
@@ -135,65 +146,64 @@ class Jacobian:
         self.scaled = scaled
         self.chunk = chunk
 
-    def _parts(self) -> Iterator[tuple[Term, slice, Linearization]]:
+    def _linearized(self) -> Iterator[tuple[Term, Block, Linearization]]:
         for term in self.objective.terms.values():
-            for part in chunks(term.points, self.parameters, self.chunk):
-                yield (
-                    term,
-                    part,
-                    linearize(term.residual, self.parameters, term.points[part]),
-                )
+            for block, linear in linearized_blocks(
+                term.residual, self.parameters, term.points, self.chunk
+            ):
+                yield term, block, linear
 
-    def _seeds(self, term: Term, part: slice, value: Tensor) -> list[Tensor]:
-        """Return one seed (n, m) per row that a point contributes."""
+    def _cotangents(self, term: Term, block: Block, value: Tensor) -> list[Tensor]:
+        """Return one cotangent (n, m) per row that a point contributes."""
         if not self.scaled:
-            return list(_units(value))
-        root = _times(term.curvature_root(value, term.points[part]), term.scales(part))
-        return list(root.unbind(2))
+            return list(unit_cotangents(value))
+
+        # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
+        root = term.curvature_root(value, block.points)
+        return list(_times_root(root, term.scales(block.part)).unbind(2))
 
     def residual(self) -> Tensor:
         """Return the stacked right-hand side ρ (R,) that belongs to the rows.
 
         Unscaled: the residuals. Scaled: ``√(w/N)·S⁻¹∂ℓ``, so that ``Jᵀρ`` is the gradient of L.
         """
+        tensors = self.parameters.tensors()
         parts = []
         for term in self.objective.terms.values():
-            for points, scale in term.parts(at_once(term.points)):
-                value = term.residual(self.parameters.tensors(), points).detach()
-                parts.append(
-                    self._right_hand_side(term, points, scale, value).reshape(-1)
-                )
+            for block in term.blocks():
+                value = term.residual(tensors, block.points).detach()
+                parts.append(self._right_hand_side(term, block, value))
         return torch.cat(parts)
 
-    def _right_hand_side(
-        self, term: Term, points: Points, scale: float | Tensor, value: Tensor
-    ) -> Tensor:
-        return (
-            _times(term.whitened_gradient(value, points), scale)
-            if self.scaled
-            else value
-        )
+    def _right_hand_side(self, term: Term, block: Block, value: Tensor) -> Tensor:
+        """Return a block's part of ρ, flat."""
+        if not self.scaled:
+            return value.reshape(-1)
+        # With S ρ′ = ∂ℓ the row √(w/N)·Sᵀ∂r/∂θ times √(w/N)·ρ′ is (w/N)·∂ℓᵀ∂r/∂θ.
+        whitened = term.whitened_gradient(value, block.points)
+        return _times_root(whitened, term.scales(block.part)).reshape(-1)
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
-        """Yield ``(rows, right-hand side (len(rows),))`` chunk by chunk, in row order.
+        """Yield ``(rows, right-hand side (len(rows),))`` block by block, in row order.
 
         Of a loss without whitened gradients the scaled right-hand side is empty.
         """
-        for term, part, linear in self._parts():
+        for term, block, linear in self._linearized():
             right = linear.value.new_empty(0)
             if term.loss.spans or not self.scaled:
-                points, scale = term.points[part], term.scales(part)
-                right = self._right_hand_side(term, points, scale, linear.value)
-            yield Rows(linear, self._seeds(term, part, linear.value)), right.reshape(-1)
+                right = self._right_hand_side(term, block, linear.value)
+            yield Rows(linear, self._cotangents(term, block, linear.value)), right
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
-        return self.system()[0]
+        rows, _ = self.system()
+        return rows
 
     def system(self) -> tuple[Tensor, Tensor]:
-        """Return every row (R, P) and the right-hand side (R,), written in place chunk by chunk."""
-        theta = self.parameters.vector()
-        rows, right, start = theta.new_empty(self.shape), [], 0
+        """Return every row (R, P) and the right-hand side (R,), written in place block by block."""
+        rows = self.parameters.vector().new_empty(self.shape)
+        right = []
+        start = 0
         for block, part in self.blocks():
             block.dense(out=rows[start : start + len(block)])
             right.append(part)
@@ -203,39 +213,43 @@ class Jacobian:
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``J v`` (R,) without materialising a row."""
         parts = []
-        for term, part, linear in self._parts():
-            seeds = self._seeds(term, part, linear.value)
-            each = [linear.matvec(vector.unsqueeze(1), s).squeeze(1) for s in seeds]
-            parts.append(torch.stack(each, dim=1).reshape(-1))
+        for term, block, linear in self._linearized():
+            columns = [
+                linear.matvec(vector.unsqueeze(1), cotangent).squeeze(1)
+                for cotangent in self._cotangents(term, block, linear.value)
+            ]
+            parts.append(torch.stack(columns, dim=1).reshape(-1))
         return torch.cat(parts)
 
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Jᵀ u`` (P,) without materialising a row."""
         total = vector.new_zeros(self.parameters.size)
         start = 0
-        for term, part, linear in self._parts():
-            seeds = self._seeds(term, part, linear.value)
-            n = linear.value.shape[0] * len(seeds)
-            weights = vector[start : start + n].reshape(-1, len(seeds)).unbind(1)
-            seed = sum(
-                (s * w.unsqueeze(1) for s, w in zip(seeds, weights, strict=True)),
-                start=torch.zeros_like(linear.value),
-            )
-            total += linear.rmatvec(seed)
-            start += n
+        for term, block, linear in self._linearized():
+            cotangents = self._cotangents(term, block, linear.value)
+            n_rows = len(block) * len(cotangents)
+            weights = vector[start : start + n_rows].reshape(-1, len(cotangents))
+
+            # Jᵀu is linear in the cotangents: their sum, each times its part of u, in one pass.
+            combined = torch.zeros_like(linear.value)
+            for cotangent, weight in zip(cotangents, weights.unbind(1), strict=True):
+                combined += cotangent * weight.unsqueeze(1)
+            total += linear.rmatvec(combined)
+            start += n_rows
         return total
 
     def normal_product(self, vectors: Tensor) -> Tensor:
         """Return ``JᵀJ V`` (P, K) in one pass over the points; many columns go through the rows."""
         total = torch.zeros_like(vectors)
-        for term, part, linear in self._parts():
-            seeds = self._seeds(term, part, linear.value)
-            if vectors.shape[1] > FEW_VECTORS:
-                rows = Rows(linear, seeds).dense()
+        for term, block, linear in self._linearized():
+            cotangents = self._cotangents(term, block, linear.value)
+            if vectors.shape[1] > MAX_VECTORS:
+                rows = Rows(linear, cotangents).dense()
                 total.addmm_(rows.T, rows @ vectors)
-            else:
-                for seed in seeds:
-                    total += linear.rmatmat(linear.matvec(vectors, seed), seed)
+                continue
+            for cotangent in cotangents:
+                image = linear.matvec(vectors, cotangent)
+                total += linear.rmatmat(image, cotangent)
         return total
 
     def gram(self) -> Tensor:
@@ -248,33 +262,43 @@ class Jacobian:
 
     def traces(self) -> dict[str, float]:
         """Return by term the sum of its rows' squared norms, the trace of its part of ``JJᵀ``."""
-        return {name: float(each.sum()) for name, each in self._squared_norms().items()}
+        squares = self._squared_norms()
+        return {name: float(values.sum()) for name, values in squares.items()}
 
     def _squared_norms(self) -> dict[str, Tensor]:
-        found: dict[str, list[Tensor]] = {}
-        for term, part, linear in self._parts():
-            seeds = self._seeds(term, part, linear.value)
-            each = torch.stack([linear.squared_norms(seed) for seed in seeds], dim=1)
-            found.setdefault(term.name, []).append(each.reshape(-1))
-        return {name: torch.cat(parts) for name, parts in found.items()}
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.objective.terms}
+        for term, block, linear in self._linearized():
+            cotangents = self._cotangents(term, block, linear.value)
+            columns = [linear.squared_norms(cotangent) for cotangent in cotangents]
+            parts[term.name].append(torch.stack(columns, dim=1).reshape(-1))
+        return {name: torch.cat(values) for name, values in parts.items()}
 
     def by_point(self, values: Tensor) -> Tensor:
         """Return the sums of ``values`` (R, K) over the rows of each point, (points, K)."""
-        parts, start = [], 0
-        for term in self.objective.terms.values():
-            n = len(term.points)
-            end = start + n * self._components(term)
-            parts.append(values[start:end].view(n, -1, values.shape[1]).sum(dim=1))
-            start = end
+        parts = []
+        start = 0
+        for name, n_rows in self.counts().items():
+            n_points = len(self.objective.terms[name].points)
+            rows = values[start : start + n_rows].view(n_points, -1, values.shape[1])
+            parts.append(rows.sum(dim=1))
+            start += n_rows
         return torch.cat(parts)
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each term."""
-        terms = self.objective.terms.items()
-        return {name: len(term.points) * self._components(term) for name, term in terms}
+        components = self.components()
+        return {
+            name: len(term.points) * components[name]
+            for name, term in self.objective.terms.items()
+        }
 
-    def _components(self, term: Term) -> int:
-        return term.residual(self.parameters.tensors(), term.points[:1]).shape[1]
+    def components(self) -> dict[str, int]:
+        """Return the number m of residual components of each term."""
+        tensors = self.parameters.tensors()
+        return {
+            name: term.residual(tensors, term.points[:1]).shape[1]
+            for name, term in self.objective.terms.items()
+        }
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -282,7 +306,7 @@ class Jacobian:
         return sum(self.counts().values()), self.parameters.size
 
 
-def _times(values: Tensor, scale: float | Tensor) -> Tensor:
+def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:
     """Return ``√scale`` times the values of each point; a scale for all, or one for each (n,)."""
     if isinstance(scale, Tensor):
         return values * scale.sqrt().view(-1, *[1] * (values.ndim - 1))
@@ -294,10 +318,11 @@ def self_product(rows: Tensor) -> Tensor:
     n = len(rows)
     product = rows.new_empty(n, n)
     step = max(64, -(-n // SELF_PRODUCT_BLOCKS))
-    for i in range(0, n, step):
-        end = min(i + step, n)
-        product[i:end, :end] = rows[i:end] @ rows[:end].T
-        product[:i, i:end] = product[i:end, :i].T
+    for start in range(0, n, step):
+        end = min(start + step, n)
+        product[start:end, :end] = rows[start:end] @ rows[:end].T
+        # What lies above the diagonal mirrors what was just computed.
+        product[:start, start:end] = product[start:end, :start].T
     return product
 
 
@@ -305,20 +330,19 @@ def _interleaved(factors: Sequence[Factor]) -> Factor:
     """Join the factors of a point's m rows so that row order is point by point."""
     if len(factors) == 1:
         return factors[0]
-    left = torch.stack([f.left for f in factors], dim=2).flatten(1, 2)
-    rights = [f.right for f in factors if f.right is not None]
+
+    left = torch.stack([factor.left for factor in factors], dim=2).flatten(1, 2)
+    rights = [factor.right for factor in factors if factor.right is not None]
     right = torch.stack(rights, dim=2).flatten(1, 2) if rights else None
     return Factor(factors[0].columns, left, right)
 
 
 def point_gradients(
-    term: Term, parameters: Parameters, points: Points, chunk: int | None = None
-) -> Iterator[tuple[slice, Linearization, Tensor]]:
-    """Yield ``(part, linearization, ∂ℓ)``: with seed ∂ℓ its rows are ∇ℓ(z) at ``points[part]``."""
-    for part in chunks(points, parameters, chunk):
-        chosen = points[part]
-        linear = linearize(term.residual, parameters, chosen)
-        yield part, linear, term.gradient(linear.value, chosen)
+    term: Term, parameters: Parameters, points: Points, size: int | None = None
+) -> Iterator[tuple[Block, Linearization, Tensor]]:
+    """Yield ``(block, linearization, ∂ℓ)``: with the cotangent ∂ℓ its rows are ∇ℓ(z)."""
+    for block, linear in linearized_blocks(term.residual, parameters, points, size):
+        yield block, linear, term.gradient(linear.value, block.points)
 
 
 def gradient_products(
@@ -326,16 +350,16 @@ def gradient_products(
     parameters: Parameters,
     points: Points,
     vectors: Tensor,
-    chunk: int | None = None,
+    size: int | None = None,
 ) -> Tensor:
     """Return ``∇ℓ(z_i)ᵀ V`` for every point: vectors (P, K) to (n, K), no row materialised.
 
-    Many vectors at once are cheaper through the rows of a chunk than one by one; both are exact.
+    Many vectors at once are cheaper through the rows of a block than one by one; both are exact.
     """
     parts = []
-    for _, linear, seed in point_gradients(term, parameters, points, chunk):
-        if vectors.shape[1] > FEW_VECTORS:
-            parts.append(linear.rows(seed) @ vectors)
+    for _, linear, cotangent in point_gradients(term, parameters, points, size):
+        if vectors.shape[1] > MAX_VECTORS:
+            parts.append(linear.rows(cotangent) @ vectors)
         else:
-            parts.append(linear.matvec(vectors, seed))
+            parts.append(linear.matvec(vectors, cotangent))
     return torch.cat(parts)

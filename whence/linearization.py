@@ -28,9 +28,8 @@ from torch.utils import _pytree as pytree
 from whence import _checks
 from whence.jets import Jet
 from whence.layers import LAYERS, Call, Layer, Output, put
-from whence.objective import Points, Pointwise
 from whence.parameters import Parameters
-from whence.samples import Samples
+from whence.points import Points, Pointwise, are_samples
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of ``torch._VF`` that ``torch.func.vmap`` has no rule for."""
@@ -75,7 +74,7 @@ def linearize(
     points:
         Points, shape (n, d), or samples.
     """
-    if isinstance(points, Samples):
+    if are_samples(points):
         points.read()  # whatever that calls is no part of the function
     try:
         value, recorder = _record(function, parameters, points)

@@ -180,7 +180,7 @@ def condition_number(
 
 
 def _alone(objective: Objective, term: str | None) -> Objective:
-    return objective if term is None else objective._with_terms([objective.term(term)])
+    return objective if term is None else objective.with_terms([objective.term(term)])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ from whence.attribution.quantities import Loss, Output
 from whence.attribution.refitting import leave_out, refit
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.space import Space
+from whence.term import Term
 
 SIZES = {"data": 9, "first": 7, "both": 6}
 WEIGHTS = {"data": 3.0, "first": 0.5, "both": 1.0}
@@ -52,12 +54,14 @@ class Linear:
         self.objective = Objective(
             self.network,
             [Term(n, functions[n], points[n], weight=WEIGHTS[n]) for n in SIZES],
-            coordinates=("x0", "x1", "y0", "y1"),
-            outputs=("a", "b"),
-            fields=lambda names: (
-                lambda tensors, z: functional_call(self.network, tensors, (z[:, :2],))[
-                    :, [("a", "b").index(n) for n in names]
-                ]
+            space=Space(
+                coordinates=("x0", "x1", "y0", "y1"),
+                outputs=("a", "b"),
+                evaluate=lambda names: (
+                    lambda tensors, z: functional_call(
+                        self.network, tensors, (z[:, :2],)
+                    )[:, [("a", "b").index(n) for n in names]]
+                ),
             ),
         )
         mixed = {"data": np.eye(2), "first": np.eye(2)[:1], "both": np.ones((1, 2))}
@@ -222,7 +226,9 @@ def test_any_quantity_and_any_loss():
         for t in half.terms.values()
     ]
     same = Objective(
-        case.network, terms, coordinates=("x0", "x1", "y0", "y1"), outputs=("a", "b")
+        case.network,
+        terms,
+        space=Space(coordinates=("x0", "x1", "y0", "y1"), outputs=("a", "b")),
     )
     expected = group_influence(Influence(case.objective, damping=1e-2), Loss(), GROUPS)
     found = group_influence(Influence(same, damping=1e-2), Loss(), GROUPS)
@@ -294,7 +300,7 @@ def test_blocks_change_nothing(monkeypatch):
         )
 
     expected = all_three()
-    monkeypatch.setattr(module, "CHUNK_BYTES", 8 * module.COPIES * 6 * 2)
+    monkeypatch.setattr(module, "MAX_ROW_BYTES", 8 * module.COPIES * 6 * 2)
     for found, same in zip(all_three(), expected, strict=True):
         oracles.close(found, same, 1e-12)
 
@@ -503,8 +509,10 @@ def alone(small=1.0):
     objective = Objective(
         network,
         Term("data", residual, x),
-        fields=lambda names: (
-            lambda tensors, z: functional_call(network, tensors, (z[:, :2],))
+        space=Space(
+            evaluate=lambda names: (
+                lambda tensors, z: functional_call(network, tensors, (z[:, :2],))
+            )
         ),
     )
     objective.parameters.assign(refit(objective).theta)

@@ -12,7 +12,9 @@ from whence.attribution.method import SIGN, TARGET_BLOCK, _regrouped
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.space import Space
+from whence.term import Term
 
 SMALL = {
     "hard": lambda: oracles.burgers_hard(n=7, widths=(2, 4, 1)),
@@ -300,9 +302,11 @@ def least_squares(n=12, d=3, weight=1.0):
     objective = Objective(
         network,
         [Term("data", residual, torch.cat([x, y], 1), weight=weight)],
-        coordinates=(*(f"x{i}" for i in range(d)), "y"),
-        fields=lambda names: (
-            lambda tensors, z: functional_call(network, tensors, (z[:, :d],))
+        space=Space(
+            coordinates=(*(f"x{i}" for i in range(d)), "y"),
+            evaluate=lambda names: (
+                lambda tensors, z: functional_call(network, tensors, (z[:, :d],))
+            ),
         ),
     )
     objective.parameters.assign(torch.linalg.lstsq(x, y).solution.reshape(-1))
@@ -362,7 +366,9 @@ def test_weights_between_terms_count():
         Term("b", residual, points[4:]),
     ]
     objective = Objective(
-        one.network, terms, coordinates=one.coordinates, fields=one.fields
+        one.network,
+        terms,
+        space=Space(coordinates=one.coordinates, evaluate=one.fields),
     )
     w = np.repeat([3.0 / 4, 1.0 / 8], [4, 8])
     normal = x.T @ (w[:, None] * x)
@@ -396,9 +402,9 @@ def with_ridge(n, widths, strength):
     return Objective(
         network,
         [pde, Term("ridge", ridge, pde.points[:1])],
-        coordinates=("x", "t"),
-        outputs=("u",),
-        fields=case.objective.fields,
+        space=Space(
+            coordinates=("x", "t"), outputs=("u",), evaluate=case.objective.fields
+        ),
     )
 
 

@@ -131,7 +131,7 @@ def test_tracin_of_more_targets_than_a_block_holds(monkeypatch):
     method = METHODS["tracin"](objective())
     expected = method.attribute(QUANTITY).values
     monkeypatch.setattr("whence.attribution.method.TARGET_BLOCK", 2)
-    monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", 3)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", 3)
     oracles.close(method.attribute(QUANTITY), expected, 1e-12)
 
 
@@ -216,7 +216,7 @@ def test_any_points_and_any_order(method):
 def test_blocks_and_chunks(method, monkeypatch):
     whole = method.attribute(QUANTITY).values
     monkeypatch.setattr("whence.attribution.method.TARGET_BLOCK", 3)
-    monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", 4)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", 4)
     oracles.close(method.attribute(QUANTITY), whole, EXACT)
     blocks = list(method.attribute_blocks(QUANTITY, block=2))
     assert [len(b) for b in blocks] == [2, 2, 1]
@@ -274,7 +274,7 @@ def test_methods_that_predict_no_change_move_nothing(name):
 
 def test_extremes(method, monkeypatch):
     whole = method.attribute(QUANTITY).values
-    monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", 4)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", 4)
     found = reductions.top(method, QUANTITY, k=3)
     order = np.argsort(-whole, axis=1)
     assert found.highest_point.values.tolist() == order[:, :3].tolist()
@@ -289,7 +289,7 @@ def test_extremes(method, monkeypatch):
 @pytest.mark.parametrize("how", ["mean", "sum", "mean_abs"])
 def test_means_and_sums(method, how, monkeypatch):
     whole = method.attribute(QUANTITY).values
-    monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", 4)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", 4)
     made = {
         "mean": np.mean,
         "sum": np.sum,
@@ -319,7 +319,7 @@ def test_what_cannot_be_reduced():
 
 def test_zarr(method, tmp_path, monkeypatch):
     whole = method.attribute(QUANTITY)
-    monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", 4)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", 4)
     method.memory_budget = 1 if method.name != "empirical" else method.memory_budget
     if method.memory_budget == 1:
         with pytest.raises(MemoryError, match=r"give out='name.zarr'"):

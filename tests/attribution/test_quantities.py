@@ -14,7 +14,8 @@ from whence.attribution.quantities import (
     Residual,
     aggregate_gradient,
 )
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.term import Term
 
 POINTS = oracles.uniform(5, (-1, 0), (1, 1), seed=3)
 
@@ -209,7 +210,7 @@ def test_points_are_checked(case):
         (torch.zeros(0, 2).double(), ValueError),
         (torch.full((2, 2), math.nan), ValueError),
         (torch.zeros(2, 2, dtype=torch.int64), TypeError),
-        (np.zeros((2, 2)), TypeError),
+        (np.zeros((2, 2), dtype=str), TypeError),
     ):
         with pytest.raises(error, match="points of a quantity must"):
             list(Output(bad).gradients(case.objective))

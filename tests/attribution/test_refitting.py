@@ -19,8 +19,9 @@ from whence.attribution.refitting import (
     without,
 )
 from whence.curvature.solvers import Damping
-from whence.gradient import loss_and_gradient
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.space import Space
+from whence.term import Term
 
 
 def least_squares(n=(11, 7), d=4, spread=1.0, seed=0):
@@ -43,7 +44,7 @@ def least_squares(n=(11, 7), d=4, spread=1.0, seed=0):
     def fields(names):
         return lambda tensors, z: functional_call(network, tensors, (z[:, :d],))
 
-    objective = Objective(network, terms, fields=fields)
+    objective = Objective(network, terms, space=Space(evaluate=fields))
     return objective, np.vstack(rows), np.concatenate(right)
 
 
@@ -98,7 +99,7 @@ def test_several_steps_of_a_network_end_where_the_gradient_vanishes(widths):
     assert found.converged
     assert found.steps > 3
     objective.parameters.assign(found.theta)
-    gradient = loss_and_gradient(objective)[1] + (found.theta - start)
+    gradient = objective.loss_and_gradient()[1] + (found.theta - start)
     assert float(gradient.norm()) == pytest.approx(
         found.gradient_norm, rel=1e-3, abs=1e-13
     )

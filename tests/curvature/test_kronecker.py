@@ -16,8 +16,10 @@ from whence.curvature.iterative import ConjugateGradient
 from whence.curvature.kronecker import EKFAC
 from whence.curvature.operators import GaussNewton, Hessian
 from whence.curvature.solvers import Damping
-from whence.objective import Objective, Term
-from whence.pinn.fields import FieldMap
+from whence.objective import Objective
+from whence.pinn.pde.fields import FieldMap
+from whence.space import Space
+from whence.term import Term
 
 LIMITS = (2000, 1)
 
@@ -104,7 +106,10 @@ def curved(n=8, terms=1, seed=0, select=None, widths=(2, 6, 1)):
         points = oracles.uniform(max(1, n // 2), (-1, 0), (1, 0), seed + 1)
         given.append(Term("data", data, points, weight=30.0))
     objective = Objective(
-        network, given, coordinates=("x", "t"), fields=fields, select=select
+        network,
+        given,
+        select=select,
+        space=Space(coordinates=("x", "t"), evaluate=fields),
     )
     residuals = {"pde": by_hand, "data": lambda t, z: functional_call(network, t, (z,))}
     return oracles.Case(objective, residuals, None)

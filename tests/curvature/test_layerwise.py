@@ -72,7 +72,7 @@ CASES = [
 @pytest.mark.parametrize("loss", ["classes", "numbers"])
 @pytest.mark.parametrize(("network", "select"), CASES)
 def test_against_automatic_differentiation(network, select, loss, chunk, monkeypatch):
-    monkeypatch.setattr("whence.jacobian.CHUNK_POINTS", chunk)
+    monkeypatch.setattr("whence.points.MAX_LINEARIZED", chunk)
     monkeypatch.setattr(layerwise, "BLOCK_NUMBERS", 100)
     found = objective(network, loss, select)
     theta = found.parameters.vector()

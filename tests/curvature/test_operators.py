@@ -3,7 +3,9 @@ import pytest
 import torch
 
 from whence.curvature.operators import GaussNewton, Hessian
-from whence.objective import Objective, Term
+from whence.objective import Objective
+from whence.space import Space
+from whence.term import Term
 
 SMALL = {
     "hard": lambda: oracles.burgers_hard(n=4, widths=(2, 4, 1)),
@@ -66,7 +68,7 @@ def test_they_agree_where_residuals_vanish():
             Term(term.name, shifted, torch.cat([term.points, index], 1), term.weight)
         )
     objective = Objective(
-        case.objective.network, terms, coordinates=("x", "t", "index")
+        case.objective.network, terms, space=Space(coordinates=("x", "t", "index"))
     )
     assert objective.loss() < 1e-28
     oracles.close(Hessian(objective).dense(), GaussNewton(objective).dense(), 1e-12)

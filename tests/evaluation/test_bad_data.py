@@ -21,12 +21,12 @@ def _case():
     bad[::10], bad[1::20] = True, True
     model = nn.Linear(2, 2)
     torch.nn.init.zeros_(model.weight)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     given = torch.where(bad, 1 - y, y)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(model(x), given).backward()
-        optimiser.step()
+        optimizer.step()
     clean = torch.randn(50, 2, generator=generator) + 6.0 * (
         torch.arange(50)[:, None] % 2 - 0.5
     )

@@ -12,13 +12,17 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.method import Effect, Method, Solved, Tile, count
 from whence.attribution.quantities import Quantity
+from whence.catalogue import METHODS
 from whence.curvature.solvers import MEMORY_BUDGET
 from whence.jacobian import point_gradients
-from whence.objective import Objective, Points, Term, at_once
+from whence.objective import Objective
+from whence.points import Points, blocks
+from whence.term import Term
 
 RELATIVE_RADIUS = 1e-2
 
 
+@METHODS.named()
 class EmpiricalInfluence(Method):
     """Changes of targets and of points' losses, multiplied, as the parameters move.
 
@@ -169,8 +173,11 @@ class EmpiricalInfluence(Method):
         self, term: Term, points: Points
     ) -> Iterator[tuple[Points, float | Tensor]]:
         if points is term.points:
-            return term.parts(at_once(points))
-        return ((part, term.scale) for part in points.split(at_once(points)))
+            for block in term.blocks():
+                yield block.points, term.scales(block.part)
+            return
+        for block in blocks(points):
+            yield block.points, term.scale
 
     def _self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
         values = []

@@ -16,9 +16,12 @@ from whence import _checks
 from whence.attribution.method import Effect, Method, Solved, Stage, Tile
 from whence.attribution.products import Gradients
 from whence.attribution.quantities import Linearized, Quantity
+from whence.catalogue import METHODS
 from whence.curvature.solvers import MEMORY_BUDGET
 from whence.jacobian import point_gradients
-from whence.objective import Objective, Points, Term
+from whence.objective import Objective
+from whence.points import Points
+from whence.term import Term
 
 Checkpoint = Mapping[str, Tensor] | str | Path
 """A state of the network: its ``state_dict()``, or a file of one in safetensors' format."""
@@ -85,6 +88,7 @@ def _multiplied(
         row = rows.stop
 
 
+@METHODS.named()
 class GradDot(Method):
     """Products of gradients at the network's current parameters.
 
@@ -129,6 +133,7 @@ class GradDot(Method):
         return gradients, Solved()
 
 
+@METHODS.named()
 class GradCos(Method):
     """Cosines of gradients at the network's current parameters, from −1 to 1.
 
@@ -184,6 +189,7 @@ def _unit(vectors: Tensor, axis: int) -> Tensor:
     return torch.where(norms > 0, vectors / norms, torch.zeros_like(vectors))
 
 
+@METHODS.named()
 class TracIn(Method):
     """Products of gradients summed over checkpoints of the training.
 

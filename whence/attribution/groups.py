@@ -23,10 +23,10 @@ from whence.attribution.influence import Influence
 from whence.attribution.method import Solved
 from whence.attribution.quantities import Quantity
 from whence.curvature.operators import GaussNewton
-from whence.gradient import loss_and_gradient
-from whence.jacobian import CHUNK_BYTES, Jacobian
+from whence.jacobian import Jacobian
 from whence.losses import NO_SPAN
-from whence.objective import Objective, Points
+from whence.objective import Objective
+from whence.points import MAX_ROW_BYTES, Points
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -122,14 +122,14 @@ def subset(objective: Objective, kept: Mapping[str, np.ndarray]) -> Objective:
     A term of n points out of N gets the weight ``w·n/N``; one that is not named is left out.
     """
     device = objective.parameters.device
-    fewer = objective.at_points(
+    fewer = objective.subset(
         {n: torch.as_tensor(i, device=device) for n, i in kept.items()}
     )
     weights = {
         name: objective.terms[name].scale * len(indices)
         for name, indices in kept.items()
     }
-    return fewer._with_terms(
+    return fewer.with_terms(
         [replace(fewer.terms[n], weight=w) for n, w in weights.items()]
     )
 
@@ -227,7 +227,7 @@ def target_coordinates(objective: Objective, quantity: Quantity) -> labels.Coord
 
 def _attributes(rows: _SolvedRows) -> dict[str, str | int | float]:
     influence = rows.influence
-    loss, gradient = loss_and_gradient(influence.objective)
+    loss, gradient = influence.objective.loss_and_gradient()
     return {
         "curvature": influence.curvature,
         "solver": influence.solver.name,
@@ -297,7 +297,8 @@ def group_influence(
     >>> def fields(names):
     ...     return lambda tensors, z: torch.func.functional_call(network, tensors, (z[:, :1],))
     >>> objective = wh.Objective(
-    ...     network, [wh.Term("data", residual, xy)], coordinates=("x", "y"), fields=fields)
+    ...     network, [wh.Term("data", residual, xy)],
+    ...     space=wh.Space(coordinates=("x", "y"), evaluate=fields))
     >>> objective.parameters.assign(torch.tensor([1.5], dtype=torch.float64))   # Σxy / Σx² = 9/6
     >>> influence = wh.Influence(objective, damping=0.0)
     >>> found = group_influence(influence, wh.Output(xy[:1]), {"a": [0], "b": [1, 2]})
@@ -378,7 +379,7 @@ def _changes(rows: _SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
 
 def _first_order(rows: _SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
     gradients = [
-        loss_and_gradient(subset(rows.objective, g))[1] for g in groups.values()
+        subset(rows.objective, g).loss_and_gradient()[1] for g in groups.values()
     ]
     return rows.solve(torch.stack(gradients, dim=1))
 
@@ -558,7 +559,7 @@ class _SolvedRows:
             self._state.description.get("damping", influence.damping.value)
         )
         parameters = self.objective.parameters
-        room = min(CHUNK_BYTES, influence.memory_budget)
+        room = min(MAX_ROW_BYTES, influence.memory_budget)
         self._width = max(
             1, room // (COPIES * parameters.dtype.itemsize * parameters.size)
         )
@@ -567,7 +568,7 @@ class _SolvedRows:
     def system(self, chosen: Chosen) -> tuple[Tensor, Tensor]:
         """Return the chosen points' rows (r, P) and their part of e, (r,)."""
         if self._drift is None:
-            gradient = loss_and_gradient(self.objective)[1]
+            gradient = self.objective.loss_and_gradient()[1]
             self._drift = self.solve(gradient.unsqueeze(1)).squeeze(1)
         dense, rho = Jacobian(subset(self.objective, chosen), scaled=True).system()
         return dense, rho - dense @ self._drift
@@ -600,7 +601,7 @@ class _SolvedRows:
 
     def points(self) -> Iterator[_PointRows]:
         """Yield the rows of every training point, some points of a term at a time."""
-        for name, m in components(self.objective).items():
+        for name, m in Jacobian(self.objective).components().items():
             n = len(self.objective.terms[name].points)
             step = max(1, self._width // m)
             for start in range(0, n, step):
@@ -613,20 +614,14 @@ class _SolvedRows:
                 yield _PointRows(name, start, solved, grams, e.view(-1, m), floor)
 
 
-def components(objective: Objective) -> dict[str, int]:
-    """Return the number of residual components m of every term."""
-    tensors = objective.parameters.tensors()
-    return {
-        n: t.residual(tensors, t.points[:1]).shape[1]
-        for n, t in objective.terms.items()
-    }
-
-
 def _check_size(
     influence: Influence, groups: Mapping[str, Chosen], targets: int, *, exact: bool
 ) -> None:
     """Raise unless the result, every Δθ, and the rows and Q of the largest group fit."""
-    parameters, m = influence.objective.parameters, components(influence.objective)
+    parameters, m = (
+        influence.objective.parameters,
+        Jacobian(influence.objective).components(),
+    )
     largest = max(
         sum(m[n] * len(i) for n, i in chosen.items()) for chosen in groups.values()
     )

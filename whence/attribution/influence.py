@@ -13,6 +13,7 @@ from whence import _checks
 from whence.attribution.method import Effect, Method, Solved, Tile
 from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
 from whence.attribution.quantities import Quantity
+from whence.catalogue import METHODS
 from whence.curvature.automatic import Automatic
 from whence.curvature.operators import Curvature, GaussNewton, Hessian
 from whence.curvature.solvers import (
@@ -25,7 +26,6 @@ from whence.curvature.solvers import (
     State,
     default_damping,
 )
-from whence.gradient import loss_and_gradient
 from whence.jacobian import Jacobian
 from whence.objective import Objective
 
@@ -36,6 +36,7 @@ CurvatureName = Literal["gauss_newton", "hessian"]
 STEP_DAMPING = 1e-6
 
 
+@METHODS.named()
 class Influence(Method):
     """Influence functions of an objective at its current parameters.
 
@@ -75,7 +76,8 @@ class Influence(Method):
     >>> def fields(names):
     ...     return lambda tensors, z: torch.func.functional_call(network, tensors, (z[:, :1],))
     >>> objective = wh.Objective(
-    ...     network, [wh.Term("data", residual, xy)], coordinates=("x", "y"), fields=fields)
+    ...     network, [wh.Term("data", residual, xy)],
+    ...     space=wh.Space(coordinates=("x", "y"), evaluate=fields))
     >>> objective.parameters.assign(torch.tensor([1.6], dtype=torch.float64))   # Σxy / Σx²
     >>> influence = wh.Influence(objective, damping=0.0)
     >>> row = influence.attribute(wh.Output(xy[:1]))
@@ -207,7 +209,7 @@ class Influence(Method):
         self, quantity: Quantity | None, effect: str, solved: Solved
     ) -> dict[str, Any]:
         """Return what the attributes of a result say, of curvature and solver too."""
-        loss, gradient = loss_and_gradient(self.objective)
+        loss, gradient = self.objective.loss_and_gradient()
         decrease = self._predicted_decrease(loss, gradient)
         return {
             **super().attributes(quantity, effect, solved),

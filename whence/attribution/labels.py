@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from whence.objective import Objective, Points
+from whence.objective import Objective
+from whence.points import Points
 from whence.samples import Samples
 
 Coordinates = dict[str, tuple[str, np.ndarray]]

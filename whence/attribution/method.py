@@ -22,8 +22,10 @@ from whence import _checks
 from whence.attribution.labels import Coordinates, point_coordinates, target_coordinates
 from whence.attribution.quantities import Quantity, aggregate_gradient
 from whence.curvature.solvers import RowSolution, Solution
-from whence.jacobian import CHUNK_BYTES, chunks, gradient_products, point_gradients
-from whence.objective import Objective, Points, Term
+from whence.jacobian import gradient_products, point_gradients
+from whence.objective import Objective
+from whence.points import MAX_ROW_BYTES, Points, blocks, linearized_at_once
+from whence.term import Term
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -325,7 +327,7 @@ class Method(ABC):
     def _block_size(self, quantity: Quantity) -> int:
         """Return how many targets' gradients to hold at a time."""
         size = self.objective.parameters.dtype.itemsize * self.objective.parameters.size
-        fit = CHUNK_BYTES // (size * len(self._stages()))
+        fit = MAX_ROW_BYTES // (size * len(self._stages()))
         return max(1, min(self._rows_of(quantity), fit, TARGET_BLOCK))
 
     def _rows_of(self, quantity: Quantity) -> int:
@@ -338,9 +340,10 @@ class Method(ABC):
         for name, given in chosen.items():
             term = self.objective.terms[name]
             trained = given is term.points
-            for part in chunks(given, self.objective.parameters):
-                scale = term.scales(part) if trained else term.scale
-                yield name, given[part], scale if self.scaled else 1.0
+            size = linearized_at_once(given, self.objective.parameters.size)
+            for block in blocks(given, size):
+                scale = term.scales(block.part) if trained else term.scale
+                yield name, block.points, scale if self.scaled else 1.0
 
     def _check_size(self, rows: int, columns: int) -> None:
         needed = rows * columns * self.objective.parameters.dtype.itemsize
@@ -356,22 +359,20 @@ class Method(ABC):
         terms = self.objective.terms
         if points is None:
             return {name: term.points for name, term in terms.items()}
-        alone = self.objective.has_samples and not _by_term(points, terms)
-        if isinstance(points, Tensor) or alone:
+        is_mapping = isinstance(points, Mapping)
+        # A mapping of samples may be their keyword inputs.
+        is_by_term = is_mapping and not self.objective.has_samples
+        if not is_by_term and not _by_term(points, terms):
             if len(terms) > 1:
                 raise ValueError(
                     f"the objective has terms {', '.join(terms)}: give points by term, such as "
                     f"{{{next(iter(terms))!r}: points}}"
                 )
             points = {next(iter(terms)): points}
-        if not isinstance(points, Mapping):
-            raise TypeError(
-                f"points must be a torch.Tensor, or such tensors by term, got {type(points)}"
-            )
         for name in points:
             self.objective.term(name)
         return {
-            name: self.objective.placed(f"the points of term {name!r}", given, name)
+            name: self.objective.prepare(f"the points of term {name!r}", given, name)
             for name, given in points.items()
         }
 

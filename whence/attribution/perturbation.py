@@ -7,7 +7,7 @@ method's own curvature or none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from whence.attribution.method import Method, Solved, count
 from whence.attribution.quantities import Quantity
-from whence.objective import Objective, Points, Term
-from whence.samples import Samples
+from whence.objective import Objective
+from whence.points import Points, are_samples, inputs_of
+from whence.term import Term
 
 if TYPE_CHECKING:
     from whence.attribution.result import Attribution
@@ -76,7 +77,7 @@ def input_products(
     term: Term, objective: Objective, points: Points, vectors: Tensor
 ) -> Tensor:
     """Return ``∂ₓ(∇ℓ(z)ᵀ v)`` of some points for each column v of vectors (P, K): (K, n, d)."""
-    inputs, rebuilt = _moving(points)
+    inputs, rebuilt = inputs_of(points)
     theta = objective.parameters.vector()
 
     def along(vector: Tensor) -> Tensor:
@@ -96,15 +97,8 @@ def input_products(
     return torch.stack([along(vector) for vector in vectors.unbind(1)])
 
 
-def _moving(points: Points) -> tuple[Tensor, Callable[[Tensor], Points]]:
-    """Return the numbers of the inputs that can move, (n, d), and how to make points of them."""
-    if not isinstance(points, Samples):
-        return points, lambda x: x
-    return points.features(), points.with_features
-
-
 def _features(objective: Objective, points: Mapping[str, Points]) -> np.ndarray:
     first = next(iter(points.values()))
-    if isinstance(first, Samples):
+    if are_samples(first):
         return np.arange(first[:1].features().shape[1])
     return np.asarray(objective.coordinates, dtype=object)

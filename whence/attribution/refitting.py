@@ -24,11 +24,11 @@ from whence.attribution.quality import FarFromMinimum
 from whence.attribution.quantities import Quantity, Residual
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solver
-from whence.gradient import loss_and_gradient
 from whence.jacobian import Jacobian, self_product
 from whence.ntk import TangentKernel
 from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.points import Points
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -223,7 +223,7 @@ class _Descent:
             return gained > 0
         with _restored(self._parameters):
             self._parameters.assign(theta)
-            gradient = loss_and_gradient(self._objective)[1]
+            gradient = self._objective.loss_and_gradient()[1]
         return (
             float((gradient + self._options.anchor * (theta - self._start)).norm())
             < norm
@@ -599,7 +599,7 @@ def _drawn(
     return [every[i] for i in left_out], [every[i] for i in watched]
 
 
-def _points(objective: Objective, drawn: Sequence[sets.Chosen]) -> dict[str, Tensor]:
+def _points(objective: Objective, drawn: Sequence[sets.Chosen]) -> dict[str, Points]:
     """Return single points by term, in the order in which they were drawn from each."""
     names = dict.fromkeys(name for one in drawn for name in one)
     together = {n: np.concatenate([one[n] for one in drawn if n in one]) for n in names}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from whence._files import NotWritten, make_folder
 from whence.attribution.method import Effect, Method, Solved, count
 from whence.attribution.quantities import Quantity
-from whence.objective import Points
+from whence.points import Points
 
 if TYPE_CHECKING:
     import xarray as xr

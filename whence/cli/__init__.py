@@ -1,7 +1,7 @@
 """The command line: a module for each command, imported when it is asked for.
 
-Each has ``Options``, a dataclass whose fields are the command's flags, and ``run(options)``, which
-returns the exit code.
+Each has ``Options``, a dataclass whose fields are the command's flags, and
+``run(options, arguments)``, which returns the exit code.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import tyro
 
 from whence import __version__
+from whence._names import one_of
 
 COMMANDS = {
     "train": "Train a network on a problem, resampling its points, and leave a run folder.",
@@ -25,12 +26,14 @@ COMMANDS = {
     "audit": "Rank the training samples of your own model by how wrong they look.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run: its solution and error, its convergence, where its points went.",
-    "problems": "List the benchmark problems.",
+    "problems": "List the benchmark problems, or describe one.",
+    "catalogue": "List everything that has a name: scores, optimizers, solvers, methods, …",
 }
 DESCRIPTION = """Which training points do a network's answers come from?
 
 Start with: whence train burgers, then whence influence RUN, then whence plot RUN."""
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
 
@@ -43,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if not given or given[0].startswith("-"):
             _overview(given)
-        _check_command(given[0])
-        command: Any = import_module(f"whence.cli.{given[0]}")
-        code: int = command.run(_parsed(command.Options, given))
+        name, *rest = given
+        one_of("command", name, COMMANDS)
+        command: Any = import_module(f"whence.cli.{name}")
+        options = parsed(command.Options, name, rest)
+        code: int = command.run(options, rest)
         return code
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"whence: error: {error}", file=sys.stderr)
@@ -55,32 +60,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _parsed(options: Any, given: Sequence[str]) -> Any:
+def parsed(options: Any, command: str, arguments: Sequence[str]) -> Any:
     """Return a command's options; an unknown choice is a ``ValueError`` that names the nearest."""
-    said = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(message):
             return tyro.cli(
-                options, prog=f"whence {given[0]}", args=given[1:], config=CONFIG
+                options, prog=f"whence {command}", args=list(arguments), config=CONFIG
             )
     except SystemExit:
-        # Tyro lists the choices but suggests none, and has no public way to say it otherwise.
-        text = " ".join(said.getvalue().replace("│", " ").split())
-        pattern = r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?),?\)\."
-        if found := re.search(pattern, text):
-            from whence._checks import one_of
-
-            value, argument, choices = found.groups()
-            names = [name for name in re.findall(r"'(.*?)'", choices) if name != "None"]
-            one_of(f"value of {argument}", value, names)
-        sys.stderr.write(said.getvalue())
+        _check_choice(message.getvalue())
+        sys.stderr.write(message.getvalue())
         raise
 
 
-def _check_command(name: str) -> None:
-    from whence._checks import one_of  # with torch, which help does without
-
-    one_of("command", name, COMMANDS)
+def _check_choice(message: str) -> None:
+    """Raise ``ValueError`` if a message of tyro is about an unknown choice."""
+    # Tyro lists the choices but suggests none, and has no public way to say it otherwise.
+    text = " ".join(message.replace("│", " ").split())
+    pattern = (
+        r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?),?\)\."
+    )
+    match = re.search(pattern, text)
+    if match:
+        value, argument, choices = match.groups()
+        names = [name for name in re.findall(r"'(.*?)'", choices) if name != "None"]
+        one_of(f"value of {argument}", value, names)
 
 
 def _overview(given: Sequence[str]) -> None:
@@ -94,6 +99,6 @@ def _overview(given: Sequence[str]) -> None:
 
 
 def _command(name: str) -> Callable[..., Any]:
-    made = dataclasses.make_dataclass(name, ())
-    made.__doc__ = COMMANDS[name]
-    return made
+    command = dataclasses.make_dataclass(name, ())
+    command.__doc__ = COMMANDS[name]
+    return command

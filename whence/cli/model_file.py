@@ -14,24 +14,19 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
 
 from __future__ import annotations
 
+import inspect
 import runpy
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from whence import _checks
-from whence.attribution.empirical import EmpiricalInfluence
-from whence.attribution.gradients import GradCos, GradDot, TracIn
-from whence.attribution.influence import Influence
 from whence.attribution.method import Method
+from whence.catalogue import METHODS
 from whence.objective import Objective
 
-MethodName = Literal["influence", "tracin", "grad_dot", "grad_cos", "empirical"]
-NEEDED, OPTIONAL = (
-    ("model", "data", "loss"),
-    ("test", "parameters", "checkpoints", "learning_rates", "corrupted"),
-)
+NEEDED = ("model", "data", "loss")
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class ModelFile:
 
     path: Path
     objective: Objective
-    names: dict[str, Any]
+    names: Mapping[str, Any]
 
     def test(self) -> Any:
         """Return the test data; a file without any is an error."""
@@ -50,45 +45,49 @@ class ModelFile:
             )
         return self.names["test"]
 
-    def method(self, name: MethodName, damping: float | None) -> Method:
-        """Return the method of this name; damping that it does not have is an error."""
-        if damping is not None and name != "influence":
-            raise ValueError(
-                f"--damping does nothing with --method {name}: leave it out"
-            )
-        if name == "influence":
-            return Influence(self.objective, damping=damping)
-        if name == "tracin":
-            return self._tracin()
-        simple: dict[str, Callable[[Objective], Method]] = {
-            "grad_dot": GradDot,
-            "grad_cos": GradCos,
-            "empirical": EmpiricalInfluence,
-        }
-        return simple[name](self.objective)
+    def method(self, name: str, options: Mapping[str, Any]) -> Method:
+        """Return the method of this name, with options from flags and the rest from the file.
 
-    def _tracin(self) -> TracIn:
-        if "checkpoints" not in self.names:
-            raise ValueError(
-                f"--method tracin needs checkpoints: add checkpoints = [...] to {self.path}"
-            )
-        rates = self.names.get("learning_rates", 1.0)
-        return TracIn(self.objective, self.names["checkpoints"], rates)
+        Keyword-only parameters of the method's class are flags; positional ones, such as TracIn's
+        ``checkpoints``, are names of the file.
+        """
+        cls = METHODS[name]
+        arguments = dict(options)
+        for parameter in file_parameters(cls):
+            if parameter.name in self.names:
+                arguments[parameter.name] = self.names[parameter.name]
+            elif parameter.default is parameter.empty:
+                raise ValueError(
+                    f"--method {name} needs {parameter.name}: add {parameter.name} = ... to "
+                    f"{self.path}"
+                )
+        method: Method = cls(self.objective, **arguments)
+        return method
+
+
+def file_parameters(cls: Any) -> list[inspect.Parameter]:
+    """Return the parameters of a method's class that a model file may name."""
+    parameters = list(inspect.signature(cls).parameters.values())[1:]
+    return [
+        parameter
+        for parameter in parameters
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        and parameter.name not in NEEDED
+    ]
 
 
 def read(path: Path) -> ModelFile:
     """Run a user's file and return what it names."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    found = runpy.run_path(str(path))
+    names = runpy.run_path(str(path))
     for name in NEEDED:
-        if name not in found:
-            given = [n for n in found if not n.startswith("_")]
+        if name not in names:
+            given = [n for n in names if not n.startswith("_")]
             raise ValueError(
                 f"{path} must name {', '.join(NEEDED)}, but has no {name!r}"
                 f"{_checks.nearest(name, given)}"
             )
-    names = {name: found[name] for name in (*NEEDED, *OPTIONAL) if name in found}
     objective = Objective.supervised(
         names["model"], names["data"], names["loss"], parameters=names.get("parameters")
     )

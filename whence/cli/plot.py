@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
-import xarray as xr
 
 from whence import plots
 from whence._files import make_folder
 from whence._netcdf import read_netcdf
+from whence.cli.files import INFLUENCE_FILE, check_folder
 from whence.cli.flags import told
-from whence.cli.loading import INFLUENCE_FILE, check_folder, load
-from whence.pinn.runs import RunFolder
+from whence.pinn.training.load import load_run
+from whence.pinn.training.result import FigureName
+
+TEST_POINTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,39 +29,35 @@ class Options:
     """Folder for the figures."""
 
 
-def run(options: Options) -> int:
+def run(options: Options, arguments: Any) -> int:
     """Draw every figure of a run; return the exit code."""
     out = options.out or options.run / "figures"
-    problem, objective = load(options.run)
+    result = load_run(options.run)
     check_folder(out)
-    folder = RunFolder(options.run)
-    history, points, row = folder.history(), folder.points(), _influence(options.run)
-    if not history:
+    if not result.history:
         raise ValueError(
             f"{options.run} has no history to draw: history.csv is missing or empty"
         )
+
     make_folder(out)
-    made = [
-        plots.save(plots.solution(problem, objective.network), out / "solution"),
-        plots.save(plots.convergence(history), out / "convergence"),
-        plots.save(plots.rounds(problem, points), out / "points"),
-    ]
-    if folder.has_spectra():
-        made.append(plots.save(plots.spectra(folder.spectra()), out / "spectra"))
-    if row is not None:
-        made.append(plots.save(plots.influence_map(row, problem), out / "influence"))
-    grid = problem.domain.sample(10_000, "grid")
-    print(f"relative L2 error: {problem.relative_l2(objective.network, grid):.2e}")
+    names: list[FigureName] = ["solution", "convergence", "points"]
+    if result.spectra is not None:
+        names.append("spectra")
+    files = [plots.save(result.plot(name), out / name) for name in names]
+
+    row = None
+    influence_file = options.run / INFLUENCE_FILE
+    if influence_file.is_file():  # whence influence wrote it
+        row = read_netcdf(influence_file)
+        figure = plots.influence_map(row, result.problem)
+        files.append(plots.save(figure, out / "influence"))
+
+    if result.problem.solution is not None:
+        grid = result.problem.domain.sample(TEST_POINTS, "grid")
+        error = result.problem.relative_l2(result.network, grid)
+        print(f"relative L2 error: {error:.2e}")
     if row is not None:
         print(plots.describe_influence(row))
-    for png, svg in made:
+    for png, svg in files:
         print(f"figure: {png}  {svg.name}")
     return 0
-
-
-def _influence(run: Path) -> xr.DataArray | None:
-    """Return what ``whence influence`` wrote, if it did."""
-    path = run / INFLUENCE_FILE
-    if not path.is_file():
-        return None
-    return read_netcdf(path)

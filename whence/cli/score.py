@@ -4,56 +4,79 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from whence import _checks
-from whence.cli.flags import SCORES, ScoreName, ScoringOptions, build, given_of, told
-from whence.cli.loading import SCORES_FILE, check_file, load
-from whence.pinn.sampling import SavedScore
+from whence.catalogue import SCORES
+from whence.cli.files import SCORES_FILE, check_file
+from whence.cli.flags import (
+    build,
+    check_used,
+    choices,
+    given_for,
+    groups_of,
+    told,
+    with_groups,
+)
+from whence.pinn.sampling.scores import SavedScore
+from whence.pinn.training.load import load_run
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class _Options:
     """Score candidate points for a run's network, and save the scores for later training."""
 
     run: tyro.conf.Positional[Path]
     """Run folder, as `whence train` leaves it."""
-    score: ScoreName = "influence"
+    score: Annotated[str, choices(SCORES)] = "influence"
     """Which score."""
     candidates: int = 10_000
     """Number of fresh uniform candidates."""
-    term: str = "pde"
+    term: Annotated[str | None, told("the first equation")] = None
     """Which term's candidates."""
     seed: int = 0
     """Seed of candidates and test points."""
-    scoring: ScoringOptions = dataclasses.field(default_factory=ScoringOptions)
-    """Options of the score."""
     out: Annotated[Path | None, told("RUN/scores.npz")] = None
     """File to write."""
 
 
-def run(options: Options) -> int:
+GROUPS = groups_of((SCORES,), [field.name for field in dataclasses.fields(_Options)])
+Options: Any = with_groups(_Options, GROUPS, skip=("seed",))
+
+
+def run(options: Any, arguments: Any) -> int:
     """Score candidates and save them; return the exit code."""
     _checks.count("--candidates", options.candidates)
-    out = options.out or options.run / SCORES_FILE
-    problem, objective = load(options.run)
-    check_file(out)
-    kind, given = SCORES[options.score], given_of(options.scoring)
-    if "seed" in {field.name for field in dataclasses.fields(kind)}:
+    check_used(options, GROUPS, {"score": [options.score]})
+    given = given_for(options, GROUPS, SCORES, options.score)
+    if _has_seed(SCORES[options.score]):
         given["seed"] = options.seed
-    scorer = build(f"score {options.score}", kind, given)
-    pool = objective.draw(options.term, options.candidates, options.seed)
-    values = scorer.score(objective, {options.term: pool})
-    SavedScore(options.term, pool, values).save(out)
+    scorer = build(SCORES, options.score, given)
+
+    result = load_run(options.run)
+    out = options.out or options.run / SCORES_FILE
+    check_file(out)
+
+    objective = result.objective
+    term = options.term or next(iter(objective.terms))
+    candidates = objective.draw(term, options.candidates, options.seed)
+    values = scorer.score(objective, {term: candidates})
+    SavedScore(term, candidates, values).save(out)
+
     best = int(values.argmax())
-    where = ", ".join(
-        f"{n}={v:.4g}"
-        for n, v in zip(problem.coordinates, pool[best].tolist(), strict=True)
-    )
+    place = zip(result.problem.coordinates, candidates[best].tolist(), strict=True)
+    where = ", ".join(f"{name}={value:.4g}" for name, value in place)
     print(
-        f"{options.score} score of {len(pool)} candidates: largest {values[best]:.3e} at {where}"
+        f"{options.score} score of {len(candidates)} candidates: largest {values[best]:.3e} "
+        f"at {where}"
     )
     print(f"scores: {out}  (pinn.SavedScore.load reads it)")
     return 0
+
+
+def _has_seed(cls: Any) -> bool:
+    if not dataclasses.is_dataclass(cls):
+        return False
+    return "seed" in {field.name for field in dataclasses.fields(cls)}

@@ -32,8 +32,8 @@ from whence.linearization import (
     _ReverseLinearization,
     linearize,
 )
-from whence.objective import Term
 from whence.parameters import Parameters
+from whence.term import Term
 
 MOMENT_NUMBERS = 4_000_000
 """Moments of all pairs of channels that may be kept for one layer and term."""
@@ -318,7 +318,7 @@ def _pieces(
             n = len(rows.linear.value)
             missing -= n
             linear = _by_layers(root, term, rows.linear)
-            for seed in rows.seeds:
+            for seed in rows.cotangents:
                 uses = linear.uses(seed)
                 for layer in layers:
                     for left, right in _cut(layer, layer.uses(uses), n):

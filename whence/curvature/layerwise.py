@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
-from whence.jacobian import Jacobian, chunks
+from whence.jacobian import Jacobian, linearized_blocks
 from whence.layers import Call
-from whence.linearization import LayerLinearization, Linearization, linearize
+from whence.linearization import LayerLinearization, Linearization
 from whence.objective import Objective
 from whence.parameters import Parameters
 
@@ -34,10 +34,12 @@ def gauss_newton(jacobian: Jacobian) -> Tensor | None:
     total = None
     for rows, _ in jacobian.blocks():
         layers = _layers(rows.linear)
-        if layers is None or len(rows.seeds) < 2:
+        if layers is None or len(rows.cotangents) < 2:
             return None
         assert isinstance(rows.linear, LayerLinearization)
-        deltas = zip(*(rows.linear.deltas(seed) for seed in rows.seeds), strict=True)
+        deltas = zip(
+            *(rows.linear.deltas(seed) for seed in rows.cotangents), strict=True
+        )
         stacked = [
             _stacked(same, layer) for same, layer in zip(deltas, layers, strict=True)
         ]
@@ -59,9 +61,9 @@ def hessian(objective: Objective) -> Tensor | None:
     """Return ``∂²L/∂θ²`` (P, P) of a network of linear layers; None for any other."""
     parameters, total = objective.parameters, None
     for term in objective.terms.values():
-        for part in chunks(term.points, parameters):
-            points = term.points[part]
-            linear = linearize(term.residual, parameters, points)
+        for block, linear in linearized_blocks(term.residual, parameters, term.points):
+            part = block.part
+            points = block.points
             layers = _layers(linear)
             if layers is None:
                 return None

@@ -112,9 +112,7 @@ class GaussNewton:
 
     def on(self, indices: Mapping[str, Tensor]) -> GaussNewton:
         """Return the operator of the same objective with these training points only, by term."""
-        return GaussNewton(
-            self.objective.at_points(indices), chunk=self._jacobian.chunk
-        )
+        return GaussNewton(self.objective.subset(indices), chunk=self._jacobian.chunk)
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, that is of the squared entries of the root."""
@@ -201,7 +199,7 @@ class Hessian:
 
     def on(self, indices: Mapping[str, Tensor]) -> Hessian:
         """Return the operator of the same objective with these training points only, by term."""
-        return Hessian(self.objective.at_points(indices))
+        return Hessian(self.objective.subset(indices))
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""

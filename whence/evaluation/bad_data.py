@@ -18,7 +18,7 @@ from whence.attribution.labels import point_coordinates
 from whence.attribution.method import Method
 from whence.attribution.quantities import Loss
 from whence.losses import BinaryCrossEntropy, CrossEntropy
-from whence.objective import at_once
+from whence.points import evaluated_at_once
 from whence.samples import Samples
 
 if TYPE_CHECKING:
@@ -115,8 +115,9 @@ def _suspicion(method: Method, by: By, validation: Any, loss: np.ndarray) -> np.
     if by == "self_influence":
         found = method.self_influence()
         return np.asarray(found.values)
-    given = validation if isinstance(validation, Samples) else Loss(validation).points
-    effects = method.attribute_sum(Loss(given)) / len(given)
+    loss_there = Loss(validation)
+    (points,) = loss_there.prepared(method.objective).values()
+    effects = method.attribute_sum(loss_there) / len(points)
     return -np.asarray(effects.values)
 
 
@@ -125,7 +126,7 @@ def _about(method: Method, samples: Samples) -> dict[str, tuple[str, np.ndarray]
     objective = method.objective
     term, tensors = next(iter(objective.terms.values())), objective.parameters.tensors()
     found: dict[str, list[Tensor]] = {}
-    for part in samples.split(at_once(samples)):
+    for part in samples.split(evaluated_at_once(samples)):
         output = term.residual(tensors, part).detach()
         found.setdefault("loss", []).append(term.value(output, part).detach())
         for name, values in _class_of(term.loss, output, part).items():

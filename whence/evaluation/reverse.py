@@ -86,5 +86,5 @@ def _reverse(method: Method, target: Loss, row: Any, place: int) -> float:
     objective = method.objective
     name, index = str(row["term"].values[place]), int(row["index"].values[place])
     point = objective.terms[name].points[index : index + 1]
-    reverse = method.attribute(Loss({name: point}), target._points(objective))
+    reverse = method.attribute(Loss({name: point}), target.prepared(objective))
     return float(reverse.values[0, 0])

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 from torch.nn import Module
 
 from whence import _checks
-from whence.pinn.problem import Problem
+from whence.pinn.pde.problem import Problem
 from whence.plots.style import (
     COLOURS,
     GREY,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from whence import _checks
-from whence.pinn.spectra import ITERATION, check_spectra
+from whence.pinn.training.array_checks import ITERATION, check_spectra
 from whence.plots.style import GREY, TEXT, TITLE, Array, colour_bar, dress, without_ends
 
 COLUMNS, LINES, DECADES = 4, 24, 16.0

@@ -1,18 +1,24 @@
-"""Which points to train on next: scores of candidates, selections, resampling."""
+"""Which points to train on next: scores of candidates, selections, resamplers."""
 
-from whence.pinn.sampling.kernel import LeverageScore, PinnacleScore
-from whence.pinn.sampling.resampling import R3, Resample
+from whence.pinn.sampling.resamplers import R3, Resample, Resampler
 from whence.pinn.sampling.scores import (
     GradDotScore,
     InfluenceScore,
+    LeverageScore,
     LossGradScore,
     OutputGradScore,
+    PinnacleScore,
     RandomScore,
     ResidualScore,
     SavedScore,
     Score,
 )
-from whence.pinn.sampling.selection import KMeansPlusPlus, Proportional, Selection, TopK
+from whence.pinn.sampling.selections import (
+    KMeansPlusPlus,
+    Proportional,
+    Selection,
+    TopK,
+)
 
 __all__ = [
     "R3",
@@ -26,6 +32,7 @@ __all__ = [
     "Proportional",
     "RandomScore",
     "Resample",
+    "Resampler",
     "ResidualScore",
     "SavedScore",
     "Score",

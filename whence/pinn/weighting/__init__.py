@@ -1,6 +1,11 @@
-"""Weights of the terms of a loss: given, or renewed from kernel, gradients, losses or points."""
+"""Weights of the terms of a loss: given, or renewed from kernel, gradients, losses or points.
 
-from whence.pinn.weighting.given import Fixed, Linear
+A new one is one module in this folder (or of another package, by the entry point
+``whence.weightings``) with a subclass of :class:`Weighting` under ``@WEIGHTINGS.named("name")``.
+"""
+
+from whence.pinn.weighting.base import Weighting, Weights
+from whence.pinn.weighting.fixed import Fixed, Linear
 from whence.pinn.weighting.gradients import (
     GradientNorm,
     LearningRateAnnealing,
@@ -8,7 +13,7 @@ from whence.pinn.weighting.gradients import (
 )
 from whence.pinn.weighting.losses import ReLoBRaLo, SoftAdapt
 from whence.pinn.weighting.points import Causal, SelfAdaptive
-from whence.pinn.weighting.weighting import Weighting
+from whence.pinn.weighting.term_statistics import TermStatistics
 
 __all__ = [
     "Causal",
@@ -20,5 +25,7 @@ __all__ = [
     "ReLoBRaLo",
     "SelfAdaptive",
     "SoftAdapt",
+    "TermStatistics",
     "Weighting",
+    "Weights",
 ]

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whence import _checks
-from whence.pinn.weighting.measured import Measured
-from whence.pinn.weighting.weighting import (
+from whence.catalogue import WEIGHTINGS
+from whence.pinn.weighting.base import (
     Weighting,
     Weights,
-    averaged,
     check_names,
     check_share,
+    smoothed,
 )
+from whence.pinn.weighting.term_statistics import TermStatistics
+
+ESTIMATES = ("trace", "mean_trace", "gradient_norm")
+STABILIZER = 1e-5
+"""Share of the mean gradient norm that is added to each, as in jaxpi."""
 
 
-def _over(total: float, value: float) -> float:
-    return total / value if value else math.inf
-
-
+@WEIGHTINGS.named("ntk")
 @dataclass(eq=False)
 class NeuralTangentKernel(Weighting):
     """Weights from the neural tangent kernel ``K = J Jᵀ``, so that all terms train equally fast.
@@ -38,7 +40,7 @@ class NeuralTangentKernel(Weighting):
     Parameters
     ----------
     alpha:
-        Share α of the former weights, a float in [0, 1].
+        Smoothing factor α in [0, 1]: weight given to the previous weights.
     update_every:
         Steps between two updates.
     estimate:
@@ -63,30 +65,34 @@ class NeuralTangentKernel(Weighting):
         """Whether traces of the kernel are asked for, which may be worth compiling."""
         return self.estimate != "gradient_norm"
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
         check_share("alpha", self.alpha)
-        _checks.one_of(
-            "estimate", self.estimate, ("trace", "mean_trace", "gradient_norm")
-        )
+        _checks.one_of("estimate", self.estimate, ESTIMATES)
 
-    def _renewed(self, terms: Measured) -> Weights:
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Return smoothed weights from the present estimate."""
         if self.estimate == "gradient_norm":
-            sizes = {name: float(g.norm()) for name, g in terms.gradients().items()}
-            total = sum(sizes.values())
-            now = {
-                name: size / total if total else math.inf
-                for name, size in sizes.items()
-            }
+            new = self._by_gradients(terms)
         else:
-            traces = terms.traces()
-            if self.estimate == "mean_trace":
-                counts = terms.counts()
-                traces = {name: trace / counts[name] for name, trace in traces.items()}
-            total = sum(traces.values())
-            now = {name: _over(total, trace) for name, trace in traces.items()}
-        return averaged(self.alpha, self.weights, now)
+            new = self._by_traces(terms)
+        return smoothed(self.alpha, self.weights, new)
+
+    def _by_gradients(self, terms: TermStatistics) -> dict[str, float]:
+        norms = gradient_norms(terms)
+        total = sum(norms.values())
+        return {name: _ratio(norm, total) for name, norm in norms.items()}
+
+    def _by_traces(self, terms: TermStatistics) -> dict[str, float]:
+        traces = terms.traces()
+        if self.estimate == "mean_trace":
+            counts = terms.counts()
+            traces = {name: trace / counts[name] for name, trace in traces.items()}
+        total = sum(traces.values())
+        return {name: _ratio(total, trace) for name, trace in traces.items()}
 
 
+@WEIGHTINGS.named("gradient_norm")
 @dataclass(eq=False)
 class GradientNorm(Weighting):
     """Weights that make the gradients of all terms equally long.
@@ -97,7 +103,7 @@ class GradientNorm(Weighting):
     Parameters
     ----------
     momentum:
-        Share of the former weights, a float in [0, 1].
+        Smoothing factor in [0, 1]: weight given to the previous weights.
     update_every:
         Steps between two updates.
     """
@@ -105,16 +111,21 @@ class GradientNorm(Weighting):
     momentum: float = 0.9
     update_every: int = 100
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
         check_share("momentum", self.momentum)
 
-    def _renewed(self, terms: Measured) -> Weights:
-        sizes = {name: float(g.norm()) for name, g in terms.gradients().items()}
-        mean = sum(sizes.values()) / len(sizes)
-        now = {name: _over(mean, size + 1e-5 * mean) for name, size in sizes.items()}
-        return averaged(self.momentum, self.weights, now)
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Return smoothed weights from the present gradients."""
+        norms = gradient_norms(terms)
+        mean = sum(norms.values()) / len(norms)
+        new = {
+            name: _ratio(mean, norm + STABILIZER * mean) for name, norm in norms.items()
+        }
+        return smoothed(self.momentum, self.weights, new)
 
 
+@WEIGHTINGS.named("learning_rate_annealing")
 @dataclass(eq=False)
 class LearningRateAnnealing(Weighting):
     """Weights that bring other terms' gradients to the size of the largest of one term's.
@@ -126,7 +137,7 @@ class LearningRateAnnealing(Weighting):
     Parameters
     ----------
     alpha:
-        Share of the new weights, a float in [0, 1].
+        Smoothing factor α in [0, 1]: weight given to the *new* weights, as in the paper.
     update_every:
         Steps between two updates.
     reference:
@@ -137,16 +148,34 @@ class LearningRateAnnealing(Weighting):
     update_every: int = 10
     reference: str | None = None
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
         check_share("alpha", self.alpha)
 
-    def _check_terms(self, terms: Measured) -> None:
+    def check_terms(self, terms: TermStatistics) -> None:
+        """Raise ``ValueError`` if there is no such reference."""
         if self.reference is not None:
             check_names("reference", [self.reference], terms.names)
 
-    def _renewed(self, terms: Measured) -> Weights:
-        gradients = {name: g.abs() for name, g in terms.gradients().items()}
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Return smoothed weights from the present gradients."""
+        sizes = {name: gradient.abs() for name, gradient in terms.gradients().items()}
         reference = self.reference or terms.names[0]
-        largest = float(gradients[reference].max())
-        now = {name: _over(largest, float(g.mean())) for name, g in gradients.items()}
-        return averaged(1 - self.alpha, self.weights, now) | {reference: 1.0}
+        largest = float(sizes[reference].max())
+
+        new = {name: _ratio(largest, float(s.mean())) for name, s in sizes.items()}
+        weights = smoothed(1 - self.alpha, self.weights, new)
+        weights[reference] = 1.0
+        return weights
+
+
+def gradient_norms(terms: TermStatistics) -> dict[str, float]:
+    """Return ``‖∇L_k‖`` of each term."""
+    return {
+        name: float(gradient.norm()) for name, gradient in terms.gradients().items()
+    }
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    """Return the ratio, infinite where the denominator vanishes."""
+    return numerator / denominator if denominator else math.inf

@@ -9,36 +9,29 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence import _checks
-from whence.pinn.weighting.measured import Measured
-from whence.pinn.weighting.weighting import Weighting, Weights, check_share
+from whence.catalogue import WEIGHTINGS
+from whence.pinn.weighting.base import Weighting, Weights, check_share
+from whence.pinn.weighting.term_statistics import TermStatistics
+
+MIN_LOSS = 1e-300
+"""Losses below this count as this where a logarithm is taken."""
 
 
-def _softmax(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the exponentials by their mean: they add up to the number of terms."""
-    largest = max(values.values())
-    powers = {name: math.exp(value - largest) for name, value in values.items()}
-    mean = sum(powers.values()) / len(powers)
-    return {name: power / mean for name, power in powers.items()}
-
-
-def _ratio(now: float, before: float) -> float:
-    return now / before if before else 1.0
-
-
+@WEIGHTINGS.named("relobralo")
 @dataclass(eq=False)
 class ReLoBRaLo(Weighting):
     """Relative loss balancing with random lookback: more weight on terms that fall behind.
 
     With ``b_k(t, s) = m·softmax_k(L_k(t) / (τ L_k(s)))`` over m terms, ``w_k(t) = α·(ρ·w_k(t−1) +
-    (1 − ρ)·b_k(t, 0)) + (1 − α)·b_k(t, t−1)`` with ρ drawn anew each time: 1 with probability
+    (1 − ρ)·b_k(t, 0)) + (1 − α)·b_k(t, t−1)`` with ρ drawn at each update: 1 with probability
     ``rho``, else 0 (Bischof & Kraus, arXiv 2110.09813). In the first step all weigh 1.
 
     Parameters
     ----------
     alpha:
-        Share of the past, a float in [0, 1].
+        Smoothing factor α in [0, 1]: weight given to the past.
     rho:
-        Probability of not looking back to the first step, a float in [0, 1].
+        Probability in [0, 1] of not looking back to the first step.
     temperature:
         τ: the smaller, the sharper.
     update_every:
@@ -63,32 +56,45 @@ class ReLoBRaLo(Weighting):
     update_every: int = 1
     seed: int = 0
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
         check_share("alpha", self.alpha)
         check_share("rho", self.rho)
         _checks.positive("temperature", self.temperature)
         _checks.count("seed", self.seed, zero=True)
 
-    def _renewed(self, terms: Measured) -> Weights:
-        now, weights = terms.losses(), self.weights
-        if not weights:
-            self._note("first", now)
-            self._note("last", now)
-            return dict.fromkeys(now, 1.0)
-        recent, all_told = self._balance(now, "last"), self._balance(now, "first")
-        draw = np.random.default_rng([self.seed, self._state["calls"]]).random()
-        kept = weights if draw < self.rho else all_told
-        self._note("last", now)
-        return {
-            name: float(self.alpha * kept[name] + (1 - self.alpha) * recent[name])
-            for name in now
-        }
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Return the balance since the last update, mixed with the past."""
+        losses = terms.losses()
+        previous = self.weights
+        if not previous:
+            self.note("first", losses)
+            self.note("last", losses)
+            return dict.fromkeys(losses, 1.0)
 
-    def _balance(self, now: Mapping[str, float], since: str) -> dict[str, float]:
-        before = self._group(since)
-        return _softmax({n: _ratio(now[n], before[n]) / self.temperature for n in now})
+        since_last = self._balance(losses, "last")
+        since_first = self._balance(losses, "first")
+        draw = np.random.default_rng([self.seed, self.calls]).random()
+        past = previous if draw < self.rho else since_first
+        self.note("last", losses)
+
+        weights: Weights = {}
+        for name in losses:
+            recent = (1 - self.alpha) * since_last[name]
+            weights[name] = float(self.alpha * past[name] + recent)
+        return weights
+
+    def _balance(self, losses: Mapping[str, float], since: str) -> dict[str, float]:
+        """Return ``m·softmax_k(L_k(t) / (τ L_k(s)))``."""
+        before = self.noted(since)
+        ratios = {}
+        for name, loss in losses.items():
+            ratio = loss / before[name] if before[name] else 1.0
+            ratios[name] = ratio / self.temperature
+        return _softmax(ratios)
 
 
+@WEIGHTINGS.named("soft_adapt")
 @dataclass(eq=False)
 class SoftAdapt(Weighting):
     """More weight on terms whose loss falls slowly or rises.
@@ -115,22 +121,34 @@ class SoftAdapt(Weighting):
     loss_weighted: bool = False
     update_every: int = 1
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
         _checks.number("beta", self.beta)
 
-    def _renewed(self, terms: Measured) -> Weights:
-        now, before = terms.losses(), self._group("last")
-        self._note("last", now)
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Return the softmax of the losses' slopes."""
+        losses = terms.losses()
+        before = self.noted("last")
+        self.note("last", losses)
         if not before:
-            return dict.fromkeys(now, 1.0)
-        slopes = {name: now[name] - before[name] for name in now}
+            return dict.fromkeys(losses, 1.0)
+
+        slopes = {name: losses[name] - before[name] for name in losses}
         total = sum(map(abs, slopes.values()))
         if self.normalized and total:
             slopes = {name: slope / total for name, slope in slopes.items()}
-        powers = {name: self.beta * slope for name, slope in slopes.items()}
+
+        exponents = {name: self.beta * slope for name, slope in slopes.items()}
         if self.loss_weighted:
-            least = 1e-300
-            powers = {
-                name: p + math.log(max(now[name], least)) for name, p in powers.items()
-            }
-        return dict(_softmax(powers))
+            # L·exp(βs) = exp(βs + log L).
+            for name, loss in losses.items():
+                exponents[name] += math.log(max(loss, MIN_LOSS))
+        return dict(_softmax(exponents))
+
+
+def _softmax(exponents: Mapping[str, float]) -> dict[str, float]:
+    """Return the exponentials divided by their mean: they add up to the number of terms."""
+    largest = max(exponents.values())  # taken off, so that nothing overflows
+    powers = {name: math.exp(value - largest) for name, value in exponents.items()}
+    mean = sum(powers.values()) / len(powers)
+    return {name: power / mean for name, power in powers.items()}

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.objective import Objective
-from whence.pinn.weighting.measured import Measured, OfObjective
-from whence.pinn.weighting.weighting import Weighting, Weights, check_names
+from whence.catalogue import WEIGHTINGS
+from whence.pinn.weighting.base import Weighting, Weights, check_names
+from whence.pinn.weighting.term_statistics import TermStatistics
+
+COMPARED_AT_ONCE = 1000
+"""Points whose distances to all former ones are taken at a time."""
 
 
-def _terms(given: Measured | Objective) -> Measured:
-    return OfObjective(given) if isinstance(given, Objective) else given
-
-
+@WEIGHTINGS.named("self_adaptive")
 @dataclass(eq=False)
 class SelfAdaptive(Weighting):
     """A weight for each point that grows with its loss: ``min_θ max_λ Σ_i m(λ_i) ℓ_i``.
@@ -49,7 +49,8 @@ class SelfAdaptive(Weighting):
     update_every: int = 1
     terms: tuple[str, ...] | None = None
 
-    def _check_options(self) -> None:
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
         _checks.positive("lr", self.lr)
         _checks.positive("decay", self.decay)
         _checks.positive("power", self.power)
@@ -57,51 +58,59 @@ class SelfAdaptive(Weighting):
             raise ValueError(f"decay must be at most 1, got {self.decay!r}")
         _checks.names("terms", self.terms)
 
-    def _check_terms(self, terms: Measured) -> None:
+    def check_terms(self, terms: TermStatistics) -> None:
+        """Raise ``ValueError`` for a name that is no term's."""
         check_names("term", self.terms or (), terms.names)
 
-    def _renewed(self, terms: Measured) -> Weights:
-        found: Weights = dict.fromkeys(terms.names, 1.0)
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Take a step of ascent and return the weights of all points."""
+        weights: Weights = dict.fromkeys(terms.names, 1.0)
         for name in self.terms or terms.names:
             losses = terms.point_losses(name)
-            sizes = self._carried(terms, name, losses)
-            slope = self.power * sizes.pow(self.power - 1)
             mean = losses.mean().clamp_min(torch.finfo(losses.dtype).tiny)
-            sizes = self.decay * sizes + self.lr * slope * losses / mean
-            self._keep(terms, name, sizes)
-            found[name] = sizes.pow(self.power)
-        return found
+            before = self._present_lambda(terms, name, losses)
 
-    def at(self, terms: Measured | Objective) -> Weights:
-        """Return the present weights, at the points of the terms."""
-        now = _terms(terms)
-        weights = self.weights
-        for name in self._group("sizes"):
-            weights[name] = self._carried(now, name, None).pow(self.power)
+            # m′(λ) = power·λ^(power−1).
+            slope = self.power * before.pow(self.power - 1)
+            now = self.decay * before + self.lr * slope * losses / mean
+
+            self.note("sizes", {name: now})
+            if terms.has_points(name):
+                self.note("points", {name: terms.points(name).clone()})
+            weights[name] = now.pow(self.power)
         return weights
 
-    def _keep(self, terms: Measured, name: str, sizes: Tensor) -> None:
-        self._note("sizes", {name: sizes})
-        if terms.has_points(name):
-            self._note("points", {name: terms.points(name).clone()})
+    def weights_at(self, terms: TermStatistics) -> Weights:
+        """Return the present weights, at the points of the terms."""
+        weights = self.weights
+        for name in self.noted("sizes"):
+            weights[name] = self._present_lambda(terms, name, None).pow(self.power)
+        return weights
 
-    def _carried(self, terms: Measured, name: str, losses: Tensor | None) -> Tensor:
+    def _present_lambda(
+        self, terms: TermStatistics, name: str, losses: Tensor | None
+    ) -> Tensor:
         """Return λ at the present points: of the same points, of the nearest ones, or 1."""
-        held = self._group("sizes").get(name)
-        if held is None:
+        former = self.noted("sizes").get(name)
+        if former is None:
             assert losses is not None
             return torch.ones_like(losses)
-        before = self._group("points").get(name)
-        if before is None:
-            if len(terms.point_losses(name) if losses is None else losses) != len(held):
+
+        former_points = self.noted("points").get(name)
+        if former_points is None:
+            if losses is None:
+                losses = terms.point_losses(name)
+            if len(losses) != len(former):
                 terms.points(name)  # which says how to give them
-            return held
-        now = terms.points(name)
-        if now.shape == before.shape and torch.equal(now, before):
-            return held
-        return held[_nearest(now, before)]
+            return former
+
+        points = terms.points(name)
+        if points.shape == former_points.shape and torch.equal(points, former_points):
+            return former
+        return former[_nearest(points, former_points)]
 
 
+@WEIGHTINGS.named("causal")
 @dataclass(eq=False)
 class Causal(Weighting):
     """Later times weigh nothing until earlier ones are solved.
@@ -133,15 +142,9 @@ class Causal(Weighting):
     terms: tuple[str, ...] | None = None
     update_every: int = 1
 
-    def _check_options(self) -> None:
-        if not isinstance(self.epsilon, Sequence) or not self.epsilon:
-            raise TypeError(
-                f"epsilon must be numbers such as (0.1, 1.0), got {self.epsilon!r}"
-            )
-        for value in self.epsilon:
-            _checks.positive("epsilon", value)
-        if list(self.epsilon) != sorted(self.epsilon):
-            raise ValueError(f"epsilon must be in rising order, got {self.epsilon!r}")
+    def check_options(self) -> None:
+        """Raise ``ValueError`` for an option that is wrong."""
+        self._check_epsilon()
         _checks.count("windows", self.windows)
         if self.windows < 2:
             raise ValueError(f"windows must be 2 or more, got {self.windows}")
@@ -153,66 +156,83 @@ class Causal(Weighting):
             _checks.count("coordinate", self.coordinate, zero=True)
         _checks.names("terms", self.terms)
 
-    def _check_terms(self, terms: Measured) -> None:
+    def _check_epsilon(self) -> None:
+        if not isinstance(self.epsilon, Sequence) or not self.epsilon:
+            raise TypeError(
+                f"epsilon must be numbers such as (0.1, 1.0), got {self.epsilon!r}"
+            )
+        for value in self.epsilon:
+            _checks.positive("epsilon", value)
+        if list(self.epsilon) != sorted(self.epsilon):
+            raise ValueError(f"epsilon must be in rising order, got {self.epsilon!r}")
+
+    def check_terms(self, terms: TermStatistics) -> None:
+        """Raise ``ValueError`` for a name that is no term's, or a coordinate that is none."""
         check_names("term", self.terms or (), terms.names)
         terms.column(self.coordinate)
 
-    def _renewed(self, terms: Measured) -> Weights:
-        least = 1.0
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Return the weights of all points by the losses in the windows before theirs."""
         stage = int(self._state.get("stage", 0))
-        for name in self._chosen(terms):
-            means = self._means(terms, name)
-            before = means.cumsum(0) - means
+        smallest = 1.0
+        for name in self.terms or terms.names[:1]:
+            means = self._window_means(terms, name)
+            before = means.cumsum(0) - means  # Σ_{j<i} L_j
             by_window = torch.exp(-self.epsilon[stage] * before)
-            self._note("windows", {name: by_window})
-            least = min(least, float(by_window[-1]))
-        if least > self.threshold and stage + 1 < len(self.epsilon):
-            self._state["stage"] = stage + 1
-        return self.at(terms)
+            self.note("windows", {name: by_window})
+            smallest = min(smallest, float(by_window[-1]))
 
-    def at(self, terms: Measured | Objective) -> Weights:
+        if smallest > self.threshold and stage + 1 < len(self.epsilon):
+            self._state["stage"] = stage + 1
+        return self.weights_at(terms)
+
+    def weights_at(self, terms: TermStatistics) -> Weights:
         """Return the present weights, at the points of the terms."""
-        now = _terms(terms)
-        weights: Weights = dict.fromkeys(now.names, 1.0)
-        for name, by_window in self._group("windows").items():
-            weights[name] = by_window[self._window(now, name)]
+        weights: Weights = dict.fromkeys(terms.names, 1.0)
+        for name, by_window in self.noted("windows").items():
+            weights[name] = by_window[self._windows_of(terms, name)]
         return weights
 
-    def _chosen(self, terms: Measured) -> tuple[str, ...]:
-        return self.terms or terms.names[:1]
+    def _window_means(self, terms: TermStatistics, name: str) -> Tensor:
+        """Return the mean loss in each window; that of an empty one is zero."""
+        losses = terms.point_losses(name)
+        window = self._windows_of(terms, name)
 
-    def _means(self, terms: Measured, name: str) -> Tensor:
-        """Return the mean loss in each window; an empty one has none."""
-        losses, window = terms.point_losses(name), self._window(terms, name)
-        total = losses.new_zeros(self.windows).index_add_(0, window, losses)
-        count = losses.new_zeros(self.windows).index_add_(
-            0, window, torch.ones_like(losses)
-        )
-        return total / count.clamp_min(1)
+        zeros = losses.new_zeros(self.windows)
+        totals = zeros.index_add(0, window, losses)
+        counts = zeros.index_add(0, window, torch.ones_like(losses))
+        return totals / counts.clamp_min(1)
 
-    def _window(self, terms: Measured, name: str) -> Tensor:
+    def _windows_of(self, terms: TermStatistics, name: str) -> Tensor:
         """Return the window of each point, (n,); the first points set where they begin and end."""
-        points, column = terms.points(name), terms.column(self.coordinate)
+        points = terms.points(name)
+        column = terms.column(self.coordinate)
         _checks.one_of("coordinate", column, range(points.shape[1]))
         times = points[:, column]
-        if f"begin/{name}" not in self._state:
-            begin, end = float(times.min()), float(times.max())
-            if begin == end:
-                raise ValueError(
-                    f"the points of term {name!r} are all at the time {begin:g}: choose other terms"
-                )
-            self._note("begin", {name: begin})
-            self._note("end", {name: end})
-        begin, end = self._state[f"begin/{name}"], self._state[f"end/{name}"]
+
+        if name not in self.noted("begin"):
+            self._set_span(name, times)
+        begin = self.noted("begin")[name]
+        end = self.noted("end")[name]
         share = (times - begin) / (end - begin)
         return (share * self.windows).long().clamp(0, self.windows - 1)
 
+    def _set_span(self, name: str, times: Tensor) -> None:
+        begin = float(times.min())
+        end = float(times.max())
+        if begin == end:
+            raise ValueError(
+                f"the points of term {name!r} are all at the time {begin:g}: choose other terms"
+            )
+        self.note("begin", {name: begin})
+        self.note("end", {name: end})
 
-def _nearest(points: Tensor, among: Tensor) -> Tensor:
+
+def _nearest(points: Tensor, others: Tensor) -> Tensor:
     """Return for each point the row number of the nearest of others, (n,)."""
     exact = "donot_use_mm_for_euclid_dist"  # so that a point is nearest to itself
-    found = [
-        torch.cdist(p, among, compute_mode=exact).argmin(dim=1)
-        for p in points.split(1000)
-    ]
-    return torch.cat(found)
+    rows = []
+    for part in points.split(COMPARED_AT_ONCE):
+        distances = torch.cdist(part, others, compute_mode=exact)
+        rows.append(distances.argmin(dim=1))
+    return torch.cat(rows)

@@ -1,6 +1,9 @@
-"""Benchmark problems, each with its reference solution, from Naujoks et al., arXiv 2506.16443.
+"""Benchmark problems, each with its reference solution and recipe (arXiv 2506.16443).
 
-``load("burgers")`` returns a :class:`whence.pinn.problem.Problem` with architecture and solution.
+``load("burgers")`` returns a :class:`whence.pinn.Problem` with architecture and solution. A
+problem is one module in this folder (or of another package, by the entry point
+``whence.problems``) that defines ``problem(constraints)`` and, if wanted, ``recipe(constraints)``:
+what a file for ``whence train FILE.py`` defines, too.
 """
 
 from __future__ import annotations
@@ -8,30 +11,25 @@ from __future__ import annotations
 from typing import Literal
 
 from whence import _checks
-from whence.pinn.problem import Problem
-from whence.pinn.zoo import allen_cahn, burgers, diffusion, drift_diffusion, wave
+from whence.catalogue import PROBLEMS
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.recipe import Recipe, growing_recipe
 
-MODULES = {
-    "diffusion": diffusion,
-    "burgers": burgers,
-    "allen_cahn": allen_cahn,
-    "wave": wave,
-    "drift_diffusion": drift_diffusion,
-}
+Constraints = Literal["hard", "soft"]
+CONSTRAINTS = ("hard", "soft")
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the problems."""
-    return tuple(MODULES)
+    return tuple(PROBLEMS)
 
 
 def describe(name: str) -> str:
     """Return one line on a problem: its equation and conditions."""
-    _checks.one_of("problem", name, MODULES)
-    return (MODULES[name].__doc__ or "").strip().splitlines()[0]
+    return PROBLEMS.summary(name)
 
 
-def load(name: str, constraints: Literal["hard", "soft"] = "hard") -> Problem:
+def load(name: str, constraints: Constraints = "hard") -> Problem:
     """Return a problem by name.
 
     Parameters
@@ -55,6 +53,23 @@ def load(name: str, constraints: Literal["hard", "soft"] = "hard") -> Problem:
     >>> pinn.zoo.load("wave", constraints="soft").terms
     ('pde', 'initial_u', 'initial_u_t', 'dirichlet_u')
     """
-    _checks.one_of("problem", name, MODULES)
-    _checks.one_of("constraints", constraints, ("hard", "soft"))
-    return MODULES[name].problem(constraints)
+    _checks.one_of("constraints", constraints, CONSTRAINTS)
+    problem: Problem = PROBLEMS[name].problem(constraints)
+    return problem
+
+
+def recipe(name: str, constraints: Constraints = "hard") -> Recipe:
+    """Return the best known way to train a problem; docs/recipes.md says how it was found.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.zoo.recipe("burgers").points
+    {'pde': 500}
+    """
+    _checks.one_of("constraints", constraints, CONSTRAINTS)
+    module = PROBLEMS[name]
+    if not hasattr(module, "recipe"):
+        return growing_recipe(load(name, constraints))
+    found: Recipe = module.recipe(constraints)
+    return found

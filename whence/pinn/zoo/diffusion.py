@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from whence.pinn.conditions import Dirichlet, Initial
-from whence.pinn.domain import Interval
-from whence.pinn.networks import MLP
-from whence.pinn.problem import Problem
-from whence.pinn.zoo import references
+from whence.pinn.geometry.domain import Interval
+from whence.pinn.networks.mlp import MLP
+from whence.pinn.pde.conditions import Dirichlet, Initial
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
 
 
 def equation(x: Tensor, t: Tensor, u_t: Tensor, u_xx: Tensor) -> Tensor:
@@ -30,7 +32,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
     return start(x) + (1 - x**2) * t * u
 
 
-def problem(constraints: Literal["hard", "soft"]) -> Problem:
+def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem with hard or soft constraints."""
     hard = constraints == "hard"
     return Problem(
@@ -41,5 +43,37 @@ def problem(constraints: Literal["hard", "soft"]) -> Problem:
         ansatz=ansatz if hard else None,
         conditions=() if hard else (Initial(u=start), Dirichlet(u=0.0, on="x")),
         architecture=lambda seed: MLP([2, 32, 32, 32, 1], seed=seed),
-        solution=references.diffusion,
+        solution=solution,
     )
+
+
+def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train it."""
+    return growing_recipe(
+        problem(constraints), first=500, limit=2000, renewed=50, max_seconds=240.0
+    )
+
+
+def solution(x: Array, t: Array) -> Array:
+    """Return the solution of the forced diffusion equation, sin(πx) exp(−t).
+
+    It solves u_t = u_xx − exp(−t) (1 − π²) sin(πx) on x ∈ [−1, 1], t ∈ [0, 1], with
+    u(x, 0) = sin(πx) and u(±1, t) = 0. Source: Wu et al., "A comprehensive study of non-adaptive
+    and residual-based adaptive sampling for physics-informed neural networks" (2023).
+
+    Parameters
+    ----------
+    x, t : ndarray of shape (n,)
+        Places and times (t ≥ 0).
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> solution(np.array([0.5, 1.0]), np.array([0.0, 0.3])).tolist()
+    [1.0, 0.0]
+    """
+    x, t = checked_points(x, t)
+    return sin_pi(x) * np.exp(-t)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from whence.pinn.conditions import Dirichlet, Initial
-from whence.pinn.domain import Interval
-from whence.pinn.networks import MLP
-from whence.pinn.problem import Problem
-from whence.pinn.zoo import references
+from whence.pinn.geometry.domain import Interval
+from whence.pinn.networks.mlp import MLP
+from whence.pinn.pde.conditions import Dirichlet, Initial
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
 
 
 def equation(u_tt: Tensor, u_xx: Tensor) -> Tensor:
@@ -30,7 +32,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
     return 20 * u * x * (1 - x) * t**2 + start(x)
 
 
-def problem(constraints: Literal["hard", "soft"]) -> Problem:
+def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem with hard or soft constraints."""
     hard = constraints == "hard"
     return Problem(
@@ -43,5 +45,37 @@ def problem(constraints: Literal["hard", "soft"]) -> Problem:
         if hard
         else (Initial(u=start), Initial(u_t=0.0), Dirichlet(u=0.0, on="x")),
         architecture=lambda seed: MLP([2, 100, 100, 100, 100, 100, 1], seed=seed),
-        solution=references.wave,
+        solution=solution,
     )
+
+
+def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train it."""
+    return growing_recipe(
+        problem(constraints), first=1000, limit=1000, renewed=200, max_seconds=560.0
+    )
+
+
+def solution(x: Array, t: Array) -> Array:
+    """Return the standing wave sin(πx) cos(2πt) + ½ sin(4πx) cos(8πt).
+
+    It solves u_tt = 4 u_xx on x ∈ [0, 1], with u(x, 0) = sin(πx) + ½ sin(4πx), u_t(x, 0) = 0 and
+    u(0, t) = u(1, t) = 0. Source: Wu et al. (2023), see :func:`diffusion`.
+
+    Parameters
+    ----------
+    x, t : ndarray of shape (n,)
+        Places and times (t ≥ 0).
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> solution(np.array([0.5, 0.5]), np.array([0.0, 0.5])).tolist()
+    [1.0, -1.0]
+    """
+    x, t = checked_points(x, t)
+    slow = sin_pi(x) * np.cos(2 * np.pi * t)
+    return slow + 0.5 * sin_pi(4 * x) * np.cos(8 * np.pi * t)

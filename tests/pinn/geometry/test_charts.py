@@ -1,0 +1,146 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import qmc
+
+from whence.catalogue import SAMPLINGS
+from whence.pinn.geometry.charts import Chart, product, shares
+from whence.pinn.geometry.samplings import unit_points
+
+SEEDED = [m for m in tuple(SAMPLINGS) if m != "grid"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 300),
+    dimension=st.integers(0, 4),
+    method=st.sampled_from(tuple(SAMPLINGS)),
+    seed=st.none() | st.integers(0, 2**32),
+)
+def test_points_are_in_the_unit_cube(n, dimension, method, seed):
+    points = unit_points(n, dimension, method, seed)
+    assert points.dtype == np.float64
+    assert points.shape[1] == dimension
+    assert len(points) <= n if method == "grid" else len(points) == n
+    assert ((points >= 0) & (points < 1)).all()
+
+
+@pytest.mark.parametrize("method", SEEDED)
+def test_seeds_repeat_and_differ(method):
+    first, again, other = (unit_points(50, 2, method, seed) for seed in (3, 3, 4))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_global_random_state_is_left_alone():
+    np.random.seed(0)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    for method in tuple(SAMPLINGS):
+        unit_points(10, 2, method)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_hammersley_is_the_textbook_set():
+    points = unit_points(8, 3)
+    assert np.allclose(points[:, 0], (np.arange(8) + 0.5) / 8)
+    assert np.allclose(
+        points[:, 1], [1 / 2, 1 / 4, 3 / 4, 1 / 8, 5 / 8, 3 / 8, 7 / 8, 1 / 16]
+    )
+    assert np.allclose(points[:4, 2], [1 / 3, 2 / 3, 1 / 9, 4 / 9])
+    shifted = unit_points(8, 3, seed=1)
+    shift = (shifted - points) % 1
+    assert np.allclose(shift, shift[0])
+
+
+@pytest.mark.parametrize(
+    "method", ["hammersley", "sobol", "halton", "latin_hypercube", "grid"]
+)
+def test_low_discrepancy_beats_random(method):
+    random = np.mean(
+        [qmc.discrepancy(unit_points(256, 2, "random", s)) for s in range(5)]
+    )
+    assert qmc.discrepancy(unit_points(256, 2, method, 0)) < random / 1.5
+
+
+def test_sobol_of_any_length_is_a_prefix_and_does_not_warn():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short, long = unit_points(100, 3, "sobol", 0), unit_points(128, 3, "sobol", 0)
+    assert np.array_equal(short, long[:100])
+
+
+@settings(max_examples=80, deadline=None)
+@given(n=st.integers(1, 2000), dimension=st.integers(1, 5))
+def test_grid_is_near_isotropic_and_cannot_be_larger(n, dimension):
+    points = unit_points(n, dimension, "grid")
+    counts = [len(np.unique(points[:, k])) for k in range(dimension)]
+    assert max(counts) - min(counts) <= 1
+    assert np.prod(counts) == len(points) <= n
+    more = sorted(counts)
+    more[0] += 1
+    assert np.prod(more) > n
+    assert np.allclose(points.mean(axis=0), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 2), "n must be a positive integer, got 0"),
+        ((5, -1), "dimension must be a non-negative integer"),
+        ((5, 2, "hamersley"), "did you mean 'hammersley'"),
+        ((5, 2, "sobol", -1), "seed must be a non-negative integer"),
+    ],
+)
+def test_unit_points_says_what_is_wrong(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        unit_points(*arguments)
+
+
+@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.01])
+def test_rejection_returns_exactly_n_even_points(method, share):
+    chart = Chart(2, 2, lambda u: u, keep=lambda p: p[:, 0] < share)
+    points = chart.sample(200, method, 0)
+    assert len(points) <= 200 if method == "grid" else len(points) == 200
+    assert len(points) > 60
+    assert (points[:, 0] < share).all()
+    assert points.mean(axis=0) == pytest.approx([share / 2, 0.5], rel=0.15)
+
+
+def test_rejection_spreads_hammersley_over_all_of_the_set():
+    chart = Chart(2, 2, lambda u: u, keep=lambda p: np.hypot(*(p - 0.5).T) > 0.3)
+    points = chart.sample(101)
+    assert points[:, 0].max() > 0.97
+    assert points[:, 0].min() < 0.03
+
+
+def test_rejection_of_everything_ends():
+    with pytest.raises(ValueError, match="only 0 of"):
+        Chart(1, 1, lambda u: u, keep=lambda p: p[:, 0] < 0).sample(5)
+    with pytest.raises(ValueError, match="grid of 1 cells"):
+        Chart(1, 1, lambda u: u, keep=lambda p: p[:, 0] < 0.4).sample(1, "grid")
+
+
+def test_product_rejects_by_factor():
+    left = Chart(1, 1, lambda u: u, keep=lambda p: p[:, 0] < 0.5)
+    point = Chart(0, 1, lambda u: np.full((len(u), 1), 7.0))
+    points = product([left, point, left]).sample(64, "sobol", 0)
+    assert points.shape == (64, 3)
+    assert (points[:, [0, 2]] < 0.5).all()
+    assert (points[:, 1] == 7).all()
+
+
+@given(
+    n=st.integers(1, 500),
+    measures=st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=8),
+)
+def test_shares_add_up(n, measures):
+    split = shares(n, measures)
+    assert sum(split) == n
+    assert min(split) >= (1 if n >= len(measures) else 0)
+    exact = n * np.array(measures) / sum(measures)
+    if (exact >= 1).all():
+        assert np.abs(split - exact).max() < 1

@@ -1,0 +1,26 @@
+"""Names that users give, and the nearest valid ones; without torch, so that help needs none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, names: Iterable[object]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
+    known = {str(entry).lower(): str(entry) for entry in names}
+    matches = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
+    if not matches:
+        return ""
+    return f" (did you mean {known[matches[0]]!r}?)"
+
+
+def one_of(what: str, given: object, names: Iterable[object]) -> None:
+    """Raise ``ValueError`` unless ``given`` is one of ``names``; name the nearest."""
+    known = list(names)
+    if given in known:
+        return
+    listed = ", ".join(repr(name) for name in known)
+    raise ValueError(
+        f"unknown {what} {given!r}{nearest(str(given), known)}: choose {listed}"
+    )

@@ -1,0 +1,32 @@
+"""Quantities of interest: what an attribution explains.
+
+A quantity has T targets. It knows their values, their gradients with respect to θ and their
+labels. A new one is one module in this folder (or of another package, by the entry point
+``whence.quantities``) with a class under ``@QUANTITIES.named("name")``.
+"""
+
+from whence.attribution.quantities.base import (
+    AtPoints,
+    Linearized,
+    Quantity,
+    aggregate_gradient,
+    check_quantity,
+)
+from whence.attribution.quantities.derivative import Derivative
+from whence.attribution.quantities.functional import Functional
+from whence.attribution.quantities.loss import Loss
+from whence.attribution.quantities.output import Output
+from whence.attribution.quantities.residual import Residual
+
+__all__ = [
+    "AtPoints",
+    "Derivative",
+    "Functional",
+    "Linearized",
+    "Loss",
+    "Output",
+    "Quantity",
+    "Residual",
+    "aggregate_gradient",
+    "check_quantity",
+]

@@ -1,0 +1,279 @@
+"""Losses and gradients by code compiled once for blocks of a fixed number of points.
+
+Each term's loss and gradient are traced into one graph (through the jets, which vanish in it) and
+compiled by TorchInductor. Blocks are filled up with points of weight zero: new points, and more
+of them, need no new compilation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from whence.evaluator import LossAndGradient, Remembering, Terms, term_state, unweighted
+from whence.linearization import LayerLinearization, linearize, squared_norms
+from whence.objective import Objective
+from whence.parameters import Parameters
+from whence.points import are_samples, locations
+from whence.term import Term
+
+MAX_BLOCK = 500
+"""Points of a compiled block, of a term of many points."""
+MIN_BLOCK = 125
+"""Points of a compiled block, of a term of few points, which may become many."""
+
+# What a step costs and compilation saves, on two cores (docs/speed.md).
+STEP_SECONDS = 3e-3
+"""Seconds of an eager step whatever its size."""
+POINT_SECONDS = 1.8e-9
+"""Seconds of an eager step for each point and parameter."""
+SHARE_SAVED = 0.6
+"""Share of an eager step that compilation saves."""
+COMPILATION_SECONDS = 6.0
+"""Seconds to compile a term."""
+
+Arguments = tuple[Tensor, Tensor, Tensor]
+"""θ (P,), points (n, d) and their weights (n,)."""
+WeightedPoints = tuple[Tensor, Tensor]
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class NotCompiled(RuntimeError):
+    """Why an objective's gradient cannot be compiled."""
+
+
+class Compiled(Remembering):
+    """The evaluator of an objective, and of all that differ from it by points and weights only.
+
+    What is compiled is compared with the eager gradient, at other parameters, before it is used.
+
+    Parameters
+    ----------
+    objective:
+        Whose terms to compile.
+
+    Raises
+    ------
+    NotCompiled
+        If there is no compiler, a residual cannot be traced (it branches on values, say), draws
+        random numbers, changes a buffer, or gives another result compiled.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self._blocks = _compile_all(_GradientBlock, objective)
+        self._trace_blocks: dict[str, _TraceBlock] | None = None
+
+    def compile_traces(self, objective: Objective) -> None:
+        """Compile the traces too; they are eager without, or if that is a ``NotCompiled``."""
+        for term in objective.terms.values():
+            linear = linearize(term.residual, objective.parameters, term.points[:2])
+            if not isinstance(linear, LayerLinearization):
+                raise NotCompiled(
+                    "parameters are used elsewhere than in layers of known kinds"
+                )
+        self._trace_blocks = _compile_all(_TraceBlock, objective)
+
+    def traces(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
+        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
+        if self._trace_blocks is None:
+            return super().traces(parameters, terms)
+
+        theta = parameters.vector()
+        traces = {}
+        for name, term in terms.items():
+            block = self._trace_blocks[name]
+            total = 0.0
+            # Blocks weigh a point by 1/N: times N each counts once.
+            for points, weights in block.filled(replace(term, point_weights=None)):
+                (trace,) = block.function(theta, points, weights)
+                total += float(trace) * len(term.points)
+            traces[name] = total
+        return traces
+
+    def term_gradient(self, parameters: Parameters, term: Term) -> LossAndGradient:
+        """Return ``L_k`` and ``∇L_k`` (P,) of one term."""
+        theta = parameters.vector()
+        loss = theta.new_zeros(())
+        gradient = torch.zeros_like(theta)
+
+        block = self._blocks[term.name]
+        for points, weights in block.filled(term):
+            block_gradient, block_loss = block.function(theta, points, weights)
+            gradient += block_gradient
+            loss += block_loss
+
+        return loss, gradient
+
+
+class _Block:
+    """A function of one term, compiled for a fixed number of weighted points."""
+
+    results: ClassVar[tuple[str, ...]]
+    """What the function returns, in words."""
+
+    def __init__(self, term: Term, parameters: Parameters) -> None:
+        if are_samples(term.points):
+            raise NotCompiled(f"term {term.name!r} has samples, not points")
+
+        n = len(term.points)
+        n_blocks = -(-n // MAX_BLOCK)
+        self.size = max(MIN_BLOCK, -(-n // n_blocks))
+        self._name = term.name
+        self._residual = term.residual
+        self._loss = term.loss
+        self._filled_of: Any = None
+        self._filled: list[WeightedPoints] = []
+
+        self._eager = self._make(term, parameters)
+        last_points, last_weights = self.filled(term)[-1]
+        self._arguments = parameters.vector(), last_points, last_weights
+        self._graph = _trace(term.name, self._eager, self._arguments)
+        self.function: Any = None
+
+    def _make(self, term: Term, parameters: Parameters) -> Function:
+        """Return the function of θ, points and their weights to compile."""
+        raise NotImplementedError
+
+    def compile(self) -> None:
+        """Compile the traced graph and compare it with the eager function."""
+        theta, points, weights = self._arguments
+        self.function = _compile(self._name, self._graph, self._arguments)
+        elsewhere = theta * 1.01, points.flip(0), weights.flip(0)
+        _compare(self._name, self.results, self.function, self._eager, elsewhere)
+
+    def filled(self, term: Term) -> list[WeightedPoints]:
+        """Return the term's points in blocks with their weights, kept while they are the same."""
+        if term.residual is not self._residual or term.loss != self._loss:
+            raise ValueError(f"term {term.name!r} is not the one that was compiled")
+
+        state = term_state(term)
+        if self._filled_of is None or not self._filled_of.is_same(state):
+            self._filled = list(self._fill(unweighted(term)))
+            self._filled_of = state
+        return self._filled
+
+    def _fill(self, term: Term) -> Iterator[WeightedPoints]:
+        for block in term.blocks(self.size):
+            points = locations(block.points)
+            missing = self.size - len(points)
+            weights = points.new_zeros(self.size)
+            weights[: len(points)] = term.scales(block.part)
+            # Copies of the first point, of weight zero.
+            yield torch.cat([points, points[:1].expand(missing, -1)]), weights
+
+
+class _GradientBlock(_Block):
+    results = ("gradient", "loss")
+
+    def _make(self, term: Term, parameters: Parameters) -> Function:
+        def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
+            residual = term.residual(parameters.substituted(theta), points)
+            return (term.loss.value(residual) * weights).sum()
+
+        return torch.func.grad_and_value(loss)
+
+
+class _TraceBlock(_Block):
+    results = ("trace",)
+
+    def _make(self, term: Term, parameters: Parameters) -> Function:
+        def trace(theta: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor]:
+            norms = squared_norms(term.residual, parameters, theta, points)
+            return ((norms * weights).sum(),)
+
+        return trace
+
+
+BlockKind = TypeVar("BlockKind", bound=_Block)
+
+
+def _compile_all(kind: type[BlockKind], objective: Objective) -> dict[str, BlockKind]:
+    """Return compiled blocks of every term."""
+    blocks = {
+        name: kind(term, objective.parameters) for name, term in objective.terms.items()
+    }
+    # Only once all are traced, which is quick and may fail: compiling takes long.
+    for block in blocks.values():
+        block.compile()
+    return blocks
+
+
+def _trace(name: str, function: Function, arguments: Arguments) -> torch.fx.GraphModule:
+    """Return the graph of ``function``; one that draws random numbers is ``NotCompiled``."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+
+    try:
+        with torch.no_grad():
+            graph = make_fx(lambda *given: function(*given))(*arguments)
+    except Exception as error:  # user code is traced: anything may be raised
+        reason = _first_line(error)
+        if "tracing tensor" in reason:
+            reason = (
+                "it depends on the values of its points, as normals and branches do"
+            )
+        raise NotCompiled(f"term {name!r} cannot be traced: {reason}") from error
+
+    for node in graph.graph.nodes:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise NotCompiled(f"the network draws random numbers ({node.target})")
+    return graph
+
+
+def _compile(name: str, graph: torch.fx.GraphModule, arguments: Arguments) -> Function:
+    """Return the graph compiled for arguments of these shapes."""
+    import torch._inductor  # slow to import
+
+    options = {"triton.cudagraphs": True} if arguments[0].is_cuda else {}
+    try:
+        with torch.no_grad():
+            compiled = torch._inductor.compile(graph, list(arguments), options=options)
+            compiled(*arguments)
+    except Exception as error:  # a compiler is run: anything may be raised
+        raise NotCompiled(
+            f"term {name!r} cannot be compiled: {_first_line(error)}"
+        ) from error
+    return torch.no_grad()(compiled)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _compare(
+    name: str,
+    results: tuple[str, ...],
+    compiled: Function,
+    eager: Function,
+    arguments: Arguments,
+) -> None:
+    """Raise unless both agree at other parameters and points than those traced."""
+    allowed = min(1e5 * torch.finfo(arguments[0].dtype).eps, 1e-3)
+    pairs = zip(results, compiled(*arguments), eager(*arguments), strict=True)
+    for what, ours, theirs in pairs:
+        scale = theirs.abs().max().clamp_min(torch.finfo(theirs.dtype).tiny)
+        error = float((ours - theirs).detach().abs().max() / scale.detach())
+        if not error <= allowed:
+            raise NotCompiled(
+                f"the compiled {what} of term {name!r} differs from the eager one by {error:.1e}"
+            )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What training will evaluate: how many gradients, of how many points and parameters."""
+
+    gradients: int
+    points: int
+    parameters: int
+    terms: int
+
+    def pays_for_compilation(self) -> bool:
+        """Whether compiling saves more time than it takes; by size alone, so it repeats."""
+        step = STEP_SECONDS + POINT_SECONDS * self.points * self.parameters
+        saved = self.gradients * step * SHARE_SAVED
+        return saved > 2 * COMPILATION_SECONDS * self.terms

@@ -1,0 +1,275 @@
+"""Inputs and targets of supervised data, and where they are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from tqdm import tqdm
+
+from whence import _checks
+from whence.arrays import DataFrameLike
+
+READ_AT_ONCE = 256
+"""Samples read from a data set at a time."""
+
+Collate = Callable[[list[Any]], Any]
+Inputs = tuple[Any, ...] | Mapping[str, Any]
+"""Positional inputs of a model, or keyword inputs."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The tensors of some samples: positional inputs or keyword inputs, and a target or None."""
+
+    inputs: Any
+    target: Tensor | None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the same with every tensor changed."""
+        target = None if self.target is None else change(self.target)
+        return Batch(pytree.tree_map(change, self.inputs), target)
+
+    def tensors(self) -> list[Tensor]:
+        """Return every tensor, the target last."""
+        tensors: list[Tensor] = list(pytree.tree_leaves(self.inputs))
+        if self.target is not None:
+            tensors.append(self.target)
+        return tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors()[0])
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the tensors take."""
+        return sum(tensor.numel() * tensor.itemsize for tensor in self.tensors())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where samples are read from, and what they are brought to."""
+
+    what: str
+    dataset: Any
+    collate: Collate
+    workers: int = 0
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
+
+    def read(self, places: np.ndarray) -> Batch:
+        """Return the samples at these places of the data set."""
+        several = getattr(self.dataset, "__getitems__", None)
+        if several:  # torch's own loader asks so too
+            items = several(places.tolist())
+        else:
+            items = [self.dataset[int(place)] for place in places]
+        return self._checked(self.collate(items))
+
+    def read_all(self, places: np.ndarray) -> Batch:
+        """Return every sample, read with the loader's own workers."""
+        loader: DataLoader[Any] = DataLoader(
+            self.dataset,
+            batch_size=READ_AT_ONCE,
+            sampler=places.tolist(),
+            collate_fn=self.collate,
+            num_workers=self.workers,
+        )
+        bar = tqdm(
+            loader, desc=f"reading {self.what}", unit="batch", delay=2, leave=False
+        )
+        # A loader draws a seed, whether it needs it or not.
+        with torch.random.fork_rng(devices=[]):
+            return joined([self._checked(batch) for batch in bar])
+
+    def _checked(self, given: object) -> Batch:
+        batch = inputs_and_target(self.what, given)
+        return checked_batch(self.what, batch, self.dtype, self.device)
+
+    def check_repeatable(self, first: Batch, place: np.ndarray) -> None:
+        """Raise ``ValueError`` if the sample at a place is another one when it is read again."""
+        again = self.read(place)
+        pairs = zip(first.tensors(), again.tensors(), strict=True)
+        if not all(torch.equal(a, b) for a, b in pairs):
+            raise ValueError(
+                f"{self.what} give another sample each time the same place is read: turn random "
+                "augmentation off"
+            )
+
+
+def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
+    """Return where data come from and the places of the samples there, in order.
+
+    Raises
+    ------
+    TypeError
+        If they are no ``Dataset`` with places and no ``DataLoader`` of one.
+    ValueError
+        If a loader shuffles.
+    """
+    if isinstance(data, DataLoader):
+        if isinstance(data.dataset, IterableDataset) or data.batch_sampler is None:
+            raise TypeError(
+                f"{what} come from a loader without places (an IterableDataset, or batch_size="
+                "None): results could not say which sample they speak of; give a map-style Dataset"
+            )
+        places = _places(what, data)
+        source = Source(what, data.dataset, data.collate_fn, data.num_workers)
+        return source, places
+
+    if _is_indexable(data):
+        return Source(what, data, default_collate), np.arange(len(data))  # type: ignore[arg-type]
+    if isinstance(data, Dataset):
+        raise TypeError(
+            f"{what} need a dataset with __len__ and __getitem__, got {type(data).__name__}"
+        )
+    raise TypeError(
+        f"{what} must be tensors (inputs, target), a Dataset or a DataLoader, got "
+        f"{_checks.shown(data)}"
+    )
+
+
+def _is_indexable(data: object) -> bool:
+    if isinstance(data, str):
+        return False
+    return hasattr(data, "__len__") and hasattr(data, "__getitem__")
+
+
+def _places(what: str, loader: DataLoader[Any]) -> np.ndarray:
+    """Return the places that a loader goes through; another order in a second pass is an error."""
+    passes = []
+    with torch.random.fork_rng(devices=[]):
+        for _ in range(2):
+            batches = loader.batch_sampler
+            passes.append([int(place) for batch in batches for place in batch])  # type: ignore[union-attr]
+
+    first, second = passes
+    if first != second:
+        raise ValueError(
+            f"{what} come from a loader that changes their order between passes, so that results "
+            "could not say which sample they speak of: give the Dataset itself, or "
+            "DataLoader(..., shuffle=False)"
+        )
+    return np.asarray(first, dtype=np.int64)
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Return batches as one, samples below each other."""
+    first = batches[0]
+    columns = zip(*(batch.tensors() for batch in batches), strict=True)
+    tensors = [torch.cat(parts) for parts in columns]
+
+    target = None if first.target is None else tensors.pop()
+    _, spec = pytree.tree_flatten(first.inputs)
+    return Batch(pytree.tree_unflatten(tensors, spec), target)
+
+
+def inputs_and_target(what: str, given: object) -> Batch:
+    """Return inputs and target of ``(inputs, ..., target)``."""
+    if not isinstance(given, (tuple, list)):
+        raise TypeError(
+            f"{what} must be tuples (inputs, ..., target), got {_checks.shown(given)}"
+        )
+    if len(given) < 2:
+        raise TypeError(
+            f"{what} must be tuples (inputs, ..., target), got {len(given)} of them"
+        )
+
+    *inputs, target = given
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        return Batch(dict(inputs[0]), target)
+    return Batch(tuple(inputs), target)
+
+
+def inputs_alone(given: object) -> Batch:
+    """Return inputs without a target."""
+    if isinstance(given, Mapping):
+        return Batch(dict(given), None)
+    if isinstance(given, (tuple, list)) and not _is_array(given):
+        return Batch(tuple(given), None)
+    return Batch((given,), None)
+
+
+def checked_batch(
+    what: str, batch: Batch, dtype: torch.dtype | None, device: torch.device | None
+) -> Batch:
+    """Return the same as tensors of equal length, finite, of this dtype, on this device."""
+    inputs = pytree.tree_map(
+        lambda given: _tensor(f"the inputs of {what}", given),
+        batch.inputs,
+        is_leaf=_is_array,
+    )
+    target = None
+    if batch.target is not None:
+        target = _tensor(f"the targets of {what}", batch.target)
+
+    tensors_of = Batch(inputs, target)
+    tensors = tensors_of.tensors()
+    if not tensors:
+        raise ValueError(f"{what} have no inputs")
+
+    lengths = {len(tensor) if tensor.ndim else 0 for tensor in tensors}
+    if len(lengths) > 1 or 0 in lengths:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise ValueError(
+            f"{what} must be tensors of one length, at least one, on their first axis, got {shapes}"
+        )
+    for tensor in tensors:
+        if tensor.dtype.is_floating_point:
+            _check_finite(what, tensor)
+
+    return tensors_of.map(lambda tensor: moved(tensor, dtype, device))
+
+
+def _check_finite(what: str, tensor: Tensor) -> None:
+    bad = ~torch.isfinite(tensor)
+    if not bool(bad.any()):
+        return
+    rows = bad.flatten(1).any(dim=1) if bad.ndim > 1 else bad
+    raise ValueError(
+        f"{what} must be finite: {int(rows.sum())} of {len(rows)} are not, the first is "
+        f"sample {int(rows.nonzero()[0])}"
+    )
+
+
+def _is_array(given: object) -> bool:
+    """Whether something is an input in itself rather than a container of inputs."""
+    if isinstance(given, DataFrameLike):
+        return True
+    # A list of numbers, or of rows of numbers, as opposed to a list of tensors.
+    return isinstance(given, list) and not any(
+        isinstance(entry, (Tensor, np.ndarray)) for entry in given
+    )
+
+
+def _tensor(what: str, given: object) -> Tensor:
+    if isinstance(given, Tensor):
+        return given.detach()
+
+    if hasattr(given, "to_numpy"):  # a data frame, or a column of one
+        given = given.to_numpy()
+    if isinstance(given, (list, tuple)):
+        try:
+            given = np.asarray(given)
+        except ValueError:
+            raise TypeError(
+                f"{what} must be rows of equal length, got {_checks.shown(given)}"
+            ) from None
+    if not isinstance(given, np.ndarray) or given.dtype.kind not in "biufc":
+        raise TypeError(f"{what} must be tensors or arrays, got {_checks.shown(given)}")
+    return torch.from_numpy(np.ascontiguousarray(given))
+
+
+def moved(
+    tensor: Tensor, dtype: torch.dtype | None, device: torch.device | None
+) -> Tensor:
+    """Return a tensor on this device, in this dtype if its numbers are no integers."""
+    if not tensor.dtype.is_floating_point:
+        return tensor.to(device=device)
+    return tensor.to(device=device, dtype=dtype)

@@ -1,0 +1,258 @@
+"""How L(θ), ∇L(θ) and what weightings ask of the terms are computed.
+
+An objective has an evaluator: :class:`Eager` unless another is given. :class:`Remembering` keeps
+the terms' gradients for the parameters and points at which they were made, so that a weighting
+and the step that follows make them once; :class:`whence.compilation.Compiled` does the same by
+compiled code. All go through the points in blocks, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from whence.linearization import linearize
+from whence.parameters import Parameters
+from whence.points import (
+    MAX_EVALUATED,
+    Points,
+    blocks,
+    evaluated_at_once,
+    linearized_at_once,
+)
+from whence.term import Term
+
+Terms = Mapping[str, Term]
+LossAndGradient = tuple[Tensor, Tensor]
+"""A term's loss ``(1/N) Σ_i m_i ℓ(z_i)`` and its gradient (P,), without the term's weight."""
+
+
+class Evaluator(Protocol):
+    """Computes losses and gradients of weighted terms at the network's parameters."""
+
+    def loss_and_gradient(
+        self, parameters: Parameters, terms: Terms
+    ) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ), shape (P,)."""
+
+    def term_losses(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
+        """Return ``L_k = (1/N_k) Σ_i m_i ℓ_k(z_i)`` of each term, without its weight w_k."""
+
+    def term_gradients(
+        self, parameters: Parameters, terms: Terms
+    ) -> dict[str, LossAndGradient]:
+        """Return ``L_k`` and ``∇L_k`` (P,) of each term, without its weight w_k."""
+
+    def traces(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
+        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
+
+
+class Eager:
+    """Computes everything when it is asked for, by PyTorch as it is."""
+
+    def loss_and_gradient(
+        self, parameters: Parameters, terms: Terms
+    ) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ), shape (P,): a backward pass for every few thousand points."""
+        loss, gradient = _sum_over(_portions(terms), parameters)
+        return float(loss), gradient
+
+    def term_losses(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
+        """Return ``L_k = (1/N_k) Σ_i m_i ℓ_k(z_i)`` of each term, without its weight w_k."""
+        tensors = parameters.tensors()
+        losses = {}
+        for name, term in terms.items():
+            total = 0.0
+            for block in term.blocks():
+                with torch.no_grad():
+                    residual = term.residual(tensors, block.points)
+                    values = term.value(residual, block.points)
+                if term.point_weights is not None:
+                    values = values * term.point_weights[block.part]
+                total += float(values.sum())
+            losses[name] = total / len(term.points)
+        return losses
+
+    def term_gradients(
+        self, parameters: Parameters, terms: Terms
+    ) -> dict[str, LossAndGradient]:
+        """Return ``L_k`` and ``∇L_k`` (P,) of each term, without its weight w_k."""
+        return {
+            name: self.term_gradient(parameters, term) for name, term in terms.items()
+        }
+
+    def term_gradient(self, parameters: Parameters, term: Term) -> LossAndGradient:
+        """Return ``L_k`` and ``∇L_k`` (P,) of one term."""
+        portions = _portions({term.name: unweighted(term)})
+        return _sum_over(portions, parameters)
+
+    def traces(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
+        """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
+        traces = {}
+        for name, term in terms.items():
+            size = linearized_at_once(term.points, parameters.size)
+            total = 0.0
+            for block in blocks(term.points, size):
+                linear = linearize(term.residual, parameters, block.points)
+                for cotangent in unit_cotangents(linear.value):
+                    total += float(linear.squared_norms(cotangent).sum())
+            traces[name] = total
+        return traces
+
+
+class Remembering(Eager):
+    """As :class:`Eager`, by the gradients of single terms, which are kept for the last θ."""
+
+    def __init__(self) -> None:
+        self._theta: Tensor | None = None
+        self._states: dict[str, _TermState] = {}
+        self._gradients: dict[str, LossAndGradient] = {}
+
+    def loss_and_gradient(
+        self, parameters: Parameters, terms: Terms
+    ) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ), shape (P,), as the weighted sum of those of the terms."""
+        loss = 0.0
+        gradient = parameters.vector().zero_()
+        term_gradients = self.term_gradients(parameters, terms)
+        for name, (term_loss, term_gradient) in term_gradients.items():
+            weight = terms[name].weight
+            gradient.add_(term_gradient, alpha=weight)
+            loss += weight * float(term_loss)
+        return loss, gradient
+
+    def term_losses(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
+        """Return ``L_k``, from the gradients that the next step will need anyway."""
+        gradients = self.term_gradients(parameters, terms)
+        return {name: float(loss) for name, (loss, _) in gradients.items()}
+
+    def term_gradients(
+        self, parameters: Parameters, terms: Terms
+    ) -> dict[str, LossAndGradient]:
+        """Return ``L_k`` and ``∇L_k`` of each term; later calls do not change them."""
+        theta = parameters.vector()
+        if self._theta is None or not torch.equal(theta, self._theta):
+            self._theta = theta
+            self._states = {}
+            self._gradients = {}
+
+        for name, term in terms.items():
+            state = _TermState.of(term)
+            known = self._states.get(name)
+            if known is None or not known.is_same(state):
+                self._states[name] = state
+                self._gradients[name] = self.term_gradient(parameters, term)
+
+        return {name: self._gradients[name] for name in terms}
+
+
+@dataclass(frozen=True, eq=False)
+class _TermState:
+    """What a term's loss depends on apart from θ and the term's weight."""
+
+    parts: tuple[object, ...]
+    versions: tuple[int, ...]
+    """How often the tensors among the parts have been changed in place."""
+
+    @classmethod
+    def of(cls, term: Term) -> _TermState:
+        parts = (term.points, term.point_weights, term.residual, term.loss)
+        versions = [part._version for part in parts if isinstance(part, Tensor)]
+        return cls(parts, tuple(versions))
+
+    def is_same(self, other: _TermState) -> bool:
+        pairs = zip(self.parts, other.parts, strict=True)
+        return self.versions == other.versions and all(a is b for a, b in pairs)
+
+
+def term_state(term: Term) -> _TermState:
+    """Return what a term's loss depends on; ``is_same`` tells whether anything changed."""
+    return _TermState.of(term)
+
+
+def unweighted(term: Term) -> Term:
+    """Return the same term with the weight 1; weights of its points stay."""
+    return Term(
+        term.name,
+        term.residual,
+        term.points,
+        loss=term.loss,
+        point_weights=term.point_weights,
+    )
+
+
+def unit_cotangents(value: Tensor) -> Iterator[Tensor]:
+    """Yield for each column of ``value`` (n, m) the cotangent that picks it, (n, m)."""
+    for k in range(value.shape[1]):
+        cotangent = torch.zeros_like(value)
+        cotangent[:, k] = 1.0
+        yield cotangent
+
+
+Portion = list[tuple[Term, Points, float | Tensor]]
+"""Some points of some terms with the factor in front of each point's loss."""
+
+
+def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGradient:
+    """Return the sum of weighted losses over portions and its gradient."""
+    live = parameters.live()
+    chosen = [live[name] for name in parameters.names]
+    total: Tensor | None = None
+    gradient: Tensor | None = None
+
+    for portion in portions:
+        with torch.enable_grad():
+            losses = [_weighted_loss(live, *part) for part in portion]
+            loss = torch.stack(losses).sum()
+        grads = torch.autograd.grad(
+            loss, chosen, allow_unused=True, materialize_grads=True
+        )
+        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        loss = loss.detach()
+
+        total = loss if total is None else total + loss
+        gradient = flat if gradient is None else gradient + flat
+
+    assert total is not None
+    assert gradient is not None
+    return total, gradient
+
+
+def _weighted_loss(
+    live: dict[str, Tensor], term: Term, points: Points, scale: float | Tensor
+) -> Tensor:
+    value = term.value(term.residual(live, points), points)
+    if isinstance(scale, Tensor):
+        return (value * scale).sum()
+    return value.sum() * scale
+
+
+def _portions(terms: Terms) -> Iterator[Portion]:
+    """Yield the terms' points in portions of at most as many as are evaluated at once.
+
+    Small terms share a portion, and so a backward pass.
+    """
+    sizes = [evaluated_at_once(term.points) for term in terms.values()]
+    most = min(MAX_EVALUATED, *sizes)
+
+    portion: Portion = []
+    room = most
+    for term in terms.values():
+        start = 0
+        n = len(term.points)
+        while n - start > room:
+            part = slice(start, start + room)
+            if room:
+                portion.append((term, term.points[part], term.scales(part)))
+            yield portion
+            portion = []
+            start = part.stop
+            room = most
+        rest = slice(start, n)
+        portion.append((term, term.points[rest], term.scales(rest)))
+        room -= n - start
+    yield portion

@@ -1,0 +1,191 @@
+"""Uniform samples of any set that a unit cube can be mapped to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whence.pinn.geometry.samplings.base import Array, sampling_of, unit_points
+
+Mask = NDArray[np.bool_]
+
+MAX_PROPOSALS = 256
+"""Times the points asked for that rejection proposes at most."""
+MIN_PROPOSALS = 2**20
+"""Proposals that are made in any case before giving up."""
+MAX_REFINEMENT = 64
+"""Times the points asked for that a grid may have before points are rejected."""
+FRACTION_POINTS = 4096
+"""Points by which the share of a set is estimated."""
+
+
+def _all(points: Array) -> Mask:
+    return np.ones(len(points), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A set described by a map from a unit cube that covers it evenly, and a filter.
+
+    Uniform points of the cube become uniform points of a superset; those that ``keep``
+    accepts are uniform in the set. Holes and selections are thus cut by rejection, while the
+    points that remain are still those of a low-discrepancy set.
+
+    Parameters
+    ----------
+    unit
+        Dimension of the unit cube: zero for a single point, one for a curve.
+    dimension
+        Number of coordinates of a point.
+    place
+        Map from (n, unit) in [0, 1) to (n, dimension), of constant Jacobian determinant.
+    keep
+        Map from placed points (n, dimension) to booleans (n,); by default all are kept.
+    """
+
+    unit: int
+    dimension: int
+    place: Callable[[Array], Array]
+    keep: Callable[[Array], Mask] = _all
+
+    def sample(
+        self, n: int, method: str = "hammersley", seed: int | None = None
+    ) -> Array:
+        """Return exactly n points of the set, shape (n, dimension); for a grid, at most n.
+
+        Examples
+        --------
+        >>> right = Chart(1, 1, lambda u: u, keep=lambda p: p[:, 0] > 0.5)
+        >>> right.sample(2).T
+        array([[0.625, 0.875]])
+        """
+        sampling = sampling_of(method)
+        if sampling.may_return_fewer:
+            return self._refined(n, method)
+
+        points = self._enough(n, method, seed)
+        if sampling.is_ordered:
+            # In order of the first coordinate: to cut the end off would leave a gap there.
+            return points[np.arange(n) * len(points) // n]
+        return points[:n]
+
+    def _enough(self, n: int, method: str, seed: int | None) -> Array:
+        """Return n or more points: more are proposed until so many are kept."""
+        proposed = n
+        limit = max(MAX_PROPOSALS * n, MIN_PROPOSALS)
+        while True:
+            points = self._kept(unit_points(proposed, self.unit, method, seed))
+            if len(points) >= n:
+                return points
+            if proposed >= limit:
+                raise ValueError(
+                    f"only {len(points)} of {proposed} proposed points lie in the set to sample, "
+                    f"too few to draw {n}: describe the set by a smaller domain"
+                )
+            # From below, so that as few points as possible are drawn and then dropped.
+            missing = (n - len(points)) * proposed / max(len(points), 1)
+            proposed = min(proposed + math.ceil(missing), 8 * proposed, limit)
+
+    def fraction(self, keep: Callable[[Array], Mask]) -> float:
+        """Return the share of the set, in [0, 1], on which ``keep`` holds, by 4096 points.
+
+        Examples
+        --------
+        >>> Chart(1, 1, lambda u: u).fraction(lambda p: p[:, 0] < 0.25)
+        0.25
+        """
+        n = FRACTION_POINTS if self.unit else 1
+        # A shift makes the coordinates generic: no half or quarter is met by accident.
+        return float(np.mean(keep(self.sample(n, seed=0))))
+
+    def restricted(self, keep: Callable[[Array], Mask]) -> Chart:
+        """Return the chart of the points on which ``keep`` holds too.
+
+        Examples
+        --------
+        >>> Chart(1, 1, lambda u: u).restricted(lambda p: p[:, 0] < 0.5).sample(2).T
+        array([[0.125, 0.375]])
+        """
+
+        def both(points: Array) -> Mask:
+            return self.keep(points) & keep(points)
+
+        return Chart(self.unit, self.dimension, self.place, both)
+
+    def _kept(self, unit: Array) -> Array:
+        points = self.place(unit)
+        return points[self.keep(points)]
+
+    def _refined(self, n: int, method: str) -> Array:
+        """Return at most n points, of as fine a grid as that allows."""
+        unit = unit_points(n, self.unit, method)
+        best = self._kept(unit)
+
+        # What is rejected is spent on a finer grid, while no more than n of its points remain.
+        cells = min(n * len(unit) // max(len(best), 1), MAX_REFINEMENT * n)
+        while cells > n:
+            points = self._kept(unit_points(cells, self.unit, method))
+            if len(best) <= len(points) <= n:
+                best = points
+                break
+            cells -= max(1, cells // 50)
+
+        if len(best) == 0:
+            raise ValueError(
+                f"no centre of a grid of {n} cells lies in the set to sample: "
+                f"ask for more points, or choose method='hammersley'"
+            )
+        return best
+
+
+def product(charts: Sequence[Chart]) -> Chart:
+    """Return the chart of a Cartesian product, columns in the order of its factors.
+
+    Examples
+    --------
+    >>> square = product([Chart(1, 1, lambda u: u), Chart(1, 1, lambda u: 10 * u)])
+    >>> square.sample(2)
+    array([[0.25, 5.  ],
+           [0.75, 2.5 ]])
+    """
+    unit_ends = np.cumsum([chart.unit for chart in charts])
+    column_ends = np.cumsum([chart.dimension for chart in charts])
+
+    def place(unit: Array) -> Array:
+        parts = np.split(unit, unit_ends[:-1], axis=1)
+        placed = [c.place(part) for c, part in zip(charts, parts, strict=True)]
+        return np.concatenate(placed, axis=1)
+
+    def keep(points: Array) -> Mask:
+        parts = np.split(points, column_ends[:-1], axis=1)
+        kept = [c.keep(part) for c, part in zip(charts, parts, strict=True)]
+        return np.asarray(np.logical_and.reduce(kept))
+
+    return Chart(int(unit_ends[-1]), int(column_ends[-1]), place, keep)
+
+
+def shares(n: int, measures: Sequence[float]) -> list[int]:
+    """Split n in proportion to the measures, by largest remainders.
+
+    The shares add up to n, and none is zero unless n is smaller than their number.
+
+    Examples
+    --------
+    >>> shares(10, [1.0, 2.0, 0.001])
+    [3, 6, 1]
+    """
+    exact = n * np.asarray(measures) / math.fsum(measures)
+    split = np.floor(exact).astype(int)
+
+    # What rounding down left over goes where it took most.
+    order = np.argsort(split - exact, kind="stable")
+    split[order[: n - int(split.sum())]] += 1
+
+    while n >= len(split) and split.min() == 0:
+        split[split.argmax()] -= 1
+        split[split.argmin()] += 1
+    return [int(share) for share in split]

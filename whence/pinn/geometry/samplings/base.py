@@ -1,0 +1,84 @@
+"""What every sampling is, and the one call for all of them."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whence._checks import count
+from whence.catalogue import SAMPLINGS
+
+Array = NDArray[np.float64]
+
+
+class Sampling(Protocol):
+    """A rule that spreads points over the unit cube [0, 1)^dimension."""
+
+    may_return_fewer: ClassVar[bool]
+    """Whether fewer than n points may come back, since only some numbers are possible."""
+    is_ordered: ClassVar[bool]
+    """Whether the first coordinate rises: the points must then be thinned, not cut off."""
+
+    def points(self, n: int, dimension: int, seed: int | None) -> Array:
+        """Return points of the unit cube, (n, dimension); the dimension is at least one."""
+
+
+def sampling_of(method: str) -> Sampling:
+    """Return the sampling of this name; an unknown one is an error that names the nearest."""
+    sampling: Sampling = SAMPLINGS[method]()
+    return sampling
+
+
+def unit_points(
+    n: int, dimension: int, method: str = "hammersley", seed: int | None = None
+) -> Array:
+    """Return points spread over the unit cube [0, 1)^dimension.
+
+    Parameters
+    ----------
+    n
+        How many points; for ``"grid"``, at most how many.
+    dimension
+        Columns of the result. With zero, all methods but ``"grid"`` return n empty rows.
+    method
+        - ``"hammersley"``: (i + 1/2)/n, then the radical inverses of i + 1 in bases 2, 3, 5, …;
+          no coordinate is ever zero. An integer seed shifts all points by one random vector,
+          modulo one (Cranley and Patterson, 1976).
+        - ``"sobol"``, ``"halton"``: scrambled sequences.
+        - ``"latin_hypercube"``: one point in each of n slices along every coordinate.
+        - ``"grid"``: the centres of equal cells, k or k + 1 of them along each coordinate, as
+          many as do not exceed n. The number returned can be smaller than n; no seed is used.
+        - ``"random"``: independent and uniform.
+    seed
+        Equal seeds give equal points. ``None`` gives the plain Hammersley set, and fresh
+        entropy to the methods that are random by nature. No global random state is used.
+
+    Returns
+    -------
+    numpy.ndarray
+        Points in float64, shape (n, dimension).
+
+    Examples
+    --------
+    >>> unit_points(4, 2)
+    array([[0.125, 0.5  ],
+           [0.375, 0.25 ],
+           [0.625, 0.75 ],
+           [0.875, 0.125]])
+    >>> unit_points(5, 2, "grid").shape
+    (4, 2)
+    """
+    count("n", n)
+    count("dimension", dimension, zero=True)
+    if seed is not None:
+        count("seed", seed, zero=True)
+
+    sampling = sampling_of(method)
+    if dimension == 0:
+        return np.zeros((1 if sampling.may_return_fewer else n, 0))
+
+    unit = sampling.points(n, dimension, seed)
+    # Rounding may put a point of a half-open slice on its far end.
+    return np.minimum(unit, np.nextafter(1.0, 0.0))

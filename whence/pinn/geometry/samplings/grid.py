@@ -1,0 +1,35 @@
+"""Regular grids."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+
+from whence.catalogue import SAMPLINGS
+from whence.pinn.geometry.samplings.base import Array
+
+
+@SAMPLINGS.named("grid")
+class Grid:
+    """Centres of equal cells, k or k + 1 of them along each coordinate, at most n in all."""
+
+    may_return_fewer: ClassVar[bool] = True
+    is_ordered: ClassVar[bool] = False
+
+    def points(self, n: int, dimension: int, seed: int | None) -> Array:
+        """Return at most n points of the unit cube, (·, dimension); no seed is used."""
+        base = round(n ** (1 / dimension))
+        if base**dimension > n:
+            base -= 1
+
+        counts = [base] * dimension
+        for k in range(dimension):
+            with_one_more = math.prod(counts) // base * (base + 1)
+            if with_one_more <= n:
+                counts[k] = base + 1
+
+        axes = [(np.arange(count) + 0.5) / count for count in counts]
+        mesh = np.meshgrid(*axes, indexing="ij")
+        return np.stack(mesh, axis=-1).reshape(-1, dimension)

@@ -1,0 +1,274 @@
+"""Multilayer perceptrons, with input scaling and random Fourier features."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from whence._checks import count, number
+from whence.catalogue import NETWORKS
+from whence.pinn.networks.activations import Activation, activation_of, name_of
+from whence.pinn.networks.fourier import Fourier
+
+Bounds = Sequence[Sequence[float]] | Tensor
+"""Lowest and highest value of each input, shape (2, inputs)."""
+
+
+@NETWORKS.named("mlp")
+class MLP(nn.Module):
+    """A fully connected network from (n, layers[0]) inputs to (n, layers[-1]) outputs.
+
+    Inputs are first scaled, then mapped to Fourier features, where these are asked for.
+    Weights are Glorot normal (variance 2 / (inputs + outputs)) and biases zero. What it returns
+    is raw: the solution of a problem with an ansatz is ``result.solution(points)``.
+
+    Parameters
+    ----------
+    layers
+        Widths: inputs, hidden layers, outputs; at least two.
+    activation
+        Function between layers: the name of one of ``ACTIVATIONS``, or any function of a tensor,
+        such as ``torch.relu``.
+    bounds
+        Lowest and highest value of each input, shape (2, layers[0]): inputs are scaled from
+        these to ``scale_to``. ``None`` leaves them as they are.
+    scale_to
+        The range that bounded inputs are scaled to.
+    fourier
+        Random features put before the first layer.
+    seed
+        Equal seeds draw equal parameters, up to rounding in any dtype, and leave the global
+        random state alone; ``None`` draws from the global one.
+    dtype
+        Floating-point type of parameters and buffers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.pinn import MLP
+    >>> network = MLP([2, 32, 32, 1], bounds=[[-1, 0], [1, 2]], seed=0)
+    >>> network
+    MLP([2, 32, 32, 1], activation='tanh', bounds=[[-1.0, 0.0], [1.0, 2.0]], parameters=1185)
+    >>> network(torch.zeros(5, 2, dtype=torch.float64)).shape
+    torch.Size([5, 1])
+    """
+
+    slope: Tensor | None
+    offset: Tensor | None
+    frequencies: Tensor | None
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        activation: str | Activation = "tanh",
+        bounds: Bounds | None = None,
+        fourier: Fourier | None = None,
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        scale_to: tuple[float, float] = (-1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self._layers = _widths(layers)
+        self._function = activation_of(activation)
+        self._activation = name_of(activation)
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(
+                f"dtype must be a floating-point torch.dtype, got {dtype!r}"
+            )
+        if fourier is not None and not isinstance(fourier, Fourier):
+            raise TypeError(f"fourier must be a Fourier or None, got {fourier!r}")
+        self._bounds = None if bounds is None else _bounds(bounds, self._layers[0])
+        self._fourier = fourier
+        self._scale_to = _range(scale_to)
+
+        self._register_scaling(dtype)
+        generator = _generator(seed)
+        widths = list(self._layers)
+        frequencies = None
+        if fourier is not None:
+            frequencies = fourier.frequencies(widths[0], generator).to(dtype)
+            widths[0] = 2 * fourier.features
+        self.register_buffer("frequencies", frequencies)
+
+        self.linears = nn.ModuleList()
+        for inputs, outputs in itertools.pairwise(widths):
+            self.linears.append(_glorot(inputs, outputs, generator, dtype))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Widths of inputs, hidden layers and outputs."""
+        return self._layers
+
+    @property
+    def activation(self) -> str:
+        """Name of the activation."""
+        return self._activation
+
+    @property
+    def bounds(self) -> Tensor | None:
+        """Input bounds, shape (2, layers[0]), or ``None``."""
+        return None if self._bounds is None else self._bounds.clone()
+
+    @property
+    def scale_to(self) -> tuple[float, float]:
+        """The range that bounded inputs are scaled to."""
+        return self._scale_to
+
+    @property
+    def fourier(self) -> Fourier | None:
+        """The Fourier features, or ``None``."""
+        return self._fourier
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that make a network of this architecture, as JSON can hold them."""
+        options: dict[str, Any] = {
+            "layers": list(self._layers),
+            "activation": self._activation,
+        }
+        if self._bounds is not None:
+            options["bounds"] = self._bounds.tolist()
+            options["scale_to"] = list(self._scale_to)
+        if self._fourier is not None:
+            options["fourier"] = [self._fourier.features, self._fourier.scale]
+        return options
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> MLP:
+        """Return a network of this architecture from what :meth:`options` returned.
+
+        Raises
+        ------
+        ValueError
+            If its activation is a function of the user's own, which has no name here.
+
+        Examples
+        --------
+        >>> from whence.pinn import MLP
+        >>> MLP.from_options(MLP([2, 8, 1], "sin").options())
+        MLP([2, 8, 1], activation='sin', parameters=33)
+        """
+        given = dict(options)
+        if given.get("fourier") is not None:
+            features, scale = given["fourier"]
+            given["fourier"] = Fourier(features, scale)
+        return cls(**given)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, shape (n, layers[-1]), at inputs of shape (n, layers[0])."""
+        # Checked here because a single column would broadcast through the scaling.
+        if x.shape[-1] != self._layers[0]:
+            raise ValueError(
+                f"x must have shape (n, {self._layers[0]}), got {tuple(x.shape)}"
+            )
+
+        if self.slope is not None and self.offset is not None:
+            x = x * self.slope + self.offset
+        if self.frequencies is not None:
+            angles = F.linear(x, self.frequencies)
+            x = torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
+
+        for linear in self.linears[:-1]:
+            x = self._function(linear(x))
+        y: Tensor = self.linears[-1](x)
+        return y
+
+    def __repr__(self) -> str:
+        parts = [str(list(self._layers)), f"activation={self._activation!r}"]
+        if self._bounds is not None:
+            parts.append(f"bounds={self._bounds.tolist()}")
+            if self._scale_to != (-1.0, 1.0):
+                parts.append(f"scale_to={self._scale_to}")
+        if self._fourier is not None:
+            parts.append(f"fourier={self._fourier}")
+
+        weight = next(self.parameters())
+        if weight.dtype != torch.float64:
+            parts.append(f"dtype={weight.dtype}")
+        parts.append(f"parameters={sum(p.numel() for p in self.parameters())}")
+        return f"MLP({', '.join(parts)})"
+
+    def _register_scaling(self, dtype: torch.dtype) -> None:
+        """Keep x ↦ slope·x + offset, which maps the bounds to ``scale_to``."""
+        slope = None
+        offset = None
+        if self._bounds is not None:
+            lowest, highest = self._bounds
+            low, high = self._scale_to
+            slope = (high - low) / (highest - lowest)
+            offset = low - lowest * slope
+            slope = slope.to(dtype)
+            offset = offset.to(dtype)
+        self.register_buffer("slope", slope)
+        self.register_buffer("offset", offset)
+
+
+def _widths(layers: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(layers, (list, tuple)) or len(layers) < 2:
+        raise ValueError(
+            f"layers must be at least two widths, as in [2, 32, 32, 1], got {layers!r}"
+        )
+    for k, width in enumerate(layers):
+        count(f"layers[{k}]", width)
+    return tuple(layers)
+
+
+def _range(scale_to: tuple[float, float]) -> tuple[float, float]:
+    ends = tuple(scale_to) if isinstance(scale_to, Sequence) else ()
+    if len(ends) != 2:
+        raise ValueError(f"scale_to must be two finite numbers, got {scale_to!r}")
+
+    low = number("scale_to[0]", ends[0])
+    high = number("scale_to[1]", ends[1])
+    if not low < high:
+        raise ValueError(
+            f"scale_to must be (low, high) with low < high, got {scale_to!r}"
+        )
+    return low, high
+
+
+def _bounds(bounds: Bounds, inputs: int) -> Tensor:
+    given = torch.as_tensor(bounds, dtype=torch.float64, device="cpu").detach().clone()
+    if given.shape != (2, inputs):
+        raise ValueError(
+            f"bounds must have shape (2, {inputs}), lowest and highest value of each of the "
+            f"{inputs} inputs, got {tuple(given.shape)}"
+        )
+
+    bad = ~(torch.isfinite(given).all(dim=0) & (given[0] < given[1]))
+    if bool(bad.any()):
+        k = int(bad.nonzero()[0])
+        raise ValueError(
+            f"bounds must be finite with low < high: input {k} has {given[:, k].tolist()}"
+        )
+    return given
+
+
+def _generator(seed: int | None) -> torch.Generator | None:
+    if seed is None:
+        return None
+    count("seed", seed, zero=True)
+    return torch.Generator().manual_seed(seed)
+
+
+def _glorot(
+    inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype
+) -> nn.Linear:
+    """Return a linear layer with Glorot normal weights and no bias."""
+    # nn.Linear's own initialization would draw from the global random state.
+    linear = nn.Linear(inputs, outputs, dtype=dtype, device="meta")
+    linear = linear.to_empty(device="cpu")
+
+    # Drawn in float64 whatever the network's dtype, so that one seed means one network.
+    weight = torch.randn(
+        outputs, inputs, generator=generator, dtype=torch.float64, device="cpu"
+    )
+    with torch.no_grad():
+        linear.weight.copy_(math.sqrt(2 / (inputs + outputs)) * weight)
+        linear.bias.zero_()
+    return linear

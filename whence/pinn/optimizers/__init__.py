@@ -1,0 +1,23 @@
+"""Optimizers of a training schedule: Adam, L-BFGS, Gauss–Newton."""
+
+from whence.pinn.optimizers.adam import Adam
+from whence.pinn.optimizers.gauss_newton import GaussNewton
+from whence.pinn.optimizers.lbfgs import LBFGS
+from whence.pinn.optimizers.stepper import (
+    Optimizer,
+    OptimizerState,
+    Progress,
+    Stepper,
+    check_schedule,
+)
+
+__all__ = [
+    "LBFGS",
+    "Adam",
+    "GaussNewton",
+    "Optimizer",
+    "OptimizerState",
+    "Progress",
+    "Stepper",
+    "check_schedule",
+]

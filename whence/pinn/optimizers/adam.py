@@ -1,0 +1,104 @@
+"""Adam, through ``torch.optim.Adam``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from whence import _checks
+from whence.catalogue import OPTIMIZERS
+from whence.objective import Objective
+from whence.parameters import Parameters
+from whence.pinn.optimizers.stepper import (
+    OptimizerState,
+    Progress,
+    Stepper,
+    check_state,
+    describe_failure,
+    is_finite,
+)
+
+
+@OPTIMIZERS.named("adam")
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba, arXiv 1412.6980) on the whole objective, through ``torch.optim.Adam``.
+
+    Parameters
+    ----------
+    iterations:
+        Steps of this stage.
+    lr:
+        Learning rate.
+    betas:
+        Decay of the first and second moment.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.Adam(1000, lr=1e-3).iterations
+    1000
+    """
+
+    iterations: int
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    chunk: ClassVar[int] = 20
+    log_every: ClassVar[int] = 100
+    by_gradient: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _checks.count("iterations", self.iterations)
+        _checks.positive("lr", self.lr)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+
+    def start(self, parameters: Parameters) -> Stepper:
+        """Return a stepper for these parameters."""
+        return AdamStepper(self, parameters)
+
+
+class AdamStepper:
+    """Adam at work: torch's optimizer on one flat parameter θ."""
+
+    def __init__(self, options: Adam, parameters: Parameters) -> None:
+        self._theta = torch.nn.Parameter(parameters.vector())
+        self._optimizer = torch.optim.Adam(
+            [self._theta], lr=options.lr, betas=options.betas
+        )
+        self._parameters = parameters
+
+    def advance(self, objective: Objective, iterations: int) -> Progress:
+        """Take steps; at a loss that is not finite all of them are taken back."""
+        before = self._parameters.vector()
+
+        for done in range(iterations):
+            theta = self._parameters.vector()
+            self._theta.data.copy_(theta)
+            loss, gradient = objective.loss_and_gradient()
+
+            if not is_finite(loss, gradient):
+                failure = describe_failure(objective, loss, theta)
+                self._parameters.assign(before)
+                return Progress(done, loss, finished=True, failure=failure)
+
+            self._theta.grad = gradient
+            self._optimizer.step()
+            self._parameters.assign(self._theta.detach())
+
+        return Progress(iterations, None)
+
+    def state(self) -> OptimizerState:
+        """Return both moments and the number of steps."""
+        moments = self._optimizer.state.get(self._theta, {})
+        return OptimizerState({name: value.clone() for name, value in moments.items()})
+
+    def restore(self, state: OptimizerState) -> None:
+        """Take up both moments and the number of steps."""
+        check_state(state, self._parameters.size)
+        if state.tensors:
+            moments = {name: value.clone() for name, value in state.tensors.items()}
+            self._optimizer.state[self._theta] = moments

@@ -1,0 +1,450 @@
+"""A PDE problem: domain, equations, conditions, and the objective they make with a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence import _checks
+from whence.arrays import ArrayLike, in_kind_of, to_locations
+from whence.objective import Objective
+from whence.parameters import Parameters
+from whence.pinn.geometry.boundary import named
+from whence.pinn.geometry.domain import Domain
+from whence.pinn.pde.conditions import Condition
+from whence.pinn.pde.fields import Equation, FieldMap
+from whence.pinn.pde.names import derivative_of, parse
+from whence.pinn.pde.term_function import Place, TermFunction
+from whence.points import Pointwise, blocks, locations
+from whence.space import Space
+from whence.term import Term
+
+Counts = int | Mapping[str, int]
+"""Numbers of points by term, or of the only term."""
+
+DOMAIN_TOLERANCE = 1e-5
+"""Distance outside of the domain that rounding is forgiven, in units of the coordinates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A PDE, where it holds, and what else must hold.
+
+    Parameters
+    ----------
+    domain:
+        Where, with named coordinates.
+    outputs:
+        Names of the network's outputs.
+    equations:
+        Residuals by term name: functions whose argument names are outputs, derivatives
+        (``u_x``, ``u_xt``) and coordinates. Each returns a tensor (n,), or a tuple of them.
+        Vector equations are written with :mod:`whence.pinn.helpers`.
+    ansatz:
+        Function of coordinates and raw network outputs, by name, that returns the outputs so
+        that conditions hold exactly ("hard constraints"). The network itself stays raw:
+        the solution is ``result.solution(points)``, or ``pinn.Solution(problem, network)(points)``.
+    conditions:
+        Soft conditions, each a term of its own.
+    time:
+        Name of the time coordinate, by default ``"t"`` where there is one.
+    architecture:
+        ``architecture(seed)`` makes the default network.
+    solution:
+        Reference solution as a function of the coordinates by name (NumPy arrays (n,)), that
+        returns an array (n,) or a tuple of them.
+    derivatives:
+        ``"jets"`` (the default) or ``"autograd"``, see :class:`whence.pinn.pde.fields.FieldMap`.
+    name:
+        How results refer to it.
+
+    Raises
+    ------
+    ValueError
+        At construction, for an argument name that means nothing on this domain, a term named
+        twice, or a condition whose part of the boundary does not exist.
+
+    Examples
+    --------
+    >>> import math, torch
+    >>> from whence import pinn
+    >>> problem = pinn.Problem(
+    ...     domain=pinn.Interval("x", -1, 1) * pinn.Interval("t", 0, 1),
+    ...     outputs=("u",),
+    ...     equations={"pde": lambda u_t, u_xx: u_t - u_xx},
+    ...     conditions=[pinn.Initial(u=lambda x: torch.sin(math.pi * x)),
+    ...                 pinn.Dirichlet(u=0.0, on="x")],
+    ... )
+    >>> problem.terms
+    ('pde', 'initial_u', 'dirichlet_u')
+    >>> points = problem.sample({"pde": 100, "initial_u": 20, "dirichlet_u": 20}, seed=0)
+    >>> objective = problem.objective(pinn.MLP([2, 16, 1], seed=0), points)
+    >>> sorted(objective.losses())
+    ['dirichlet_u', 'initial_u', 'pde']
+    """
+
+    domain: Domain
+    outputs: Sequence[str]
+    equations: Mapping[str, Equation]
+    ansatz: Callable[..., Any] | None = None
+    conditions: Sequence[Condition] = ()
+    time: str | None = None
+    architecture: Callable[[int], nn.Module] | None = None
+    solution: Callable[..., Any] | None = None
+    derivatives: Literal["jets", "autograd"] = "jets"
+    name: str = "problem"
+    _functions: dict[str, TermFunction] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        self._check_kinds()
+        _checks.one_of("derivatives", self.derivatives, ("jets", "autograd"))
+        if self.time is None and "t" in self.domain.coordinates:
+            object.__setattr__(self, "time", "t")
+        if self.time is not None:
+            _checks.one_of("coordinate for time=", self.time, self.coordinates)
+        _check_outputs(self.outputs, self.coordinates)
+        self._check_terms()
+        if self.ansatz is not None:
+            known = (*self.coordinates, *self.outputs)
+            for name in _checks.arguments("the ansatz", self.ansatz):
+                _checks.one_of("argument of the ansatz", name, known)
+        self._make_functions()
+
+    def _check_kinds(self) -> None:
+        if not isinstance(self.domain, Domain):
+            raise TypeError(
+                f'domain must be a domain, such as pinn.Interval("x", 0, 1), got {self.domain!r}'
+            )
+        if not isinstance(self.equations, Mapping):
+            raise TypeError(
+                'equations must be functions by term name, such as {"pde": function}, got '
+                f"{self.equations!r}"
+            )
+        conditions = self.conditions
+        is_list = isinstance(conditions, Sequence)
+        if not is_list or not all(isinstance(c, Condition) for c in conditions):
+            raise TypeError(
+                "conditions must be a list of conditions, such as [pinn.Initial(u=0.0)], got "
+                f"{conditions!r}"
+            )
+
+    def _check_terms(self) -> None:
+        """Raise ``ValueError`` unless there are equations, and every term's name is its own."""
+        if not self.equations:
+            raise ValueError(
+                'a problem needs at least one equation, such as {"pde": function}'
+            )
+        repeated = [name for name in self.terms if self.terms.count(name) > 1]
+        if repeated:
+            name = repeated[0]
+            raise ValueError(
+                f"{self.terms.count(name)} terms are called {name!r}: each term needs a name of "
+                f"its own, such as name={name + '_left'!r} for one of the conditions"
+            )
+
+    def _make_functions(self) -> None:
+        """Read every term's function; a name that means nothing is an error."""
+        place = self._place
+        functions = {
+            name: TermFunction.of_equation(name, equation, place)
+            for name, equation in self.equations.items()
+        }
+        for condition in self.conditions:
+            functions[condition.name] = TermFunction.of_condition(condition, place)
+        for function in functions.values():
+            for name in function.fields:
+                parse(name, self.coordinates, place.outputs)
+        self._functions.update(functions)
+
+    @property
+    def _place(self) -> Place:
+        return Place(self.domain, tuple(self.outputs), self.time)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the coordinates, in the order of the points' columns."""
+        return self.domain.coordinates
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of the loss terms: the equations, then the conditions."""
+        return (*self.equations, *(condition.name for condition in self.conditions))
+
+    def fields_of(self, term: str) -> tuple[str, ...]:
+        """Return the names of the fields that a term's function needs."""
+        _checks.one_of("term", term, self.terms)
+        return self._functions[term].fields
+
+    def network(self, seed: int = 0) -> nn.Module:
+        """Return a new network of the problem's own architecture, initialized from ``seed``."""
+        if self.architecture is None:
+            raise ValueError(
+                f"{self.name!r} names no architecture: pass a network, such as "
+                f"pinn.MLP([{self.domain.dimension}, 32, 32, {len(self.outputs)}])"
+            )
+        return self.architecture(seed)
+
+    # --- points ---
+
+    def sample(
+        self, counts: Counts, seed: int | None = None, method: str = "hammersley"
+    ) -> dict[str, Tensor]:
+        """Return points by term, each float64 of shape (count, d); a grid may have fewer.
+
+        Parameters
+        ----------
+        counts:
+            Number of points by term, or one number where there is one term.
+        seed:
+            Seed; ``None`` gives the plain sequence where the method has one.
+        method:
+            ``hammersley``, ``sobol``, ``halton``, ``latin_hypercube``, ``grid`` or ``random``.
+        """
+        by_term = self._counts(counts)
+        for name in self.terms:
+            _checks.count(f"the number of points of term {name!r}", by_term[name])
+            self._check_room(name, by_term[name])
+        return {
+            name: self.draw(name, by_term[name], seed, method) for name in self.terms
+        }
+
+    def _counts(self, counts: object) -> Mapping[str, int]:
+        """Return numbers of points by term; a term that is unknown or missing is an error."""
+        first = self.terms[0]
+        if isinstance(counts, int) and not isinstance(counts, bool):
+            if len(self.terms) > 1:
+                raise ValueError(
+                    f"the problem has terms {', '.join(self.terms)}: give a count for each, such "
+                    f"as {{{first!r}: {counts}, ...}}"
+                )
+            counts = {first: counts}
+        if not isinstance(counts, Mapping):
+            raise TypeError(
+                f"points must be numbers by term, such as {{{first!r}: 100}}, got "
+                f"{_checks.shown(counts)}"
+            )
+        for name in counts:
+            _checks.one_of("term", name, self.terms)
+        missing = [name for name in self.terms if name not in counts]
+        if missing:
+            raise ValueError(
+                f"no count for term {missing[0]!r}: every term needs points"
+            )
+        return counts
+
+    def draw(
+        self, term: str, n: int, seed: int | None = None, method: str = "hammersley"
+    ) -> Tensor:
+        """Return n points where ``term`` holds, float64 of shape (n, d)."""
+        _checks.one_of("term", term, self.terms)
+        if seed is not None:
+            _checks.count("seed", seed, zero=True)
+            # A seed of its own for each term, independent of the others.
+            sequence = np.random.SeedSequence([seed, self.terms.index(term)])
+            seed = int(sequence.generate_state(1)[0])
+        part = self._functions[term].part
+        if part is not None:
+            return part.sample(n, method, seed)
+        return self.domain.sample(n, method, seed)
+
+    def check_points(self, term: str | None, points: Tensor) -> None:
+        """Raise unless points are finite and where the term holds; without one, in the domain."""
+        of = "" if term is None else f" of term {term!r}"
+        rows = _checks.points(f"the points{of}", points, len(self.coordinates))
+        part = None if term is None else self._functions[term].part
+        tolerance = self._place.tolerance(DOMAIN_TOLERANCE, rows)
+        if part is not None:
+            is_inside = part.contains(rows, tolerance)
+        else:
+            is_inside = self.domain.contains(rows, tolerance)
+
+        if not bool(is_inside.all()):
+            outside = (~is_inside).nonzero()[:, 0]
+            row = int(outside[0])
+            raise ValueError(
+                f"{len(outside)} of {len(rows)} points{of} lie outside "
+                f"{'its' if of else 'the'} domain, the first is row {row}: {rows[row].tolist()}; "
+                f"the bounds are {named(self.coordinates, self.domain.bounds.T)}"
+            )
+
+    def _check_room(self, term: str, n: int) -> None:
+        """Raise ``ValueError`` if the term holds at fewer than n points, such as an end."""
+        part = self._functions[term].part
+        if part is not None and part.size is not None and n > part.size:
+            raise ValueError(
+                f"term {term!r} holds at {part.size} point(s) only: {n} points would repeat them, "
+                f"give {term!r}: {part.size}"
+            )
+
+    # --- with a network ---
+
+    def objective(
+        self,
+        network: nn.Module,
+        points: Mapping[str, ArrayLike],
+        weights: Mapping[str, float] | None = None,
+    ) -> Objective:
+        """Return the loss of a network at points by term, ``Σ_k w_k/N_k Σ_i ‖r_k(z_i)‖²``.
+
+        Points take the network's dtype and device; terms without points are left out. Weights
+        are 1 unless given. The network, the ansatz and each residual are tried at two points.
+
+        Raises
+        ------
+        ValueError
+            For a point outside its term's domain, given twice or not finite, a network that does
+            not fit, and an equation or ansatz that gives another shape, dtype or device, or
+            changes what it is given.
+        """
+        self._check_by_term("points", points)
+        self._check_by_term("weights", weights or {})
+        if not points:
+            raise ValueError(
+                f"no points were given: the terms are {', '.join(self.terms)}"
+            )
+
+        like = Parameters(network)
+        field_map = self.fields(network)
+        terms = []
+        for name in self.terms:
+            if name in points:
+                rows = self._prepared(name, points[name])
+                residual = self._functions[name].residual(field_map)
+                weight = (weights or {}).get(name, 1.0)
+                placed = rows.to(dtype=like.dtype, device=like.device)
+                terms.append(Term(name, residual, placed, weight))
+
+        field_map.check(locations(terms[0].points)[[0, -1]])
+        for term in terms:
+            two = locations(term.points)[[0, -1]]
+            self._functions[term.name].try_at(field_map, like.tensors(), two)
+        return Objective(network, terms, space=ProblemSpace(self, field_map))
+
+    def _check_by_term(self, what: str, given: object) -> None:
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"{what} must be given by term, such as {{{self.terms[0]!r}: ...}}, got "
+                f"{_checks.shown(given)}"
+            )
+        for name in given:
+            _checks.one_of("term", name, self.terms)
+
+    def _prepared(self, term: str, points: ArrayLike) -> Tensor:
+        """Return training points of a term as a tensor, checked and different from each other."""
+        what = f"the points of term {term!r}"
+        rows = to_locations(what, points, self.coordinates)
+        self.check_points(term, rows)
+        _checks.distinct(what, rows)
+        return rows
+
+    def fields(self, network: nn.Module) -> FieldMap:
+        """Return the map from a network to named outputs and derivatives."""
+        return FieldMap(
+            network,
+            self.coordinates,
+            tuple(self.outputs),
+            self.ansatz,
+            self.derivatives,
+        )
+
+    def residual(self, network: nn.Module, term: str) -> Pointwise:
+        """Return a term's residual as a function of the network's parameters and points."""
+        _checks.one_of("term", term, self.terms)
+        return self._functions[term].residual(self.fields(network))
+
+    def reference(self, points: ArrayLike) -> Any:
+        """Return the reference solution at points (n, d), of shape (n, outputs), float64.
+
+        A tensor for a tensor, a data frame for a data frame, otherwise an array.
+        """
+        if self.solution is None:
+            raise ValueError(f"{self.name!r} has no reference solution")
+        rows = to_locations("points", points, self.coordinates)
+        table = rows.detach().cpu().double().numpy()
+
+        columns = {name: table[:, k].copy() for k, name in enumerate(self.coordinates)}
+        names = _checks.arguments("the solution", self.solution)
+        values = self.solution(*(columns[name] for name in names))
+        values = tuple(values) if isinstance(values, (tuple, list)) else (values,)
+
+        shapes = [np.shape(value) for value in values]
+        if shapes != [(len(table),)] * len(self.outputs):
+            raise ValueError(
+                f"the solution must return {len(self.outputs)} array(s) of shape "
+                f"({len(table)},), for {', '.join(self.outputs)}, got {shapes}"
+            )
+        truth = torch.from_numpy(np.stack(values, axis=1))
+        return in_kind_of(truth, points, tuple(self.outputs))
+
+    def relative_l2(
+        self, network: nn.Module, points: ArrayLike, truth: Tensor | None = None
+    ) -> float:
+        """Return ‖u − u_ref‖₂ / ‖u_ref‖₂ over all outputs at points (n, d).
+
+        ``truth`` is ``reference(points)`` where that is at hand already.
+        """
+        rows = to_locations("points", points, self.coordinates)
+        if truth is None:
+            truth = self.reference(rows)
+        values = self.evaluate(network, rows, tuple(self.outputs))
+        error = values.double().cpu() - truth
+        return float(torch.linalg.vector_norm(error) / torch.linalg.vector_norm(truth))
+
+    def evaluate(
+        self, network: nn.Module, points: Tensor, names: Sequence[str]
+    ) -> Tensor:
+        """Return named fields of a network's solution at points (n, d): (n, len(names))."""
+        like = next(network.parameters())
+        tensors = {name: p.detach() for name, p in network.named_parameters()}
+        function = self.fields(network)(tuple(names))
+        placed = points.to(dtype=like.dtype, device=like.device)
+        parts = []
+        with torch.no_grad():
+            for block in blocks(placed):
+                parts.append(function(tensors, block.points))
+        return torch.cat(parts)
+
+
+class ProblemSpace(Space):
+    """The space of a problem: knows its fields, draws its points, and where each term holds."""
+
+    def __init__(self, problem: Problem, field_map: FieldMap) -> None:
+        super().__init__(problem.coordinates, tuple(problem.outputs), field_map)
+        object.__setattr__(self, "problem", problem)
+
+    problem: Problem
+
+    def draw(self, term: str, n: int, seed: int, method: str = "random") -> Tensor:
+        """Return n fresh points (n, d) where a term holds."""
+        return self.problem.draw(term, n, seed, method)
+
+    def check(self, term: str | None, points: Tensor) -> None:
+        """Raise ``ValueError`` for points where a term does not hold."""
+        self.problem.check_points(term, points)
+
+
+def _check_outputs(outputs: Sequence[str], coordinates: Sequence[str]) -> None:
+    """Raise unless every output's name can mean only that output."""
+    if isinstance(outputs, str):
+        raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
+    _checks.identifiers("output", outputs)
+    n_names = len(outputs) + len(coordinates)
+    if not outputs or len({*outputs, *coordinates}) < n_names:
+        raise ValueError(
+            f"outputs need names of their own, other than the coordinates', got outputs "
+            f"{', '.join(outputs) or 'none'} and coordinates {', '.join(coordinates)}"
+        )
+    for name in outputs:
+        for output in outputs:
+            if output != name and derivative_of(name, output, (*coordinates, "n")):
+                raise ValueError(
+                    f"output {name!r} reads as a derivative of another output: give it another "
+                    "name"
+                )

@@ -1,0 +1,203 @@
+"""From the function that a user writes for a term to the term's residual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.pinn.geometry.boundary import Part
+from whence.pinn.geometry.domain import Domain
+from whence.pinn.pde.conditions import Condition
+from whence.pinn.pde.fields import FieldMap, as_tuple, check_kind, tried
+from whence.pinn.pde.helpers import FieldEquation
+from whence.pinn.pde.normals import normals_at
+from whence.points import Points, Pointwise, locations
+
+COORDINATE_TOLERANCE = 1e-6
+"""Distance from a surface at which points count as on it, in units of the coordinates."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a problem is posed: its domain, its outputs, its time."""
+
+    domain: Domain
+    outputs: tuple[str, ...]
+    time: str | None
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the coordinates."""
+        return self.domain.coordinates
+
+    def tolerance(self, least: float, points: Tensor) -> float:
+        """Return how far the rounding of coordinates may move points, at least ``least``."""
+        largest = float(abs(self.domain.bounds).max())
+        return max(least, 4 * torch.finfo(points.dtype).eps * largest)
+
+    def normal_of(self, name: str) -> str | None:
+        """Return the output whose normal derivative this is; None if it is none."""
+        output = name.removesuffix("_n")
+        return output if output != name and output in self.outputs else None
+
+
+@dataclass(frozen=True, eq=False)
+class TermFunction:
+    """A term's function of fields by name, and on which part of the domain it holds.
+
+    Parameters
+    ----------
+    what:
+        What messages call it.
+    function:
+        The user's function, as one of tensors (n,).
+    names:
+        Names of its arguments, in order.
+    place:
+        The domain, outputs and time of the problem.
+    condition:
+        The condition that it belongs to, if it is no equation.
+    part:
+        The part of the boundary of that condition.
+    """
+
+    what: str
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    place: Place
+    condition: Condition | None = None
+    part: Part | None = None
+
+    @classmethod
+    def of_equation(
+        cls, name: str, equation: Callable[..., Any], place: Place
+    ) -> TermFunction:
+        """Return the function of an equation."""
+        what = f"equation {name!r}"
+        function, names = _bound(what, equation, (), place)
+        return cls(what, function, names, place)
+
+    @classmethod
+    def of_condition(cls, condition: Condition, place: Place) -> TermFunction:
+        """Return the function of a condition."""
+        what = f"condition {condition.name!r}"
+        function, names = _bound(what, condition.residual, condition.names, place)
+        _check_normals(condition, names, place)
+        part = condition.part(place.domain, place.time)
+        return cls(what, function, names, place, condition, part)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of the fields to compute: the gradient in place of a normal derivative."""
+        wanted: list[str] = []
+        for name in self.names:
+            output = self._normal_of(name)
+            if output is None:
+                wanted.append(name)
+            else:
+                wanted += [f"{output}_{c}" for c in self.place.coordinates]
+        return tuple(dict.fromkeys(wanted))
+
+    def _normal_of(self, name: str) -> str | None:
+        return self.place.normal_of(name) if self.part is not None else None
+
+    def residual(self, field_map: FieldMap) -> Pointwise:
+        """Return the term's residual as a function of the network's parameters and points."""
+        condition = self.condition
+
+        def at(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+            rows = locations(points)
+            values = self.values(field_map, tensors, rows)
+            result = self.function(*(values[name] for name in self.names))
+            return stacked(self.what, result, len(rows))
+
+        if condition is None or condition.along is None:
+            return at
+
+        def difference(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+            partner = condition.partner(self.place.domain, locations(points))
+            return at(tensors, points) - at(tensors, partner)
+
+        return difference
+
+    def values(
+        self, field_map: FieldMap, tensors: Mapping[str, Tensor], points: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the values (n,) of the function's arguments, and of the fields they need."""
+        values = field_map.evaluate(tensors, points, self.fields)
+
+        normal_derivatives = {}
+        for name in self.names:
+            output = self._normal_of(name)
+            if output is not None:
+                normal_derivatives[name] = output
+        if not normal_derivatives:
+            return values
+
+        assert self.part is not None
+        tolerance = self.place.tolerance(COORDINATE_TOLERANCE, points)
+        normals = normals_at(self.part, points, tolerance)
+        for name, output in normal_derivatives.items():
+            # ∂u/∂n = n·∇u.
+            slopes = [values[f"{output}_{c}"] for c in self.place.coordinates]
+            values[name] = (normals * torch.stack(slopes, dim=1)).sum(dim=1)
+        return values
+
+    def try_at(
+        self, field_map: FieldMap, tensors: Mapping[str, Tensor], points: Tensor
+    ) -> None:
+        """Call the function once; what it gets wrong is an error that names it."""
+        values = self.values(field_map, tensors, points)
+        arguments = {name: values[name] for name in self.names}
+        result = tried(self.what, self.function, arguments)
+        stacked(self.what, result, len(points))
+        check_kind(self.what, as_tuple(result), points)
+
+
+def _bound(
+    what: str,
+    function: Callable[..., Any],
+    names: tuple[str, ...],
+    place: Place,
+) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """Return a user's function as one of tensors, and the names of its arguments."""
+    if isinstance(function, FieldEquation):
+        bound_names, plain = function.bind(place.outputs, place.coordinates, place.time)
+        return plain, bound_names
+    return function, names or _checks.arguments(what, function)
+
+
+def _check_normals(condition: Condition, names: Sequence[str], place: Place) -> None:
+    """Raise ``ValueError`` for a normal derivative that has no meaning."""
+    slopes = [name for name in names if place.normal_of(name)]
+    if not slopes:
+        return
+    if "n" in place.coordinates:
+        raise ValueError(
+            f"condition {condition.name!r} takes a normal derivative, which a coordinate "
+            "called 'n' makes ambiguous: give the coordinate another name"
+        )
+    if condition.along is not None:
+        output = place.normal_of(slopes[0])
+        raise ValueError(
+            f"condition {condition.name!r} compares {slopes[0]!r} at both ends of "
+            f"{condition.along!r}, where the normals are opposite: compare "
+            f"'{output}_{condition.along}'"
+        )
+
+
+def stacked(what: str, result: Any, n: int) -> Tensor:
+    """Return a residual's result, one tensor (n,) or a tuple of them, as (n, m)."""
+    parts = as_tuple(result)
+    for part in parts:
+        if not isinstance(part, Tensor) or part.shape != (n,):
+            raise ValueError(
+                f"{what} must return a tensor of shape ({n},), or a tuple of such tensors, for "
+                f"{n} points, got {_checks.shape_of(part)}"
+            )
+    return torch.stack(list(parts), dim=1)

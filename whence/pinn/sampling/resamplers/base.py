@@ -1,0 +1,38 @@
+"""What every resampler is, and the row numbers that resamplers share."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.objective import Objective
+
+
+@runtime_checkable
+class Resampler(Protocol):
+    """Renews training points between steps; see :class:`whence.pinn.Resample`."""
+
+    @property
+    def every(self) -> int:
+        """Iterations between two rounds."""
+
+    def check(self, objective: Objective) -> None:
+        """Raise ``ValueError`` if the objective's points could not be renewed."""
+
+    def update_points(
+        self, objective: Objective, round: int, seed: int
+    ) -> dict[str, Tensor]:
+        """Return the renewed points by term; terms left out keep theirs.
+
+        ``round`` and ``seed`` together determine every random draw, so that a run can be repeated
+        and resumed.
+        """
+
+
+def new_rows(pool: Tensor, present: Tensor) -> Tensor:
+    """Return the row numbers of candidates that are not present, each different one once."""
+    is_repeated = _checks.repeated(torch.cat([present, pool]))
+    return torch.nonzero(~is_repeated[len(present) :])[:, 0]

@@ -1,0 +1,84 @@
+"""Retain, resample, release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.catalogue import RESAMPLERS
+from whence.objective import Objective
+from whence.pinn.sampling.resamplers.base import new_rows
+from whence.pinn.sampling.scores.base import spawn
+from whence.pinn.sampling.scores.residual import ResidualScore
+
+
+@RESAMPLERS.named("r3")
+@dataclass(frozen=True)
+class R3:
+    """Retain, resample, release: points of little residual make room for uniform ones.
+
+    Every ``every`` iterations the points of a term whose residual norm ‖r‖ is above the mean are
+    kept, and as many uniform ones are drawn as are let go, so that their number stays (Daw et al.
+    2023, arXiv 2207.02338, algorithm 1).
+
+    Parameters
+    ----------
+    every:
+        Iterations between two rounds.
+    terms:
+        Which terms; by default the first, an equation's.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> problem = pinn.zoo.load("diffusion")
+    >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
+    >>> pinn.R3().update_points(objective, round=1, seed=0)["pde"].shape
+    torch.Size([50, 2])
+    """
+
+    every: int = 100
+    terms: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _checks.count("every", self.every)
+        _checks.names("terms", self.terms)
+
+    def check(self, objective: Objective) -> None:
+        """Raise ``ValueError`` if the objective's points could not be renewed."""
+        for name in self._terms(objective):
+            objective.draw(name, 1, seed=0)
+
+    def _terms(self, objective: Objective) -> tuple[str, ...]:
+        return self.terms or tuple(objective.terms)[:1]
+
+    def update_points(
+        self, objective: Objective, round: int, seed: int
+    ) -> dict[str, Tensor]:
+        """Return the renewed points of each term, those that stay first."""
+        renewed = {}
+        for k, name in enumerate(self._terms(objective)):
+            renewed[name] = self._renewed(
+                objective, name, spawn(seed, 1000 * round + k)
+            )
+        return renewed
+
+    def _renewed(self, objective: Objective, name: str, seed: int) -> Tensor:
+        points = objective.locations(name)
+        norms = ResidualScore().score(objective, {name: points})
+        is_kept = norms > norms.mean()
+        kept = points[is_kept]
+        released = points[~is_kept]
+
+        drawn = objective.draw(name, len(points), seed)
+        rows = new_rows(drawn, kept)[: len(released)]
+        fresh = drawn[rows.to(drawn.device)]
+
+        # Of a term that holds at few points there may not be enough others.
+        missing = len(released) - len(fresh)
+        rows = new_rows(released, torch.cat([kept, fresh]))[:missing]
+        again = released[rows.to(released.device)]
+        return torch.cat([kept, again, fresh])

@@ -1,0 +1,110 @@
+"""What every score is, and what scores share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.arrays import ArrayLike
+from whence.attribution.quantities import Loss
+from whence.objective import Objective
+from whence.points import blocks, locations
+from whence.term import Term
+
+Candidates = ArrayLike | Mapping[str, ArrayLike]
+"""Candidates of the first term, (n, d), or by term."""
+Sign = Literal["abs", "positive", "negative"]
+
+SIGNS = ("abs", "positive", "negative")
+SCORE_DAMPING = 1e-6
+"""Least relative damping of scores: candidates lie outside the training set, and weaker damping
+scores little but how far outside."""
+
+
+@runtime_checkable
+class Score(Protocol):
+    """Gives every candidate point a number, not negative: the larger, the more wanted.
+
+    A field ``seed`` is set anew for every round of resampling.
+    """
+
+    def score(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return one value per candidate, shape (n,)."""
+
+
+@runtime_checkable
+class EmbeddedScore(Score, Protocol):
+    """A score whose values are the squared lengths of vectors that it can return."""
+
+    def embedding(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return a vector for each candidate, (n, q); its squared length is the score."""
+
+
+def by_term(objective: Objective, candidates: Candidates) -> dict[str, Tensor]:
+    """Return checked candidates by term; those not given by term belong to the first one."""
+    if not isinstance(candidates, Mapping):
+        candidates = {next(iter(objective.terms)): candidates}
+    if not candidates:
+        raise TypeError(
+            f"candidates must be points of shape (n, {len(objective.coordinates)}), or such "
+            f"points by term, got {_checks.shown(candidates)}"
+        )
+    return {
+        name: locations(
+            objective.prepare(f"the candidates of term {name!r}", points, name)
+        )
+        for name, points in candidates.items()
+    }
+
+
+def candidate_blocks(
+    objective: Objective, candidates: Candidates
+) -> Iterator[tuple[Term, Tensor]]:
+    """Yield every candidate once, some of a term at a time."""
+    for name, points in by_term(objective, candidates).items():
+        for block in blocks(points):
+            yield objective.terms[name], locations(block.points)
+
+
+def signed_part(values: Tensor, sign: Sign) -> Tensor:
+    """Return the size of values, or of the positive or negative ones alone, zero elsewhere."""
+    if sign == "abs":
+        return values.abs()
+    if sign == "positive":
+        return values.clamp_min(0)
+    return (-values).clamp_min(0)
+
+
+def loss_at_test_points(
+    objective: Objective, terms: Mapping[str, Tensor], n: int, seed: int
+) -> Loss:
+    """Return the losses at n fresh uniform test points of each scored term."""
+    points = {}
+    for k, name in enumerate(terms):
+        points[name] = objective.draw(name, n, spawn(seed, 1 + k))
+    return Loss(points)
+
+
+def spawn(seed: int, k: int) -> int:
+    """Return a seed that is independent of the others made from the same one."""
+    return int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+
+
+def check_scores(scores: Tensor) -> None:
+    """Raise ``ValueError`` unless there is a finite number for each point."""
+    if not isinstance(scores, Tensor) or scores.ndim != 1:
+        raise ValueError(
+            "scores must be a tensor of shape (n,), one for each point, got "
+            f"{_checks.shape_of(scores)}"
+        )
+    bad = ~torch.isfinite(scores)
+    if bool(bad.any()):
+        raise ValueError(
+            f"scores must be finite: {int(bad.sum())} of {len(scores)} are NaN or infinite, the "
+            f"first is that of candidate {int(bad.nonzero()[0])}"
+        )

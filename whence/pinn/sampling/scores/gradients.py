@@ -1,0 +1,100 @@
+"""Scores by gradients alone: of the loss, of the solution, and their alignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.attribution.quantities import aggregate_gradient
+from whence.catalogue import SCORES
+from whence.jacobian import gradient_products, point_gradients
+from whence.objective import Objective
+from whence.pinn.sampling.scores.base import (
+    SIGNS,
+    Candidates,
+    Sign,
+    by_term,
+    candidate_blocks,
+    loss_at_test_points,
+    signed_part,
+)
+
+
+@SCORES.named("grad_dot")
+@dataclass(frozen=True)
+class GradDotScore:
+    """Alignment with the test gradient, ``∇L_testᵀ ∇ℓ(x⁺)``, L_test a sum over test points.
+
+    Charpiat et al. 2019, arXiv 2102.05262.
+
+    Parameters
+    ----------
+    n_test:
+        Fresh uniform test points of each scored term.
+    sign:
+        ``"abs"``, ``"positive"`` or ``"negative"`` part.
+    seed:
+        Seed of the test points.
+    """
+
+    n_test: int = 1000
+    sign: Sign = "abs"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _checks.count("n_test", self.n_test)
+        _checks.one_of("sign", self.sign, SIGNS)
+
+    def score(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return one value per candidate, shape (n,)."""
+        terms = by_term(objective, candidates)
+        loss = loss_at_test_points(objective, terms, self.n_test, self.seed)
+        gradient = aggregate_gradient(loss, objective).unsqueeze(1)
+
+        products = []
+        for name, points in terms.items():
+            term = objective.terms[name]
+            product = gradient_products(term, objective.parameters, points, gradient)
+            products.append(product[:, 0])
+        return signed_part(torch.cat(products), self.sign)
+
+
+@SCORES.named("output_grad")
+@dataclass(frozen=True)
+class OutputGradScore:
+    """Steepness of the solution, ``‖∇_x u(x⁺)‖₂`` over all outputs and coordinates."""
+
+    def score(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return one value per candidate, shape (n,)."""
+        names = [
+            f"{output}_{coordinate}"
+            for output in objective.outputs
+            for coordinate in objective.coordinates
+        ]
+        slopes = objective.fields(names)
+        tensors = objective.parameters.tensors()
+
+        norms = []
+        for _, points in candidate_blocks(objective, candidates):
+            norms.append(torch.linalg.vector_norm(slopes(tensors, points), dim=1))
+        return torch.cat(norms).detach()
+
+
+@SCORES.named("loss_grad")
+@dataclass(frozen=True)
+class LossGradScore:
+    """Size of the loss gradient with respect to the parameters, ``‖∇_θ ℓ(x⁺)‖₂``."""
+
+    def score(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return one value per candidate, shape (n,)."""
+        norms = []
+        for name, points in by_term(objective, candidates).items():
+            term = objective.terms[name]
+            for _, linear, cotangent in point_gradients(
+                term, objective.parameters, points
+            ):
+                norms.append(linear.squared_norms(cotangent).sqrt())
+        return torch.cat(norms)

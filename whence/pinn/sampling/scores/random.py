@@ -1,0 +1,23 @@
+"""The same score for every candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whence.catalogue import SCORES
+from whence.objective import Objective
+from whence.pinn.sampling.scores.base import Candidates, by_term
+
+
+@SCORES.named("random")
+@dataclass(frozen=True)
+class RandomScore:
+    """The same score for every candidate: selection by distribution is then uniform."""
+
+    def score(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return one value per candidate, shape (n,)."""
+        joined = torch.cat(list(by_term(objective, candidates).values()))
+        return torch.ones_like(joined[:, 0])

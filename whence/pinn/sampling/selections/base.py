@@ -1,0 +1,45 @@
+"""What every selection is, and the checks that selections share."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.pinn.sampling.scores.base import check_scores
+
+
+@runtime_checkable
+class Selection(Protocol):
+    """Chooses n of the candidates by their scores.
+
+    One that has ``embedded = True`` is given embeddings (number, q) instead of scores.
+    """
+
+    def select(self, scores: Tensor, n: int, seed: int) -> Tensor:
+        """Return n different row numbers, shape (n,)."""
+
+
+def checked_scores(scores: Tensor, n: int) -> Tensor:
+    """Return the scores as float64 on the CPU; fewer than n, or one not finite, is an error."""
+    check_scores(scores)
+    check_number(scores, n)
+    return scores.detach().double().cpu()
+
+
+def check_number(scores: Tensor, n: int) -> None:
+    """Raise ``ValueError`` unless n can be selected."""
+    _checks.count("n", n)
+    if n > len(scores):
+        raise ValueError(
+            f"cannot select {n} of {len(scores)} candidates: raise `candidates`"
+        )
+
+
+def uniform(n: int, seed: int) -> Tensor:
+    """Return n random numbers strictly between 0 and 1."""
+    drawn = np.random.default_rng(seed).random(n)
+    return torch.from_numpy(drawn).clamp(1e-300, 1 - 1e-16)

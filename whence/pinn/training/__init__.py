@@ -1,0 +1,26 @@
+"""Training a network on a problem, and the run folder that it leaves."""
+
+from whence.pinn.training.load import load_network, load_points, load_run, load_weights
+from whence.pinn.training.observers import Observer, ProgressBar, Stop
+from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.result import Result
+from whence.pinn.training.run_folder import RunFolder
+from whence.pinn.training.spectra import Spectra
+from whence.pinn.training.train import Origin, train
+
+__all__ = [
+    "Observer",
+    "Origin",
+    "ProgressBar",
+    "Recipe",
+    "Result",
+    "RunFolder",
+    "Spectra",
+    "Stop",
+    "growing_recipe",
+    "load_network",
+    "load_points",
+    "load_run",
+    "load_weights",
+    "train",
+]

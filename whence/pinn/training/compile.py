@@ -1,0 +1,73 @@
+"""Whether a run uses compiled losses and gradients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from whence.compilation import Compiled, NotCompiled, Work
+from whence.evaluator import Remembering
+from whence.objective import Objective
+from whence.pinn.training.loop import Plan
+from whence.pinn.training.observers import say
+
+Compile = Literal["auto"] | bool
+
+
+def with_evaluator_for(
+    objective: Objective, plan: Plan, compile: Compile, progress: bool
+) -> Objective:
+    """Return the objective with a compiled gradient where that is asked for or pays.
+
+    ``"auto"`` decides by the number of steps, points and parameters alone, not by the clock, so
+    that a resumed run decides the same.
+    """
+    if plan.weighting is not None:
+        objective = objective.with_evaluator(Remembering())
+
+    gradients = sum(s.iterations for s in plan.schedule if s.by_gradient)
+    if compile is True and not gradients:
+        raise ValueError(
+            "compile=True does nothing: no Adam and no L-BFGS is in the schedule"
+        )
+    work = Work(
+        gradients, objective.n_points, objective.parameters.size, len(objective.terms)
+    )
+    wanted = compile is True or (compile == "auto" and work.pays_for_compilation())
+    if not gradients or not wanted:
+        return objective
+
+    if progress:
+        say(
+            f"compiling the loss and its gradient: {work.terms} term(s), some seconds each"
+        )
+    try:
+        compiled = Compiled(objective)
+    except NotCompiled as error:
+        if compile is True:
+            raise ValueError(
+                f"compile=True, but the gradient cannot be compiled: {error}"
+            ) from None
+        say(f"training without compilation: {error}")
+        return objective
+
+    if _traces_pay(plan, work):
+        _compile_traces(compiled, objective, progress)
+    return objective.with_evaluator(compiled)
+
+
+def _traces_pay(plan: Plan, work: Work) -> bool:
+    weighting = plan.weighting
+    if weighting is None or not weighting.reads_traces:
+        return False
+    updates = replace(work, gradients=work.gradients // weighting.update_every)
+    return updates.pays_for_compilation()
+
+
+def _compile_traces(compiled: Compiled, objective: Objective, progress: bool) -> None:
+    if progress:
+        say("compiling the traces of the tangent kernel too")
+    try:
+        compiled.compile_traces(objective)
+    except NotCompiled as error:
+        say(f"the kernel's traces are not compiled: {error}")

@@ -1,0 +1,166 @@
+"""The history of a run: a row for each logged iteration, a table that reads like a data frame."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+import numpy as np
+
+from whence import _checks
+from whence._files import digest
+
+COLUMNS = ("iteration", "seconds", "stage", "points", "loss", "validation_loss")
+"""Columns of every history; beside them it has loss_TERM and, given a reference, relative_l2."""
+
+
+class History(Sequence[dict[str, Any]]):
+    """Rows by number, columns by name.
+
+    Examples
+    --------
+    >>> from whence.pinn.training.history import History
+    >>> history = History([{"iteration": 0, "loss": 2.0}, {"iteration": 5, "loss": 0.5}])
+    >>> history[-1]["loss"], history["loss"], history.columns
+    (0.5, array([2. , 0.5]), ('iteration', 'loss'))
+    >>> print(history)
+       iteration  loss
+    0          0   2.0
+    1          5   0.5
+    """
+
+    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
+        self._rows = list(rows)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in order of first appearance."""
+        return tuple(dict.fromkeys(name for row in self._rows for name in row))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._rows)
+
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> History: ...
+
+    @overload
+    def __getitem__(self, key: str) -> np.ndarray: ...
+
+    def __getitem__(self, key: int | slice | str) -> Any:
+        if isinstance(key, str):
+            _checks.one_of("column of the history", key, self.columns)
+            return np.asarray([row.get(key, np.nan) for row in self._rows])
+        if isinstance(key, slice):
+            return History(self._rows[key])
+        return self._rows[key]
+
+    def to_frame(self) -> Any:
+        """Return a ``pandas.DataFrame`` with a row for each logged iteration."""
+        import pandas as pd  # slow to import
+
+        return pd.DataFrame(self._rows, columns=list(self.columns))
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add a row."""
+        self._rows.append(row)
+
+    def truncate(self, n_rows: int) -> None:
+        """Forget all but the first rows."""
+        del self._rows[n_rows:]
+
+    def at_iteration(self, iteration: int) -> dict[str, Any]:
+        """Return the last row of an iteration."""
+        for row in reversed(self._rows):
+            if row["iteration"] == iteration:
+                return row
+        raise ValueError(f"the history has no row at iteration {iteration}")
+
+    def digest(self, n_rows: int | None = None) -> str:
+        """Return a digest of the first rows, the same before writing and after reading them."""
+        rows = self._rows if n_rows is None else self._rows[:n_rows]
+        return digest(*(repr(sorted(row.items())) for row in rows))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (History, list)):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        if not self._rows:
+            return "History(no rows)"
+        return repr(self.to_frame())
+
+    def _repr_html_(self) -> str:
+        html: str = self.to_frame()._repr_html_()
+        return html
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV, columns in order of first appearance."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def from_csv(text: str) -> History:
+    """Return the rows of a history; numbers as numbers, empty cells left out.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be a history; the message does not name the file.
+    """
+    if not text.endswith("\n"):
+        raise ValueError("its last line is cut off")
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        columns = list(reader.fieldnames or ())
+        for name in COLUMNS:
+            if name not in columns:
+                raise ValueError(f"column {name!r} is missing")
+        rows = [
+            _checked_row(number, row, columns) for number, row in enumerate(reader, 1)
+        ]
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    return History(rows)
+
+
+def _checked_row(
+    number: int, cells: Mapping[str | None, Any], columns: Sequence[str]
+) -> dict[str, Any]:
+    if None in cells or None in cells.values():
+        raise ValueError(f"row {number} has not {len(columns)} cells")
+
+    row: dict[str, Any] = {}
+    for name, cell in cells.items():
+        if name is not None and cell:
+            row[name] = _number(cell)
+    for name, value in row.items():
+        if isinstance(value, str) and name != "stage":
+            raise ValueError(f"row {number} has no number in column {name!r}")
+    if not isinstance(row.get("iteration"), int):
+        raise ValueError(f"row {number} has no iteration")
+    return row
+
+
+def _number(cell: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell

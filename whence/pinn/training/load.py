@@ -1,0 +1,174 @@
+"""From a run folder back to its problem, network and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whence._files import PathLike
+from whence.catalogue import NETWORKS, PROBLEMS
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.problem_file import ProblemFile, read_problem_file
+from whence.pinn.training.result import Result
+from whence.pinn.training.run_folder import RunFolder
+
+
+def load_run(
+    path: PathLike, problem: Problem | None = None, network: nn.Module | None = None
+) -> Result:
+    """Return a run as :func:`whence.pinn.train` returned it.
+
+    A run of the zoo, or of a problem file (``whence train FILE.py``), knows its problem; the file's
+    copy in the folder is *run* for that, so open only runs that you trust. A run of a problem made
+    in a script needs the problem again.
+
+    Parameters
+    ----------
+    path:
+        The run folder.
+    problem:
+        What was solved, where the folder does not say.
+    network:
+        A network of the trained architecture, where the folder does not say; its parameters are
+        loaded.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no run, or none with a checkpoint yet.
+    ValueError
+        If a file is damaged, or problem or network are needed or do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from whence import pinn
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> _ = pinn.train(pinn.zoo.load("diffusion"), points=50, schedule=pinn.GaussNewton(10),
+    ...                out=folder, progress=False)
+    >>> result = pinn.load_run(folder)
+    >>> result.solution([[0.5, 0.0]]).round(3), result.history.columns[:2]
+    (array([[1.]]), ('iteration', 'seconds'))
+    """
+    folder = RunFolder(path)
+    config = folder.config()
+    source = problem_source(folder)
+    if problem is None:
+        problem = _problem(folder, config, source)
+    if network is None:
+        network = _network(folder, config, problem, source)
+    dtype = getattr(torch, config["dtype"].removeprefix("torch."))
+    network = load_network(network.to(dtype), path)
+
+    objective = problem.objective(network, load_points(path), config["weights"])
+    like = objective.parameters.vector()
+    weights = {name: weight.to(like) for name, weight in load_weights(path).items()}
+    summary = folder.summary() if (folder.path / "summary.json").is_file() else {}
+    return Result(
+        problem,
+        network,
+        objective.with_weights(weights),
+        folder.history(),
+        summary,
+        Path(path),
+        folder.spectra() if folder.has_spectra() else None,
+        folder.points(),
+    )
+
+
+def problem_source(folder: RunFolder) -> ProblemFile | None:
+    """Return what defines a run's problem: the file in its folder, or a module of the zoo."""
+    file = folder.problem_file()
+    if file is not None:
+        return read_problem_file(file)
+    name = folder.config()["problem"]
+    if name in PROBLEMS:
+        return ProblemFile(name, vars(PROBLEMS[name]))
+    return None
+
+
+def _problem(
+    folder: RunFolder, config: Mapping[str, Any], source: ProblemFile | None
+) -> Problem:
+    if source is None:
+        raise ValueError(
+            f"{folder.path} solves {config['problem']!r}, which is not one of "
+            f"{', '.join(PROBLEMS)}, and holds no problem.py: give the problem, as in "
+            "pinn.load_run(path, problem=problem)"
+        )
+    constraints = config.get("constraints")
+    if constraints is None and folder.problem_file() is None:
+        constraints = "hard" if config["hard_constraints"] else "soft"
+    return source.problem(constraints)
+
+
+def _network(
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    problem: Problem,
+    source: ProblemFile | None,
+) -> nn.Module:
+    """Return a network of the trained architecture, of any parameters."""
+    architecture = config.get("architecture")
+    if architecture is not None and architecture["name"] in NETWORKS:
+        kind = NETWORKS[architecture["name"]]
+        try:
+            network: nn.Module = kind.from_options(architecture["options"])
+            return network
+        except ValueError as error:
+            raise ValueError(
+                f"the network of {folder.path} cannot be made again ({error}): give it, as in "
+                "pinn.load_run(path, network=network)"
+            ) from None
+    if config["network"] == "the problem's own":
+        return problem.network(config["seed"])
+    if source is not None and source.has_network:
+        return source.network(problem, config["seed"])
+    raise ValueError(
+        f"the network of {folder.path}, {config['network']}, is of the user's own making: give "
+        "one like it, as in pinn.load_run(path, network=network)"
+    )
+
+
+def load_network(network: nn.Module, run: PathLike) -> nn.Module:
+    """Load a run's final parameters (and buffers) into ``network`` and return it.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> network = pinn.zoo.load("burgers").network()
+    >>> pinn.load_network(network, "no/such/run")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no/such/run holds no checkpoint yet: checkpoint.safetensors is missing
+    """
+    saved = RunFolder(run).checkpoint().group("network")
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if name not in saved or saved[name].shape != tensor.shape:
+            raise ValueError(_unfit(network, run, name))
+    if len(saved) != len(own):
+        raise ValueError(_unfit(network, run, "parameters"))
+    network.load_state_dict(saved)
+    return network
+
+
+def _unfit(network: nn.Module, run: PathLike, what: str) -> str:
+    return (
+        f"the network of run {run} does not fit: its {what} differs from "
+        f"{type(network).__name__}'s"
+    )
+
+
+def load_points(run: PathLike) -> dict[str, Tensor]:
+    """Return the points by term that a run's network was trained on when it was kept."""
+    return RunFolder(run).checkpoint().group("kept")
+
+
+def load_weights(run: PathLike) -> dict[str, Tensor]:
+    """Return the weights by term with which a run's network was kept, (N,) where by point."""
+    return RunFolder(run).checkpoint().group("kept_weights")

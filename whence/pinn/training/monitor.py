@@ -1,0 +1,64 @@
+"""What is measured of a run while it trains: losses, validation loss, error against a reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.objective import Objective
+from whence.pinn.pde.problem import Problem
+
+TEST_POINTS = 10_000
+
+
+class Monitor:
+    """Measures losses and test error; no training step uses what is measured."""
+
+    def __init__(
+        self, problem: Problem, objective: Objective, validation: int, seed: int
+    ) -> None:
+        self.problem = problem
+        # A seed of its own, so that validation points are apart from training and test points.
+        sequence = np.random.SeedSequence([seed, 7919, 1])
+        validation_seed = int(sequence.generate_state(1)[0])
+        self._validation = {
+            name: objective.draw(name, validation, validation_seed)
+            for name in objective.terms
+        }
+        self._test: Tensor | None = None
+        if problem.solution is not None:
+            self._test = problem.domain.sample(TEST_POINTS, "grid")
+            self._truth = problem.reference(self._test)
+
+    def validation_loss(self, objective: Objective) -> float:
+        """Return the loss at the validation points, with the mean weight of each term."""
+        weights = {name: term.mean_weight for name, term in objective.terms.items()}
+        there = objective.with_points(self._validation).with_weights(weights)
+        with torch.no_grad():
+            return float(there.loss())
+
+    def relative_l2(self, objective: Objective) -> float | None:
+        """Return the relative error at the test points, a uniform grid, if there is a reference."""
+        if self._test is None:
+            return None
+        return self.problem.relative_l2(objective.network, self._test, self._truth)
+
+    def measure(self, objective: Objective) -> dict[str, Any]:
+        """Return the columns of a history row that are measured."""
+        with torch.no_grad():
+            point_losses = objective.point_losses()
+            row: dict[str, Any] = {
+                "points": objective.n_points,
+                "loss": float(objective.total(point_losses)),
+            }
+            for name, values in point_losses.items():
+                row[f"loss_{name}"] = float(values.mean())
+
+        row["validation_loss"] = self.validation_loss(objective)
+        error = self.relative_l2(objective)
+        if error is not None:
+            row["relative_l2"] = error
+        return row

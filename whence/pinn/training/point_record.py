@@ -1,0 +1,103 @@
+"""Every point that was ever trained on, with the iterations at which it came and went."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from torch import Tensor
+
+PRESENT = -1
+"""The iteration at which a point left that is still in training."""
+
+
+class PointRecord:
+    """Every point that was ever trained on, with the iterations at which it came and went.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.pinn.training.point_record import PointRecord
+    >>> record = PointRecord()
+    >>> record.update({"pde": torch.tensor([[0.0], [1.0]])}, iteration=0)
+    >>> record.update({"pde": torch.tensor([[1.0], [2.0]])}, iteration=5)
+    >>> arrays = record.arrays()
+    >>> arrays["pde_entered"].tolist(), arrays["pde_left"].tolist()       # −1: still there
+    ([0, 0, 5], [5, -1, -1])
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+        self._terms: dict[str, _TermRecord] = {}
+        for name, rows in (arrays or {}).items():
+            entered = (arrays or {}).get(f"{name}_entered")
+            left = (arrays or {}).get(f"{name}_left")
+            if entered is not None and left is not None:
+                self._terms[name] = _TermRecord(rows, entered, left)
+
+    def update(self, points: Mapping[str, Tensor], iteration: int) -> None:
+        """Record the points that train from ``iteration`` on."""
+        for name, tensor in points.items():
+            rows = tensor.detach().cpu().double().numpy()
+            term = self._terms.setdefault(name, _TermRecord())
+            term.update(rows, iteration)
+
+    def present(self) -> dict[str, set[bytes]]:
+        """Return the points in training by term, each as the bytes of its float64 coordinates."""
+        return {name: set(term.present) for name, term in self._terms.items()}
+
+    def rewind(self, iteration: int) -> PointRecord:
+        """Return the record as it stood just after ``iteration``."""
+        arrays = {}
+        for name, term in self._terms.items():
+            entered = np.asarray(term.entered)
+            is_known = entered <= iteration
+            left = np.asarray(term.left)[is_known]
+            arrays[name] = np.asarray(term.points)[is_known]
+            arrays[f"{name}_entered"] = entered[is_known]
+            arrays[f"{name}_left"] = np.where(left > iteration, PRESENT, left)
+        return PointRecord(arrays)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays to save: TERM (n, d), TERM_entered (n,), TERM_left (n,)."""
+        arrays: dict[str, np.ndarray] = {}
+        for name, term in self._terms.items():
+            arrays[name] = np.asarray(term.points)
+            arrays[f"{name}_entered"] = np.asarray(term.entered)
+            arrays[f"{name}_left"] = np.asarray(term.left)
+        return arrays
+
+
+class _TermRecord:
+    """The points of one term, and which rows are in training."""
+
+    def __init__(
+        self,
+        points: np.ndarray | None = None,
+        entered: np.ndarray | None = None,
+        left: np.ndarray | None = None,
+    ) -> None:
+        self.points: list[np.ndarray] = [] if points is None else list(points)
+        self.entered: list[int] = [] if entered is None else entered.tolist()
+        self.left: list[int] = [] if left is None else left.tolist()
+        self.present: dict[bytes, int] = {}
+        for k, row in enumerate(self.points):
+            if self.left[k] == PRESENT:
+                self.present[row.tobytes()] = k
+
+    def update(self, rows: np.ndarray, iteration: int) -> None:
+        """Record the points that train from ``iteration`` on."""
+        present: dict[bytes, int] = {}
+        for row in rows:
+            key = row.tobytes()
+            if key in self.present:
+                present[key] = self.present[key]
+            elif key not in present:
+                present[key] = len(self.points)
+                self.points.append(row)
+                self.entered.append(iteration)
+                self.left.append(PRESENT)
+
+        for key, k in self.present.items():
+            if key not in present:
+                self.left[k] = iteration
+        self.present = present

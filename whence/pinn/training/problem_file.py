@@ -1,0 +1,146 @@
+"""A user's own problem: a Python file that defines it, and what is needed to train it.
+
+The file is run, as ``python FILE`` would run it, and these names are taken from it::
+
+    problem = pinn.Problem(...)          # or a function problem(constraints)
+    network = pinn.MLP([2, 32, 32, 1])   # or a function network(seed); optional
+    recipe = pinn.Recipe(...)            # or a function recipe(constraints); optional
+
+The modules of :mod:`whence.pinn.zoo` are such files.
+"""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from whence import _checks
+from whence.pinn.networks.mlp import MLP
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.recipe import Recipe, growing_recipe
+
+DEFAULT_WIDTH = 32
+DEFAULT_HIDDEN_LAYERS = 3
+
+
+@dataclass(frozen=True)
+class ProblemFile:
+    """What a problem file, or a module of the zoo, defines.
+
+    Parameters
+    ----------
+    what:
+        The file or the name, for messages.
+    names:
+        What it defines by name.
+    """
+
+    what: str
+    names: Mapping[str, Any]
+
+    @property
+    def has_constraints(self) -> bool:
+        """Whether the problem comes with hard and with soft constraints."""
+        return callable(self.names["problem"])
+
+    def problem(self, constraints: str | None = None) -> Problem:
+        """Return the problem; one that is a function is called with the kind of constraints.
+
+        Raises
+        ------
+        TypeError
+            If it is no problem.
+        ValueError
+            If constraints are asked for that it does not offer.
+        """
+        given = self.names["problem"]
+        if self.has_constraints:
+            given = given() if constraints is None else given(constraints)
+        elif constraints is not None:
+            raise ValueError(
+                f"{self.what} defines one problem, not problem(constraints): leave --constraints "
+                "out"
+            )
+        if not isinstance(given, Problem):
+            raise TypeError(
+                f"problem in {self.what} must be a pinn.Problem, or a function that returns one, "
+                f"got {given!r}"
+            )
+        return given
+
+    def network(self, problem: Problem, seed: int) -> nn.Module:
+        """Return a network of the file, of the problem's architecture, or three layers of 32."""
+        given = self.names.get("network")
+        if isinstance(given, nn.Module):
+            return given
+        if callable(given):
+            given = _with_seed(given, seed)
+        elif problem.architecture is not None:
+            given = problem.network(seed)
+        else:
+            given = default_network(problem, seed)
+        if not isinstance(given, nn.Module):
+            raise TypeError(
+                f"network in {self.what} must be a torch.nn.Module, or a function that returns "
+                f"one, got {given!r}"
+            )
+        return given
+
+    @property
+    def has_network(self) -> bool:
+        """Whether it defines a network of its own."""
+        return "network" in self.names
+
+    def recipe(self, problem: Problem, constraints: str | None = None) -> Recipe:
+        """Return the recipe, by default that of a growing set of points."""
+        given = self.names.get("recipe")
+        if callable(given):
+            given = given() if constraints is None else given(constraints)
+        if given is None:
+            return growing_recipe(problem)
+        if not isinstance(given, Recipe):
+            raise TypeError(
+                f"recipe in {self.what} must be a pinn.Recipe, or a function that returns one, "
+                f"got {given!r}"
+            )
+        return given
+
+
+def _with_seed(make: Callable[..., Any], seed: int) -> Any:
+    takes_seed = bool(inspect.signature(make).parameters)
+    return make(seed) if takes_seed else make()
+
+
+def default_network(problem: Problem, seed: int) -> MLP:
+    """Return three hidden layers of 32, inputs scaled from the domain's bounds."""
+    hidden = [DEFAULT_WIDTH] * DEFAULT_HIDDEN_LAYERS
+    widths = [problem.domain.dimension, *hidden, len(problem.outputs)]
+    return MLP(widths, bounds=problem.domain.bounds.tolist(), seed=seed)
+
+
+def read_problem_file(path: Path) -> ProblemFile:
+    """Run a user's file and return what it defines.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it defines no problem.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    names = runpy.run_path(str(path))
+    if "problem" not in names:
+        public = [name for name in names if not name.startswith("_")]
+        raise ValueError(
+            f"{path} must define problem{_checks.nearest('problem', public)}: a pinn.Problem, or "
+            "a function that returns one"
+        )
+    return ProblemFile(str(path), names)

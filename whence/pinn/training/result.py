@@ -1,0 +1,104 @@
+"""What training leaves: a network, how it came about, and what to ask of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import nn
+
+from whence import _checks
+from whence.objective import Objective
+from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.solution import Solution
+from whence.pinn.training.history import History
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FIGURES = ("solution", "convergence", "points", "spectra")
+FigureName = Literal["solution", "convergence", "points", "spectra"]
+
+
+@dataclass
+class Result:
+    """A trained network and how it came about.
+
+    Parameters
+    ----------
+    problem:
+        What was solved.
+    network:
+        The network that was kept. Its outputs are raw, without the problem's ansatz: ask
+        ``result.solution`` for values.
+    objective:
+        The network with the points it was kept with: pass it to :class:`whence.Influence`.
+    history:
+        A row for each logged iteration: ``history["loss"]``, ``history[-1]``,
+        ``history.to_frame()``.
+    summary:
+        What ``summary.json`` holds.
+    path:
+        The run folder, if there is one.
+    spectra:
+        The arrays of ``spectra.npz`` where they were asked for.
+    points:
+        Every point trained on with the iterations at which it came and went: the arrays of
+        ``points.npz``.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> problem = pinn.zoo.load("diffusion")
+    >>> result = pinn.train(problem, points=100, schedule=pinn.GaussNewton(20), progress=False)
+    >>> result.solution([[0.5, 0.0]]).round(3), result.solution.u_x([[0.0, 0.0]]).round(1)
+    (array([[1.]]), array([3.1]))
+    """
+
+    problem: Problem
+    network: nn.Module
+    objective: Objective
+    history: History
+    summary: dict[str, Any]
+    path: Path | None
+    spectra: dict[str, np.ndarray] | None = None
+    points: dict[str, np.ndarray] | None = None
+
+    @property
+    def solution(self) -> Solution:
+        """The solution: ``solution(points)``, ``solution(points, "u", "u_x")``."""
+        return Solution(self.problem, self.network)
+
+    def plot(self, figure: FigureName = "solution") -> Figure:
+        """Draw the solution, or how it was trained, and return the figure.
+
+        Parameters
+        ----------
+        figure:
+            ``"solution"``: the solution and its error, ``"convergence"``: losses and errors over
+            training, ``"points"``: where points were in each round, ``"spectra"``: eigenvalues of
+            the tangent kernel where they were recorded.
+
+        Raises
+        ------
+        ValueError
+            For an unknown figure, or one of what was not recorded.
+        """
+        from whence import plots  # matplotlib is slow to import
+
+        _checks.one_of("figure", figure, FIGURES)
+        if figure == "solution":
+            return plots.solution(self.problem, self.network)
+        if figure == "convergence":
+            return plots.convergence(list(self.history))
+        if figure == "points":
+            if self.points is None:
+                raise ValueError("this result has no record of its points")
+            return plots.rounds(self.problem, self.points)
+        if self.spectra is None:
+            raise ValueError(
+                "no spectra were recorded: train with observers=[pinn.Spectra()]"
+            )
+        return plots.spectra(self.spectra)

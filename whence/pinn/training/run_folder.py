@@ -1,0 +1,348 @@
+"""A run is a folder: configuration, history, points, checkpoint, summary; every write is atomic.
+
+A file that is damaged or was changed is refused by name. No file can run code but
+``problem.py``, the user's own problem, which is run when the run is opened.
+
+``config.json``            what is needed to repeat the run, versions included
+``problem.py``             the file that defines the problem, where it is the user's own
+``history.csv``            one row per logged iteration, named columns
+``points.npz``             every point ever trained on, when it entered and when it left
+``spectra.npz``            the tangent kernel's eigenvalues by term, where they were asked for
+``checkpoint.safetensors`` parameters, optimizer state and points; its header holds the rest
+``state.json``             a readable copy of that header
+``summary.json``           the outcome
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from whence._files import (
+    NotWritten,
+    PathLike,
+    digest,
+    is_temporary,
+    make_folder,
+    parsed_json,
+    read_arrays,
+    strict_json,
+    sweep,
+    write_atomically,
+)
+from whence._lock import LOCK, Lock, locked
+from whence.pinn.training.array_checks import check_point_arrays, check_spectra
+from whence.pinn.training.history import History, from_csv, to_csv
+from whence.pinn.training.point_record import PointRecord
+
+FORMAT = 3
+READABLE_FORMATS = (2, 3)
+CONFIG = "config.json"
+PROBLEM = "problem.py"
+HISTORY = "history.csv"
+POINTS = "points.npz"
+SPECTRA = "spectra.npz"
+CHECKPOINT = "checkpoint.safetensors"
+STATE = "state.json"
+SUMMARY = "summary.json"
+FILES = (CONFIG, PROBLEM, HISTORY, POINTS, SPECTRA, CHECKPOINT, STATE, SUMMARY)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass
+class Checkpoint:
+    """What a run needs to go on: tensors by name and plain numbers."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+    def group(self, prefix: str) -> dict[str, Tensor]:
+        """Return the tensors whose names start with ``prefix/``, without it."""
+        return group(self.tensors, prefix)
+
+
+def group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with ``prefix/``, without it."""
+    start = f"{prefix}/"
+    return {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
+
+
+def described(value: Any) -> Any:
+    """Return options as plain JSON values: a dataclass with its kind, a callable by name."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        options = {
+            entry.name: described(getattr(value, entry.name))
+            for entry in dataclasses.fields(value)
+            if entry.init
+        }
+        return {"kind": type(value).__name__, **options}
+    if isinstance(value, Mapping):
+        return {str(key): described(entry) for key, entry in value.items()}
+    if isinstance(value, Tensor):
+        total = float(value.double().sum())
+        return {"kind": "tensor", "shape": list(value.shape), "sum": total}
+    if isinstance(value, (list, tuple)):
+        return [described(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
+        return str(value)
+    return getattr(value, "__qualname__", type(value).__name__)
+
+
+class RunFolder:
+    """The files of one run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from whence.pinn.training.run_folder import RunFolder
+    >>> folder = RunFolder(tempfile.mkdtemp() + "/run")
+    >>> folder.create({"problem": "burgers"})
+    >>> folder.config()["problem"]
+    'burgers'
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path)
+        self._lock: Lock | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    # --- the folder ---
+
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return (self.path / CONFIG).is_file()
+
+    def create(
+        self, config: Mapping[str, Any], problem_code: str | None = None
+    ) -> None:
+        """Make the folder and write its configuration; an existing run or file is an error."""
+        self.check_free()
+        make_folder(self.path)
+        if problem_code is not None:
+            write_atomically(self.path / PROBLEM, problem_code.encode())
+        content = {"format": FORMAT, **config}
+        signed = {**content, "digest": digest(strict_json(content))}
+        write_atomically(self.path / CONFIG, _json(signed))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process alone, and clear away what killed writers left.
+
+        Another process that holds it is a ``BlockingIOError``, a folder that cannot be written to
+        an ``OSError``; reading needs no lock.
+        """
+        with locked(self.path) as lock:
+            sweep(self.path, FILES)
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
+
+    def check_in_place(self) -> None:
+        """Raise ``OSError`` if the folder was removed, or made anew, since it was locked."""
+        is_replaced = self._lock is not None and not self._lock.is_in_place()
+        if not self.exists() or is_replaced:
+            raise NotWritten(
+                f"{self.path} was removed or replaced while this run was training"
+            )
+
+    def check_free(self) -> None:
+        """Raise ``FileExistsError`` unless a run can be made here without touching anything."""
+        if self.exists():
+            raise FileExistsError(
+                f"{self.path} already holds a run: choose another folder, or resume it with "
+                "--resume (resume=True)"
+            )
+        if not self.path.exists():
+            return
+        if not self.path.is_dir() or any(map(_is_kept, self.path.iterdir())):
+            raise FileExistsError(
+                f"{self.path} exists and is not an empty folder: choose another"
+            )
+
+    def is_started(self) -> bool:
+        """Whether the run has a checkpoint; one killed in its first seconds has none."""
+        return (self.path / CHECKPOINT).is_file()
+
+    # --- configuration and outcome ---
+
+    def config(self) -> dict[str, Any]:
+        """Return the configuration."""
+        path = self.path / CONFIG
+        config = self._read_json(CONFIG)
+        _check_format(path, config.get("format"))
+        signature = config.pop("digest", None)
+        if signature != digest(strict_json(config)):
+            raise ValueError(
+                f"{path} was changed since the run was made, or is damaged"
+            )
+        return config
+
+    def problem_file(self) -> Path | None:
+        """Return the user's own file that defines the problem, if there is one."""
+        path = self.path / PROBLEM
+        return path if path.is_file() else None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the outcome of a finished run."""
+        return self._read_json(SUMMARY)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.path} holds no whence run: {name} is missing"
+            )
+        try:
+            content = parsed_json(path.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged, not valid JSON: {error}") from None
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} does not hold a JSON object")
+        return content
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``."""
+        write_atomically(self.path / SUMMARY, _json(summary))
+
+    # --- history, points, spectra ---
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``history.csv``, columns in order of first appearance."""
+        write_atomically(self.path / HISTORY, to_csv(rows).encode())
+
+    def history(self) -> History:
+        """Return ``history.csv``; numbers as numbers, empty cells left out."""
+        path = self.path / HISTORY
+        if not path.is_file():
+            return History()
+        try:
+            return from_csv(path.read_bytes().decode())
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+
+    def write_points(self, record: PointRecord) -> None:
+        """Write ``points.npz``."""
+        self.write_arrays(POINTS, record.arrays())
+
+    def points(self) -> dict[str, np.ndarray]:
+        """Return the arrays of ``points.npz``: TERM, TERM_entered and TERM_left for each term."""
+        return self._read_arrays(POINTS, check_point_arrays)
+
+    def has_spectra(self) -> bool:
+        """Whether spectra were recorded."""
+        return (self.path / SPECTRA).is_file()
+
+    def spectra(self) -> dict[str, np.ndarray]:
+        """Return the arrays of ``spectra.npz``: iteration (k,), and (k, n) for each term."""
+        return self._read_arrays(SPECTRA, check_spectra)
+
+    def write_arrays(self, name: str, arrays: Arrays) -> None:
+        """Write arrays into a compressed file."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        write_atomically(self.path / name, buffer.getvalue())
+
+    def _read_arrays(
+        self, name: str, check: Callable[[Arrays], None]
+    ) -> dict[str, np.ndarray]:
+        """Return the arrays of a file; what does not pass the check is damaged."""
+        path = self.path / name
+        arrays = read_arrays(path)
+        try:
+            check(arrays)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+        return arrays
+
+    # --- the checkpoint ---
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
+        tensors = {
+            name: tensor.detach().cpu().contiguous().clone()
+            for name, tensor in checkpoint.tensors.items()
+        }
+        state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
+        metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
+        content = safetensors.torch.save(tensors, metadata=metadata)
+        write_atomically(self.path / CHECKPOINT, content)
+        write_atomically(self.path / STATE, _json(checkpoint.numbers))
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint; a missing or damaged file is an error that names it."""
+        path = self.path / CHECKPOINT
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing"
+            )
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata()
+                numbers = dict(parsed_json(metadata["state"]))
+                # Copies: what safetensors returns is mapped to the file, which is to be replaced.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is damaged or not a whence checkpoint: {error}"
+            ) from None
+
+        _check_format(path, numbers.pop("format", None))
+        if metadata.get("digest") != _checkpoint_digest(metadata["state"], tensors):
+            raise ValueError(
+                f"{path} is damaged: what it holds does not fit its digest"
+            )
+        return Checkpoint(tensors, numbers)
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether a file is more than what a start that was killed leaves."""
+    return path.name != LOCK and not is_temporary(path)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (strict_json(value) + "\n").encode()
+
+
+def _check_format(path: Path, given: Any) -> None:
+    if given in READABLE_FORMATS:
+        return
+    is_newer = isinstance(given, int) and given > FORMAT
+    age = "a newer" if is_newer else "an older or unknown"
+    raise ValueError(
+        f"{path} is of run format {given!r}, that of {age} version of whence; this one reads "
+        f"formats {' and '.join(map(str, READABLE_FORMATS))}: use that version, or train anew"
+    )
+
+
+def _checkpoint_digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    parts: list[bytes | str] = [state]
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
+        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest(*parts)

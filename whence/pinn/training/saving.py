@@ -1,0 +1,130 @@
+"""A run and its folder: what is saved, what is taken up again, and what to tell of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from whence._files import NotWritten
+from whence.objective import Objective
+from whence.pinn.training.history import History
+from whence.pinn.training.observers import Observer
+from whence.pinn.training.point_record import PointRecord
+from whence.pinn.training.run_folder import (
+    CHECKPOINT,
+    HISTORY,
+    POINTS,
+    Checkpoint,
+    RunFolder,
+)
+from whence.pinn.training.state import RunState, Snapshot, check_shapes, kept_tensors
+
+
+class Saver:
+    """Writes a run into its folder, if it has one.
+
+    Parameters
+    ----------
+    folder:
+        The run's folder; None saves nothing.
+    saved:
+        The iteration up to which it holds the run already, None for a new one.
+    """
+
+    def __init__(self, folder: RunFolder | None, saved: int | None = None) -> None:
+        self.folder = folder
+        self._saved = saved
+
+    def save(
+        self,
+        objective: Objective,
+        history: History,
+        points: PointRecord,
+        observers: Sequence[Observer],
+        state: RunState,
+    ) -> None:
+        """Write history, points, records, and a checkpoint.
+
+        The checkpoint holds the state to go on from, and what the run has to show at this moment:
+        the objective's network, points and weights.
+        """
+        folder = self.folder
+        if folder is None:
+            return
+
+        checkpoint = state.to_checkpoint()
+        checkpoint.tensors |= kept_tensors(objective)
+        checkpoint.numbers["history"] = history.digest(state.history_rows)
+
+        with self._telling_what_is_saved(state.place.iteration):
+            folder.check_in_place()
+            folder.write_history(history)
+            folder.write_points(points)
+            for observer in observers:
+                observer.save(folder)
+            folder.write_checkpoint(checkpoint)
+        self._saved = state.place.iteration
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write the outcome of the run."""
+        if self.folder is not None:
+            with self._telling_what_is_saved(summary["iterations"]):
+                self.folder.write_summary(summary)
+
+    @contextmanager
+    def _telling_what_is_saved(self, iteration: int) -> Iterator[None]:
+        try:
+            yield
+        except NotWritten as error:
+            raise NotWritten(f"{error}. {self._what_is_saved(iteration)}") from error
+
+    def _what_is_saved(self, iteration: int) -> str:
+        assert self.folder is not None
+        path = self.folder.path
+        try:
+            self.folder.check_in_place()
+        except NotWritten:
+            return "Nothing of the run is left on disk: train again, in a folder that stays"
+        if self._saved is None:
+            return (
+                f"{path} has no checkpoint yet: --resume (resume=True) will start over"
+            )
+        return (
+            f"{path} holds the run up to iteration {self._saved} of {iteration} done: after that, "
+            "go on with --resume (resume=True) and the same options"
+        )
+
+
+def read_state(
+    folder: RunFolder, checkpoint: Checkpoint, objective: Objective
+) -> tuple[RunState, History, PointRecord]:
+    """Return where a run on disk stands, its history and its points; load its network.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint is of another network or run, or a file does not fit it.
+    """
+    path = folder.path
+    history = folder.history()
+    points = PointRecord(folder.points())
+    try:
+        check_shapes(checkpoint, objective)
+        objective.network.load_state_dict(checkpoint.group("network"))
+        state = RunState.from_checkpoint(checkpoint)
+        present = state.present.restored(objective)
+        expected = checkpoint.numbers["history"]
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise ValueError(f"{path / CHECKPOINT} is not of this run: {error}") from None
+
+    n_rows = state.history_rows
+    if len(history) < n_rows or history.digest(n_rows) != expected:
+        raise ValueError(f"{path / HISTORY} is damaged: it does not fit {CHECKPOINT}")
+
+    recorded = points.rewind(state.place.iteration).present()
+    in_training = PointRecord()
+    in_training.update(Snapshot.of(present).points, 0)
+    if recorded != in_training.present():
+        raise ValueError(f"{path / POINTS} is damaged: it does not fit {CHECKPOINT}")
+    return state, history, points

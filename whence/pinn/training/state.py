@@ -1,0 +1,226 @@
+"""Where a run stands, as data: all that it needs to go on, in memory as on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.objective import Objective
+from whence.pinn.optimizers.stepper import OptimizerState
+from whence.pinn.training.run_folder import Checkpoint, group
+
+
+@dataclass
+class Place:
+    """How far a run has come."""
+
+    iteration: int = 0
+    stage: int = 0
+    stage_iteration: int = 0
+    round: int = 0
+    seconds: float = 0.0
+    best_validation: float | None = None
+    best_iteration: int = 0
+    done: bool = False
+    failure: str | None = None
+    """Where the loss was not finite, once it was: the run then goes no further."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A network's parameters and buffers with the points and weights of one moment.
+
+    Parameters
+    ----------
+    theta:
+        The parameters, (P,).
+    buffers:
+        The network's buffers by name.
+    points:
+        Training points by term.
+    weights:
+        Weights by term: a tensor of one number, or of one for each point (N,).
+    """
+
+    theta: Tensor
+    buffers: Mapping[str, Tensor]
+    points: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, objective: Objective) -> Snapshot:
+        """Return the present state of an objective; later steps do not change it."""
+        buffers = objective.network.named_buffers()
+        return cls(
+            objective.parameters.vector(),
+            {name: buffer.clone() for name, buffer in buffers},
+            {name: objective.locations(name) for name in objective.terms},
+            weights_of(objective),
+        )
+
+    def restored(self, objective: Objective) -> Objective:
+        """Put parameters and buffers into the network; return the objective with these points."""
+        like = objective.parameters.vector()
+        objective.parameters.assign(self.theta.to(like))
+        for name, buffer in objective.network.named_buffers():
+            buffer.copy_(self.buffers[name])
+
+        points = {name: rows.to(like) for name, rows in self.points.items()}
+        weights = {name: w.to(like.device) for name, w in self.weights.items()}
+        return objective.with_points(points).with_weights(weights)
+
+
+def weights_of(objective: Objective) -> dict[str, Tensor]:
+    """Return the weights by term: a tensor of one number, or of one for each point (N,)."""
+    weights = {}
+    for name, term in objective.terms.items():
+        if term.point_weights is None:
+            weights[name] = torch.tensor(term.weight, dtype=torch.float64)
+        else:
+            weights[name] = term.weight * term.point_weights
+    return weights
+
+
+@dataclass(frozen=True)
+class RunState:
+    """All that training needs to go on from between two rounds of its loop.
+
+    Parameters
+    ----------
+    place:
+        How far it has come.
+    present:
+        The network and points in training.
+    best:
+        Those of least validation loss so far.
+    optimizer:
+        The stepper's state, None between two stages.
+    weighting:
+        Numbers and tensors of the weighting's state.
+    random:
+        Random states by kind of device.
+    history_rows:
+        How many rows the history has.
+    """
+
+    place: Place
+    present: Snapshot
+    best: Snapshot
+    optimizer: OptimizerState | None
+    weighting: Mapping[str, Any] = field(default_factory=dict)
+    random: Mapping[str, Tensor] = field(default_factory=dict)
+    history_rows: int = 0
+
+    def to_checkpoint(self) -> Checkpoint:
+        """Return the state as named tensors and plain numbers."""
+        optimizer = self.optimizer or OptimizerState()
+        weighting_tensors, weighting_numbers = _parted(self.weighting)
+
+        tensors = {"last": self.present.theta, "best": self.best.theta}
+        groups: dict[str, Mapping[str, Tensor]] = {
+            "buffers": self.present.buffers,
+            "points": self.present.points,
+            "weights": self.present.weights,
+            "best_buffers": self.best.buffers,
+            "best_points": self.best.points,
+            "best_weights": self.best.weights,
+            "weighting": weighting_tensors,
+            "optimizer": optimizer.tensors,
+            "random": self.random,
+        }
+        for prefix, members in groups.items():
+            tensors |= {f"{prefix}/{name}": tensor for name, tensor in members.items()}
+
+        numbers = {
+            "place": asdict(self.place),
+            "optimizer": optimizer.numbers,
+            "weighting": weighting_numbers,
+            "history_rows": self.history_rows,
+            "in_stage": self.optimizer is not None,
+        }
+        return Checkpoint(tensors, numbers)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> RunState:
+        """Return the state that :meth:`to_checkpoint` wrote; what is missing is a ``KeyError``."""
+        tensors = checkpoint.tensors
+        numbers = checkpoint.numbers
+        optimizer = None
+        if numbers["in_stage"]:
+            optimizer = OptimizerState(
+                group(tensors, "optimizer"), numbers["optimizer"]
+            )
+        return cls(
+            place=Place(**numbers["place"]),
+            present=Snapshot(
+                tensors["last"],
+                group(tensors, "buffers"),
+                group(tensors, "points"),
+                group(tensors, "weights"),
+            ),
+            best=Snapshot(
+                tensors["best"],
+                group(tensors, "best_buffers"),
+                group(tensors, "best_points"),
+                group(tensors, "best_weights"),
+            ),
+            optimizer=optimizer,
+            weighting={**numbers["weighting"], **group(tensors, "weighting")},
+            random=group(tensors, "random"),
+            history_rows=numbers["history_rows"],
+        )
+
+
+def _parted(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the numbers of a state."""
+    tensors = {}
+    numbers = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        else:
+            numbers[name] = value
+    return tensors, numbers
+
+
+def kept_tensors(objective: Objective) -> dict[str, Tensor]:
+    """Return what a run has to show: network, points and weights, as a checkpoint names them."""
+    tensors: dict[str, Tensor] = {}
+    groups: dict[str, Mapping[str, Tensor]] = {
+        "network": objective.network.state_dict(),
+        "kept": {name: objective.locations(name) for name in objective.terms},
+        "kept_weights": weights_of(objective),
+    }
+    for prefix, members in groups.items():
+        tensors |= {f"{prefix}/{name}": tensor for name, tensor in members.items()}
+    return tensors
+
+
+def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
+    """Raise ``ValueError`` unless the checkpoint's tensors are of this network and these terms."""
+    size = (objective.parameters.size,)
+    expected: dict[str, tuple[int, ...]] = {"last": size, "best": size}
+    for name, tensor in objective.network.state_dict().items():
+        expected[f"network/{name}"] = tuple(tensor.shape)
+
+    for name, shape in expected.items():
+        tensor = checkpoint.tensors.get(name)
+        if tensor is None:
+            raise ValueError(f"its {name!r} is missing, expected shape {shape}")
+        if tuple(tensor.shape) != shape:
+            raise ValueError(
+                f"its {name!r} has shape {tuple(tensor.shape)}, expected shape {shape}"
+            )
+
+    for prefix in ("points", "best_points"):
+        points = checkpoint.group(prefix)
+        if set(points) != set(objective.terms):
+            raise ValueError(f"its {prefix} are of terms {', '.join(points) or 'none'}")
+        for name, rows in points.items():
+            what = f"its {prefix} of term {name!r}"
+            _checks.points(what, rows, len(objective.coordinates))

@@ -1,0 +1,50 @@
+"""Checks of the points at which reference solutions are taken, and what they share."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def checked_points(
+    x: Array, t: Array, *, x_bound: float = np.inf, t_bound: float = np.inf
+) -> tuple[Array, Array]:
+    """Return ``x`` and ``t`` as float64, or raise ``ValueError`` saying what was given."""
+    x = np.asarray(x, dtype=np.float64)
+    t = np.asarray(t, dtype=np.float64)
+    if x.ndim != 1 or x.shape != t.shape:
+        raise ValueError(
+            f"x and t must be of equal shape (n,), got {x.shape} and {t.shape}"
+        )
+    _check_finite("x", x)
+    _check_finite("t", t)
+    if not x.size:
+        return x, t
+
+    if float(t.min()) < 0:
+        raise ValueError(f"t must be at least 0, got {float(t.min())}")
+    if float(t.max()) > t_bound:
+        raise ValueError(f"t must be at most {t_bound}, got {float(t.max())}")
+    if float(np.abs(x).max()) > x_bound:
+        outside = float(x[np.abs(x).argmax()])
+        raise ValueError(f"x must be within [{-x_bound}, {x_bound}], got {outside}")
+    return x, t
+
+
+def _check_finite(name: str, values: Array) -> None:
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise ValueError(
+            f"{name} must be finite: {bad.size} of {values.size} values are not, "
+            f"the first is {name}[{bad[0]}] = {float(values[bad[0]])}"
+        )
+
+
+def sin_pi(x: Array) -> Array:
+    """Return sin(πx), exactly zero at the integers (``np.sin(np.pi)`` is 1.2e-16)."""
+    whole = np.round(x)
+    sign = 1 - 2 * np.mod(whole, 2)  # (−1)^whole
+    sine: Array = np.sin(np.pi * (x - whole)) * sign
+    return sine + 0.0  # turns -0.0 into 0.0

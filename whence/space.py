@@ -1,0 +1,98 @@
+"""Where the points of an objective live, and what its network means there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from whence import _checks
+from whence.points import Points, Pointwise
+
+Fields = Callable[[Sequence[str]], Pointwise]
+"""``fields(("u", "u_x"))`` returns the pointwise function with those columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Coordinates of points, outputs of the network, and its fields.
+
+    A problem makes its own, which can also draw points and knows where each term holds.
+
+    Parameters
+    ----------
+    coordinates:
+        Names of the d columns of the points; none of samples.
+    outputs:
+        Names of the network's outputs.
+    evaluate:
+        ``evaluate(names)`` returns the pointwise function that computes the named outputs or
+        derivatives; by default the columns of ``network(points)``.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> network = torch.nn.Linear(2, 1)
+    >>> def residual(tensors, z):
+    ...     return z @ tensors["weight"].T
+    >>> space = wh.Space(coordinates=("x", "t"), outputs=("u",))
+    >>> objective = wh.Objective(
+    ...     network, wh.Term("pde", residual, torch.rand(5, 2)), space=space)
+    >>> objective.coordinates, objective.outputs
+    (('x', 't'), ('u',))
+    """
+
+    coordinates: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ("output",)
+    evaluate: Fields | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "coordinates", tuple(self.coordinates))
+        object.__setattr__(self, "outputs", tuple(self.outputs))
+
+    def fields(self, network: nn.Module, names: Sequence[str]) -> Pointwise:
+        """Return the pointwise function with the named outputs or derivatives as columns."""
+        if self.evaluate is not None:
+            return self.evaluate(tuple(names))
+        return self.columns(network_function(network), names)
+
+    def columns(self, function: Pointwise, names: Sequence[str]) -> Pointwise:
+        """Return the named columns of what a function of all outputs gives."""
+        for name in names:
+            _checks.one_of("output", name, self.outputs)
+        columns = [self.outputs.index(name) for name in names]
+
+        def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+            return function(tensors, points)[:, columns]
+
+        return evaluate
+
+    def draw(self, term: str, n: int, seed: int, method: str = "random") -> Tensor:
+        """Return n fresh points (n, d) where a term holds.
+
+        Raises
+        ------
+        ValueError
+            If the points are fixed data, as here.
+        """
+        raise ValueError(
+            f"no fresh points of term {term!r} can be drawn: this objective has fixed data"
+        )
+
+    def check(self, term: str | None, points: Tensor) -> None:
+        """Raise ``ValueError`` for points where a term does not hold, where that is known.
+
+        Without a term: for points where the network has no meaning.
+        """
+
+
+def network_function(network: nn.Module) -> Pointwise:
+    """Return ``network(points)`` as a function of its parameters."""
+
+    def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+        value: Tensor = torch.func.functional_call(network, dict(tensors), (points,))
+        return value
+
+    return evaluate

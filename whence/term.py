@@ -1,0 +1,113 @@
+"""One named part of a loss: a residual, its points, their weights, and what it compares with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from whence import _checks
+from whence.losses import Loss, Squared
+from whence.points import Block, Points, Pointwise, are_samples, blocks, target_of
+
+
+@dataclass(frozen=True)
+class Term:
+    """One named part of the loss: ``w · mean_i m_i ℓ(r(z_i))`` over its points.
+
+    Parameters
+    ----------
+    name:
+        How results refer to it.
+    residual:
+        Pointwise function ``(parameters by name, points) -> (n, m)``.
+    points:
+        The training points of the term, shape (N, d), or samples.
+    weight:
+        w ≥ 0.
+    loss:
+        ℓ, by default :class:`Squared`.
+    point_weights:
+        m_i ≥ 0 of each point, (N,); 1 unless given.
+
+    Raises
+    ------
+    TypeError
+        If the residual cannot be called, or the points are no tensor or samples.
+    ValueError
+        If the points are not (N, d) and finite, or a weight is negative or not finite.
+    """
+
+    name: str
+    residual: Pointwise
+    points: Points
+    weight: float = 1.0
+    loss: Loss = field(default_factory=Squared)
+    point_weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _checks.positive(f"the weight of term {self.name!r}", self.weight, zero=True)
+        if not callable(self.residual):
+            raise TypeError(
+                f"the residual of term {self.name!r} must be a function of parameters and points, "
+                f"got {_checks.shown(self.residual)}"
+            )
+        if not are_samples(self.points):
+            _checks.points(f"the points of term {self.name!r}", self.points, "d")
+        if self.point_weights is not None:
+            what = f"the point weights of term {self.name!r}"
+            _checks.weights(what, self.point_weights, len(self.points))
+
+    @property
+    def scale(self) -> float:
+        """w/N, the factor in front of each point's loss where points weigh 1."""
+        return self.weight / len(self.points)
+
+    @property
+    def mean_weight(self) -> float:
+        """W times the mean weight of the points."""
+        if self.point_weights is None:
+            return self.weight
+        return self.weight * float(self.point_weights.mean())
+
+    def scales(self, part: slice) -> float | Tensor:
+        """Return ``(w/N)·m`` of a part of the points: (n,), or a number where all weigh 1."""
+        if self.point_weights is None:
+            return self.scale
+        return self.scale * self.point_weights[part]
+
+    def blocks(self, size: int | None = None) -> Iterator[Block]:
+        """Yield the points in blocks, see :func:`whence.points.blocks`."""
+        return blocks(self.points, size)
+
+    def value(self, residual: Tensor, points: Points) -> Tensor:
+        """Return ℓ at these points from their residuals: (n, m) to (n,)."""
+        return self.loss.value(residual, target_of(points))
+
+    def gradient(self, residual: Tensor, points: Points) -> Tensor:
+        """Return ∂ℓ/∂r at these points: (n, m) to (n, m)."""
+        return self.loss.gradient(residual, target_of(points))
+
+    def curvature_root(self, residual: Tensor, points: Points) -> Tensor:
+        """Return S with S Sᵀ = ∂²ℓ/∂r² at these points: (n, m) to (n, m, m)."""
+        return self.loss.curvature_root(residual, target_of(points))
+
+    def whitened_gradient(self, residual: Tensor, points: Points) -> Tensor:
+        """Return ρ with S ρ = ∂ℓ/∂r at these points: (n, m) to (n, m)."""
+        return self.loss.whitened_gradient(residual, target_of(points))
+
+    def checked_residual(self, tensors: dict[str, Tensor], points: Points) -> Tensor:
+        """Return the residual (n, m) at some points of the term; another shape is an error."""
+        value = self.residual(tensors, points)
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"the residual of term {self.name!r} must be a tensor, got "
+                f"{type(value).__name__}"
+            )
+        if value.ndim != 2 or len(value) != len(points):
+            raise ValueError(
+                f"the residual of term {self.name!r} must have shape ({len(points)}, m), got "
+                f"{tuple(value.shape)}"
+            )
+        return value
