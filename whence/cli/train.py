@@ -311,7 +311,7 @@ def _network(options: Any, source: ProblemFile, problem: Problem) -> nn.Module |
 
     name = options.network or "mlp"
     own = source.network(problem, options.seed)
-    if "layers" not in given and isinstance(own, MLP):
+    if name == "mlp" and "layers" not in given and isinstance(own, MLP):
         given = {**own.options(), **given}
     if "layers" in given:
         given["layers"] = list(given["layers"])

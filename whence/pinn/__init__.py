@@ -9,6 +9,7 @@ from whence.catalogue import (
     SCORES,
     SELECTIONS,
     WEIGHTINGS,
+    find_class,
 )
 from whence.pinn import helpers as helpers
 from whence.pinn import zoo as zoo
@@ -74,9 +75,8 @@ KINDS = (NETWORKS, OPTIMIZERS, RESAMPLERS, SCORES, SELECTIONS, WEIGHTINGS)
 
 def __getattr__(name: str) -> Any:
     """Find a class that is only in the catalogue (PEP 562)."""
-    if not name.startswith("_"):
-        for kind in KINDS:
-            entry = kind.by_class_name(name)
-            if entry is not None:
-                return entry
+    if name[:1].isupper():  # as classes are, and modules are not
+        entry = find_class(name, KINDS)
+        if entry is not None:
+            return entry
     raise AttributeError(f"module 'whence.pinn' has no attribute {name!r}")
