@@ -36,6 +36,12 @@ def positive(what: str, value: float, *, zero: bool = False) -> None:
         raise ValueError(f"{what} must be {bound}, got {value!r}")
 
 
+def boolean(what: str, value: object) -> None:
+    """Raise ``TypeError`` unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{what} must be True or False, got {value!r}")
+
+
 def count(what: str, value: int, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer (or zero too)."""
     if (
@@ -141,12 +147,12 @@ def number(what: str, value: Any) -> float:
     return float(value)
 
 
-def pair(what: str, values: Sequence[Any]) -> tuple[Any, Any]:
-    """Return ``values`` as a tuple if there are two, one for each of two coordinates."""
+def pair(what: str, values: Sequence[Any], each: str = "coordinate") -> tuple[Any, Any]:
+    """Return ``values`` as a tuple if there are two, one for each coordinate (or other)."""
     given = tuple(values) if isinstance(values, Iterable) else ()
     if len(given) != 2:
         raise ValueError(
-            f"{what} must have two entries, one for each coordinate, got {values!r}"
+            f"{what} must have two entries, one for each {each}, got {values!r}"
         )
     return given[0], given[1]
 

@@ -53,8 +53,11 @@ class Adam:
     def __post_init__(self) -> None:
         _checks.count("iterations", self.iterations)
         _checks.positive("lr", self.lr)
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"betas must be two numbers in [0, 1), got {self.betas!r}")
+        for beta in _checks.pair("betas", self.betas, "moment"):
+            if not 0 <= _checks.number("betas", beta) < 1:
+                raise ValueError(
+                    f"betas must be two numbers in [0, 1), got {self.betas!r}"
+                )
 
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters."""

@@ -72,7 +72,7 @@ class GaussNewton:
         _checks.positive("damping", self.damping)
         for name in ("decrease", "increase"):
             factor = getattr(self, name)
-            if not factor > 1 or not math.isfinite(factor):
+            if not _checks.number(name, factor) > 1:
                 raise ValueError(f"{name} must be a number above 1, got {factor!r}")
         _checks.one_of("form", self.form, ("auto", "primal", "dual"))
 

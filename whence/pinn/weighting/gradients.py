@@ -151,6 +151,10 @@ class LearningRateAnnealing(Weighting):
     def check_options(self) -> None:
         """Raise ``ValueError`` for an option that is wrong."""
         check_share("alpha", self.alpha)
+        if self.reference is not None and not isinstance(self.reference, str):
+            raise TypeError(
+                f"reference must be the name of a term, got {self.reference!r}"
+            )
 
     def check_terms(self, terms: TermStatistics) -> None:
         """Raise ``ValueError`` if there is no such reference."""

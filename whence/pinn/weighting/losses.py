@@ -124,6 +124,8 @@ class SoftAdapt(Weighting):
     def check_options(self) -> None:
         """Raise ``ValueError`` for an option that is wrong."""
         _checks.number("beta", self.beta)
+        _checks.boolean("normalized", self.normalized)
+        _checks.boolean("loss_weighted", self.loss_weighted)
 
     def renew_weights(self, terms: TermStatistics) -> Weights:
         """Return the softmax of the losses' slopes."""

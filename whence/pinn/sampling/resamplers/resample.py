@@ -101,8 +101,7 @@ class Resample:
                 f"{type(self.selection).__name__} selects by embeddings, which "
                 f"{type(self.score).__name__} has not: use pinn.PinnacleScore()"
             )
-        if not isinstance(self.joint, bool):
-            raise TypeError(f"joint must be True or False, got {self.joint!r}")
+        _checks.boolean("joint", self.joint)
         if self.joint and isinstance(self.score, SavedScore):
             raise ValueError("saved scores are of one term: leave joint=True out")
 

@@ -47,6 +47,7 @@ class GradDotScore:
     def __post_init__(self) -> None:
         _checks.count("n_test", self.n_test)
         _checks.one_of("sign", self.sign, SIGNS)
+        _checks.count("seed", self.seed, zero=True)
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""

@@ -81,6 +81,9 @@ class InfluenceScore:
         _checks.count("n_test", self.n_test)
         _checks.one_of("reduction", self.reduce, REDUCTIONS)
         _checks.one_of("sign", self.sign, SIGNS)
+        _checks.count("seed", self.seed, zero=True)
+        if self.damping is not None and not isinstance(self.damping, Damping):
+            _checks.positive("damping", self.damping, zero=True)
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
