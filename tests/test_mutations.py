@@ -12,7 +12,7 @@ from whence import elementwise, jacobian, jets, linearization, ntk
 from whence.attribution import influence
 from whence.attribution.influence import Influence
 from whence.curvature import exact
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping, Solution
 from whence.jets import Jet
 from whence.losses import Squared
@@ -80,13 +80,13 @@ def last_call_only(method):
 
 MUTATIONS = {
     "curvature is the identity": (
-        GaussNewton, "dense", lambda old: identity, {"make": SOFT, "form": "primal"},
+        GaussNewtonMatrix, "dense", lambda old: identity, {"make": SOFT, "form": "primal"},
     ),
     "Hessian is the identity": (
         Hessian, "dense", lambda old: identity, {"make": SMALL, "curvature": "hessian"},
     ),
     "Hessian is Gauss–Newton": (
-        Hessian, "dense", lambda old: lambda self: GaussNewton(self.objective).dense(),
+        Hessian, "dense", lambda old: lambda self: GaussNewtonMatrix(self.objective).dense(),
         {"make": SMALL, "curvature": "hessian"},
     ),
     "1/N is dropped": (
@@ -108,7 +108,7 @@ MUTATIONS = {
         {"make": HARD, "form": "primal"},
     ),
     "a term is left out of the curvature": (
-        influence, "GaussNewton", all_but_the_last_term, {"make": SOFT, "form": "primal"},
+        influence, "GaussNewtonMatrix", all_but_the_last_term, {"make": SOFT, "form": "primal"},
     ),
     "a component is left out of the curvature": (
         jacobian.Jacobian, "_seeds", first_component, {"make": FLOW, "form": "primal"},

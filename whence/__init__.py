@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from whence.curvature.iterative import ConjugateGradient, LiSSA
     from whence.curvature.kronecker import EKFAC
     from whence.curvature.lowrank import Arnoldi, Nystrom
-    from whence.curvature.operators import GaussNewton, Hessian
+    from whence.curvature.operators import GaussNewtonMatrix, Hessian
     from whence.curvature.sketched import Sketched
     from whence.curvature.solvers import Damping, Solution
     from whence.jacobian import Jacobian
@@ -68,7 +68,7 @@ _HOMES = {
     "curvature.exact": ("Exact",),
     "curvature.iterative": ("ConjugateGradient", "LiSSA"),
     "curvature.lowrank": ("Arnoldi", "Nystrom"),
-    "curvature.operators": ("GaussNewton", "Hessian"),
+    "curvature.operators": ("GaussNewtonMatrix", "Hessian"),
     "curvature.sketched": ("Sketched",),
     "curvature.solvers": ("Damping", "Solution"),
     "jacobian": ("Jacobian",),
@@ -93,7 +93,7 @@ __all__ = [
     "Exact",
     "FarFromMinimum",
     "Functional",
-    "GaussNewton",
+    "GaussNewtonMatrix",
     "GradCos",
     "GradDot",
     "Hessian",

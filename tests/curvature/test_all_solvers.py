@@ -8,7 +8,7 @@ import torch
 from matrices import random
 
 import whence as wh
-from whence.curvature.operators import GaussNewton
+from whence.curvature.operators import GaussNewtonMatrix
 from whence.curvature.solvers import Damping
 
 SOLVERS = {
@@ -31,9 +31,9 @@ EACH = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
 
 def solved(solver, objective, right, chunk=None, damping=1e-2):
-    return solver.factor(GaussNewton(objective, chunk=chunk), Damping(damping)).solve(
-        right
-    )
+    return solver.factor(
+        GaussNewtonMatrix(objective, chunk=chunk), Damping(damping)
+    ).solve(right)
 
 
 @EACH
@@ -67,7 +67,7 @@ def test_right_hand_sides_do_not_see_each_other(solver):
 def test_the_residual_is_that_of_the_full_system(solver):
     objective = oracles.burgers_soft().objective
     right = random(objective.parameters.size, 3)
-    operator = GaussNewton(objective)
+    operator = GaussNewtonMatrix(objective)
     state = solver.factor(operator, Damping(1e-2))
     solution = state.solve(right)
     damping = state.description["damping"]

@@ -6,7 +6,7 @@ import torch
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Output
 from whence.curvature.automatic import Automatic
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 
 MANY, FEW = 2**30, 1000
@@ -18,7 +18,7 @@ def choice(operator, budget):
 
 def test_exact_while_it_fits_then_what_comes_nearest():
     objective = oracles.burgers_soft(n=40).objective
-    operator = GaussNewton(objective)
+    operator = GaussNewtonMatrix(objective)
     rows, size = operator.root().shape
     held = 8 * rows * size
     assert choice(operator, MANY).name == "exact"
@@ -30,7 +30,7 @@ def test_exact_while_it_fits_then_what_comes_nearest():
 @pytest.mark.parametrize("share", [1.0, 0.9])
 def test_what_it_chooses_works_within_its_budget(share):
     case = oracles.burgers_soft(n=40)
-    rows, size = GaussNewton(case.objective).root().shape
+    rows, size = GaussNewtonMatrix(case.objective).root().shape
     points = oracles.target_points(case)
     damping = 1e-3
     budget = int(share * 8 * rows * size)

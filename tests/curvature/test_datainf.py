@@ -6,7 +6,7 @@ from matrices import random
 from scipy import linalg
 
 from whence.curvature.datainf import DataInf
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 
 
@@ -29,7 +29,7 @@ def test_it_is_the_mean_of_inverses_layer_by_layer(name):
             for row in part
         ]
         expected[columns] = np.mean(inverses, axis=0) @ right.numpy()[columns]
-    state = DataInf().factor(GaussNewton(case.objective), Damping(1e-3))
+    state = DataInf().factor(GaussNewtonMatrix(case.objective), Damping(1e-3))
     oracles.close(state.solve(right).value, expected, 1e-10)
 
 
@@ -38,7 +38,7 @@ def test_chunks_do_not_matter():
     right = random(objective.parameters.size, 2)
     one, other = (
         DataInf()
-        .factor(GaussNewton(objective, chunk=c), Damping(1e-3))
+        .factor(GaussNewtonMatrix(objective, chunk=c), Damping(1e-3))
         .solve(right)
         .value
         for c in (None, 2)
@@ -51,8 +51,8 @@ def test_what_cannot_be_factored():
     with pytest.raises(ValueError, match="gauss_newton"):
         DataInf().factor(Hessian(objective), Damping(1e-3))
     with pytest.raises(ValueError, match="above zero"):
-        DataInf().factor(GaussNewton(objective), Damping(0.0))
+        DataInf().factor(GaussNewtonMatrix(objective), Damping(0.0))
     with torch.no_grad():
         objective.network[0].weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
-        DataInf().factor(GaussNewton(objective), Damping(1e-3))
+        DataInf().factor(GaussNewtonMatrix(objective), Damping(1e-3))

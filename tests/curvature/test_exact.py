@@ -6,7 +6,7 @@ from matrices import Matrix, Root, random, symmetric
 from scipy import linalg
 
 from whence.curvature.exact import Exact
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping, largest_eigenvalue
 
 
@@ -35,7 +35,7 @@ def test_forms_agree_on_the_curvature_of_a_problem(form, name):
     case = oracles.CASES[name]()
     gradients, _ = oracles.loss_gradients(case)
     matrix = torch.as_tensor(oracles.gauss_newton(case))
-    state = Exact(form=form).factor(GaussNewton(case.objective), Damping(1e-6))
+    state = Exact(form=form).factor(GaussNewtonMatrix(case.objective), Damping(1e-6))
     right = torch.as_tensor(gradients.T.copy())
     found = gradients @ state.solve(right).value.numpy()
     oracles.close(found, gradients @ expected(matrix, 1e-6, right), 1e-9)
@@ -166,7 +166,7 @@ def test_memory_budget(form, shape, needs):
 
 def test_memory_budget_stops_before_any_work():
     case = oracles.burgers_hard()
-    operator = GaussNewton(case.objective)
+    operator = GaussNewtonMatrix(case.objective)
     operator.dense = operator.root().dense = lambda: pytest.fail("worked")
     with pytest.raises(MemoryError):
         Exact(memory_budget=1000).factor(operator, Damping(1e-3))

@@ -8,7 +8,7 @@ from scipy import linalg
 from whence.curvature.datainf import DataInf
 from whence.curvature.iterative import ConjugateGradient, LiSSA, batched
 from whence.curvature.lowrank import Arnoldi, Nystrom
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 
 PRECONDITIONERS = {
@@ -39,7 +39,7 @@ def test_conjugate_gradients_are_exact_with_weak_damping(name, preconditioner):
     solver = ConjugateGradient(
         rtol=1e-12, max_iterations=20_000, preconditioner=preconditioner
     )
-    state = solver.factor(GaussNewton(case.objective), Damping(1e-8))
+    state = solver.factor(GaussNewtonMatrix(case.objective), Damping(1e-8))
     solution = state.solve(torch.as_tensor(gradients.T.copy()))
     expected = gradients @ dense(matrix, 1e-8, gradients.T)
     oracles.close(gradients @ solution.value.numpy(), expected, 1e-8)
@@ -67,7 +67,11 @@ def test_more_right_hand_sides_than_parameters(solver):
     case = oracles.burgers_soft(n=6, widths=(2, 1))
     assert case.objective.parameters.size == 3
     right = random(case.objective.parameters.size, 40)
-    value = solver.factor(GaussNewton(case.objective), Damping(1e-2)).solve(right).value
+    value = (
+        solver.factor(GaussNewtonMatrix(case.objective), Damping(1e-2))
+        .solve(right)
+        .value
+    )
     assert value.shape == right.shape
     assert bool((value.norm(dim=0) > 0).all())
 
@@ -140,7 +144,7 @@ def test_preconditioners_that_do_not_suit():
         ConjugateGradient(preconditioner="jacobi").factor(hessian, Damping(1e-3))
     with pytest.raises(ValueError, match="cannot precondition"):
         ConjugateGradient(preconditioner=DataInf()).factor(
-            GaussNewton(oracles.burgers_hard().objective), Damping(1e-3)
+            GaussNewtonMatrix(oracles.burgers_hard().objective), Damping(1e-3)
         )
 
 
@@ -160,7 +164,7 @@ def test_lissa_is_the_truncated_series(steps):
     matrix = oracles.gauss_newton(case)
     right = oracles.loss_gradients(case)[0].T
     state = LiSSA(steps, tolerance=0.0).factor(
-        GaussNewton(case.objective), Damping(1e-3)
+        GaussNewtonMatrix(case.objective), Damping(1e-3)
     )
     scale = state.description["scale"]
     assert scale == pytest.approx((1 + 1e-3) * linalg.eigvalsh(matrix)[-1])
@@ -197,14 +201,16 @@ def test_lissa_in_batches_approaches_the_inverse():
     matrix = oracles.gauss_newton(case)
     right = random(len(matrix), 2)
     solver = LiSSA(300, batch=25, repeats=3)
-    solution = solver.factor(GaussNewton(case.objective), Damping(0.3)).solve(right)
+    solution = solver.factor(GaussNewtonMatrix(case.objective), Damping(0.3)).solve(
+        right
+    )
     assert not solution.message
     oracles.close(solution.value, dense(matrix, 0.3, right.numpy()), 0.1)
 
 
 def test_batches_see_every_point_and_keep_weights():
     case = oracles.burgers_soft(n=9)
-    operators = batched(GaussNewton(case.objective), 6, seed=0)
+    operators = batched(GaussNewtonMatrix(case.objective), 6, seed=0)
     seen = torch.cat([next(operators).objective.terms["pde"].points for _ in range(3)])
     assert len(torch.unique(seen, dim=0)) == 9
     terms = next(operators).objective.terms
@@ -226,4 +232,4 @@ def test_wrong_options_of_lissa(options, said):
     with pytest.raises(ValueError, match=said):
         LiSSA(**options)
     with pytest.raises(ValueError, match="above the number of points"):
-        next(batched(GaussNewton(oracles.burgers_hard().objective), 10, 0))
+        next(batched(GaussNewtonMatrix(oracles.burgers_hard().objective), 10, 0))

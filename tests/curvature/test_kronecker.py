@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, vmap
 from whence.curvature.exact import Exact
 from whence.curvature.iterative import ConjugateGradient
 from whence.curvature.kronecker import EKFAC
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 from whence.objective import Objective, Term
 from whence.pinn.fields import FieldMap
@@ -29,7 +29,7 @@ def random(*shape, seed=0):
 
 
 def factor(objective, damping=1e-3, **options):
-    return EKFAC(**options).factor(GaussNewton(objective), Damping(damping))
+    return EKFAC(**options).factor(GaussNewtonMatrix(objective), Damping(damping))
 
 
 def inverse(state):
@@ -153,7 +153,7 @@ def test_one_layer_is_exact_where_its_outputs_derivatives_are_the_same_everywher
 
 def test_one_layer_is_the_exact_solver():
     case = regression(n=9, widths=(2, 3))
-    operator, right = GaussNewton(case.objective), random(9, 4)
+    operator, right = GaussNewtonMatrix(case.objective), random(9, 4)
     states = [
         s.factor(operator, Damping(1e-4)) for s in (EKFAC(), Exact(form="primal"))
     ]
@@ -271,7 +271,7 @@ def test_channels_are_paired_as_if_points_were_independent():
     index = places(objective)[0].ravel()
     matrix = np.zeros((12, 12))
     matrix[np.ix_(index, index)] = true.T @ true
-    oracles.close(GaussNewton(objective).dense(), matrix, 1e-12)
+    oracles.close(GaussNewtonMatrix(objective).dense(), matrix, 1e-12)
     expected = damped_inverse([block], matrix, objective)
     oracles.close(inverse(factor(objective)), expected, 1e-10)
 
@@ -342,7 +342,7 @@ def test_eigenvalues_are_the_curvature_along_the_basis(name, limit):
 def test_chunks_and_order_of_points_do_not_matter(name, limit):
     case = SMALL[name]()
     expected = inverse(factor(case.objective, block_limit=limit))
-    chunked = GaussNewton(case.objective, chunk=3)
+    chunked = GaussNewtonMatrix(case.objective, chunk=3)
     found = EKFAC(limit).factor(chunked, Damping(1e-3))
     oracles.close(inverse(found), expected, 1e-10)
     turned = {name: term.points.flip(0) for name, term in case.objective.terms.items()}
@@ -591,7 +591,7 @@ def test_float32():
 def test_conjugate_gradients_are_quicker_with_it():
     """In regression; the layers of an equation's residual depend too much on each other."""
     objective = of(oracles.tanh_network(5, 10, 10, 2), points=random(600, 5))
-    operator = GaussNewton(objective).held(2**30)
+    operator = GaussNewtonMatrix(objective).cached(2**30)
     right = operator.matmat(random(operator.size, 2))
     plain, better = (
         ConjugateGradient(rtol=1e-6, preconditioner=p)
@@ -668,7 +668,7 @@ def test_no_curvature_at_all():
     objective = Objective(network, [term])
     with pytest.raises(ValueError, match="damping"):
         factor(objective)
-    state = EKFAC().factor(GaussNewton(objective), Damping(2.0, relative=False))
+    state = EKFAC().factor(GaussNewtonMatrix(objective), Damping(2.0, relative=False))
     oracles.close(inverse(state), np.eye(3) / 2, 1e-14)
 
 

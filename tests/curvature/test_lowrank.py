@@ -6,7 +6,7 @@ from matrices import Matrix, Root, random, symmetric
 from scipy import linalg
 
 from whence.curvature.lowrank import Arnoldi, Nystrom
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 
 
@@ -44,7 +44,7 @@ def test_arnoldi_is_the_truncated_oracle(name, rank, complement):
     matrix = oracles.gauss_newton(case)
     right = oracles.loss_gradients(case)[0].T
     solver = Arnoldi(rank, complement=complement)
-    state = solver.factor(GaussNewton(case.objective), Damping(1e-4))
+    state = solver.factor(GaussNewtonMatrix(case.objective), Damping(1e-4))
     solution = state.solve(torch.as_tensor(right.copy()))
     kept = min(rank, np.linalg.matrix_rank(matrix))
     oracles.close(
@@ -73,7 +73,9 @@ def test_nystrom_is_its_definition(rank):
     case = oracles.burgers_hard()
     matrix = oracles.gauss_newton(case)
     right = oracles.loss_gradients(case)[0].T
-    state = Nystrom(rank, seed=3).factor(GaussNewton(case.objective), Damping(1e-4))
+    state = Nystrom(rank, seed=3).factor(
+        GaussNewtonMatrix(case.objective), Damping(1e-4)
+    )
     found = state.solve(torch.as_tensor(right.copy())).value
     oracles.close(found, nystrom_by_hand(matrix, rank, 3, 1e-4, right), 1e-6)
 

@@ -2,7 +2,7 @@ import oracles
 import pytest
 import torch
 
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.objective import Objective, Term
 
 SMALL = {
@@ -24,7 +24,7 @@ def random(n):
 def test_gauss_newton_against_brute_force(name, chunk):
     case = oracles.CASES[name]()
     expected = oracles.gauss_newton(case)
-    operator = GaussNewton(case.objective, chunk=chunk)
+    operator = GaussNewtonMatrix(case.objective, chunk=chunk)
     v = random(operator.size)
     oracles.close(operator.dense(), expected, 1e-12)
     oracles.close(operator.matvec(v), expected @ v.numpy(), 1e-12)
@@ -69,20 +69,26 @@ def test_they_agree_where_residuals_vanish():
         case.objective.network, terms, coordinates=("x", "t", "index")
     )
     assert objective.loss() < 1e-28
-    oracles.close(Hessian(objective).dense(), GaussNewton(objective).dense(), 1e-12)
-    oracles.close(GaussNewton(objective).dense(), oracles.gauss_newton(case), 1e-12)
+    oracles.close(
+        Hessian(objective).dense(), GaussNewtonMatrix(objective).dense(), 1e-12
+    )
+    oracles.close(
+        GaussNewtonMatrix(objective).dense(), oracles.gauss_newton(case), 1e-12
+    )
 
 
 def test_scaling_of_weights_and_of_copies_of_points():
     """The curvature is linear in the weights, and a mean: copies of every point change nothing."""
     case = oracles.burgers_soft(n=4, widths=(2, 4, 1))
-    one = GaussNewton(case.objective).dense()
+    one = GaussNewtonMatrix(case.objective).dense()
     weights = {n: 3 * t.weight for n, t in case.objective.terms.items()}
     oracles.close(
-        GaussNewton(case.objective.with_weights(weights)).dense(), 3 * one, 1e-12
+        GaussNewtonMatrix(case.objective.with_weights(weights)).dense(), 3 * one, 1e-12
     )
     twice = {n: t.points.repeat(2, 1) for n, t in case.objective.terms.items()}
-    oracles.close(GaussNewton(case.objective.with_points(twice)).dense(), one, 1e-12)
+    oracles.close(
+        GaussNewtonMatrix(case.objective.with_points(twice)).dense(), one, 1e-12
+    )
     oracles.close(
         Hessian(case.objective.with_points(twice)).dense(),
         Hessian(case.objective).dense(),

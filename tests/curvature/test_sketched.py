@@ -5,7 +5,7 @@ import torch
 from matrices import random
 from scipy import linalg
 
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.sketched import BLOCK, Sketched
 from whence.curvature.solvers import Damping
 
@@ -23,7 +23,9 @@ def test_it_is_ridge_regression_on_projected_rows(name, kind):
     inner = projected.T @ projected + damping * np.eye(20)
     expected = matrix @ linalg.solve(inner, matrix.T @ right.numpy())
     for chunk in (None, 2):
-        state = solver.factor(GaussNewton(case.objective, chunk=chunk), Damping(1e-3))
+        state = solver.factor(
+            GaussNewtonMatrix(case.objective, chunk=chunk), Damping(1e-3)
+        )
         oracles.close(state.solve(right).value, expected, 1e-10)
 
 
@@ -73,11 +75,13 @@ def test_what_cannot_be_factored():
     with pytest.raises(ValueError, match="gauss_newton"):
         Sketched(5).factor(Hessian(objective), Damping(1e-3))
     with pytest.raises(ValueError, match="above the number of parameters"):
-        Sketched(18).factor(GaussNewton(objective), Damping(1e-3))
+        Sketched(18).factor(GaussNewtonMatrix(objective), Damping(1e-3))
     with pytest.raises(MemoryError, match="lower its dimension"):
-        Sketched(5, memory_budget=10).factor(GaussNewton(objective), Damping(1e-3))
+        Sketched(5, memory_budget=10).factor(
+            GaussNewtonMatrix(objective), Damping(1e-3)
+        )
     with pytest.raises(ValueError, match="singular"):
         Sketched(15).factor(
-            GaussNewton(oracles.burgers_hard(n=3, widths=(2, 8, 1)).objective),
+            GaussNewtonMatrix(oracles.burgers_hard(n=3, widths=(2, 8, 1)).objective),
             Damping(0.0),
         )

@@ -22,7 +22,7 @@ from whence.attribution import labels
 from whence.attribution.influence import Influence
 from whence.attribution.method import Solved
 from whence.attribution.quantities import Quantity
-from whence.curvature.operators import GaussNewton
+from whence.curvature.operators import GaussNewtonMatrix
 from whence.gradient import loss_and_gradient
 from whence.jacobian import CHUNK_BYTES, Jacobian
 from whence.losses import NO_SPAN
@@ -477,7 +477,9 @@ def cooks_distance(influence: Influence) -> xr.DataArray:
     _check_gauss_newton(influence)
     _check_spans(influence)
     rows = _SolvedRows(influence)
-    operator = GaussNewton(influence.objective).held(influence.memory_budget // 2)
+    operator = GaussNewtonMatrix(influence.objective).cached(
+        influence.memory_budget // 2
+    )
     squares, leverages, residuals = [], [], []
     for part in rows.points():
         changes = part.changes(rows.damping)

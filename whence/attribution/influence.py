@@ -14,7 +14,7 @@ from whence.attribution.method import Effect, Method, Solved, Tile
 from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
 from whence.attribution.quantities import Quantity
 from whence.curvature.automatic import Automatic
-from whence.curvature.operators import Curvature, GaussNewton, Hessian
+from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -109,7 +109,7 @@ class Influence(Method):
         now = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         if self._state is None or not _same(now, self._seen):
             operator: Curvature = (
-                GaussNewton(self.objective)
+                GaussNewtonMatrix(self.objective)
                 if self.curvature == "gauss_newton"
                 else Hessian(self.objective)
             )

@@ -36,7 +36,7 @@ class Automatic:
     >>> from whence import pinn
     >>> problem = pinn.zoo.load("burgers")
     >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
-    >>> operator, damping = wh.GaussNewton(objective), wh.Damping(1e-6)
+    >>> operator, damping = wh.GaussNewtonMatrix(objective), wh.Damping(1e-6)
     >>> wh.Automatic().choice(operator, damping).name
     'exact'
     >>> wh.Automatic(memory_budget=900_000).choice(operator, damping)

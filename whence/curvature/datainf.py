@@ -42,7 +42,7 @@ class DataInf:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.DataInf().factor(operator, wh.Damping(2.0, relative=False))
     >>> value = state.solve(torch.tensor([[5.0]], dtype=torch.float64)).value   # 5/(18 + 2)
     >>> round(float(value), 9)

@@ -71,7 +71,7 @@ class Exact:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Exact().factor(operator, wh.Damping(0.0))
     >>> round(float(state.solve(torch.tensor([[5.0]], dtype=torch.float64)).value), 9)
     0.5

@@ -75,7 +75,7 @@ class ConjugateGradient:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.ConjugateGradient().factor(operator, wh.Damping(0.0))
     >>> solution = state.solve(torch.tensor([[5.0]], dtype=torch.float64))
     >>> round(float(solution.value), 9), solution.converged, solution.iterations
@@ -97,7 +97,7 @@ class ConjugateGradient:
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Find λ and make the preconditioner."""
-        held = operator.held(self.memory_budget)
+        held = operator.cached(self.memory_budget)
         largest = largest_eigenvalue(held.matvec, held.size, held.like())
         absolute = damping.resolve(largest)
         inverse, name = self._inverse(held, Damping(absolute, relative=False))
@@ -301,7 +301,7 @@ class LiSSA:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.LiSSA(scale=20.0).factor(operator, wh.Damping(0.0))
     >>> solution = state.solve(torch.tensor([[5.0]], dtype=torch.float64))
     >>> round(float(solution.value), 6), solution.converged
@@ -334,7 +334,7 @@ class LiSSA:
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Find λ and the scale."""
-        held = operator.held(self.memory_budget)
+        held = operator.cached(self.memory_budget)
         largest = largest_eigenvalue(held.matvec, held.size, held.like())
         absolute = damping.resolve(largest)
         return _Neumann(
@@ -457,4 +457,4 @@ def batched(operator: Curvature, batch: int, seed: int) -> Iterator[Curvature]:
                 left[name] = generator.permutation(len(terms[name].points))
             taken, left[name] = left[name][:share], left[name][share:]
             chosen[name] = torch.as_tensor(taken)
-        yield operator.on(chosen)
+        yield operator.subset(chosen)

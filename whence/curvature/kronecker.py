@@ -82,7 +82,7 @@ class EKFAC:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = EKFAC().factor(operator, wh.Damping(0.0))
     >>> round(float(state.solve(torch.tensor([[5.0]], dtype=torch.float64)).value), 9)
     0.5
@@ -106,7 +106,7 @@ class EKFAC:
             )
         layers = _layers(root)
         blocks = _corrected(root, _bases(root, layers, self.block_limit))
-        held = operator.held(self.memory_budget)
+        held = operator.cached(self.memory_budget)
         largest = largest_eigenvalue(held.matvec, held.size, held.like())
         return _Factored(held, blocks, damping.resolve(largest), largest)
 

@@ -61,7 +61,7 @@ class Arnoldi:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Arnoldi(rank=1).factor(operator, wh.Damping(1.0, relative=False))
     >>> state.description["rank"], round(state.description["trace_share"], 6)
     (1, 0.9)
@@ -81,7 +81,7 @@ class Arnoldi:
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Find the eigenpairs."""
-        held = operator.held(self.memory_budget)
+        held = operator.cached(self.memory_budget)
         pairs, share = _grown(
             held,
             self.rank,
@@ -119,7 +119,7 @@ class Nystrom:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0, 3.0], [2.0, 6.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Nystrom(rank=1).factor(operator, wh.Damping(1e-6))
     >>> round(state.description["trace_share"], 6)          # the curvature has rank one
     1.0
@@ -143,7 +143,7 @@ class Nystrom:
                 "Nystrom needs an operator without negative eigenvalues: use "
                 "curvature='gauss_newton', or wh.Arnoldi or wh.Exact for a Hessian"
             )
-        held = operator.held(self.memory_budget)
+        held = operator.cached(self.memory_budget)
         pairs, share = _grown(
             held,
             self.rank,
@@ -257,7 +257,7 @@ def _largest(operator: Curvature, vector: Tensor, found: float) -> float:
     """
     if not operator.semidefinite:
         return found
-    if operator.quick:
+    if operator.is_cached:
         return largest_eigenvalue(operator.matvec, operator.size, operator.like())
     return max(found, float(vector @ operator.matvec(vector)))
 

@@ -29,7 +29,7 @@ class Curvature(Protocol):
     """Whose curvature it is."""
 
     @property
-    def quick(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether products are quick, since what they need is in memory."""
 
     def matvec(self, vector: Tensor) -> Tensor:
@@ -38,10 +38,10 @@ class Curvature(Protocol):
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K)."""
 
-    def held(self, memory_budget: int) -> Curvature:
+    def cached(self, memory_budget: int) -> Curvature:
         """Return the same operator, quick to apply again and again where that fits in memory."""
 
-    def on(self, indices: Mapping[str, Tensor]) -> Curvature:
+    def subset(self, indices: Mapping[str, Tensor]) -> Curvature:
         """Return the operator of the same objective with these training points only, by term."""
 
     def trace(self) -> float:
@@ -60,7 +60,7 @@ class Curvature(Protocol):
         """Return ``JJᵀ`` of the root, where there is one."""
 
 
-class GaussNewton:
+class GaussNewtonMatrix:
     """The Gauss–Newton matrix ``Σ_k w_k/N_k Σ_i Jᵢᵀ Λᵢ Jᵢ`` with Λ = ∂²ℓ/∂r².
 
     It equals the Hessian where residuals vanish and is never indefinite. For the squared loss
@@ -74,14 +74,14 @@ class GaussNewton:
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
     >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
-    >>> wh.GaussNewton(objective).dense().round(decimals=9)        # 2 · (1² + 3²) / 2
+    >>> wh.GaussNewtonMatrix(objective).dense().round(decimals=9)        # 2 · (1² + 3²) / 2
     tensor([[10.]], dtype=torch.float64)
     """
 
     semidefinite = True
 
     @property
-    def quick(self) -> bool:
+    def is_cached(self) -> bool:
         """Whether the rows are in memory."""
         return self._rows is not None
 
@@ -101,18 +101,18 @@ class GaussNewton:
             return self._rows.T @ (self._rows @ vectors)
         return self._jacobian.normal_product(vectors)
 
-    def held(self, memory_budget: int) -> GaussNewton:
+    def cached(self, memory_budget: int) -> GaussNewtonMatrix:
         """Return the same operator with its rows in memory, where they fit."""
         rows, size = self._jacobian.shape
         if self._rows is not None or rows * size * self.like().itemsize > memory_budget:
             return self
-        held = GaussNewton(self.objective, chunk=self._jacobian.chunk)
+        held = GaussNewtonMatrix(self.objective, chunk=self._jacobian.chunk)
         held._rows = self._jacobian.dense()
         return held
 
-    def on(self, indices: Mapping[str, Tensor]) -> GaussNewton:
+    def subset(self, indices: Mapping[str, Tensor]) -> GaussNewtonMatrix:
         """Return the operator of the same objective with these training points only, by term."""
-        return GaussNewton(
+        return GaussNewtonMatrix(
             self.objective.at_points(indices), chunk=self._jacobian.chunk
         )
 
@@ -164,7 +164,7 @@ class Hessian:
     """
 
     semidefinite = False
-    quick = False
+    is_cached = False
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -195,11 +195,11 @@ class Hessian:
         product: Tensor = many(vectors).detach()
         return product
 
-    def held(self, memory_budget: int) -> Hessian:
+    def cached(self, memory_budget: int) -> Hessian:
         """Return the operator itself: it keeps nothing."""
         return self
 
-    def on(self, indices: Mapping[str, Tensor]) -> Hessian:
+    def subset(self, indices: Mapping[str, Tensor]) -> Hessian:
         """Return the operator of the same objective with these training points only, by term."""
         return Hessian(self.objective.at_points(indices))
 

@@ -62,7 +62,7 @@ class Sketched:
     >>> from whence import pinn
     >>> problem = pinn.zoo.load("burgers")
     >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
-    >>> state = wh.Sketched(100).factor(wh.GaussNewton(objective), wh.Damping(1e-3))
+    >>> state = wh.Sketched(100).factor(wh.GaussNewtonMatrix(objective), wh.Damping(1e-3))
     >>> state.solve(objective.parameters.vector().unsqueeze(1)).value.shape
     torch.Size([2241, 1])
     """
