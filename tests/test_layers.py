@@ -37,6 +37,7 @@ LEVELS = {
     "pinn.problem": 2,
     "curvature.layerwise": 3,
     "curvature.operators": 3,
+    "curvature.failures": 0,
     "ntk": 3,
     "pinn.diagnosis": 3,
     "pinn.zoo": 3,

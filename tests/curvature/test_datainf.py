@@ -6,6 +6,7 @@ from matrices import random
 from scipy import linalg
 
 from whence.curvature.datainf import DataInf
+from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 
@@ -50,7 +51,7 @@ def test_what_cannot_be_factored():
     objective = oracles.burgers_soft(n=5, widths=(2, 4, 1)).objective
     with pytest.raises(ValueError, match="gauss_newton"):
         DataInf().factor(Hessian(objective), Damping(1e-3))
-    with pytest.raises(ValueError, match="above zero"):
+    with pytest.raises(SingularSystem, match="above zero"):
         DataInf().factor(GaussNewtonMatrix(objective), Damping(0.0))
     with torch.no_grad():
         objective.network[0].weight[0, 0] = float("nan")

@@ -5,6 +5,7 @@ import torch
 from matrices import random
 from scipy import linalg
 
+from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.sketched import BLOCK, Sketched
 from whence.curvature.solvers import Damping
@@ -80,7 +81,7 @@ def test_what_cannot_be_factored():
         Sketched(5, memory_budget=10).factor(
             GaussNewtonMatrix(objective), Damping(1e-3)
         )
-    with pytest.raises(ValueError, match="singular"):
+    with pytest.raises(SingularSystem, match="singular"):
         Sketched(15).factor(
             GaussNewtonMatrix(oracles.burgers_hard(n=3, widths=(2, 8, 1)).objective),
             Damping(0.0),

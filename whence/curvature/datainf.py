@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.curvature.failures import needs_rows, undamped
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     Damping,
@@ -55,14 +56,11 @@ class DataInf:
         """Find λ; the rows are made anew in each solve."""
         root = operator.root()
         if root is None:
-            raise ValueError(
-                "DataInf needs rows, which a Hessian has not: use curvature='gauss_newton', or "
-                "wh.ConjugateGradient()"
-            )
+            raise needs_rows("DataInf", "or wh.ConjugateGradient()")
         largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
         absolute = damping.resolve(largest)
         if absolute == 0:
-            raise ValueError("DataInf divides by the damping: give one above zero")
+            raise undamped("DataInf", "it inverts the curvature of each row by itself")
         return _HarmonicMean(operator, root, absolute, largest)
 
 

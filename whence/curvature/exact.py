@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature.failures import (
+    SingularSystem,
+    check_memory,
+    needs_rows,
+    undamped,
+)
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
@@ -93,10 +99,13 @@ class Exact:
         """Factor ``A + λI`` once."""
         root = operator.root()
         if root is None and self.form == "dual":
-            raise ValueError(
-                "the dual form needs a Gauss–Newton operator, not a Hessian"
-            )
-        self._check_memory(self.needs(operator, damping))
+            raise needs_rows("the dual form", "or form='primal'")
+        check_memory(
+            "the exact solver",
+            self.needs(operator, damping),
+            self.memory_budget,
+            "raise memory_budget, select fewer parameters or use solver='auto'",
+        )
         if root is None:
             return _of_hessian(operator.dense(), damping, self.tolerance)
         if self._is_dual(operator, damping):
@@ -122,14 +131,6 @@ class Exact:
         return self.form == "dual" or (
             root.shape[0] < operator.size and damping.value > 0
         )
-
-    def _check_memory(self, needed: int) -> None:
-        if needed > self.memory_budget:
-            raise MemoryError(
-                f"the exact solver needs {needed / 2**30:.1f} GiB, above the memory budget of "
-                f"{self.memory_budget / 2**30:.1f} GiB: raise memory_budget, select fewer "
-                "parameters or use solver='auto'"
-            )
 
 
 def _refined(
@@ -209,9 +210,9 @@ class _Dual:
         self._largest = largest
         self.damping = damping.resolve(largest)
         if self.damping == 0:
-            raise ValueError(
-                "the dual form needs damping above zero: without it, directions that no training "
-                "point constrains have no answer"
+            raise undamped(
+                "the dual form",
+                "without it, directions that no training point constrains have no answer",
             )
         self._kernel = kernel
         self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
@@ -272,7 +273,7 @@ def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
     """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
     try:
         state = _Primal(matrix, damping, tolerance)
-    except ValueError:
+    except SingularSystem:
         return _Indefinite(matrix, damping, tolerance)
     largest = float(state.description["largest_eigenvalue"])
     rounding = len(matrix) * torch.finfo(matrix.dtype).eps * largest
@@ -310,7 +311,7 @@ class _Indefinite:
             float((values + self.damping).abs().min())
             <= largest * torch.finfo(matrix.dtype).eps
         ):
-            raise ValueError(singular(self.damping, len(matrix), matrix.dtype))
+            raise singular(self.damping, len(matrix), matrix.dtype)
         shifted = matrix.clone()
         shifted.diagonal().add_(self.damping)
         self._factor = torch.linalg.lu_factor(shifted)
@@ -339,5 +340,5 @@ def _cholesky(matrix: Tensor, damping: float, largest: float) -> Tensor:
         int(info)
         or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2
     ):
-        raise ValueError(singular(damping, len(matrix), matrix.dtype))
+        raise singular(damping, len(matrix), matrix.dtype)
     return factor

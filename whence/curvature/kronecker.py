@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature.failures import check_finite, needs_rows
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
@@ -100,10 +101,7 @@ class EKFAC:
         """Find each layer's eigenvectors, and the curvature along them."""
         root = operator.root()
         if root is None:
-            raise ValueError(
-                "EKFAC needs a Gauss–Newton operator, not a Hessian: use curvature='gauss_newton', "
-                "wh.ConjugateGradient() or wh.Arnoldi()"
-            )
+            raise needs_rows("EKFAC", "wh.ConjugateGradient() or wh.Arnoldi()")
         layers = _layers(root)
         blocks = _corrected(root, _bases(root, layers, self.block_limit))
         held = operator.cached(self.memory_budget)
@@ -131,7 +129,7 @@ class _Factored:
         smallest += [float(block.eigenvalues.min()) for block in blocks]
         dtype = operator.like().dtype
         if min(smallest) + damping <= largest * torch.finfo(dtype).eps:
-            raise ValueError(singular(damping, operator.size, dtype))
+            raise singular(damping, operator.size, dtype)
         self.description = describe(
             damping,
             largest,
@@ -525,10 +523,7 @@ def _basis(layer: _Layer, parts: Sequence[_Statistics], block_limit: int) -> _Ba
 def _eigenvectors(matrices: Iterable[Tensor]) -> Tensor:
     """Return the eigenvectors of the sum of matrices."""
     total = functools.reduce(torch.add, matrices)
-    if not bool(torch.isfinite(total).all()):
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
+    check_finite(total)
     vectors: Tensor = torch.linalg.eigh(total).eigenvectors
     return vectors
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature.failures import check_finite, check_memory, undamped
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
@@ -186,9 +187,11 @@ def _grown(
     most = rank or min(size, max(1, fits), size if tolerance else DEFAULT_RANK)
     if most > max(1, fits):
         needed = 3 * most * size * operator.like().itemsize
-        raise MemoryError(
-            f"rank {most} needs {needed / 2**30:.1f} GiB, above "
-            f"the memory budget of {memory_budget / 2**30:.1f} GiB: lower the rank or raise it"
+        check_memory(
+            f"rank {most}",
+            needed,
+            memory_budget,
+            "lower the rank or raise memory_budget",
         )
     root = operator.root()
     most = most if root is None else max(1, min(most, root.shape[0]))
@@ -216,10 +219,7 @@ def _lanczos(operator: Curvature, rank: int) -> Eigenpairs:
         return operator.matvec(given).cpu().double().numpy()
 
     start = np.random.default_rng(0).standard_normal(size)
-    if not np.isfinite(multiply(start)).all():
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
+    check_finite(torch.as_tensor(multiply(start)))
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     found, columns = eigsh(linear, k=rank, which="LM", v0=start, tol=0)
     order = np.argsort(-np.abs(found))
@@ -233,10 +233,7 @@ def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:
     drawn = np.random.default_rng(seed).standard_normal((operator.size, rank))
     directions, _ = torch.linalg.qr(torch.as_tensor(drawn).to(like))
     image = operator.matmat(directions)
-    if not bool(torch.isfinite(image).all()):
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
+    check_finite(image)
     shift = float(image.norm()) * torch.finfo(image.dtype).eps
     if not shift:
         return directions, image.new_zeros(rank)
@@ -281,13 +278,14 @@ class _LowRank:
         self.damping = damping.resolve(largest)
         shifted = self._values + self.damping
         if complement and self.damping == 0:
-            raise ValueError(
-                "a low-rank solver needs damping above zero: without it, directions outside its "
-                "rank have no answer; or drop them with complement=False"
+            raise undamped(
+                "a low-rank solver",
+                "without it, directions outside its rank have no answer; or drop them with "
+                "complement=False",
             )
         eps = torch.finfo(shifted.dtype).eps
         if not float(shifted.abs().min()) > largest * eps:
-            raise ValueError(singular(self.damping, operator.size, shifted.dtype))
+            raise singular(self.damping, operator.size, shifted.dtype)
         self._inverse = 1 / shifted
         self._complement = complement
         self.description = describe(

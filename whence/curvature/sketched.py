@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature.failures import check_finite, check_memory, needs_rows
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
@@ -89,10 +90,7 @@ class Sketched:
         """Project the rows and factor the projected curvature."""
         root = operator.root()
         if root is None:
-            raise ValueError(
-                "Sketched needs rows, which a Hessian has not: use curvature='gauss_newton', or "
-                "wh.ConjugateGradient()"
-            )
+            raise needs_rows("Sketched", "or wh.ConjugateGradient()")
         if self.dimension > operator.size:
             raise ValueError(
                 f"the dimension of the sketch is {self.dimension}, above the number of "
@@ -112,12 +110,12 @@ class Sketched:
         k, itemsize = self.dimension, operator.like().itemsize
         entries = operator.size * (k if self.kind == "gaussian" else 3 * self.nonzeros)
         needed = (entries + 2 * k * k) * itemsize
-        if needed > self.memory_budget:
-            raise MemoryError(
-                f"the sketch needs {needed / 2**30:.1f} GiB, above the memory budget of "
-                f"{self.memory_budget / 2**30:.1f} GiB: lower its dimension, use kind='sparse' or "
-                "raise memory_budget"
-            )
+        check_memory(
+            "the sketch",
+            needed,
+            self.memory_budget,
+            "lower its dimension, use kind='sparse' or raise memory_budget",
+        )
 
     def matrix(self, size: int, like: Tensor) -> Tensor:
         """Return S, shape (size, dimension), dense or as a sparse tensor."""
@@ -167,14 +165,11 @@ class _Projected:
         self._operator = operator
         self._matrix = matrix
         self.damping = damping
-        if not bool(torch.isfinite(curvature).all()):
-            raise ValueError(
-                "the curvature is not finite: parameters, points or residuals are not"
-            )
+        check_finite(curvature)
         curvature.diagonal().add_(damping)
         self._factor, info = torch.linalg.cholesky_ex(curvature)
         if int(info):
-            raise ValueError(singular(damping, len(curvature), curvature.dtype))
+            raise singular(damping, len(curvature), curvature.dtype)
         self.description = describe(
             damping, largest, sketch=options.kind, rank=options.dimension
         )

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature import failures
+from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import Curvature
 
 # Predicts leave-one-out retraining best (docs/exactness.md).
@@ -174,10 +176,7 @@ def largest_eigenvalue(
 
     start = np.random.default_rng(0).standard_normal(size)
     first = multiply(start)
-    if not np.isfinite(first).all():
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
+    failures.check_finite(torch.as_tensor(first))
     if not first.any():
         return 0.0
     linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
@@ -224,10 +223,8 @@ def describe(damping: float, largest: float, **more: str | int | float) -> Descr
     }
 
 
-def singular(damping: float, size: int, dtype: torch.dtype) -> str:
-    """Return what to say of a system of this size that is singular to working precision."""
+def singular(damping: float, size: int, dtype: torch.dtype) -> SingularSystem:
+    """Return the error of a system of this size that λ = ``damping`` leaves singular."""
+    # Factoring a matrix of this size makes an error of about size · eps of its norm.
     enough = max(DEFAULT_DAMPING, 10 * size * torch.finfo(dtype).eps)
-    return (
-        f"the curvature is singular to working precision with damping λ = {damping:.3g}: "
-        f"raise the damping, for example damping={enough:.1g}"
-    )
+    return failures.singular(damping, enough)
