@@ -70,7 +70,7 @@ def test_the_residual_is_that_of_the_full_system(solver):
     operator = GaussNewtonMatrix(objective)
     state = solver.factor(operator, Damping(1e-2))
     solution = state.solve(right)
-    damping = state.description["damping"]
+    damping = state.spectrum.damping
     matrix = operator.dense() + damping * torch.eye(operator.size, dtype=torch.float64)
     left = (right - matrix @ solution.value).norm(dim=0) / right.norm(dim=0)
     assert solution.residual == pytest.approx(float(left.max()), rel=0.05, abs=1e-11)

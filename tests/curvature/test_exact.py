@@ -45,9 +45,7 @@ def test_forms_agree_on_the_curvature_of_a_problem(form, name):
 def test_auto_takes_the_smaller_form_and_says_so():
     def form(shape, damping=1e-6):
         return (
-            Exact()
-            .factor(Root(random(*shape)), Damping(damping))
-            .description["solver_form"]
+            Exact().factor(Root(random(*shape)), Damping(damping)).spectrum.solver_form
         )
 
     assert form((5, 12)) == "dual"
@@ -86,20 +84,19 @@ def test_absolute_damping():
     state = Exact().factor(Root(root), Damping(0.5, relative=False))
     shifted = root.T @ root + 0.5 * torch.eye(6).double()
     oracles.close(state.solve(right).value, torch.linalg.solve(shifted, right), 1e-12)
-    assert state.description["damping"] == 0.5
+    assert state.spectrum.damping == 0.5
 
 
 def test_what_a_state_reports():
     root = random(9, 6)
     largest = float(torch.linalg.eigvalsh(root.T @ root)[-1])
-    said = Exact(form="primal").factor(Root(root), Damping(1e-3)).description
-    assert said["largest_eigenvalue"] == pytest.approx(largest, rel=1e-12)
-    assert said["damping"] == pytest.approx(1e-3 * largest, rel=1e-12)
-    assert said["relative_damping"] == pytest.approx(1e-3)
-    assert said["solver_size"] == 6
+    spectrum = Exact(form="primal").factor(Root(root), Damping(1e-3)).spectrum
+    assert spectrum.largest_eigenvalue == pytest.approx(largest, rel=1e-12)
+    assert spectrum.damping == pytest.approx(1e-3 * largest, rel=1e-12)
+    assert spectrum.relative_damping == pytest.approx(1e-3)
+    assert spectrum.solver_size == 6
     assert (
-        Exact(form="dual").factor(Root(root), Damping(1e-3)).description["solver_size"]
-        == 9
+        Exact(form="dual").factor(Root(root), Damping(1e-3)).spectrum.solver_size == 9
     )
 
 
@@ -181,10 +178,10 @@ def test_indefinite_hessian():
     matrix, right = symmetric([-2.0, -0.5, 0.3, 1.0, 4.0]), random(5, 2)
     state = Exact().factor(Matrix(matrix), Damping(1e-3))
     oracles.close(state.solve(right).value, expected(matrix, 1e-3, right), 1e-12)
-    assert state.description["solver_form"] == "indefinite"
-    assert state.description["negative_eigenvalues"] == 2
-    assert state.description["smallest_eigenvalue"] == pytest.approx(-2.0)
-    assert state.description["largest_eigenvalue"] == pytest.approx(4.0)
+    assert state.spectrum.solver_form == "indefinite"
+    assert state.spectrum.negative_eigenvalues == 2
+    assert state.spectrum.smallest_eigenvalue == pytest.approx(-2.0)
+    assert state.spectrum.largest_eigenvalue == pytest.approx(4.0)
 
 
 def test_hessian_of_a_problem_counts_its_negative_eigenvalues():
@@ -193,7 +190,7 @@ def test_hessian_of_a_problem_counts_its_negative_eigenvalues():
     state = Exact().factor(Hessian(case.objective), Damping(1e-3))
     negative = int((linalg.eigvalsh(exact) < 0).sum())
     assert negative > 0
-    assert state.description["negative_eigenvalues"] == negative
+    assert state.spectrum.negative_eigenvalues == negative
 
 
 def test_damping_that_meets_a_negative_eigenvalue_is_an_error():

@@ -55,7 +55,7 @@ def test_conjugate_gradients_reach_the_solution_itself():
     left = right - (matrix + state.damping * torch.eye(40)) @ solution.value
     true = float((left.norm(dim=0) / right.norm(dim=0)).max())
     assert solution.residual == pytest.approx(true, rel=2)
-    assert state.description["preconditioner"] == "nystrom"
+    assert state.spectrum.preconditioner == "nystrom"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_lissa_is_the_truncated_series(steps):
     state = LiSSA(steps, tolerance=0.0).factor(
         GaussNewtonMatrix(case.objective), Damping(1e-3)
     )
-    scale = state.description["scale"]
+    scale = state.spectrum.scale
     assert scale == pytest.approx((1 + 1e-3) * linalg.eigvalsh(matrix)[-1])
     found = state.solve(torch.as_tensor(right.copy())).value
     oracles.close(found, neumann(matrix, state.damping, scale, steps, right), 1e-10)

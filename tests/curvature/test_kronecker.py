@@ -159,9 +159,9 @@ def test_one_layer_is_the_exact_solver():
         s.factor(operator, Damping(1e-4)) for s in (EKFAC(), Exact(form="primal"))
     ]
     oracles.close(*(state.solve(right).value for state in states), 1e-10)
-    found, expected = (state.description for state in states)
-    assert found["damping"] == pytest.approx(expected["damping"], rel=1e-10)
-    assert (found["blocks"], found["full_blocks"]) == (1, 0)
+    found, expected = (state.spectrum for state in states)
+    assert found.damping == pytest.approx(expected.damping, rel=1e-10)
+    assert (found.blocks, found.full_blocks) == (1, 0)
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -333,9 +333,7 @@ def test_eigenvalues_are_the_curvature_along_the_basis(name, limit):
         expected = np.einsum("pj,pq,qj->j", basis, true, basis)
         oracles.close(block.eigenvalues.flatten(), expected, 1e-12)
     full = [s for s in map(np.size, places(case.objective)) if limit > 1]
-    assert state.description["full_blocks"] == (
-        0 if name == "regression" else len(full)
-    )
+    assert state.spectrum.full_blocks == (0 if name == "regression" else len(full))
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -361,8 +359,8 @@ def test_rows_are_cut_to_the_cache_without_a_trace(limit, monkeypatch):
 
 def test_layers_with_too_many_pairs_of_channels_are_products(monkeypatch):
     monkeypatch.setattr("whence.curvature.kronecker.MOMENT_NUMBERS", 10)
-    assert factor(SMALL["soft"]().objective).description["full_blocks"] == 0
-    assert factor(SMALL["regression"]().objective).description["full_blocks"] == 0
+    assert factor(SMALL["soft"]().objective).spectrum.full_blocks == 0
+    assert factor(SMALL["regression"]().objective).spectrum.full_blocks == 0
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -537,7 +535,7 @@ def test_layers_with_a_block_of_their_own(limit):
     objective = mixed(9)
     matrix, state = brute_force(objective), factor(objective, block_limit=limit)
     found = inverse(state)
-    assert state.description["blocks"] == 6
+    assert state.spectrum.blocks == 6
     for group in OWN:
         slices = [objective.parameters.slices[name] for name in group]
         index = np.concatenate([np.arange(s.start, s.stop) for s in slices])
@@ -622,7 +620,7 @@ def test_parameters_of_other_layers_are_named():
         ValueError, match=r"uses elsewhere 1\.weight of PReLU: .*Sketched"
     ):
         factor(of(network))
-    assert factor(of(network, select="[02].*")).description["blocks"] == 2
+    assert factor(of(network, select="[02].*")).spectrum.blocks == 2
     scale = nn.Parameter(torch.tensor(2.0))
     outside = Network(lambda m, x: m.scale * m.a(x), scale=scale, a=nn.Linear(2, 4))
     with pytest.raises(

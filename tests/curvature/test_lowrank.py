@@ -52,7 +52,7 @@ def test_arnoldi_is_the_truncated_oracle(name, rank, complement):
         solution.value, truncated(matrix, kept, 1e-4, right, complement), 1e-8
     )
     values = np.sort(linalg.eigvalsh(matrix))[::-1]
-    assert state.description["trace_share"] == pytest.approx(
+    assert state.spectrum.trace_share == pytest.approx(
         values[:rank].sum() / values.sum()
     )
 
@@ -66,7 +66,7 @@ def test_arnoldi_takes_the_eigenvalues_of_largest_magnitude_of_a_hessian():
         state.solve(right).value, truncated(matrix, 6, 1e-2, right.numpy()), 1e-7
     )
     kept = sorted(linalg.eigvalsh(matrix), key=abs)[-6:]
-    assert state.description["negative_eigenvalues_held"] == sum(v < 0 for v in kept)
+    assert state.spectrum.negative_eigenvalues_held == sum(v < 0 for v in kept)
 
 
 @pytest.mark.parametrize("rank", [1, 5, 9])
@@ -97,15 +97,13 @@ def test_the_rank_grows_until_the_tolerance_is_met(kind):
     matrix = symmetric([0.9**k for k in range(200)])
     operator = Root(torch.linalg.cholesky(matrix, upper=True))
     state = kind(tolerance=1e-6).factor(operator, Damping(1e-3))
-    assert state.description["rank"] == 200
-    assert state.description["trace_share"] >= 1 - 1e-6
-    loose = kind(tolerance=0.05).factor(operator, Damping(1e-3)).description
-    assert loose["rank"] == 50
-    assert loose["trace_share"] >= 0.95
+    assert state.spectrum.rank == 200
+    assert state.spectrum.trace_share >= 1 - 1e-6
+    loose = kind(tolerance=0.05).factor(operator, Damping(1e-3)).spectrum
+    assert loose.rank == 50
+    assert loose.trace_share >= 0.95
     assert (
-        kind(rank=60, tolerance=1e-6)
-        .factor(operator, Damping(1e-3))
-        .description["rank"]
+        kind(rank=60, tolerance=1e-6).factor(operator, Damping(1e-3)).spectrum.rank
         == 60
     )
 

@@ -234,7 +234,7 @@ def _attributes(rows: _SolvedRows) -> dict[str, str | int | float]:
         "solver_residual": rows.quality.residual,
         "solver_converged": int(rows.quality.converged),
         "solver_message": rows.quality.message,
-        **influence.state().description,
+        **influence.state().spectrum.attributes(),
         "gradient_norm": float(gradient.norm()),
         "loss": loss,
     }
@@ -556,9 +556,7 @@ class _SolvedRows:
         self.influence, self.objective = influence, influence.objective
         self.quality = Solved()
         self._state = influence.state()
-        self.damping = float(
-            self._state.description.get("damping", influence.damping.value)
-        )
+        self.damping = self._state.spectrum.damping
         parameters = self.objective.parameters
         room = min(CHUNK_BYTES, influence.memory_budget)
         self._width = max(

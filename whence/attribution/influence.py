@@ -175,8 +175,8 @@ class Influence(Method):
         if not isinstance(state, Redamped):
             return None
         if self._decrease is None:
-            lowest = STEP_DAMPING * float(state.description["largest_eigenvalue"])
-            if float(state.description["damping"]) < lowest:
+            lowest = STEP_DAMPING * state.spectrum.largest_eigenvalue
+            if state.spectrum.damping < lowest:
                 state = state.redamped(lowest)
             step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
             self._decrease = 0.5 * float(gradient @ step) / loss if loss else 0.0
@@ -216,7 +216,7 @@ class Influence(Method):
             "solver_residual": solved.residual,
             "solver_converged": int(solved.converged),
             "solver_message": solved.message,
-            **self.state().description,
+            **self.state().spectrum.attributes(),
             "gradient_norm": float(gradient.norm()),
             "loss": loss,
             **({} if decrease is None else {"predicted_decrease": decrease}),

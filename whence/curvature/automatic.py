@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from whence import _checks
 from whence.curvature.exact import Exact
@@ -74,8 +74,8 @@ tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=90
         return low_rank
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
-        """Factor with the solver chosen; its name is in the state's description."""
+        """Factor with the solver chosen; the state's spectrum names it."""
         chosen = self.choice(operator, damping)
         state = chosen.factor(operator, damping)
-        state.description["solver"] = chosen.name
+        state.spectrum = replace(state.spectrum, solver=chosen.name)
         return state

@@ -14,12 +14,19 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    describe,
     largest_eigenvalue,
     relative_residual,
 )
+from whence.curvature.spectrum import Spectrum
 from whence.jacobian import Jacobian
 from whence.parameters import Parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersSpectrum(Spectrum):
+    """How many layers were inverted, each by itself."""
+
+    layers: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,9 @@ class _HarmonicMean:
         self._root = root
         self._layers = layer_columns(root.parameters)
         self.damping = damping
-        self.description = describe(damping, largest, layers=len(self._layers))
+        self.spectrum = LayersSpectrum(
+            damping=damping, largest_eigenvalue=largest, layers=len(self._layers)
+        )
 
     def solve(self, right: Tensor) -> Solution:
         value, count = right.clone(), self._root.shape[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,13 +26,13 @@ from whence.curvature.solvers import (
     RowSolution,
     Solution,
     State,
-    describe,
     largest_eigenvalue,
     norms,
     relative_residual,
     singular,
     worst,
 )
+from whence.curvature.spectrum import Spectrum
 from whence.jacobian import self_product
 from whence.ntk import TangentKernel
 
@@ -43,6 +43,20 @@ ROUNDING = 8
 
 SPECTRUM = 1e-3
 """Relative residual of the eigenvector of a Hessian's smallest eigenvalue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSpectrum(Spectrum):
+    """What a dense factorisation knows: of a Hessian also the lower end of its spectrum.
+
+    ``solver_form`` and ``solver_size`` say which matrix was factored: ``"primal"`` or
+    ``"indefinite"`` P × P, ``"dual"`` R × R.
+    """
+
+    solver_form: str
+    solver_size: int
+    negative_eigenvalues: int | None = None
+    smallest_eigenvalue: float | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +184,11 @@ class _Primal:
         self.damping = damping.resolve(largest)
         self._matrix = matrix
         self._factor = _cholesky(matrix, self.damping, largest)
-        self.description = describe(
-            self.damping, largest, solver_form="primal", solver_size=len(matrix)
+        self.spectrum = DenseSpectrum(
+            damping=self.damping,
+            largest_eigenvalue=largest,
+            solver_form="primal",
+            solver_size=len(matrix),
         )
 
     def least_pivot(self) -> float:
@@ -217,8 +234,11 @@ class _Dual:
         self._kernel = kernel
         self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
         self._factor = _cholesky(gram, self.damping, largest)
-        self.description = describe(
-            self.damping, largest, solver_form="dual", solver_size=len(gram)
+        self.spectrum = DenseSpectrum(
+            damping=self.damping,
+            largest_eigenvalue=largest,
+            solver_form="dual",
+            solver_size=len(gram),
         )
 
     def redamped(self, damping: float) -> _Dual:
@@ -275,7 +295,7 @@ def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
         state = _Primal(matrix, damping, tolerance)
     except SingularSystem:
         return _Indefinite(matrix, damping, tolerance)
-    largest = float(state.description["largest_eigenvalue"])
+    largest = state.spectrum.largest_eigenvalue
     rounding = len(matrix) * torch.finfo(matrix.dtype).eps * largest
     width = largest_eigenvalue(
         lambda v: largest * v - matrix @ v, len(matrix), matrix, tolerance=SPECTRUM
@@ -285,10 +305,11 @@ def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
         state.least_pivot() <= rounding or abs(smallest) > largest
     ):  # to which damping is relative
         return _Indefinite(matrix, damping, tolerance)
-    state.description["negative_eigenvalues"] = (
-        _negative(matrix) if smallest < -rounding else 0
+    state.spectrum = replace(
+        state.spectrum,
+        negative_eigenvalues=_negative(matrix) if smallest < -rounding else 0,
+        smallest_eigenvalue=smallest,
     )
-    state.description["smallest_eigenvalue"] = smallest
     return state
 
 
@@ -316,11 +337,14 @@ class _Indefinite:
         shifted.diagonal().add_(self.damping)
         self._factor = torch.linalg.lu_factor(shifted)
         self._matrix = matrix
-        self.description = describe(
-            self.damping, largest, solver_form="indefinite", solver_size=len(matrix)
+        self.spectrum = DenseSpectrum(
+            damping=self.damping,
+            largest_eigenvalue=largest,
+            solver_form="indefinite",
+            solver_size=len(matrix),
+            negative_eigenvalues=int((values < 0).sum()),
+            smallest_eigenvalue=float(values[0]),
         )
-        self.description["negative_eigenvalues"] = int((values < 0).sum())
-        self.description["smallest_eigenvalue"] = float(values[0])
 
     def solve(self, right: Tensor) -> Solution:
         return _refined(

@@ -20,11 +20,11 @@ from whence.curvature.solvers import (
     Solution,
     Solver,
     State,
-    describe,
     largest_eigenvalue,
     norms,
     relative_residual,
 )
+from whence.curvature.spectrum import Spectrum
 
 RESTARTS = 10
 AUTO_RANK = 100
@@ -39,6 +39,13 @@ class Preconditioner(Protocol):
 
     def precondition(self, right: Tensor) -> Tensor:
         """Return its inverse applied to the columns of ``right``, (P, K)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConjugateSpectrum(Spectrum):
+    """The preconditioner's name, or ``"none"``."""
+
+    preconditioner: str
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,11 @@ class ConjugateGradient:
         largest = largest_eigenvalue(held.matvec, held.size, held.like())
         absolute = damping.resolve(largest)
         inverse, name = self._inverse(held, Damping(absolute, relative=False))
-        description = describe(absolute, largest, preconditioner=name)
+        spectrum = ConjugateSpectrum(
+            damping=absolute, largest_eigenvalue=largest, preconditioner=name
+        )
         return _Conjugate(
-            held, absolute, inverse, self.rtol, self.max_iterations, description
+            held, absolute, inverse, self.rtol, self.max_iterations, spectrum
         )
 
     def _inverse(self, operator: Curvature, damping: Damping) -> tuple[Product, str]:
@@ -149,14 +158,14 @@ class _Conjugate:
         inverse: Product,
         rtol: float,
         max_iterations: int,
-        description: dict[str, str | int | float],
+        spectrum: ConjugateSpectrum,
     ) -> None:
         self._operator = operator
         self.damping = damping
         self._inverse = inverse
         self._rtol = rtol
         self._most = max_iterations
-        self.description = description
+        self.spectrum = spectrum
 
     def _product(self, vectors: Tensor) -> Tensor:
         return self._operator.matmat(vectors) + self.damping * vectors
@@ -263,6 +272,14 @@ class _Conjugate:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class NeumannSpectrum(Spectrum):
+    """The scale s of the series and the points of a step, or ``"all"``."""
+
+    scale: float
+    batch: int | str
+
+
 @dataclass(frozen=True)
 class LiSSA:
     """The truncated Neumann series ``v ← b + v − (A + λI)v/s``, ``x = v/s`` (Agarwal et al. 2017).
@@ -367,8 +384,11 @@ class _Neumann:
         self._options = options
         self.damping = damping
         self._scale = scale
-        self.description = describe(
-            damping, largest, scale=scale, batch=options.batch or "all"
+        self.spectrum = NeumannSpectrum(
+            damping=damping,
+            largest_eigenvalue=largest,
+            scale=scale,
+            batch=options.batch or "all",
         )
 
     def solve(self, right: Tensor) -> Solution:

@@ -20,11 +20,11 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    describe,
     largest_eigenvalue,
     relative_residual,
     singular,
 )
+from whence.curvature.spectrum import Spectrum
 from whence.jacobian import Jacobian
 from whence.linearization import (
     LayerLinearization,
@@ -40,6 +40,18 @@ MOMENT_NUMBERS = 4_000_000
 """Moments of all pairs of channels that may be kept for one layer and term."""
 BLOCK_NUMBERS = 2**20
 """Numbers that one layer's rows take at a time: they stay in the cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlocksSpectrum(Spectrum):
+    """How many blocks A was cut into, and how many of them have an eigenbasis of their own.
+
+    The others' basis is a Kronecker product, or the parameters themselves.
+    """
+
+    blocks: int
+    full_blocks: int
+    trace_share: float
 
 
 @dataclass(frozen=True)
@@ -130,9 +142,9 @@ class _Factored:
         dtype = operator.like().dtype
         if min(smallest) + damping <= largest * torch.finfo(dtype).eps:
             raise singular(damping, operator.size, dtype)
-        self.description = describe(
-            damping,
-            largest,
+        self.spectrum = BlocksSpectrum(
+            damping=damping,
+            largest_eigenvalue=largest,
             blocks=len(blocks),
             full_blocks=sum(isinstance(block.basis, _Full) for block in blocks),
             trace_share=1.0,  # orthogonal bases and true curvatures along them lose nothing

@@ -17,16 +17,30 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    describe,
     largest_eigenvalue,
     relative_residual,
     singular,
 )
+from whence.curvature.spectrum import Spectrum
 
 DEFAULT_RANK, FIRST_RANK = 300, 50
 """The rank by default, and the first tried where it may grow."""
 Eigenpairs = tuple[Tensor, Tensor]
 """Eigenvectors (P, r) and eigenvalues (r,), the largest first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowRankSpectrum(Spectrum):
+    """What the r eigenpairs of a low-rank approximation say.
+
+    ``trace_share`` is their part of the trace of A; smallest and negative eigenvalues are counted
+    among the r only.
+    """
+
+    rank: int
+    trace_share: float
+    smallest_held_eigenvalue: float
+    negative_eigenvalues_held: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Arnoldi:
     >>> points = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
     >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Arnoldi(rank=1).factor(operator, wh.Damping(1.0, relative=False))
-    >>> state.description["rank"], round(state.description["trace_share"], 6)
+    >>> state.spectrum.rank, round(state.spectrum.trace_share, 6)
     (1, 0.9)
     >>> state.solve(torch.eye(2, dtype=torch.float64)).value      # 1/λ in the direction left out
     tensor([[1.0000, 0.0000],
@@ -122,7 +136,7 @@ class Nystrom:
     >>> points = torch.tensor([[1.0, 3.0], [2.0, 6.0]], dtype=torch.float64)
     >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Nystrom(rank=1).factor(operator, wh.Damping(1e-6))
-    >>> round(state.description["trace_share"], 6)          # the curvature has rank one
+    >>> round(state.spectrum.trace_share, 6)          # the curvature has rank one
     1.0
     """
 
@@ -288,9 +302,9 @@ class _LowRank:
             raise singular(self.damping, operator.size, shifted.dtype)
         self._inverse = 1 / shifted
         self._complement = complement
-        self.description = describe(
-            self.damping,
-            largest,
+        self.spectrum = LowRankSpectrum(
+            damping=self.damping,
+            largest_eigenvalue=largest,
             rank=len(self._values),
             trace_share=trace_share,
             smallest_held_eigenvalue=float(self._values.min()),

@@ -18,14 +18,22 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    describe,
     largest_eigenvalue,
     relative_residual,
     singular,
 )
+from whence.curvature.spectrum import Spectrum
 
 BLOCK = 1024
 """Parameters whose random numbers are drawn together: the projection does not depend on memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SketchedSpectrum(Spectrum):
+    """What a sketch says: its kind, and as its rank the dimension k."""
+
+    sketch: str
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -170,8 +178,11 @@ class _Projected:
         self._factor, info = torch.linalg.cholesky_ex(curvature)
         if int(info):
             raise singular(damping, len(curvature), curvature.dtype)
-        self.description = describe(
-            damping, largest, sketch=options.kind, rank=options.dimension
+        self.spectrum = SketchedSpectrum(
+            damping=damping,
+            largest_eigenvalue=largest,
+            sketch=options.kind,
+            rank=options.dimension,
         )
 
     def solve(self, right: Tensor) -> Solution:

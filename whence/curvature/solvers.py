@@ -18,6 +18,7 @@ from whence import _checks
 from whence.curvature import failures
 from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import Curvature
+from whence.curvature.spectrum import Spectrum
 
 # Predicts leave-one-out retraining best (docs/exactness.md).
 DEFAULT_DAMPING = 1e-11
@@ -28,7 +29,6 @@ PROBES = 8
 
 
 Product = Callable[[Tensor], Tensor]
-Description = dict[str, str | int | float]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class RowSolution:
 class State(Protocol):
     """A factored operator."""
 
-    description: Description
+    spectrum: Spectrum
     """What an attribution reports: λ, the spectrum as far as it is known, rank and the like."""
 
     def solve(self, right: Tensor) -> Solution:
@@ -211,16 +211,6 @@ def worst(error: Tensor, norm: Tensor) -> float:
     if not len(norm):
         return 0.0
     return float((torch.linalg.vector_norm(error, dim=0) / norm).max())
-
-
-def describe(damping: float, largest: float, **more: str | int | float) -> Description:
-    """Return what a state reports of λ and the largest eigenvalue, and ``more``."""
-    return {
-        **more,
-        "damping": damping,
-        "relative_damping": damping / largest if largest else float("inf"),
-        "largest_eigenvalue": largest,
-    }
 
 
 def singular(damping: float, size: int, dtype: torch.dtype) -> SingularSystem:
