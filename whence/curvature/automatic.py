@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from whence import _checks
 from whence.curvature.exact import Exact
@@ -75,7 +75,4 @@ tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=90
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Factor with the solver chosen; the state's spectrum names it."""
-        chosen = self.choice(operator, damping)
-        state = chosen.factor(operator, damping)
-        state.spectrum = replace(state.spectrum, solver=chosen.name)
-        return state
+        return self.choice(operator, damping).factor(operator, damping)

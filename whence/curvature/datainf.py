@@ -80,7 +80,10 @@ class _HarmonicMean:
         self._layers = layer_columns(root.parameters)
         self.damping = damping
         self.spectrum = LayersSpectrum(
-            damping=damping, largest_eigenvalue=largest, layers=len(self._layers)
+            solver=DataInf.name,
+            damping=damping,
+            largest_eigenvalue=largest,
+            layers=len(self._layers),
         )
 
     def solve(self, right: Tensor) -> Solution:

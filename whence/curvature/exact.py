@@ -185,6 +185,7 @@ class _Primal:
         self._matrix = matrix
         self._factor = _cholesky(matrix, self.damping, largest)
         self.spectrum = DenseSpectrum(
+            solver=Exact.name,
             damping=self.damping,
             largest_eigenvalue=largest,
             solver_form="primal",
@@ -235,6 +236,7 @@ class _Dual:
         self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
         self._factor = _cholesky(gram, self.damping, largest)
         self.spectrum = DenseSpectrum(
+            solver=Exact.name,
             damping=self.damping,
             largest_eigenvalue=largest,
             solver_form="dual",
@@ -338,6 +340,7 @@ class _Indefinite:
         self._factor = torch.linalg.lu_factor(shifted)
         self._matrix = matrix
         self.spectrum = DenseSpectrum(
+            solver=Exact.name,
             damping=self.damping,
             largest_eigenvalue=largest,
             solver_form="indefinite",

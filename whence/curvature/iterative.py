@@ -109,7 +109,10 @@ class ConjugateGradient:
         absolute = damping.resolve(largest)
         inverse, name = self._inverse(held, Damping(absolute, relative=False))
         spectrum = ConjugateSpectrum(
-            damping=absolute, largest_eigenvalue=largest, preconditioner=name
+            solver=self.name,
+            damping=absolute,
+            largest_eigenvalue=largest,
+            preconditioner=name,
         )
         return _Conjugate(
             held, absolute, inverse, self.rtol, self.max_iterations, spectrum
@@ -385,6 +388,7 @@ class _Neumann:
         self.damping = damping
         self._scale = scale
         self.spectrum = NeumannSpectrum(
+            solver=LiSSA.name,
             damping=damping,
             largest_eigenvalue=largest,
             scale=scale,

@@ -143,6 +143,7 @@ class _Factored:
         if min(smallest) + damping <= largest * torch.finfo(dtype).eps:
             raise singular(damping, operator.size, dtype)
         self.spectrum = BlocksSpectrum(
+            solver=EKFAC.name,
             damping=damping,
             largest_eigenvalue=largest,
             blocks=len(blocks),

@@ -104,7 +104,7 @@ class Arnoldi:
             self.memory_budget,
             lambda r: _lanczos(held, r),
         )
-        return _LowRank(held, pairs, damping, self.complement, share)
+        return _LowRank(self, held, pairs, damping, share)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Nystrom:
             self.memory_budget,
             lambda r: nystrom(held, r, self.seed),
         )
-        return _LowRank(held, pairs, damping, self.complement, share)
+        return _LowRank(self, held, pairs, damping, share)
 
 
 def _check_options(
@@ -278,10 +278,10 @@ class _LowRank:
 
     def __init__(
         self,
+        solver: Arnoldi | Nystrom,
         operator: Curvature,
         pairs: Eigenpairs,
         damping: Damping,
-        complement: bool,
         trace_share: float,
     ) -> None:
         self._operator = operator
@@ -291,7 +291,7 @@ class _LowRank:
         )
         self.damping = damping.resolve(largest)
         shifted = self._values + self.damping
-        if complement and self.damping == 0:
+        if solver.complement and self.damping == 0:
             raise undamped(
                 "a low-rank solver",
                 "without it, directions outside its rank have no answer; or drop them with "
@@ -301,8 +301,9 @@ class _LowRank:
         if not float(shifted.abs().min()) > largest * eps:
             raise singular(self.damping, operator.size, shifted.dtype)
         self._inverse = 1 / shifted
-        self._complement = complement
+        self._complement = solver.complement
         self.spectrum = LowRankSpectrum(
+            solver=solver.name,
             damping=self.damping,
             largest_eigenvalue=largest,
             rank=len(self._values),

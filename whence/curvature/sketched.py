@@ -179,6 +179,7 @@ class _Projected:
         if int(info):
             raise singular(damping, len(curvature), curvature.dtype)
         self.spectrum = SketchedSpectrum(
+            solver=Sketched.name,
             damping=damping,
             largest_eigenvalue=largest,
             sketch=options.kind,

@@ -119,8 +119,9 @@ class RowSolution:
 class State(Protocol):
     """A factored operator."""
 
-    spectrum: Spectrum
-    """What an attribution reports: λ, the spectrum as far as it is known, rank and the like."""
+    @property
+    def spectrum(self) -> Spectrum:
+        """What an attribution reports: λ, the spectrum as far as it is known, rank and the like."""
 
     def solve(self, right: Tensor) -> Solution:
         """Solve for the columns of ``right``, (P, K)."""

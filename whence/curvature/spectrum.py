@@ -21,7 +21,7 @@ class Spectrum:
     largest_eigenvalue:
         The largest eigenvalue of A, to which damping may be relative.
     solver:
-        The solver that :class:`whence.Automatic` chose.
+        Name of the solver that factored A; :class:`whence.Automatic` chooses among several.
 
     Examples
     --------
