@@ -38,6 +38,7 @@ LEVELS = {
     "curvature.layerwise": 3,
     "curvature.operators": 3,
     "curvature.failures": 0,
+    "curvature.lanczos": 0,
     "curvature.spectrum": 0,
     "ntk": 3,
     "pinn.diagnosis": 3,

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature.lanczos import largest_eigenvalues
 from whence.jacobian import Jacobian, self_product
 from whence.linearization import Factor
 from whence.objective import Objective
@@ -126,22 +125,13 @@ def spectrum(
 
 def _largest(jacobian: Jacobian, k: int) -> Tensor:
     """Return the k largest eigenvalues of ``JᵀJ``, which are the kernel's."""
-    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
-
     like = jacobian.parameters.vector()
-
-    def product(vector: Any) -> Any:
-        given = torch.as_tensor(np.asarray(vector)).to(like).reshape(-1, 1)
-        return jacobian.normal_product(given)[:, 0].double().cpu().numpy()
-
-    n = len(like)
-    start = np.random.default_rng(0).standard_normal(n)
-    operator = LinearOperator((n, n), matvec=product, dtype=np.float64)
     tolerance = 1e-10 if like.dtype is torch.float64 else 1e-5
-    found = eigsh(
-        operator, k, which="LA", tol=tolerance, v0=start, return_eigenvectors=False
-    )
-    return torch.as_tensor(np.sort(found)[::-1].copy()).to(like)
+
+    def product(vector: Tensor) -> Tensor:
+        return jacobian.normal_product(vector.unsqueeze(1)).squeeze(1)
+
+    return largest_eigenvalues(product, len(like), like, k, tolerance)
 
 
 def convergence_rates(objective: Objective) -> dict[str, float]:

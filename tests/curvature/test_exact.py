@@ -8,7 +8,7 @@ from scipy import linalg
 from whence.curvature.exact import Exact
 from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
-from whence.curvature.solvers import Damping, largest_eigenvalue
+from whence.curvature.solvers import Damping
 
 
 def expected(matrix, damping, right):
@@ -203,24 +203,6 @@ def test_damping_that_meets_a_negative_eigenvalue_is_an_error():
 def test_there_is_no_dual_form_of_a_hessian():
     with pytest.raises(ValueError, match="dual form needs a Gauss–Newton"):
         Exact(form="dual").factor(Matrix(symmetric([1.0, 2.0])), Damping(1.0))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 20])
-def test_largest_eigenvalue(size):
-    matrix = symmetric(np.linspace(0.0, 3.0, size + 1)[1:].tolist())
-    for _ in range(2):
-        found = largest_eigenvalue(lambda v: matrix @ v, size, matrix)
-        assert found == pytest.approx(3.0, rel=1e-10)
-
-
-@pytest.mark.parametrize("size", [40, 300])
-def test_largest_eigenvalue_in_single_precision(size):
-    root = random(size, size).float()
-    matrix = root @ root.T
-    found = largest_eigenvalue(lambda v: matrix @ v, size, matrix)
-    assert found == pytest.approx(
-        float(torch.linalg.eigvalsh(matrix.double())[-1]), rel=1e-5
-    )
 
 
 def test_options_are_checked_at_construction():

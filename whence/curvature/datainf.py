@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from whence.curvature.failures import needs_rows, undamped
+from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    largest_eigenvalue,
     relative_residual,
 )
 from whence.curvature.spectrum import Spectrum

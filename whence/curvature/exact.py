@@ -16,17 +16,16 @@ from whence.curvature.failures import (
     needs_rows,
     undamped,
 )
+from whence.curvature.lanczos import Product, largest_eigenvalue
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
     MEMORY_BUDGET,
     PROBES,
     Damping,
-    Product,
     RowSolution,
     Solution,
     State,
-    largest_eigenvalue,
     norms,
     relative_residual,
     singular,

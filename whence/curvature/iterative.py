@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature.lanczos import Product, largest_eigenvalue
 from whence.curvature.lowrank import Nystrom
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
-    Product,
     Solution,
     Solver,
     State,
-    largest_eigenvalue,
     norms,
     relative_residual,
 )

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from whence import _checks
 from whence.curvature.failures import check_finite, needs_rows
+from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     Solution,
     State,
-    largest_eigenvalue,
     relative_residual,
     singular,
 )

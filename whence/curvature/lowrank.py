@@ -11,13 +11,17 @@ from torch import Tensor
 
 from whence import _checks
 from whence.curvature.failures import check_finite, check_memory, undamped
+from whence.curvature.lanczos import (
+    Eigenpairs,
+    dominant_eigenpairs,
+    largest_eigenvalue,
+)
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     Solution,
     State,
-    largest_eigenvalue,
     relative_residual,
     singular,
 )
@@ -25,8 +29,6 @@ from whence.curvature.spectrum import Spectrum
 
 DEFAULT_RANK, FIRST_RANK = 300, 50
 """The rank by default, and the first tried where it may grow."""
-Eigenpairs = tuple[Tensor, Tensor]
-"""Eigenvectors (P, r) and eigenvalues (r,), the largest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,25 +222,14 @@ def _grown(
 
 
 def _lanczos(operator: Curvature, rank: int) -> Eigenpairs:
-    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
-
-    like, size = operator.like(), operator.size
-    if rank + 1 >= size:
+    """Return the ``rank`` eigenpairs of largest magnitude, that first."""
+    # All, or all but one, of the eigenvalues: no iteration has anything to gain.
+    if rank + 1 >= operator.size:
         values, vectors = torch.linalg.eigh(operator.dense())
         order = values.abs().argsort(descending=True)[:rank]
         return vectors[:, order], values[order]
 
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        given = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
-        return operator.matvec(given).cpu().double().numpy()
-
-    start = np.random.default_rng(0).standard_normal(size)
-    check_finite(torch.as_tensor(multiply(start)))
-    linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    found, columns = eigsh(linear, k=rank, which="LM", v0=start, tol=0)
-    order = np.argsort(-np.abs(found))
-    vectors, values = columns[:, order], found[order]
-    return torch.as_tensor(vectors).to(like), torch.as_tensor(values).to(like)
+    return dominant_eigenpairs(operator.matvec, operator.size, operator.like(), rank)
 
 
 def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:

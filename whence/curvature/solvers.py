@@ -6,7 +6,6 @@ A solver is a frozen dataclass of options; ``factor(operator, damping)`` returns
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from whence import _checks
 from whence.curvature import failures
 from whence.curvature.failures import SingularSystem
+from whence.curvature.lanczos import Product
 from whence.curvature.operators import Curvature
 from whence.curvature.spectrum import Spectrum
 
@@ -26,9 +26,6 @@ SAMPLES_DAMPING = 1e-3  # and of networks on labelled images (docs/supervised.md
 MEMORY_BUDGET = 2 * 2**30
 GOOD_RESIDUAL = 1e-3
 PROBES = 8
-
-
-Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -154,38 +151,6 @@ class Solver(Protocol):
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Factor ``A + λI`` once."""
-
-
-def largest_eigenvalue(
-    product: Product, size: int, like: Tensor, tolerance: float = 0.0
-) -> float:
-    """Return the largest eigenvalue of a symmetric operator, by Lanczos.
-
-    The starting vector is fixed, so the same operator gives the same number; ``tolerance`` is
-    relative, zero for all digits.
-    """
-    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
-
-    if size < 3:
-        eye = torch.eye(size, dtype=like.dtype, device=like.device)
-        matrix = torch.stack([product(column) for column in eye])
-        return float(torch.linalg.eigvalsh(matrix)[-1])
-
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        given = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
-        return product(given).cpu().double().numpy()
-
-    start = np.random.default_rng(0).standard_normal(size)
-    first = multiply(start)
-    failures.check_finite(torch.as_tensor(first))
-    if not first.any():
-        return 0.0
-    linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    return float(
-        eigsh(
-            linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=tolerance
-        )[0]
-    )
 
 
 def relative_residual(product: Product, right: Tensor, value: Tensor) -> float:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.curvature.solvers import Damping, default_damping, largest_eigenvalue
+from whence.curvature.lanczos import largest_eigenvalue
+from whence.curvature.solvers import Damping, default_damping
 from whence.jacobian import Jacobian, chunks, gradient_products, self_product
 from whence.objective import Objective, Term
 from whence.pinn.sampling.scores import SCORE_DAMPING, Candidates, by_term, spawn
