@@ -122,7 +122,7 @@ MUTATIONS = {
     ),
     "the solver does nothing": (
         exact, "_refined",
-        lambda old: lambda apply, product, right, tol: Solution(right, 0.0, True, 0),
+        lambda old: lambda apply, system, right, tol: Solution(right, 0.0, True, 0),
         {"make": HARD, "targets": 3},
     ),
     "the solver of rows does nothing": (

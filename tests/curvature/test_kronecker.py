@@ -35,7 +35,7 @@ def factor(objective, damping=1e-3, **options):
 
 def inverse(state):
     """The approximate inverse as a matrix."""
-    size = state._operator.size
+    size = state._system.size
     return state.precondition(torch.eye(size, dtype=torch.float64)).numpy()
 
 

@@ -2,7 +2,7 @@ import oracles
 import pytest
 import torch
 
-from whence.curvature.operators import GaussNewtonMatrix, Hessian
+from whence.curvature.operators import Damped, DenseMatrix, GaussNewtonMatrix, Hessian
 from whence.objective import Objective, Term
 
 SMALL = {
@@ -94,3 +94,71 @@ def test_scaling_of_weights_and_of_copies_of_points():
         Hessian(case.objective).dense(),
         1e-12,
     )
+
+
+@pytest.mark.parametrize("curvature", [GaussNewtonMatrix, Hessian])
+def test_damped_adds_the_damping_to_every_product(curvature):
+    objective = SMALL["soft"]().objective
+    operator = curvature(objective)
+    damped = Damped(operator, 0.7)
+    expected = operator.dense() + 0.7 * torch.eye(operator.size, dtype=torch.float64)
+
+    vectors = torch.stack([random(operator.size), random(operator.size) ** 2], dim=1)
+    oracles.close(damped.dense(), expected, 1e-13)
+    oracles.close(damped.matmat(vectors), expected @ vectors, 1e-12)
+    oracles.close(damped.matvec(vectors[:, 1]), expected @ vectors[:, 1], 1e-12)
+    assert damped.trace() == pytest.approx(operator.trace() + 0.7 * operator.size)
+
+
+def test_damped_answers_for_its_operator():
+    objective = SMALL["hard"]().objective
+    operator = GaussNewtonMatrix(objective)
+    damped = Damped(operator, 0.7)
+    assert (damped.size, damped.objective) == (operator.size, objective)
+    assert damped.like().dtype is torch.float64
+    assert damped.root() is None  # that of A is not that of A + λI
+    assert damped.kernel() is None
+
+    assert damped.semidefinite
+    assert not Damped(operator, -0.7).semidefinite
+    assert not Damped(Hessian(objective), 0.7).semidefinite
+
+
+def test_damped_of_some_points_and_from_memory():
+    operator = GaussNewtonMatrix(SMALL["hard"]().objective)
+    damped = Damped(operator, 0.7)
+    eye = torch.eye(operator.size, dtype=torch.float64)
+
+    some = {"pde": torch.tensor([0, 2])}
+    part = damped.subset(some)
+    oracles.close(part.dense(), operator.subset(some).dense() + 0.7 * eye, 1e-13)
+
+    assert not damped.is_cached
+    cached = damped.cached(2**30)
+    assert cached.is_cached
+    oracles.close(cached.matmat(eye), damped.dense(), 1e-12)
+
+
+def test_damping_a_matrix_leaves_it_as_it_was():
+    matrix = DenseMatrix(GaussNewtonMatrix(SMALL["hard"]().objective))
+    before = matrix.dense().clone()
+    Damped(matrix, 0.7).dense()
+    assert torch.equal(matrix.dense(), before)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_operators_from_memory_are_the_same(name):
+    operator = GaussNewtonMatrix(SMALL[name]().objective)
+    size = operator.size
+    rows, _ = operator.root().shape
+    assert operator.cached(8 * rows * size - 1) is operator
+
+    vector = random(size)
+    for cached in (operator.cached(8 * rows * size), DenseMatrix(operator)):
+        assert cached.is_cached
+        assert cached.cached(0) is cached
+        oracles.close(cached.matvec(vector), operator.matvec(vector), 1e-12)
+        oracles.close(cached.dense(), operator.dense(), 1e-12)
+        assert cached.trace() == pytest.approx(operator.trace(), rel=1e-12)
+        assert cached.root() is operator.root()
+        assert cached.semidefinite

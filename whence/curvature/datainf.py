@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whence.curvature.failures import needs_rows, undamped
 from whence.curvature.lanczos import largest_eigenvalue
-from whence.curvature.operators import Curvature
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     Damping,
     Solution,
@@ -75,7 +75,7 @@ class _HarmonicMean:
     def __init__(
         self, operator: Curvature, root: Jacobian, damping: float, largest: float
     ) -> None:
-        self._operator = operator
+        self._system = Damped(operator, damping)
         self._root = root
         self._layers = layer_columns(root.parameters)
         self.damping = damping
@@ -95,9 +95,7 @@ class _HarmonicMean:
                 weights = 1 / (self.damping + count * part.square().sum(dim=1))
                 value[columns] -= part.T @ (weights[:, None] * (part @ right[columns]))
         value /= self.damping
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
+        residual = relative_residual(self._system, right, value)
         return Solution(value, residual, bool(np.isfinite(residual)), 0)
 
 

@@ -17,7 +17,7 @@ from whence.curvature.failures import (
     undamped,
 )
 from whence.curvature.lanczos import Product, largest_eigenvalue
-from whence.curvature.operators import Curvature
+from whence.curvature.operators import CachedRows, Curvature, Damped, DenseMatrix
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
     MEMORY_BUDGET,
@@ -120,12 +120,12 @@ class Exact:
             "raise memory_budget, select fewer parameters or use solver='auto'",
         )
         if root is None:
-            return _of_hessian(operator.dense(), damping, self.tolerance)
+            return _of_hessian(DenseMatrix(operator), damping, self.tolerance)
         if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
-            return _Dual(kernel, damping, self.tolerance)
-        return _Primal(operator.dense(), damping, self.tolerance)
+            return _Dual(operator, kernel, damping, self.tolerance)
+        return _Primal(DenseMatrix(operator), damping, self.tolerance)
 
     def needs(self, operator: Curvature, damping: Damping) -> int:
         """Return the bytes that the matrices of this operator take."""
@@ -147,18 +147,18 @@ class Exact:
 
 
 def _refined(
-    apply: Product, product: Product, right: Tensor, tolerance: float
+    apply: Product, system: Curvature, right: Tensor, tolerance: float
 ) -> Solution:
     """Apply an approximate inverse, then refine until the residual stops falling, or is met."""
     norm = norms(right)
     tolerance = max(tolerance, ROUNDING * torch.finfo(right.dtype).eps)
     value = apply(right)
-    error = right - product(value)
+    error = right - system.matmat(value)
     residual = worst(error, norm)
     steps = 0
     while steps < MAX_REFINEMENTS and residual > tolerance:
         trial = value + apply(error)
-        left = right - product(trial)
+        left = right - system.matmat(trial)
         now = worst(left, norm)
         if not now < 0.5 * residual:
             break
@@ -171,18 +171,20 @@ def _refined(
 class _Primal:
     def __init__(
         self,
-        matrix: Tensor,
+        operator: DenseMatrix,
         damping: Damping,
         tolerance: float,
         largest: float | None = None,
     ) -> None:
         self._tolerance = tolerance
+        matrix = operator.matrix
         if largest is None:
-            largest = largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
+            largest = largest_eigenvalue(operator.matvec, operator.size, matrix)
         self._largest = largest
         self.damping = damping.resolve(largest)
-        self._matrix = matrix
-        self._factor = _cholesky(matrix, self.damping, largest)
+        self._operator = operator
+        self._system = Damped(operator, self.damping)
+        self._factor = _cholesky(self._system.dense(), self.damping, largest)
         self.spectrum = DenseSpectrum(
             solver=Exact.name,
             damping=self.damping,
@@ -197,7 +199,7 @@ class _Primal:
 
     def redamped(self, damping: float) -> _Primal:
         return _Primal(
-            self._matrix,
+            self._operator,
             Damping(damping, relative=False),
             self._tolerance,
             self._largest,
@@ -206,7 +208,7 @@ class _Primal:
     def solve(self, right: Tensor) -> Solution:
         return _refined(
             lambda b: torch.cholesky_solve(b, self._factor),
-            lambda x: self._matrix @ x + self.damping * x,
+            self._system,
             right,
             self._tolerance,
         )
@@ -215,6 +217,7 @@ class _Primal:
 class _Dual:
     def __init__(
         self,
+        operator: Curvature,
         kernel: TangentKernel,
         damping: Damping,
         tolerance: float,
@@ -231,9 +234,12 @@ class _Dual:
                 "the dual form",
                 "without it, directions that no training point constrains have no answer",
             )
+        self._operator = operator
         self._kernel = kernel
         self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
-        self._factor = _cholesky(gram, self.damping, largest)
+        shifted = gram.clone()
+        shifted.diagonal().add_(self.damping)
+        self._factor = _cholesky(shifted, self.damping, largest)
         self.spectrum = DenseSpectrum(
             solver=Exact.name,
             damping=self.damping,
@@ -244,6 +250,7 @@ class _Dual:
 
     def redamped(self, damping: float) -> _Dual:
         return _Dual(
+            self._operator,
             self._kernel,
             Damping(damping, relative=False),
             self._tolerance,
@@ -260,7 +267,7 @@ class _Dual:
 
         return _refined(
             apply,
-            lambda x: rows.T @ (rows @ x) + self.damping * x,
+            self._system(rows),
             right,
             self._tolerance,
         )
@@ -285,17 +292,19 @@ class _Dual:
         drawn = np.random.default_rng(0).standard_normal((len(rows), PROBES))
         weights = torch.as_tensor(drawn).to(rows)
         value = basis @ (coefficients @ weights)
-        return relative_residual(
-            lambda x: rows.T @ (rows @ x) + self.damping * x, rows.T @ weights, value
-        )
+        return relative_residual(self._system(rows), rows.T @ weights, value)
+
+    def _system(self, rows: Tensor) -> Damped:
+        return Damped(CachedRows(self._operator, rows), self.damping)
 
 
-def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
+def _of_hessian(operator: DenseMatrix, damping: Damping, tolerance: float) -> State:
     """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
+    matrix = operator.matrix
     try:
-        state = _Primal(matrix, damping, tolerance)
+        state = _Primal(operator, damping, tolerance)
     except SingularSystem:
-        return _Indefinite(matrix, damping, tolerance)
+        return _Indefinite(operator, damping, tolerance)
     largest = state.spectrum.largest_eigenvalue
     rounding = len(matrix) * torch.finfo(matrix.dtype).eps * largest
     width = largest_eigenvalue(
@@ -305,7 +314,7 @@ def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
     if (
         state.least_pivot() <= rounding or abs(smallest) > largest
     ):  # to which damping is relative
-        return _Indefinite(matrix, damping, tolerance)
+        return _Indefinite(operator, damping, tolerance)
     state.spectrum = replace(
         state.spectrum,
         negative_eigenvalues=_negative(matrix) if smallest < -rounding else 0,
@@ -324,8 +333,11 @@ def _negative(matrix: Tensor) -> int:
 class _Indefinite:
     """LU of a matrix that may have negative eigenvalues, which are counted."""
 
-    def __init__(self, matrix: Tensor, damping: Damping, tolerance: float) -> None:
+    def __init__(
+        self, operator: DenseMatrix, damping: Damping, tolerance: float
+    ) -> None:
         self._tolerance = tolerance
+        matrix = operator.matrix
         values = torch.linalg.eigvalsh(matrix.double())
         largest = float(values.abs().max())
         self.damping = damping.resolve(largest)
@@ -334,10 +346,8 @@ class _Indefinite:
             <= largest * torch.finfo(matrix.dtype).eps
         ):
             raise singular(self.damping, len(matrix), matrix.dtype)
-        shifted = matrix.clone()
-        shifted.diagonal().add_(self.damping)
-        self._factor = torch.linalg.lu_factor(shifted)
-        self._matrix = matrix
+        self._system = Damped(operator, self.damping)
+        self._factor = torch.linalg.lu_factor(self._system.dense())
         self.spectrum = DenseSpectrum(
             solver=Exact.name,
             damping=self.damping,
@@ -351,20 +361,18 @@ class _Indefinite:
     def solve(self, right: Tensor) -> Solution:
         return _refined(
             lambda b: torch.linalg.lu_solve(*self._factor, b),
-            lambda x: self._matrix @ x + self.damping * x,
+            self._system,
             right,
             self._tolerance,
         )
 
 
-def _cholesky(matrix: Tensor, damping: float, largest: float) -> Tensor:
-    shifted = matrix.clone()
-    shifted.diagonal().add_(damping)
+def _cholesky(shifted: Tensor, damping: float, largest: float) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(shifted)
     smallest = float(factor.diagonal().min()) ** 2
     if (
         int(info)
-        or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2
+        or not smallest > len(shifted) * torch.finfo(shifted.dtype).eps * largest * 1e-2
     ):
-        raise singular(damping, len(matrix), matrix.dtype)
+        raise singular(damping, len(shifted), shifted.dtype)
     return factor

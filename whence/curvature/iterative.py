@@ -13,7 +13,7 @@ from torch import Tensor
 from whence import _checks
 from whence.curvature.lanczos import Product, largest_eigenvalue
 from whence.curvature.lowrank import Nystrom
-from whence.curvature.operators import Curvature
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -162,15 +162,12 @@ class _Conjugate:
         max_iterations: int,
         spectrum: ConjugateSpectrum,
     ) -> None:
-        self._operator = operator
+        self._system = Damped(operator, damping)
         self.damping = damping
         self._inverse = inverse
         self._rtol = rtol
         self._most = max_iterations
         self.spectrum = spectrum
-
-    def _product(self, vectors: Tensor) -> Tensor:
-        return self._operator.matmat(vectors) + self.damping * vectors
 
     def solve(self, right: Tensor) -> Solution:
         size = right.abs().amax(dim=0).clamp_min(torch.finfo(right.dtype).tiny)
@@ -196,12 +193,12 @@ class _Conjugate:
             trial = value.clone()
             trial[:, left] += change
             negative[left] |= found
-            error = right - self._product(trial)
+            error = right - self._system.matmat(trial)
             now = torch.linalg.vector_norm(error, dim=0) / norm
             better = now < relative
             halved = bool((now < 0.5 * relative)[left].any())
             value = torch.where(better, trial, value)
-            error = torch.where(better, error, right - self._product(value))
+            error = torch.where(better, error, right - self._system.matmat(value))
             relative = torch.minimum(now, relative)
             if not halved:
                 break
@@ -223,7 +220,7 @@ class _Conjugate:
         product = (error * direction).sum(dim=0)
         steps = 0
         while len(active) and steps < most:
-            image = self._product(direction)
+            image = self._system.matmat(direction)
             curved = (direction * image).sum(dim=0)
             steps += 1
             flat = ~(curved > 0)
@@ -382,7 +379,7 @@ class _Neumann:
         scale: float,
         largest: float,
     ) -> None:
-        self._operator = operator
+        self._system = Damped(operator, damping)
         self._options = options
         self.damping = damping
         self._scale = scale
@@ -403,9 +400,7 @@ class _Neumann:
             most = max(most, steps)
             if message:
                 break
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, total
-        )
+        residual = relative_residual(self._system, right, total)
         reached = (
             self._options.batch is not None or residual <= 2 * self._options.tolerance
         )
@@ -420,10 +415,8 @@ class _Neumann:
         """Return v, the steps taken, and what went wrong."""
         norm = norms(right)
         value = right.clone()
-        for step, operator in enumerate(self._operators(repeat), 1):
-            change = (
-                right - (operator.matmat(value) + self.damping * value) / self._scale
-            )
+        for step, system in enumerate(self._systems(repeat), 1):
+            change = right - system.matmat(value) / self._scale
             value = value + change
             size = torch.linalg.vector_norm(value, dim=0) / norm
             if not bool(
@@ -447,13 +440,13 @@ class _Neumann:
             "above them or use curvature='gauss_newton'"
         )
 
-    def _operators(self, repeat: int) -> Iterator[Curvature]:
+    def _systems(self, repeat: int) -> Iterator[Curvature]:
         if self._options.batch is None:
             for _ in range(self._options.iterations):
-                yield self._operator
+                yield self._system
             return
         batches = batched(
-            self._operator, self._options.batch, self._options.seed + 1 + repeat
+            self._system, self._options.batch, self._options.seed + 1 + repeat
         )
         for _ in range(self._options.iterations):
             yield next(batches)

@@ -15,7 +15,7 @@ from torch import Tensor
 from whence import _checks
 from whence.curvature.failures import check_finite, needs_rows
 from whence.curvature.lanczos import largest_eigenvalue
-from whence.curvature.operators import Curvature
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -131,7 +131,7 @@ class _Factored:
         damping: float,
         largest: float,
     ) -> None:
-        self._operator = operator
+        self._system = Damped(operator, damping)
         self._blocks = blocks
         self.damping = damping
         covered = sum(block.eigenvalues.numel() for block in blocks)
@@ -164,9 +164,7 @@ class _Factored:
         ``converged`` says that the factorisation could be applied, not that it is exact.
         """
         value = self.precondition(right)
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
+        residual = relative_residual(self._system, right, value)
         return Solution(value, residual, bool(np.isfinite(residual)), 0)
 
 

@@ -16,7 +16,7 @@ from whence.curvature.lanczos import (
     dominant_eigenpairs,
     largest_eigenvalue,
 )
-from whence.curvature.operators import Curvature
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -275,12 +275,12 @@ class _LowRank:
         damping: Damping,
         trace_share: float,
     ) -> None:
-        self._operator = operator
         self._vectors, self._values = pairs
         largest = _largest(
             operator, self._vectors[:, 0], float(self._values.abs().max())
         )
         self.damping = damping.resolve(largest)
+        self._system = Damped(operator, self.damping)
         shifted = self._values + self.damping
         if solver.complement and self.damping == 0:
             raise undamped(
@@ -321,7 +321,5 @@ class _LowRank:
 
     def solve(self, right: Tensor) -> Solution:
         value = self._applied(right, 1 / self.damping if self._complement else 0.0)
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
+        residual = relative_residual(self._system, right, value)
         return Solution(value, residual, bool(np.isfinite(residual)), 0)

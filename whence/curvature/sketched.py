@@ -13,7 +13,7 @@ from torch import Tensor
 from whence import _checks
 from whence.curvature.failures import check_finite, check_memory, needs_rows
 from whence.curvature.lanczos import largest_eigenvalue
-from whence.curvature.operators import Curvature
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -170,7 +170,7 @@ class _Projected:
         largest: float,
         options: Sketched,
     ) -> None:
-        self._operator = operator
+        self._system = Damped(operator, damping)
         self._matrix = matrix
         self.damping = damping
         check_finite(curvature)
@@ -189,7 +189,5 @@ class _Projected:
     def solve(self, right: Tensor) -> Solution:
         projected = torch.cholesky_solve(self._matrix.mT @ right, self._factor)
         value = self._matrix @ projected
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
+        residual = relative_residual(self._system, right, value)
         return Solution(value, residual, bool(np.isfinite(residual)), 0)

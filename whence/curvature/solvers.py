@@ -16,7 +16,6 @@ from torch import Tensor
 from whence import _checks
 from whence.curvature import failures
 from whence.curvature.failures import SingularSystem
-from whence.curvature.lanczos import Product
 from whence.curvature.operators import Curvature
 from whence.curvature.spectrum import Spectrum
 
@@ -153,8 +152,8 @@ class Solver(Protocol):
         """Factor ``A + λI`` once."""
 
 
-def relative_residual(product: Product, right: Tensor, value: Tensor) -> float:
-    """Return the largest ``‖b − (A + λI)x‖ / ‖b‖``, with ``product(X) = (A + λI) X``.
+def relative_residual(system: Curvature, right: Tensor, value: Tensor) -> float:
+    """Return the largest ``‖b − (A + λI)x‖ / ‖b‖`` over columns, with ``A + λI`` as ``system``.
 
     Of more than a few columns it is that of as many random combinations.
     """
@@ -162,7 +161,7 @@ def relative_residual(product: Product, right: Tensor, value: Tensor) -> float:
         drawn = np.random.default_rng(0).standard_normal((right.shape[1], PROBES))
         weights = torch.as_tensor(drawn).to(right)
         right, value = right @ weights, value @ weights
-    return worst(right - product(value), norms(right))
+    return worst(right - system.matmat(value), norms(right))
 
 
 def norms(right: Tensor) -> Tensor:
