@@ -30,8 +30,8 @@ from whence.linearization import (
     LayerLinearization,
     Linearization,
     Use,
-    _ReverseLinearization,
     linearize,
+    needs_reverse_mode,
 )
 from whence.objective import Term
 from whence.parameters import Parameters
@@ -299,7 +299,7 @@ def _refuse(root: Jacobian, term: Term, linear: Linearization) -> NoReturn:
         f"term {term.name!r}"
     )
     outside: Sequence[str] = getattr(linear, "outside", ())
-    if not outside and isinstance(linear, _ReverseLinearization):
+    if not outside and needs_reverse_mode(linear):
         raise ValueError(
             f"{where} differentiates them by torch.autograd.grad: {instead}"
         )
