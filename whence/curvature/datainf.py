@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    relative_residual,
+    direct_solution,
 )
 from whence.curvature.spectrum import Spectrum
 from whence.jacobian import Jacobian
@@ -24,7 +23,7 @@ from whence.parameters import Parameters
 
 @dataclass(frozen=True, kw_only=True)
 class LayersSpectrum(Spectrum):
-    """How many layers were inverted, each by itself."""
+    """In how many ``layers`` the curvature was inverted, each by itself."""
 
     layers: int
 
@@ -60,49 +59,60 @@ class DataInf:
     name = "datainf"
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
-        """Find λ; the rows are made anew in each solve."""
+        """Find λ; the rows are made again in each solve."""
         root = operator.root()
         if root is None:
             raise needs_rows("DataInf", "or wh.ConjugateGradient()")
+
         largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
         absolute = damping.resolve(largest)
         if absolute == 0:
             raise undamped("DataInf", "it inverts the curvature of each row by itself")
-        return _HarmonicMean(operator, root, absolute, largest)
+        return _HarmonicMean(Damped(operator, absolute), root, largest)
 
 
 class _HarmonicMean:
-    def __init__(
-        self, operator: Curvature, root: Jacobian, damping: float, largest: float
-    ) -> None:
-        self._system = Damped(operator, damping)
+    """The mean over rows of ``(R j jᵀ + λI)⁻¹``, layer by layer."""
+
+    def __init__(self, system: Damped, root: Jacobian, largest: float) -> None:
+        self._system = system
         self._root = root
         self._layers = layer_columns(root.parameters)
-        self.damping = damping
         self.spectrum = LayersSpectrum(
             solver=DataInf.name,
-            damping=damping,
+            damping=system.damping,
             largest_eigenvalue=largest,
             layers=len(self._layers),
         )
 
     def solve(self, right: Tensor) -> Solution:
-        value, count = right.clone(), self._root.shape[0]
+        value = right.clone()
+        damping = self._system.damping
+        count = self._root.shape[0]
+
+        # Sherman & Morrison, for one row j of R:
+        #     (R j jᵀ + λI)⁻¹ b = (b − j · R (jᵀb) / (λ + R ‖j‖²)) / λ,
+        # and in the mean over the R rows the factor R cancels:
+        #     x = (b − Σ_r j_r (j_rᵀb) / (λ + R ‖j_r‖²)) / λ.
         for block, _ in self._root.blocks():
-            rows = block.dense()
+            rows = block.dense()  # (r, P)
             for columns in self._layers:
-                part = rows[:, columns]
-                weights = 1 / (self.damping + count * part.square().sum(dim=1))
-                value[columns] -= part.T @ (weights[:, None] * (part @ right[columns]))
-        value /= self.damping
-        residual = relative_residual(self._system, right, value)
-        return Solution(value, residual, bool(np.isfinite(residual)), 0)
+                part = rows[:, columns]  # (r, parameters of the layer)
+                norms = part.square().sum(dim=1)
+                weights = 1 / (damping + count * norms)
+                products = part @ right[columns]  # (r, K)
+                value[columns] -= part.T @ (weights[:, None] * products)
+        value /= damping
+
+        return direct_solution(self._system, right, value)
 
 
 def layer_columns(parameters: Parameters) -> list[Tensor]:
     """Return for each module the places in θ of its own parameters."""
     layers: dict[str, list[Tensor]] = {}
     for name, columns in parameters.slices.items():
+        # "block.0.weight" belongs to the module "block.0".
+        module, _, _ = name.rpartition(".")
         places = torch.arange(columns.start, columns.stop, device=parameters.device)
-        layers.setdefault(name.rpartition(".")[0], []).append(places)
+        layers.setdefault(module, []).append(places)
     return [torch.cat(places) for places in layers.values()]

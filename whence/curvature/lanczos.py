@@ -1,31 +1,7 @@
 """Eigenvalues at the ends of a symmetric operator's spectrum, from products alone.
 
-Lanczos's iteration builds an orthonormal basis of the Krylov space of A and a start v₁, ‖v₁‖ = 1.
-
-1. *Three terms.* ``A v_i`` lies in the span of ``v_1 … v_{i+1}``. So ``v_iᵀ A v_j = (A v_i)ᵀ v_j``
-   is zero for ``i < j − 1``, and of all earlier vectors ``A v_j`` meets the last two only:
-   ``A v_j = β_{j−1} v_{j−1} + α_j v_j + β_j v_{j+1}``.
-2. *Ritz values.* After m steps that is ``A V = V T + β_m v_{m+1} e_mᵀ`` with ``V = [v_1 … v_m]``
-   (n, m) and T tridiagonal (m, m). With ``T s = θ s``, ‖s‖ = 1, the Ritz pair ``(θ, V s)`` has
-   the residual ``A V s − θ V s = β_m s_m v_{m+1}``. Its norm ``β_m |s_m|`` bounds the distance
-   of θ to an eigenvalue, and takes no product to know. The ends of the spectrum converge first.
-3. *Full reorthogonalization.* In floating point the three terms lose orthogonality as soon as a
-   Ritz value has converged, and copies of it appear. Each new vector is therefore made orthogonal
-   to all of V.
-4. *Implicit restarts.* V is kept at m columns: m − k steps of shifted QR on T, the unwanted Ritz
-   values as shifts, leave the Krylov space that a start without their eigenvectors would have had
-   after k steps (Sorensen 1992, doi 10.1137/0613025).
-
-ARPACK does 1–4 (:func:`scipy.sparse.linalg.eigsh`). What is different here:
-
-1. the start is fixed, so that the same operator gives the same bits;
-2. operators too small for ARPACK are made dense, and for the zero operator, which it refuses, the
-   answer is given;
-3. a product that is not finite is an error at once;
-4. vectors are tensors of any dtype on any device; the basis is in double precision on the CPU.
-
-Not Lanczos, and elsewhere: the random sketch of :class:`whence.Nystrom`, one product with many
-vectors.
+Lanczos's iteration, by ARPACK; how it works stands beside the call. What is not Lanczos is not
+here: the random sketch of :class:`whence.Nystrom` is one product with many vectors.
 """
 
 from __future__ import annotations
@@ -75,7 +51,8 @@ def largest_eigenvalue(
     >>> round(largest_eigenvalue(lambda v: diagonal * v, 100, diagonal), 9)
     4.0
     """
-    _, values = _eigsh(product, size, like, 1, "LA", tolerance, vectors=False)
+    operator = _Operator(product, size, like)
+    values, _ = _lanczos(operator, 1, "LA", tolerance, vectors=False)
     return float(values[0])
 
 
@@ -83,7 +60,8 @@ def largest_eigenvalues(
     product: Product, size: int, like: Tensor, count: int, tolerance: float = 0.0
 ) -> Tensor:
     """Return the ``count`` largest eigenvalues (count,) of a symmetric operator, falling."""
-    _, values = _eigsh(product, size, like, count, "LA", tolerance, vectors=False)
+    operator = _Operator(product, size, like)
+    values, _ = _lanczos(operator, count, "LA", tolerance, vectors=False)
     return torch.as_tensor(values).to(like)
 
 
@@ -94,47 +72,84 @@ def dominant_eigenpairs(
 
     Eigenvectors are (n, count), one a column.
     """
-    vectors, values = _eigsh(product, size, like, count, "LM", 0.0, vectors=True)
-    return torch.as_tensor(vectors).to(like), torch.as_tensor(values).to(like)
+    operator = _Operator(product, size, like)
+    values, basis = _lanczos(operator, count, "LM", 0.0, vectors=True)
+    return torch.as_tensor(basis).to(like), torch.as_tensor(values).to(like)
 
 
-def _eigsh(
-    product: Product,
-    size: int,
-    like: Tensor,
+class _Operator:
+    """``v ↦ A v`` for NumPy, which remembers whether all its products were zero."""
+
+    def __init__(self, product: Product, size: int, like: Tensor) -> None:
+        self._product = product
+        self._like = like
+        self.size = size
+        self.is_zero = True
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        like = self._like
+        column = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
+        image = self._product(column).cpu().double()
+        check_finite(image)
+
+        array: np.ndarray = image.numpy()
+        self.is_zero = self.is_zero and not array.any()
+        return array
+
+    def dense(self) -> np.ndarray:
+        """Return A, (n, n), column by column."""
+        columns = [self(unit) for unit in np.eye(self.size)]
+        return np.stack(columns, axis=1)
+
+
+def _lanczos(
+    operator: _Operator,
     count: int,
     which: Literal["LA", "LM"],
     tolerance: float,
     *,
     vectors: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvectors (n, k) and eigenvalues (k,): "LA" the largest, "LM" in magnitude.
+    """Return the first ``count`` eigenvalues and, if asked for, eigenvectors (n, count).
 
-    Without ``vectors`` the eigenvectors may be missing: (n, 0).
+    The order is falling: of eigenvalues for "LA", of their magnitudes for "LM".
     """
     # Slow to import.
     from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-    is_zero = True
-
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        nonlocal is_zero
-        column = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
-        image = product(column).cpu().double()
-        check_finite(image)
-
-        array: np.ndarray = image.numpy()
-        is_zero = is_zero and not array.any()
-        return array
-
-    # ARPACK needs k < m ≤ n for its m basis vectors, and is of no use near that.
+    size = operator.size
     if count + 1 >= size:
-        columns = [multiply(column) for column in np.eye(size)]
-        found, basis = np.linalg.eigh(np.stack(columns, axis=1))
-        return _first(basis, found, count, which)
+        # ARPACK needs k < m ≤ n for the m vectors of its basis.
+        values, basis = np.linalg.eigh(operator.dense())
+        return _first(values, basis, count, which)
 
-    linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
+    # Lanczos builds an orthonormal basis v_1 … v_m of the Krylov space of A and a start v_1.
+    #
+    # 1. Three terms. A v_i lies in the span of v_1 … v_{i+1}, so v_iᵀ A v_j = (A v_i)ᵀ v_j is zero
+    #    for i < j − 1, and of all earlier vectors A v_j meets the last two only:
+    #        A v_j = β_{j−1} v_{j−1} + α_j v_j + β_j v_{j+1}.
+    # 2. Ritz values. After m steps that is A V = V T + β_m v_{m+1} e_mᵀ, with V = [v_1 … v_m]
+    #    (n, m) and T tridiagonal (m, m). If T s = θ s with ‖s‖ = 1, the Ritz pair (θ, V s) has
+    #    the residual
+    #        A V s − θ V s = β_m s_m v_{m+1},
+    #    whose norm β_m |s_m| bounds the distance of θ to an eigenvalue, without another product.
+    #    The ends of the spectrum converge first.
+    # 3. Full reorthogonalization. In floating point the three terms lose orthogonality as soon as a
+    #    Ritz value has converged, and copies of it appear. Each new vector is therefore made
+    #    orthogonal to all of V.
+    # 4. Implicit restarts. V is kept at m columns: m − k steps of shifted QR on T, with the
+    #    unwanted Ritz values as shifts, leave the basis that a start without their eigenvectors
+    #    would have after k steps (Sorensen 1992, doi 10.1137/0613025).
+    #
+    # ARPACK does 1–4. How this differs from a plain call of SciPy:
+    #
+    # 1. The start is fixed, so that the same operator gives the same bits.
+    # 2. Operators too small for ARPACK are made dense, and for the zero operator, which it refuses,
+    #    the answer is given.
+    # 3. A product that is not finite is an error at once.
+    # 4. A may take tensors of any dtype on any device; V is in double precision, on the CPU.
     start = np.random.default_rng(0).standard_normal(size)
+    linear = LinearOperator((size, size), matvec=operator, dtype=np.float64)
     try:
         answer = eigsh(
             linear,
@@ -145,24 +160,24 @@ def _eigsh(
             return_eigenvectors=vectors,
         )
     except ArpackError:
-        if not is_zero:
+        # A v_1 = 0 leaves it without a second vector.
+        if not operator.is_zero:
             raise
-        return np.eye(size, count), np.zeros(count)
+        return np.zeros(count), np.eye(size, count)
 
-    if vectors:
-        found, basis = answer
-    else:
-        found = answer
-        basis = np.empty((size, 0))
-    return _first(basis, found, count, which)
+    if not vectors:
+        return _first(answer, np.empty((0, count)), count, which)
+    values, basis = answer
+    return _first(values, basis, count, which)
 
 
 def _first(
-    basis: np.ndarray, values: np.ndarray, count: int, which: Literal["LA", "LM"]
+    values: np.ndarray, basis: np.ndarray, count: int, which: Literal["LA", "LM"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ``count`` first pairs in falling order, of values or of magnitudes."""
-    falling = -np.abs(values) if which == "LM" else -values
-    order = np.argsort(falling)[:count]
-    if basis.shape[1] == 0:
-        return basis, values[order]
-    return basis[:, order], values[order]
+    """Return the first ``count`` eigenvalues, in falling order, and their columns of ``basis``."""
+    keys = values
+    if which == "LM":
+        keys = np.abs(values)
+
+    order = np.argsort(-keys)[:count]
+    return values[order], basis[:, order]

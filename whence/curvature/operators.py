@@ -109,7 +109,8 @@ class GaussNewtonMatrix:
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
-        return self.matmat(vector.unsqueeze(1)).squeeze(1)
+        column = vector.unsqueeze(1)
+        return self.matmat(column).squeeze(1)
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K)."""
@@ -120,8 +121,10 @@ class GaussNewtonMatrix:
     def cached(self, memory_budget: int) -> Curvature:
         """Return the same operator with its rows in memory, if they fit."""
         rows, size = self._jacobian.shape
-        if rows * size * self.like().itemsize > memory_budget:
+        needed = rows * size * self.like().itemsize
+        if needed > memory_budget:
             return self
+
         return CachedRows(self, self._jacobian.dense())
 
     def subset(self, indices: Mapping[str, Tensor]) -> GaussNewtonMatrix:
@@ -132,7 +135,8 @@ class GaussNewtonMatrix:
     def trace(self) -> float:
         """Return the sum of the eigenvalues."""
         # Tr JᵀJ is the sum of the squared entries of J, and a row's norm needs no row.
-        return float(self._jacobian.row_norms().square().sum())
+        norms = self._jacobian.row_norms()
+        return float(norms.square().sum())
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -147,7 +151,8 @@ class GaussNewtonMatrix:
 
         total = self.like().new_zeros(self.size, self.size)
         for block, _ in self._jacobian.blocks():
-            rows = block.dense()  # (r, P)
+            # JᵀJ = Σ JᵣᵀJᵣ over blocks of r rows, (r, P).
+            rows = block.dense()
             total.addmm_(rows.T, rows)
         return total
 
@@ -209,7 +214,8 @@ class Hessian:
         """Return ∇L(θ), (P,)."""
 
         def loss(vector: Tensor) -> Tensor:
-            tensors = self.objective.parameters.substituted(vector)
+            parameters = self.objective.parameters
+            tensors = parameters.substituted(vector)
             return self.objective.loss(tensors)
 
         gradient: Tensor = torch.func.grad(loss)(theta)
@@ -227,15 +233,19 @@ class Hessian:
 
     def subset(self, indices: Mapping[str, Tensor]) -> Hessian:
         """Return the operator of the same objective with these training points only, by term."""
-        return Hessian(self.objective.at_points(indices))
+        objective = self.objective.at_points(indices)
+        return Hessian(objective)
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
         # E[zᵀAz] = Tr A for independent z_i = ±1, because E[zzᵀ] = I.
-        shape = (self.size, TRACE_PROBES)
-        signs = np.random.default_rng(0).choice((-1.0, 1.0), shape)
+        generator = np.random.default_rng(0)
+        signs = generator.choice((-1.0, 1.0), (self.size, TRACE_PROBES))
         probes = torch.as_tensor(signs).to(self._theta)
-        return float((probes * self.matmat(probes)).sum() / TRACE_PROBES)
+
+        images = self.matmat(probes)
+        estimates = probes * images
+        return float(estimates.sum() / TRACE_PROBES)
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -247,8 +257,10 @@ class Hessian:
         if matrix is not None:
             return matrix
 
-        eye = torch.eye(self.size, dtype=self._theta.dtype, device=self._theta.device)
+        like = self._theta
+        eye = torch.eye(self.size, dtype=like.dtype, device=like.device)
         columns = self.matmat(eye)
+
         # Rounding differs from column to column; factorisations want symmetry to the last bit.
         return 0.5 * (columns + columns.T)
 
@@ -351,12 +363,14 @@ class CachedRows(_Derived):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
-        return self.matmat(vector.unsqueeze(1)).squeeze(1)
+        column = vector.unsqueeze(1)
+        return self.matmat(column).squeeze(1)
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K)."""
         # V → JV → JᵀJV
-        return self.rows.T @ (self.rows @ vectors)
+        images = self.rows @ vectors
+        return self.rows.T @ images
 
     def cached(self, memory_budget: int) -> CachedRows:
         """Return the operator itself."""
@@ -371,7 +385,8 @@ class CachedRows(_Derived):
 class Damped(_Derived):
     """``A + λI``, the operator of the system that every solver solves.
 
-    Of its own products a solver's true residual ``b − (A + λI)x`` is made.
+    The true residual ``b − (A + λI)x`` of a solution comes from its products, whatever the solver
+    approximates.
 
     Parameters
     ----------
@@ -405,27 +420,32 @@ class Damped(_Derived):
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``(A + λI) v``, shape (P,)."""
-        return self._operator.matvec(vector) + self.damping * vector
+        image = self._operator.matvec(vector)
+        return image + self.damping * vector
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``(A + λI) V``: (P, K) to (P, K)."""
-        return self._operator.matmat(vectors) + self.damping * vectors
+        images = self._operator.matmat(vectors)
+        return images + self.damping * vectors
 
     def cached(self, memory_budget: int) -> Damped:
         """Return the same operator with what products need in memory, if that fits."""
-        return Damped(self._operator.cached(memory_budget), self.damping)
+        operator = self._operator.cached(memory_budget)
+        return Damped(operator, self.damping)
 
     def subset(self, indices: Mapping[str, Tensor]) -> Damped:
         """Return ``A + λI`` of these training points only, by term."""
-        return Damped(self._operator.subset(indices), self.damping)
+        operator = self._operator.subset(indices)
+        return Damped(operator, self.damping)
 
     def trace(self) -> float:
         """Return the sum of the eigenvalues, ``Tr A + λP``."""
-        return self._operator.trace() + self.damping * self.size
+        added = self.damping * self.size
+        return self._operator.trace() + added
 
     def dense(self) -> Tensor:
         """Return ``A + λI``, shape (P, P)."""
-        # The operator may hold its matrix, so λ goes onto a copy.
+        # The operator may keep its matrix, so λ is added to a copy.
         shifted = self._operator.dense().clone()
         shifted.diagonal().add_(self.damping)
         return shifted

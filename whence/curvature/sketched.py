@@ -19,7 +19,7 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    relative_residual,
+    direct_solution,
     singular,
 )
 from whence.curvature.spectrum import Spectrum
@@ -105,19 +105,28 @@ class Sketched:
                 f"parameters, {operator.size}: use wh.Exact()"
             )
         self._check_memory(operator)
+
         largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
-        absolute = damping.resolve(largest)
-        matrix = self.matrix(operator.size, operator.like())
+        system = Damped(operator, damping.resolve(largest))
+
+        # SᵀAS = (JS)ᵀ(JS), summed over blocks of rows.
+        sketch = self.matrix(operator.size, operator.like())
         curvature = operator.like().new_zeros(self.dimension, self.dimension)
         for rows, _ in root.blocks():
-            projected = matrix.mT @ rows.dense().T
+            projected = sketch.mT @ rows.dense().T  # (k, r)
             curvature.addmm_(projected, projected.T)
-        return _Projected(operator, matrix, curvature, absolute, largest, self)
+        return _Projected(self, system, sketch, curvature, largest)
 
     def _check_memory(self, operator: Curvature) -> None:
-        k, itemsize = self.dimension, operator.like().itemsize
-        entries = operator.size * (k if self.kind == "gaussian" else 3 * self.nonzeros)
-        needed = (entries + 2 * k * k) * itemsize
+        k = self.dimension
+        if self.kind == "gaussian":
+            entries = operator.size * k
+        else:
+            # A value and two indices for each entry of the sparse S.
+            entries = operator.size * 3 * self.nonzeros
+
+        # Besides S the projected curvature and its factor, (k, k) each.
+        needed = (entries + 2 * k * k) * operator.like().itemsize
         check_memory(
             "the sketch",
             needed,
@@ -127,67 +136,86 @@ class Sketched:
 
     def matrix(self, size: int, like: Tensor) -> Tensor:
         """Return S, shape (size, dimension), dense or as a sparse tensor."""
-        k = self.dimension
         if self.kind == "gaussian":
-            drawn = [
-                generator.standard_normal((n, k)) / k**0.5
-                for generator, n in self._generators(size)
-            ]
-            return torch.as_tensor(np.concatenate(drawn)).to(like)
-        places = [
-            generator.random((n, k)).argpartition(self.nonzeros - 1)[:, : self.nonzeros]
-            for generator, n in self._generators(size)
-        ]
-        signs = [
-            generator.choice((-1.0, 1.0), (n, self.nonzeros)) / self.nonzeros**0.5
-            for generator, n in self._generators(size, stream=1)
-        ]
+            return self._gaussian(size, like)
+        return self._sparse(size, like)
+
+    def _gaussian(self, size: int, like: Tensor) -> Tensor:
+        # Variance 1/k, so that E[SSᵀ] = I.
+        k = self.dimension
+        parts = []
+        for generator, n in self._generators(size):
+            part = generator.standard_normal((n, k)) / k**0.5
+            parts.append(part)
+        return torch.as_tensor(np.concatenate(parts)).to(like)
+
+    def _sparse(self, size: int, like: Tensor) -> Tensor:
+        k = self.dimension
+
+        # The places of the smallest of k random numbers are distinct, and any set is as likely.
+        places = []
+        for generator, n in self._generators(size):
+            order = generator.random((n, k)).argpartition(self.nonzeros - 1)
+            places.append(order[:, : self.nonzeros])
+
+        # ±1/√nonzeros: the squares of a row sum to one, and signs average to zero.
+        signs = []
+        for generator, n in self._generators(size, stream=1):
+            drawn = generator.choice((-1.0, 1.0), (n, self.nonzeros))
+            signs.append(drawn / self.nonzeros**0.5)
+
         columns = np.concatenate(places).ravel()
         rows = np.repeat(np.arange(size), self.nonzeros)
+        entries = np.concatenate(signs).ravel()
+
         indices = torch.as_tensor(np.stack([rows, columns]), device=like.device)
-        values = torch.as_tensor(np.concatenate(signs).ravel()).to(like)
-        return torch.sparse_coo_tensor(
+        values = torch.as_tensor(entries).to(like)
+        matrix = torch.sparse_coo_tensor(
             indices, values, (size, k), check_invariants=True
-        ).coalesce()
+        )
+        return matrix.coalesce()
 
     def _generators(
         self, size: int, stream: int = 0
     ) -> Iterator[tuple[np.random.Generator, int]]:
+        """Yield a generator of its own for every block of parameters, and how many they are."""
         for block, start in enumerate(range(0, size, BLOCK)):
-            yield (
-                np.random.default_rng([self.seed, stream, block]),
-                min(BLOCK, size - start),
-            )
+            count = min(BLOCK, size - start)
+            yield np.random.default_rng([self.seed, stream, block]), count
 
 
 class _Projected:
+    """``S (SᵀAS + λI)⁻¹ Sᵀ``."""
+
     def __init__(
         self,
-        operator: Curvature,
-        matrix: Tensor,
+        solver: Sketched,
+        system: Damped,
+        sketch: Tensor,
         curvature: Tensor,
-        damping: float,
         largest: float,
-        options: Sketched,
     ) -> None:
-        self._system = Damped(operator, damping)
-        self._matrix = matrix
-        self.damping = damping
+        self._system = system
+        self._sketch = sketch
         check_finite(curvature)
-        curvature.diagonal().add_(damping)
+
+        # The projected curvature is not needed again: λ and the factor take its place.
+        curvature.diagonal().add_(system.damping)
         self._factor, info = torch.linalg.cholesky_ex(curvature)
         if int(info):
-            raise singular(damping, len(curvature), curvature.dtype)
+            raise singular(system.damping, len(curvature), curvature.dtype)
+
         self.spectrum = SketchedSpectrum(
-            solver=Sketched.name,
-            damping=damping,
+            solver=solver.name,
+            damping=system.damping,
             largest_eigenvalue=largest,
-            sketch=options.kind,
-            rank=options.dimension,
+            sketch=solver.kind,
+            rank=solver.dimension,
         )
 
     def solve(self, right: Tensor) -> Solution:
-        projected = torch.cholesky_solve(self._matrix.mT @ right, self._factor)
-        value = self._matrix @ projected
-        residual = relative_residual(self._system, right, value)
-        return Solution(value, residual, bool(np.isfinite(residual)), 0)
+        # b → Sᵀb → (SᵀAS + λI)⁻¹Sᵀb → S (SᵀAS + λI)⁻¹ Sᵀb
+        projected = self._sketch.mT @ right
+        solved = torch.cholesky_solve(projected, self._factor)
+        value = self._sketch @ solved
+        return direct_solution(self._system, right, value)

@@ -43,6 +43,12 @@ class Spectrum:
 
     def attributes(self) -> Attributes:
         """Return what is known, as the attributes of an :class:`xarray.DataArray`."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        values["relative_damping"] = self.relative_damping
-        return {name: value for name, value in values.items() if value is not None}
+        attributes: Attributes = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            # None has no form in a netCDF file.
+            if value is not None:
+                attributes[field.name] = value
+
+        attributes["relative_damping"] = self.relative_damping
+        return attributes
