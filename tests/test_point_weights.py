@@ -10,7 +10,7 @@ import torch
 import whence as wh
 from whence.attribution import groups
 from whence.attribution.refitting import leave_out, refit
-from whence.curvature.iterative import batched
+from whence.curvature.lissa import batched
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.gradient import TermGradients, loss_and_gradient, term_gradients
 from whence.jacobian import Jacobian

@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     )
     from whence.attribution.refitting import damping_from_refits, leave_one_out, refit
     from whence.curvature.automatic import Automatic
+    from whence.curvature.conjugate_gradient import ConjugateGradient
     from whence.curvature.datainf import DataInf
     from whence.curvature.exact import Exact
-    from whence.curvature.iterative import ConjugateGradient, LiSSA
     from whence.curvature.kronecker import EKFAC
+    from whence.curvature.lissa import LiSSA
     from whence.curvature.lowrank import Arnoldi, Nystrom
     from whence.curvature.operators import GaussNewtonMatrix, Hessian
     from whence.curvature.sketched import Sketched
@@ -66,7 +67,8 @@ _HOMES = {
     "curvature.datainf": ("DataInf",),
     "curvature.kronecker": ("EKFAC",),
     "curvature.exact": ("Exact",),
-    "curvature.iterative": ("ConjugateGradient", "LiSSA"),
+    "curvature.conjugate_gradient": ("ConjugateGradient",),
+    "curvature.lissa": ("LiSSA",),
     "curvature.lowrank": ("Arnoldi", "Nystrom"),
     "curvature.operators": ("GaussNewtonMatrix", "Hessian"),
     "curvature.sketched": ("Sketched",),

@@ -11,9 +11,9 @@ from scipy import linalg
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from whence.curvature.conjugate_gradient import ConjugateGradient
 from whence.curvature.exact import Exact
 from whence.curvature.failures import SingularSystem
-from whence.curvature.iterative import ConjugateGradient
 from whence.curvature.kronecker import EKFAC
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whence import _checks
+from whence.curvature.conjugate_gradient import ConjugateGradient
 from whence.curvature.exact import Exact
-from whence.curvature.iterative import ConjugateGradient
 from whence.curvature.lowrank import Nystrom
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import MEMORY_BUDGET, Damping, Solver, State
