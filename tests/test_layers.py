@@ -53,6 +53,8 @@ LEVELS = {
     "curvature.automatic": 4,
     "curvature.lowrank": 4,
     "curvature.kronecker": 4,
+    "curvature.kronecker_bases": 4,
+    "curvature.layer_rows": 4,
     "attribution.groups": 5,
     "attribution.refitting": 5,
     "attribution.quality": 5,

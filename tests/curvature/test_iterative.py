@@ -141,7 +141,9 @@ def test_wrong_options_of_conjugate_gradients(options, said):
 
 def test_preconditioners_that_do_not_suit():
     hessian = Hessian(oracles.burgers_soft(n=5, widths=(2, 4, 1)).objective)
-    with pytest.raises(ValueError, match="'jacobi' needs a Gauss–Newton .*, or preconditioner=None"):
+    with pytest.raises(
+        ValueError, match=r"'jacobi' needs a Gauss–Newton .*, or preconditioner=None"
+    ):
         ConjugateGradient(preconditioner="jacobi").factor(hessian, Damping(1e-3))
     with pytest.raises(ValueError, match="cannot precondition"):
         ConjugateGradient(preconditioner=DataInf()).factor(

@@ -321,7 +321,9 @@ def test_eigenvalues_are_the_curvature_along_the_basis(name, limit):
     case = SMALL[name]()
     matrix = oracles.gauss_newton(case)
     state = factor(case.objective, block_limit=limit)
-    approximate = linalg.inv(inverse(state)) - state.damping * np.eye(len(matrix))
+    approximate = linalg.inv(inverse(state)) - state.spectrum.damping * np.eye(
+        len(matrix)
+    )
     assert np.trace(approximate) == pytest.approx(np.trace(matrix), rel=1e-10)
     blocks = diagonal_blocks(matrix, case.objective)
     for block, index, true in zip(
@@ -353,12 +355,12 @@ def test_chunks_and_order_of_points_do_not_matter(name, limit):
 def test_rows_are_cut_to_the_cache_without_a_trace(limit, monkeypatch):
     case = SMALL["soft"]()
     expected = inverse(factor(case.objective, block_limit=limit))
-    monkeypatch.setattr("whence.curvature.kronecker.BLOCK_NUMBERS", 200)
+    monkeypatch.setattr("whence.curvature.layer_rows.BLOCK_NUMBERS", 200)
     oracles.close(inverse(factor(case.objective, block_limit=limit)), expected, 1e-10)
 
 
 def test_layers_with_too_many_pairs_of_channels_are_products(monkeypatch):
-    monkeypatch.setattr("whence.curvature.kronecker.MOMENT_NUMBERS", 10)
+    monkeypatch.setattr("whence.curvature.kronecker_bases.MOMENT_NUMBERS", 10)
     assert factor(SMALL["soft"]().objective).spectrum.full_blocks == 0
     assert factor(SMALL["regression"]().objective).spectrum.full_blocks == 0
 
@@ -541,7 +543,7 @@ def test_layers_with_a_block_of_their_own(limit):
         index = np.concatenate([np.arange(s.start, s.stop) for s in slices])
         block = matrix[np.ix_(index, index)]
         block = block if limit > 1 else np.diag(np.diag(block))
-        expected = linalg.inv(block + state.damping * np.eye(len(index)))
+        expected = linalg.inv(block + state.spectrum.damping * np.eye(len(index)))
         oracles.close(found[np.ix_(index, index)], expected, 1e-10)
 
 
@@ -551,7 +553,9 @@ def test_a_shift_alone_and_one_matrix_for_words_in_and_out():
         objective.network, select="layer.bias", points=objective.term("data").points
     )
     matrix, state = brute_force(alone), factor(alone)
-    oracles.close(inverse(state), linalg.inv(matrix + state.damping * np.eye(6)), 1e-10)
+    oracles.close(
+        inverse(state), linalg.inv(matrix + state.spectrum.damping * np.eye(6)), 1e-10
+    )
     torch.manual_seed(0)
     network = Network(
         lambda m, x: m.out(torch.tanh(m.table((4 * x).long() % 5)).mean(1)),
@@ -561,7 +565,7 @@ def test_a_shift_alone_and_one_matrix_for_words_in_and_out():
     tied = of(network, points=random(7, 2).abs())
     matrix, state = brute_force(tied), factor(tied)
     oracles.close(
-        inverse(state), linalg.inv(matrix + state.damping * np.eye(20)), 1e-10
+        inverse(state), linalg.inv(matrix + state.spectrum.damping * np.eye(20)), 1e-10
     )
 
 
