@@ -181,7 +181,8 @@ class Moments:
 
         # (out, out′, in, in′) → (out · in, out′ · in′)
         product = product.view(outputs, outputs, inputs, inputs)
-        block = product.transpose(1, 2).reshape(outputs * inputs, -1)
+        product = product.transpose(1, 2)
+        block = product.reshape(outputs * inputs, -1)
         return block.div_(self._rows)
 
 
@@ -204,11 +205,14 @@ class PartialTraces:
             # Without M:  M Mᵀ = Σ_cc′ δ_c (a_c·a_c′) δ_c′ᵀ,  Mᵀ M = Σ_cc′ a_c (δ_c·δ_c′) a_c′ᵀ.
             right_products = right @ right.mT  # (n, c, c′)
             left_products = left @ left.mT
-            self._add(self._left, left, right_products @ left)
-            self._add(self._right, right, left_products @ right)
+            left_sums = right_products @ left
+            right_sums = left_products @ right
+            self._add(self._left, left, left_sums)
+            self._add(self._right, right, right_sums)
         else:
             matrices = left.mT @ right
-            self._add(self._left, matrices.mT, matrices.mT)
+            transposed = matrices.mT
+            self._add(self._left, transposed, transposed)
             self._add(self._right, matrices, matrices)
 
     def _add(self, total: Tensor, first: Tensor, second: Tensor) -> None:
@@ -239,7 +243,7 @@ def layer_bases(
     statistics = {layer: {} for layer in modelled}
     for layer, term, left, right in layer_rows(root, modelled):
         parts = statistics[layer]
-        channels = left.shape[1]
+        _, channels, _ = left.shape
         key = (term, channels)
         if key not in parts:
             parts[key] = _statistics(layer, channels, left, block_limit)
@@ -248,7 +252,8 @@ def layer_bases(
     bases: list[tuple[LayerMatrix, Basis]] = []
     for layer, parts in statistics.items():
         if parts:
-            basis = _basis(layer, list(parts.values()), block_limit)
+            models = list(parts.values())
+            basis = _basis(layer, models, block_limit)
             bases.append((layer, basis))
     for layer in diagonal:
         bases.append((layer, DiagonalBasis()))
@@ -259,8 +264,8 @@ def _statistics(
     layer: LayerMatrix, channels: int, like: Tensor, block_limit: int
 ) -> Statistics:
     """Return the statistics of ordinary K-FAC and of small layers, or those of Shampoo."""
-    squares = layer.outputs**2 + layer.inputs**2
-    numbers = channels**2 * squares
+    moments = layer.outputs**2 + layer.inputs**2
+    numbers = channels**2 * moments
     small = layer.size <= block_limit and numbers <= MOMENT_NUMBERS
 
     if channels == 1 or small:
