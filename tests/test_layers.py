@@ -41,6 +41,7 @@ LEVELS = {
     "curvature.lanczos": 0,
     "curvature.spectrum": 0,
     "ntk": 3,
+    "thin_rows": 3,
     "pinn.diagnosis": 3,
     "pinn.zoo": 3,
     "curvature": 4,

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from whence import elementwise, jacobian, jets, linearization, ntk
+from whence import elementwise, jacobian, jets, linearization, thin_rows
 from whence.attribution import influence
 from whence.attribution.influence import Influence
 from whence.curvature import exact
@@ -131,10 +131,12 @@ MUTATIONS = {
         {"make": HARD, "targets": 20},
     ),
     "the kernel misses a layer": (
-        ntk._Thin, "add_products", lambda old: lambda *given, **options: None, {"make": WIDE},
+        thin_rows.ThinLayer, "add_products",
+        lambda old: lambda *given, **options: None, {"make": WIDE},
     ),
     "targets miss a layer": (
-        ntk.TangentKernel, "_direct_rows", lambda old: lambda self, factors: 0 * old(self, factors),
+        thin_rows.ThinRows, "_direct_rows",
+        lambda old: lambda self, factors, thin: 0 * old(self, factors, thin),
         {"make": WIDE},
     ),
     "jets drop f″": (jets, "_apply", lambda old: drop_curved, {"make": HARD}),
