@@ -125,20 +125,16 @@ def spectrum(
         raise ValueError(
             f"k must be below the number of eigenvalues, {most}, got {k}: leave it out"
         )
-    return _largest(jacobian, k)
 
+    def product(vector: Tensor) -> Tensor:
+        # Of JᵀJ, which has the same eigenvalues: v → Jv → JᵀJv.
+        column = vector.unsqueeze(1)
+        return jacobian.normal_product(column).squeeze(1)
 
-def _largest(jacobian: Jacobian, k: int) -> Tensor:
-    """Return the k largest eigenvalues of ``JᵀJ``, which are the kernel's."""
     like = jacobian.parameters.vector()
     tolerance = 1e-10
     if like.dtype is not torch.float64:
         tolerance = 1e-5
-
-    def product(vector: Tensor) -> Tensor:
-        column = vector.unsqueeze(1)
-        return jacobian.normal_product(column).squeeze(1)
-
     return largest_eigenvalues(product, len(like), like, k, tolerance)
 
 

@@ -130,7 +130,8 @@ class ThinRows:
         self.right = torch.cat(rights)
 
         # What is thin in the last block was thin in all of them.
-        thin = sorted(self._pieces[-1].thin)
+        last = self._pieces[-1]
+        thin = sorted(last.thin)
         direct = _mask(thin, self._size)
         self.direct = direct.to(self.right.device)
         self.rows = self._joined_rows(thin)
@@ -165,7 +166,8 @@ class ThinRows:
         """Return the columns of a block's rows that have no thin form, (n, number of them)."""
         like = factors[0].left
         _, n, _ = like.shape  # (c, n, out)
-        direct = _mask(thin, self._size).to(like.device)
+        direct = _mask(thin, self._size)
+        direct = direct.to(like.device)
 
         # Of each direct column, how many there are before it.
         places = torch.cumsum(direct, 0) - 1
@@ -231,7 +233,8 @@ class _Piece:
 
         # By way of all columns: those that are no longer thin are multiplied out.
         direct = _mask(self.thin, size)
-        rows = self.rows.new_zeros(len(self.rows), size)
+        n = len(self.rows)
+        rows = self.rows.new_zeros(n, size)
         rows[:, direct] = self.rows
         for span, factor in self.thin.items():
             if span not in thin:
@@ -288,5 +291,6 @@ def _filled(part: Tensor, channels: int) -> Tensor:
     known, n, width = part.shape
     if known == channels:
         return part
-    zeros = part.new_zeros(channels - known, n, width)
+    missing = channels - known
+    zeros = part.new_zeros(missing, n, width)
     return torch.cat([part, zeros])

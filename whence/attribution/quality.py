@@ -97,10 +97,8 @@ def quality(attribution: xr.DataArray) -> Quality:
         _spectrum_doubt(attributes),
         _minimum_doubt(attributes),
     )
-    return Quality(
-        tuple(_statements(attributes)),
-        tuple(doubt for doubt in doubts if doubt),
-    )
+    statements = _statements(attributes)
+    return Quality(tuple(statements), tuple(doubt for doubt in doubts if doubt))
 
 
 def _statements(attributes: Mapping[str, Any]) -> list[str]:
@@ -117,6 +115,7 @@ def _statements(attributes: Mapping[str, Any]) -> list[str]:
         statements.append(
             f"A Gauss–Newton step would take away {decrease} of the loss."
         )
+
     return statements
 
 
@@ -125,8 +124,10 @@ def _solver_doubt(attributes: Mapping[str, Any]) -> str:
     if message:
         return f"{message[:1].upper()}{message[1:]}."
 
+    # A residual that is NaN is no good one, either.
     if attributes["solver_residual"] < GOOD_RESIDUAL:
         return ""
+
     return (
         f"The full system is not solved: take it for a ranking at best, {_remedy(attributes)}, "
         "or use wh.ConjugateGradient() or wh.Exact()."
@@ -157,6 +158,7 @@ def _spectrum_doubt(attributes: Mapping[str, Any]) -> str:
             f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
             "curvature='gauss_newton' or train further."
         )
+
     if attributes.get("trace_share", 1.0) < LOW_TRACE:
         return "Much of the curvature is outside the rank: raise it."
     return ""

@@ -113,16 +113,15 @@ class ConjugateGradient:
     def _inverse(self, operator: Curvature, damping: float) -> tuple[Product, str]:
         """Return the preconditioner, M ≈ (A + λI)⁻¹ on columns, and its name."""
         chosen = self.preconditioner
+        if chosen == "jacobi":
+            return self._jacobi(operator, damping), "jacobi"
+
+        # Without damping, or of a Hessian, a low rank would not be positive definite.
         if chosen == "auto":
-            chosen = _suitable(operator, damping)
+            suits = operator.semidefinite and damping > 0
+            chosen = Nystrom(min(AUTO_RANK, operator.size)) if suits else None
         if chosen is None:
             return (lambda right: right), "none"
-
-        if chosen == "jacobi":
-            smallest = torch.finfo(operator.like().dtype).tiny
-            diagonal = (_diagonal(operator) + damping).clamp_min(smallest)
-            inverse = 1 / diagonal
-            return (lambda right: inverse[:, None] * right), "jacobi"
 
         state = chosen.factor(operator, Damping(damping, relative=False))
         if not isinstance(state, Preconditioner):
@@ -132,27 +131,26 @@ class ConjugateGradient:
             )
         return state.precondition, chosen.name
 
+    def _jacobi(self, operator: Curvature, damping: float) -> Product:
+        """Return division by the diagonal of ``A + λI``."""
+        root = operator.root()
+        if root is None:
+            raise needs_rows("preconditioner='jacobi'", "or preconditioner=None")
 
-def _suitable(operator: Curvature, damping: float) -> Nystrom | None:
-    """Return the default preconditioner, or None if it would not be positive definite."""
-    if operator.semidefinite and damping > 0:
-        return Nystrom(min(AUTO_RANK, operator.size))
-    return None
+        # (JᵀJ)_pp = Σ_r J_rp²
+        diagonal = operator.like().new_zeros(operator.size)
+        for block, _ in root.blocks():
+            rows = block.dense()  # (r, P)
+            diagonal += rows.square().sum(dim=0)
 
-
-def _diagonal(operator: Curvature) -> Tensor:
-    root = operator.root()
-    if root is None:
-        raise needs_rows("preconditioner='jacobi'", "or preconditioner=None")
-
-    # (JᵀJ)_pp = Σ_r J_rp²
-    total = operator.like().new_zeros(operator.size)
-    for rows, _ in root.blocks():
-        total += rows.dense().square().sum(dim=0)
-    return total
+        smallest = torch.finfo(diagonal.dtype).tiny
+        inverse = 1 / (diagonal + damping).clamp_min(smallest)
+        return lambda right: inverse[:, None] * right
 
 
 class _Conjugate:
+    """The system and its preconditioner; each solve is an iteration of its own."""
+
     def __init__(
         self,
         system: Damped,
@@ -207,7 +205,9 @@ class _Conjugate:
             if not halved:
                 break
 
-        residual = float(relative.max()) if len(relative) else 0.0
+        residual = 0.0
+        if len(relative):
+            residual = float(relative.max())
         message = self._message(residual, negative, steps)
         return Solution(value, residual, residual <= self._rtol, steps, message)
 

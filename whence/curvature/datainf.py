@@ -96,6 +96,7 @@ class _HarmonicMean:
         #     x = (b − Σ_r j_r (j_rᵀb) / (λ + R ‖j_r‖²)) / λ.
         for block, _ in self._root.blocks():
             rows = block.dense()  # (r, P)
+
             for columns in self._layers:
                 part = rows[:, columns]  # (r, parameters of the layer)
                 norms = part.square().sum(dim=1)

@@ -121,7 +121,7 @@ class Exact:
         )
 
         if is_hessian:
-            return _of_hessian(DenseMatrix(operator), damping, self.tolerance)
+            return self._of_hessian(DenseMatrix(operator), damping)
         if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
@@ -153,6 +153,37 @@ class Exact:
         if self.form == "dual":
             return True
         return root.shape[0] < operator.size and damping.value > 0
+
+    def _of_hessian(self, operator: DenseMatrix, damping: Damping) -> State:
+        """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
+        try:
+            state = _Primal(operator, damping, self.tolerance)
+        except SingularSystem:
+            return _Indefinite(operator, damping, self.tolerance)
+
+        # Lanczos finds the smallest eigenvalue of A as the largest one of largest·I − A.
+        size = operator.size
+        matrix = operator.matrix
+        largest = state.spectrum.largest_eigenvalue
+
+        def flipped(vector: Tensor) -> Tensor:
+            return largest * vector - matrix @ vector
+
+        width = largest_eigenvalue(flipped, size, matrix, tolerance=SPECTRUM)
+        smallest = largest - width
+
+        # Damping is relative to the eigenvalue of largest magnitude, which may be the smallest one.
+        rounding = size * torch.finfo(matrix.dtype).eps * largest
+        if state.smallest_pivot() <= rounding or abs(smallest) > largest:
+            return _Indefinite(operator, damping, self.tolerance)
+
+        negative = 0
+        if smallest < -rounding:
+            negative = _count_negative(matrix)
+        state.spectrum = replace(
+            state.spectrum, negative_eigenvalues=negative, smallest_eigenvalue=smallest
+        )
+        return state
 
 
 def _refined(
@@ -230,6 +261,7 @@ class _Primal:
         )
 
     def solve(self, right: Tensor) -> Solution:
+        # LLᵀ x = b
         def apply(columns: Tensor) -> Tensor:
             return torch.cholesky_solve(columns, self._factor)
 
@@ -326,34 +358,6 @@ class _Dual:
         return Damped(CachedRows(self._operator, rows), self._damping)
 
 
-def _of_hessian(operator: DenseMatrix, damping: Damping, tolerance: float) -> State:
-    """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
-    try:
-        state = _Primal(operator, damping, tolerance)
-    except SingularSystem:
-        return _Indefinite(operator, damping, tolerance)
-
-    largest = state.spectrum.largest_eigenvalue
-    matrix = operator.matrix
-
-    # Lanczos finds the smallest eigenvalue of A as the largest one of largest·I − A.
-    width = largest_eigenvalue(
-        lambda v: largest * v - matrix @ v, operator.size, matrix, tolerance=SPECTRUM
-    )
-    smallest = largest - width
-
-    # Damping is relative to the eigenvalue of largest magnitude, which may be the smallest one.
-    rounding = operator.size * torch.finfo(matrix.dtype).eps * largest
-    if state.smallest_pivot() <= rounding or abs(smallest) > largest:
-        return _Indefinite(operator, damping, tolerance)
-
-    negative = _count_negative(matrix) if smallest < -rounding else 0
-    state.spectrum = replace(
-        state.spectrum, negative_eigenvalues=negative, smallest_eigenvalue=smallest
-    )
-    return state
-
-
 def _count_negative(matrix: Tensor) -> int:
     """Return how many eigenvalues are negative: as many as in D of LDLᵀ (Sylvester)."""
     factor, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
@@ -396,6 +400,7 @@ class _Indefinite:
         )
 
     def solve(self, right: Tensor) -> Solution:
+        # PLU x = b
         def apply(columns: Tensor) -> Tensor:
             return torch.linalg.lu_solve(*self._factor, columns)
 

@@ -99,15 +99,34 @@ class EKFAC:
         if root is None:
             raise needs_rows("EKFAC", "wh.ConjugateGradient() or wh.Arnoldi()")
 
+        # Two passes over the rows: for models whose eigenvectors are the bases, and for the
+        # eigenvalues.
         layers = layer_matrices(root)
         bases = layer_bases(root, layers, self.block_limit)
-        blocks = _corrected(root, bases)
+        blocks = self._corrected(root, bases)
 
         # λ and residuals are those of the true A, not of the model.
         cached = operator.cached(self.memory_budget)
         largest = largest_eigenvalue(cached.matvec, cached.size, cached.like())
         system = Damped(cached, damping.resolve(largest))
         return _Factored(system, blocks, largest)
+
+    def _corrected(
+        self, root: Jacobian, bases: Sequence[tuple[LayerMatrix, Basis]]
+    ) -> list[_Block]:
+        """Return the bases with the true curvature along each of their directions."""
+        like = root.parameters.vector()
+        blocks = {}
+        for layer, basis in bases:
+            eigenvalues = like.new_zeros(layer.outputs, layer.inputs)
+            blocks[layer] = _Block(layer, basis, eigenvalues)
+
+        # Of a direction q it is qᵀAq = qᵀJᵀJq = Σ_rows (qᵀ row)².
+        for layer, _, left, right in layer_rows(root, list(blocks)):
+            block = blocks[layer]
+            curvature = block.basis.curvature(left, right)
+            block.eigenvalues.add_(curvature)
+        return list(blocks.values())
 
 
 @dataclass(frozen=True)
@@ -126,23 +145,6 @@ class _Block:
         coordinates /= self.eigenvalues + damping
         solved = self.basis.back(coordinates)
         self.layer.put(solved, out)
-
-
-def _corrected(
-    root: Jacobian, bases: Sequence[tuple[LayerMatrix, Basis]]
-) -> list[_Block]:
-    """Return the bases with the true curvature ``qᵀAq = Σ_rows (qᵀ row)²`` of each direction q."""
-    like = root.parameters.vector()
-    blocks = {}
-    for layer, basis in bases:
-        eigenvalues = like.new_zeros(layer.outputs, layer.inputs)
-        blocks[layer] = _Block(layer, basis, eigenvalues)
-
-    for layer, _, left, right in layer_rows(root, list(blocks)):
-        block = blocks[layer]
-        curvature = block.basis.curvature(left, right)
-        block.eigenvalues.add_(curvature)
-    return list(blocks.values())
 
 
 class _Factored:

@@ -139,6 +139,8 @@ class Moments:
         self._rows = 0
         outputs = layer.outputs
         inputs = layer.inputs
+
+        # (c, out, c′, out′) and (c, in, c′, in′)
         self._left = like.new_zeros(channels, outputs, channels, outputs)
         self._right = like.new_zeros(channels, inputs, channels, inputs)
 
@@ -151,7 +153,7 @@ class Moments:
     def _add(self, moments: Tensor, part: Tensor) -> None:
         """Add ``Σ_rows part_c part_c′ᵀ`` for all pairs of channels at once."""
         flat = part.flatten(1)  # (n, c · width)
-        width = flat.shape[1]
+        _, width = flat.shape
         total = moments.view(width, width)
         total.addmm_(flat.T, flat)
 
@@ -177,6 +179,7 @@ class Moments:
         right = self._right.permute(0, 2, 1, 3)  # (c, c′, in, in′)
         left = left.reshape(-1, pairs)
         right = right.reshape(pairs, -1)
+
         product = left @ right
 
         # (out, out′, in, in′) → (out · in, out′ · in′)
@@ -219,6 +222,7 @@ class PartialTraces:
         """Add ``Σ_rows firstᵀ second``."""
         first = first.flatten(0, 1)
         second = second.flatten(0, 1)
+
         total.addmm_(first.T, second)
 
     def traces(self) -> tuple[Tensor, Tensor]:
@@ -226,74 +230,92 @@ class PartialTraces:
         return self._left, self._right
 
 
+class _Model:
+    """The model of one layer's curvature, a sum over terms, and its eigenvectors."""
+
+    def __init__(self, layer: LayerMatrix, block_limit: int) -> None:
+        self._layer = layer
+        self._small = layer.size <= block_limit
+        self._parts: dict[tuple[str, int], Statistics] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no residual depends on the layer."""
+        return not self._parts
+
+    def add(self, term: str, left: Tensor, right: Tensor) -> None:
+        """Add the rows ``Σ_c left[:, c] ⊗ right[:, c]`` of a term."""
+        # Terms have factors of their own, and so have rows of different numbers of channels.
+        _, channels, _ = left.shape
+        key = (term, channels)
+        if key not in self._parts:
+            self._parts[key] = self._statistics(channels, left)
+
+        statistics = self._parts[key]
+        statistics.add(left, right)
+
+    def _statistics(self, channels: int, like: Tensor) -> Statistics:
+        """Return the statistics of ordinary K-FAC and of small layers, or those of Shampoo."""
+        layer = self._layer
+        pairs = channels**2
+        numbers = pairs * (layer.outputs**2 + layer.inputs**2)
+        fits = numbers <= MOMENT_NUMBERS
+
+        if channels == 1 or (self._small and fits):
+            return Moments(layer, channels, like)
+        return PartialTraces(layer, like)
+
+    def basis(self) -> Basis:
+        """Return the eigenvectors of the sum of the models of all terms."""
+        parts = list(self._parts.values())
+        models = [part for part in parts if isinstance(part, Moments)]
+        all_modelled = len(models) == len(parts)
+
+        # A single Kronecker product has the product of its factors' eigenvectors.
+        one_product = False
+        if self._layer.outer and all_modelled and len(models) == 1:
+            one_product = models[0].channels == 1
+
+        if self._small and all_modelled and not one_product:
+            blocks = (model.matrix() for model in models)
+            return FullBasis(_eigenvectors(blocks))
+
+        # A sum of products is none; the eigenvectors of its partial traces make one near it.
+        lefts = []
+        rights = []
+        for part in parts:
+            left, right = part.traces()
+            lefts.append(left)
+            rights.append(right)
+
+        left_basis = _eigenvectors(lefts)
+        right_basis = _eigenvectors(rights)
+        return ProductBasis(left_basis, right_basis)
+
+
 def layer_bases(
     root: Jacobian, layers: Sequence[LayerMatrix], block_limit: int
 ) -> list[tuple[LayerMatrix, Basis]]:
     """Return the eigenvectors of each layer's model, of layers that a residual depends on."""
-    modelled = []
+    models = {}
     diagonal = []
     for layer in layers:
         if layer.outer or layer.size <= block_limit:
-            modelled.append(layer)
+            models[layer] = _Model(layer, block_limit)
         else:
             diagonal.append(layer)
 
-    # Terms have factors of their own, and so have rows of different numbers of channels.
-    statistics: dict[LayerMatrix, dict[tuple[str, int], Statistics]]
-    statistics = {layer: {} for layer in modelled}
-    for layer, term, left, right in layer_rows(root, modelled):
-        parts = statistics[layer]
-        _, channels, _ = left.shape
-        key = (term, channels)
-        if key not in parts:
-            parts[key] = _statistics(layer, channels, left, block_limit)
-        parts[key].add(left, right)
+    for layer, term, left, right in layer_rows(root, list(models)):
+        models[layer].add(term, left, right)
 
     bases: list[tuple[LayerMatrix, Basis]] = []
-    for layer, parts in statistics.items():
-        if parts:
-            models = list(parts.values())
-            basis = _basis(layer, models, block_limit)
-            bases.append((layer, basis))
+    for layer, model in models.items():
+        if not model.is_empty:
+            bases.append((layer, model.basis()))
     for layer in diagonal:
         bases.append((layer, DiagonalBasis()))
+
     return bases
-
-
-def _statistics(
-    layer: LayerMatrix, channels: int, like: Tensor, block_limit: int
-) -> Statistics:
-    """Return the statistics of ordinary K-FAC and of small layers, or those of Shampoo."""
-    moments = layer.outputs**2 + layer.inputs**2
-    numbers = channels**2 * moments
-    small = layer.size <= block_limit and numbers <= MOMENT_NUMBERS
-
-    if channels == 1 or small:
-        return Moments(layer, channels, like)
-    return PartialTraces(layer, like)
-
-
-def _basis(layer: LayerMatrix, parts: Sequence[Statistics], block_limit: int) -> Basis:
-    """Return the eigenvectors of the sum of the models of all terms."""
-    models = [part for part in parts if isinstance(part, Moments)]
-    all_modelled = len(models) == len(parts)
-
-    # A single Kronecker product has the product of its factors' eigenvectors.
-    alone = len(parts) == 1 and all_modelled
-    one_product = layer.outer and alone and models[0].channels == 1
-
-    if layer.size <= block_limit and all_modelled and not one_product:
-        blocks = (model.matrix() for model in models)
-        return FullBasis(_eigenvectors(blocks))
-
-    # A sum of products is none; the eigenvectors of its partial traces make one that is near it.
-    lefts = []
-    rights = []
-    for part in parts:
-        left, right = part.traces()
-        lefts.append(left)
-        rights.append(right)
-    return ProductBasis(_eigenvectors(lefts), _eigenvectors(rights))
 
 
 def _eigenvectors(matrices: Iterable[Tensor]) -> Tensor:

@@ -89,7 +89,9 @@ class _Operator:
     def __call__(self, vector: np.ndarray) -> np.ndarray:
         like = self._like
         column = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
-        image = self._product(column).cpu().double()
+        image = self._product(column)
+
+        image = image.cpu().double()
         check_finite(image)
 
         array: np.ndarray = image.numpy()
@@ -159,12 +161,14 @@ def _lanczos(
             tol=tolerance,
             return_eigenvectors=vectors,
         )
+
     except ArpackError:
         # A v_1 = 0 leaves it without a second vector.
         if not operator.is_zero:
             raise
         return np.zeros(count), np.eye(size, count)
 
+    # Without eigenvectors the basis has no rows.
     if not vectors:
         return _first(answer, np.empty((0, count)), count, which)
     values, basis = answer

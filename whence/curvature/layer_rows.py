@@ -67,11 +67,31 @@ class LayerMatrix:
             return (self.weight, *self.biases)
         return self.biases
 
-    def uses(self, uses: Iterable[Use]) -> list[Use]:
-        """Return the uses of this layer among all."""
+    def pieces(
+        self, all_uses: Iterable[Use], n: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the channels of n rows, as many rows at a time as fit in the cache."""
+        uses = [use for use in all_uses if self._is_of(use)]
+        if not uses:
+            return
+
+        channels = 1
+        if self.outer:
+            channels = sum(use.channels for use in uses)
+
+        # δ and a of a row, or its matrix.
+        factors = channels * (self.outputs + self.inputs)
+        numbers = max(self.size, factors)
+        step = max(1, BLOCK_NUMBERS // numbers)
+        for start in range(0, n, step):
+            points = slice(start, start + step)
+            yield self.channels(uses, points)
+
+    def _is_of(self, use: Use) -> bool:
+        """Whether a use is one of this layer."""
         if self.weight:
-            return [use for use in uses if use.weight == self.weight]
-        return [use for use in uses if use.bias in self.biases]
+            return use.weight == self.weight
+        return use.bias in self.biases
 
     def channels(self, uses: Sequence[Use], points: slice) -> tuple[Tensor, Tensor]:
         """Return left (n, c, out) and right (n, c, in) at some points, all uses joined."""
@@ -219,7 +239,7 @@ def layer_rows(
         for cotangent in block.seeds:
             uses = linear.uses(cotangent)
             for layer in layers:
-                for left, right in _cut(layer, layer.uses(uses), n):
+                for left, right in layer.pieces(uses, n):
                     yield layer, term.name, left, right
 
 
@@ -232,25 +252,6 @@ def _term_blocks(root: Jacobian) -> Iterator[tuple[Term, Rows]]:
             block, _ = next(blocks)
             missing -= len(block.linear.value)
             yield term, block
-
-
-def _cut(
-    layer: LayerMatrix, uses: Sequence[Use], n: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the channels of n rows, as many rows at a time as fit in the cache."""
-    if not uses:
-        return
-
-    channels = 1
-    if layer.outer:
-        channels = sum(use.channels for use in uses)
-    # δ and a of a row, or its matrix.
-    factors = channels * (layer.outputs + layer.inputs)
-    numbers = max(layer.size, factors)
-    step = max(1, BLOCK_NUMBERS // numbers)
-    for start in range(0, n, step):
-        points = slice(start, start + step)
-        yield layer.channels(uses, points)
 
 
 def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinearization:

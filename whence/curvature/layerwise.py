@@ -68,6 +68,7 @@ def _deltas(rows: Rows, layers: Sequence[_Layer]) -> list[Tensor]:
             delta = deltas[place]
             parts.append(zero if delta is None else delta)
         stacked.append(torch.stack(parts, dim=1))
+
     return stacked
 
 
@@ -143,6 +144,7 @@ def _layers(linear: Linearization) -> list[_Layer] | None:
         if names & seen:
             return None
         seen |= names
+
     return [_Layer.of(call) for call in linear.calls]
 
 
@@ -205,6 +207,7 @@ def _derivatives(
         for derivative, column in zip(derivatives, columns, strict=True):
             if column is not None:
                 derivative[:, k] = column
+
     return derivatives
 
 
@@ -232,8 +235,8 @@ class _Sums:
         """Add ``Σ_n left[n] ⊗ first[n] second[n]ᵀ``: left (n, out_a, out_b), inputs (n, in)."""
         block = self._blocks[a, b]
         _, out_a, out_b = left.shape
-        in_a = first.shape[1]
-        in_b = second.shape[1]
+        _, in_a = first.shape
+        _, in_b = second.shape
         step = _step(out_a * out_b, in_a * in_b)
         for i in range(0, len(left), step):
             part = slice(i, i + step)

@@ -133,6 +133,8 @@ class LiSSA:
 
 
 class _Neumann:
+    """The system and the scale of its series; each solve is a series of its own."""
+
     def __init__(
         self, system: Damped, options: LiSSA, scale: float, largest: float
     ) -> None:
@@ -154,7 +156,8 @@ class _Neumann:
         message = ""
         for repeat in range(repeats):
             value, steps, message = self._series(right, repeat)
-            total += value / (repeats * self._scale)  # x = v/s
+            # x = v/s, in the mean over the repeats.
+            total += value / (repeats * self._scale)
             most_steps = max(most_steps, steps)
             if message:
                 break
@@ -163,6 +166,7 @@ class _Neumann:
         residual = relative_residual(self._system, right, total)
         is_random = self._options.batch is not None
         reached = is_random or residual <= 2 * self._options.tolerance
+
         if not message and not reached:
             message = (
                 f"LiSSA reached a relative residual of {residual:.1e} in {most_steps} iterations: "
@@ -191,9 +195,10 @@ class _Neumann:
 
             # The change is the residual of x = v/s, (A + λI) x = b.
             if is_exact:
-                left = torch.linalg.vector_norm(change, dim=0)
-                if bool((left <= tolerance).all()):
+                lengths = torch.linalg.vector_norm(change, dim=0)
+                if bool((lengths <= tolerance).all()):
                     return value, step, ""
+
         return value, self._options.iterations, ""
 
     def _diverged(self, step: int) -> str:
@@ -231,7 +236,8 @@ def batched(operator: Curvature, batch: int, seed: int) -> Iterator[Curvature]:
     shares = {}
     remaining = {}
     for name, term in terms.items():
-        shares[name] = max(1, round(batch * len(term.points) / n))
+        share = batch * len(term.points) / n
+        shares[name] = max(1, round(share))
         remaining[name] = np.empty(0, dtype=np.int64)
 
     generator = np.random.default_rng(seed)
@@ -241,6 +247,8 @@ def batched(operator: Curvature, batch: int, seed: int) -> Iterator[Curvature]:
             # A new pass, in another order, when fewer are left than a batch takes.
             if len(remaining[name]) < share:
                 remaining[name] = generator.permutation(len(terms[name].points))
-            chosen[name] = torch.as_tensor(remaining[name][:share])
-            remaining[name] = remaining[name][share:]
+
+            points = remaining[name]
+            chosen[name] = torch.as_tensor(points[:share])
+            remaining[name] = points[share:]
         yield operator.subset(chosen)

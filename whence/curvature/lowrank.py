@@ -107,10 +107,20 @@ class Arnoldi:
         cached = operator.cached(self.memory_budget)
 
         def pairs_of(rank: int) -> Eigenpairs:
-            return _lanczos(cached, rank)
+            return self._eigenpairs(cached, rank)
 
         pairs, share = self._growth().eigenpairs(cached, pairs_of)
         return _LowRank(self, cached, pairs, damping, share)
+
+    def _eigenpairs(self, operator: Curvature, rank: int) -> Eigenpairs:
+        size = operator.size
+        if rank + 1 < size:
+            return dominant_eigenpairs(operator.matvec, size, operator.like(), rank)
+
+        # All of the eigenvalues, or all but one: no iteration has anything to gain.
+        values, vectors = torch.linalg.eigh(operator.dense())
+        order = values.abs().argsort(descending=True)[:rank]
+        return vectors[:, order], values[order]
 
 
 @dataclass(frozen=True)
@@ -211,7 +221,9 @@ class _Growth:
 
         while True:
             vectors, values = pairs_of(rank)
-            share = float(values.sum()) / trace if trace else 1.0
+            share = 1.0
+            if trace:
+                share = float(values.sum()) / trace
             if self.tolerance is None or rank == most or share >= 1 - self.tolerance:
                 return (vectors, values), share
             rank = min(most, 2 * rank)
@@ -244,19 +256,6 @@ class _Growth:
         if root is not None:
             most = max(1, min(most, root.shape[0]))
         return most
-
-
-def _lanczos(operator: Curvature, rank: int) -> Eigenpairs:
-    """Return the ``rank`` eigenpairs of largest magnitude, that first."""
-    if rank + 1 < operator.size:
-        return dominant_eigenpairs(
-            operator.matvec, operator.size, operator.like(), rank
-        )
-
-    # All of the eigenvalues, or all but one: no iteration has anything to gain.
-    values, vectors = torch.linalg.eigh(operator.dense())
-    order = values.abs().argsort(descending=True)[:rank]
-    return vectors[:, order], values[order]
 
 
 def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:

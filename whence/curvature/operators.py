@@ -114,8 +114,10 @@ class GaussNewtonMatrix:
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K)."""
-        # V → JV → JᵀJV, chunk by chunk of the points. The rows of J carry √(w/N) and the root of
-        # Λ, so this is all of A.
+        # Of ∂²ℓ(r(θ))/∂θ² = (∂r/∂θ)ᵀ Λ (∂r/∂θ) + Σ_m ∂ℓ/∂r_m · ∂²r_m/∂θ² Gauss and Newton take
+        # the first part. With Λ = S Sᵀ the scaled Jacobian stacks the rows √(w/N) Sᵀ ∂r/∂θ, so
+        #     A = JᵀJ:  V → JV → JᵀJV,
+        # chunk by chunk of the points.
         return self._jacobian.normal_product(vectors)
 
     def cached(self, memory_budget: int) -> Curvature:
@@ -149,11 +151,13 @@ class GaussNewtonMatrix:
         if matrix is not None:
             return matrix
 
-        total = self.like().new_zeros(self.size, self.size)
+        like = self.like()
+        total = like.new_zeros(self.size, self.size)
         for block, _ in self._jacobian.blocks():
             # JᵀJ = Σ JᵣᵀJᵣ over blocks of r rows, (r, P).
             rows = block.dense()
             total.addmm_(rows.T, rows)
+
         return total
 
     def root(self) -> Jacobian:
@@ -222,7 +226,8 @@ class Hessian:
         return gradient
 
     def _derivative(self, vector: Tensor) -> Tensor:
-        """Return the derivative of ∇L along v, which is ``d/dε ∇L(θ + ε v) = A v``."""
+        """Return the derivative of ∇L along v, which is ``A v``."""
+        # Forward mode through the gradient, which reverse mode makes: v → d/dε ∇L(θ + ε v).
         result = torch.func.jvp(self._gradient, (self._theta,), (vector,))
         derivative: Tensor = result[1]
         return derivative
@@ -446,7 +451,8 @@ class Damped(_Derived):
     def dense(self) -> Tensor:
         """Return ``A + λI``, shape (P, P)."""
         # The operator may keep its matrix, so λ is added to a copy.
-        shifted = self._operator.dense().clone()
+        matrix = self._operator.dense()
+        shifted = matrix.clone()
         shifted.diagonal().add_(self.damping)
         return shifted
 

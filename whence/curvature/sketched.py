@@ -155,7 +155,8 @@ class Sketched:
         # The places of the smallest of k random numbers are distinct, and any set is as likely.
         places = []
         for generator, n in self._generators(size):
-            order = generator.random((n, k)).argpartition(self.nonzeros - 1)
+            numbers = generator.random((n, k))
+            order = numbers.argpartition(self.nonzeros - 1)
             places.append(order[:, : self.nonzeros])
 
         # ±1/√nonzeros: the squares of a row sum to one, and signs average to zero.
@@ -168,7 +169,8 @@ class Sketched:
         rows = np.repeat(np.arange(size), self.nonzeros)
         entries = np.concatenate(signs).ravel()
 
-        indices = torch.as_tensor(np.stack([rows, columns]), device=like.device)
+        pairs = np.stack([rows, columns])
+        indices = torch.as_tensor(pairs, device=like.device)
         values = torch.as_tensor(entries).to(like)
         matrix = torch.sparse_coo_tensor(
             indices, values, (size, k), check_invariants=True
