@@ -146,8 +146,8 @@ def _remedy(attributes: Mapping[str, Any]) -> str:
 def _spectrum_doubt(attributes: Mapping[str, Any]) -> str:
     # Of a whole spectrum all negative eigenvalues are known; of a low rank those among the
     # eigenvalues of largest magnitude.
-    held = attributes.get("negative_eigenvalues_held", 0)
-    negative = attributes.get("negative_eigenvalues", held)
+    of_low_rank = attributes.get("negative_eigenvalues_held", 0)
+    negative = attributes.get("negative_eigenvalues", of_low_rank)
 
     # With λ above the most negative eigenvalue A + λI is positive definite.
     smallest = attributes.get("smallest_eigenvalue", -float("inf"))

@@ -62,7 +62,7 @@ class ConjugateGradient:
         slows PINNs down, as their layers are too coupled), or
         ``"auto"``: ``Nystrom`` of rank 100 for Gauss–Newton, none for a Hessian.
     memory_budget:
-        Bytes that rows kept in memory between products may take; above it they are made anew.
+        Bytes that rows kept in memory between products may take; above it they are made again.
 
     Raises
     ------

@@ -40,7 +40,9 @@ class DataInf:
     Raises
     ------
     ValueError
-        If the damping is zero, or the operator is a Hessian.
+        If the operator is a Hessian.
+    SingularSystem
+        If the damping is zero, which is a ValueError, too.
 
     Examples
     --------

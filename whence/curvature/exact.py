@@ -79,7 +79,9 @@ class Exact:
     Raises
     ------
     ValueError
-        If the form is unknown, does not exist for the operator, or the system is singular.
+        If the form is unknown, or does not exist for the operator.
+    SingularSystem
+        If ``A + λI`` is singular, which is a ValueError, too.
     MemoryError
         If the matrices exceed ``memory_budget``.
 

@@ -63,13 +63,15 @@ class EKFAC:
         (or its diagonal, see above). The two are one for a term without derivatives, which is
         ordinary K-FAC.
     memory_budget:
-        Bytes that rows kept in memory between products may take; above it they are made anew.
+        Bytes that rows kept in memory between products may take; above it they are made again.
 
     Raises
     ------
     ValueError
-        If the operator is a Hessian, a selected parameter is not that of a linear, convolution,
-        normalisation or embedding layer, or the system is singular.
+        If the operator is a Hessian, or a selected parameter is not that of a linear, convolution,
+        normalisation or embedding layer.
+    SingularSystem
+        If ``A + λI`` is singular, which is a ValueError, too.
 
     Examples
     --------

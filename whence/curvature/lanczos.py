@@ -161,7 +161,6 @@ def _lanczos(
             tol=tolerance,
             return_eigenvectors=vectors,
         )
-
     except ArpackError:
         # A v_1 = 0 leaves it without a second vector.
         if not operator.is_zero:

@@ -71,8 +71,10 @@ class Arnoldi:
     Raises
     ------
     ValueError
-        If rank is above the number of parameters, the damping is zero while the complement is
-        damped, or ``A + λI`` is singular.
+        If rank is above the number of parameters.
+    SingularSystem
+        If the damping is zero while the complement is damped, or ``A + λI`` is singular; this is a
+        ValueError, too.
 
     Examples
     --------

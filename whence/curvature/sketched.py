@@ -60,8 +60,9 @@ class Sketched:
     Raises
     ------
     ValueError
-        If an option is out of range, the projected system is singular, or the operator is a
-        Hessian.
+        If an option is out of range, or the operator is a Hessian.
+    SingularSystem
+        If the projected system is singular, which is a ValueError, too.
     MemoryError
         If S and the projected curvature exceed ``memory_budget``.
 
