@@ -191,8 +191,9 @@ class ThinRows:
         if self._whole is None:
             self._whole = self._started()
         # A piece has as many rows as its block.
-        counts = [len(piece.rows) for piece in self._pieces]
-        start = sum(counts)
+        start = 0
+        for piece in self._pieces:
+            start += len(piece.rows)
         stop = start + len(block)
         part = self._whole[start:stop]
         return block.dense(out=part)
@@ -215,7 +216,10 @@ class ThinRows:
         """Return the columns of all parameters but thin ones, of all blocks."""
         if self._whole is not None:
             return self._whole
-        parts = [piece.all_but(thin, self._size) for piece in self._pieces]
+        parts = []
+        for piece in self._pieces:
+            rows = piece.all_but(thin, self._size)
+            parts.append(rows)
         return torch.cat(parts)
 
 

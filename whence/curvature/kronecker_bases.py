@@ -185,7 +185,8 @@ class Moments:
         # (out, out′, in, in′) → (out · in, out′ · in′)
         product = product.view(outputs, outputs, inputs, inputs)
         product = product.transpose(1, 2)
-        block = product.reshape(outputs * inputs, -1)
+        size = outputs * inputs
+        block = product.reshape(size, size)
         return block.div_(self._rows)
 
 
@@ -258,7 +259,8 @@ class _Model:
         """Return the statistics of ordinary K-FAC and of small layers, or those of Shampoo."""
         layer = self._layer
         pairs = channels**2
-        numbers = pairs * (layer.outputs**2 + layer.inputs**2)
+        squares = layer.outputs**2 + layer.inputs**2
+        numbers = pairs * squares
         fits = numbers <= MOMENT_NUMBERS
 
         if channels == 1 or (self._small and fits):
@@ -322,5 +324,5 @@ def _eigenvectors(matrices: Iterable[Tensor]) -> Tensor:
     """Return the eigenvectors of the sum of matrices."""
     total = functools.reduce(torch.add, matrices)
     check_finite(total)
-    vectors: Tensor = torch.linalg.eigh(total).eigenvectors
+    _, vectors = torch.linalg.eigh(total)
     return vectors

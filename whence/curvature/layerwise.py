@@ -136,7 +136,8 @@ def _layers(linear: Linearization) -> list[_Layer] | None:
     seen: set[str | None] = set()
     for call in linear.calls:
         # One input vector for each point: no jet, no positions, no other kind of layer.
-        is_vector = call.points_axis == 0 and call.source.ndim == 2
+        points_first = call.points_axis == 0
+        is_vector = points_first and call.source.ndim == 2
         if not call.outer or not is_vector:
             return None
 
