@@ -148,7 +148,7 @@ def network(name: str, constraints: Literal["hard", "soft"], quick: bool) -> lis
     rows = []
     for damping in DAMPINGS[:2] if quick else DAMPINGS:
         influence = wh.Influence(objective, damping=damping)
-        absolute = float(influence.state().description["damping"])
+        absolute = influence.state().spectrum.damping
         rows += against(
             f"{name}, damping {damping:.0e}",
             influence,

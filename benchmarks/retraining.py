@@ -22,6 +22,7 @@ import whence as wh
 from benchmarks import _digits, _measure
 from benchmarks._measure import Row
 from benchmarks.classification import agreement
+from whence.curvature.failures import SingularSystem
 from whence.evaluation.lds import linear_datamodeling_score, random_subsets, retrained
 
 TEST, SUBSETS, EPOCHS, DECAY = 100, 50, 60, 1e-3
@@ -85,9 +86,9 @@ def matrices(
     for name, method in loss.items():
         try:
             found[name] = method.attribute(quantity).values
-        except ValueError as error:  # an indefinite Hessian, damped too little
+        except SingularSystem as error:  # an indefinite Hessian, damped too little
             _measure.say(f"{name}: {error}")
-    largest = float(wh.Influence(objective).state().description["largest_eigenvalue"])
+    largest = wh.Influence(objective).state().spectrum.largest_eigenvalue
     for damping in (1e-3, 1e-2, 1e-1):
         _measure.say(f"pyDVL, damping {damping}")
         found[f"pyDVL direct, damping {damping:g}"] = peers.pydvl(

@@ -589,7 +589,7 @@ CALLS = [
     ),
     Case("an optimizer's class", lambda: train(schedule=pinn.Adam), T, ("the class Adam",)),
     Case(
-        "an operator", lambda: train(schedule=[wh.GaussNewton(objective())]), T,
+        "an operator", lambda: train(schedule=[wh.GaussNewtonMatrix(objective())]), T,
         ("curvature operator", "pinn.GaussNewton"),
     ),
     Case("a schedule of words", lambda: train(schedule="adam"), T, ("pinn.Adam(1000)", "'adam'")),

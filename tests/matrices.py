@@ -9,7 +9,7 @@ class Matrix:
     """A given symmetric matrix as a curvature without a root, as a Hessian is."""
 
     semidefinite = False
-    quick = True
+    is_cached = True
 
     def __init__(self, dense):
         self._dense = dense
@@ -21,7 +21,7 @@ class Matrix:
     def matmat(self, vectors):
         return self._dense @ vectors
 
-    def held(self, memory_budget):
+    def cached(self, memory_budget):
         return self
 
     def trace(self):

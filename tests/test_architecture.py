@@ -292,7 +292,9 @@ def test_no_module_is_dense_or_long(path):
 def test_few_private_functions_are_used_once():
     once = private = 0
     for tree in TREES.values():
-        names = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+        names = Counter(
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
+        )
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("_"):
                 private += 1

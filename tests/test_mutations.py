@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from whence import elementwise, jacobian, jets, linearization, ntk
+from whence import elementwise, jacobian, jets, linearization, thin_rows
 from whence.attribution import influence
 from whence.attribution.influence import Influence
 from whence.curvature import exact
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping, Solution
 from whence.jets import Jet
 from whence.losses import Squared
@@ -82,13 +82,13 @@ def last_call_only(method):
 
 MUTATIONS = {
     "curvature is the identity": (
-        GaussNewton, "dense", lambda old: identity, {"make": SOFT, "form": "primal"},
+        GaussNewtonMatrix, "dense", lambda old: identity, {"make": SOFT, "form": "primal"},
     ),
     "Hessian is the identity": (
         Hessian, "dense", lambda old: identity, {"make": SMALL, "curvature": "hessian"},
     ),
     "Hessian is Gauss–Newton": (
-        Hessian, "dense", lambda old: lambda self: GaussNewton(self.objective).dense(),
+        Hessian, "dense", lambda old: lambda self: GaussNewtonMatrix(self.objective).dense(),
         {"make": SMALL, "curvature": "hessian"},
     ),
     "1/N is dropped": (
@@ -110,7 +110,7 @@ MUTATIONS = {
         {"make": HARD, "form": "primal"},
     ),
     "a term is left out of the curvature": (
-        influence, "GaussNewton", all_but_the_last_term, {"make": SOFT, "form": "primal"},
+        influence, "GaussNewtonMatrix", all_but_the_last_term, {"make": SOFT, "form": "primal"},
     ),
     "a component is left out of the curvature": (
         jacobian.Jacobian, "_seeds", first_component, {"make": FLOW, "form": "primal"},
@@ -124,7 +124,7 @@ MUTATIONS = {
     ),
     "the solver does nothing": (
         exact, "_refined",
-        lambda old: lambda apply, product, right, tol: Solution(right, 0.0, True, 0),
+        lambda old: lambda apply, system, right, tol: Solution(right, 0.0, True, 0),
         {"make": HARD, "targets": 3},
     ),
     "the solver of rows does nothing": (
@@ -133,10 +133,12 @@ MUTATIONS = {
         {"make": HARD, "targets": 20},
     ),
     "the kernel misses a layer": (
-        ntk._Thin, "add_products", lambda old: lambda *given, **options: None, {"make": WIDE},
+        thin_rows.ThinLayer, "add_products",
+        lambda old: lambda *given, **options: None, {"make": WIDE},
     ),
     "targets miss a layer": (
-        ntk.TangentKernel, "_direct_rows", lambda old: lambda self, factors: 0 * old(self, factors),
+        thin_rows.ThinRows, "_direct_rows",
+        lambda old: lambda self, factors, thin: 0 * old(self, factors, thin),
         {"make": WIDE},
     ),
     "jets drop f″": (jets, "_apply", lambda old: drop_curved, {"make": HARD}),

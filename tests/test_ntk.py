@@ -29,9 +29,8 @@ def flow():
 
     square = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
     problem = pinn.Problem(square, ("u", "v", "p"), {"momentum": momentum})
-    return problem.objective(
-        pinn.MLP([2, 60, 60, 3], seed=0), problem.sample(70, seed=1)
-    )
+    network = pinn.MLP([2, 60, 60, 3], seed=0)
+    return problem.objective(network, problem.sample(70, seed=1))
 
 
 OBJECTIVES = {
@@ -42,22 +41,27 @@ OBJECTIVES = {
 }
 
 
+def close_to_the_largest(value, expected, tolerance):
+    error = float((value - expected).abs().max())
+    assert error <= tolerance * float(expected.abs().max())
+
+
+# --- against rows ------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("scaled", [True, False])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_kernel_against_rows(name, scaled):
     objective = OBJECTIVES[name]()
     kernel = TangentKernel(objective, scaled=scaled)
     rows, right = Jacobian(objective, scaled=scaled).system()
-    gram = rows @ rows.T
-    assert float((kernel.gram - gram).abs().max()) <= 1e-13 * float(gram.abs().max())
+    close_to_the_largest(kernel.gram, rows @ rows.T, 1e-13)
     torch.testing.assert_close(kernel.gram, kernel.gram.T, rtol=1e-13, atol=0)
     torch.testing.assert_close(kernel.right, right, rtol=1e-13, atol=0)
-    vector = torch.randn(
-        len(right), dtype=torch.float64, generator=torch.Generator().manual_seed(0)
-    )
-    expected = rows.T @ vector
-    found = kernel.rmatvec(vector)
-    assert float((found - expected).abs().max()) <= 1e-12 * float(expected.abs().max())
+
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.randn(len(right), dtype=torch.float64, generator=generator)
+    close_to_the_largest(kernel.rmatvec(vector), rows.T @ vector, 1e-12)
 
 
 def test_wide_layers_take_the_thin_form_and_narrow_ones_their_rows():
@@ -65,125 +69,136 @@ def test_wide_layers_take_the_thin_form_and_narrow_ones_their_rows():
     assert not TangentKernel(soft([2, 6, 6, 1]))._thin
 
 
-def test_a_layer_used_twice_and_a_parameter_outside_layers():
-    class Twice(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.start, self.again = torch.nn.Linear(2, 70), torch.nn.Linear(70, 70)
-            self.end = torch.nn.Linear(70, 1)
+# --- layers used twice, and in some terms only -------------------------------------------------
 
-        def forward(self, x):
-            hidden = torch.tanh(self.again(torch.tanh(self.start(x))))
-            return self.end(torch.tanh(self.again(hidden)))
 
-    class Scaled(Twice):
-        def __init__(self):
-            super().__init__()
-            self.factor = torch.nn.Parameter(torch.tensor(1.5))
+class Twice(torch.nn.Module):
+    """A wide layer that is used twice."""
 
-        def forward(self, x):
-            return self.factor * super().forward(x)
+    def __init__(self):
+        super().__init__()
+        self.start = torch.nn.Linear(2, 70)
+        self.again = torch.nn.Linear(70, 70)
+        self.end = torch.nn.Linear(70, 1)
 
+    def forward(self, x):
+        hidden = torch.tanh(self.start(x))
+        hidden = torch.tanh(self.again(hidden))
+        return self.end(torch.tanh(self.again(hidden)))
+
+
+class Scaled(Twice):
+    """The same, with a parameter outside layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        return self.factor * super().forward(x)
+
+
+@pytest.mark.parametrize("kind", [Twice, Scaled])
+def test_a_layer_used_twice_and_a_parameter_outside_layers(kind):
     torch.manual_seed(0)
-    for network in (Twice().double(), Scaled().double()):
+    network = kind().double()
 
-        def residual(tensors, z, network=network):
-            return torch.func.functional_call(network, dict(tensors), (z,))
+    def residual(tensors, z):
+        return torch.func.functional_call(network, dict(tensors), (z,))
 
-        points = torch.rand(30, 2, dtype=torch.float64)
-        objective = Objective(network, [Term("data", residual, points)])
-        rows = Jacobian(objective, scaled=True).dense()
-        gram = rows @ rows.T
-        found = TangentKernel(objective).gram
-        assert float((found - gram).abs().max()) <= 1e-13 * float(gram.abs().max())
+    points = torch.rand(30, 2, dtype=torch.float64)
+    objective = Objective(network, [Term("data", residual, points)])
+    rows = Jacobian(objective, scaled=True).dense()
+    close_to_the_largest(TangentKernel(objective).gram, rows @ rows.T, 1e-13)
 
 
-def test_a_layer_used_twice_in_one_term_and_not_in_another():
-    """One sub-network for each term, the first used at two places."""
-    networks = torch.nn.ModuleDict(
-        {n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")}
-    )
-    points = torch.rand(
-        7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+class Branches:
+    """Two wide networks in one, and points for terms of them."""
 
-    def part(name, tensors, z):
-        own = {
-            n[len(name) + 1 :]: t
-            for n, t in tensors.items()
-            if n.startswith(f"{name}.")
+    def __init__(self, n):
+        parts = {name: oracles.tanh_network(2, 40, 40, 1) for name in ("a", "b")}
+        self.networks = torch.nn.ModuleDict(parts)
+        generator = torch.Generator().manual_seed(0)
+        self.points = torch.rand(n, 2, generator=generator, dtype=torch.float64)
+
+    def value(self, name, tensors, z):
+        prefix = f"{name}."
+        tensors = {
+            key.removeprefix(prefix): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(prefix)
         }
-        return torch.func.functional_call(networks[name], own, (z,))
+        return torch.func.functional_call(self.networks[name], tensors, (z,))
+
+
+def check(objective):
+    """Assert that kernel and rows are those of the Jacobian; return them."""
+    rows = Jacobian(objective, scaled=True).dense()
+    kernel = TangentKernel(objective)
+    oracles.close(kernel.gram, rows @ rows.T, 1e-12)
+    oracles.close(kernel.dense(), rows, 1e-12)
+    return kernel, rows
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_layer_used_twice_in_one_term_and_not_in_another(order):
+    """One sub-network for each term, the first used at two places."""
+    branches = Branches(7)
+
+    def difference(tensors, z):
+        return branches.value("a", tensors, z) - branches.value("a", tensors, -z)
+
+    def other(tensors, z):
+        return branches.value("b", tensors, z)
 
     terms = [
-        Term(
-            "a",
-            lambda tensors, z: part("a", tensors, z) - part("a", tensors, -z),
-            points,
-        ),
-        Term("b", lambda tensors, z: part("b", tensors, z), points),
+        Term("a", difference, branches.points),
+        Term("b", other, branches.points),
     ]
-    for order in (terms, terms[::-1]):
-        objective = Objective(networks, order)
-        rows = Jacobian(objective, scaled=True).dense()
-        kernel = TangentKernel(objective)
-        oracles.close(kernel.gram, rows @ rows.T, 1e-12)
-        oracles.close(kernel.dense(), rows, 1e-12)
-
-
-def two_branches(always):
-    """Terms of both wide networks, then of one alone: the other's weight is not thin there."""
-    parts = {n: oracles.tanh_network(2, 40, 40, 1) for n in ("a", "b")}
-    networks = torch.nn.ModuleDict(parts)
-    points = torch.rand(
-        6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-
-    def value(name, tensors, z):
-        own = {
-            n[len(name) + 1 :]: t
-            for n, t in tensors.items()
-            if n.startswith(f"{name}.")
-        }
-        return torch.func.functional_call(networks[name], own, (z,))
-
-    def both(tensors, z):
-        return value("a", tensors, z) + value("b", tensors, z)
-
-    def one(tensors, z):
-        rest = value("b", tensors, z) if always else 0.0
-        return value("a", tensors, z) * value("a", tensors, -z) + rest
-
-    return Objective(
-        networks, [Term("both", both, points), Term("one", one, points + 1)]
-    )
+    check(Objective(branches.networks, terms[::order]))
 
 
 @pytest.mark.parametrize("always", [True, False])
 def test_weights_that_are_thin_in_the_first_blocks_alone(always):
-    objective = two_branches(always)
-    rows = Jacobian(objective, scaled=True).dense()
-    kernel = TangentKernel(objective)
+    """Terms of both networks, then of one alone: the other's weight is not thin there."""
+    branches = Branches(6)
+
+    def both(tensors, z):
+        return branches.value("a", tensors, z) + branches.value("b", tensors, z)
+
+    def one(tensors, z):
+        product = branches.value("a", tensors, z) * branches.value("a", tensors, -z)
+        rest = branches.value("b", tensors, z) if always else 0.0
+        return product + rest
+
+    terms = [
+        Term("both", both, branches.points),
+        Term("one", one, branches.points + 1),
+    ]
+    kernel, rows = check(Objective(branches.networks, terms))
     assert len(kernel._thin) == (2 if always else 0)
-    oracles.close(kernel.gram, rows @ rows.T, 1e-12)
-    oracles.close(kernel.dense(), rows, 1e-12)
+
     vector = torch.linspace(-1, 1, 12, dtype=torch.float64)
     oracles.close(kernel.rmatvec(vector), rows.T @ vector, 1e-12)
 
 
+# --- memory ------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("widths", [[2, 80, 80, 1], [2, 6, 6, 1]])
 def test_no_graph_stays_alive_from_one_block_to_the_next(widths, monkeypatch):
-    alive, most = weakref.WeakSet(), []
-    made = LayerLinearization.__init__
+    alive = weakref.WeakSet()
+    counts = []
+    make = LayerLinearization.__init__
 
     def noted(self, *args):
-        most.append(len(alive))
+        counts.append(len(alive))
         alive.add(self)
-        made(self, *args)
+        make(self, *args)
 
     monkeypatch.setattr(LayerLinearization, "__init__", noted)
     monkeypatch.setattr("whence.points.MAX_LINEARIZED", 50)
     TangentKernel(soft(widths))
-    assert len(most) >= 5
-    assert max(most) <= 1  # the one of the block before, until the next is made
+    assert len(counts) >= 5
+    assert max(counts) <= 1  # the one of the block before, until the next is made
     assert not alive

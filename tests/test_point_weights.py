@@ -6,12 +6,12 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from whence.curvature.iterative import batched
 
 import whence as wh
 from whence.attribution import groups
 from whence.attribution.refitting import leave_out, refit
-from whence.curvature.iterative import batched
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.evaluator import Remembering
 from whence.jacobian import Jacobian
 from whence.losses import Squared
@@ -133,8 +133,8 @@ def test_jacobian_and_kernel(pair):
     expected, expected_right = other.system()
     oracles.close(rows, expected, 1e-12)
     oracles.close(right, expected_right, 1e-12)
-    oracles.close(rows.T @ rows, GaussNewton(objective).dense(), 1e-12)
-    oracles.close(rows.T @ rows, GaussNewton(single).dense(), 1e-12)
+    oracles.close(rows.T @ rows, GaussNewtonMatrix(objective).dense(), 1e-12)
+    oracles.close(rows.T @ rows, GaussNewtonMatrix(single).dense(), 1e-12)
     oracles.close(rows.T @ right, objective.loss_and_gradient()[1], 1e-12)
     vector = torch.linspace(-1, 1, rows.shape[1], dtype=torch.float64)
     oracles.close(jacobian.matvec(vector), expected @ vector, 1e-11)
@@ -260,7 +260,7 @@ def test_leverage_and_distance(soft, measure):
 def test_batches_keep_the_weights_of_their_points(soft):
     """Over a pass batches have the curvature of all on average: points weigh what they did."""
     objective, _ = soft
-    operator = GaussNewton(weighted(oracles.burgers_hard(n=12, widths=(2, 6, 1))))
+    operator = GaussNewtonMatrix(weighted(oracles.burgers_hard(n=12, widths=(2, 6, 1))))
     batches = batched(operator, 4, seed=0)
     mean = sum(next(batches).dense() for _ in range(3)) / 3
     oracles.close(mean, operator.dense(), 1e-12)

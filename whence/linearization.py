@@ -88,6 +88,14 @@ def linearize(
     return _FunctionLinearization(function, parameters, points, value, outside)
 
 
+def needs_reverse_mode(linear: Linearization) -> bool:
+    """Whether the function can be followed by reverse mode alone, point by point.
+
+    It calls ``torch.autograd.grad`` itself, or has recurrent layers.
+    """
+    return isinstance(linear, _ReverseLinearization)
+
+
 class OutsideLayers(ValueError):
     """Parameters are used elsewhere than in layers of known kinds."""
 

@@ -20,6 +20,7 @@ from whence.attribution.quantities import Loss, Output
 from whence.attribution.refitting import leave_out, refit
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution
+from whence.curvature.spectrum import Spectrum
 from whence.objective import Objective
 from whence.space import Space
 from whence.term import Term
@@ -245,7 +246,7 @@ def test_a_small_pinn_against_refits_held_to_where_it_was():
     chosen = {f"g{k}": {"pde": rng.choice(40, 8, replace=False)} for k in range(6)}
     chosen["edge"] = {"initial": [0, 1], "periodic": [2]}
     output = Output(oracles.target_points(case, 8))
-    anchor = influence.state().description["damping"]
+    anchor = influence.state().spectrum.damping
     actual = leave_out(objective, output, chosen, anchor=anchor).values
     exact, first = (
         group_influence(influence, output, chosen, method=m).values
@@ -263,7 +264,7 @@ def test_any_solver_will_do_and_what_it_says_is_reported():
         name = "inverse"
 
         def factor(self, operator, damping):
-            self.description = {"damping": damping.value}
+            self.spectrum = Spectrum(damping=damping.value, largest_eigenvalue=1.0)
             self.inverse = torch.linalg.inv(operator.dense())
             return self
 

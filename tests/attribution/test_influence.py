@@ -12,6 +12,7 @@ from whence.attribution.method import SIGN, TARGET_BLOCK, _regrouped
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution
+from whence.curvature.spectrum import Spectrum
 from whence.objective import Objective
 from whence.space import Space
 from whence.term import Term
@@ -241,7 +242,7 @@ class Failing:
     """A solver that does not converge in one of two blocks."""
 
     name = "failing"
-    description: dict = {}  # noqa: RUF012
+    spectrum = Spectrum(damping=0.0, largest_eigenvalue=1.0)
 
     def factor(self, operator, damping):
         self.asked = 0
@@ -446,7 +447,7 @@ def test_retraining_with_another_weight_of_a_point(trained, i):
     targets = torch.tensor([[0.3, 0.5], [-0.6, 0.9]]).double()
     asked = Influence(objective, damping=0.0, curvature="hessian")
     predicted = asked.attribute(Output(targets)).sel(term="pde").values[:, i]
-    assert asked.state().description["negative_eigenvalues"] == 0
+    assert asked.state().spectrum.negative_eigenvalues == 0
 
     term = objective.term("pde")
     output = objective.fields(("u",))

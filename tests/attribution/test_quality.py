@@ -84,6 +84,22 @@ def test_what_speaks_against_it(near, options, doubt):
     assert any(doubt in said for said in found.quality().doubts)
 
 
+@pytest.mark.parametrize(
+    ("solver", "remedy", "other"),
+    [
+        (wh.Nystrom(2), "raise the rank or the damping", "sketch"),
+        (wh.Sketched(4), "raise the dimension of the sketch or the damping", "rank or"),
+        (wh.EKFAC(), "raise the damping", "rank or"),
+        (wh.DataInf(), "raise the damping", "rank or"),
+    ],
+    ids=["nystrom", "sketched", "ekfac", "datainf"],
+)
+def test_only_a_solver_with_a_rank_is_told_to_raise_it(near, solver, remedy, other):
+    doubts = attributed(near, solver=solver, damping=1e-8).quality().doubts
+    assert any(remedy in doubt for doubt in doubts)
+    assert not any(other in doubt for doubt in doubts)
+
+
 @pytest.mark.filterwarnings("ignore::whence.FarFromMinimum")
 def test_negative_eigenvalues_are_said():
     case = oracles.burgers_soft(n=5, widths=(2, 4, 1))

@@ -16,27 +16,30 @@ class Branches(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c = (
-            nn.Linear(4, 6),
-            nn.Linear(6, 6, bias=False),
-            nn.Linear(4, 6),
-        )
+        self.a = nn.Linear(4, 6)
+        self.b = nn.Linear(6, 6, bias=False)
+        self.c = nn.Linear(4, 6)
         self.norm = nn.LayerNorm(6, elementwise_affine=False)
-        self.d, self.unused = nn.Linear(6, 3), nn.Linear(2, 2)
+        self.d = nn.Linear(6, 3)
+        self.unused = nn.Linear(2, 2)
 
     def forward(self, x):
         h = torch.tanh(self.a(x))
-        return self.d(self.norm(torch.tanh(self.b(h) * self.c(x)) + h))
+        product = self.b(h) * self.c(x)
+        return self.d(self.norm(torch.tanh(product) + h))
 
 
 class Tied(nn.Module):
+    """A layer that is used twice."""
+
     def __init__(self):
         super().__init__()
         self.a = nn.Linear(4, 4)
         self.b = nn.Linear(4, 3)
 
     def forward(self, x):
-        return self.b(torch.tanh(self.a(torch.tanh(self.a(x)))))
+        once = torch.tanh(self.a(x))
+        return self.b(torch.tanh(self.a(once)))
 
 
 def plain():
@@ -45,17 +48,26 @@ def plain():
     )
 
 
-def objective(network, loss, select=None, n=N):
+def supervised(network, loss, select=None, n=N):
     torch.manual_seed(0)
     network = network().double()
     x = torch.randn(n, 4, dtype=torch.float64)
-    y = (
-        torch.arange(n) % 3
-        if loss == "classes"
-        else torch.randn(n, 3, dtype=torch.float64)
-    )
-    given = wh.CrossEntropy() if loss == "classes" else wh.Squared()
-    return wh.Objective.supervised(network, (x, y), given, parameters=select)
+    if loss == "classes":
+        y = torch.arange(n) % 3
+        given_loss = wh.CrossEntropy()
+    else:
+        y = torch.randn(n, 3, dtype=torch.float64)
+        given_loss = wh.Squared()
+    return wh.Objective.supervised(network, (x, y), given_loss, parameters=select)
+
+
+def hessian_by_autograd(objective):
+    parameters = objective.parameters
+
+    def loss(theta):
+        return objective.loss(parameters.substituted(theta))
+
+    return torch.autograd.functional.hessian(loss, parameters.vector()).numpy()
 
 
 CASES = [
@@ -74,15 +86,12 @@ CASES = [
 def test_against_automatic_differentiation(network, select, loss, chunk, monkeypatch):
     monkeypatch.setattr("whence.points.MAX_LINEARIZED", chunk)
     monkeypatch.setattr(layerwise, "BLOCK_NUMBERS", 100)
-    found = objective(network, loss, select)
-    theta = found.parameters.vector()
-    exact = torch.autograd.functional.hessian(
-        lambda t: found.loss(found.parameters.substituted(t)), theta
-    )
-    hessian = layerwise.hessian(found)
+    objective = supervised(network, loss, select)
+    hessian = layerwise.hessian(objective)
     assert hessian is not None
-    oracles.close(hessian, exact.numpy(), 1e-12)
-    jacobian = wh.Jacobian(found, scaled=True)
+    oracles.close(hessian, hessian_by_autograd(objective), 1e-12)
+
+    jacobian = wh.Jacobian(objective, scaled=True)
     rows = jacobian.dense()
     gauss_newton = layerwise.gauss_newton(jacobian)
     assert gauss_newton is not None
@@ -90,26 +99,23 @@ def test_against_automatic_differentiation(network, select, loss, chunk, monkeyp
 
 
 def test_several_terms():
-    first, second = objective(plain, "classes"), objective(plain, "classes", n=4)
-    terms = [first.terms["data"], wh.Term("more", second.terms["data"].residual,
-             second.terms["data"].points, weight=0.3, loss=wh.CrossEntropy())]  # fmt: skip
-    both = wh.Objective(first.network, terms)
-    exact = torch.autograd.functional.hessian(
-        lambda t: both.loss(both.parameters.substituted(t)), both.parameters.vector()
+    first = supervised(plain, "classes")
+    second = supervised(plain, "classes", n=4).terms["data"]
+    more = wh.Term(
+        "more", second.residual, second.points, weight=0.3, loss=wh.CrossEntropy()
     )
-    oracles.close(wh.Hessian(both).dense(), exact.numpy(), 1e-12)
+    both = wh.Objective(first.network, [first.terms["data"], more])
+    oracles.close(wh.Hessian(both).dense(), hessian_by_autograd(both), 1e-12)
 
 
 def test_networks_with_other_layers_go_another_way():
-    found = objective(Tied, "classes")
-    assert layerwise.hessian(found) is None
-    assert layerwise.gauss_newton(wh.Jacobian(found, scaled=True)) is None
-    exact = torch.autograd.functional.hessian(
-        lambda t: found.loss(found.parameters.substituted(t)), found.parameters.vector()
-    )
-    oracles.close(wh.Hessian(found).dense(), exact.numpy(), 1e-12)
+    objective = supervised(Tied, "classes")
+    assert layerwise.hessian(objective) is None
+    assert layerwise.gauss_newton(wh.Jacobian(objective, scaled=True)) is None
+    expected = hessian_by_autograd(objective)
+    oracles.close(wh.Hessian(objective).dense(), expected, 1e-12)
 
 
 def test_one_row_for_each_point_is_left_to_rows():
-    jacobian = oracles.burgers_hard().objective
-    assert layerwise.gauss_newton(wh.Jacobian(jacobian, scaled=True)) is None
+    objective = oracles.burgers_hard().objective
+    assert layerwise.gauss_newton(wh.Jacobian(objective, scaled=True)) is None

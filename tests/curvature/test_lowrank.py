@@ -5,8 +5,9 @@ import torch
 from matrices import Matrix, Root, random, symmetric
 from scipy import linalg
 
+from whence.curvature.failures import SingularSystem
 from whence.curvature.lowrank import Arnoldi, Nystrom
-from whence.curvature.operators import GaussNewton, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping
 
 
@@ -14,12 +15,18 @@ def largest(matrix):
     return np.abs(linalg.eigvalsh(matrix)).max()
 
 
+def root_of(matrix):
+    return Root(torch.linalg.cholesky(matrix, upper=True))
+
+
 def truncated(matrix, rank, damping, right, complement=True):
     """The truncated eigendecomposition's answer, λ relative to the largest eigenvalue."""
     values, vectors = linalg.eigh(matrix)
     order = np.argsort(-np.abs(values))[:rank]
-    values, vectors = values[order], vectors[:, order]
+    values = values[order]
+    vectors = vectors[:, order]
     absolute = damping * np.abs(values).max()
+
     inside = vectors.T @ right
     answer = vectors @ (inside / (values + absolute)[:, None])
     if complement:
@@ -33,7 +40,11 @@ def nystrom_by_hand(matrix, rank, seed, damping, right):
     omega = np.random.default_rng(seed).standard_normal((size, rank))
     image = matrix @ omega
     low = image @ linalg.inv(omega.T @ image) @ image.T
-    return linalg.solve(low + damping * largest(matrix) * np.eye(size), right)
+    shifted = low + damping * largest(matrix) * np.eye(size)
+    return linalg.solve(shifted, right)
+
+
+# --- against their definitions -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("complement", [True, False])
@@ -44,16 +55,16 @@ def test_arnoldi_is_the_truncated_oracle(name, rank, complement):
     matrix = oracles.gauss_newton(case)
     right = oracles.loss_gradients(case)[0].T
     solver = Arnoldi(rank, complement=complement)
-    state = solver.factor(GaussNewton(case.objective), Damping(1e-4))
+    state = solver.factor(GaussNewtonMatrix(case.objective), Damping(1e-4))
     solution = state.solve(torch.as_tensor(right.copy()))
+
     kept = min(rank, np.linalg.matrix_rank(matrix))
-    oracles.close(
-        solution.value, truncated(matrix, kept, 1e-4, right, complement), 1e-8
-    )
+    expected = truncated(matrix, kept, 1e-4, right, complement)
+    oracles.close(solution.value, expected, 1e-8)
+
     values = np.sort(linalg.eigvalsh(matrix))[::-1]
-    assert state.description["trace_share"] == pytest.approx(
-        values[:rank].sum() / values.sum()
-    )
+    share = values[:rank].sum() / values.sum()
+    assert state.spectrum.trace_share == pytest.approx(share)
 
 
 def test_arnoldi_takes_the_eigenvalues_of_largest_magnitude_of_a_hessian():
@@ -61,11 +72,12 @@ def test_arnoldi_takes_the_eigenvalues_of_largest_magnitude_of_a_hessian():
     matrix = oracles.loss_hessian(case)
     right = random(len(matrix), 3)
     state = Arnoldi(6).factor(Hessian(case.objective), Damping(1e-2))
-    oracles.close(
-        state.solve(right).value, truncated(matrix, 6, 1e-2, right.numpy()), 1e-7
-    )
+    expected = truncated(matrix, 6, 1e-2, right.numpy())
+    oracles.close(state.solve(right).value, expected, 1e-7)
+
     kept = sorted(linalg.eigvalsh(matrix), key=abs)[-6:]
-    assert state.description["negative_eigenvalues_held"] == sum(v < 0 for v in kept)
+    negative = sum(value < 0 for value in kept)
+    assert state.spectrum.negative_eigenvalues_held == negative
 
 
 @pytest.mark.parametrize("rank", [1, 5, 9])
@@ -73,43 +85,63 @@ def test_nystrom_is_its_definition(rank):
     case = oracles.burgers_hard()
     matrix = oracles.gauss_newton(case)
     right = oracles.loss_gradients(case)[0].T
-    state = Nystrom(rank, seed=3).factor(GaussNewton(case.objective), Damping(1e-4))
-    found = state.solve(torch.as_tensor(right.copy())).value
-    oracles.close(found, nystrom_by_hand(matrix, rank, 3, 1e-4, right), 1e-6)
+    solver = Nystrom(rank, seed=3)
+    state = solver.factor(GaussNewtonMatrix(case.objective), Damping(1e-4))
+    solution = state.solve(torch.as_tensor(right.copy()))
+
+    expected = nystrom_by_hand(matrix, rank, 3, 1e-4, right)
+    oracles.close(solution.value, expected, 1e-6)
 
 
 @pytest.mark.parametrize("solver", [Arnoldi(rank=12), Nystrom(rank=12)])
 def test_full_rank_is_exact(solver):
     matrix = symmetric([10.0**-k for k in range(12)])
-    operator = Root(torch.linalg.cholesky(matrix, upper=True))
     right = random(12, 40)
-    found = solver.factor(operator, Damping(1e-3)).solve(right)
-    expected = linalg.solve(matrix + 1e-3 * np.eye(12), right)
-    oracles.close(found.value, expected, 1e-8)
-    assert found.residual < 1e-8
+    solution = solver.factor(root_of(matrix), Damping(1e-3)).solve(right)
+
+    shifted = matrix.numpy() + 1e-3 * np.eye(12)
+    expected = linalg.solve(shifted, right.numpy())
+    oracles.close(solution.value, expected, 1e-8)
+    assert solution.residual < 1e-8
+
+
+def test_without_the_complement_zero_damping_is_the_pseudo_inverse():
+    rows = random(5, 9)
+    right = random(9, 3, seed=1)
+    solver = Arnoldi(5, complement=False)
+    solution = solver.factor(Root(rows), Damping(0.0)).solve(right)
+
+    inverse = linalg.pinv((rows.T @ rows).numpy(), rtol=1e-10)
+    oracles.close(solution.value, inverse @ right.numpy(), 1e-8)
+
+
+# --- rank --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [Arnoldi, Nystrom])
 def test_the_rank_grows_until_the_tolerance_is_met(kind):
     matrix = symmetric([0.9**k for k in range(200)])
-    operator = Root(torch.linalg.cholesky(matrix, upper=True))
-    state = kind(tolerance=1e-6).factor(operator, Damping(1e-3))
-    assert state.description["rank"] == 200
-    assert state.description["trace_share"] >= 1 - 1e-6
-    loose = kind(tolerance=0.05).factor(operator, Damping(1e-3)).description
-    assert loose["rank"] == 50
-    assert loose["trace_share"] >= 0.95
-    assert (
-        kind(rank=60, tolerance=1e-6)
-        .factor(operator, Damping(1e-3))
-        .description["rank"]
-        == 60
-    )
+    operator = root_of(matrix)
+
+    def spectrum(**options):
+        return kind(**options).factor(operator, Damping(1e-3)).spectrum
+
+    tight = spectrum(tolerance=1e-6)
+    assert tight.rank == 200
+    assert tight.trace_share >= 1 - 1e-6
+
+    loose = spectrum(tolerance=0.05)
+    assert loose.rank == 50
+    assert loose.trace_share >= 0.95
+    assert spectrum(rank=60, tolerance=1e-6).rank == 60
+
+
+# --- errors ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [Arnoldi, Nystrom])
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"rank": 0}, "rank"),
         ({"rank": 2.5}, "rank"),
@@ -118,8 +150,8 @@ def test_the_rank_grows_until_the_tolerance_is_met(kind):
         ({"memory_budget": -1}, "memory_budget"),
     ],
 )
-def test_wrong_options(kind, options, said):
-    with pytest.raises(ValueError, match=said):
+def test_wrong_options(kind, options, message):
+    with pytest.raises(ValueError, match=message):
         kind(**options)
 
 
@@ -128,30 +160,24 @@ def test_what_cannot_be_factored(kind):
     operator = Root(random(5, 6))
     with pytest.raises(ValueError, match="above the number of parameters, 6"):
         kind(rank=7).factor(operator, Damping(1e-3))
-    with pytest.raises(ValueError, match="complement=False"):
+    with pytest.raises(SingularSystem, match="complement=False"):
         kind(rank=2).factor(operator, Damping(0.0))
     with pytest.raises(MemoryError, match="lower the rank"):
         kind(rank=5, memory_budget=100).factor(operator, Damping(1e-3))
+
     broken = random(5, 6)
     broken[2, 3] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         kind(rank=2).factor(Root(broken), Damping(1e-3))
 
 
-def test_without_the_complement_zero_damping_is_the_pseudo_inverse():
-    rows, right = random(5, 9), random(9, 3, seed=1)
-    found = Arnoldi(5, complement=False).factor(Root(rows), Damping(0.0)).solve(right)
-    inverse = linalg.pinv((rows.T @ rows).numpy(), rtol=1e-10)
-    oracles.close(found.value, inverse @ right.numpy(), 1e-8)
-
-
 def test_nystrom_refuses_a_hessian():
+    hessian = Matrix(symmetric([1.0, 2.0, -3.0]))
     with pytest.raises(ValueError, match="Arnoldi"):
-        Nystrom(2).factor(Matrix(symmetric([1.0, 2.0, -3.0])), Damping(1e-3))
+        Nystrom(2).factor(hessian, Damping(1e-3))
 
 
 def test_arnoldi_refuses_what_damping_makes_singular():
-    with pytest.raises(ValueError, match="singular"):
-        Arnoldi(3).factor(
-            Matrix(symmetric([4.0, 2.0, -1.0, 0.5])), Damping(1.0, relative=False)
-        )
+    hessian = Matrix(symmetric([4.0, 2.0, -1.0, 0.5]))
+    with pytest.raises(SingularSystem, match="singular"):
+        Arnoldi(3).factor(hessian, Damping(1.0, relative=False))

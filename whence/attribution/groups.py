@@ -22,7 +22,7 @@ from whence.attribution import labels
 from whence.attribution.influence import Influence
 from whence.attribution.method import Solved
 from whence.attribution.quantities import Quantity
-from whence.curvature.operators import GaussNewton
+from whence.curvature.operators import GaussNewtonMatrix
 from whence.jacobian import Jacobian
 from whence.losses import NO_SPAN
 from whence.objective import Objective
@@ -234,7 +234,7 @@ def _attributes(rows: _SolvedRows) -> dict[str, str | int | float]:
         "solver_residual": rows.quality.residual,
         "solver_converged": int(rows.quality.converged),
         "solver_message": rows.quality.message,
-        **influence.state().description,
+        **influence.state().spectrum.attributes(),
         "gradient_norm": float(gradient.norm()),
         "loss": loss,
     }
@@ -478,7 +478,9 @@ def cooks_distance(influence: Influence) -> xr.DataArray:
     _check_gauss_newton(influence)
     _check_spans(influence)
     rows = _SolvedRows(influence)
-    operator = GaussNewton(influence.objective).held(influence.memory_budget // 2)
+    operator = GaussNewtonMatrix(influence.objective).cached(
+        influence.memory_budget // 2
+    )
     squares, leverages, residuals = [], [], []
     for part in rows.points():
         changes = part.changes(rows.damping)
@@ -555,9 +557,7 @@ class _SolvedRows:
         self.influence, self.objective = influence, influence.objective
         self.quality = Solved()
         self._state = influence.state()
-        self.damping = float(
-            self._state.description.get("damping", influence.damping.value)
-        )
+        self.damping = self._state.spectrum.damping
         parameters = self.objective.parameters
         room = min(MAX_ROW_BYTES, influence.memory_budget)
         self._width = max(

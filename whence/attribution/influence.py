@@ -15,7 +15,7 @@ from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
 from whence.attribution.quantities import Quantity
 from whence.catalogue import METHODS
 from whence.curvature.automatic import Automatic
-from whence.curvature.operators import Curvature, GaussNewton, Hessian
+from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -111,7 +111,7 @@ class Influence(Method):
         now = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         if self._state is None or not _same(now, self._seen):
             operator: Curvature = (
-                GaussNewton(self.objective)
+                GaussNewtonMatrix(self.objective)
                 if self.curvature == "gauss_newton"
                 else Hessian(self.objective)
             )
@@ -177,8 +177,8 @@ class Influence(Method):
         if not isinstance(state, Redamped):
             return None
         if self._decrease is None:
-            lowest = STEP_DAMPING * float(state.description["largest_eigenvalue"])
-            if float(state.description["damping"]) < lowest:
+            lowest = STEP_DAMPING * state.spectrum.largest_eigenvalue
+            if state.spectrum.damping < lowest:
                 state = state.redamped(lowest)
             step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
             self._decrease = 0.5 * float(gradient @ step) / loss if loss else 0.0
@@ -218,7 +218,7 @@ class Influence(Method):
             "solver_residual": solved.residual,
             "solver_converged": int(solved.converged),
             "solver_message": solved.message,
-            **self.state().description,
+            **self.state().spectrum.attributes(),
             "gradient_norm": float(gradient.norm()),
             "loss": loss,
             **({} if decrease is None else {"predicted_decrease": decrease}),

@@ -52,9 +52,8 @@ class Quality:
     doubts: tuple[str, ...]
 
     def __str__(self) -> str:
-        return " ".join(
-            [*self.statements, *(self.doubts or ("Nothing speaks against it.",))]
-        )
+        closing = self.doubts or ("Nothing speaks against it.",)
+        return " ".join([*self.statements, *closing])
 
 
 def quality(attribution: xr.DataArray) -> Quality:
@@ -82,73 +81,101 @@ def quality(attribution: xr.DataArray) -> Quality:
     >>> wh.Influence(objective, damping=1e-3).attribute(wh.Loss()).quality().doubts
     ()
     """
-    said = attribution.attrs
-    if said.get("method") in WITHOUT_CURVATURE:
-        return Quality((WITHOUT_CURVATURE[said["method"]],), (NO_CURVATURE,))
-    missing = [
-        name for name in ("solver", "solver_residual", "damping") if name not in said
-    ]
-    if missing:
-        raise ValueError(
-            f"this array has no attribute {missing[0]!r}: give what Influence.attribute returned"
-        )
-    doubts = [_solver_doubt(said), _spectrum_doubt(said), _minimum_doubt(said)]
-    return Quality(tuple(_statements(said)), tuple(doubt for doubt in doubts if doubt))
+    attributes = attribution.attrs
+    method = attributes.get("method")
+    if method in WITHOUT_CURVATURE:
+        return Quality((WITHOUT_CURVATURE[method],), (NO_CURVATURE,))
 
+    for name in ("solver", "solver_residual", "damping"):
+        if name not in attributes:
+            raise ValueError(
+                f"this array has no attribute {name!r}: give what Influence.attribute returned"
+            )
 
-def _statements(said: Mapping[str, Any]) -> list[str]:
-    found = [
-        f"Solver {said['solver']}, damping {said['relative_damping']:.0e} of the largest "
-        f"eigenvalue, relative residual {said['solver_residual']:.0e}."
-    ]
-    if "rank" in said and "trace_share" in said:
-        found.append(
-            f"Rank {said['rank']}, which holds {said['trace_share']:.1%} of the trace."
-        )
-    if "predicted_decrease" in said:
-        found.append(
-            f"A Gauss–Newton step would take away {said['predicted_decrease']:.0%} of the "
-            "loss.".replace("%", " %")
-        )
-    return found
-
-
-def _solver_doubt(said: Mapping[str, Any]) -> str:
-    if said.get("solver_message"):
-        return f"{said['solver_message'][:1].upper()}{said['solver_message'][1:]}."
-    if said["solver_residual"] >= GOOD_RESIDUAL:
-        return (
-            "The full system is not solved: take it for a ranking at best, raise the rank or the "
-            "damping, or use wh.ConjugateGradient() or wh.Exact()."
-        )
-    return ""
-
-
-def _spectrum_doubt(said: Mapping[str, Any]) -> str:
-    negative = said.get(
-        "negative_eigenvalues", said.get("negative_eigenvalues_held", 0)
+    doubts = (
+        _solver_doubt(attributes),
+        _spectrum_doubt(attributes),
+        _minimum_doubt(attributes),
     )
-    outweighed = said.get("smallest_eigenvalue", -float("inf")) > -said["damping"]
+    statements = _statements(attributes)
+    return Quality(tuple(statements), tuple(doubt for doubt in doubts if doubt))
+
+
+def _statements(attributes: Mapping[str, Any]) -> list[str]:
+    statements = [
+        f"Solver {attributes['solver']}, damping {attributes['relative_damping']:.0e} of the "
+        f"largest eigenvalue, relative residual {attributes['solver_residual']:.0e}."
+    ]
+    if "rank" in attributes and "trace_share" in attributes:
+        statements.append(
+            f"Rank {attributes['rank']}, which holds {attributes['trace_share']:.1%} of the trace."
+        )
+    if "predicted_decrease" in attributes:
+        decrease = f"{attributes['predicted_decrease']:.0%}".replace("%", " %")
+        statements.append(
+            f"A Gauss–Newton step would take away {decrease} of the loss."
+        )
+
+    return statements
+
+
+def _solver_doubt(attributes: Mapping[str, Any]) -> str:
+    message: str = attributes.get("solver_message", "")
+    if message:
+        return f"{message[:1].upper()}{message[1:]}."
+
+    # A residual that is NaN is no good one, either.
+    if attributes["solver_residual"] < GOOD_RESIDUAL:
+        return ""
+
+    return (
+        f"The full system is not solved: take it for a ranking at best, {_remedy(attributes)}, "
+        "or use wh.ConjugateGradient() or wh.Exact()."
+    )
+
+
+def _remedy(attributes: Mapping[str, Any]) -> str:
+    """Return which options of its solver bring an approximation nearer to the full system."""
+    if "sketch" in attributes:
+        return "raise the dimension of the sketch or the damping"
+    if "rank" in attributes:
+        return "raise the rank or the damping"
+    return "raise the damping"
+
+
+def _spectrum_doubt(attributes: Mapping[str, Any]) -> str:
+    # Of a whole spectrum all negative eigenvalues are known; of a low rank those among the
+    # eigenvalues of largest magnitude.
+    of_low_rank = attributes.get("negative_eigenvalues_held", 0)
+    negative = attributes.get("negative_eigenvalues", of_low_rank)
+
+    # With λ above the most negative eigenvalue A + λI is positive definite.
+    smallest = attributes.get("smallest_eigenvalue", -float("inf"))
+    outweighed = smallest > -attributes["damping"]
+
     if negative and not outweighed:
         return (
             f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
             "curvature='gauss_newton' or train further."
         )
-    if said.get("trace_share", 1.0) < LOW_TRACE:
+
+    if attributes.get("trace_share", 1.0) < LOW_TRACE:
         return "Much of the curvature is outside the rank: raise it."
     return ""
 
 
-def _minimum_doubt(said: Mapping[str, Any]) -> str:
-    if said.get("predicted_decrease", 0.0) > FAR:
-        return far_from_minimum(said["predicted_decrease"])
+def _minimum_doubt(attributes: Mapping[str, Any]) -> str:
+    decrease: float = attributes.get("predicted_decrease", 0.0)
+    if decrease > FAR:
+        return far_from_minimum(decrease)
     return ""
 
 
 def far_from_minimum(decrease: float) -> str:
     """Return what to say of a network whose loss a single step would lower by this share."""
+    share = f"{decrease:.0%}".replace("%", " %")
     return (
-        f"The network is far from a minimum: a Gauss–Newton step would take away {decrease:.0%} of "
+        f"The network is far from a minimum: a Gauss–Newton step would take away {share} of "
         "its loss, and influence functions predict retraining only near a minimum. Train further "
         "(Gauss–Newton steps get there soonest) or raise the damping."
-    ).replace("%", " %")
+    )

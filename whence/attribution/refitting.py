@@ -23,6 +23,7 @@ from whence.attribution.influence import Influence
 from whence.attribution.quality import FarFromMinimum
 from whence.attribution.quantities import Quantity, Residual
 from whence.curvature.exact import Exact
+from whence.curvature.failures import SingularSystem
 from whence.curvature.solvers import Damping, Solver
 from whence.jacobian import Jacobian, self_product
 from whence.ntk import TangentKernel
@@ -563,7 +564,7 @@ def damping_from_refits(
                 predicted = np.concatenate(
                     [influence.attribute(p, removed) for p in parts]
                 )
-        except ValueError as error:  # singular at this damping: larger ones may do
+        except SingularSystem as error:  # larger dampings may do
             scores[value], reason = math.nan, error
         else:
             scores[value] = _agreement(actual, predicted)

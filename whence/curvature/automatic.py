@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whence import _checks
+from whence.catalogue import SOLVERS
+from whence.curvature.conjugate_gradient import ConjugateGradient
 from whence.curvature.exact import Exact
-from whence.curvature.iterative import ConjugateGradient
-from whence.curvature.lowrank import Nystrom
+from whence.curvature.lowrank import COPIES, Nystrom
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import MEMORY_BUDGET, Damping, Solver, State
 
-LARGEST_RANK = 300
+MAX_RANK = 300
 LOW_RANK_SHARE = 4
-"""Of the memory budget, a quarter at most is for eigenvectors."""
+"""Part of the memory budget that is for eigenvectors: a quarter."""
 
 
+@SOLVERS.named()
 @dataclass(frozen=True)
 class Automatic:
     """Choose a solver by what fits in memory: what ``solver="auto"`` stands for.
@@ -36,7 +38,7 @@ class Automatic:
     >>> from whence import pinn
     >>> problem = pinn.zoo.load("burgers")
     >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
-    >>> operator, damping = wh.GaussNewton(objective), wh.Damping(1e-6)
+    >>> operator, damping = wh.GaussNewtonMatrix(objective), wh.Damping(1e-6)
     >>> wh.Automatic().choice(operator, damping).name
     'exact'
     >>> wh.Automatic(memory_budget=900_000).choice(operator, damping)
@@ -57,15 +59,21 @@ tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=90
         exact = Exact(memory_budget=self.memory_budget)
         if exact.needs(operator, damping) <= self.memory_budget:
             return exact
+
+        # A Hessian may be indefinite, so that no low rank preconditions it.
         root = operator.root()
         if root is None:
             return ConjugateGradient(memory_budget=self.memory_budget)
+
+        # As many eigenvectors as a share of the memory holds, and no more than J has rows.
         itemsize = operator.like().itemsize
-        fits = self.memory_budget // (LOW_RANK_SHARE * 3 * operator.size * itemsize)
-        low_rank = Nystrom(
-            max(1, min(LARGEST_RANK, fits, *root.shape)),
-            memory_budget=self.memory_budget,
-        )
+        share = self.memory_budget // LOW_RANK_SHARE
+        fits = share // (COPIES * operator.size * itemsize)
+        rank = max(1, min(MAX_RANK, fits, *root.shape))
+        low_rank = Nystrom(rank, memory_budget=self.memory_budget)
+
+        # With the rows in memory a product is quick, and there may be many; otherwise each of them
+        # is a pass over all points.
         rows, size = root.shape
         if rows * size * itemsize <= self.memory_budget:
             return ConjugateGradient(
@@ -74,8 +82,6 @@ tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=90
         return low_rank
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
-        """Factor with the solver chosen; its name is in the state's description."""
-        chosen = self.choice(operator, damping)
-        state = chosen.factor(operator, damping)
-        state.description["solver"] = chosen.name
-        return state
+        """Factor with the solver chosen; the state's spectrum names it."""
+        solver = self.choice(operator, damping)
+        return solver.factor(operator, damping)

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from whence.curvature.operators import Curvature
+from whence.catalogue import SOLVERS
+from whence.curvature.failures import needs_rows, undamped
+from whence.curvature.lanczos import largest_eigenvalue
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
-    describe,
-    largest_eigenvalue,
-    relative_residual,
+    direct_solution,
 )
+from whence.curvature.spectrum import Spectrum
 from whence.jacobian import Jacobian
 from whence.parameters import Parameters
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayersSpectrum(Spectrum):
+    """In how many ``layers`` the curvature was inverted, each by itself."""
+
+    layers: int
+
+
+@SOLVERS.named()
 @dataclass(frozen=True)
 class DataInf:
     """The inverse harmonic mean, layer by layer (Kwon et al. 2023, arXiv 2310.00902).
@@ -33,7 +42,9 @@ class DataInf:
     Raises
     ------
     ValueError
-        If the damping is zero, or the operator is a Hessian.
+        If the operator is a Hessian.
+    SingularSystem
+        If the damping is zero, which is a ValueError, too.
 
     Examples
     --------
@@ -42,7 +53,7 @@ class DataInf:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.DataInf().factor(operator, wh.Damping(2.0, relative=False))
     >>> value = state.solve(torch.tensor([[5.0]], dtype=torch.float64)).value   # 5/(18 + 2)
     >>> round(float(value), 9)
@@ -52,49 +63,61 @@ class DataInf:
     name = "datainf"
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
-        """Find λ; the rows are made anew in each solve."""
+        """Find λ; the rows are made again in each solve."""
         root = operator.root()
         if root is None:
-            raise ValueError(
-                "DataInf needs rows, which a Hessian has not: use curvature='gauss_newton', or "
-                "wh.ConjugateGradient()"
-            )
+            raise needs_rows("DataInf", "or wh.ConjugateGradient()")
+
         largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
         absolute = damping.resolve(largest)
         if absolute == 0:
-            raise ValueError("DataInf divides by the damping: give one above zero")
-        return _HarmonicMean(operator, root, absolute, largest)
+            raise undamped("DataInf", "it inverts the curvature of each row by itself")
+        return _HarmonicMean(Damped(operator, absolute), root, largest)
 
 
 class _HarmonicMean:
-    def __init__(
-        self, operator: Curvature, root: Jacobian, damping: float, largest: float
-    ) -> None:
-        self._operator = operator
+    """The mean over rows of ``(R j jᵀ + λI)⁻¹``, layer by layer."""
+
+    def __init__(self, system: Damped, root: Jacobian, largest: float) -> None:
+        self._system = system
         self._root = root
         self._layers = layer_columns(root.parameters)
-        self.damping = damping
-        self.description = describe(damping, largest, layers=len(self._layers))
+        self.spectrum = LayersSpectrum(
+            solver=DataInf.name,
+            damping=system.damping,
+            largest_eigenvalue=largest,
+            layers=len(self._layers),
+        )
 
     def solve(self, right: Tensor) -> Solution:
-        value, count = right.clone(), self._root.shape[0]
+        value = right.clone()
+        damping = self._system.damping
+        count = self._root.shape[0]
+
+        # Sherman & Morrison, for one row j of R:
+        #     (R j jᵀ + λI)⁻¹ b = (b − j · R (jᵀb) / (λ + R ‖j‖²)) / λ,
+        # and in the mean over the R rows the factor R cancels:
+        #     x = (b − Σ_r j_r (j_rᵀb) / (λ + R ‖j_r‖²)) / λ.
         for block, _ in self._root.blocks():
-            rows = block.dense()
+            rows = block.dense()  # (r, P)
+
             for columns in self._layers:
-                part = rows[:, columns]
-                weights = 1 / (self.damping + count * part.square().sum(dim=1))
-                value[columns] -= part.T @ (weights[:, None] * (part @ right[columns]))
-        value /= self.damping
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
-        return Solution(value, residual, bool(np.isfinite(residual)), 0)
+                part = rows[:, columns]  # (r, parameters of the layer)
+                norms = part.square().sum(dim=1)
+                weights = 1 / (damping + count * norms)
+                products = part @ right[columns]  # (r, K)
+                value[columns] -= part.T @ (weights[:, None] * products)
+        value /= damping
+
+        return direct_solution(self._system, right, value)
 
 
 def layer_columns(parameters: Parameters) -> list[Tensor]:
     """Return for each module the places in θ of its own parameters."""
     layers: dict[str, list[Tensor]] = {}
     for name, columns in parameters.slices.items():
+        # "block.0.weight" belongs to the module "block.0".
+        module, _, _ = name.rpartition(".")
         places = torch.arange(columns.start, columns.stop, device=parameters.device)
-        layers.setdefault(name.rpartition(".")[0], []).append(places)
+        layers.setdefault(module, []).append(places)
     return [torch.cat(places) for places in layers.values()]

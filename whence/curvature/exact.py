@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,35 +10,56 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.curvature.operators import Curvature
+from whence.catalogue import SOLVERS
+from whence.curvature.failures import (
+    SingularSystem,
+    check_memory,
+    needs_rows,
+    undamped,
+)
+from whence.curvature.lanczos import Product, largest_eigenvalue
+from whence.curvature.operators import CachedRows, Curvature, Damped, DenseMatrix
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
     MEMORY_BUDGET,
-    PROBES,
     Damping,
-    Product,
     RowSolution,
     Solution,
     State,
-    describe,
-    largest_eigenvalue,
     norms,
+    random_weights,
     relative_residual,
     singular,
     worst,
 )
+from whence.curvature.spectrum import Spectrum
 from whence.jacobian import self_product
 from whence.ntk import TangentKernel
 
 MAX_REFINEMENTS = 4
 ROUNDING = 8
 """Relative residual, in machine precisions, below which there is nothing to refine."""
-
-
+MIN_PIVOT = 1e-2
+"""Smallest pivot, in size times machine precision times the largest eigenvalue: rounding."""
 SPECTRUM = 1e-3
 """Relative residual of the eigenvector of a Hessian's smallest eigenvalue."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DenseSpectrum(Spectrum):
+    """What a dense factorisation knows: of a Hessian also the lower end of its spectrum.
+
+    ``solver_form`` and ``solver_size`` say which matrix was factored: ``"primal"`` or
+    ``"indefinite"`` P × P, ``"dual"`` R × R.
+    """
+
+    solver_form: str
+    solver_size: int
+    negative_eigenvalues: int | None = None
+    smallest_eigenvalue: float | None = None
+
+
+@SOLVERS.named()
 @dataclass(frozen=True)
 class Exact:
     """Dense Cholesky factorisation with iterative refinement: the reference for every other solver.
@@ -60,7 +81,9 @@ class Exact:
     Raises
     ------
     ValueError
-        If the form is unknown, does not exist for the operator, or the system is singular.
+        If the form is unknown, or does not exist for the operator.
+    SingularSystem
+        If ``A + λI`` is singular, which is a ValueError, too.
     MemoryError
         If the matrices exceed ``memory_budget``.
 
@@ -71,7 +94,7 @@ class Exact:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Exact().factor(operator, wh.Damping(0.0))
     >>> round(float(state.solve(torch.tensor([[5.0]], dtype=torch.float64)).value), 9)
     0.5
@@ -91,157 +114,221 @@ class Exact:
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Factor ``A + λI`` once."""
-        root = operator.root()
-        if root is None and self.form == "dual":
-            raise ValueError(
-                "the dual form needs a Gauss–Newton operator, not a Hessian"
-            )
-        self._check_memory(self.needs(operator, damping))
-        if root is None:
-            return _of_hessian(operator.dense(), damping, self.tolerance)
+        is_hessian = operator.root() is None
+        if is_hessian and self.form == "dual":
+            raise needs_rows("the dual form", "or form='primal'")
+        check_memory(
+            "the exact solver",
+            self.needs(operator, damping),
+            self.memory_budget,
+            "raise memory_budget, select fewer parameters or use solver='auto'",
+        )
+
+        if is_hessian:
+            return self._of_hessian(DenseMatrix(operator), damping)
         if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
-            return _Dual(kernel, damping, self.tolerance)
-        return _Primal(operator.dense(), damping, self.tolerance)
+            return _Dual(operator, kernel, damping, self.tolerance)
+        return _Primal(DenseMatrix(operator), damping, self.tolerance)
 
     def needs(self, operator: Curvature, damping: Damping) -> int:
         """Return the bytes that the matrices of this operator take."""
-        root, size = operator.root(), operator.size
+        size = operator.size
         itemsize = operator.like().itemsize
+        root = operator.root()
+
         if root is not None and self._is_dual(operator, damping):
             rows = root.shape[0]
+            # JJᵀ and its Cholesky factor, (R, R) each, and J, (R, P).
             return rows * (2 * rows + size) * itemsize
-        spectrum = 16 * size**2 if root is None else 0  # found in double precision
-        return 2 * size**2 * itemsize + spectrum
+
+        # A and its factor, (P, P) each.
+        needed = 2 * size**2 * itemsize
+        if root is None:
+            # The eigenvalues of a Hessian are found from two more, in double precision.
+            needed += 16 * size**2
+        return needed
 
     def _is_dual(self, operator: Curvature, damping: Damping) -> bool:
         root = operator.root()
         if root is None or self.form == "primal":
             return False
-        return self.form == "dual" or (
-            root.shape[0] < operator.size and damping.value > 0
-        )
+        if self.form == "dual":
+            return True
+        return root.shape[0] < operator.size and damping.value > 0
 
-    def _check_memory(self, needed: int) -> None:
-        if needed > self.memory_budget:
-            raise MemoryError(
-                f"the exact solver needs {needed / 2**30:.1f} GiB, above the memory budget of "
-                f"{self.memory_budget / 2**30:.1f} GiB: raise memory_budget, select fewer "
-                "parameters or use solver='auto'"
-            )
+    def _of_hessian(self, operator: DenseMatrix, damping: Damping) -> State:
+        """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
+        try:
+            state = _Primal(operator, damping, self.tolerance)
+        except SingularSystem:
+            return _Indefinite(operator, damping, self.tolerance)
+
+        # Lanczos finds the smallest eigenvalue of A as the largest one of largest·I − A.
+        size = operator.size
+        matrix = operator.matrix
+        largest = state.spectrum.largest_eigenvalue
+
+        def flipped(vector: Tensor) -> Tensor:
+            return largest * vector - matrix @ vector
+
+        width = largest_eigenvalue(flipped, size, matrix, tolerance=SPECTRUM)
+        smallest = largest - width
+
+        # Damping is relative to the eigenvalue of largest magnitude, which may be the smallest one.
+        rounding = size * torch.finfo(matrix.dtype).eps * largest
+        if state.smallest_pivot() <= rounding or abs(smallest) > largest:
+            return _Indefinite(operator, damping, self.tolerance)
+
+        negative = 0
+        if smallest < -rounding:
+            negative = _count_negative(matrix)
+        state.spectrum = replace(
+            state.spectrum, negative_eigenvalues=negative, smallest_eigenvalue=smallest
+        )
+        return state
 
 
 def _refined(
-    apply: Product, product: Product, right: Tensor, tolerance: float
+    apply: Product, system: Curvature, right: Tensor, tolerance: float
 ) -> Solution:
-    """Apply an approximate inverse, then refine until the residual stops falling, or is met."""
+    """Apply an approximate inverse, then refine until the residual stops falling, or is met.
+
+    With M ≈ (A + λI)⁻¹ a refinement is ``x ← x + M (b − (A + λI) x)``.
+    """
     norm = norms(right)
     tolerance = max(tolerance, ROUNDING * torch.finfo(right.dtype).eps)
+
     value = apply(right)
-    error = right - product(value)
+    error = right - system.matmat(value)
     residual = worst(error, norm)
     steps = 0
+
     while steps < MAX_REFINEMENTS and residual > tolerance:
         trial = value + apply(error)
-        left = right - product(trial)
-        now = worst(left, norm)
-        if not now < 0.5 * residual:
+        trial_error = right - system.matmat(trial)
+        trial_residual = worst(trial_error, norm)
+
+        # Written so that a residual that is NaN stops it, too.
+        if not trial_residual < 0.5 * residual:
             break
-        value, error, residual, steps = trial, left, now, steps + 1
-    return Solution(
-        value, residual, bool(np.isfinite(residual)) and residual < GOOD_RESIDUAL, steps
-    )
+
+        value = trial
+        error = trial_error
+        residual = trial_residual
+        steps += 1
+
+    converged = bool(np.isfinite(residual)) and residual < GOOD_RESIDUAL
+    return Solution(value, residual, converged, steps)
 
 
 class _Primal:
+    """Cholesky of ``A + λI``, (P, P)."""
+
     def __init__(
         self,
-        matrix: Tensor,
+        operator: DenseMatrix,
         damping: Damping,
         tolerance: float,
         largest: float | None = None,
     ) -> None:
+        self._operator = operator
         self._tolerance = tolerance
         if largest is None:
-            largest = largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
-        self._largest = largest
-        self.damping = damping.resolve(largest)
-        self._matrix = matrix
-        self._factor = _cholesky(matrix, self.damping, largest)
-        self.description = describe(
-            self.damping, largest, solver_form="primal", solver_size=len(matrix)
+            largest = largest_eigenvalue(
+                operator.matvec, operator.size, operator.matrix
+            )
+
+        absolute = damping.resolve(largest)
+        self._system = Damped(operator, absolute)
+        self._factor = _cholesky(self._system.dense(), absolute, largest)
+        self.spectrum = DenseSpectrum(
+            solver=Exact.name,
+            damping=absolute,
+            largest_eigenvalue=largest,
+            solver_form="primal",
+            solver_size=operator.size,
         )
 
-    def least_pivot(self) -> float:
+    def smallest_pivot(self) -> float:
         """Return the smallest pivot of the Cholesky factorisation."""
         return float(self._factor.diagonal().min()) ** 2
 
     def redamped(self, damping: float) -> _Primal:
+        """Return the state with this absolute λ: A and its largest eigenvalue are known."""
         return _Primal(
-            self._matrix,
+            self._operator,
             Damping(damping, relative=False),
             self._tolerance,
-            self._largest,
+            self.spectrum.largest_eigenvalue,
         )
 
     def solve(self, right: Tensor) -> Solution:
-        return _refined(
-            lambda b: torch.cholesky_solve(b, self._factor),
-            lambda x: self._matrix @ x + self.damping * x,
-            right,
-            self._tolerance,
-        )
+        # LLᵀ x = b
+        def apply(columns: Tensor) -> Tensor:
+            return torch.cholesky_solve(columns, self._factor)
+
+        return _refined(apply, self._system, right, self._tolerance)
 
 
 class _Dual:
+    """Cholesky of ``JJᵀ + λI``, (R, R), which has the eigenvalues of ``JᵀJ + λI`` but for λ."""
+
     def __init__(
         self,
+        operator: Curvature,
         kernel: TangentKernel,
         damping: Damping,
         tolerance: float,
         largest: float | None = None,
     ) -> None:
+        self._operator = operator
+        self._kernel = kernel
         self._tolerance = tolerance
         gram = kernel.gram
         if largest is None:
             largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
-        self._largest = largest
-        self.damping = damping.resolve(largest)
-        if self.damping == 0:
-            raise ValueError(
-                "the dual form needs damping above zero: without it, directions that no training "
-                "point constrains have no answer"
+
+        self._damping = damping.resolve(largest)
+        if self._damping == 0:
+            raise undamped(
+                "the dual form",
+                "without it, directions that no training point constrains have no answer",
             )
-        self._kernel = kernel
+        shifted = gram.clone()
+        shifted.diagonal().add_(self._damping)
+        self._factor = _cholesky(shifted, self._damping, largest)
+
+        # Solving for all rows takes four matrices (R, R + P).
         self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
-        self._factor = _cholesky(gram, self.damping, largest)
-        self.description = describe(
-            self.damping, largest, solver_form="dual", solver_size=len(gram)
+        self.spectrum = DenseSpectrum(
+            solver=Exact.name,
+            damping=self._damping,
+            largest_eigenvalue=largest,
+            solver_form="dual",
+            solver_size=len(gram),
         )
 
     def redamped(self, damping: float) -> _Dual:
+        """Return the state with this absolute λ: J, JJᵀ and its largest eigenvalue are known."""
         return _Dual(
+            self._operator,
             self._kernel,
             Damping(damping, relative=False),
             self._tolerance,
-            self._largest,
+            self.spectrum.largest_eigenvalue,
         )
 
     def solve(self, right: Tensor) -> Solution:
         rows = self._kernel.dense()
 
-        def apply(b: Tensor) -> Tensor:
-            return (
-                b - rows.T @ torch.cholesky_solve(rows @ b, self._factor)
-            ) / self.damping
+        def apply(columns: Tensor) -> Tensor:
+            # (JᵀJ + λI)⁻¹ b = (b − Jᵀ (JJᵀ + λI)⁻¹ J b) / λ   (Woodbury)
+            inner = torch.cholesky_solve(rows @ columns, self._factor)
+            return (columns - rows.T @ inner) / self._damping
 
-        return _refined(
-            apply,
-            lambda x: rows.T @ (rows @ x) + self.damping * x,
-            right,
-            self._tolerance,
-        )
+        return _refined(apply, self._system(rows), right, self._tolerance)
 
     def solve_rows(self) -> RowSolution:
         """Return ``X = Jᵀ(JJᵀ + λI)⁻¹`` by Cholesky QR done twice.
@@ -250,94 +337,89 @@ class _Dual:
         whose rows are nearly orthonormal, the same once more has none to speak of (Yamamoto et
         al. 2015, doi 10.1007/s11075-014-9941-x). So errors grow with λ^−½, not with λ^−1.
         """
-        rows = self._kernel.dense()
+        rows = self._kernel.dense()  # (R, P)
         eye = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+
+        # First pass, JJᵀ + λI = LLᵀ:  W = L⁻¹J (R, P),  N = L⁻¹ (R, R).
         inverse = torch.linalg.solve_triangular(self._factor, eye, upper=False)
         white = torch.linalg.solve_triangular(self._factor, rows, upper=False)
-        second = self_product(white) + self.damping * self_product(inverse)
+
+        # Second pass:  S = WWᵀ + λNNᵀ = L⁻¹(JJᵀ + λI)L⁻ᵀ, the identity but for L's rounding.
+        second = self_product(white) + self._damping * self_product(inverse)
+
+        # Jᵀ(JJᵀ + λI)⁻¹ = Jᵀ L⁻ᵀ S⁻¹ L⁻¹ = Wᵀ (S⁻¹ N)
         coefficients = torch.cholesky_solve(inverse, torch.linalg.cholesky(second))
         residual = self._residual(rows, white.T, coefficients)
         return RowSolution(white.T, coefficients, residual, residual < GOOD_RESIDUAL)
 
     def _residual(self, rows: Tensor, basis: Tensor, coefficients: Tensor) -> float:
-        drawn = np.random.default_rng(0).standard_normal((len(rows), PROBES))
-        weights = torch.as_tensor(drawn).to(rows)
+        """Return the relative residual of random combinations of the rows' solutions."""
+        weights = random_weights(rows, len(rows))
         value = basis @ (coefficients @ weights)
-        return relative_residual(
-            lambda x: rows.T @ (rows @ x) + self.damping * x, rows.T @ weights, value
-        )
+        return relative_residual(self._system(rows), rows.T @ weights, value)
+
+    def _system(self, rows: Tensor) -> Damped:
+        return Damped(CachedRows(self._operator, rows), self._damping)
 
 
-def _of_hessian(matrix: Tensor, damping: Damping, tolerance: float) -> State:
-    """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
-    try:
-        state = _Primal(matrix, damping, tolerance)
-    except ValueError:
-        return _Indefinite(matrix, damping, tolerance)
-    largest = float(state.description["largest_eigenvalue"])
-    rounding = len(matrix) * torch.finfo(matrix.dtype).eps * largest
-    width = largest_eigenvalue(
-        lambda v: largest * v - matrix @ v, len(matrix), matrix, tolerance=SPECTRUM
-    )
-    smallest = largest - width
-    if (
-        state.least_pivot() <= rounding or abs(smallest) > largest
-    ):  # to which damping is relative
-        return _Indefinite(matrix, damping, tolerance)
-    state.description["negative_eigenvalues"] = (
-        _negative(matrix) if smallest < -rounding else 0
-    )
-    state.description["smallest_eigenvalue"] = smallest
-    return state
-
-
-def _negative(matrix: Tensor) -> int:
+def _count_negative(matrix: Tensor) -> int:
     """Return how many eigenvalues are negative: as many as in D of LDLᵀ (Sylvester)."""
     factor, pivots, _ = torch.linalg.ldl_factor_ex(matrix)
-    pairs = pivots < 0  # a block of two has one of either sign
-    return int((factor.diagonal()[~pairs] < 0).sum()) + int(pairs.sum()) // 2
+
+    # D has blocks of one and of two; LAPACK marks the latter by negative pivots, twice each. A
+    # block of two has one eigenvalue of either sign.
+    in_pairs = pivots < 0
+    singles = int((factor.diagonal()[~in_pairs] < 0).sum())
+    pairs = int(in_pairs.sum()) // 2
+    return singles + pairs
 
 
 class _Indefinite:
     """LU of a matrix that may have negative eigenvalues, which are counted."""
 
-    def __init__(self, matrix: Tensor, damping: Damping, tolerance: float) -> None:
+    def __init__(
+        self, operator: DenseMatrix, damping: Damping, tolerance: float
+    ) -> None:
         self._tolerance = tolerance
-        values = torch.linalg.eigvalsh(matrix.double())
+        values = torch.linalg.eigvalsh(operator.matrix.double())
         largest = float(values.abs().max())
-        self.damping = damping.resolve(largest)
-        if (
-            float((values + self.damping).abs().min())
-            <= largest * torch.finfo(matrix.dtype).eps
-        ):
-            raise ValueError(singular(self.damping, len(matrix), matrix.dtype))
-        shifted = matrix.clone()
-        shifted.diagonal().add_(self.damping)
-        self._factor = torch.linalg.lu_factor(shifted)
-        self._matrix = matrix
-        self.description = describe(
-            self.damping, largest, solver_form="indefinite", solver_size=len(matrix)
+        absolute = damping.resolve(largest)
+
+        # λ may cancel a negative eigenvalue.
+        dtype = operator.matrix.dtype
+        nearest = float((values + absolute).abs().min())
+        if nearest <= largest * torch.finfo(dtype).eps:
+            raise singular(absolute, operator.size, dtype)
+
+        self._system = Damped(operator, absolute)
+        self._factor = torch.linalg.lu_factor(self._system.dense())
+        self.spectrum = DenseSpectrum(
+            solver=Exact.name,
+            damping=absolute,
+            largest_eigenvalue=largest,
+            solver_form="indefinite",
+            solver_size=operator.size,
+            negative_eigenvalues=int((values < 0).sum()),
+            smallest_eigenvalue=float(values[0]),
         )
-        self.description["negative_eigenvalues"] = int((values < 0).sum())
-        self.description["smallest_eigenvalue"] = float(values[0])
 
     def solve(self, right: Tensor) -> Solution:
-        return _refined(
-            lambda b: torch.linalg.lu_solve(*self._factor, b),
-            lambda x: self._matrix @ x + self.damping * x,
-            right,
-            self._tolerance,
-        )
+        # PLU x = b
+        def apply(columns: Tensor) -> Tensor:
+            return torch.linalg.lu_solve(*self._factor, columns)
+
+        return _refined(apply, self._system, right, self._tolerance)
 
 
-def _cholesky(matrix: Tensor, damping: float, largest: float) -> Tensor:
-    shifted = matrix.clone()
-    shifted.diagonal().add_(damping)
+def _cholesky(shifted: Tensor, damping: float, largest: float) -> Tensor:
+    """Return the Cholesky factor of a matrix that λ is part of already."""
     factor, info = torch.linalg.cholesky_ex(shifted)
-    smallest = float(factor.diagonal().min()) ** 2
-    if (
-        int(info)
-        or not smallest > len(matrix) * torch.finfo(matrix.dtype).eps * largest * 1e-2
-    ):
-        raise ValueError(singular(damping, len(matrix), matrix.dtype))
+
+    # A pivot within rounding of zero says nothing but the rounding.
+    size = len(shifted)
+    pivot = float(factor.diagonal().min()) ** 2
+    rounding = size * torch.finfo(shifted.dtype).eps * largest
+    failed = bool(info) or not pivot > MIN_PIVOT * rounding
+    if failed:
+        raise singular(damping, size, shifted.dtype)
     return factor

@@ -10,24 +10,46 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.curvature.operators import Curvature
+from whence.catalogue import SOLVERS
+from whence.curvature.failures import check_finite, check_memory, undamped
+from whence.curvature.lanczos import (
+    Eigenpairs,
+    dominant_eigenpairs,
+    largest_eigenvalue,
+)
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     Solution,
     State,
-    describe,
-    largest_eigenvalue,
-    relative_residual,
+    direct_solution,
     singular,
 )
+from whence.curvature.spectrum import Spectrum
 
-DEFAULT_RANK, FIRST_RANK = 300, 50
-"""The rank by default, and the first tried where it may grow."""
-Eigenpairs = tuple[Tensor, Tensor]
-"""Eigenvectors (P, r) and eigenvalues (r,), the largest first."""
+DEFAULT_RANK = 300
+FIRST_RANK = 50
+"""The first rank tried if a tolerance may make it grow."""
+COPIES = 3
+"""Matrices (P, r) that are in memory at once."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class LowRankSpectrum(Spectrum):
+    """What the r eigenpairs of a low-rank approximation say.
+
+    ``trace_share`` is their part of the trace of A; smallest and negative eigenvalues are counted
+    among the r only.
+    """
+
+    rank: int
+    trace_share: float
+    smallest_held_eigenvalue: float
+    negative_eigenvalues_held: int
+
+
+@SOLVERS.named()
 @dataclass(frozen=True)
 class Arnoldi:
     """The r eigenpairs of A of largest magnitude, the rest of A left out.
@@ -51,8 +73,10 @@ class Arnoldi:
     Raises
     ------
     ValueError
-        If rank is above the number of parameters, the damping is zero while the complement is
-        damped, or ``A + λI`` is singular.
+        If rank is above the number of parameters.
+    SingularSystem
+        If the damping is zero while the complement is damped, or ``A + λI`` is singular; this is a
+        ValueError, too.
 
     Examples
     --------
@@ -61,9 +85,9 @@ class Arnoldi:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0, 0.0], [0.0, 3.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Arnoldi(rank=1).factor(operator, wh.Damping(1.0, relative=False))
-    >>> state.description["rank"], round(state.description["trace_share"], 6)
+    >>> state.spectrum.rank, round(state.spectrum.trace_share, 6)
     (1, 0.9)
     >>> state.solve(torch.eye(2, dtype=torch.float64)).value      # 1/λ in the direction left out
     tensor([[1.0000, 0.0000],
@@ -77,21 +101,33 @@ class Arnoldi:
     name = "arnoldi"
 
     def __post_init__(self) -> None:
-        _check_options(self.rank, self.tolerance, self.memory_budget)
+        self._growth().check()
+
+    def _growth(self) -> _Growth:
+        return _Growth(self.rank, self.tolerance, self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Find the eigenpairs."""
-        held = operator.held(self.memory_budget)
-        pairs, share = _grown(
-            held,
-            self.rank,
-            self.tolerance,
-            self.memory_budget,
-            lambda r: _lanczos(held, r),
-        )
-        return _LowRank(held, pairs, damping, self.complement, share)
+        cached = operator.cached(self.memory_budget)
+
+        def pairs_of(rank: int) -> Eigenpairs:
+            return self._eigenpairs(cached, rank)
+
+        pairs, share = self._growth().eigenpairs(cached, pairs_of)
+        return _LowRank(self, cached, pairs, damping, share)
+
+    def _eigenpairs(self, operator: Curvature, rank: int) -> Eigenpairs:
+        size = operator.size
+        if rank + 1 < size:
+            return dominant_eigenpairs(operator.matvec, size, operator.like(), rank)
+
+        # All of the eigenvalues, or all but one: no iteration has anything to gain.
+        values, vectors = torch.linalg.eigh(operator.dense())
+        order = values.abs().argsort(descending=True)[:rank]
+        return vectors[:, order], values[order]
 
 
+@SOLVERS.named()
 @dataclass(frozen=True)
 class Nystrom:
     """The Nyström approximation ``AΩ(ΩᵀAΩ)⁻¹ΩᵀA`` of A for r random directions Ω.
@@ -119,9 +155,9 @@ class Nystrom:
     >>> def residual(tensors, z):
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0, 3.0], [2.0, 6.0]], dtype=torch.float64)
-    >>> operator = wh.GaussNewton(wh.Objective(network, [wh.Term("data", residual, points)]))
+    >>> operator = wh.GaussNewtonMatrix(wh.Objective(network, [wh.Term("data", residual, points)]))
     >>> state = wh.Nystrom(rank=1).factor(operator, wh.Damping(1e-6))
-    >>> round(state.description["trace_share"], 6)          # the curvature has rank one
+    >>> round(state.spectrum.trace_share, 6)          # the curvature has rank one
     1.0
     """
 
@@ -133,8 +169,11 @@ class Nystrom:
     name = "nystrom"
 
     def __post_init__(self) -> None:
-        _check_options(self.rank, self.tolerance, self.memory_budget)
+        self._growth().check()
         _checks.count("seed", self.seed, zero=True)
+
+    def _growth(self) -> _Growth:
+        return _Growth(self.rank, self.tolerance, self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Multiply A by random directions."""
@@ -143,181 +182,192 @@ class Nystrom:
                 "Nystrom needs an operator without negative eigenvalues: use "
                 "curvature='gauss_newton', or wh.Arnoldi or wh.Exact for a Hessian"
             )
-        held = operator.held(self.memory_budget)
-        pairs, share = _grown(
-            held,
-            self.rank,
-            self.tolerance,
-            self.memory_budget,
-            lambda r: nystrom(held, r, self.seed),
-        )
-        return _LowRank(held, pairs, damping, self.complement, share)
+        cached = operator.cached(self.memory_budget)
+
+        def pairs_of(rank: int) -> Eigenpairs:
+            return nystrom(cached, rank, self.seed)
+
+        pairs, share = self._growth().eigenpairs(cached, pairs_of)
+        return _LowRank(self, cached, pairs, damping, share)
 
 
-def _check_options(
-    rank: int | None, tolerance: float | None, memory_budget: int
-) -> None:
-    if rank is not None:
-        _checks.count("rank", rank)
-    if tolerance is not None:
-        _checks.positive("tolerance", tolerance)
-        if tolerance >= 1:
+@dataclass(frozen=True)
+class _Growth:
+    """How many eigenpairs to find: a number, or as many as a tolerance asks for."""
+
+    rank: int | None
+    tolerance: float | None
+    memory_budget: int
+
+    def check(self) -> None:
+        """Raise ``ValueError`` for an option out of range."""
+        if self.rank is not None:
+            _checks.count("rank", self.rank)
+        if self.tolerance is not None:
+            _checks.positive("tolerance", self.tolerance)
+            if self.tolerance >= 1:
+                raise ValueError(
+                    f"tolerance is a share of the trace, below 1, got {self.tolerance}"
+                )
+        _checks.positive("memory_budget", self.memory_budget)
+
+    def eigenpairs(
+        self, operator: Curvature, pairs_of: Callable[[int], Eigenpairs]
+    ) -> tuple[Eigenpairs, float]:
+        """Return the eigenpairs and their share of the trace of A.
+
+        With a tolerance the rank is doubled until no more than that is left out.
+        """
+        most = self._most(operator)
+        trace = operator.trace()
+        rank = most
+        if self.tolerance is not None:
+            rank = min(most, FIRST_RANK)
+
+        while True:
+            vectors, values = pairs_of(rank)
+            share = 1.0
+            if trace:
+                share = float(values.sum()) / trace
+            if self.tolerance is None or rank == most or share >= 1 - self.tolerance:
+                return (vectors, values), share
+            rank = min(most, 2 * rank)
+
+    def _most(self, operator: Curvature) -> int:
+        """Return the largest rank that is asked for, fits in memory and A can have."""
+        size = operator.size
+        if self.rank is not None and self.rank > size:
             raise ValueError(
-                f"tolerance is a share of the trace, below 1, got {tolerance}"
+                f"rank is {self.rank}, above the number of parameters, {size}"
             )
-    _checks.positive("memory_budget", memory_budget)
 
+        bytes_each = COPIES * size * operator.like().itemsize
+        fits = max(1, self.memory_budget // bytes_each)
+        if self.rank is None:
+            wanted = size if self.tolerance else DEFAULT_RANK
+            most = min(size, fits, wanted)
+        else:
+            most = self.rank
+            if most > fits:
+                check_memory(
+                    f"rank {most}",
+                    most * bytes_each,
+                    self.memory_budget,
+                    "lower the rank or raise memory_budget",
+                )
 
-def _grown(
-    operator: Curvature,
-    rank: int | None,
-    tolerance: float | None,
-    memory_budget: int,
-    pairs_of: Callable[[int], Eigenpairs],
-) -> tuple[Eigenpairs, float]:
-    """Return the eigenpairs of the rank asked for, or of one that leaves out no more than allowed.
-
-    With them the share of the trace that they hold.
-    """
-    size = operator.size
-    if rank is not None and rank > size:
-        raise ValueError(f"rank is {rank}, above the number of parameters, {size}")
-    fits = memory_budget // (3 * size * operator.like().itemsize)
-    most = rank or min(size, max(1, fits), size if tolerance else DEFAULT_RANK)
-    if most > max(1, fits):
-        needed = 3 * most * size * operator.like().itemsize
-        raise MemoryError(
-            f"rank {most} needs {needed / 2**30:.1f} GiB, above "
-            f"the memory budget of {memory_budget / 2**30:.1f} GiB: lower the rank or raise it"
-        )
-    root = operator.root()
-    most = most if root is None else max(1, min(most, root.shape[0]))
-    trace = operator.trace()
-    tried = most if tolerance is None else min(most, FIRST_RANK)
-    while True:
-        vectors, values = pairs_of(tried)
-        share = float(values.sum()) / trace if trace else 1.0
-        if tolerance is None or tried == most or share >= 1 - tolerance:
-            return (vectors, values), share
-        tried = min(most, 2 * tried)
-
-
-def _lanczos(operator: Curvature, rank: int) -> Eigenpairs:
-    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
-
-    like, size = operator.like(), operator.size
-    if rank + 1 >= size:
-        values, vectors = torch.linalg.eigh(operator.dense())
-        order = values.abs().argsort(descending=True)[:rank]
-        return vectors[:, order], values[order]
-
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        given = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
-        return operator.matvec(given).cpu().double().numpy()
-
-    start = np.random.default_rng(0).standard_normal(size)
-    if not np.isfinite(multiply(start)).all():
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
-    linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    found, columns = eigsh(linear, k=rank, which="LM", v0=start, tol=0)
-    order = np.argsort(-np.abs(found))
-    vectors, values = columns[:, order], found[order]
-    return torch.as_tensor(vectors).to(like), torch.as_tensor(values).to(like)
+        # JᵀJ has no more eigenvalues than J has rows.
+        root = operator.root()
+        if root is not None:
+            most = max(1, min(most, root.shape[0]))
+        return most
 
 
 def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:
-    """Return eigenpairs of the Nyström approximation of a positive semi-definite operator."""
+    """Return eigenpairs of the Nyström approximation of a positive semi-definite operator.
+
+    Algorithm 2.1 of Frangella, Tropp & Udell 2021 (arXiv 2110.02820).
+    """
     like = operator.like()
-    drawn = np.random.default_rng(seed).standard_normal((operator.size, rank))
-    directions, _ = torch.linalg.qr(torch.as_tensor(drawn).to(like))
+    numbers = np.random.default_rng(seed).standard_normal((operator.size, rank))
+
+    # Ω with orthonormal columns, (P, r), and Y = AΩ.
+    directions, _ = torch.linalg.qr(torch.as_tensor(numbers).to(like))
     image = operator.matmat(directions)
-    if not bool(torch.isfinite(image).all()):
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
+    check_finite(image)
+
+    # Rounding may leave ΩᵀAΩ with eigenvalues below zero. Of A + νI, with ν of the size of that
+    # rounding, it is positive definite; ν is taken off again at the end.
     shift = float(image.norm()) * torch.finfo(image.dtype).eps
     if not shift:
         return directions, image.new_zeros(rank)
-    image = image + shift * directions
+    image = image + shift * directions  # Y ← (A + νI)Ω
+
+    # ΩᵀY = C Cᵀ, from eigenvectors rather than by Cholesky, which rounding could still break.
     core = directions.T @ image
     values, vectors = torch.linalg.eigh(0.5 * (core + core.T))
-    root = (
-        vectors / values.clamp_min(shift).sqrt()
-    )  # values is all but never below the shift
+    root = vectors / values.clamp_min(shift).sqrt()  # C⁻ᵀ
+
+    # Y (ΩᵀY)⁻¹ Yᵀ = B Bᵀ with B = Y C⁻ᵀ = U Σ Vᵀ, so its eigenvalues are Σ².
     left, singular_values, _ = torch.linalg.svd(image @ root, full_matrices=False)
     return left, (singular_values**2 - shift).clamp_min(0)
 
 
-def _largest(operator: Curvature, vector: Tensor, found: float) -> float:
-    """Return the largest eigenvalue of A, of which that of a sketch falls a little short.
-
-    By Lanczos, or by the Rayleigh quotient of the first eigenvector where products are slow.
-    """
-    if not operator.semidefinite:
-        return found
-    if operator.quick:
-        return largest_eigenvalue(operator.matvec, operator.size, operator.like())
-    return max(found, float(vector @ operator.matvec(vector)))
-
-
 class _LowRank:
-    """``U diag(values) Uᵀ + λI``, inverted by Woodbury's formula."""
+    """``U Λ Uᵀ + λI``, inverted by Woodbury's formula."""
 
     def __init__(
         self,
+        solver: Arnoldi | Nystrom,
         operator: Curvature,
         pairs: Eigenpairs,
         damping: Damping,
-        complement: bool,
         trace_share: float,
     ) -> None:
-        self._operator = operator
         self._vectors, self._values = pairs
-        largest = _largest(
-            operator, self._vectors[:, 0], float(self._values.abs().max())
-        )
-        self.damping = damping.resolve(largest)
-        shifted = self._values + self.damping
-        if complement and self.damping == 0:
-            raise ValueError(
-                "a low-rank solver needs damping above zero: without it, directions outside its "
-                "rank have no answer; or drop them with complement=False"
+        self._complement = solver.complement
+        largest = self._largest(operator)
+        absolute = damping.resolve(largest)
+        self._system = Damped(operator, absolute)
+
+        if self._complement and absolute == 0:
+            raise undamped(
+                "a low-rank solver",
+                "without it, directions outside its rank have no answer; or drop them with "
+                "complement=False",
             )
-        eps = torch.finfo(shifted.dtype).eps
-        if not float(shifted.abs().min()) > largest * eps:
-            raise ValueError(singular(self.damping, operator.size, shifted.dtype))
+
+        # λ may cancel a negative eigenvalue.
+        shifted = self._values + absolute
+        rounding = largest * torch.finfo(shifted.dtype).eps
+        if not float(shifted.abs().min()) > rounding:
+            raise singular(absolute, operator.size, shifted.dtype)
         self._inverse = 1 / shifted
-        self._complement = complement
-        self.description = describe(
-            self.damping,
-            largest,
+
+        self.spectrum = LowRankSpectrum(
+            solver=solver.name,
+            damping=absolute,
+            largest_eigenvalue=largest,
             rank=len(self._values),
             trace_share=trace_share,
             smallest_held_eigenvalue=float(self._values.min()),
             negative_eigenvalues_held=int((self._values < 0).sum()),
         )
 
-    def _applied(self, right: Tensor, outside: float) -> Tensor:
-        """Return U(Λ + λ)⁻¹Uᵀb, and ``outside`` times what lies outside the span of U."""
-        inside = self._vectors.T @ right
-        value = self._vectors @ (self._inverse[:, None] * inside)
-        if not outside:
-            return value
-        rest = right - self._vectors @ inside
-        rest = rest - self._vectors @ (
-            self._vectors.T @ rest
-        )  # what rounding left in the span
-        return value + outside * rest
+    def _largest(self, operator: Curvature) -> float:
+        """Return the largest eigenvalue of A, of which that of a sketch falls a little short."""
+        approximate = float(self._values.abs().max())
+        if not operator.semidefinite:
+            return approximate
+        if operator.is_cached:
+            return largest_eigenvalue(operator.matvec, operator.size, operator.like())
+
+        # Where products are slow one of them is enough: Rayleigh's quotient uᵀAu of the first
+        # eigenvector is below the eigenvalue, by the square of the error of u.
+        vector = self._vectors[:, 0]
+        quotient = float(vector @ operator.matvec(vector))
+        return max(approximate, quotient)
 
     def precondition(self, right: Tensor) -> Tensor:
         """Return an approximate inverse whose part outside is as large as the smallest inside."""
         return self._applied(right, float(self._inverse.abs().max()))
 
     def solve(self, right: Tensor) -> Solution:
-        value = self._applied(right, 1 / self.damping if self._complement else 0.0)
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
-        return Solution(value, residual, bool(np.isfinite(residual)), 0)
+        outside = 0.0
+        if self._complement:
+            outside = 1 / self._system.damping
+        value = self._applied(right, outside)
+        return direct_solution(self._system, right, value)
+
+    def _applied(self, right: Tensor, outside: float) -> Tensor:
+        """Return U(Λ + λ)⁻¹Uᵀb, and ``outside`` times what lies outside the span of U."""
+        # b → Uᵀb → (Λ + λ)⁻¹Uᵀb → U(Λ + λ)⁻¹Uᵀb
+        inside = self._vectors.T @ right
+        value = self._vectors @ (self._inverse[:, None] * inside)
+        if not outside:
+            return value
+
+        # (I − UUᵀ) b, twice: 1/λ would magnify what rounding left in the span the first time.
+        rest = right - self._vectors @ inside
+        rest = rest - self._vectors @ (self._vectors.T @ rest)
+        return value + outside * rest

@@ -1,4 +1,9 @@
-"""Curvature of an objective as an operator ``v ↦ A v``: Gauss–Newton matrix and Hessian."""
+"""Curvature of an objective as an operator ``v ↦ A v``: Gauss–Newton matrix and Hessian.
+
+A solver sees a :class:`Curvature` and nothing else of an objective. :class:`Damped`,
+:class:`DenseMatrix` and :class:`CachedRows` are made of another operator: ``A + λI``, and A with
+its matrix or the rows of its root in memory.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +19,32 @@ from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
 
-HESSIAN_COLUMNS, HESSIAN_VALUES = 64, 16_000
-"""Columns of a Hessian made at once: so many at most, and times points no more than this."""
+HESSIAN_COLUMNS = 64
+"""Most columns of a Hessian that are made at once."""
+HESSIAN_VALUES = 16_000
+"""Most columns times points of a Hessian at once: they stay in the processor's cache."""
 TRACE_PROBES = 32
+"""Random vectors of Hutchinson's estimate of a trace."""
 
 
 class Curvature(Protocol):
     """A symmetric P × P operator; nothing that uses one asks how it is made."""
 
-    size: int
-    semidefinite: bool
-    """Whether it is positive semi-definite by construction."""
-    objective: Objective
-    """Whose curvature it is."""
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
 
     @property
-    def quick(self) -> bool:
-        """Whether products are quick, since what they need is in memory."""
+    def semidefinite(self) -> bool:
+        """Whether it is positive semi-definite by construction."""
+
+    @property
+    def objective(self) -> Objective:
+        """Whose curvature it is."""
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether what products need is in memory, so that they are quick."""
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
@@ -38,10 +52,10 @@ class Curvature(Protocol):
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K)."""
 
-    def held(self, memory_budget: int) -> Curvature:
-        """Return the same operator, quick to apply again and again where that fits in memory."""
+    def cached(self, memory_budget: int) -> Curvature:
+        """Return the same operator with what products need in memory, if that fits."""
 
-    def on(self, indices: Mapping[str, Tensor]) -> Curvature:
+    def subset(self, indices: Mapping[str, Tensor]) -> Curvature:
         """Return the operator of the same objective with these training points only, by term."""
 
     def trace(self) -> float:
@@ -54,17 +68,24 @@ class Curvature(Protocol):
         """Return A, shape (P, P)."""
 
     def root(self) -> Jacobian | None:
-        """Return the J with ``A = JᵀJ`` where there is one."""
+        """Return J with ``A = JᵀJ``, or None if A has no such root."""
 
     def kernel(self) -> TangentKernel | None:
-        """Return ``JJᵀ`` of the root, where there is one."""
+        """Return ``JJᵀ`` of the root, or None if A has no root."""
 
 
-class GaussNewton:
+class GaussNewtonMatrix:
     """The Gauss–Newton matrix ``Σ_k w_k/N_k Σ_i Jᵢᵀ Λᵢ Jᵢ`` with Λ = ∂²ℓ/∂r².
 
     It equals the Hessian where residuals vanish and is never indefinite. For the squared loss
     Λ = 2I, because ℓ = ‖r‖² carries no factor ½ (Schraudolph 2002; Martens, arXiv 1412.1193).
+
+    Parameters
+    ----------
+    objective:
+        Whose curvature, at its network's current parameters.
+    chunk:
+        Points differentiated at a time; by default about 1000, fewer for large networks.
 
     Examples
     --------
@@ -74,51 +95,50 @@ class GaussNewton:
     ...     return torch.func.functional_call(network, tensors, (z,))
     >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
     >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
-    >>> wh.GaussNewton(objective).dense().round(decimals=9)        # 2 · (1² + 3²) / 2
+    >>> wh.GaussNewtonMatrix(objective).dense().round(decimals=9)        # 2 · (1² + 3²) / 2
     tensor([[10.]], dtype=torch.float64)
     """
 
     semidefinite = True
-
-    @property
-    def quick(self) -> bool:
-        """Whether the rows are in memory."""
-        return self._rows is not None
+    is_cached = False
 
     def __init__(self, objective: Objective, *, chunk: int | None = None) -> None:
         self.objective = objective
         self.size = objective.parameters.size
         self._jacobian = Jacobian(objective, scaled=True, chunk=chunk)
-        self._rows: Tensor | None = None
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
-        return self.matmat(vector.unsqueeze(1)).squeeze(1)
+        column = vector.unsqueeze(1)
+        return self.matmat(column).squeeze(1)
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K)."""
-        if self._rows is not None:
-            return self._rows.T @ (self._rows @ vectors)
+        # Of ∂²ℓ(r(θ))/∂θ² = (∂r/∂θ)ᵀ Λ (∂r/∂θ) + Σ_m ∂ℓ/∂r_m · ∂²r_m/∂θ² Gauss and Newton take
+        # the first part. With Λ = S Sᵀ the scaled Jacobian stacks the rows √(w/N) Sᵀ ∂r/∂θ, so
+        #     A = JᵀJ:  V → JV → JᵀJV,
+        # chunk by chunk of the points.
         return self._jacobian.normal_product(vectors)
 
-    def held(self, memory_budget: int) -> GaussNewton:
-        """Return the same operator with its rows in memory, where they fit."""
+    def cached(self, memory_budget: int) -> Curvature:
+        """Return the same operator with its rows in memory, if they fit."""
         rows, size = self._jacobian.shape
-        if self._rows is not None or rows * size * self.like().itemsize > memory_budget:
+        needed = rows * size * self.like().itemsize
+        if needed > memory_budget:
             return self
-        held = GaussNewton(self.objective, chunk=self._jacobian.chunk)
-        held._rows = self._jacobian.dense()
-        return held
 
-    def on(self, indices: Mapping[str, Tensor]) -> GaussNewton:
+        return CachedRows(self, self._jacobian.dense())
+
+    def subset(self, indices: Mapping[str, Tensor]) -> GaussNewtonMatrix:
         """Return the operator of the same objective with these training points only, by term."""
-        return GaussNewton(self.objective.subset(indices), chunk=self._jacobian.chunk)
+        objective = self.objective.subset(indices)
+        return GaussNewtonMatrix(objective, chunk=self._jacobian.chunk)
 
     def trace(self) -> float:
-        """Return the sum of the eigenvalues, that is of the squared entries of the root."""
-        if self._rows is not None:
-            return float(self._rows.square().sum())
-        return float(self._jacobian.row_norms().square().sum())
+        """Return the sum of the eigenvalues."""
+        # Tr JᵀJ is the sum of the squared entries of J, and a row's norm needs no row.
+        norms = self._jacobian.row_norms()
+        return float(norms.square().sum())
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -127,13 +147,17 @@ class GaussNewton:
 
     def dense(self) -> Tensor:
         """Return A, shape (P, P), summed chunk by chunk; of linear layers block by block."""
-        found = layerwise.gauss_newton(self._jacobian)
-        if found is not None:
-            return found
-        total = self.like().new_zeros(self.size, self.size)
-        for rows, _ in self._jacobian.blocks():
-            dense = rows.dense()
-            total.addmm_(dense.T, dense)
+        matrix = layerwise.gauss_newton(self._jacobian)
+        if matrix is not None:
+            return matrix
+
+        like = self.like()
+        total = like.new_zeros(self.size, self.size)
+        for block, _ in self._jacobian.blocks():
+            # JᵀJ = Σ JᵣᵀJᵣ over blocks of r rows, (r, P).
+            rows = block.dense()
+            total.addmm_(rows.T, rows)
+
         return total
 
     def root(self) -> Jacobian:
@@ -147,6 +171,11 @@ class GaussNewton:
 
 class Hessian:
     """The Hessian ∂²L/∂θ² of the whole objective; indefinite away from a minimum.
+
+    Parameters
+    ----------
+    objective:
+        Whose curvature, at its network's current parameters.
 
     Examples
     --------
@@ -162,50 +191,66 @@ class Hessian:
     """
 
     semidefinite = False
-    quick = False
+    is_cached = False
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
         self.size = objective.parameters.size
         self._theta = objective.parameters.vector()
 
-    def _gradient(self, theta: Tensor) -> Tensor:
-        gradient: Tensor = torch.func.grad(
-            lambda t: self.objective.loss(self.objective.parameters.substituted(t))
-        )(theta)
-        return gradient
-
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,), forward over reverse."""
-        product: Tensor = torch.func.jvp(self._gradient, (self._theta,), (vector,))[1]
-        return product.detach()
+        return self._derivative(vector).detach()
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``A V``: (P, K) to (P, K), a few columns at a time."""
-        many = torch.func.vmap(
-            lambda v: torch.func.jvp(self._gradient, (self._theta,), (v,))[1],
-            in_dims=1,
-            out_dims=1,
-            chunk_size=max(
-                1, min(HESSIAN_COLUMNS, HESSIAN_VALUES // self.objective.n_points)
-            ),
-        )
-        product: Tensor = many(vectors).detach()
-        return product
+        # A column carries tangents through every point at once.
+        fits = HESSIAN_VALUES // self.objective.n_points
+        columns = max(1, min(HESSIAN_COLUMNS, fits))
 
-    def held(self, memory_budget: int) -> Hessian:
+        product = torch.func.vmap(
+            self._derivative, in_dims=1, out_dims=1, chunk_size=columns
+        )
+        image: Tensor = product(vectors)
+        return image.detach()
+
+    def _gradient(self, theta: Tensor) -> Tensor:
+        """Return ∇L(θ), (P,)."""
+
+        def loss(vector: Tensor) -> Tensor:
+            parameters = self.objective.parameters
+            tensors = parameters.substituted(vector)
+            return self.objective.loss(tensors)
+
+        gradient: Tensor = torch.func.grad(loss)(theta)
+        return gradient
+
+    def _derivative(self, vector: Tensor) -> Tensor:
+        """Return the derivative of ∇L along v, which is ``A v``."""
+        # Forward mode through the gradient, which reverse mode makes: v → d/dε ∇L(θ + ε v).
+        result = torch.func.jvp(self._gradient, (self._theta,), (vector,))
+        derivative: Tensor = result[1]
+        return derivative
+
+    def cached(self, memory_budget: int) -> Hessian:
         """Return the operator itself: it keeps nothing."""
         return self
 
-    def on(self, indices: Mapping[str, Tensor]) -> Hessian:
+    def subset(self, indices: Mapping[str, Tensor]) -> Hessian:
         """Return the operator of the same objective with these training points only, by term."""
-        return Hessian(self.objective.subset(indices))
+        objective = self.objective.subset(indices)
+        return Hessian(objective)
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
-        drawn = np.random.default_rng(0).choice((-1.0, 1.0), (self.size, TRACE_PROBES))
-        probes = torch.as_tensor(drawn).to(self._theta)
-        return float((probes * self.matmat(probes)).sum() / TRACE_PROBES)
+        # E[zᵀAz] = Tr A for independent z_i = ±1, because E[zzᵀ] = I.
+        generator = np.random.default_rng(0)
+        signs = generator.choice((-1.0, 1.0), (self.size, TRACE_PROBES))
+        probes = torch.as_tensor(signs).to(self._theta)
+
+        images = self.matmat(probes)
+        estimates = probes * images
+        return float(estimates.sum() / TRACE_PROBES)
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -213,16 +258,206 @@ class Hessian:
 
     def dense(self) -> Tensor:
         """Return A, shape (P, P), a few columns at a time; of linear layers block by block."""
-        found = layerwise.hessian(self.objective)
-        if found is not None:
-            return found
-        matrix = self.matmat(
-            torch.eye(self.size, dtype=self._theta.dtype, device=self._theta.device)
-        )
-        return 0.5 * (matrix + matrix.T)
+        matrix = layerwise.hessian(self.objective)
+        if matrix is not None:
+            return matrix
+
+        like = self._theta
+        eye = torch.eye(self.size, dtype=like.dtype, device=like.device)
+        columns = self.matmat(eye)
+
+        # Rounding differs from column to column; factorisations want symmetry to the last bit.
+        return 0.5 * (columns + columns.T)
 
     def root(self) -> None:
         """Return ``None``: a Hessian has no real root in general."""
+
+    def kernel(self) -> None:
+        """Return ``None``, as there is no root."""
+
+
+class _Derived:
+    """An operator made of another one, which answers where the two do not differ."""
+
+    def __init__(self, operator: Curvature) -> None:
+        self._operator = operator
+
+    @property
+    def size(self) -> int:
+        """P, the number of parameters."""
+        return self._operator.size
+
+    @property
+    def semidefinite(self) -> bool:
+        """Whether it is positive semi-definite by construction."""
+        return self._operator.semidefinite
+
+    @property
+    def objective(self) -> Objective:
+        """Whose curvature it is."""
+        return self._operator.objective
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether what products need is in memory, so that they are quick."""
+        return self._operator.is_cached
+
+    def subset(self, indices: Mapping[str, Tensor]) -> Curvature:
+        """Return the operator of the same objective with these training points only, by term."""
+        return self._operator.subset(indices)
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues, for a Hessian an estimate."""
+        return self._operator.trace()
+
+    def like(self) -> Tensor:
+        """Return a tensor of the dtype and on the device of the vectors it takes."""
+        return self._operator.like()
+
+    def dense(self) -> Tensor:
+        """Return the matrix, shape (P, P)."""
+        return self._operator.dense()
+
+    def root(self) -> Jacobian | None:
+        """Return the root of the operator, or None if it has none."""
+        return self._operator.root()
+
+    def kernel(self) -> TangentKernel | None:
+        """Return ``JJᵀ`` of the root, or None if there is none."""
+        return self._operator.kernel()
+
+
+class DenseMatrix(_Derived):
+    """An operator with its matrix (P, P) in memory."""
+
+    is_cached = True
+
+    def __init__(self, operator: Curvature) -> None:
+        super().__init__(operator)
+        self.matrix = operator.dense()
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``A v``, shape (P,)."""
+        return self.matrix @ vector
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``A V``: (P, K) to (P, K)."""
+        return self.matrix @ vectors
+
+    def cached(self, memory_budget: int) -> DenseMatrix:
+        """Return the operator itself."""
+        return self
+
+    def dense(self) -> Tensor:
+        """Return A, shape (P, P)."""
+        return self.matrix
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues."""
+        return float(self.matrix.trace())
+
+
+class CachedRows(_Derived):
+    """A Gauss–Newton operator with the rows J (R, P) of its root in memory."""
+
+    is_cached = True
+
+    def __init__(self, operator: Curvature, rows: Tensor) -> None:
+        super().__init__(operator)
+        self.rows = rows
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``A v``, shape (P,)."""
+        column = vector.unsqueeze(1)
+        return self.matmat(column).squeeze(1)
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``A V``: (P, K) to (P, K)."""
+        # V → JV → JᵀJV
+        images = self.rows @ vectors
+        return self.rows.T @ images
+
+    def cached(self, memory_budget: int) -> CachedRows:
+        """Return the operator itself."""
+        return self
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues."""
+        # Tr JᵀJ
+        return float(self.rows.square().sum())
+
+
+class Damped(_Derived):
+    """``A + λI``, the operator of the system that every solver solves.
+
+    The true residual ``b − (A + λI)x`` of a solution comes from its products, whatever the solver
+    approximates.
+
+    Parameters
+    ----------
+    operator:
+        A.
+    damping:
+        λ, absolute; see :meth:`whence.Damping.resolve`.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> from whence.curvature.operators import Damped
+    >>> network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    >>> def residual(tensors, z):
+    ...     return torch.func.functional_call(network, tensors, (z,))
+    >>> points = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
+    >>> operator = Damped(wh.GaussNewtonMatrix(objective), 0.5)         # A = 10
+    >>> operator.matvec(torch.tensor([2.0], dtype=torch.float64)).round(decimals=9)
+    tensor([21.], dtype=torch.float64)
+    """
+
+    def __init__(self, operator: Curvature, damping: float) -> None:
+        super().__init__(operator)
+        self.damping = damping
+
+    @property
+    def semidefinite(self) -> bool:
+        """Whether A is positive semi-definite by construction, and λ not below zero."""
+        return self._operator.semidefinite and self.damping >= 0
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``(A + λI) v``, shape (P,)."""
+        image = self._operator.matvec(vector)
+        return image + self.damping * vector
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``(A + λI) V``: (P, K) to (P, K)."""
+        images = self._operator.matmat(vectors)
+        return images + self.damping * vectors
+
+    def cached(self, memory_budget: int) -> Damped:
+        """Return the same operator with what products need in memory, if that fits."""
+        operator = self._operator.cached(memory_budget)
+        return Damped(operator, self.damping)
+
+    def subset(self, indices: Mapping[str, Tensor]) -> Damped:
+        """Return ``A + λI`` of these training points only, by term."""
+        operator = self._operator.subset(indices)
+        return Damped(operator, self.damping)
+
+    def trace(self) -> float:
+        """Return the sum of the eigenvalues, ``Tr A + λP``."""
+        added = self.damping * self.size
+        return self._operator.trace() + added
+
+    def dense(self) -> Tensor:
+        """Return ``A + λI``, shape (P, P)."""
+        # The operator may keep its matrix, so λ is added to a copy.
+        matrix = self._operator.dense()
+        shifted = matrix.clone()
+        shifted.diagonal().add_(self.damping)
+        return shifted
+
+    def root(self) -> None:
+        """Return ``None``: rows of J alone do not make ``A + λI``."""
 
     def kernel(self) -> None:
         """Return ``None``, as there is no root."""

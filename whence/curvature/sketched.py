@@ -11,22 +11,33 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.curvature.operators import Curvature
+from whence.catalogue import SOLVERS
+from whence.curvature.failures import check_finite, check_memory, needs_rows
+from whence.curvature.lanczos import largest_eigenvalue
+from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     Solution,
     State,
-    describe,
-    largest_eigenvalue,
-    relative_residual,
+    direct_solution,
     singular,
 )
+from whence.curvature.spectrum import Spectrum
 
 BLOCK = 1024
 """Parameters whose random numbers are drawn together: the projection does not depend on memory."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SketchedSpectrum(Spectrum):
+    """What a sketch says: its kind, and as its rank the dimension k."""
+
+    sketch: str
+    rank: int
+
+
+@SOLVERS.named()
 @dataclass(frozen=True)
 class Sketched:
     """Ridge regression on rows projected to k dimensions: ``S(SᵀAS + λI)⁻¹Sᵀ`` with random S.
@@ -51,8 +62,9 @@ class Sketched:
     Raises
     ------
     ValueError
-        If an option is out of range, the projected system is singular, or the operator is a
-        Hessian.
+        If an option is out of range, or the operator is a Hessian.
+    SingularSystem
+        If the projected system is singular, which is a ValueError, too.
     MemoryError
         If S and the projected curvature exceed ``memory_budget``.
 
@@ -62,7 +74,7 @@ class Sketched:
     >>> from whence import pinn
     >>> problem = pinn.zoo.load("burgers")
     >>> objective = problem.objective(problem.network(seed=0), problem.sample(50, seed=0))
-    >>> state = wh.Sketched(100).factor(wh.GaussNewton(objective), wh.Damping(1e-3))
+    >>> state = wh.Sketched(100).factor(wh.GaussNewtonMatrix(objective), wh.Damping(1e-3))
     >>> state.solve(objective.parameters.vector().unsqueeze(1)).value.shape
     torch.Size([2241, 1])
     """
@@ -89,100 +101,126 @@ class Sketched:
         """Project the rows and factor the projected curvature."""
         root = operator.root()
         if root is None:
-            raise ValueError(
-                "Sketched needs rows, which a Hessian has not: use curvature='gauss_newton', or "
-                "wh.ConjugateGradient()"
-            )
+            raise needs_rows("Sketched", "or wh.ConjugateGradient()")
         if self.dimension > operator.size:
             raise ValueError(
                 f"the dimension of the sketch is {self.dimension}, above the number of "
                 f"parameters, {operator.size}: use wh.Exact()"
             )
         self._check_memory(operator)
+
         largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
-        absolute = damping.resolve(largest)
-        matrix = self.matrix(operator.size, operator.like())
+        system = Damped(operator, damping.resolve(largest))
+
+        # SᵀAS = (JS)ᵀ(JS), summed over blocks of rows.
+        sketch = self.matrix(operator.size, operator.like())
         curvature = operator.like().new_zeros(self.dimension, self.dimension)
         for rows, _ in root.blocks():
-            projected = matrix.mT @ rows.dense().T
+            projected = sketch.mT @ rows.dense().T  # (k, r)
             curvature.addmm_(projected, projected.T)
-        return _Projected(operator, matrix, curvature, absolute, largest, self)
+        return _Projected(self, system, sketch, curvature, largest)
 
     def _check_memory(self, operator: Curvature) -> None:
-        k, itemsize = self.dimension, operator.like().itemsize
-        entries = operator.size * (k if self.kind == "gaussian" else 3 * self.nonzeros)
-        needed = (entries + 2 * k * k) * itemsize
-        if needed > self.memory_budget:
-            raise MemoryError(
-                f"the sketch needs {needed / 2**30:.1f} GiB, above the memory budget of "
-                f"{self.memory_budget / 2**30:.1f} GiB: lower its dimension, use kind='sparse' or "
-                "raise memory_budget"
-            )
+        k = self.dimension
+        if self.kind == "gaussian":
+            entries = operator.size * k
+        else:
+            # A value and two indices for each entry of the sparse S.
+            entries = operator.size * 3 * self.nonzeros
+
+        # Besides S the projected curvature and its factor, (k, k) each.
+        needed = (entries + 2 * k * k) * operator.like().itemsize
+        check_memory(
+            "the sketch",
+            needed,
+            self.memory_budget,
+            "lower its dimension, use kind='sparse' or raise memory_budget",
+        )
 
     def matrix(self, size: int, like: Tensor) -> Tensor:
         """Return S, shape (size, dimension), dense or as a sparse tensor."""
-        k = self.dimension
         if self.kind == "gaussian":
-            drawn = [
-                generator.standard_normal((n, k)) / k**0.5
-                for generator, n in self._generators(size)
-            ]
-            return torch.as_tensor(np.concatenate(drawn)).to(like)
-        places = [
-            generator.random((n, k)).argpartition(self.nonzeros - 1)[:, : self.nonzeros]
-            for generator, n in self._generators(size)
-        ]
-        signs = [
-            generator.choice((-1.0, 1.0), (n, self.nonzeros)) / self.nonzeros**0.5
-            for generator, n in self._generators(size, stream=1)
-        ]
+            return self._gaussian(size, like)
+        return self._sparse(size, like)
+
+    def _gaussian(self, size: int, like: Tensor) -> Tensor:
+        # Variance 1/k, so that E[SSᵀ] = I.
+        k = self.dimension
+        parts = []
+        for generator, n in self._generators(size):
+            part = generator.standard_normal((n, k)) / k**0.5
+            parts.append(part)
+        return torch.as_tensor(np.concatenate(parts)).to(like)
+
+    def _sparse(self, size: int, like: Tensor) -> Tensor:
+        k = self.dimension
+
+        # The places of the smallest of k random numbers are distinct, and any set is as likely.
+        places = []
+        for generator, n in self._generators(size):
+            numbers = generator.random((n, k))
+            order = numbers.argpartition(self.nonzeros - 1)
+            places.append(order[:, : self.nonzeros])
+
+        # ±1/√nonzeros: the squares of a row sum to one, and signs average to zero.
+        signs = []
+        for generator, n in self._generators(size, stream=1):
+            drawn = generator.choice((-1.0, 1.0), (n, self.nonzeros))
+            signs.append(drawn / self.nonzeros**0.5)
+
         columns = np.concatenate(places).ravel()
         rows = np.repeat(np.arange(size), self.nonzeros)
-        indices = torch.as_tensor(np.stack([rows, columns]), device=like.device)
-        values = torch.as_tensor(np.concatenate(signs).ravel()).to(like)
-        return torch.sparse_coo_tensor(
+        entries = np.concatenate(signs).ravel()
+
+        pairs = np.stack([rows, columns])
+        indices = torch.as_tensor(pairs, device=like.device)
+        values = torch.as_tensor(entries).to(like)
+        matrix = torch.sparse_coo_tensor(
             indices, values, (size, k), check_invariants=True
-        ).coalesce()
+        )
+        return matrix.coalesce()
 
     def _generators(
         self, size: int, stream: int = 0
     ) -> Iterator[tuple[np.random.Generator, int]]:
+        """Yield a generator of its own for every block of parameters, and how many they are."""
         for block, start in enumerate(range(0, size, BLOCK)):
-            yield (
-                np.random.default_rng([self.seed, stream, block]),
-                min(BLOCK, size - start),
-            )
+            count = min(BLOCK, size - start)
+            yield np.random.default_rng([self.seed, stream, block]), count
 
 
 class _Projected:
+    """``S (SᵀAS + λI)⁻¹ Sᵀ``."""
+
     def __init__(
         self,
-        operator: Curvature,
-        matrix: Tensor,
+        solver: Sketched,
+        system: Damped,
+        sketch: Tensor,
         curvature: Tensor,
-        damping: float,
         largest: float,
-        options: Sketched,
     ) -> None:
-        self._operator = operator
-        self._matrix = matrix
-        self.damping = damping
-        if not bool(torch.isfinite(curvature).all()):
-            raise ValueError(
-                "the curvature is not finite: parameters, points or residuals are not"
-            )
-        curvature.diagonal().add_(damping)
+        self._system = system
+        self._sketch = sketch
+        check_finite(curvature)
+
+        # The projected curvature is not needed again: λ and the factor take its place.
+        curvature.diagonal().add_(system.damping)
         self._factor, info = torch.linalg.cholesky_ex(curvature)
         if int(info):
-            raise ValueError(singular(damping, len(curvature), curvature.dtype))
-        self.description = describe(
-            damping, largest, sketch=options.kind, rank=options.dimension
+            raise singular(system.damping, len(curvature), curvature.dtype)
+
+        self.spectrum = SketchedSpectrum(
+            solver=solver.name,
+            damping=system.damping,
+            largest_eigenvalue=largest,
+            sketch=solver.kind,
+            rank=solver.dimension,
         )
 
     def solve(self, right: Tensor) -> Solution:
-        projected = torch.cholesky_solve(self._matrix.mT @ right, self._factor)
-        value = self._matrix @ projected
-        residual = relative_residual(
-            lambda x: self._operator.matmat(x) + self.damping * x, right, value
-        )
-        return Solution(value, residual, bool(np.isfinite(residual)), 0)
+        # b → Sᵀb → (SᵀAS + λI)⁻¹Sᵀb → S (SᵀAS + λI)⁻¹ Sᵀb
+        projected = self._sketch.mT @ right
+        solved = torch.cholesky_solve(projected, self._factor)
+        value = self._sketch @ solved
+        return direct_solution(self._system, right, value)

@@ -1,4 +1,4 @@
-"""What every solver of ``(A + λI) x = b`` shares: damping, state, solution, spectrum.
+"""What every solver of ``(A + λI) x = b`` shares: damping, state, solution, residual.
 
 A solver is a frozen dataclass of options; ``factor(operator, damping)`` returns a state, whose
 ``solve`` takes any number of right-hand sides and says how well it solved them.
@@ -6,7 +6,6 @@ A solver is a frozen dataclass of options; ``factor(operator, damping)`` returns
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,18 +14,21 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.curvature import failures
+from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import Curvature
+from whence.curvature.spectrum import Spectrum
 
-# Predicts leave-one-out retraining best (docs/exactness.md).
+# Both predict leave-one-out retraining best: of PINNs (docs/exactness.md), and of networks on
+# labelled images (docs/supervised.md).
 DEFAULT_DAMPING = 1e-11
-SAMPLES_DAMPING = 1e-3  # and of networks on labelled images (docs/supervised.md)
+SAMPLES_DAMPING = 1e-3
+
 MEMORY_BUDGET = 2 * 2**30
 GOOD_RESIDUAL = 1e-3
+"""Relative residual below which a system counts as solved."""
 PROBES = 8
-
-
-Product = Callable[[Tensor], Tensor]
-Description = dict[str, str | int | float]
+"""Random combinations of right-hand sides of which a residual is taken, instead of all."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class Damping:
 
     def resolve(self, largest: float) -> float:
         """Return the absolute λ for an operator with this largest eigenvalue."""
-        return self.value * largest if self.relative else self.value
+        if self.relative:
+            return self.value * largest
+        return self.value
 
 
 def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
@@ -70,9 +74,13 @@ def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
     >>> default_damping(torch.float64), default_damping(torch.float64, samples=True)
     (1e-11, 0.001)
     """
-    return max(
-        SAMPLES_DAMPING if samples else DEFAULT_DAMPING, 1e3 * torch.finfo(dtype).eps
-    )
+    damping = DEFAULT_DAMPING
+    if samples:
+        damping = SAMPLES_DAMPING
+
+    # A is known to some machine precisions of its largest eigenvalue: a smaller λ would be lost.
+    precision = torch.finfo(dtype).eps
+    return max(damping, 1e3 * precision)
 
 
 @dataclass(frozen=True)
@@ -117,8 +125,9 @@ class RowSolution:
 class State(Protocol):
     """A factored operator."""
 
-    description: Description
-    """What an attribution reports: λ, the spectrum as far as it is known, rank and the like."""
+    @property
+    def spectrum(self) -> Spectrum:
+        """What an attribution reports: λ, the spectrum as far as it is known, rank and the like."""
 
     def solve(self, right: Tensor) -> Solution:
         """Solve for the columns of ``right``, (P, K)."""
@@ -129,7 +138,7 @@ class RowState(Protocol):
     """A factored operator whose solutions for all rows of its root are cheaper than one by one."""
 
     row_bytes: int
-    """Memory that these take, that for making them included."""
+    """Memory that the solutions take, including that for making them."""
 
     def solve_rows(self) -> RowSolution:
         """Return ``(A + λI)⁻¹ Jᵀ`` for the rows of its root J, all at once."""
@@ -137,7 +146,7 @@ class RowState(Protocol):
 
 @runtime_checkable
 class Redamped(Protocol):
-    """A factored operator that can be factored anew with another λ, at less than the first cost."""
+    """A factored operator that takes another λ at less than the cost of factoring it again."""
 
     def redamped(self, damping: float) -> State:
         """Return the same operator's state with this absolute λ."""
@@ -148,86 +157,65 @@ class Solver(Protocol):
     """Turns an operator into a :class:`State`."""
 
     name: str
+    """How results refer to it."""
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Factor ``A + λI`` once."""
 
 
-def largest_eigenvalue(
-    product: Product, size: int, like: Tensor, tolerance: float = 0.0
-) -> float:
-    """Return the largest eigenvalue of a symmetric operator, by Lanczos.
+def direct_solution(system: Curvature, right: Tensor, value: Tensor) -> Solution:
+    """Return the answer of a solver that takes no steps, with its true residual.
 
-    The starting vector is fixed, so the same operator gives the same number; ``tolerance`` is
-    relative, zero for all digits.
+    ``converged`` says that it could be applied, not that it is exact.
     """
-    from scipy.sparse.linalg import LinearOperator, eigsh  # slow to import
-
-    if size < 3:
-        eye = torch.eye(size, dtype=like.dtype, device=like.device)
-        matrix = torch.stack([product(column) for column in eye])
-        return float(torch.linalg.eigvalsh(matrix)[-1])
-
-    def multiply(vector: np.ndarray) -> np.ndarray:
-        given = torch.as_tensor(vector.ravel(), dtype=like.dtype, device=like.device)
-        return product(given).cpu().double().numpy()
-
-    start = np.random.default_rng(0).standard_normal(size)
-    first = multiply(start)
-    if not np.isfinite(first).all():
-        raise ValueError(
-            "the curvature is not finite: parameters, points or residuals are not"
-        )
-    if not first.any():
-        return 0.0
-    linear = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
-    return float(
-        eigsh(
-            linear, k=1, which="LA", v0=start, return_eigenvectors=False, tol=tolerance
-        )[0]
-    )
+    residual = relative_residual(system, right, value)
+    applied = bool(np.isfinite(residual))
+    return Solution(value, residual, applied, iterations=0)
 
 
-def relative_residual(product: Product, right: Tensor, value: Tensor) -> float:
-    """Return the largest ``‖b − (A + λI)x‖ / ‖b‖``, with ``product(X) = (A + λI) X``.
+def relative_residual(system: Curvature, right: Tensor, value: Tensor) -> float:
+    """Return the largest ``‖b − (A + λI)x‖ / ‖b‖`` over columns, with ``A + λI`` as ``system``.
 
     Of more than a few columns it is that of as many random combinations.
     """
-    if right.shape[1] > PROBES:
-        drawn = np.random.default_rng(0).standard_normal((right.shape[1], PROBES))
-        weights = torch.as_tensor(drawn).to(right)
-        right, value = right @ weights, value @ weights
-    return worst(right - product(value), norms(right))
+    columns = right.shape[1]
+    if columns > PROBES:
+        # The residual is linear in the columns: BW − (A + λI)XW = (B − (A + λI)X)W.
+        weights = random_weights(right, columns)
+        right = right @ weights
+        value = value @ weights
+
+    error = right - system.matmat(value)
+    return worst(error, norms(right))
 
 
-def norms(right: Tensor) -> Tensor:
-    """Return the norm of each column, never zero."""
-    return torch.linalg.vector_norm(right, dim=0).clamp_min(
-        torch.finfo(right.dtype).tiny
-    )
+def random_weights(like: Tensor, columns: int) -> Tensor:
+    """Return normal numbers (columns, PROBES), the same at every call, for combining columns."""
+    generator = np.random.default_rng(0)
+    weights = generator.standard_normal((columns, PROBES))
+    return torch.as_tensor(weights).to(like)
+
+
+def norms(columns: Tensor) -> Tensor:
+    """Return the norm of each column, never zero, so that one may divide by it."""
+    smallest = torch.finfo(columns.dtype).tiny
+    lengths = torch.linalg.vector_norm(columns, dim=0)
+    return lengths.clamp_min(smallest)
 
 
 def worst(error: Tensor, norm: Tensor) -> float:
-    """Return the largest norm of a column relative to ``norm``; 0 where there is none."""
-    if not len(norm):
+    """Return the largest norm of a column relative to ``norm``; 0 without columns."""
+    if len(norm) == 0:
         return 0.0
-    return float((torch.linalg.vector_norm(error, dim=0) / norm).max())
+
+    lengths = torch.linalg.vector_norm(error, dim=0)
+    relative = lengths / norm
+    return float(relative.max())
 
 
-def describe(damping: float, largest: float, **more: str | int | float) -> Description:
-    """Return what a state reports of λ and the largest eigenvalue, and ``more``."""
-    return {
-        **more,
-        "damping": damping,
-        "relative_damping": damping / largest if largest else float("inf"),
-        "largest_eigenvalue": largest,
-    }
-
-
-def singular(damping: float, size: int, dtype: torch.dtype) -> str:
-    """Return what to say of a system of this size that is singular to working precision."""
-    enough = max(DEFAULT_DAMPING, 10 * size * torch.finfo(dtype).eps)
-    return (
-        f"the curvature is singular to working precision with damping λ = {damping:.3g}: "
-        f"raise the damping, for example damping={enough:.1g}"
-    )
+def singular(damping: float, size: int, dtype: torch.dtype) -> SingularSystem:
+    """Return the error of a system of this size that λ = ``damping`` leaves singular."""
+    # Factoring a matrix of n rows makes an error of about n machine precisions of its norm.
+    precision = torch.finfo(dtype).eps
+    enough = max(DEFAULT_DAMPING, 10 * size * precision)
+    return failures.singular(damping, enough)

@@ -88,7 +88,7 @@ def test_leverage_is_that_of_the_scaled_rows(objective, points):
     objective = objective.with_points({"pde": objective.terms["pde"].points[:points]})
     damping = wh.Damping(1e-3, relative=False)
     found = pinn.LeverageScore(damping=damping).score(objective, pools(objective))
-    matrix = wh.GaussNewton(objective).dense()
+    matrix = wh.GaussNewtonMatrix(objective).dense()
     matrix.diagonal().add_(1e-3)
     expected = []
     for name, points in pools(objective).items():

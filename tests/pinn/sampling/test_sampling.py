@@ -52,7 +52,7 @@ def gradients(objective, points):
 def pairs(objective, candidates, score):
     """∇ℓ_tᵀ(A + λI)⁻¹∇ℓ(x) for every test point and candidate, by a dense solve."""
     test = objective.draw("pde", score.n_test, spawn(score.seed, 1))
-    matrix = wh.GaussNewton(objective).dense()
+    matrix = wh.GaussNewtonMatrix(objective).dense()
     damped = matrix + score.damping * torch.linalg.eigvalsh(matrix)[-1] * torch.eye(
         len(matrix)
     )

@@ -176,15 +176,16 @@ class DiagonalOnly:
         """Return what solves."""
         diagonal = operator.dense().diagonal()
         shift = damping.resolve(float(diagonal.max()))
-        return DiagonalState(diagonal + shift)
+        return DiagonalState(diagonal, shift)
 
 
 class DiagonalState:
     """A diagonal that can be divided by."""
 
-    def __init__(self, diagonal):
-        self.diagonal = diagonal
-        self.spectrum = wh.Spectrum(solver="diagonal_only", damping=0.0)
+    def __init__(self, diagonal, shift):
+        largest = float(diagonal.max())
+        self.diagonal = diagonal + shift
+        self.spectrum = wh.Spectrum(damping=shift, largest_eigenvalue=largest)
 
     def solve(self, right):
         """Return the solution of some systems."""

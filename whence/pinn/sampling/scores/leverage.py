@@ -10,7 +10,8 @@ from torch import Tensor
 
 from whence import _checks
 from whence.catalogue import SCORES
-from whence.curvature.solvers import Damping, default_damping, largest_eigenvalue
+from whence.curvature.lanczos import largest_eigenvalue
+from whence.curvature.solvers import Damping, default_damping
 from whence.jacobian import Jacobian, self_product
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import SCORE_DAMPING, Candidates, by_term
