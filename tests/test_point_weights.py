@@ -6,7 +6,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from whence.curvature.iterative import batched
+from whence.curvature.lissa import batched
 
 import whence as wh
 from whence.attribution import groups
@@ -265,7 +265,7 @@ def test_batches_keep_the_weights_of_their_points(soft):
     mean = sum(next(batches).dense() for _ in range(3)) / 3
     oracles.close(mean, operator.dense(), 1e-12)
     indices = {"pde": torch.tensor([3, 0]), "initial": torch.tensor([1])}
-    held = operator.on({"pde": indices["pde"]}).objective.term("pde")
+    held = operator.subset({"pde": indices["pde"]}).objective.term("pde")
     assert torch.equal(
         held.point_weights, operator.objective.term("pde").point_weights[[3, 0]]
     )

@@ -21,7 +21,7 @@ from matrices import random
 from scipy import linalg
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from whence.pinn.fields import FieldMap
+from whence.pinn.pde.fields import FieldMap
 
 from whence.curvature.conjugate_gradient import ConjugateGradient
 from whence.curvature.exact import Exact
