@@ -20,8 +20,8 @@ from whence.parameters import Parameters
 
 LAYERS, FUNCTION, REVERSE = (
     linearization.LayerLinearization,
-    linearization._FunctionLinearization,
-    linearization._ReverseLinearization,
+    linearization.FunctionLinearization,
+    linearization.ReverseLinearization,
 )
 
 

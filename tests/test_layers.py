@@ -30,6 +30,8 @@ LEVELS = {
     "objective": 1,
     "layers": 1,
     "linearization": 2,
+    "autodiff": 2,
+    "recorder": 2,
     "gradient": 2,
     "jacobian": 2,
     "pinn.fields": 2,

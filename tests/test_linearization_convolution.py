@@ -16,7 +16,7 @@ from whence.parameters import Parameters
 
 LAYERS, FUNCTION = (
     linearization.LayerLinearization,
-    linearization._FunctionLinearization,
+    linearization.FunctionLinearization,
 )
 N = 5
 

@@ -11,12 +11,13 @@ from whence import layers, linearization
 from whence.jacobian import Rows
 from whence.linearization import linearize
 from whence.parameters import Parameters
+from whence.recorder import record
 from whence.samples import Samples
 
 LAYERS, FUNCTION, REVERSE = (
     linearization.LayerLinearization,
-    linearization._FunctionLinearization,
-    linearization._ReverseLinearization,
+    linearization.FunctionLinearization,
+    linearization.ReverseLinearization,
 )
 N = 5
 
@@ -355,7 +356,7 @@ def test_embeddings_of_other_gradients_stay_general(options):
         return functional_call(network, tensors, (z,))
 
     agrees(network, TOKENS, select="head.*")
-    _, recorder = linearization._record(function, Parameters(network), TOKENS)
+    _, recorder = record(function, Parameters(network), TOKENS)
     assert not recorder.layers_alone
     assert recorder.outside == {"table.weight"}
 

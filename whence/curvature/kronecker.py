@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.autodiff import ReverseLinearization
 from whence.curvature.operators import Curvature
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
@@ -29,7 +30,6 @@ from whence.linearization import (
     LayerLinearization,
     Linearization,
     Use,
-    _ReverseLinearization,
     linearize,
 )
 from whence.objective import Term
@@ -290,7 +290,7 @@ def _refuse(root: Jacobian, term: Term, linear: Linearization) -> NoReturn:
         f"term {term.name!r}"
     )
     outside: Sequence[str] = getattr(linear, "outside", ())
-    if not outside and isinstance(linear, _ReverseLinearization):
+    if not outside and isinstance(linear, ReverseLinearization):
         raise ValueError(
             f"{where} differentiates them by torch.autograd.grad: {instead}"
         )
