@@ -29,6 +29,7 @@ LEVELS = {
     "pinn.randomness": 0,
     "objective": 1,
     "layers": 1,
+    "torch_layers": 1,
     "linearization": 2,
     "autodiff": 2,
     "recorder": 2,

@@ -1,9 +1,9 @@
 """What a pointwise function does with its parameters, recorded while it runs.
 
 :func:`record` runs a function under a :class:`Recorder`, which sees every call of a torch function:
-layers of known kinds (:mod:`whence.layers`) become a :class:`~whence.layers.Call` each, and any
-other use of a selected parameter is noted. :func:`has_layers_alone` tells whether these calls are
-all that the function's derivative with respect to the parameters consists of.
+layers of known kinds (:mod:`whence.torch_layers`) become a :class:`~whence.layers.Call` each, and
+any other use of a selected parameter is noted. :func:`has_layers_alone` tells whether these calls
+are all that the function's derivative with respect to the parameters consists of.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from torch.utils import _pytree as pytree
 
 from whence import _checks
 from whence.jets import Jet
-from whence.layers import LAYERS, Call, Layer, Output
+from whence.layers import Call, Output
 from whence.objective import Points, Pointwise
 from whence.parameters import Parameters
+from whence.torch_layers import LAYERS, Layer
 
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of ``torch._VF`` that ``torch.func.vmap`` has no rule for."""
