@@ -21,6 +21,7 @@ LEVELS = {
     "samples": 0,
     "losses": 0,
     "elementwise": 0,
+    "affine": 0,
     "jets": 0,
     "pinn.domain": 0,
     "pinn.unit": 0,

@@ -340,9 +340,8 @@ class ConvolutionCall(_Heavy):
         for part in _parts(len(columns), point_bytes):
             patches = self._patches(source[part])
             right = patches.unflatten(1, by_group)  # (n, groups, in · kernel, c)
-            # Σ_c δ_c ⊗ a_c for each group.
-            outer = left[part] @ right.mT
-            put(columns[part], outer.flatten(1), first)
+            # Σ_c δ_c ⊗ a_c for each group; without a name, so that the next takes its memory.
+            put(columns[part], (left[part] @ right.mT).flatten(1), first)
 
     def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
         """Return the weight's rows times vectors, by the layer itself if these are few."""
@@ -509,5 +508,5 @@ def _put_outer_products(
 
     size = columns.shape[1]
     for part in _parts(len(columns), 8 * size):
-        outer = left[part] @ right[part]
-        put(columns[part], outer.reshape(-1, size), first)
+        # Without a name the product's memory, still in the cache, is the next one's.
+        put(columns[part], (left[part] @ right[part]).reshape(-1, size), first)
