@@ -20,6 +20,7 @@ LEVELS = {
     "parameters": 0,
     "samples": 0,
     "losses": 0,
+    "torch_losses": 0,
     "elementwise": 0,
     "affine": 0,
     "jets": 0,

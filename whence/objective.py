@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from whence import _checks
-from whence.losses import Loss, Squared, loss_of
+from whence.losses import Loss, Squared
 from whence.parameters import Parameters, Select
 from whence.samples import Samples, samples_of
+from whence.torch_losses import loss_of
 
 Points = Any
 """Points of a term: a tensor (n, d), or :class:`whence.samples.Samples`."""
