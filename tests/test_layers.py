@@ -22,6 +22,7 @@ LEVELS = {
     "losses": 0,
     "torch_losses": 0,
     "elementwise": 0,
+    "layout": 0,
     "affine": 0,
     "jets": 0,
     "pinn.domain": 0,

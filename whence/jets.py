@@ -18,8 +18,7 @@ With a and b functions of the coordinates x, and subscripts for their derivative
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from types import EllipsisType, NoneType
 from typing import Any
 
@@ -28,10 +27,10 @@ from torch import Tensor
 
 from whence import affine, elementwise
 from whence.elementwise import Unary
-
-MultiIndex = tuple[int, ...]
-"""By which coordinates a derivative is taken: () is the value, (0, 1) the mixed second one."""
-MAX_ORDER = 2
+from whence.layout import Layout as Layout
+from whence.layout import MultiIndex as MultiIndex
+from whence.layout import UnsupportedOperation as UnsupportedOperation
+from whence.layout import layout as layout
 
 Rule = Callable[..., Any]
 """What a function of torch does to jets, by the same arguments."""
@@ -48,73 +47,6 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
-
-
-class UnsupportedOperation(NotImplementedError):
-    """An operation, or a derivative order, that jets do not carry."""
-
-
-class Layout:
-    """Which derivatives a jet carries, closed under leaving out a factor.
-
-    ``indices[c]`` is the sorted multi-index of channel c: ``()`` is the value, ``(0,)`` the
-    derivative by coordinate 0, ``(0, 1)`` the mixed one. Use :func:`layout` to build one.
-    """
-
-    def __init__(self, indices: tuple[MultiIndex, ...]) -> None:
-        self.indices = indices
-        self.position = {index: c for c, index in enumerate(indices)}
-        """The channel of each multi-index."""
-        self.order = max(len(index) for index in indices)
-
-        # Of first derivatives the number among them by coordinate.
-        number: dict[int, int] = {}
-        pairs = []
-        for index in indices:
-            if len(index) == 1:
-                (i,) = index
-                number[i] = len(number)
-            elif len(index) == 2:
-                i, j = index
-                pairs.append((number[i], number[j]))
-        self.pairs = tuple(pairs)
-        """For each second derivative, which two of the first ones it comes from."""
-
-        sizes = [1, len(number), len(pairs)]
-        self.sizes = sizes[: 1 + self.order]
-        """Channels of the value, of the first and of the second derivatives."""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-
-def layout(requested: Iterable[MultiIndex]) -> Layout:
-    """Return the smallest layout that carries every requested multi-index.
-
-    Raises
-    ------
-    UnsupportedOperation
-        If an order above two is asked for.
-    """
-    # Derivatives commute, so that the order of coordinates in an index does not matter.
-    wanted = frozenset(tuple(sorted(index)) for index in requested)
-    return _layout(wanted)
-
-
-@lru_cache(maxsize=256)
-def _layout(requested: frozenset[MultiIndex]) -> Layout:
-    # A second derivative of a product or a composition takes both first ones and the value.
-    closed: set[MultiIndex] = {()}
-    for index in requested:
-        if len(index) > MAX_ORDER:
-            raise UnsupportedOperation(
-                f"jets carry derivatives to order {MAX_ORDER}, not {index}"
-            )
-        closed.add(index)
-        closed.update((i,) for i in index)
-
-    by_order = sorted(closed, key=lambda index: (len(index), index))
-    return Layout(tuple(by_order))
 
 
 class Jet:
@@ -141,7 +73,7 @@ class Jet:
         return self.data[0]
 
     def derivative(self, index: MultiIndex) -> Tensor:
-        """Return the derivative by the coordinates of ``index``, of shape ``shape``."""
+        """Return the derivative with respect to the coordinates of ``index``, (*shape)."""
         channel = self.layout.position[tuple(sorted(index))]
         return self.data[channel]
 

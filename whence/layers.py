@@ -1,9 +1,9 @@
 """How each kind of layer turns its inputs and its outputs' gradients into rows of a Jacobian.
 
-With δ, the gradient by its output, a :class:`Call` of a layer answers for its weight and bias:
-their rows, products and sums, each exactly. :mod:`whence.torch_layers` says which functions of
-torch make one: the linear layer, of ordinary inputs or of jets, convolutions, normalisations by
-running or a point's own statistics, and embeddings.
+With δ, the gradient with respect to its output, a :class:`Call` of a layer answers for its weight
+and bias: their rows, products and sums, each exactly. :mod:`whence.torch_layers` says which
+functions of torch make one: the linear layer, of ordinary inputs or of jets, convolutions,
+normalisations by running or a point's own statistics, and embeddings.
 
 All kinds follow one pattern. In each channel c an output ``h_c = W a_c + b`` meets the weight with
 its own input a_c, so that the part of a row at W is ``Σ_c δ_c ⊗ a_c`` and at b ``Σ_c δ_c``:
@@ -39,7 +39,7 @@ MAX_DIRECT_PRODUCTS = 2
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Where the gradient by a call's output is taken, and whether that still is its output.
+    """Where the gradient with respect to a call's output is taken, if that still is its output.
 
     An edge of the graph outlives writing in place, except into a view.
     """
@@ -69,7 +69,7 @@ class Call:
     version: int
     output: Output
     origin: GradientEdge | None
-    """Where the gradient by the input is taken, if it depends on a recorded layer."""
+    """Where the gradient with respect to the input is taken, if it depends on a recorded layer."""
     points_axis = 0
     axes = 2
     """Number of axes that an input has at least."""
@@ -87,17 +87,15 @@ class Call:
     def fits(self, n: int, single: Call) -> bool:
         """Whether the points axis, and no other, has n entries here and 1 in ``single``."""
         axis = self.points_axis
-        here = list(self.source.shape)
-        there = list(single.source.shape)
-        if len(here) < axis + self.axes or len(there) != len(here):
+        sizes = list(self.source.shape)
+        single_sizes = list(single.source.shape)
+        if len(sizes) < axis + self.axes or len(single_sizes) != len(sizes):
             return False
 
         # A size that is n by chance, such as a table's of n rows, is the same at one point.
-        n_here = here.pop(axis)
-        n_there = there.pop(axis)
-        if (n_here, n_there) != (n, 1):
+        if sizes.pop(axis) != n or single_sizes.pop(axis) != 1:
             return False
-        return here == there
+        return sizes == single_sizes
 
     def at(self, tensor: Tensor, points: slice) -> Tensor:
         """Return the part of δ or of the source at some points."""

@@ -62,7 +62,9 @@ class Linearization(Protocol):
 def linearize(
     function: Pointwise, parameters: Parameters, points: Points
 ) -> Linearization:
-    """Differentiate ``function`` by the parameters at ``points``, exactly and by the fastest way.
+    """Differentiate ``function`` with respect to the parameters at ``points``, exactly.
+
+    Of the three ways the fastest that the function allows is taken.
 
     Parameters
     ----------
@@ -269,7 +271,7 @@ class LayerLinearization:
         """Cotangents so far and the backward pass of each: factors and rows share it."""
 
     def deltas(self, cotangent: Tensor) -> list[Tensor | None]:
-        """Return the gradient of ``Σ u · value`` by each call's output, None for no effect."""
+        """Return ∂(Σ u · value)/∂h for the output h of each call, None for no effect."""
         outputs = [call.output.edge for call in self.calls]
         if not self.graph.requires_grad:
             return [None] * len(outputs)

@@ -419,9 +419,9 @@ class BinaryCrossEntropy:
 class PerSample:
     """Any differentiable loss, from a function ``(outputs, targets) -> (n,)``.
 
-    Gradient and curvature come from automatic differentiation by the outputs, so nothing but the
-    values is asked for. Where the curvature of a sample is indefinite, attributions must use the
-    Hessian (``curvature="hessian"``).
+    Gradient and curvature come from automatic differentiation with respect to the outputs, so
+    nothing but the values is asked for. Where the curvature of a sample is indefinite, attributions
+    must use the Hessian (``curvature="hessian"``).
 
     Parameters
     ----------

@@ -62,18 +62,19 @@ def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
     """
     n, *shape = output.shape
     flat = output.reshape(n, -1)
+    source = given
     if callable(given):
-        given = _MODULES.get(given, given)
+        source = _MODULES.get(given, given)
 
-    loss = _with_formulas(given, tuple(shape))
+    loss = _with_formulas(source, tuple(shape))
     if loss is None:
-        if not callable(given) or isinstance(given, type):
+        if not callable(source) or isinstance(source, type):
             raise TypeError(
                 "loss must be one such as wh.CrossEntropy(), a torch.nn loss or a function "
                 f"(outputs, targets) -> (n,), got {_checks.shown(given)}"
             )
-        own_shape = None if len(shape) == 1 else tuple(shape)
-        loss = PerSample(_without_reduction(given), own_shape)
+        sample_shape = None if len(shape) == 1 else tuple(shape)
+        loss = PerSample(_without_reduction(source), sample_shape)
 
     _check_target(loss, output, target)
     try:
@@ -92,45 +93,45 @@ def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
     return replace(loss, is_convex=loss.is_convex_at(flat, target))
 
 
-def _with_formulas(given: object, shape: tuple[int, ...]) -> Loss | None:
+def _with_formulas(source: object, shape: tuple[int, ...]) -> Loss | None:
     """Return the loss with formulas of its own that stands for one of torch, or None."""
     if isinstance(
-        given, (Squared, Absolute, CrossEntropy, BinaryCrossEntropy, PerSample)
+        source, (Squared, Absolute, CrossEntropy, BinaryCrossEntropy, PerSample)
     ):
-        return given
+        return source
 
     # Reductions by mean divide by components too; without one, further axes are averaged.
     n_components = int(torch.Size(shape).numel())
     scale = 1 / n_components
-    if getattr(given, "reduction", "mean") == "sum":
+    if getattr(source, "reduction", "mean") == "sum":
         scale = 1.0
-    if isinstance(given, nn.MSELoss):
+    if isinstance(source, nn.MSELoss):
         return Squared(scale=scale)
-    if isinstance(given, nn.L1Loss):
+    if isinstance(source, nn.L1Loss):
         return Absolute(scale=scale)
 
     # Of further axes, as in segmentation, classes are the second one: there are no formulas.
     is_vector = len(shape) == 1
-    if isinstance(given, nn.CrossEntropyLoss) and is_vector:
-        return CrossEntropy(given.weight, given.label_smoothing, given.ignore_index)
+    if isinstance(source, nn.CrossEntropyLoss) and is_vector:
+        return CrossEntropy(source.weight, source.label_smoothing, source.ignore_index)
     # Of a log-softmax, whose exponentials sum to one: its own log-softmax is itself.
-    if isinstance(given, nn.NLLLoss) and is_vector:
-        return CrossEntropy(given.weight, ignore_index=given.ignore_index)
+    if isinstance(source, nn.NLLLoss) and is_vector:
+        return CrossEntropy(source.weight, ignore_index=source.ignore_index)
 
-    if isinstance(given, nn.BCEWithLogitsLoss):
+    if isinstance(source, nn.BCEWithLogitsLoss):
         is_flat = len(shape) <= 1
-        if given.weight is None and is_flat:
-            return BinaryCrossEntropy(given.pos_weight, scale=scale)
+        if source.weight is None and is_flat:
+            return BinaryCrossEntropy(source.pos_weight, scale=scale)
     return None
 
 
-def _without_reduction(given: Any) -> Callable[[Tensor, Any], Tensor]:
+def _without_reduction(source: Any) -> Callable[[Tensor, Any], Tensor]:
     """Return a module of torch with its reduction put aside, or the function itself."""
-    reduction = getattr(given, "reduction", "none")
-    if not isinstance(given, nn.Module) or reduction == "none":
-        return given
+    reduction = getattr(source, "reduction", "none")
+    if not isinstance(source, nn.Module) or reduction == "none":
+        return source
 
-    unreduced = copy.copy(given)
+    unreduced = copy.copy(source)
     unreduced.reduction = "none"  # type: ignore[assignment]
     if reduction != "sum":
         return unreduced

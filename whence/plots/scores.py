@@ -259,8 +259,8 @@ def detection(curves: Mapping[str, xr.Dataset]) -> Figure:
     --------
     >>> from whence import plots
     >>> from whence.evaluation.bad_data import detection
-    >>> found = detection([0.9, 0.1, 0.8, 0.2], [True, False, False, True])
-    >>> figure = plots.detection({"influence": found})
+    >>> curve = detection([0.9, 0.1, 0.8, 0.2], [True, False, False, True])
+    >>> figure = plots.detection({"influence": curve})
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     ['influence: AP 0.833', 'random: 0.500']
     """
@@ -375,8 +375,8 @@ def label_report(report: xr.Dataset, names: Names = None) -> Figure:
     --------
     >>> from whence import plots
     >>> from whence.evaluation.bad_data import label_report
-    >>> found = label_report([5.0, 1.0, 3.0, 2.0], [True, False, False, False], [0, 0, 1, 1])
-    >>> figure = plots.label_report(found, names=["cat", "dog"])
+    >>> report = label_report([5.0, 1.0, 3.0, 2.0], [True, False, False, False], [0, 0, 1, 1])
+    >>> figure = plots.label_report(report, names=["cat", "dog"])
     >>> [text.get_text() for text in figure.axes[0].get_yticklabels()]
     ['cat', 'dog']
     """
