@@ -126,11 +126,13 @@ class _SolutionPanels:
         # Long panels of an output go below each other, others side by side. Sizes in inches: the
         # first number of a height is the room for title and ticks.
         if is_long:
-            n_rows, n_columns = n_panels, n_outputs
+            n_rows = n_panels
+            n_columns = n_outputs
             width = 5.5
             height = 0.7 + 4.6 * slope
         else:
-            n_rows, n_columns = n_outputs, n_panels
+            n_rows = n_outputs
+            n_columns = n_panels
             width = 3.1
             height = 0.8 + 2.3 * slope
 
@@ -259,23 +261,29 @@ def rounds(problem: Problem, arrays: Mapping[str, Array]) -> Figure:
             ax=figure.axes,
             fraction=0.04,
         )
-        marks = [
-            legend_mark("o", "at the start", GRAY),
-            legend_mark("o", "came later", GREEN),
-        ]
-        if any(points.gone.any() for points in points_of_terms):
-            label = "has left (smaller, fainter)"
-            marks.append(legend_mark("o", label, GRAY, size=3, alpha=0.4))
-        figure.legend(
-            handles=marks,
-            fontsize=TEXT,
-            loc="outside lower center",
-            ncols=3,
-            frameon=False,
-        )
+        some_left = any(points.gone.any() for points in points_of_terms)
+        _draw_points_legend(figure, some_left)
 
     figure.suptitle(title, fontsize=TITLE)
     return figure
+
+
+def _draw_points_legend(figure: Figure, some_left: bool) -> None:
+    marks = [
+        legend_mark("o", "at the start", GRAY),
+        legend_mark("o", "came later", GREEN),
+    ]
+    if some_left:
+        label = "has left (smaller, fainter)"
+        marks.append(legend_mark("o", label, GRAY, size=3, alpha=0.4))
+
+    figure.legend(
+        handles=marks,
+        fontsize=TEXT,
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
 
 
 class _TermPoints:
