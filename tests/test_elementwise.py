@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.func import grad
 
-from whence import elementwise, jets
+from whence import affine, elementwise, jets
 from whence.elementwise import RULES
 
 GENERATOR = torch.Generator().manual_seed(0)
 PAIRS = ((0, 0), (0, 1), (1, 1))
 DATA = 0.3 + torch.rand(6, 7, 3, generator=GENERATOR, dtype=torch.float64)
-SEED = torch.randn(6, 7, 3, generator=GENERATOR, dtype=torch.float64)
+COTANGENT = torch.randn(6, 7, 3, generator=GENERATOR, dtype=torch.float64)
 POWERS = {f"power {n}": elementwise.power(n) for n in (0.5, 1, 3, -2)}
 ALL = {**RULES, **POWERS}
 
@@ -43,15 +43,15 @@ def test_the_fused_chain_rule_and_its_derivative_are_the_composed_ones(
     composed = elementwise._composed(rule, inputs[1], pairs)
     assert type(fused.grad_fn).__name__ == "_ChainBackward"
     assert relative(fused, composed) < 1e-14
-    (ours,) = torch.autograd.grad(fused, inputs[0], SEED[:channels])
-    (theirs,) = torch.autograd.grad(composed, inputs[1], SEED[:channels])
+    (ours,) = torch.autograd.grad(fused, inputs[0], COTANGENT[:channels])
+    (theirs,) = torch.autograd.grad(composed, inputs[1], COTANGENT[:channels])
     assert relative(ours, theirs) < 1e-14
 
 
 def test_the_fused_chain_rule_can_be_differentiated_twice():
     def twice(carry):
         data = DATA.clone().requires_grad_()
-        (first,) = torch.autograd.grad(carry(data), data, SEED, create_graph=True)
+        (first,) = torch.autograd.grad(carry(data), data, COTANGENT, create_graph=True)
         (second,) = torch.autograd.grad((first**2).sum(), data)
         return second
 
@@ -83,10 +83,10 @@ def test_the_fused_linear_layer_and_both_its_derivatives_are_the_composed_ones(n
         tensors = layer(needed)
         chosen = [t for t, need in zip(tensors, needed, strict=True) if need]
         out = carry(*tensors)
-        seed = SEED[..., :1].expand(out.shape)
-        first = torch.autograd.grad(out**2, chosen, seed, create_graph=True)
+        cotangent = COTANGENT[..., :1].expand(out.shape)
+        first = torch.autograd.grad(out**2, chosen, cotangent, create_graph=True)
         second = torch.autograd.grad(sum((f**2).sum() for f in first), chosen)
-        plain = torch.autograd.grad(carry(*tensors), chosen, seed)
+        plain = torch.autograd.grad(carry(*tensors), chosen, cotangent)
         return [out, *first, *second, *plain]
 
     lay = jets.layout(PAIRS)
@@ -94,7 +94,7 @@ def test_the_fused_linear_layer_and_both_its_derivatives_are_the_composed_ones(n
     def fused(data, weight, bias):
         return jets._linear(jets.Jet(data, lay), weight, bias).data
 
-    pairs = zip(derivatives(fused), derivatives(jets._linear_composed), strict=True)
+    pairs = zip(derivatives(fused), derivatives(affine._composed), strict=True)
     assert max(relative(ours, theirs) for ours, theirs in pairs) < 1e-13
 
 
@@ -102,7 +102,9 @@ def test_forward_mode_and_function_transforms_take_the_composed_rule():
     def value(data):
         return elementwise.chain(RULES["tanh"], data, PAIRS)
 
-    tangent = torch.func.jvp(value, (DATA,), (SEED,))[1]
+    tangent = torch.func.jvp(value, (DATA,), (COTANGENT,))[1]
     step = 1e-6
-    difference = (value(DATA + step * SEED) - value(DATA - step * SEED)) / (2 * step)
+    difference = (value(DATA + step * COTANGENT) - value(DATA - step * COTANGENT)) / (
+        2 * step
+    )
     assert relative(tangent, difference) < 1e-8

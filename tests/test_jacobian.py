@@ -16,8 +16,8 @@ from whence.term import Term
 
 LAYERS, FUNCTION, REVERSE = (
     linearization.LayerLinearization,
-    linearization._FunctionLinearization,
-    linearization._ReverseLinearization,
+    linearization.FunctionLinearization,
+    linearization.ReverseLinearization,
 )
 
 
@@ -164,7 +164,7 @@ class Mahalanobis:
 
     m = torch.tensor([[2.0, 0.7, 0.1], [0.7, 1.0, -0.3], [0.1, -0.3, 1.5]]).double()
 
-    gauss_newton = spans = True
+    is_convex = spans = True
 
     def value(self, r, y=None):
         return 0.5 * ((r @ self.m) * r).sum(1)

@@ -17,7 +17,7 @@ from whence.term import Term
 
 LAYERS, FUNCTION = (
     linearization.LayerLinearization,
-    linearization._FunctionLinearization,
+    linearization.FunctionLinearization,
 )
 N = 5
 
@@ -50,20 +50,22 @@ def agrees(network, path=LAYERS, function=None, points=None, select=None):
     )(points).detach()
     found = linearize(function, parameters, points)
     assert type(found) is path
-    seed, vectors, weights = (
+    cotangent, vectors, weights = (
         random(*rows.shape[:2]),
         random(parameters.size, 3),
         random(N, 2),
     )
-    expected = torch.einsum("nmp,nm->np", rows, seed)
-    oracles.close(found.rows(seed), expected, 1e-12)
-    oracles.close(found.rows(seed, out=torch.full_like(expected, 7.0)), expected, 1e-12)
-    oracles.close(found.matvec(vectors, seed), expected @ vectors, 1e-12)
-    oracles.close(found.rmatvec(seed), expected.sum(0), 1e-12)
-    oracles.close(found.rmatmat(weights, seed), expected.T @ weights, 1e-12)
+    expected = torch.einsum("nmp,nm->np", rows, cotangent)
+    oracles.close(found.rows(cotangent), expected, 1e-12)
+    oracles.close(
+        found.rows(cotangent, out=torch.full_like(expected, 7.0)), expected, 1e-12
+    )
+    oracles.close(found.matvec(vectors, cotangent), expected @ vectors, 1e-12)
+    oracles.close(found.rmatvec(cotangent), expected.sum(0), 1e-12)
+    oracles.close(found.rmatmat(weights, cotangent), expected.T @ weights, 1e-12)
     if path is LAYERS:
         whole = torch.zeros_like(expected)
-        for factor in Rows(found, [seed]).factors():
+        for factor in Rows(found, [cotangent]).factors():
             whole[:, factor.columns] += factor.rows()
         oracles.close(whole, expected, 1e-12)
     return rows
@@ -254,11 +256,11 @@ def test_float32_and_uses():
     points = random(N, 36).float()
     found = linearize(of_network(network), Parameters(network), points)
     assert found.layers == [("1.weight", "1.bias", True)]
-    seed = torch.ones(N, 72)
-    assert found.rows(seed).dtype == torch.float32
-    (use,) = found.uses(seed)
+    cotangent = torch.ones(N, 72)
+    assert found.rows(cotangent).dtype == torch.float32
+    (use,) = found.uses(cotangent)
     left, right, reached = use.at(slice(1, 3))
     assert (use.channels, left.shape, right.shape) == (36, (2, 36, 2), (2, 36, 9))
     assert reached.shape == (36, 1)
     rows = (left.mT @ right).flatten(1)
-    oracles.close(rows, found.rows(seed)[1:3, :18], 1e-5)
+    oracles.close(rows, found.rows(cotangent)[1:3, :18], 1e-5)

@@ -11,12 +11,13 @@ from whence import layers, linearization
 from whence.jacobian import Rows
 from whence.linearization import linearize
 from whence.parameters import Parameters
+from whence.recorder import record
 from whence.samples import Samples
 
 LAYERS, FUNCTION, REVERSE = (
     linearization.LayerLinearization,
-    linearization._FunctionLinearization,
-    linearization._ReverseLinearization,
+    linearization.FunctionLinearization,
+    linearization.ReverseLinearization,
 )
 N = 5
 
@@ -26,13 +27,13 @@ def _seeded():
     torch.manual_seed(0)
 
 
-def plain_rows(network, parameters, points, seed):
+def plain_rows(network, parameters, points, cotangent):
     """One backward pass through the module itself for each point."""
     found = []
     chosen = [dict(network.named_parameters())[name] for name in parameters.names]
     for i in range(len(points)):
         value = network(points[i : i + 1])
-        grads = torch.autograd.grad((value * seed[i]).sum(), chosen, materialize_grads=True,
+        grads = torch.autograd.grad((value * cotangent[i]).sum(), chosen, materialize_grads=True,
                                     allow_unused=True)  # fmt: skip
         found.append(torch.cat([grad.reshape(-1) for grad in grads]))
     return torch.stack(found)
@@ -48,31 +49,35 @@ def agrees(network, points, path=LAYERS, select=None):
     )
     assert type(found) is path
     oracles.close(found.value, network(points).detach(), 1e-12)
-    seed = torch.randn(found.value.shape, dtype=torch.float64)
-    expected = plain_rows(network, parameters, points, seed)
+    cotangent = torch.randn(found.value.shape, dtype=torch.float64)
+    expected = plain_rows(network, parameters, points, cotangent)
     assert expected.abs().max() > 1e-3
     n = len(points)
     weights = {k: torch.randn(n, k, dtype=torch.float64) for k in (1, 4)}
     vectors = {k: torch.randn(parameters.size, k, dtype=torch.float64) for k in (1, 4)}
-    oracles.close(found.rows(seed), expected, 1e-10)
-    oracles.close(found.rows(seed, out=torch.full_like(expected, 7.0)), expected, 1e-10)
-    oracles.close(found.rmatvec(seed), expected.sum(0), 1e-10)
+    oracles.close(found.rows(cotangent), expected, 1e-10)
+    oracles.close(
+        found.rows(cotangent, out=torch.full_like(expected, 7.0)), expected, 1e-10
+    )
+    oracles.close(found.rmatvec(cotangent), expected.sum(0), 1e-10)
     for k in (1, 4):
-        oracles.close(found.matvec(vectors[k], seed), expected @ vectors[k], 1e-10)
-        oracles.close(found.rmatmat(weights[k], seed), expected.T @ weights[k], 1e-10)
+        oracles.close(found.matvec(vectors[k], cotangent), expected @ vectors[k], 1e-10)
+        oracles.close(
+            found.rmatmat(weights[k], cotangent), expected.T @ weights[k], 1e-10
+        )
     if path is LAYERS:
         whole = torch.zeros_like(expected)
-        for factor in Rows(found, [seed]).factors():
+        for factor in Rows(found, [cotangent]).factors():
             whole[:, factor.columns] += factor.rows()
         oracles.close(whole, expected, 1e-10)
-        check_uses(found, parameters, seed, expected)
+        check_uses(found, parameters, cotangent, expected)
     return expected
 
 
-def check_uses(found, parameters, seed, expected):
+def check_uses(found, parameters, cotangent, expected):
     part, slices = slice(1, 3), parameters.slices
     whole = torch.zeros_like(expected[part])
-    for use in found.uses(seed):
+    for use in found.uses(cotangent):
         if use.weight:
             rows = use.weight_rows(part)
             whole[:, slices[use.weight]] += rows
@@ -155,10 +160,10 @@ def test_a_residual_network_of_the_size_of_the_benchmark():
     found = linearize(
         lambda t, z: functional_call(network, t, (z,)), Parameters(network), points
     )
-    seed = torch.randn(7, 10)
-    assert found.rows(seed).dtype == torch.float32
-    expected = plain_rows(network, Parameters(network), points, seed)
-    oracles.close(found.rows(seed), expected, 1e-5)
+    cotangent = torch.randn(7, 10)
+    assert found.rows(cotangent).dtype == torch.float32
+    expected = plain_rows(network, Parameters(network), points, cotangent)
+    oracles.close(found.rows(cotangent), expected, 1e-5)
 
 
 @pytest.mark.parametrize("bytes_at_once", [8, 8 * 3000])
@@ -355,7 +360,7 @@ def test_embeddings_of_other_gradients_stay_general(options):
         return functional_call(network, tensors, (z,))
 
     agrees(network, TOKENS, select="head.*")
-    _, recorder = linearization._record(function, Parameters(network), TOKENS)
+    _, recorder = record(function, Parameters(network), TOKENS)
     assert not recorder.layers_alone
     assert recorder.outside == {"table.weight"}
 
@@ -372,8 +377,8 @@ def test_positions_of_a_table_shared_by_all_points_stay_general():
 def test_samples_of_tokens():
     network = sentences(nn.Embedding(7, 3)).double()
     parameters, samples = Parameters(network), Samples(TOKENS)
-    seed = torch.randn(N, 2, dtype=torch.float64)
-    expected = plain_rows(network, parameters, TOKENS, seed)
+    cotangent = torch.randn(N, 2, dtype=torch.float64)
+    expected = plain_rows(network, parameters, TOKENS, cotangent)
     for wrap, path in ((lambda w: w, LAYERS), (lambda w: 1.0 * w, FUNCTION)):
 
         def function(tensors, part, wrap=wrap):
@@ -382,7 +387,7 @@ def test_samples_of_tokens():
 
         found = linearize(function, parameters, samples)
         assert type(found) is path
-        oracles.close(found.rows(seed), expected, 1e-10)
+        oracles.close(found.rows(cotangent), expected, 1e-10)
 
 
 # --- convolutions ---

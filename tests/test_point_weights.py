@@ -6,11 +6,11 @@ import numpy as np
 import oracles
 import pytest
 import torch
-from whence.curvature.lissa import batched
 
 import whence as wh
 from whence.attribution import groups
 from whence.attribution.refitting import leave_out, refit
+from whence.curvature.lissa import batched
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.evaluator import Remembering
 from whence.jacobian import Jacobian

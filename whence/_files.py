@@ -21,7 +21,7 @@ PathLike = str | os.PathLike[str]
 STALE_SECONDS = 3600.0
 """No file takes this long to write."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
-_WHY = {
+_CAUSES = {
     "ENOSPC": "the disk is full: free some space",
     "EDQUOT": "the disk quota is used up: free some space",
     "EFBIG": "the file would be larger than is allowed here: raise that limit (ulimit -f)",
@@ -33,8 +33,11 @@ _WHY = {
     "EEXIST": "a file stands where its folder should be: choose another folder",
     "EISDIR": "a folder stands there: choose another name",
 }
+# Not every system has every error.
 _ADVICE = {
-    getattr(errno, name): text for name, text in _WHY.items() if hasattr(errno, name)
+    getattr(errno, name): advice
+    for name, advice in _CAUSES.items()
+    if hasattr(errno, name)
 }
 
 
@@ -48,6 +51,9 @@ class NotWritten(OSError):
         return cls(f"{path} could not be written, as {cause}")
 
 
+# --- writing -------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``path`` that takes its place once it is on disk.
@@ -55,10 +61,14 @@ def replacing(path: Path) -> Iterator[Path]:
     A reader, or a kill at any instant, sees the old file or the new one. A failure leaves the old
     one and nothing else; one of the operating system is a :class:`NotWritten`.
     """
+    # In the same folder, as a rename within a file system is atomic and one between two is none.
+    # The process's number tells sweepers whether the writer is alive.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         _sweep_stale(path)
         yield temporary
+
+        # On disk before it has the name: a power cut could else leave the name to an empty file.
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -85,8 +95,11 @@ def make_folder(path: Path) -> None:
         raise NotWritten.because(path, error) from error
 
 
+# --- what killed writers leave -------------------------------------------------------------------
+
+
 def is_temporary(path: Path) -> bool:
-    """Tell whether :func:`replacing` made this file."""
+    """Whether :func:`replacing` made this file."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
@@ -109,30 +122,39 @@ def _sweep_stale(target: Path) -> None:
     A process on another host may be the one at work, so its file must be old as well.
     """
     for path, name, pid in _temporaries(target.parent):
-        if name == target.name and not _is_alive(pid):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                    path.unlink()
+        if name != target.name or _is_alive(pid):
+            continue
+        # Another process may sweep at the same time: whoever comes second finds nothing.
+        with contextlib.suppress(OSError):
+            age = time.time() - path.stat().st_mtime
+            if age > STALE_SECONDS:
+                path.unlink()
 
 
 def _temporaries(folder: Path) -> Iterator[tuple[Path, str, int]]:
     """Yield the path, target name and process number of each temporary file in a folder."""
     for path in folder.iterdir():
-        found = _TEMPORARY.fullmatch(path.name)
-        if found:
-            yield path, found["name"], int(found["pid"])
+        match = _TEMPORARY.fullmatch(path.name)
+        if match:
+            yield path, match["name"], int(match["pid"])
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether a process of this number is running on this host, as far as can be told."""
     if os.name == "nt":  # there, signal 0 is not a question but Ctrl-C
         return True
+
+    # Signal 0 is not sent: only whether it could be is checked.
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
+    except PermissionError:  # of another user
         return True
     return True
+
+
+# --- JSON ----------------------------------------------------------------------------------------
 
 
 def strict_json(value: Any, indent: int | None = 2) -> str:
@@ -145,30 +167,41 @@ def strict_json(value: Any, indent: int | None = 2) -> str:
     >>> parsed_json('{"loss": "Infinity"}')
     {'loss': inf}
     """
-    return json.dumps(_spelled(value), indent=indent, allow_nan=False)
+    return json.dumps(_spell(value), indent=indent, allow_nan=False)
 
 
 def parsed_json(text: str | bytes) -> Any:
     """Return what :func:`strict_json` was given."""
-    return _numbers(json.loads(text))
+    return _unspell(json.loads(text))
 
 
-def _spelled(value: Any) -> Any:
+def _spell(value: Any) -> Any:
+    """Return a value with its numbers that are not finite spelled out."""
     if isinstance(value, dict):
-        return {k: _spelled(v) for k, v in value.items()}
+        return {key: _spell(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_spelled(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        return [_spell(inner) for inner in value]
+
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    if math.isnan(value):
+        return "NaN"
+    return "Infinity" if value > 0 else "-Infinity"
+
+
+def _unspell(value: Any) -> Any:
+    """Return a value with the numbers that :func:`_spell` spelled out."""
+    if isinstance(value, dict):
+        return {key: _unspell(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_unspell(inner) for inner in value]
+
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(value)
     return value
 
 
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    return float(value) if value in ("NaN", "Infinity", "-Infinity") else value
+# --- damage --------------------------------------------------------------------------------------
 
 
 def digest(*parts: bytes | str) -> str:
@@ -176,8 +209,10 @@ def digest(*parts: bytes | str) -> str:
     total = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
+        # The length goes first, so that ("ab", "c") and ("a", "bc") differ.
         total.update(f"{len(content)} ".encode())
         total.update(content)
+
     return total.hexdigest()
 
 
@@ -185,9 +220,10 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of an ``.npz``; nothing in it can run code, and damage names the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
+
     try:
-        with np.load(path, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
     # A file with flipped bytes meets the insides of zipfile, zlib and numpy, which raise anything.
     except Exception as error:
         raise ValueError(

@@ -62,18 +62,27 @@ class Interrupts:
             self._at_work = False
             if sys.getprofile() is _break_off:
                 sys.setprofile(self._profile)
+
         return True
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        # The second time: the work did not come to a call since the first.
         if self.hit and self._at_work:
             raise KeyboardInterrupt
+
         self.hit = True
         if self._at_work:
+            # Somebody else's profiler comes back when the work has ended.
             self._profile = sys.getprofile()
             sys.setprofile(_break_off)
 
 
 def _break_off(frame: FrameType, event: str, argument: Any) -> None:
-    name = frame.f_globals.get("__name__", "")
-    if event == "call" and name.startswith("whence.") and name != __name__:
+    """Raise at the next call of a function of this package; set as a profiling hook."""
+    if event != "call":
+        return
+
+    # Not in this module, whose own functions must put the hook away.
+    module = frame.f_globals.get("__name__", "")
+    if module.startswith("whence.") and module != __name__:
         raise _BrokenOff

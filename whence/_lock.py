@@ -14,6 +14,7 @@ from pathlib import Path
 from whence._files import NotWritten
 
 LOCK = ".lock"
+# What file systems without locks, such as some network ones, answer.
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 if sys.platform == "win32":
@@ -46,11 +47,15 @@ class Lock:
         self._descriptor = descriptor
 
     def is_in_place(self) -> bool:
-        """Tell whether the folder is still the one that was locked, not removed or made anew."""
+        """Whether the folder is still the one that was locked, not removed or made again."""
         try:
-            return os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+            now = os.stat(self._path)
+            locked = os.fstat(self._descriptor)
         except OSError:
             return False
+
+        # The same device and inode: a new file of that name has another.
+        return os.path.samestat(now, locked)
 
 
 @contextlib.contextmanager
@@ -66,6 +71,8 @@ def locked(folder: Path) -> Iterator[Lock]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise NotWritten.because(path, error) from error
+
+    # The kernel lets a lock go when its file is closed, as it closes all files of a dead process.
     try:
         _take(descriptor, folder)
         yield Lock(path, descriptor)
@@ -74,11 +81,14 @@ def locked(folder: Path) -> Iterator[Lock]:
 
 
 def _take(descriptor: int, folder: Path) -> None:
+    """Lock an open file and write who has it, or say who else does."""
     try:
         _lock(descriptor)
     except BlockingIOError:
+        match = re.fullmatch(rb"(\d+)\n", os.read(descriptor, 100))
+        holder = f"process {int(match[1])}" if match else "another process"
         raise BlockingIOError(
-            f"{folder} is in use by {_holder(descriptor)}: wait until that ends, stop it, or "
+            f"{folder} is in use by {holder}: wait until that ends, stop it, or "
             "choose another folder"
         ) from None
     except OSError as error:
@@ -91,11 +101,8 @@ def _take(descriptor: int, folder: Path) -> None:
             stacklevel=2,
         )
         return
-    with contextlib.suppress(OSError):  # the number only helps a message
+
+    # The number only helps a message.
+    with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-
-
-def _holder(descriptor: int) -> str:
-    found = re.fullmatch(rb"(\d+)\n", os.read(descriptor, 100))
-    return f"process {int(found[1])}" if found else "another process"

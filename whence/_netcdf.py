@@ -13,7 +13,8 @@ import xarray as xr
 from whence._files import NotWritten, digest, make_folder, replacing
 
 _MARK = b"\nwhence sha256 "
-_TRAILER = len(_MARK) + 64
+_DIGEST_LENGTH = 64
+_TRAILER_LENGTH = len(_MARK) + _DIGEST_LENGTH
 
 
 def write_netcdf(array: xr.DataArray, path: Path) -> None:
@@ -22,24 +23,33 @@ def write_netcdf(array: xr.DataArray, path: Path) -> None:
     with replacing(path) as temporary:
         try:
             array.to_netcdf(temporary)
-        except (
-            RuntimeError
-        ) as error:  # of the HDF5 library, which keeps the cause to itself
+        # Of the HDF5 library, which keeps the cause to itself.
+        except RuntimeError as error:
             raise NotWritten(
                 f"{path} could not be written ({error}): is the disk full, or read-only?"
             ) from error
+
+        # Behind the last byte, before the file gets its name.
         content = temporary.read_bytes()
         with open(temporary, "ab") as file:
-            file.write(_MARK + digest(content).encode())
+            file.write(_trailer(content))
 
 
 def read_netcdf(path: Path) -> xr.DataArray:
     """Return what :func:`write_netcdf` wrote; a damaged file is a ``ValueError`` that names it."""
     whole = path.read_bytes()
-    content, trailer = whole[:-_TRAILER], whole[-_TRAILER:]
-    if trailer != _MARK + digest(content).encode():
+    content = whole[:-_TRAILER_LENGTH]
+    trailer = whole[-_TRAILER_LENGTH:]
+    if trailer != _trailer(content):
         raise ValueError(
-            f"{path} is damaged or was not written by whence influence: write it anew with that"
+            f"{path} is damaged or was not written by whence influence: write it again with that"
         )
+
+    # Loaded, as the file would stay open with its numbers unread.
     with xr.open_dataarray(path) as array:
         return array.load()
+
+
+def _trailer(content: bytes) -> bytes:
+    """Return what stands behind the last byte of an intact file."""
+    return _MARK + digest(content).encode()

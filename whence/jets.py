@@ -5,78 +5,48 @@ the coordinates as the leading axis ("channels") of one tensor. It implements
 ``__torch_function__``, so any module made of supported operations runs on it unchanged; a
 linear layer treats all channels in one matrix product. The rules are the chain and product
 rules to second order (Griewank & Walther, *Evaluating Derivatives*, 2008, ch. 13).
+
+With a and b functions of the coordinates x, and subscripts for their derivatives:
+
+    ``(a + b)_ij = a_ij + b_ij``
+    ``(a b)_i = a_i b + a b_i``
+    ``(a b)_ij = a_ij b + a b_ij + a_i b_j + a_j b_i``
+    ``f(a)_i = f′(a) a_i``
+    ``f(a)_ij = f′(a) a_ij + f″(a) a_i a_j`` (:mod:`whence.elementwise`)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from types import EllipsisType, NoneType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from whence import elementwise
+from whence import affine, elementwise
 from whence.elementwise import Unary
+from whence.layout import Layout as Layout
+from whence.layout import MultiIndex as MultiIndex
+from whence.layout import UnsupportedOperation as UnsupportedOperation
+from whence.layout import layout as layout
 
-MultiIndex = tuple[int, ...]
-MAX_ORDER = 2
-
-
-class UnsupportedOperation(NotImplementedError):
-    """An operation, or a derivative order, that jets do not carry."""
-
-
-class Layout:
-    """Which derivatives a jet carries, closed under leaving out a factor.
-
-    ``indices[c]`` is the sorted multi-index of channel c: ``()`` is the value, ``(0,)`` the
-    derivative by coordinate 0, ``(0, 1)`` the mixed one. Use :func:`layout` to build one.
-    """
-
-    def __init__(self, indices: tuple[MultiIndex, ...]) -> None:
-        self.indices = indices
-        self.position = {index: c for c, index in enumerate(indices)}
-        n_first = sum(len(index) == 1 for index in indices)
-        self.pairs = tuple(
-            (self.position[index[:1]] - 1, self.position[index[1:]] - 1)
-            for index in indices
-            if len(index) == 2
-        )
-        """For each second derivative, which two of the first ones it comes from."""
-        self.sizes = [1, n_first, len(self.pairs)][: 1 + max(map(len, indices))]
-        """Channels of the value, of the first and of the second derivatives."""
-        self.order = max(len(index) for index in indices)
-
-    def __len__(self) -> int:
-        return len(self.indices)
+Rule = Callable[..., Any]
+"""What a function of torch does to jets, by the same arguments."""
+_RULES: dict[str, Rule] = {}
+"""Rules by the name of torch's function."""
 
 
-def layout(requested: Iterable[MultiIndex]) -> Layout:
-    """Return the smallest layout that carries every requested multi-index.
+def _rule(*names: str) -> Callable[[Rule], Rule]:
+    """Let the decorated function be the rule of functions of torch of some names."""
 
-    Raises
-    ------
-    UnsupportedOperation
-        If an order above two is asked for.
-    """
-    return _layout(frozenset(tuple(sorted(index)) for index in requested))
+    def register(rule: Rule) -> Rule:
+        for name in names:
+            _RULES[name] = rule
+        return rule
 
-
-@lru_cache(maxsize=256)
-def _layout(requested: frozenset[MultiIndex]) -> Layout:
-    closed: set[MultiIndex] = {()}
-    for index in requested:
-        if len(index) > MAX_ORDER:
-            raise UnsupportedOperation(
-                f"jets carry derivatives to order {MAX_ORDER}, not {index}"
-            )
-        closed.add(index)
-        closed.update((i,) for i in index)
-    return Layout(tuple(sorted(closed, key=lambda index: (len(index), index))))
+    return register
 
 
 class Jet:
@@ -103,8 +73,9 @@ class Jet:
         return self.data[0]
 
     def derivative(self, index: MultiIndex) -> Tensor:
-        """Return the derivative by the coordinates of ``index``, of shape ``shape``."""
-        return self.data[self.layout.position[tuple(sorted(index))]]
+        """Return the derivative with respect to the coordinates of ``index``, (*shape)."""
+        channel = self.layout.position[tuple(sorted(index))]
+        return self.data[channel]
 
     @property
     def shape(self) -> torch.Size:
@@ -134,7 +105,8 @@ class Jet:
         return int(self.shape[0])
 
     def __repr__(self) -> str:
-        return f"Jet(shape={tuple(self.shape)}, derivatives={self.layout.indices})"
+        shape = tuple(self.shape)
+        return f"Jet(shape={shape}, derivatives={self.layout.indices})"
 
     @classmethod
     def __torch_function__(
@@ -145,20 +117,27 @@ class Jet:
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Carry the jet through ``func``, or raise :class:`UnsupportedOperation`."""
-        rule = _RULES.get(getattr(func, "__name__", ""))
+        name = getattr(func, "__name__", "")
+        rule = _RULES.get(name)
+        full_name = str(getattr(func, "__qualname__", None) or name or func)
         if rule is None:
-            raise UnsupportedOperation(f"jets have no rule for {_name(func)}")
-        return _carry(rule, _name(func), args, kwargs or {})
+            raise UnsupportedOperation(f"jets have no rule for {full_name}")
+
+        return _carry(rule, full_name, args, kwargs or {})
 
     def __getattr__(self, name: str) -> Any:
+        # Methods of tensors, such as ``jet.sin()``. Python looks up operators on the class.
+        is_special = name.startswith("__")
         rule = _RULES.get(name)
-        if rule is None or name.startswith("__"):
-            if hasattr(Tensor, name) and not name.startswith("__"):
+        if rule is None or is_special:
+            if hasattr(Tensor, name) and not is_special:
                 raise UnsupportedOperation(f"jets have no rule for Tensor.{name}")
             raise AttributeError(f"Jet has no attribute {name!r}")
-        return lambda *args, **kwargs: _carry(
-            rule, f"Tensor.{name}", (self, *args), kwargs
-        )
+
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return _carry(rule, f"Tensor.{name}", (self, *args), kwargs)
+
+        return method
 
     def __add__(self, other: Any) -> Jet:
         return _add(self, other)
@@ -218,9 +197,7 @@ for _operator in (
     setattr(Jet, f"__{_operator}__", _unsupported(f"__{_operator}__"))
 
 
-def _carry(
-    rule: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _carry(rule: Rule, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     try:
         return rule(*args, **kwargs)
     except TypeError as error:  # options that the rule does not take
@@ -231,53 +208,61 @@ def _carry(
 
 def seed(points: Tensor, layout: Layout) -> Jet:
     """Return the coordinates themselves as a jet: value ``points`` (..., d), unit derivatives."""
+    # ∂x_k/∂x_i is one for k = i and zero otherwise; second derivatives of x vanish.
     channels = [points]
     for index in layout.indices[1:]:
         channel = torch.zeros_like(points)
         if len(index) == 1:
-            unit = torch.zeros(
-                points.shape[-1], dtype=points.dtype, device=points.device
-            )
-            unit[index[0]] = 1.0
+            (i,) = index
+            unit = points.new_zeros(points.shape[-1])
+            unit[i] = 1.0
             channel = channel + unit
         channels.append(channel)
+
     return Jet(torch.stack(channels), layout)
 
 
 def constant(value: Tensor, layout: Layout) -> Jet:
     """Return ``value`` as a jet all of whose derivatives vanish."""
-    zeros = torch.zeros_like(value).expand(len(layout) - 1, *value.shape)
-    return Jet(torch.cat([value.unsqueeze(0), zeros]), layout)
+    n_derivatives = len(layout) - 1
+    zero = torch.zeros_like(value)
+    derivatives = zero.expand(n_derivatives, *value.shape)
+    data = torch.cat([value.unsqueeze(0), derivatives])
+    return Jet(data, layout)
 
 
-def _name(func: Callable[..., Any]) -> str:
-    return str(getattr(func, "__qualname__", None) or getattr(func, "__name__", func))
+# --- arithmetic ----------------------------------------------------------------------------------
 
 
 def _pair(a: Jet, b: Jet) -> tuple[Tensor, Tensor]:
     """Bring two jets of one layout to the same number of axes, new axes after the channels."""
     if a.layout is not b.layout:
         raise UnsupportedOperation("jets of different layouts cannot be combined")
-    n = max(a.ndim, b.ndim)
-    return _with_axes(a.data, n), _with_axes(b.data, n)
+
+    ndim = max(a.ndim, b.ndim)
+    x = _with_axes(a.data, ndim)
+    y = _with_axes(b.data, ndim)
+    return x, y
 
 
 def _with_axes(data: Tensor, ndim: int) -> Tensor:
+    """Return channels of values of ``ndim`` axes: (c, *shape) to (c, 1, …, *shape).
+
+    Broadcasting would put new axes before the channels.
+    """
     missing = ndim - (data.ndim - 1)
-    return (
-        data.reshape(data.shape[:1] + (1,) * missing + data.shape[1:])
-        if missing > 0
-        else data
-    )
+    if missing <= 0:
+        return data
+
+    n_channels, *shape = data.shape
+    return data.reshape(n_channels, *[1] * missing, *shape)
 
 
 def _against(jet: Jet, other: Any) -> Tensor:
     """Return the jet's data, ready to broadcast with a plain tensor or number."""
-    return _with_axes(jet.data, other.ndim) if isinstance(other, Tensor) else jet.data
-
-
-def _join(value: Tensor, rest: Tensor) -> Tensor:
-    return torch.cat([value.unsqueeze(0), rest.expand(-1, *value.shape)])
+    if isinstance(other, Tensor):
+        return _with_axes(jet.data, other.ndim)
+    return jet.data
 
 
 def _orders(data: Tensor, layout: Layout) -> tuple[Tensor, ...]:
@@ -288,174 +273,241 @@ def _orders(data: Tensor, layout: Layout) -> tuple[Tensor, ...]:
     return data.split_with_sizes(layout.sizes)
 
 
+@_rule("add", "__add__", "__radd__")
 def _add(a: Any, b: Any, *, alpha: float = 1) -> Jet:
+    if alpha != 1:
+        b = alpha * b
     if isinstance(a, Jet) and isinstance(b, Jet):
         x, y = _pair(a, b)
-        return Jet(x + y if alpha == 1 else x + alpha * y, a.layout)
+        return Jet(x + y, a.layout)
     if isinstance(b, Jet):
-        return _add(b if alpha == 1 else b * alpha, a)
+        return _add(b, a)
+
+    # A constant adds to the value alone; its shape may be the larger one.
     data = _against(a, b)
-    return Jet(_join(data[0] + (b if alpha == 1 else alpha * b), data[1:]), a.layout)
+    value = data[0] + b
+    derivatives = data[1:].expand(-1, *value.shape)
+    joined = torch.cat([value.unsqueeze(0), derivatives])
+    return Jet(joined, a.layout)
 
 
+@_rule("sub", "subtract", "__sub__")
 def _sub(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     return _add(a, -b, alpha=alpha)
 
 
+@_rule("rsub", "__rsub__")
+def _rsub(a: Any, b: Any) -> Jet:
+    return _sub(b, a)
+
+
+@_rule("mul", "multiply", "__mul__", "__rmul__")
 def _mul(a: Any, b: Any) -> Jet:
     if not isinstance(a, Jet):
         return _mul(b, a)
-    if not isinstance(b, Jet):
-        return Jet(_against(a, b) * b, a.layout)
-    x, y = (_orders(data, a.layout) for data in _pair(a, b))
-    parts = [x[0] * y[0]]
-    parts += [
-        own * y[0] + x[0] * other for own, other in zip(x[1:], y[1:], strict=True)
-    ]
+    if not isinstance(b, Jet):  # b is constant: (a b)_i = a_i b, to every order
+        scaled = _against(a, b) * b
+        return Jet(scaled, a.layout)
+
+    # (a b)_i = a_i b + a b_i, and of second order a_ij b + a b_ij likewise.
+    x, y = _pair(a, b)
+    a_value, *a_rest = _orders(x, a.layout)
+    b_value, *b_rest = _orders(y, a.layout)
+    parts = [a_value * b_value]
+    for a_part, b_part in zip(a_rest, b_rest, strict=True):
+        part = a_part * b_value + a_value * b_part
+        parts.append(part)
+
+    # Of second order also + a_i b_j + a_j b_i. Unbound at once, because its derivative is one
+    # stack; a slice's is a tensor of zeros.
     if a.layout.pairs:
-        left, right = x[1].unbind(0), y[1].unbind(0)
-        cross = [
-            2 * left[i] * right[i]
-            if i == j
-            else left[i] * right[j] + left[j] * right[i]
-            for i, j in a.layout.pairs
-        ]
+        a_first = a_rest[0].unbind(0)
+        b_first = b_rest[0].unbind(0)
+        cross = []
+        for i, j in a.layout.pairs:
+            if i == j:
+                product = 2 * a_first[i] * b_first[i]
+            else:
+                product = a_first[i] * b_first[j] + a_first[j] * b_first[i]
+            cross.append(product)
         parts[2] = parts[2] + torch.stack(cross)
+
     return Jet(torch.cat(parts), a.layout)
 
 
+@_rule("div", "divide", "true_divide", "__truediv__")
 def _div(a: Any, b: Any) -> Jet:
     if isinstance(b, Jet):
-        return _mul(_RULES["reciprocal"](b), a)
-    return Jet(_against(a, b) / b, a.layout)
+        reciprocal = _RULES["reciprocal"]
+        return _mul(reciprocal(b), a)
+
+    scaled = _against(a, b) / b
+    return Jet(scaled, a.layout)
 
 
+@_rule("__rtruediv__")
+def _rdiv(a: Any, b: Any) -> Jet:
+    return _div(b, a)
+
+
+@_rule("pow", "__pow__")
 def _pow(base: Any, exponent: Any) -> Jet:
     if isinstance(exponent, Jet):
-        logarithm = base.log() if isinstance(base, (Jet, Tensor)) else math.log(base)
+        # a^b = exp(b log a), for a number, a tensor or a jet a.
+        is_number = not isinstance(base, (Jet, Tensor))
+        logarithm = math.log(base) if is_number else base.log()
         return _apply(elementwise.RULES["exp"], exponent * logarithm)
-    if isinstance(exponent, Tensor):  # which may be a parameter, so never a number here
+
+    # It may be a parameter, whose gradient a number would lose.
+    if isinstance(exponent, Tensor):
         raise UnsupportedOperation(
             "jets have no rule for a power with a tensor as exponent"
         )
+
     n = float(exponent)
-    return _apply(elementwise.RULES["square"] if n == 2 else elementwise.power(n), base)
+    if n == 2:
+        return _apply(elementwise.RULES["square"], base)
+    return _apply(elementwise.power(n), base)
 
 
-def _apply(rule: Unary, jet: Jet) -> Jet:
-    """Carry a jet through an elementwise function."""
-    return Jet(elementwise.chain(rule, jet.data, jet.layout.pairs), jet.layout)
+@_rule("__rpow__")
+def _rpow(exponent: Any, base: Any) -> Jet:
+    return _pow(base, exponent)
 
 
+@_rule("neg", "negative", "__neg__")
+def _neg(x: Jet) -> Jet:
+    return Jet(-x.data, x.layout)
+
+
+# --- linear layers -------------------------------------------------------------------------------
+
+
+@_rule("linear")
 def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
+    """Return ``x Wᵀ + b``: derivatives of x pass through W, and b is constant."""
     if not isinstance(x, Jet) or any(isinstance(part, Jet) for part in (weight, bias)):
         raise UnsupportedOperation(
             "jets have no rule for a linear layer with a jet as weight"
         )
-    if bias is not None and elementwise.plain_reverse(x.data):
-        return Jet(_Linear.apply(x.data, weight, bias), x.layout)  # type: ignore[no-untyped-call]
-    return Jet(_linear_composed(x.data, weight, bias), x.layout)
+
+    data = affine.linear(x.data, weight, bias)
+    return Jet(data, x.layout)
 
 
-def _linear_composed(data: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    product = F.linear(data, weight)
-    if bias is None:
-        return product
-    constants = torch.zeros_like(bias).expand(len(data) - 1, *bias.shape)
-    channels = torch.cat([bias.unsqueeze(0), constants])
-    return product + channels.reshape(len(data), *[1] * (product.ndim - 2), -1)
-
-
-class _Linear(torch.autograd.Function):
-    """:func:`_linear_composed` with the bias added in place, to the value alone."""
-
-    @staticmethod
-    def forward(ctx: Any, data: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(data, weight, bias)
-        product = F.linear(data, weight)
-        product[0] += bias
-        return product
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, needed = ctx.saved_tensors, ctx.needs_input_grad
-        if torch.is_grad_enabled():  # this derivative is to be differentiated again
-            chosen = [
-                tensor for tensor, need in zip(inputs, needed, strict=True) if need
-            ]
-            composed = _linear_composed(*inputs)
-            found = iter(torch.autograd.grad(composed, chosen, grad, create_graph=True))
-            return tuple(next(found) if need else None for need in needed)
-        data, weight, bias = inputs
-        return (
-            grad @ weight if needed[0] else None,
-            grad.flatten(0, -2).T @ data.flatten(0, -2) if needed[1] else None,
-            grad[0].flatten(0, -2).sum(0).expand(bias.shape) if needed[2] else None,
-        )
-
-
+@_rule("matmul", "__matmul__")
 def _matmul(a: Any, b: Any) -> Jet:
+    # As of a linear layer without bias; a matrix on the left would meet the axis of points.
     if isinstance(a, Jet) and isinstance(b, Tensor) and b.ndim == 2:
-        return Jet(a.data @ b, a.layout)
+        data = a.data @ b
+        return Jet(data, a.layout)
+
     raise UnsupportedOperation("jets have a rule for jet @ matrix only")
 
 
-def _dims(jet: Jet, dim: int) -> int:
+# --- shapes: the channels stay in front ----------------------------------------------------------
+
+
+def _axis(dim: int) -> int:
     """Return the axis of ``data`` that is axis ``dim`` of the value."""
-    return dim + 1 if dim >= 0 else dim
+    if dim >= 0:
+        return dim + 1
+    return dim
 
 
+@_rule("cat", "concat", "concatenate")
 def _cat(parts: Sequence[Any], dim: int = 0, *, axis: int | None = None) -> Jet:
-    jets = _all_jets(parts)
-    data = torch.cat(
-        [p.data for p in jets], dim=_dims(jets[0], dim if axis is None else axis)
-    )
-    return Jet(data, jets[0].layout)
+    if axis is not None:  # the name that concatenate has for it
+        dim = axis
+
+    tables, layout = _tables(parts)
+    data = torch.cat(tables, dim=_axis(dim))
+    return Jet(data, layout)
 
 
+@_rule("stack")
 def _stack(parts: Sequence[Any], dim: int = 0) -> Jet:
-    jets = _all_jets(parts)
-    return Jet(
-        torch.stack([p.data for p in jets], dim=_dims(jets[0], dim)), jets[0].layout
-    )
+    tables, layout = _tables(parts)
+    data = torch.stack(tables, dim=_axis(dim))
+    return Jet(data, layout)
 
 
-def _all_jets(parts: Sequence[Any]) -> list[Jet]:
-    lay = next(p.layout for p in parts if isinstance(p, Jet))
-    return [p if isinstance(p, Jet) else constant(p, lay) for p in parts]
+def _tables(parts: Sequence[Any]) -> tuple[list[Tensor], Layout]:
+    """Return the channels of jets, and of tensors among them as constants."""
+    layout = next(part.layout for part in parts if isinstance(part, Jet))
+    tables = []
+    for part in parts:
+        jet = part
+        if not isinstance(part, Jet):
+            jet = constant(part, layout)
+        tables.append(jet.data)
+    return tables, layout
 
 
+@_rule("__getitem__")
 def _getitem(x: Jet, item: Any) -> Jet:
     items = item if isinstance(item, tuple) else (item,)
-    if sum(not isinstance(i, (int, slice, EllipsisType, NoneType)) for i in items) > 1:
+    # Index tensors apart from each other would move their axis in front of the channels.
+    plain = (int, slice, EllipsisType, NoneType)
+    tensors = [part for part in items if not isinstance(part, plain)]
+    if len(tensors) > 1:
         raise UnsupportedOperation("jets have a rule for one index tensor only")
-    return Jet(x.data[(slice(None), *items)], x.layout)
+
+    every_channel = slice(None)
+    data = x.data[(every_channel, *items)]
+    return Jet(data, x.layout)
 
 
+@_rule("unbind")
 def _unbind(x: Jet, dim: int = 0) -> tuple[Jet, ...]:
-    return tuple(Jet(part, x.layout) for part in x.data.unbind(_dims(x, dim)))
+    jets = []
+    for part in x.data.unbind(_axis(dim)):
+        jets.append(Jet(part, x.layout))
+    return tuple(jets)
 
 
+@_rule("unsqueeze")
 def _unsqueeze(x: Jet, dim: int) -> Jet:
-    return Jet(x.data.unsqueeze(_dims(x, dim)), x.layout)
+    data = x.data.unsqueeze(_axis(dim))
+    return Jet(data, x.layout)
 
 
+@_rule("squeeze")
 def _squeeze(x: Jet, dim: int) -> Jet:
-    return Jet(x.data.squeeze(_dims(x, dim)), x.layout)
+    data = x.data.squeeze(_axis(dim))
+    return Jet(data, x.layout)
 
 
+@_rule("reshape", "view")
 def _reshape(x: Jet, *shape: Any) -> Jet:
-    sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
-    return Jet(x.data.reshape(x.data.shape[0], *sizes), x.layout)
+    sizes = shape
+    if len(shape) == 1 and not isinstance(shape[0], int):
+        (sizes,) = shape  # given as one sequence
+
+    n_channels = len(x.data)
+    data = x.data.reshape(n_channels, *sizes)
+    return Jet(data, x.layout)
 
 
+@_rule("sum")
 def _sum(x: Jet, dim: int | None = None, keepdim: bool = False) -> Jet:
     if not isinstance(dim, int):
         raise UnsupportedOperation("jets have a rule for a sum over one axis only")
-    return Jet(x.data.sum(_dims(x, dim), keepdim=keepdim), x.layout)
+
+    data = x.data.sum(_axis(dim), keepdim=keepdim)
+    return Jet(data, x.layout)
 
 
-def _elementwise(rule: Unary) -> Callable[..., Jet]:
+# --- elementwise functions -----------------------------------------------------------------------
+
+
+def _apply(rule: Unary, jet: Jet) -> Jet:
+    """Carry a jet through an elementwise function."""
+    data = elementwise.chain(rule, jet.data, jet.layout.pairs)
+    return Jet(data, jet.layout)
+
+
+def _elementwise(rule: Unary) -> Rule:
     def carry(x: Jet, *args: Any, inplace: bool = False, **kwargs: Any) -> Jet:
         if args or kwargs or inplace:
             raise UnsupportedOperation("jets have a rule for the default options only")
@@ -464,32 +516,12 @@ def _elementwise(rule: Unary) -> Callable[..., Jet]:
     return carry
 
 
+for _function, _unary in elementwise.RULES.items():
+    _RULES[_function] = _elementwise(_unary)
+
+
+@_rule("gelu")  # in place of that above, as it has an option that is given by default
 def _gelu(x: Jet, *, approximate: str = "none") -> Jet:
     if approximate != "none":
         raise UnsupportedOperation("jets have a rule for gelu(approximate='none') only")
     return _apply(elementwise.RULES["gelu"], x)
-
-
-_RULES: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("add", "__add__", "__radd__"), _add),
-    **dict.fromkeys(("sub", "subtract", "__sub__"), _sub),
-    **dict.fromkeys(("__rsub__", "rsub"), lambda a, b: _sub(b, a)),
-    **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__"), _mul),
-    **dict.fromkeys(("div", "divide", "true_divide", "__truediv__"), _div),
-    "__rtruediv__": lambda a, b: _div(b, a),
-    **dict.fromkeys(("pow", "__pow__"), _pow),
-    "__rpow__": lambda a, b: _pow(b, a),
-    **dict.fromkeys(("neg", "negative", "__neg__"), lambda x: -x),
-    **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
-    "stack": _stack,
-    "linear": _linear,
-    **dict.fromkeys(("matmul", "__matmul__"), _matmul),
-    "__getitem__": _getitem,
-    "unbind": _unbind,
-    "unsqueeze": _unsqueeze,
-    "squeeze": _squeeze,
-    **dict.fromkeys(("reshape", "view"), _reshape),
-    "sum": _sum,
-    **{name: _elementwise(rule) for name, rule in elementwise.RULES.items()},
-    "gelu": _gelu,
-}

@@ -1,18 +1,29 @@
 """How each kind of layer turns its inputs and its outputs' gradients into rows of a Jacobian.
 
-With δ, the gradient by its output, a :class:`Call` of a layer answers for its weight and bias:
-their rows, products and sums, each exactly. ``LAYERS`` says which functions of torch make one: the
-linear layer, of ordinary inputs or of jets, convolutions, normalisations by running or a point's
-own statistics, and embeddings.
+With δ, the gradient with respect to its output, a :class:`Call` of a layer answers for its weight
+and bias: their rows, products and sums, each exactly. :mod:`whence.torch_layers` says which
+functions of torch make one: the linear layer, of ordinary inputs or of jets, convolutions,
+normalisations by running or a point's own statistics, and embeddings.
+
+All kinds follow one pattern. In each channel c an output ``h_c = W a_c + b`` meets the weight with
+its own input a_c, so that the part of a row at W is ``Σ_c δ_c ⊗ a_c`` and at b ``Σ_c δ_c``:
+
+============== ============================== ==========================================
+layer          channels c                     a_c
+============== ============================== ==========================================
+linear         positions (none for points)    the input there
+linear, jets   value and derivatives          the derivative (b: the value alone)
+convolution    positions of the output        the patch of the input below the kernel
+normalisation  positions                      x̂ there; W is a diagonal, ``δ_c · x̂_c``
+embedding      positions                      the unit vector of the index there
+============== ============================== ==========================================
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,16 +31,15 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge
 from torch.nn.grad import conv1d_weight, conv2d_weight
 
-from whence.jets import Jet
-
 BLOCK_BYTES = 2 * 2**20
-FEW_PRODUCTS = 2
+"""What is made at a time where a whole would not stay in the cache."""
+MAX_DIRECT_PRODUCTS = 2
 """Up to so many products with a convolution's rows are cheaper without the rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """Where the gradient by a call's output is taken, and whether that still is its output.
+    """Where the gradient with respect to a call's output is taken, if that still is its output.
 
     An edge of the graph outlives writing in place, except into a view.
     """
@@ -59,7 +69,7 @@ class Call:
     version: int
     output: Output
     origin: GradientEdge | None
-    """Where the gradient by the input is taken, if it depends on a recorded layer."""
+    """Where the gradient with respect to the input is taken, if it depends on a recorded layer."""
     points_axis = 0
     axes = 2
     """Number of axes that an input has at least."""
@@ -74,19 +84,23 @@ class Call:
         """Whether rows are ``Σ_c δ_c ⊗ a_c`` over :meth:`channels` δ and :meth:`inputs` a."""
         return False
 
-    def fits(self, n: int, one: Call) -> bool:
-        """Tell whether the points axis, and no other, has n entries here and 1 in ``one``."""
-        shape, single = list(self.source.shape), list(one.source.shape)
-        if len(shape) < self.points_axis + self.axes or len(single) != len(shape):
+    def fits(self, n: int, single: Call) -> bool:
+        """Whether the points axis, and no other, has n entries here and 1 in ``single``."""
+        axis = self.points_axis
+        sizes = list(self.source.shape)
+        single_sizes = list(single.source.shape)
+        if len(sizes) < axis + self.axes or len(single_sizes) != len(sizes):
             return False
-        return (shape.pop(self.points_axis), single.pop(self.points_axis)) == (
-            n,
-            1,
-        ) and (shape == single)
+
+        # A size that is n by chance, such as a table's of n rows, is the same at one point.
+        if sizes.pop(axis) != n or single_sizes.pop(axis) != 1:
+            return False
+        return sizes == single_sizes
 
     def at(self, tensor: Tensor, points: slice) -> Tensor:
         """Return the part of δ or of the source at some points."""
-        return tensor[(*(slice(None),) * self.points_axis, points)]
+        axes_before = (slice(None),) * self.points_axis
+        return tensor[(*axes_before, points)]
 
     def channels(self, delta: Tensor) -> Tensor:
         """Return δ as (n, c, out), channels c being all that share the weight."""
@@ -102,7 +116,10 @@ class Call:
 
     def reached(self, delta: Tensor) -> Tensor:
         """Return 1 for the channels that a bias reaches and 0 for the others, (c, 1)."""
-        return delta.new_ones(self.channels(self.at(delta, slice(0, 1))).shape[1], 1)
+        # One point tells: all have as many channels.
+        first = self.channels(self.at(delta, slice(0, 1)))
+        n_channels = first.shape[1]
+        return delta.new_ones(n_channels, 1)
 
     def put_rows(
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
@@ -111,7 +128,9 @@ class Call:
         put(columns, self._rows(delta, source), first)
 
     def _rows(self, delta: Tensor, source: Tensor) -> Tensor:
-        rows = delta.new_empty(delta.shape[self.points_axis], math.prod(self.shape))
+        n = delta.shape[self.points_axis]
+        size = math.prod(self.shape)
+        rows = delta.new_empty(n, size)
         self.put_rows(rows, delta, source, first=True)
         return rows
 
@@ -140,71 +159,104 @@ class _Heavy(Call):
         raise NotImplementedError
 
     def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
-        each = []
+        columns = []
         for vector in vectors.unbind(1):
-            product = self._product(source, vector.view(self.shape)) * delta
-            each.append(product.movedim(self.points_axis, 0).flatten(1).sum(dim=1))
-        return torch.stack(each, dim=1)
+            # ⟨Σ_c δ_c ⊗ a_c, V⟩ = Σ_c δ_c · V a_c: the layer itself with the weight V.
+            weight = vector.view(self.shape)
+            products = self._product(source, weight) * delta
+            by_point = products.movedim(self.points_axis, 0)
+            column = by_point.flatten(1).sum(dim=1)
+            columns.append(column)
+
+        return torch.stack(columns, dim=1)
 
     def rmatmat(self, delta: Tensor, source: Tensor, weights: Tensor) -> Tensor:
+        # Σ_i w_i Σ_c δ_ic ⊗ a_ic is the sum of rows with w_i δ_i in place of δ_i: weights (n,)
+        # are spread over the other axes of δ.
         shape = [1] * delta.ndim
         shape[self.points_axis] = -1
-        each = [
-            self.rmatvec(delta * weight.view(shape), source)
-            for weight in weights.unbind(1)
-        ]
-        return torch.stack(each)
+        sums = []
+        for weight in weights.unbind(1):
+            weighted = delta * weight.view(shape)
+            sums.append(self.rmatvec(weighted, source))
+
+        return torch.stack(sums)
 
 
-class _Linear(_Heavy):
-    """A linear layer: input and output (n, ..., features)."""
+class LinearCall(_Heavy):
+    """A linear layer: input and output (n, ..., features); its channels are the positions."""
 
     @property
     def outer(self) -> bool:
+        """Whether rows are sums of outer products: always."""
         return True
 
     def channels(self, delta: Tensor) -> Tensor:
+        """Return δ as (n, positions, out)."""
         moved = delta.movedim(self.points_axis, 0)
-        return moved.reshape(moved.shape[0], -1, moved.shape[-1])
+        n = moved.shape[0]
+        features = moved.shape[-1]
+        return moved.reshape(n, -1, features)
 
     def inputs(self, source: Tensor) -> Tensor:
+        """Return the input as (n, positions, in)."""
         return self.channels(source)
 
     def put_rows(
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
-        left = self.channels(delta).transpose(1, 2)
-        _put_outer_products(columns, left, self.inputs(source), first)
+        """Write or add ``Σ_c δ_c ⊗ a_c`` of each point."""
+        left = self.channels(delta)  # (n, c, out)
+        right = self.inputs(source)  # (n, c, in)
+        _put_outer_products(columns, left.transpose(1, 2), right, first)
 
     def factor(self, delta: Tensor, source: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.channels(delta).transpose(0, 1), self.inputs(source).transpose(0, 1)
+        """Return δ (c, n, out) and a (c, n, in)."""
+        left = self.channels(delta)
+        right = self.inputs(source)
+        return (
+            left.transpose(0, 1),
+            right.transpose(0, 1),
+        )
 
     def _product(self, source: Tensor, weight: Tensor) -> Tensor:
         return F.linear(source, weight)
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
-        flat = delta.reshape(-1, delta.shape[-1]).T @ source.reshape(
-            -1, source.shape[-1]
-        )
-        return flat.reshape(-1)
+        """Return ``Σ_i Σ_c δ_ic ⊗ a_ic = Δᵀ A``, a line of Δ and A for each point and channel."""
+        n_outputs = delta.shape[-1]
+        n_inputs = source.shape[-1]
+        outputs = delta.reshape(-1, n_outputs)
+        inputs = source.reshape(-1, n_inputs)
+        total = outputs.T @ inputs
+        return total.reshape(-1)
 
 
-class _JetLinear(_Linear):
-    """A linear layer of jets: input and output (c, n, ..., features), a bias in the value alone."""
+class JetLinearCall(LinearCall):
+    """A linear layer of jets: input and output (c, n, ..., features), a bias in the value alone.
+
+    A derivative of ``h = W a + b`` by a coordinate is W times that of a: each channel of the jet is
+    a channel of the layer, and forgetting the sum over them is the classic mistake.
+    """
 
     points_axis = 1
 
     def biased(self, delta: Tensor) -> Tensor:
+        """Return the part of δ that a bias reaches: its derivatives vanish."""
         return delta[:1]
 
     def reached(self, delta: Tensor) -> Tensor:
-        mask = torch.zeros_like(self.at(delta, slice(0, 1))[..., :1])
-        self.biased(mask).fill_(1.0)
+        """Return 1 for the channels of the value and 0 for those of derivatives, (c, 1)."""
+        first = self.at(delta, slice(0, 1))
+        mask = torch.zeros_like(first[..., :1])
+        value = self.biased(mask)
+        value.fill_(1.0)
+
         return self.channels(mask)[0]
 
 
 @dataclass(frozen=True, eq=False)
-class _Convolution(_Heavy):
+class ConvolutionCall(_Heavy):
     """A convolution in one or two dimensions: input and output (n, features, *positions).
 
     Its channels are the positions of the output, where the weight meets patches of the input.
@@ -217,101 +269,169 @@ class _Convolution(_Heavy):
 
     @property
     def outer(self) -> bool:
+        """Whether rows are sums of outer products."""
+        # In groups the weight is block-diagonal: a sum of outer products for each block.
         return self.groups == 1
 
     def channels(self, delta: Tensor) -> Tensor:
-        return delta.flatten(2).transpose(1, 2)
+        """Return δ as (n, positions, out)."""
+        by_feature = delta.flatten(2)
+        return by_feature.transpose(1, 2)
 
     def inputs(self, source: Tensor) -> Tensor:
-        return self._patches(source).transpose(1, 2)
+        """Return the patches of the input, (n, positions, in · kernel)."""
+        by_feature = self._patches(source)
+        return by_feature.transpose(1, 2)
 
     def _patches(self, source: Tensor) -> Tensor:
-        """Return the input's patches, (n, in · kernel, positions)."""
-        ends = [end for size in reversed(self.padding) for end in (size, size)]
+        """Return the input's patches, (n, in · kernel, positions).
+
+        As ``F.unfold``, in one dimension as well and without its copies for each offset: a view
+        with an axis for each offset in the kernel and one for each position, copied once.
+        """
+        # F.pad begins with the last axis, and takes both ends of each.
+        ends = []
+        for size in reversed(self.padding):
+            ends.extend([size, size])
+
         padded = F.pad(source, ends).contiguous()
-        kernel, sizes = self.shape[2:], padded.shape[2:]
-        geometry = list(zip(sizes, kernel, self.dilation, self.stride, strict=True))
-        positions = [(size - d * (k - 1) - 1) // s + 1 for size, k, d, s in geometry]
-        first, second, *steps = padded.stride()
-        inner = [step * d for step, d in zip(steps, self.dilation, strict=True)]
-        outer = [step * s for step, s in zip(steps, self.stride, strict=True)]
+
+        # Along an axis of ``size`` entries a kernel of k at distance d covers d (k − 1) + 1 of
+        # them, which leaves (size − d (k − 1) − 1) // s + 1 positions at steps of s.
+        n, features, *sizes = padded.shape
+        kernel = self.shape[2:]
+        positions = []
+        for axis, size in enumerate(sizes):
+            covered = self.dilation[axis] * (kernel[axis] - 1) + 1
+            room = size - covered
+            positions.append(room // self.stride[axis] + 1)
+
+        # Input of position p and offset o is at p · stride + o · dilation.
+        of_point, of_feature, *steps = padded.stride()
+        of_offset = []
+        of_position = []
+        for axis, step in enumerate(steps):
+            of_offset.append(step * self.dilation[axis])
+            of_position.append(step * self.stride[axis])
+
         view = padded.as_strided(
-            (*padded.shape[:2], *kernel, *positions), (first, second, *inner, *outer)
+            (n, features, *kernel, *positions),
+            (of_point, of_feature, *of_offset, *of_position),
         )
-        return view.reshape(len(padded), -1, math.prod(positions))
+        return view.reshape(n, -1, math.prod(positions))
 
     def put_rows(
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
         """Write or add the weight's rows, with the patches of a few points at once."""
-        left = delta.flatten(2).unflatten(1, (self.groups, -1))
-        numbers = max(
-            columns.shape[1], columns.shape[1] // delta.shape[1] * left.shape[3]
-        )
-        step = max(1, BLOCK_BYTES // (columns.itemsize * numbers * self.groups))
-        for start in range(0, len(columns), step):
-            part = slice(start, start + step)
-            right = self._patches(source[part]).unflatten(1, (self.groups, -1))
+        by_group = (self.groups, -1)
+        left = delta.flatten(2).unflatten(1, by_group)  # (n, groups, out, c)
+
+        # Numbers of a point: its row, of out · in · kernel, or its patches, of positions · in ·
+        # kernel, whichever are more.
+        n_positions = left.shape[3]
+        n_outputs = delta.shape[1]
+        size = columns.shape[1]
+        largest = max(size, size // n_outputs * n_positions)
+        point_bytes = columns.itemsize * largest * self.groups
+
+        for part in _parts(len(columns), point_bytes):
+            patches = self._patches(source[part])
+            right = patches.unflatten(1, by_group)  # (n, groups, in · kernel, c)
+            # Σ_c δ_c ⊗ a_c for each group; without a name, so that the next takes its memory.
             put(columns[part], (left[part] @ right.mT).flatten(1), first)
 
     def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
-        if vectors.shape[1] <= FEW_PRODUCTS:
+        """Return the weight's rows times vectors, by the layer itself if these are few."""
+        if vectors.shape[1] <= MAX_DIRECT_PRODUCTS:
             return super().matvec(delta, source, vectors)
-        return torch.cat([rows @ vectors for _, rows in self._blocks(delta, source)])
+
+        products = []
+        for _, rows in self._blocks(delta, source):
+            products.append(rows @ vectors)
+
+        return torch.cat(products)
 
     def rmatmat(self, delta: Tensor, source: Tensor, weights: Tensor) -> Tensor:
-        if weights.shape[1] <= FEW_PRODUCTS:
+        """Return the weighted sums of the weight's rows, by backward passes if these are few."""
+        if weights.shape[1] <= MAX_DIRECT_PRODUCTS:
             return super().rmatmat(delta, source, weights)
-        total = delta.new_zeros(weights.shape[1], math.prod(self.shape))
+
+        size = math.prod(self.shape)
+        total = delta.new_zeros(weights.shape[1], size)
         for part, rows in self._blocks(delta, source):
             total.addmm_(weights[part].T, rows)
+
         return total
 
     def _blocks(self, delta: Tensor, source: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield the weight's rows, a few points at a time."""
-        step = max(1, BLOCK_BYTES // (delta.itemsize * math.prod(self.shape)))
-        for start in range(0, len(delta), step):
-            part = slice(start, start + step)
-            yield part, self._rows(delta[part], source[part])
+        row_bytes = delta.itemsize * math.prod(self.shape)
+        for part in _parts(len(delta), row_bytes):
+            rows = self._rows(delta[part], source[part])
+            yield part, rows
 
     def _product(self, source: Tensor, weight: Tensor) -> Tensor:
         convolve = F.conv1d if source.ndim == 3 else F.conv2d
         return convolve(
-            source, weight, None, self.stride, self.padding, self.dilation, self.groups
+            source,
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
         )
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
-        gradient: Callable[..., Tensor] = (
-            conv1d_weight if source.ndim == 3 else conv2d_weight
+        """Return the sum of the weight's rows, which a backward pass through the layer makes."""
+        gradient: Callable[..., Tensor] = conv2d_weight
+        if source.ndim == 3:
+            gradient = conv1d_weight
+        total = gradient(
+            source,
+            self.shape,
+            delta,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
         )
-        sizes = self.stride, self.padding, self.dilation, self.groups
-        return gradient(source, self.shape, delta, *sizes).flatten()
+        return total.flatten()
 
 
 @dataclass(frozen=True, eq=False)
-class _Scale(Call):
+class ScaleCall(Call):
     """A normalisation to ``γ x̂ + β`` by statistics of the point alone, γ the weight, β the bias.
 
     Features are the last ``trailing`` axes, or the second where that is 0; the others but that of
     the points are positions.
     """
 
-    normalise: Callable[[Tensor], Tensor]
+    normalize: Callable[[Tensor], Tensor]
     trailing: int
 
     def channels(self, delta: Tensor) -> Tensor:
+        """Return δ as (n, positions, features)."""
+        n = len(delta)
         if self.trailing:
-            return delta.reshape(
-                len(delta), -1, math.prod(delta.shape[-self.trailing :])
-            )
-        return delta.reshape(len(delta), delta.shape[1], -1).transpose(1, 2)
+            shape = delta.shape[-self.trailing :]
+            return delta.reshape(n, -1, math.prod(shape))
+
+        features = delta.shape[1]
+        by_feature = delta.reshape(n, features, -1)
+        return by_feature.transpose(1, 2)
 
     def _rows(self, delta: Tensor, source: Tensor) -> Tensor:
-        return (self.channels(delta) * self.channels(self.normalise(source))).sum(dim=1)
+        # h_c = γ ∘ x̂_c + β, so that ∂(Σ u · r)/∂γ = Σ_c δ_c ∘ x̂_c.
+        left = self.channels(delta)
+        right = self.channels(self.normalize(source))
+        products = left * right
+        return products.sum(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
-class _Lookup(_Heavy):
+class LookupCall(_Heavy):
     """An embedding: indices (n, ...) to rows of the weight, (n, ..., features)."""
 
     padding_index: int | None
@@ -320,29 +440,47 @@ class _Lookup(_Heavy):
     def _kept(self, delta: Tensor, source: Tensor) -> Tensor:
         """Return δ (n, positions, features) without that of the padding, which has no gradient."""
         if self.padding_index is not None:
-            delta = delta.masked_fill((source == self.padding_index).unsqueeze(-1), 0.0)
-        return delta.reshape(len(delta), -1, self.shape[1])
+            is_padding = source == self.padding_index
+            delta = delta.masked_fill(is_padding.unsqueeze(-1), 0.0)
+
+        features = self.shape[1]
+        return delta.reshape(len(delta), -1, features)
 
     def put_rows(
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
+        """Write or add ``Σ_c e_index(c) ⊗ δ_c``: each position's δ to the row of its index."""
         if first:
             columns.zero_()
+
         kept = self._kept(delta, source)
-        places = source.reshape(len(source), -1, 1).expand_as(kept)
-        columns.unflatten(1, self.shape).scatter_add_(1, places, kept)
+        indices = source.reshape(len(source), -1, 1)
+        places = indices.expand_as(kept)
+        table = columns.unflatten(1, self.shape)
+        table.scatter_add_(1, places, kept)
 
     def _product(self, source: Tensor, weight: Tensor) -> Tensor:
+        # The padding's row is a constant, whatever the weight.
         if self.padding_index is not None:
             weight = weight.clone()
             weight[self.padding_index] = 0.0
+
         return F.embedding(source, weight)
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
+        """Return the sum of the weight's rows: each δ to the row of its index."""
         kept = self._kept(delta, source).flatten(0, 1)
-        return (
-            delta.new_zeros(self.shape).index_add_(0, source.flatten(), kept).flatten()
-        )
+        indices = source.flatten()
+        total = delta.new_zeros(self.shape)
+        total.index_add_(0, indices, kept)
+        return total.flatten()
+
+
+def _parts(n: int, point_bytes: int) -> Iterator[slice]:
+    """Yield slices of n points that take ``BLOCK_BYTES`` each, or of one that takes more."""
+    step = max(1, BLOCK_BYTES // point_bytes)
+    for start in range(0, n, step):
+        yield slice(start, start + step)
 
 
 def put(columns: Tensor, values: Tensor, first: bool) -> None:
@@ -357,190 +495,16 @@ def _put_outer_products(
     columns: Tensor, left: Tensor, right: Tensor, first: bool
 ) -> None:
     """Write or add ``left @ right`` of each point, a few points at a time so it stays in cache."""
-    if first and left.shape[2] == 1:
-        torch.mul(
-            left, right, out=columns.unflatten(1, (left.shape[1], right.shape[2]))
-        )
+    n_outputs = left.shape[1]
+    n_channels = left.shape[2]
+    n_inputs = right.shape[2]
+    if first and n_channels == 1:
+        # (n, out, 1) · (n, 1, in), straight into the rows.
+        table = columns.unflatten(1, (n_outputs, n_inputs))
+        torch.mul(left, right, out=table)
         return
-    step = max(1, BLOCK_BYTES // (8 * columns.shape[1]))
-    for start in range(0, len(columns), step):
-        part = slice(start, start + step)
-        put(
-            columns[part],
-            (left[part] @ right[part]).reshape(-1, columns.shape[1]),
-            first,
-        )
 
-
-# --- functions of torch ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What a layer's function was given, and how its call is made where that is known."""
-
-    input: Any
-    weight: Tensor | None
-    bias: Tensor | None
-    make: Callable[..., Call] | None
-    others: tuple[Tensor | None, ...] = ()
-    prepare: Callable[[Tensor], Tensor] | None = None
-    """What is done to the input before the call's weight meets it."""
-
-
-def _linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Layer:
-    ordinary = weight.ndim == 2 and (bias is None or bias.shape == weight.shape[:1])
-    make = _JetLinear if isinstance(input, Jet) else _Linear
-    return Layer(input, weight, bias, make if ordinary else None)
-
-
-def _convolution(
-    input: Any,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: int | Sequence[int] = 1,
-    padding: str | int | Sequence[int] = 0,
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> Layer:
-    axes = weight.ndim - 2
-    dilation, prepare = _each(dilation, axes), None
-    if padding == "same":
-        reach = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        ends = [
-            end for total in reversed(reach) for end in (total // 2, total - total // 2)
-        ]
-        padding, prepare = 0, functools.partial(F.pad, pad=ends)
-    sizes = [_each(0 if size == "valid" else size, axes) for size in (stride, padding)]
-    make = functools.partial(
-        _Convolution,
-        stride=sizes[0],
-        padding=sizes[1],
-        dilation=dilation,
-        groups=groups,
-    )
-    ordinary = input.ndim == weight.ndim
-    return Layer(input, weight, bias, make if ordinary else None, prepare=prepare)
-
-
-def _each(size: Any, axes: int) -> tuple[int, ...]:
-    """Return a size for each axis: one number stands for all."""
-    return (
-        (size,) * axes if isinstance(size, int) else tuple(size) * (axes // len(size))
-    )
-
-
-def _batch_norm(
-    input: Any,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Layer:
-    if training:
-        raise ValueError(
-            "batch normalisation by the statistics of the batch mixes the points, so that no row "
-            "belongs to one of them: call network.eval() (and track running statistics)"
-        )
-    statistics = running_mean, running_var
-    fixed = [one.clone() if one is not None else None for one in statistics]
-    normalise = functools.partial(
-        F.batch_norm, running_mean=fixed[0], running_var=fixed[1], eps=eps
-    )
-    return _scale(input, weight, bias, normalise, others=statistics)
-
-
-def _instance_norm(
-    input: Any,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Layer:
-    if not use_input_stats:
-        return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
-    return _scale(input, weight, bias, functools.partial(F.instance_norm, eps=eps))
-
-
-def _layer_norm(
-    input: Any,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Layer:
-    normalise = functools.partial(
-        F.layer_norm, normalized_shape=normalized_shape, eps=eps
-    )
-    return _scale(input, weight, bias, normalise, len(normalized_shape))
-
-
-def _rms_norm(
-    input: Any,
-    normalized_shape: Sequence[int],
-    weight: Tensor | None = None,
-    eps: float | None = None,
-) -> Layer:
-    normalise = functools.partial(
-        F.rms_norm, normalized_shape=normalized_shape, eps=eps
-    )
-    return _scale(input, weight, None, normalise, len(normalized_shape))
-
-
-def _group_norm(
-    input: Any,
-    num_groups: int,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    eps: float = 1e-5,
-) -> Layer:
-    normalise = functools.partial(F.group_norm, num_groups=num_groups, eps=eps)
-    return _scale(input, weight, bias, normalise)
-
-
-def _scale(
-    input: Any,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    normalise: Callable[[Tensor], Tensor],
-    trailing: int = 0,
-    others: tuple[Tensor | None, ...] = (),
-) -> Layer:
-    make = functools.partial(_Scale, normalise=normalise, trailing=trailing)
-    ordinary = isinstance(input, Tensor) and input.ndim > max(1, trailing)
-    return Layer(input, weight, bias, make if ordinary else None, others)
-
-
-def _embedding(
-    input: Tensor,
-    weight: Tensor,
-    padding_idx: int | None = None,
-    max_norm: float | None = None,
-    norm_type: float = 2.0,
-    scale_grad_by_freq: bool = False,
-    sparse: bool = False,
-) -> Layer:
-    if padding_idx is not None:
-        padding_idx %= len(weight)
-    make = functools.partial(_Lookup, padding_index=padding_idx)
-    ordinary = max_norm is None and not scale_grad_by_freq and not sparse
-    return Layer(input, weight, None, make if ordinary else None)
-
-
-LAYERS: dict[Callable[..., Any], Callable[..., Layer]] = {
-    F.linear: _linear,
-    F.conv1d: _convolution,
-    F.conv2d: _convolution,
-    F.batch_norm: _batch_norm,
-    F.instance_norm: _instance_norm,
-    F.layer_norm: _layer_norm,
-    F.rms_norm: _rms_norm,
-    F.group_norm: _group_norm,
-    F.embedding: _embedding,
-}
+    size = columns.shape[1]
+    for part in _parts(len(columns), 8 * size):
+        # Without a name the product's memory, still in the cache, is the next one's.
+        put(columns[part], (left[part] @ right[part]).reshape(-1, size), first)

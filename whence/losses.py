@@ -3,33 +3,65 @@
 With z the m numbers that the network gives at a point (a residual, or outputs) and y its target,
 ``ℓ(z, y)`` has the gradient ∂ℓ/∂z and the curvature Λ = ∂²ℓ/∂z² = S Sᵀ. ``whitened_gradient`` is
 the ρ of least norm with ``S ρ = ∂ℓ/∂z``.
+
+With J = ∂z/∂θ, rows ``Sᵀ J`` have the Gauss–Newton matrix ``JᵀΛJ`` for their product, and ρ on the
+right-hand side the gradient: ``(SᵀJ)ᵀ ρ = Jᵀ S ρ = Jᵀ ∂ℓ/∂z``.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from whence import _checks
 
-CONVEX = 1e-6
+NEGLIGIBLE = 1e-6
 """Share of the largest eigenvalue of Λ that a negative one may reach by rounding."""
+NO_SPAN = (
+    "this loss has gradients where it has no curvature, so exact effects of groups and leverages "
+    "are not defined: use method='first_order', or a loss such as wh.Squared() or "
+    "wh.CrossEntropy()"
+)
 
 
 class Loss(Protocol):
-    """The loss ℓ of one point, from its m components z and its target y where it has one."""
+    """The loss ℓ of one point, from its m components z and its target y where it has one.
+
+    A loss of your own is any class with the two properties and the four methods below; it needs no
+    base class.
+
+    Examples
+    --------
+    Half the squared norm, which is ``wh.Squared(0.5)``:
+
+    >>> import torch
+    >>> class Half:
+    ...     is_convex = True
+    ...     spans = True
+    ...     def value(self, output, target=None):
+    ...         return 0.5 * output.square().sum(-1)
+    ...     def gradient(self, output, target=None):
+    ...         return output
+    ...     def curvature_root(self, output, target=None):
+    ...         m = output.shape[1]
+    ...         return torch.eye(m, dtype=output.dtype).expand(len(output), m, m)
+    ...     def whitened_gradient(self, output, target=None):
+    ...         return output
+    >>> Half().value(torch.tensor([[3.0, 4.0]]))
+    tensor([12.5000])
+    """
 
     @property
-    def gauss_newton(self) -> bool:
+    def is_convex(self) -> bool:
         """Whether Λ is positive semi-definite, and not zero, so that Gauss–Newton means something.
 
-        Where it is not, attributions use the Hessian.
+        Where it is False, attributions use the Hessian. A loss that is piecewise linear in z, such
+        as :class:`Absolute`, is convex in the usual sense, but has no curvature: False.
         """
 
     @property
@@ -49,6 +81,9 @@ class Loss(Protocol):
         """Return ρ with S ρ = ∂ℓ/∂z of each point: (n, m) to (n, m)."""
 
 
+# --- regression ----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Squared:
     """The squared norm ``ℓ = scale · ‖z − y‖²`` (no factor ½); without target y is zero.
@@ -66,7 +101,7 @@ class Squared:
     """
 
     scale: float = 1.0
-    gauss_newton = True
+    is_convex = True
     spans = True
 
     def __post_init__(self) -> None:
@@ -74,18 +109,28 @@ class Squared:
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``scale · ‖z − y‖²`` of each row."""
-        value = _difference(output, target).square().sum(dim=-1)
-        return value if self.scale == 1 else self.scale * value
+        difference = _difference(output, target)
+        value = difference.square().sum(dim=-1)
+        # Of a PINN each step comes here: no pass over memory for nothing.
+        if self.scale == 1:
+            return value
+
+        return self.scale * value
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``2 · scale · (z − y)``."""
         return 2 * self.scale * _difference(output, target)
 
     def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return √(2·scale)·I for each row."""
-        m = output.shape[-1]
-        eye = torch.eye(m, dtype=output.dtype, device=output.device)
-        return ((2 * self.scale) ** 0.5 * eye).expand(len(output), m, m)
+        """Return √(2·scale)·I for each row, as Λ = 2·scale·I."""
+        n, m = output.shape
+        eye = torch.eye(
+            m,
+            dtype=output.dtype,
+            device=output.device,
+        )
+        root = (2 * self.scale) ** 0.5
+        return (root * eye).expand(n, m, m)
 
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return √(2·scale)·(z − y)."""
@@ -107,7 +152,7 @@ class Absolute:
     """
 
     scale: float = 1.0
-    gauss_newton = False
+    is_convex = False
     spans = False
 
     def __post_init__(self) -> None:
@@ -115,26 +160,35 @@ class Absolute:
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``scale · Σ|z − y|`` of each row."""
-        return self.scale * _difference(output, target).abs().sum(dim=-1)
+        sizes = _difference(output, target).abs()
+        return self.scale * sizes.sum(dim=-1)
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``scale · sign(z − y)``."""
-        return self.scale * _difference(output, target).sign()
+        signs = _difference(output, target).sign()
+        return self.scale * signs
 
     def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return zeros."""
-        return output.new_zeros(len(output), output.shape[-1], output.shape[-1])
+        n, m = output.shape
+        return output.new_zeros(n, m, m)
 
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Raise ``ValueError``: there is none."""
         raise ValueError(NO_SPAN)
 
 
-NO_SPAN = (
-    "this loss has gradients where it has no curvature, so exact effects of groups and leverages "
-    "are not defined: use method='first_order', or a loss such as wh.Squared() or "
-    "wh.CrossEntropy()"
-)
+def _difference(output: Tensor, target: Tensor | None) -> Tensor:
+    """Return z − y (n, m), or z where there is no target."""
+    if target is None:
+        return output
+
+    flat = target.to(output.dtype).reshape(len(output), -1)
+    _check_shape("targets of a regression", flat, output)
+    return output - flat
+
+
+# --- classification ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,52 +219,109 @@ class CrossEntropy:
     weight: Tensor | None = None
     label_smoothing: float = 0.0
     ignore_index: int = -100
-    gauss_newton = True
+    is_convex = True
     spans = True
 
     def _distribution(self, output: Tensor, target: Tensor | None) -> Tensor:
         """Return q times the class weights, (n, m)."""
-        m = output.shape[-1]
-        target = _needed(target)
+        n, m = output.shape
+        target = _require(target)
+
         if target.dtype.is_floating_point:
-            chosen = target.reshape(len(output), -1)
-            _same_shape("class probabilities of a cross-entropy", chosen, output)
+            q = target.reshape(n, -1)
+            _check_shape("class probabilities of a cross-entropy", q, output)
         else:
-            chosen = _one_hot(target.reshape(-1), m, self.ignore_index, output)
-        if self.label_smoothing:
-            counted = chosen.sum(dim=1, keepdim=True)
-            chosen = (
-                1 - self.label_smoothing
-            ) * chosen + self.label_smoothing * counted / m
-        return chosen if self.weight is None else chosen * self.weight.to(output)
+            q = _one_hot(target.reshape(-1), m, self.ignore_index, output)
+
+        # (1 − s) q + s/m, which leaves the points that do not count at zero.
+        smoothing = self.label_smoothing
+        if smoothing:
+            counted = q.sum(dim=1, keepdim=True)
+            q = (1 - smoothing) * q + smoothing * counted / m
+
+        if self.weight is None:
+            return q
+        return q * self.weight.to(output)
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return −Σ q log softmax(z) of each row."""
-        return -(self._distribution(output, target) * output.log_softmax(dim=-1)).sum(
-            dim=-1
-        )
+        q = self._distribution(output, target)
+        logarithms = output.log_softmax(dim=-1)
+        summed = (q * logarithms).sum(dim=-1)
+        return -summed
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``(Σq) softmax(z) − q``."""
-        q = self._distribution(output, target)
-        return q.sum(dim=-1, keepdim=True) * output.softmax(dim=-1) - q
-
-    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``√Σq (diag √p − p √pᵀ)``, whose square is ``Σq (diag p − p pᵀ)``."""
-        q = self._distribution(output, target)
-        root = (0.5 * output.log_softmax(dim=-1)).exp()
-        inner = torch.diag_embed(root) - root.square().unsqueeze(2) * root.unsqueeze(1)
-        return q.sum(dim=-1).sqrt()[:, None, None] * inner
-
-    def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``(Σq √p − q/√p) / √Σq``, or zero where q is."""
+        # ∂/∂z of −Σ q (z − log Σ eᶻ) is −q + (Σq) softmax(z).
         q = self._distribution(output, target)
         total = q.sum(dim=-1, keepdim=True)
-        half = 0.5 * output.log_softmax(dim=-1)
-        share = torch.where(q > 0, q * (-half).exp(), torch.zeros_like(q))
-        return torch.where(
-            total > 0, (total * half.exp() - share) / total.sqrt(), torch.zeros_like(q)
+        p = output.softmax(dim=-1)
+        return total * p - q
+
+    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ``√Σq (diag √p − p √pᵀ)``, whose square is ``Σq (diag p − p pᵀ)``.
+
+        With ‖√p‖ = 1, ``(diag √p − p √pᵀ)(diag √p − √p pᵀ) = diag p − 2 p pᵀ + p pᵀ``.
+        """
+        q = self._distribution(output, target)
+        root = _power_of_softmax(output, 0.5)
+        p = root.square()
+
+        # (n, m, m): diag √p and p √pᵀ.
+        diagonal = torch.diag_embed(root)
+        outer = p.unsqueeze(2) * root.unsqueeze(1)
+        weight = q.sum(dim=-1).sqrt()
+        return weight[:, None, None] * (diagonal - outer)
+
+    def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ``(Σq √p − q/√p) / √Σq``, or zero where q is.
+
+        ``(diag √p − p √pᵀ)(Σq √p − q/√p) = Σq p − q − p (Σq − Σq)``, which is the gradient.
+        """
+        q = self._distribution(output, target)
+        total = q.sum(dim=-1, keepdim=True)
+        root = _power_of_softmax(output, 0.5)
+        inverse_root = _power_of_softmax(output, -0.5)
+
+        # Of a class that is impossible 1/√p is infinite: 0 · ∞ must not get into the sum.
+        zero = torch.zeros_like(q)
+        share = torch.where(q > 0, q * inverse_root, zero)
+
+        # Points that do not count have Σq = 0.
+        whitened = (total * root - share) / total.sqrt()
+        return torch.where(total > 0, whitened, zero)
+
+
+def _power_of_softmax(output: Tensor, exponent: float) -> Tensor:
+    """Return pᵉ through the logarithm, as p itself may be zero in floating point."""
+    logarithm = output.log_softmax(dim=-1)
+    return (exponent * logarithm).exp()
+
+
+def _one_hot(target: Tensor, m: int, ignored: int, like: Tensor) -> Tensor:
+    """Return one for each point's class, (n, m), and zeros for points that are ignored."""
+    if len(target) != len(like):
+        raise ValueError(
+            f"targets of a cross-entropy must be one class number for each of {len(like)} samples, "
+            f"got {len(target)}"
         )
+
+    is_counted = target != ignored
+    # Under vmap numbers cannot be looked at; they were before.
+    if not torch._C._functorch.is_batchedtensor(target):
+        is_outside = (target < 0) | (target >= m)
+        outside = target[is_counted & is_outside]
+        if len(outside):
+            raise ValueError(
+                f"class numbers must lie in 0 … {m - 1}, as the model has {m} outputs, got "
+                f"{int(outside[0])}"
+            )
+
+    # Ignored numbers, which are no classes, count as class 0, with the factor 0.
+    classes = torch.where(is_counted, target, torch.zeros_like(target))
+    ones = F.one_hot(classes.long(), m).to(like.dtype)
+    factor = is_counted.to(like.dtype)
+    return ones * factor.unsqueeze(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,43 +346,58 @@ class BinaryCrossEntropy:
 
     pos_weight: Tensor | None = None
     scale: float = 1.0
-    gauss_newton = True
+    is_convex = True
     spans = True
 
     def __post_init__(self) -> None:
         _checks.positive("the scale of a loss", self.scale)
 
-    def _parts(self, output: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the weights of log σ(z) and of log σ(−z), each (n, m)."""
-        y = _needed(target).to(output).reshape(len(output), -1)
-        _same_shape("targets of a binary cross-entropy", y, output)
-        if not torch._C._functorch.is_batchedtensor(y) and bool(
-            ((y < 0) | (y > 1)).any()
-        ):
-            raise ValueError(
-                "targets of a binary cross-entropy must lie in 0 … 1, got "
-                f"{float(y.min()):g} … {float(y.max()):g}"
-            )
-        weight = 1.0 if self.pos_weight is None else self.pos_weight.to(output)
-        return self.scale * weight * y, self.scale * (1 - y)
+    def _weights(self, output: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the weights w⁺ of log σ(z) and w⁻ of log σ(−z), each (n, m)."""
+        y = _require(target).to(output).reshape(len(output), -1)
+        _check_shape("targets of a binary cross-entropy", y, output)
+
+        # Under vmap numbers cannot be looked at; they were before.
+        if not torch._C._functorch.is_batchedtensor(y):
+            is_outside = (y < 0) | (y > 1)
+            if bool(is_outside.any()):
+                raise ValueError(
+                    "targets of a binary cross-entropy must lie in 0 … 1, got "
+                    f"{float(y.min()):g} … {float(y.max()):g}"
+                )
+
+        # w⁺ = scale · w · y and w⁻ = scale · (1 − y)
+        of_positive: float | Tensor = self.scale
+        if self.pos_weight is not None:
+            of_positive = self.scale * self.pos_weight.to(output)
+        positive = of_positive * y
+        negative = self.scale * (1 - y)
+        return positive, negative
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ℓ of each row."""
-        ones, zeros = self._parts(output, target)
-        return -(ones * F.logsigmoid(output) + zeros * F.logsigmoid(-output)).sum(
-            dim=-1
-        )
+        positive, negative = self._weights(output, target)
+        # As σ(−z) = 1 − σ(z), without the cancellation of that difference.
+        of_positive = positive * F.logsigmoid(output)
+        of_negative = negative * F.logsigmoid(-output)
+        return -(of_positive + of_negative).sum(dim=-1)
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ``w⁻ σ(z) − w⁺ σ(−z)`` with the weights of both classes."""
-        ones, zeros = self._parts(output, target)
-        return zeros * output.sigmoid() - ones * (-output).sigmoid()
+        positive, negative = self._weights(output, target)
+        # (log σ(z))′ = σ(−z) and (log σ(−z))′ = −σ(z)
+        of_positive = positive * (-output).sigmoid()
+        of_negative = negative * output.sigmoid()
+        return of_negative - of_positive
 
     def _diagonal(self, output: Tensor, target: Tensor | None) -> Tensor:
-        ones, zeros = self._parts(output, target)
-        return (ones + zeros).sqrt() * (
-            0.5 * (F.logsigmoid(output) + F.logsigmoid(-output))
-        ).exp()
+        """Return the diagonal of S: as σ′ = σ(z) σ(−z), Λ is ``(w⁺ + w⁻) σ(z) σ(−z)``."""
+        positive, negative = self._weights(output, target)
+
+        # Through logarithms, as σ(z) σ(−z) is zero in floating point long before its root is.
+        logarithm = F.logsigmoid(output) + F.logsigmoid(-output)
+        root = (0.5 * logarithm).exp()
+        return (positive + negative).sqrt() * root
 
     def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return the diagonal matrices of ``√((w⁺ + w⁻) σ(z) σ(−z))``."""
@@ -279,19 +405,23 @@ class BinaryCrossEntropy:
 
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return the gradient divided by the root."""
-        tiny = torch.finfo(output.dtype).tiny
-        return self.gradient(output, target) / self._diagonal(output, target).clamp_min(
-            tiny
-        )
+        gradient = self.gradient(output, target)
+        diagonal = self._diagonal(output, target)
+        # Where the root underflows the gradient does: zero, not 0/0.
+        smallest = torch.finfo(output.dtype).tiny
+        return gradient / diagonal.clamp_min(smallest)
+
+
+# --- any other -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class PerSample:
     """Any differentiable loss, from a function ``(outputs, targets) -> (n,)``.
 
-    Gradient and curvature come from automatic differentiation by the outputs, so nothing but the
-    values is asked for. Where the curvature of a sample is indefinite, attributions must use the
-    Hessian (``curvature="hessian"``).
+    Gradient and curvature come from automatic differentiation with respect to the outputs, so
+    nothing but the values is asked for. Where the curvature of a sample is indefinite, attributions
+    must use the Hessian (``curvature="hessian"``).
 
     Parameters
     ----------
@@ -300,7 +430,7 @@ class PerSample:
         result are averaged.
     shape:
         Shape of the model's output for one sample, where it is not (m,).
-    gauss_newton:
+    is_convex:
         Whether the loss is convex in the outputs, and not linear; see :class:`Loss`.
 
     Examples
@@ -314,36 +444,42 @@ class PerSample:
 
     function: Callable[[Tensor, Any], Tensor]
     shape: tuple[int, ...] | None = None
-    gauss_newton: bool = True
+    is_convex: bool = True
     spans: bool = field(default=False, init=False)
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return what the function returns, as (n,)."""
-        shaped = (
-            output if self.shape is None else output.reshape(len(output), *self.shape)
-        )
-        value = self.function(shaped, _needed(target))
-        if not isinstance(value, Tensor) or not value.ndim or len(value) != len(output):
-            got = (
-                f"shape {tuple(value.shape)}"
-                if isinstance(value, Tensor)
-                else repr(value)
-            )
+        n = len(output)
+        shaped = output
+        if self.shape is not None:
+            shaped = output.reshape(n, *self.shape)
+
+        value = self.function(shaped, _require(target))
+        if not isinstance(value, Tensor) or not value.ndim or len(value) != n:
+            described = repr(value)
+            if isinstance(value, Tensor):
+                described = f"shape {tuple(value.shape)}"
             raise ValueError(
-                f"a loss must return one number for each of the {len(output)} samples, got {got}: "
+                f"a loss must return one number for each of the {n} samples, got {described}: "
                 "it is already reduced; give one with reduction='none'"
             )
-        return value.flatten(1).mean(dim=1) if value.ndim > 1 else value
+
+        if value.ndim == 1:
+            return value
+        return value.flatten(1).mean(dim=1)
 
     def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return ∂ℓ/∂z by reverse mode."""
-        return self._gradient(output, target, create_graph=False)[0].detach()
+        gradient, _ = self._gradient(output, target, create_graph=False)
+        return gradient.detach()
 
     def _gradient(
         self, output: Tensor, target: Tensor | None, *, create_graph: bool
     ) -> tuple[Tensor, Tensor]:
+        """Return ∂ℓ/∂z and the z by which it can be differentiated again, both (n, m)."""
         with torch.enable_grad():
             z = output.detach().requires_grad_()
+            # ∂(Σ_i ℓ_i)/∂z_i = ∂ℓ_i/∂z_i, as a sample's loss depends on its own z alone.
             total = self.value(z, target).sum()
             (gradient,) = torch.autograd.grad(total, z, create_graph=create_graph)
         return gradient, z
@@ -351,180 +487,61 @@ class PerSample:
     def curvature(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return Λ = ∂²ℓ/∂z² of each point, (n, m, m), by reverse mode twice."""
         gradient, z = self._gradient(output, target, create_graph=True)
-        if not gradient.requires_grad:
-            return output.new_zeros(*output.shape, output.shape[-1])
-        columns = [
-            torch.autograd.grad(
+        n, m = output.shape
+        if not gradient.requires_grad:  # linear in z
+            return output.new_zeros(n, m, m)
+
+        columns = []
+        for k in range(m):
+            (column,) = torch.autograd.grad(
                 gradient[:, k].sum(),
                 z,
                 retain_graph=True,
                 allow_unused=True,
                 materialize_grads=True,
-            )[0]
-            for k in range(z.shape[1])
-        ]
+            )
+            columns.append(column)
+
+        # Symmetric but for rounding, which eigenvalues would take for more.
         matrix = torch.stack(columns, dim=2)
         return 0.5 * (matrix + matrix.mT)
 
     def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return V√λ of the eigenvectors and eigenvalues of Λ; a negative one is an error."""
         values, vectors = torch.linalg.eigh(self.curvature(output, target))
-        if not bool((values[:, 0] >= -CONVEX * values.abs().amax(dim=1)).all()):
+        if not _are_semidefinite(values):
             raise ValueError(
                 "this loss is not convex in the model's outputs, so the Gauss–Newton matrix is "
                 "indefinite: use Influence(..., curvature='hessian')"
             )
-        return vectors * values.clamp_min(0).sqrt().unsqueeze(1)
+
+        roots = values.clamp_min(0).sqrt()
+        return vectors * roots.unsqueeze(1)
 
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Raise ``ValueError``: there need not be one."""
         raise ValueError(NO_SPAN)
 
-    def is_convex(self, output: Tensor, target: Tensor | None) -> bool:
-        """Tell whether Λ has no negative and some positive eigenvalue at these points."""
-        values = torch.linalg.eigvalsh(self.curvature(output, target))
-        largest = values.abs().amax(dim=1)
-        return bool((values[:, 0] >= -CONVEX * largest).all()) and bool(
-            (largest > 0).any()
-        )
+    def is_convex_at(self, output: Tensor, target: Tensor | None) -> bool:
+        """Whether Λ has no negative and some positive eigenvalue at these points."""
+        curvature = self.curvature(output, target)
+        values = torch.linalg.eigvalsh(curvature)
+        has_curvature = bool((values > 0).any())
+        return has_curvature and _are_semidefinite(values)
 
 
-# --- losses of torch -----------------------------------------------------------------------------
+def _are_semidefinite(eigenvalues: Tensor) -> bool:
+    """Whether none of n matrices has a negative eigenvalue beyond rounding: ascending, (n, m)."""
+    smallest = eigenvalues[:, 0]
+    largest = eigenvalues.abs().amax(dim=1)
+    is_semidefinite = smallest >= -NEGLIGIBLE * largest
+    return bool(is_semidefinite.all())
 
 
-def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
-    """Return a loss from one of ours, any of ``torch.nn`` or any callable, tried on some samples.
-
-    Parameters
-    ----------
-    given:
-        A loss of :mod:`whence.losses`; a loss module of torch, whose reduction is put aside; a
-        function of ``torch.nn.functional`` for which there is such a loss; or a function
-        ``(outputs, targets) -> (n,)``.
-    output, target:
-        What the model gives for some samples, (n, ...), and their targets.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these, or the targets are of the wrong type.
-    ValueError
-        If it returns one number for all samples, or targets have another shape or range.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from whence.losses import loss_of
-    >>> loss_of(torch.nn.MSELoss(), torch.zeros(2, 4), torch.zeros(2, 4))
-    Squared(scale=0.25)
-    """
-    shape = tuple(output.shape[1:])
-    flat = output.reshape(len(output), -1)
-    if callable(given):
-        given = _FUNCTIONS.get(given, given)
-    loss = _known(given, shape)
-    if loss is None:
-        if not callable(given) or isinstance(given, type):
-            raise TypeError(
-                "loss must be one such as wh.CrossEntropy(), a torch.nn loss or a function "
-                f"(outputs, targets) -> (n,), got {_checks.shown(given)}"
-            )
-        loss = PerSample(_unreduced(given), shape if len(shape) != 1 else None)
-    _check_target(loss, output, target)
-    try:
-        values = loss.value(flat, target)
-    except (RuntimeError, IndexError) as error:
-        raise type(error)(
-            f"the loss cannot compare outputs of shape {tuple(output.shape)} with targets of shape "
-            f"{tuple(target.shape)} and {target.dtype}: {error}"
-        ) from error
-    if isinstance(loss, PerSample):
-        if not values.dtype.is_floating_point:
-            raise TypeError(f"a loss must return real numbers, got {values.dtype}")
-        return replace(loss, gauss_newton=loss.is_convex(flat, target))
-    return loss
+# --- checks --------------------------------------------------------------------------------------
 
 
-_FUNCTIONS: dict[Any, nn.Module] = {
-    F.cross_entropy: nn.CrossEntropyLoss(),
-    F.nll_loss: nn.NLLLoss(),
-    F.mse_loss: nn.MSELoss(),
-    F.l1_loss: nn.L1Loss(),
-    F.smooth_l1_loss: nn.SmoothL1Loss(),
-    F.huber_loss: nn.HuberLoss(),
-    F.binary_cross_entropy: nn.BCELoss(),
-    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss(),
-}
-
-
-def _known(given: object, shape: tuple[int, ...]) -> Loss | None:
-    """Return the loss with formulas of its own that stands for one of torch, or None."""
-    numbers = int(torch.Size(shape).numel())
-    each = 1.0 if getattr(given, "reduction", "mean") == "sum" else 1 / numbers
-    if isinstance(
-        given, (Squared, Absolute, CrossEntropy, BinaryCrossEntropy, PerSample)
-    ):
-        return given
-    if isinstance(given, nn.CrossEntropyLoss) and len(shape) == 1:
-        return CrossEntropy(given.weight, given.label_smoothing, given.ignore_index)
-    if (
-        isinstance(given, nn.NLLLoss) and len(shape) == 1
-    ):  # of a log-softmax, whose sum is one
-        return CrossEntropy(given.weight, ignore_index=given.ignore_index)
-    if (
-        isinstance(given, nn.BCEWithLogitsLoss)
-        and given.weight is None
-        and len(shape) <= 1
-    ):
-        return BinaryCrossEntropy(given.pos_weight, scale=each)
-    if isinstance(given, nn.MSELoss):
-        return Squared(scale=each)
-    if isinstance(given, nn.L1Loss):
-        return Absolute(scale=each)
-    return None
-
-
-def _unreduced(given: Any) -> Callable[[Tensor, Any], Tensor]:
-    """Return a module of torch with its reduction put aside, or the function itself."""
-    if (
-        not isinstance(given, nn.Module)
-        or getattr(given, "reduction", "none") == "none"
-    ):
-        return given
-    each = copy.copy(given)
-    each.reduction = "none"  # type: ignore[assignment]
-    if given.reduction == "sum":
-        return lambda output, target: each(output, target).flatten(1).sum(dim=1)
-    return each
-
-
-def _check_target(loss: Loss, output: Tensor, target: Tensor) -> None:
-    if isinstance(loss, CrossEntropy):
-        m = output.shape[-1]
-        if target.dtype.is_floating_point and tuple(target.shape) != tuple(
-            output.shape
-        ):
-            raise TypeError(
-                f"targets of a cross-entropy must be class numbers (integers, shape (n,)) or "
-                f"probabilities of shape (n, {m}), got {target.dtype} of shape "
-                f"{tuple(target.shape)}: use targets.long()"
-            )
-        if target.dtype == torch.bool:
-            raise TypeError("targets of a cross-entropy must be class numbers, got booleans: use "
-                            "targets.long()")  # fmt: skip
-        if m < 2:
-            raise ValueError(
-                "a cross-entropy needs at least two outputs, got one: use "
-                "wh.BinaryCrossEntropy() for a single logit"
-            )
-    elif isinstance(loss, (Squared, Absolute)) and not target.dtype.is_floating_point:
-        raise TypeError(
-            f"targets of a regression must be real numbers, got {target.dtype}: use "
-            "targets.float(), or wh.CrossEntropy() for classes"
-        )
-
-
-def _needed(target: Tensor | None) -> Tensor:
+def _require(target: Tensor | None) -> Tensor:
     if target is None:
         raise ValueError(
             "this loss compares with targets: give samples (inputs, target)"
@@ -532,36 +549,9 @@ def _needed(target: Tensor | None) -> Tensor:
     return target
 
 
-def _difference(output: Tensor, target: Tensor | None) -> Tensor:
-    if target is None:
-        return output
-    flat = target.to(output.dtype).reshape(len(output), -1)
-    _same_shape("targets of a regression", flat, output)
-    return output - flat
-
-
-def _same_shape(what: str, given: Tensor, output: Tensor) -> None:
-    if given.shape != output.shape:
+def _check_shape(what: str, values: Tensor, output: Tensor) -> None:
+    if values.shape != output.shape:
         raise ValueError(
             f"{what} must have the shape of the outputs, {tuple(output.shape)}, got "
-            f"{tuple(given.shape)}"
+            f"{tuple(values.shape)}"
         )
-
-
-def _one_hot(target: Tensor, m: int, ignored: int, like: Tensor) -> Tensor:
-    """Return one for each point's class, (n, m), and zeros for points that are ignored."""
-    if len(target) != len(like):
-        raise ValueError(
-            f"targets of a cross-entropy must be one class number for each of {len(like)} samples, "
-            f"got {len(target)}"
-        )
-    kept = target != ignored
-    if not torch._C._functorch.is_batchedtensor(target):
-        outside = target[kept & ((target < 0) | (target >= m))]
-        if len(outside):
-            raise ValueError(
-                f"class numbers must lie in 0 … {m - 1}, as the model has {m} outputs, got "
-                f"{int(outside[0])}"
-            )
-    safe = torch.where(kept, target, torch.zeros_like(target)).long()
-    return F.one_hot(safe, m).to(like.dtype) * kept.to(like.dtype).unsqueeze(1)

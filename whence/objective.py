@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from whence import _checks
 from whence.arrays import ArrayLike, to_locations
 from whence.evaluator import Eager, Evaluator, LossAndGradient
-from whence.losses import Loss, loss_of
+from whence.losses import Loss
 from whence.parameters import Parameters, Select
 from whence.points import Points, Pointwise, are_samples, locations
 from whence.samples import Data, Samples, samples_of
 from whence.space import Space
 from whence.supervised import ModelFunction
 from whence.term import Term
+from whence.torch_losses import loss_of
 
 LossLike = Loss | nn.Module | Callable[[Tensor, Tensor], Tensor]
 """A loss of whence, of ``torch.nn``, or a function ``(outputs, targets) -> (n,)``."""

@@ -205,7 +205,7 @@ def test_any_quantity_and_any_loss():
     """A quadratic loss of other scale is other weights; Loss() has targets at every point."""
 
     class Doubled:
-        gauss_newton = spans = True
+        is_convex = spans = True
 
         def value(self, r, y=None):
             return 2 * r.square().sum(-1)

@@ -21,7 +21,6 @@ from matrices import random
 from scipy import linalg
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from whence.pinn.pde.fields import FieldMap
 
 from whence.curvature.conjugate_gradient import ConjugateGradient
 from whence.curvature.exact import Exact
@@ -29,6 +28,7 @@ from whence.curvature.kronecker import EKFAC
 from whence.curvature.operators import GaussNewtonMatrix
 from whence.curvature.solvers import Damping
 from whence.objective import Objective
+from whence.pinn.pde.fields import FieldMap
 from whence.space import Space
 from whence.term import Term
 

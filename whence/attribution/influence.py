@@ -226,7 +226,7 @@ class Influence(Method):
 
 
 def _curvature(given: CurvatureName | None, objective: Objective) -> CurvatureName:
-    flat = [n for n, term in objective.terms.items() if not term.loss.gauss_newton]
+    flat = [n for n, term in objective.terms.items() if not term.loss.is_convex]
     if given is None:
         return "hessian" if flat else "gauss_newton"
     _checks.one_of("curvature", given, ("gauss_newton", "hessian"))

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from whence.autodiff import ReverseLinearization
 from whence.jacobian import Jacobian, Rows
 from whence.linearization import (
     LayerLinearization,
     Linearization,
     Use,
     linearize,
-    needs_reverse_mode,
 )
 from whence.parameters import Parameters
 from whence.term import Term
@@ -271,7 +271,7 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
         raise ValueError(
             f"{where} uses elsewhere {listed}: select other parameters, or {instead}"
         )
-    if needs_reverse_mode(linear):
+    if isinstance(linear, ReverseLinearization):
         raise ValueError(
             f"{where} differentiates them by torch.autograd.grad: {instead}"
         )

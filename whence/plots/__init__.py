@@ -4,17 +4,15 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 :func:`save` writes it.
 """
 
-from whence.plots.fields import (
-    convergence,
-    describe_influence,
-    influence_map,
-    rounds,
-    solution,
-)
-from whence.plots.samples import describe_samples, extreme_images, influence_histograms
-from whence.plots.scores import confusion, detection, label_report, losses
+from whence.plots.fields import rounds, solution
+from whence.plots.histograms import influence_histograms
+from whence.plots.images import extreme_images
+from whence.plots.maps import describe_influence, influence_map
+from whence.plots.samples import describe_samples
+from whence.plots.scores import confusion, detection, label_report
 from whence.plots.spectra import spectra
 from whence.plots.style import save
+from whence.plots.training import convergence, losses
 
 __all__ = [
     "confusion",

@@ -15,18 +15,37 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from whence._files import PathLike, write_atomically
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-# Okabe & Ito (2008): distinguishable with every common colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-BLUE, VERMILION = COLOURS[0], COLOURS[5]
-GREY, INK = "#8c8c8c", "#262626"
-MARKERS = "os^DvP<>"
-TITLE, TEXT, TICK = 11.0, 9.0, 8.5
 Look = dict[str, Any]
+"""Keyword arguments of matplotlib that say how a mark or a text looks."""
+
+# Okabe & Ito (2008): distinguishable with every common color vision.
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
+VERMILION = "#D55E00"
+YELLOW = "#F0E442"
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
+
+GRAY = "#8c8c8c"
+INK = "#262626"
+MARKERS = "os^DvP<>"
+"""Shapes that have an area: those of lines alone could not show a color."""
+
+# Sizes of text in points.
+TITLE = 11.0
+TEXT = 9.0
+TICK = 8.5
+
+DPI = 150
+MAX_SHARP_MARKS = 5000
+"""More marks are pixels in an SVG too: as paths they would make a file of many megabytes."""
 
 
 def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
@@ -35,25 +54,25 @@ def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
     ``path`` may end in ``.png``, ``.svg`` or neither; its folder is made if need be.
     """
     base = str(path).removesuffix(".png").removesuffix(".svg")
-    png, svg = Path(f"{base}.png"), Path(f"{base}.svg")
+    png = Path(f"{base}.png")
+    svg = Path(f"{base}.svg")
     png.parent.mkdir(parents=True, exist_ok=True)
-    # No date and a fixed salt: the same figure made anew gives the same bytes.
+
+    # No date and a fixed salt: the same figure gives the same bytes each time.
+    files = {png: {}, svg: {"Date": None}}
     with mpl.rc_context({"svg.hashsalt": "whence"}):
-        for file, metadata in ((png, {}), (svg, {"Date": None})):
-            held = io.BytesIO()
-            figure.savefig(held, format=file.suffix[1:], dpi=150, metadata=metadata)
-            write_atomically(file, held.getvalue())
+        for file, metadata in files.items():
+            # Into memory first: a figure that cannot be drawn leaves the old file whole.
+            buffer = io.BytesIO()
+            figure.savefig(
+                buffer,
+                format=file.suffix.removeprefix("."),
+                dpi=DPI,
+                metadata=metadata,
+            )
+            write_atomically(file, buffer.getvalue())
+
     return png, svg
-
-
-def colour_bar(
-    figure: Figure, mappable: ScalarMappable, label: str = "", **options: Any
-) -> Colorbar:
-    """Draw a colour bar with a label of the size of all text."""
-    bar = figure.colorbar(mappable, **options)
-    bar.set_label(label, fontsize=TEXT)
-    bar.ax.tick_params(labelsize=TICK)
-    return bar
 
 
 def dress(ax: Axes, labels: tuple[str, str], grid: bool = True) -> None:
@@ -61,42 +80,104 @@ def dress(ax: Axes, labels: tuple[str, str], grid: bool = True) -> None:
     ax.tick_params(labelsize=TICK, color="0.5")
     ax.spines[["top", "right"]].set_visible(not grid)
     ax.spines[:].set_color("0.5")
-    ax.set_xlabel(labels[0], fontsize=TEXT)
-    ax.set_ylabel(labels[1], fontsize=TEXT)
-    # Such ticks do not depend on the size, which layout changes.
+
+    horizontal, vertical = labels
+    ax.set_xlabel(horizontal, fontsize=TEXT)
+    ax.set_ylabel(vertical, fontsize=TEXT)
+
+    # A fixed number of ticks: the default depends on the panel's size, which the layout changes.
     if ax.get_xscale() == "linear":
         ax.locator_params("x", nbins=5)
     if ax.get_yscale() == "linear":
         ax.locator_params("y", nbins=5)
+
     if grid:
         ax.grid(True, color="0.9", linewidth=0.7)
         ax.set_axisbelow(True)
 
 
-def handle(
+def count_ticks(ax: Axes) -> None:
+    """Put the ticks of an axis that counts iterations or epochs at round whole numbers."""
+    locator = MaxNLocator(
+        nbins=8,
+        integer=True,
+        steps=[1, 2, 5, 10],
+    )
+    ax.xaxis.set_major_locator(locator)
+
+
+def color_bar(
+    figure: Figure, mappable: ScalarMappable, label: str = "", **options: Any
+) -> Colorbar:
+    """Draw a color bar with a label of the size of all text."""
+    bar = figure.colorbar(mappable, **options)
+    bar.set_label(label, fontsize=TEXT)
+    bar.ax.tick_params(labelsize=TICK)
+    return bar
+
+
+def trimmed_colormap(name: str, low: float, high: float) -> LinearSegmentedColormap:
+    """Return a part of a color map of matplotlib, as its ends are too light or too dark."""
+    # As many colors as matplotlib's own maps have.
+    colormap = mpl.colormaps[name]
+    shares = np.linspace(low, high, 256)
+    return LinearSegmentedColormap.from_list(name, colormap(shares))
+
+
+def legend_beside(ax: Axes) -> None:
+    """Draw a panel's legend to its right, where it hides nothing."""
+    ax.legend(
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        fontsize=TEXT,
+        frameon=False,
+    )
+
+
+def legend_mark(
     marker: str,
     label: str,
-    colour: Any,
+    color: Any,
     size: float = 6,
     alpha: float = 1,
     edge: str = "none",
 ) -> Line2D:
     """Return a mark for a legend."""
     look: Look = {
-        "color": colour,
+        "color": color,
         "markersize": size,
         "alpha": alpha,
         "markeredgecolor": edge,
     }
-    return Line2D([], [], linestyle="", marker=marker, label=label, **look)
+    return Line2D(
+        [],
+        [],
+        linestyle="",
+        marker=marker,
+        label=label,
+        **look,
+    )
 
 
-def without_ends(name: str, low: float, high: float) -> LinearSegmentedColormap:
-    """Return a part of a colour map of matplotlib, as its ends are too light or too dark."""
-    colours = mpl.colormaps[name](np.linspace(low, high, 256))
-    return LinearSegmentedColormap.from_list(name, colours)
+def title(figure: Figure, text: str, inches: float) -> None:
+    """Write the title of a whole figure in lines that fit a width."""
+    lines = wrapped(text, inches, TITLE)
+    figure.suptitle(lines, fontsize=TITLE)
+
+
+def caption(figure: Figure, text: str, inches: float, size: float = TICK) -> None:
+    """Write below a figure how to read it, in lines that fit a width."""
+    figure.supxlabel(
+        wrapped(text, inches, size),
+        x=0.02,
+        ha="left",
+        fontsize=size,
+    )
 
 
 def wrapped(text: str, inches: float, size: float = TEXT) -> str:
     """Return text in lines that fit a width: a character is about half as wide as high."""
-    return textwrap.fill(text, max(20, int(inches * 72 / (0.54 * size))))
+    # A point is 1/72 inch, and DejaVu Sans is 0.54 as wide as high on average.
+    character = 0.54 * size / 72
+    width = int(inches / character)
+    return textwrap.fill(text, max(20, width))

@@ -1,0 +1,342 @@
+"""The training images of highest and of lowest influence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from whence import _checks
+from whence.plots.samples import SampleInfluences
+from whence.plots.style import (
+    GRAY,
+    TEXT,
+    TICK,
+    VERMILION,
+    Array,
+    caption,
+    title,
+)
+from whence.plots.text import Names
+
+MIN_COLUMNS = 4
+"""Columns that a row has at least, so that few images stay together."""
+MAX_COLUMNS = 10
+MAX_NAME = 18
+"""Characters of a label that fit below an image."""
+CHANNELS = (1, 3, 4)
+"""Gray, colors, and colors with opacity."""
+
+
+def extreme_images(
+    attribution: xr.DataArray,
+    images: Any,
+    k: int = 8,
+    target_image: Any = None,
+    label: str = "label",
+    names: Names = None,
+    same_label_only: bool = False,
+) -> Figure:
+    r"""Draw the training images of highest and of lowest influence on one target.
+
+    Only samples of positive influence are in the first row and only of negative in the second, so
+    there may be fewer than ``k``. Each has its label, its place in the data and its influence below
+    it; a thick frame marks the target's label.
+
+    Parameters
+    ----------
+    attribution:
+        Of one target, such as ``method.attribute(...).isel(target=0)``.
+    images:
+        The image of each point in order: (n, H, W), (n, C, H, W) or (n, H, W, C), with C of 1, 3 or
+        4. Their whole range of numbers is drawn from black to white.
+    k:
+        How many in each row; above 10 they go on in a further one.
+    target_image:
+        What the influence is on, to its left.
+    label, names:
+        As in :func:`influence_histograms`.
+    same_label_only:
+        Show only points of the target's own label.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not suit, or labels that are needed are missing.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from whence import plots
+    >>> row = xr.DataArray([0.5, -0.1, 0.2], {"label": ("point", [0, 1, 1])}, "point")
+    >>> figure = plots.extreme_images(row, np.random.rand(3, 8, 8))
+    >>> [axes.get_xlabel() for axes in figure.axes if axes.images]
+    ['0\n#0  +5.0e-01', '1\n#2  +2.0e-01', '1\n#1  -1.0e-01']
+    """
+    _checks.count("k", k)
+    samples = SampleInfluences.of(attribution, label)
+    table = _read_images(images, len(samples))
+    named = samples.name_labels(names)
+    allowed = None
+    if same_label_only:
+        allowed = samples.with_target_label(label)
+
+    target = None
+    if target_image is not None:
+        target = _read_target(target_image, table)
+
+    gallery = _Gallery(table, samples, named)
+    rows = [samples.strongest(sign, k, allowed) for sign in (1, -1)]
+    figure = gallery.draw(rows, target)
+    width = figure.get_figwidth()
+
+    text = f"Samples of most influence on {samples.subject(named)}"
+    if same_label_only:
+        text += f" among those of label {named[samples.target_label]}"
+    title(figure, text, inches=width - 0.3)
+
+    text = f"{samples.legend()} Below each image: label, #place in the data, influence."
+    has_labels = samples.target_label is not None and samples.labels is not None
+    if has_labels and not same_label_only:
+        text += " Thick orange frame: the target's label."
+    caption(figure, text + samples.caution(), inches=width - 0.1)
+    return figure
+
+
+class _Gallery:
+    """Images on one scale, from the least to the largest number of all."""
+
+    def __init__(
+        self, table: Array, samples: SampleInfluences, named: Mapping[Any, str]
+    ) -> None:
+        self.table = table
+        self.samples = samples
+        self.named = named
+        # Either end is NaN if any number is.
+        self.low = float(table.min())
+        self.high = float(table.max())
+        if not math.isfinite(self.high - self.low):
+            raise ValueError("images must be finite")
+
+        height, width = table.shape[1:3]
+        self.slope = height / width
+
+    def draw(self, rows: list[Array], target: Array | None) -> Figure:
+        """Draw the images of positive and of negative influence, and the target beside them."""
+        longest = max(len(row) for row in rows)
+        n_columns = min(max(longest, MIN_COLUMNS), MAX_COLUMNS)
+
+        # A row goes on in further lines; one without images still says "none".
+        n_lines = []
+        for row in rows:
+            needed = math.ceil(len(row) / n_columns)
+            n_lines.append(max(1, needed))
+
+        # Inches: an image is 0.98 wide with 0.14 between, and 0.42 below it are for its caption.
+        images_width = 1.12 * n_columns
+        target_width = 0.0 if target is None else 1.9
+        width = max(images_width + target_width + 0.5, 5.5)
+        image_height = 0.98 * float(np.clip(self.slope, 0.4, 2.5))
+        height = sum(n_lines) * (image_height + 0.42) + 0.95
+        figure = Figure(
+            (width, height),
+            layout=ConstrainedLayoutEngine(h_pad=0.07),
+        )
+
+        # The target spans both rows, left of the images.
+        widths = [images_width] if target is None else [1.7, images_width]
+        grid = figure.add_gridspec(
+            len(rows),
+            len(widths),
+            height_ratios=n_lines,
+            width_ratios=widths,
+        )
+        if target is not None:
+            self._draw_target(figure.add_subplot(grid[:, 0]), target)
+
+        for k, name in enumerate(self._row_names()):
+            shape = (n_lines[k], n_columns)
+            self._draw_row(figure, grid[k, -1], shape, name, rows[k])
+        return figure
+
+    def _row_names(self) -> list[str]:
+        """Return the names of the rows, each in two short lines."""
+        story = self.samples.story
+        if not story.verb:
+            return ["most\npositive", "most\nnegative"]
+        if not story.is_loss:
+            return [f"{story.verb}\nraises it", f"{story.verb}\nlowers it"]
+
+        adjectives = {"helps": "helpful", "harms": "harmful"}
+        return [f"most\n{adjectives[judgment]}" for judgment in story.judgments()]
+
+    def _draw_target(self, ax: Axes, image: Array) -> None:
+        self._draw_image(ax, image)
+
+        name = "target"
+        location = self.samples.story.location
+        if "index" in location:
+            name += f" {location['index']:.0f}"
+        ax.set_title(name, fontsize=TEXT + 1)
+
+        label = self.named.get(self.samples.target_label)
+        if label:
+            ax.set_xlabel(f"label {label}", fontsize=TEXT)
+        _frame(ax, is_thick=bool(label))
+
+    def _draw_row(
+        self,
+        figure: Figure,
+        place: SubplotSpec,
+        shape: tuple[int, int],
+        name: str,
+        chosen: Array,
+    ) -> None:
+        """Draw some of the images, with a name before the first."""
+        # Empty places keep their size, so that images of both rows are aligned.
+        grid = place.subgridspec(*shape)
+        axes = []
+        for cell in np.ndindex(shape):
+            ax = figure.add_subplot(grid[cell])
+            ax.set(xticks=[], yticks=[])
+            ax.set_box_aspect(self.slope)
+            ax.spines[:].set_visible(False)
+            axes.append(ax)
+
+        for ax, i in zip(axes, chosen, strict=False):
+            self._draw_image(ax, self.table[i])
+            ax.set_xlabel(
+                self._caption(i),
+                fontsize=TICK - 0.5,
+                linespacing=1.15,
+            )
+            _frame(ax, is_thick=self.samples.has_target_label(i))
+
+        axes[0].set_ylabel(
+            name,
+            fontsize=TEXT,
+            fontweight="bold",
+        )
+
+        if not len(chosen):
+            axes[0].text(
+                0.5,
+                0.5,
+                "none",
+                fontsize=TEXT,
+                color=GRAY,
+                ha="center",
+                va="center",
+            )
+
+    def _draw_image(self, ax: Axes, image: Array) -> None:
+        # Images with colors have no color map, so that numbers must be in 0 … 1 themselves; the
+        # target may have some outside the range of the others.
+        span = (self.high - self.low) or 1.0
+        shifted = image.astype(float) - self.low
+        scaled = np.clip(shifted / span, 0, 1)
+        ax.imshow(
+            scaled,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
+        ax.set(xticks=[], yticks=[])
+
+    def _caption(self, i: int) -> str:
+        place = self.samples.places[i]
+        value = self.samples.values[i]
+        line = f"#{place}  {value:+.1e}"
+        if self.samples.labels is None:
+            return line
+
+        # Longer names would run into those of the neighbours.
+        name = self.samples.label_of(i, self.named)
+        if len(name) > MAX_NAME:
+            name = name[: MAX_NAME - 1] + "…"
+        return f"{name}\n{line}"
+
+
+def _frame(ax: Axes, *, is_thick: bool) -> None:
+    color = "0.6"
+    width = 0.8
+    if is_thick:
+        color = VERMILION
+        width = 2.5
+
+    spines = ax.spines[:]
+    spines.set_visible(True)
+    spines.set_color(color)
+    spines.set_linewidth(width)
+
+
+# --- reading images ------------------------------------------------------------------------------
+
+
+def _read_images(images: Any, n: int) -> Array:
+    """Return images (n, H, W) or (n, H, W, C), with their own numbers."""
+    table = _to_array("images", images)
+    if table.ndim not in (3, 4):
+        raise ValueError(
+            "images must have shape (n, H, W), (n, C, H, W) or (n, H, W, C), got "
+            f"{tuple(table.shape)}"
+        )
+    if len(table) != n:
+        raise ValueError(
+            f"the attribution has {n} points, but there are {len(table)} images"
+        )
+
+    if table.ndim == 3:
+        return table
+    return _channels_last("images", table)
+
+
+def _read_target(image: Any, table: Array) -> Array:
+    """Return the target's image in the shape of the others."""
+    array = _to_array("target_image", image)
+    shape = table.shape[1:]
+    if array.ndim == 3 and array.shape != shape:
+        array = _channels_last("target_image", array[None])[0]
+
+    if array.shape != shape:
+        raise ValueError(
+            f"target_image must be like the images, {shape}, got {array.shape}"
+        )
+    return array
+
+
+def _to_array(what: str, numbers: Any) -> Array:
+    if hasattr(numbers, "detach"):
+        numbers = numbers.detach().cpu().numpy()
+    array: Array = np.asarray(numbers)
+    if array.dtype.kind not in "fiub" or not array.size:
+        raise TypeError(
+            f"{what} must be an array or tensor of numbers, got {array.dtype}"
+        )
+
+    if array.dtype.kind == "b":  # booleans cannot be scaled
+        return array.astype(np.uint8)
+    return array
+
+
+def _channels_last(what: str, table: Array) -> Array:
+    """Return (n, C, H, W) or (n, H, W, C) as the latter, without C if there is one channel."""
+    # Images of three rows are rarer than channels in front: these win.
+    if table.shape[1] in CHANNELS:
+        table = np.moveaxis(table, 1, -1)
+    elif table.shape[-1] not in CHANNELS:
+        raise ValueError(
+            f"{what} must have 1, 3 or 4 channels, got shape {tuple(table.shape)}"
+        )
+
+    if table.shape[-1] == 1:
+        return table[..., 0]
+    return table

@@ -1,0 +1,279 @@
+"""Figures and sentences on where the influential points are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import SymLogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
+
+from whence import _checks
+from whence.pinn.pde.problem import Problem
+from whence.plots.plane import Plane
+from whence.plots.style import (
+    GREEN,
+    MARKERS,
+    MAX_SHARP_MARKS,
+    TEXT,
+    Array,
+    Look,
+    caption,
+    color_bar,
+    dress,
+    legend_mark,
+    title,
+    trimmed_colormap,
+)
+from whence.plots.text import (
+    Story,
+    coordinates,
+    describe_location,
+    one_target,
+    terms_of,
+)
+
+
+def influence_map(
+    attribution: xr.DataArray, problem: Problem | None = None, term: str | None = None
+) -> Figure:
+    """Draw the influence of each point on one target, where the points are.
+
+    The attribution must be of one target, such as ``influence.attribute(...).isel(target=0)``, at
+    points of two coordinates. ``problem`` says which of them is time (otherwise ``"t"``) and
+    outlines the domain; ``term`` draws the points of that term only.
+    """
+    data = one_target(attribution)
+    names = coordinates(data)
+    if problem is None:
+        plane = Plane.of(names, "t")
+        slope = 0.75
+    else:
+        plane = Plane.of(problem.coordinates, problem.time)
+        slope = plane.slope(problem)
+    for name in plane.names:
+        _checks.one_of("coordinate of the attribution", name, names)
+
+    if term is not None:
+        _checks.one_of("term", term, dict.fromkeys(terms_of(data)))
+        data = data.isel(point=terms_of(data) == term)
+
+    figure = Figure((6.6, 1.8 + 4.8 * slope), layout="constrained")
+    ax = figure.add_subplot()
+    dress(ax, plane.names)
+    if problem is not None:
+        plane.frame(ax, problem)
+
+    story = Story.of(data)
+    marks = _Marks(data, plane)
+    marks.draw(ax)
+    handles = marks.legend()
+    # An aggregate over several targets is nowhere.
+    if set(plane.names) <= set(story.location):
+        handles.insert(0, marks.draw_star(ax, story.location))
+    marks.draw_legend(ax, handles)
+    marks.draw_color_bar(figure, ax, f"influence on {story.name}")
+
+    title(figure, f"Influence of each point on {story}", inches=5.8)
+    sign = str(data.attrs.get("sign", ""))
+    caption(figure, story.caption(sign), inches=6.0, size=TEXT)
+    return figure
+
+
+class _Marks:
+    """Points as marks: color is the influence, area its size, shape the term."""
+
+    def __init__(self, data: xr.DataArray, plane: Plane) -> None:
+        self.data = data
+        self.plane = plane
+        self.values = data.values
+        self.sizes = np.abs(data.values)
+        self.terms = terms_of(data)
+
+        shapes = {}
+        for k, name in enumerate(dict.fromkeys(self.terms)):
+            shapes[str(name)] = MARKERS[k % len(MARKERS)]
+        self.shapes = shapes
+
+        # Influences span decades and have both signs: two decades below the largest the scale
+        # of colors turns linear, so that it can pass zero.
+        largest = float(self.sizes.max()) or 1.0
+        decade = math.floor(math.log10(largest))
+        self.linear = 10.0 ** (decade - 2)
+        norm = SymLogNorm(
+            self.linear,
+            linscale=0.5,
+            vmin=-largest,
+            vmax=largest,
+            base=10,
+        )
+        # Without the ends, which are hardly darker than the marks' edges.
+        colormap = trimmed_colormap("PuOr_r", 0.06, 0.94)
+        self.colors = ScalarMappable(norm, colormap)
+
+        # Areas in square points: the more marks, the smaller; the root keeps the weak visible.
+        n = len(self.values)
+        area = float(np.clip(12000 / n, 8, 30))
+        relative = np.sqrt(self.sizes / largest)
+        self.areas = area * (0.7 + 1.5 * relative)
+
+    def draw(self, ax: Axes) -> None:
+        """Draw the weakest points first, so that the strongest are on top."""
+        horizontal, vertical = (self.data.coords[n].values for n in self.plane.names)
+        colors = self.colors.to_rgba(self.values)
+        order = np.argsort(self.sizes, kind="stable")
+        look: Look = {
+            "edgecolors": "0.45",
+            "linewidths": 0.3,
+            "rasterized": len(self.values) > MAX_SHARP_MARKS,
+        }
+        # A call draws marks of one shape; the term of the strongest point comes last.
+        for name in sorted(self.shapes, key=self._strongest):
+            shown = order[self.terms[order] == name]
+            ax.scatter(
+                horizontal[shown],
+                vertical[shown],
+                s=self.areas[shown],
+                c=colors[shown],
+                marker=self.shapes[name],
+                zorder=3,
+                **look,
+            )
+
+    def _strongest(self, term: str) -> float:
+        sizes = self.sizes[self.terms == term]
+        return float(sizes.max())
+
+    def legend(self) -> list[Line2D]:
+        """Return a mark for each term; none where there is only one."""
+        if len(self.shapes) == 1:
+            return []
+        return [
+            legend_mark(shape, name, "0.85", edge="0.45")
+            for name, shape in self.shapes.items()
+        ]
+
+    def draw_color_bar(self, figure: Figure, ax: Axes, label: str) -> None:
+        bar = color_bar(
+            figure,
+            self.colors,
+            label,
+            ax=ax,
+            aspect=28,
+        )
+        bar.minorlocator = SymmetricalLogLocator(
+            base=10,
+            linthresh=self.linear,
+            subs=range(2, 10),
+        )
+
+    def draw_star(self, ax: Axes, location: Mapping[str, float]) -> Line2D:
+        """Draw a star at the target; return one for the legend."""
+        horizontal, vertical = self.plane.names
+        ax.plot(
+            location[horizontal],
+            location[vertical],
+            marker="*",
+            markersize=15,
+            color=GREEN,
+            markeredgecolor="black",
+            zorder=5,
+            # The target may lie on the edge of the domain, or beyond.
+            clip_on=False,
+        )
+        return legend_mark("*", "target", GREEN, size=11, edge="black")
+
+    @staticmethod
+    def draw_legend(ax: Axes, handles: Sequence[Line2D]) -> None:
+        """Draw the legend above the panel, as points are everywhere in it."""
+        if not handles:
+            return
+        place: Look = {
+            "loc": "lower left",
+            "bbox_to_anchor": (0, 1),
+            "ncols": min(5, len(handles)),
+            "handletextpad": 0.2,
+            "columnspacing": 1.0,
+            "borderaxespad": 0.2,
+        }
+        ax.legend(handles=handles, fontsize=TEXT, frameon=False, **place)
+
+
+def describe_influence(attribution: xr.DataArray) -> str:
+    """Return one sentence: how concentrated the influence is, and what the strongest point does.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from whence import plots
+    >>> row = xr.DataArray([3.0, -1.0], {"x": ("point", [0.0, 0.5]), "quantity": "u"}, "point")
+    >>> print(plots.describe_influence(row))                            # doctest: +ELLIPSIS
+    The most influential of 2 points carries 75 % ...; the strongest is at (x=0), and its value ...
+    """
+    data = one_target(attribution)
+    story = Story.of(data)
+    sizes = np.abs(data.values)
+    if not sizes.any():  # and there is no strongest
+        return f"None of the {data.size} points has any influence on {story}."
+
+    text = (
+        f"The {_concentration(sizes)} of the total absolute influence on {story}; "
+        f"{_describe_strongest(data, story)}"
+    )
+    if story.warning:
+        text += f" (but {story.warning})"
+    return f"{text}."
+
+
+def _concentration(sizes: Array) -> str:
+    """Return what share the strongest tenth of the points carries."""
+    n = len(sizes)
+    k = math.ceil(n / 10)
+    strongest = np.sort(sizes)[-k:]
+    share = strongest.sum() / sizes.sum()
+
+    percent = f"{100 * share:.0f} %"
+    if share >= 0.995 and k < n:  # "100 %" would deny the others any
+        percent = "more than 99 %"
+
+    if k > 1:
+        part = f"{100 * k / n:.0f} %"
+        return f"{k} most influential of {n} points ({part}) carry {percent}"
+
+    points = "points" if n > 1 else "point"
+    return f"most influential of {n} {points} carries {percent}"
+
+
+def _describe_strongest(data: xr.DataArray, story: Story) -> str:
+    """Return which point is the strongest, where it is and what it does."""
+    strongest = int(np.argmax(np.abs(data.values)))
+    point = data.isel(point=strongest)
+    value = float(point)
+
+    location = {}
+    for name in coordinates(data):
+        location[name] = float(point.coords[name])
+    place = f"number {strongest}"
+    if location:
+        place = f"at {describe_location(location)}"
+
+    of_term = ""
+    terms = terms_of(data)
+    if len(set(terms)) > 1:
+        of_term = f", of term {terms[strongest]},"
+
+    # Without a verb the sign has no meaning that could be put into words.
+    effect = f"its value is {value:+.1e}"
+    if story.verb:
+        change = "raise" if value > 0 else "lower"
+        effect = (
+            f"{story.verb} it would {change} {story.name} by a predicted "
+            f"{abs(value):.1e}"
+        )
+    return f"the strongest{of_term} is {place}, and {effect}"
