@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from whence.pinn.training.recipes import recipe
 
 from benchmarks import _deepxde, _measure
 from benchmarks._measure import Row
 from whence import pinn
+from whence.pinn.zoo import recipe
 
 TARGETS = {"diffusion": 2.9e-5, "burgers": 6.5e-4, "allen_cahn": 2.5e-3}
 TIMES_FASTER = 20
@@ -78,7 +78,7 @@ def whence(name: str, target: float, seed: int) -> Outcome:
         resample=given.resample,
         seed=seed,
         max_seconds=given.max_seconds,
-        stop=lambda row: row["relative_l2"] <= target,
+        observers=[pinn.Stop(lambda row: row["relative_l2"] <= target)],
         progress=False,
     )
     return _outcome(result.history, target)

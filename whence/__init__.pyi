@@ -1,7 +1,5 @@
 # The public names of the core, each once: lazy-loader imports a name's module at its first use.
-from . import ntk as ntk
 from . import pinn as pinn
-from . import plots as plots
 from .attribution.empirical import EmpiricalInfluence as EmpiricalInfluence
 from .attribution.gradients import GradCos as GradCos
 from .attribution.gradients import GradDot as GradDot
