@@ -1,8 +1,9 @@
-"""Whether this checkout is slower than another one, row by row of the speed benchmarks.
+"""Whether this checkout is slower than another one, hot path by hot path.
 
-``python -m benchmarks.regression OTHER``: every part is measured in turn here and in the checkout
-OTHER, each in a process of its own, again and again; what slows the machine for a while then slows
-both. Printed is how much more each row takes here than there: the median over pairs.
+``python -m benchmarks.regression OTHER``: training steps, scoring, attribution and start-up are
+measured in turn here and in the checkout OTHER, each in a process of its own, again and again;
+what slows the machine for a while then slows both. Printed is the median over pairs of how much
+longer each takes here.
 """
 
 from __future__ import annotations
@@ -13,21 +14,31 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks import _measure
 
+HERE = Path(__file__).parent.parent
 PARTS = ("startup", "steps", "scoring", "attribution")
 BAR_PERCENT = 5.0
-HERE = Path(__file__).parent.parent
+STARTUP = {
+    "import whence": ["-c", "import whence"],
+    "import whence and all its names": [
+        "-c",
+        "import whence, whence.pinn\n"
+        "for m in (whence, whence.pinn):\n"
+        "    for n in m.__all__: getattr(m, n)",
+    ],
+    "whence --help": ["-m", "whence.cli", "--help"],
+    "whence train --help": ["-m", "whence.cli", "train", "--help"],
+}
 
 
-def measured(checkout: Path, part: str, options: list[str]) -> dict[str, Any]:
-    """Return the rows of a part by what they measure, run in a checkout."""
-    command = [sys.executable, "-m", f"benchmarks.{part}", "--json", *options]
+def run(checkout: Path, arguments: list[str]) -> str:
+    """Return what Python prints with these arguments in a checkout."""
     done = subprocess.run(
-        command,
+        [sys.executable, *arguments],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -35,50 +46,49 @@ def measured(checkout: Path, part: str, options: list[str]) -> dict[str, Any]:
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout)},
     )
-    return {row["what"]: row for row in json.loads(done.stdout)["rows"]}
+    return done.stdout
 
 
-def slowdown(here: dict[str, Any], there: dict[str, Any]) -> float | None:
-    """Return by how many per cent a row is worse here; None where a number is missing."""
-    if not here["measured"] or not there["measured"]:
-        return None
-    ratio = here["measured"] / there["measured"]
-    # Of some rows, such as "times faster than a peer", more is better.
-    if here["least"] is not None:
-        ratio = 1 / ratio
-    return 100 * (ratio - 1)
+def measured(checkout: Path, part: str, threads: int) -> dict[str, float]:
+    """Return the seconds of a part's paths, run in a checkout."""
+    if part != "startup":
+        script = str(HERE / "benchmarks" / "_hot_paths.py")
+        seconds: dict[str, float] = json.loads(
+            run(checkout, [script, part, str(threads)])
+        )
+        return seconds
+
+    seconds = {}
+    for what, arguments in STARTUP.items():
+        begun = time.perf_counter()
+        run(checkout, arguments)
+        seconds[what] = time.perf_counter() - begun
+    return seconds
 
 
-def compare(
-    other: Path, part: str, repeats: int, options: list[str]
-) -> list[list[str]]:
-    """Return the lines of a table: row, here, there, by how many per cent it is worse."""
-    here: dict[str, list[dict[str, Any]]] = {}
-    there: dict[str, list[dict[str, Any]]] = {}
+def compare(other: Path, part: str, repeats: int, threads: int) -> list[list[str]]:
+    """Return the lines of a table: path, here, there, by how many per cent it takes longer."""
+    here: dict[str, list[float]] = {}
+    there: dict[str, list[float]] = {}
     for k in range(repeats):
         _measure.say(f"{part}: pair {k + 1} of {repeats}")
         pairs = [(HERE, here), (other, there)]
         # The second of a pair finds the machine as the first left it: take turns.
-        for checkout, rows in pairs if k % 2 == 0 else reversed(pairs):
-            for what, row in measured(checkout, part, options).items():
-                rows.setdefault(what, []).append(row)
+        for checkout, seconds in pairs if k % 2 == 0 else reversed(pairs):
+            for what, value in measured(checkout, part, threads).items():
+                seconds.setdefault(what, []).append(value)
 
     lines = []
     for what, ours in here.items():
-        theirs = there.get(what)
-        if theirs is None:
-            continue
-        worse = [slowdown(a, b) for a, b in zip(ours, theirs, strict=True)]
-        numbers = [value for value in worse if value is not None]
-        median = statistics.median(numbers) if numbers else float("nan")
+        theirs = there[what]
+        longer = [100 * (a / b - 1) for a, b in zip(ours, theirs, strict=True)]
+        median = statistics.median(longer)
         lines.append(
             [
                 f"{part}: {what}",
-                *(
-                    f"{statistics.median(row['measured'] for row in rows):.3g} {rows[0]['unit']}"
-                    for rows in (ours, theirs)
-                ),
-                f"{median:+.1f} % ({min(numbers):+.1f} to {max(numbers):+.1f})",
+                f"{statistics.median(ours):.3g} s",
+                f"{statistics.median(theirs):.3g} s",
+                f"{median:+.1f} % ({min(longer):+.1f} to {max(longer):+.1f})",
                 "yes" if median <= BAR_PERCENT else "**missed**",
             ]
         )
@@ -93,15 +103,13 @@ def main() -> None:
     parser.add_argument("other", type=Path, help="the other checkout")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=5, help="pairs (5)")
-    parser.add_argument("--quick", action="store_true", help="small sizes")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch (2)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     given = parser.parse_args()
 
-    options = ["--threads", str(given.threads), *(["--quick"] if given.quick else [])]
     lines = []
     for part in given.parts or PARTS:
-        lines += compare(given.other.resolve(), part, given.repeats, options)
-    head = ["what", "here", "there", "worse here", f"at most {BAR_PERCENT:g} %"]
+        lines += compare(given.other.resolve(), part, given.repeats, given.threads)
+    head = ["what", "here", "there", "longer here", f"at most {BAR_PERCENT:g} %"]
     print(_measure.table(head, lines))
 
 
