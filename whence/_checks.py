@@ -15,7 +15,7 @@ from whence._names import nearest as nearest
 from whence._names import one_of as one_of
 
 
-def shown(given: object) -> str:
+def describe(given: object) -> str:
     """Return what was given in one line: arrays by their shape."""
     if isinstance(given, (Tensor, np.ndarray)):
         return f"{type(given).__name__} of shape {tuple(given.shape)}"
@@ -60,7 +60,7 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
     """
     if not isinstance(given, Tensor):
         raise TypeError(
-            f"{what} must be a torch.Tensor of shape (n, {columns}), got {shown(given)}"
+            f"{what} must be a torch.Tensor of shape (n, {columns}), got {describe(given)}"
         )
     wrong = given.ndim != 2 or given.shape[1] == 0 or given.shape[0] == 0
     if wrong or (isinstance(columns, int) and given.shape[1] != columns):
@@ -81,7 +81,9 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
 def weights(what: str, given: object, n: int) -> None:
     """Raise ``ValueError`` unless ``given`` holds n finite numbers that are not negative."""
     if not isinstance(given, Tensor) or given.shape != (n,):
-        raise ValueError(f"{what} must be a tensor of shape ({n},), got {shown(given)}")
+        raise ValueError(
+            f"{what} must be a tensor of shape ({n},), got {describe(given)}"
+        )
     bad = ~(torch.isfinite(given) & (given >= 0))
     if bool(bad.any()):
         raise ValueError(

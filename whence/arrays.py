@@ -61,7 +61,7 @@ def to_tensor(what: str, points: object, coordinates: Sequence[str] = ()) -> obj
         except (TypeError, ValueError):
             raise TypeError(
                 f"{what} must be rows of {len(coordinates) or 'd'} numbers each, got "
-                f"{_checks.shown(points)}"
+                f"{_checks.describe(points)}"
             ) from None
 
     if isinstance(points, np.ndarray) and points.dtype.kind in "iuf":

@@ -131,7 +131,7 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
         )
     raise TypeError(
         f"{what} must be tensors (inputs, target), a Dataset or a DataLoader, got "
-        f"{_checks.shown(data)}"
+        f"{_checks.describe(data)}"
     )
 
 
@@ -174,7 +174,7 @@ def inputs_and_target(what: str, given: object) -> Batch:
     """Return inputs and target of ``(inputs, ..., target)``."""
     if not isinstance(given, (tuple, list)):
         raise TypeError(
-            f"{what} must be tuples (inputs, ..., target), got {_checks.shown(given)}"
+            f"{what} must be tuples (inputs, ..., target), got {_checks.describe(given)}"
         )
     if len(given) < 2:
         raise TypeError(
@@ -259,10 +259,12 @@ def _tensor(what: str, given: object) -> Tensor:
             given = np.asarray(given)
         except ValueError:
             raise TypeError(
-                f"{what} must be rows of equal length, got {_checks.shown(given)}"
+                f"{what} must be rows of equal length, got {_checks.describe(given)}"
             ) from None
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "biufc":
-        raise TypeError(f"{what} must be tensors or arrays, got {_checks.shown(given)}")
+        raise TypeError(
+            f"{what} must be tensors or arrays, got {_checks.describe(given)}"
+        )
     return torch.from_numpy(np.ascontiguousarray(given))
 
 

@@ -389,7 +389,7 @@ def _check_terms(terms: Sequence[Term]) -> None:
     for term in terms:
         if not isinstance(term, Term):
             raise TypeError(
-                f"the terms of an objective must be Terms, got {_checks.shown(term)}"
+                f"the terms of an objective must be Terms, got {_checks.describe(term)}"
             )
     names = [term.name for term in terms]
     if len(set(names)) < len(names):

@@ -51,7 +51,7 @@ class Term:
         if not callable(self.residual):
             raise TypeError(
                 f"the residual of term {self.name!r} must be a function of parameters and points, "
-                f"got {_checks.shown(self.residual)}"
+                f"got {_checks.describe(self.residual)}"
             )
         if not are_samples(self.points):
             _checks.points(f"the points of term {self.name!r}", self.points, "d")

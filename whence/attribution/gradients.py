@@ -241,7 +241,7 @@ class TracIn(Method):
         if isinstance(checkpoints, (str, Path, Mapping)) or not len(checkpoints):
             raise ValueError(
                 "checkpoints must be a sequence of at least one state_dict or file, got "
-                f"{_checks.shown(checkpoints) if isinstance(checkpoints, (str, Path)) else 'none'}"
+                f"{_checks.describe(checkpoints) if isinstance(checkpoints, (str, Path)) else 'none'}"
             )
         rates = _rates(learning_rates, len(checkpoints))
         network = objective.network

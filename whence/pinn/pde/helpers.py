@@ -274,7 +274,7 @@ def _check_field(what: str, of: object) -> None:
     if not isinstance(of, Field):
         raise TypeError(
             f"{what} needs a field, such as the argument u of an equation under "
-            f"@field_equation, or its gradient's components, got {_checks.shown(of)}: "
+            f"@field_equation, or its gradient's components, got {_checks.describe(of)}: "
             "products and sums of fields have no derivatives here"
         )
 
@@ -283,7 +283,7 @@ def _along_space(what: str, of: object) -> list[tuple[Field, str]]:
     """Return the components of a vector of fields, each with the coordinate it lies along."""
     if not isinstance(of, Vector):
         raise TypeError(
-            f"{what} needs a vector, such as vector(u, v), got {_checks.shown(of)}"
+            f"{what} needs a vector, such as vector(u, v), got {_checks.describe(of)}"
         )
     for component in of:
         _check_field(what, component)

@@ -228,7 +228,7 @@ class Problem:
         if not isinstance(counts, Mapping):
             raise TypeError(
                 f"points must be numbers by term, such as {{{first!r}: 100}}, got "
-                f"{_checks.shown(counts)}"
+                f"{_checks.describe(counts)}"
             )
         for name in counts:
             _checks.one_of("term", name, self.terms)
@@ -331,7 +331,7 @@ class Problem:
         if not isinstance(given, Mapping):
             raise TypeError(
                 f"{what} must be given by term, such as {{{self.terms[0]!r}: ...}}, got "
-                f"{_checks.shown(given)}"
+                f"{_checks.describe(given)}"
             )
         for name in given:
             _checks.one_of("term", name, self.terms)

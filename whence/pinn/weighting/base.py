@@ -168,14 +168,14 @@ class Weighting(ABC):
         for name, weight in weights.items():
             if not _is_finite(weight):
                 raise FloatingPointError(
-                    f"the weight of term {name!r} came out as {_checks.shown(weight)}: its loss or "
+                    f"the weight of term {name!r} came out as {_checks.describe(weight)}: its loss or "
                     "gradient is not finite"
                 )
         for key, value in self._state.items():
             if not _is_finite(value):
                 raise FloatingPointError(
                     f"the loss of term {key.partition('/')[2]!r} is not finite: "
-                    f"{_checks.shown(value)}"
+                    f"{_checks.describe(value)}"
                 )
 
     def state_dict(self) -> State:

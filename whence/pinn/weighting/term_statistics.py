@@ -111,7 +111,7 @@ class TensorStatistics:
         if not isinstance(given, Mapping) or not given:
             raise TypeError(
                 "losses must be tensors by term, such as {'pde': loss, 'initial': other}, or an "
-                f"Objective, got {_checks.shown(given)}"
+                f"Objective, got {_checks.describe(given)}"
             )
         for name, value in given.items():
             if not isinstance(value, Tensor):
@@ -223,7 +223,7 @@ def _that_require_grad(parameters: Iterable[Tensor] | None) -> list[Tensor]:
         if not isinstance(parameter, Tensor):
             raise TypeError(
                 "parameters must be tensors, such as list(model.parameters()), got "
-                f"{_checks.shown(parameter)}"
+                f"{_checks.describe(parameter)}"
             )
     return [parameter for parameter in held if parameter.requires_grad]
 

@@ -52,7 +52,7 @@ def by_term(objective: Objective, candidates: Candidates) -> dict[str, Tensor]:
     if not candidates:
         raise TypeError(
             f"candidates must be points of shape (n, {len(objective.coordinates)}), or such "
-            f"points by term, got {_checks.shown(candidates)}"
+            f"points by term, got {_checks.describe(candidates)}"
         )
     return {
         name: locations(

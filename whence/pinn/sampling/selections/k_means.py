@@ -42,7 +42,7 @@ class KMeansPlusPlus:
         if not isinstance(scores, Tensor) or scores.ndim != 2:
             raise ValueError(
                 "k-means++ needs an embedding (n, q) for each candidate, such as that of "
-                f"PinnacleScore, got {_checks.shown(scores)}"
+                f"PinnacleScore, got {_checks.describe(scores)}"
             )
         check_scores(scores.abs().sum(dim=1))
         check_number(scores, n)
