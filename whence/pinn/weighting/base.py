@@ -168,8 +168,8 @@ class Weighting(ABC):
         for name, weight in weights.items():
             if not _is_finite(weight):
                 raise FloatingPointError(
-                    f"the weight of term {name!r} came out as {_checks.describe(weight)}: its loss or "
-                    "gradient is not finite"
+                    f"the weight of term {name!r} came out as {_checks.describe(weight)}: its loss "
+                    "or gradient is not finite"
                 )
         for key, value in self._state.items():
             if not _is_finite(value):
