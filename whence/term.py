@@ -68,7 +68,7 @@ class Term:
     def mean_weight(self) -> float:
         """W times the mean weight of the points."""
         if self.point_weights is None:
-            return self.weight
+            return self.weight  # m_i = 1
         return self.weight * float(self.point_weights.mean())
 
     def scales(self, part: slice) -> float | Tensor:
