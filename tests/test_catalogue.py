@@ -104,7 +104,7 @@ def test_a_broken_entry_point_is_a_warning_and_leaves_the_others(monkeypatch):
     from importlib.metadata import EntryPoint
 
     broken = EntryPoint("odd", "no.such.module:Odd", "whence.scores")
-    monkeypatch.setattr("whence.catalogue._all_entry_points", lambda: (broken,))
+    monkeypatch.setattr("whence.catalogue.entry_points", lambda: (broken,))
     catalogue = Catalogue("score", ("whence.pinn.sampling.scores",), "whence.scores")
     catalogue.named("fine")(make)
     with pytest.warns(UserWarning, match=r"the score 'odd' of .* cannot be used"):

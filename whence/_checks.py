@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor
 from whence._names import nearest as nearest
 from whence._names import one_of as one_of
 
+T = TypeVar("T")
 
-def shown(given: object) -> str:
-    """Return what was given in one line: arrays by their shape."""
+
+def describe(given: object) -> str:
+    """Return what was passed in one line: arrays by their shape."""
     if isinstance(given, (Tensor, np.ndarray)):
         return f"{type(given).__name__} of shape {tuple(given.shape)}"
     return repr(given)
@@ -25,13 +27,17 @@ def shown(given: object) -> str:
 def shape_of(value: object) -> object:
     """Return the shape of a tensor or array, or the kind of anything else, for messages."""
     shape = getattr(value, "shape", None)
-    return type(value).__name__ if shape is None else tuple(shape)
+    if shape is None:
+        return type(value).__name__
+    return tuple(shape)
 
 
 def positive(what: str, value: float, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a finite number above zero (or zero too)."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    # A bool is an int in Python, and never meant as a number here.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_in_range = is_number and math.isfinite(value) and value >= 0
+    if not is_in_range or (value == 0 and not zero):
         bound = "zero or a positive number" if zero else "a positive number"
         raise ValueError(f"{what} must be {bound}, got {value!r}")
 
@@ -44,11 +50,9 @@ def boolean(what: str, value: object) -> None:
 
 def count(what: str, value: int, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer (or zero too)."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or value < (0 if zero else 1)
-    ):
+    least = 0 if zero else 1
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if not is_integer or value < least:
         bound = "a non-negative integer" if zero else "a positive integer"
         raise ValueError(f"{what} must be {bound}, got {value!r}")
 
@@ -60,16 +64,20 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
     """
     if not isinstance(given, Tensor):
         raise TypeError(
-            f"{what} must be a torch.Tensor of shape (n, {columns}), got {shown(given)}"
+            f"{what} must be a torch.Tensor of shape (n, {columns}), got {describe(given)}"
         )
-    wrong = given.ndim != 2 or given.shape[1] == 0 or given.shape[0] == 0
-    if wrong or (isinstance(columns, int) and given.shape[1] != columns):
+
+    is_table = given.ndim == 2 and given.numel() > 0
+    if is_table and isinstance(columns, int):
+        is_table = given.shape[1] == columns
+    if not is_table:
         raise ValueError(
             f"{what} must have shape (n, {columns}) with n > 0, got {tuple(given.shape)}"
         )
     if not given.dtype.is_floating_point:
         raise TypeError(f"{what} must be of a floating-point dtype, got {given.dtype}")
-    bad = ~torch.isfinite(given).all(dim=1)
+
+    bad = ~torch.isfinite(given).all(dim=1)  # rows, (n,)
     if bool(bad.any()):
         raise ValueError(
             f"{what} must be finite: {int(bad.sum())} of {len(given)} rows are not, "
@@ -81,7 +89,10 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
 def weights(what: str, given: object, n: int) -> None:
     """Raise ``ValueError`` unless ``given`` holds n finite numbers that are not negative."""
     if not isinstance(given, Tensor) or given.shape != (n,):
-        raise ValueError(f"{what} must be a tensor of shape ({n},), got {shown(given)}")
+        raise ValueError(
+            f"{what} must be a tensor of shape ({n},), got {describe(given)}"
+        )
+
     bad = ~(torch.isfinite(given) & (given >= 0))
     if bool(bad.any()):
         raise ValueError(
@@ -99,6 +110,7 @@ def names(what: str, given: object) -> None:
         raise TypeError(
             f"{what} must be a tuple of names, such as {example}, got {given!r}"
         )
+
     if len(set(given)) < len(given):
         raise ValueError(f"{what} must be different names, got {given!r}")
 
@@ -106,28 +118,38 @@ def names(what: str, given: object) -> None:
 def repeated(rows: Tensor) -> Tensor:
     """Return which rows equal an earlier one, as booleans of shape (n,)."""
     # Adding zero makes a negative zero positive, so that equal numbers have equal bytes.
-    table = np.ascontiguousarray(rows.detach().cpu().double().numpy() + 0.0)
-    keys = table.view(np.dtype((np.void, table.dtype.itemsize * table.shape[1])))[:, 0]
+    numbers = rows.detach().cpu().double().numpy() + 0.0
+    table = np.ascontiguousarray(numbers)
+
+    # Each row as one value of d·8 bytes: unique() then sorts n values, not n·d numbers.
+    row_type = np.dtype((np.void, table.dtype.itemsize * table.shape[1]))
+    keys = table.view(row_type)[:, 0]
+    _, first_places = np.unique(keys, return_index=True)
+
     again = torch.ones(len(table), dtype=torch.bool)
-    again[torch.from_numpy(np.unique(keys, return_index=True)[1])] = False
+    again[torch.from_numpy(first_places)] = False
     return again
 
 
 def distinct(what: str, points: Tensor) -> None:
     """Raise ``ValueError`` if two of the points are the same."""
     again = repeated(points)
-    if bool(again.any()):
-        row = int(again.nonzero()[0])
-        first = int((points == points[row]).all(dim=1).nonzero()[0])
-        raise ValueError(
-            f"{what} must differ: {int(again.sum())} of {len(points)} repeat an earlier one, the "
-            f"first is row {row}, equal to row {first}: {points[row].tolist()}; give each point "
-            "once"
-        )
+    if not bool(again.any()):
+        return
+
+    row = int(again.nonzero()[0])
+    equal = (points == points[row]).all(dim=1)
+    first = int(equal.nonzero()[0])
+    raise ValueError(
+        f"{what} must differ: {int(again.sum())} of {len(points)} repeat an earlier one, the "
+        f"first is row {row}, equal to row {first}: {points[row].tolist()}; give each point "
+        "once"
+    )
 
 
 def pointwise(value: Tensor, one: Tensor, n: int) -> None:
     """Raise ``ValueError`` unless a function gave (n, m) at n points and (1, m) at one."""
+    # Two numbers of points tell a function of each row from one that mixes them.
     if value.ndim != 2 or value.shape[0] != n or one.shape != (1, value.shape[1]):
         raise ValueError(
             f"a pointwise function must return shape (n, m), each row from its own point alone, "
@@ -136,25 +158,26 @@ def pointwise(value: Tensor, one: Tensor, n: int) -> None:
         )
 
 
-def number(what: str, value: Any) -> float:
+def number(what: str, value: SupportsFloat) -> float:
     """Return ``value`` as a float if it is a finite real number."""
-    try:
-        finite = not isinstance(value, (bool, str)) and math.isfinite(value)
-    except (TypeError, ValueError, OverflowError):
-        finite = False
-    if not finite:
-        raise ValueError(f"{what} must be a finite number, got {value!r}")
-    return float(value)
+    if not isinstance(value, (bool, str, bytes)):
+        try:
+            converted = float(value)
+        except (TypeError, ValueError, OverflowError):
+            converted = math.nan
+        if math.isfinite(converted):
+            return converted
+    raise ValueError(f"{what} must be a finite number, got {value!r}")
 
 
-def pair(what: str, values: Sequence[Any], each: str = "coordinate") -> tuple[Any, Any]:
+def pair(what: str, values: Sequence[T], each: str = "coordinate") -> tuple[T, T]:
     """Return ``values`` as a tuple if there are two, one for each coordinate (or other)."""
-    given = tuple(values) if isinstance(values, Iterable) else ()
-    if len(given) != 2:
+    entries = tuple(values) if isinstance(values, Iterable) else ()
+    if len(entries) != 2:
         raise ValueError(
             f"{what} must have two entries, one for each {each}, got {values!r}"
         )
-    return given[0], given[1]
+    return entries[0], entries[1]
 
 
 def identifiers(what: str, names: Iterable[str]) -> None:
@@ -167,7 +190,7 @@ def identifiers(what: str, names: Iterable[str]) -> None:
             )
 
 
-def arguments(what: str, function: Callable[..., Any]) -> tuple[str, ...]:
+def arguments(what: str, function: Callable[..., object]) -> tuple[str, ...]:
     """Return the names of a function's arguments, those with a default left out.
 
     Raises
@@ -189,13 +212,18 @@ def arguments(what: str, function: Callable[..., Any]) -> tuple[str, ...]:
         raise ValueError(
             f"{what} has no argument names to read: wrap it, such as lambda u: {label}(u)"
         ) from None
-    for one in parameters:
-        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+
+    names = []
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise ValueError(
-                f"{what} takes {one}: name each argument instead, such as u, u_x"
+                f"{what} takes {parameter}: name each argument instead, such as u, u_x"
             )
-        if one.kind is one.KEYWORD_ONLY and one.default is one.empty:
+        if parameter.default is not parameter.empty:
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY:
             raise ValueError(
-                f"{what} takes {one.name!r} by keyword only: leave out the * before it"
+                f"{what} takes {parameter.name!r} by keyword only: leave out the * before it"
             )
-    return tuple(one.name for one in parameters if one.default is one.empty)
+        names.append(parameter.name)
+    return tuple(names)

@@ -8,8 +8,11 @@ from collections.abc import Iterable
 
 def nearest(name: str, names: Iterable[object]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
+    # Compared in lower case, named as they are.
     known = {str(entry).lower(): str(entry) for entry in names}
-    matches = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
+    wanted = str(name).lower()
+    matches = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
+
     if not matches:
         return ""
     return f" (did you mean {known[matches[0]]!r}?)"
@@ -20,7 +23,7 @@ def one_of(what: str, given: object, names: Iterable[object]) -> None:
     known = list(names)
     if given in known:
         return
+
     listed = ", ".join(repr(name) for name in known)
-    raise ValueError(
-        f"unknown {what} {given!r}{nearest(str(given), known)}: choose {listed}"
-    )
+    guess = nearest(str(given), known)
+    raise ValueError(f"unknown {what} {given!r}{guess}: choose {listed}")

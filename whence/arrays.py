@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ class DataFrameLike(Protocol):
 
 ArrayLike = Tensor | np.ndarray | Sequence[Any] | DataFrameLike
 """Points (n, d): a tensor, an array, a list of lists, or a data frame with named columns."""
+Values = Any
+"""Values in the kind of their points: a tensor, an array, or a pandas data frame or series."""
 
 
 def to_locations(what: str, points: object, coordinates: Sequence[str]) -> Tensor:
@@ -52,30 +54,38 @@ def to_tensor(what: str, points: object, coordinates: Sequence[str] = ()) -> obj
         return points
 
     if isinstance(points, DataFrameLike):
-        points = _columns(what, points, coordinates)
-    if isinstance(points, (list, tuple)) and not any(
-        isinstance(row, Tensor) for row in points
-    ):
+        points = columns_of(what, points, coordinates)
+    if is_plain_list(points):
         try:
             points = np.asarray(points, dtype=np.float64)
         except (TypeError, ValueError):
             raise TypeError(
                 f"{what} must be rows of {len(coordinates) or 'd'} numbers each, got "
-                f"{_checks.shown(points)}"
+                f"{_checks.describe(points)}"
             ) from None
 
-    if isinstance(points, np.ndarray) and points.dtype.kind in "iuf":
-        floats = points if points.dtype.kind == "f" else points.astype(np.float64)
-        return torch.from_numpy(np.ascontiguousarray(floats))
-    return points
+    if not isinstance(points, np.ndarray) or points.dtype.kind not in "iuf":
+        return points  # what it is, the caller's check says
+    if points.dtype.kind != "f":
+        points = points.astype(np.float64)
+    return torch.from_numpy(np.ascontiguousarray(points))
 
 
-def _columns(what: str, frame: DataFrameLike, coordinates: Sequence[str]) -> np.ndarray:
-    """Return the columns called as the coordinates, in their order."""
-    names = [str(name) for name in frame.columns]
+def is_plain_list(points: object) -> bool:
+    """Whether points are a list or tuple of numbers or of rows, none of them a tensor."""
+    if not isinstance(points, (list, tuple)):
+        return False
+    return not any(isinstance(row, Tensor) for row in points)
+
+
+def columns_of(
+    what: str, frame: DataFrameLike, coordinates: Sequence[str]
+) -> np.ndarray:
+    """Return the columns called as the coordinates, in their order; all without coordinates."""
     if not coordinates:
         return np.asarray(frame.to_numpy())
 
+    names = [str(name) for name in frame.columns]
     for name in coordinates:
         if name not in names:
             raise ValueError(
@@ -87,7 +97,15 @@ def _columns(what: str, frame: DataFrameLike, coordinates: Sequence[str]) -> np.
     return np.asarray(numbers[:, chosen], dtype=np.float64)
 
 
-def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Any:
+@overload
+def in_kind_of(values: Tensor, like: Tensor, names: Sequence[str]) -> Tensor: ...
+
+
+@overload
+def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Values: ...
+
+
+def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Values:
     """Return values (n, k) or (n,) in the kind of the points they belong to.
 
     A tensor for a tensor, a data frame of the same index for a data frame, otherwise an array.
@@ -96,12 +114,9 @@ def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Any:
         return values
 
     array = values.detach().cpu().numpy()
-    if isinstance(like, DataFrameLike):
-        return _frame(array, like, names)
-    return array
+    if not isinstance(like, DataFrameLike):
+        return array
 
-
-def _frame(array: np.ndarray, like: DataFrameLike, names: Sequence[str]) -> Any:
     import pandas as pd  # slow to import
 
     if array.ndim == 1:

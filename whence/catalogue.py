@@ -83,6 +83,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
 
     def _add(self, name: str, thing: Any, home: str) -> None:
         present = self._homes.get(name)
+        # The same module may be imported twice: by its folder and as an entry point, or reloaded.
         if present not in (None, home):
             raise ValueError(
                 f"two {self.kind}s are called {name!r}, in {present} and in {home}: rename one"
@@ -98,12 +99,13 @@ class Catalogue(Mapping[str, T], Generic[T]):
         self._is_loaded = True
         for folder in self._folders:
             self._import_folder(folder)
-        for entry_point in _all_entry_points():
+        for entry_point in entry_points():
             if entry_point.group == self.group:
                 self._import_entry_point(entry_point)
 
     def _import_folder(self, folder: str) -> None:
         package = import_module(folder)
+        # A module in place of a package has no path: to import it was all.
         for module in pkgutil.iter_modules(getattr(package, "__path__", ())):
             if not module.name.startswith("_"):
                 self._take_module(import_module(f"{folder}.{module.name}"))
@@ -158,6 +160,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
     def name_of(self, thing: object) -> str | None:
         """Return the name of an entry, or of an instance of one; None if it has none."""
         kind = thing if inspect.isclass(thing) else type(thing)
+        # By identity: entries need not be hashable, and a subclass is another class.
         for name, entry in self.items():
             if entry is thing or entry is kind:
                 return name
@@ -182,7 +185,8 @@ class Catalogue(Mapping[str, T], Generic[T]):
 
 
 @functools.cache
-def _all_entry_points() -> tuple[EntryPoint, ...]:
+def entry_points() -> tuple[EntryPoint, ...]:
+    """Return the entry points of whence's groups that installed packages define."""
     # Read once, as that looks at every package that is installed.
     ours = []
     for distribution in distributions():
@@ -220,8 +224,9 @@ def plain(text: str) -> str:
     >>> plain("See :func:`whence.quality` and ``out``.")
     'See whence.quality and out.'
     """
-    without_roles = re.sub(r":\w+:`~?([^`<]*?)`", r"\1", text)
-    return without_roles.replace("`", "")
+    # :class:`~whence.Influence` becomes whence.Influence.
+    no_roles = re.sub(r":\w+:`~?([^`<]*?)`", r"\1", text)
+    return no_roles.replace("`", "")
 
 
 PROBLEMS = ModuleCatalogue(

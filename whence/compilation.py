@@ -103,6 +103,7 @@ class Compiled(Remembering):
 
         block = self._blocks[term.name]
         for points, weights in block.filled(term):
+            # Blocks weigh a point by m_i/N: their sums are L_k and ∇L_k.
             block_gradient, block_loss = block.function(theta, points, weights)
             gradient += block_gradient
             loss += block_loss
@@ -120,6 +121,7 @@ class _Block:
         if are_samples(term.points):
             raise NotCompiled(f"term {term.name!r} has samples, not points")
 
+        # Blocks of equal size, rounded up: as few points as possible are filled in.
         n = len(term.points)
         n_blocks = -(-n // MAX_BLOCK)
         self.size = max(MIN_BLOCK, -(-n // n_blocks))
@@ -130,9 +132,10 @@ class _Block:
         self._filled: list[WeightedPoints] = []
 
         self._eager = self._make(term, parameters)
+        # The last block, which has points of weight zero if any has.
         last_points, last_weights = self.filled(term)[-1]
         self._arguments = parameters.vector(), last_points, last_weights
-        self._graph = _trace(term.name, self._eager, self._arguments)
+        self._graph = traced(term.name, self._eager, self._arguments)
         self.function: Any = None
 
     def _make(self, term: Term, parameters: Parameters) -> Function:
@@ -141,10 +144,27 @@ class _Block:
 
     def compile(self) -> None:
         """Compile the traced graph and compare it with the eager function."""
+        self.function = compiled(self._name, self._graph, self._arguments)
+        self._check_agrees()
+
+    def _check_agrees(self) -> None:
+        """Raise unless both agree at other parameters and points than those traced."""
         theta, points, weights = self._arguments
-        self.function = _compile(self._name, self._graph, self._arguments)
+        # What was traced as a constant by mistake has another value here.
         elsewhere = theta * 1.01, points.flip(0), weights.flip(0)
-        _compare(self._name, self.results, self.function, self._eager, elsewhere)
+        pairs = zip(self.function(*elsewhere), self._eager(*elsewhere), strict=True)
+
+        # Compiled code sums in another order: 2e-11 in float64, at most 1e-3 in float32.
+        allowed = min(1e5 * torch.finfo(theta.dtype).eps, 1e-3)
+        for what, (ours, theirs) in zip(self.results, pairs, strict=True):
+            scale = theirs.abs().max().clamp_min(torch.finfo(theirs.dtype).tiny)
+            difference = (ours - theirs).detach().abs().max()
+            error = float(difference / scale.detach())
+            if not error <= allowed:
+                raise NotCompiled(
+                    f"the compiled {what} of term {self._name!r} differs from the eager one by "
+                    f"{error:.1e}"
+                )
 
     def filled(self, term: Term) -> list[WeightedPoints]:
         """Return the term's points in blocks with their weights, kept while they are the same."""
@@ -164,7 +184,8 @@ class _Block:
             weights = points.new_zeros(self.size)
             weights[: len(points)] = term.scales(block.part)
             # Copies of the first point, of weight zero.
-            yield torch.cat([points, points[:1].expand(missing, -1)]), weights
+            fill = points[:1].expand(missing, -1)
+            yield torch.cat([points, fill]), weights
 
 
 class _GradientBlock(_Block):
@@ -172,8 +193,9 @@ class _GradientBlock(_Block):
 
     def _make(self, term: Term, parameters: Parameters) -> Function:
         def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-            residual = term.residual(parameters.substituted(theta), points)
-            return (term.loss.value(residual) * weights).sum()
+            residual = term.residual(parameters.substituted(theta), points)  # (n, m)
+            values = term.loss.value(residual)  # (n,)
+            return (values * weights).sum()
 
         return torch.func.grad_and_value(loss)
 
@@ -183,6 +205,7 @@ class _TraceBlock(_Block):
 
     def _make(self, term: Term, parameters: Parameters) -> Function:
         def trace(theta: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor]:
+            # ‖∇r(z_i)‖² of each point, (n,).
             norms = squared_norms(term.residual, parameters, theta, points)
             return ((norms * weights).sum(),)
 
@@ -194,22 +217,23 @@ BlockKind = TypeVar("BlockKind", bound=_Block)
 
 def _compile_all(kind: type[BlockKind], objective: Objective) -> dict[str, BlockKind]:
     """Return compiled blocks of every term."""
-    blocks = {
-        name: kind(term, objective.parameters) for name, term in objective.terms.items()
-    }
+    blocks = {}
+    for name, term in objective.terms.items():
+        blocks[name] = kind(term, objective.parameters)
     # Only once all are traced, which is quick and may fail: compiling takes long.
     for block in blocks.values():
         block.compile()
     return blocks
 
 
-def _trace(name: str, function: Function, arguments: Arguments) -> torch.fx.GraphModule:
+def traced(name: str, function: Function, arguments: Arguments) -> torch.fx.GraphModule:
     """Return the graph of ``function``; one that draws random numbers is ``NotCompiled``."""
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 
     try:
         with torch.no_grad():
-            graph = make_fx(lambda *given: function(*given))(*arguments)
+            # A lambda, as make_fx reads a signature that functions of torch.func lack.
+            graph = make_fx(lambda *inputs: function(*inputs))(*arguments)
     except Exception as error:  # user code is traced: anything may be raised
         reason = _first_line(error)
         if "tracing tensor" in reason:
@@ -224,43 +248,25 @@ def _trace(name: str, function: Function, arguments: Arguments) -> torch.fx.Grap
     return graph
 
 
-def _compile(name: str, graph: torch.fx.GraphModule, arguments: Arguments) -> Function:
+def compiled(name: str, graph: torch.fx.GraphModule, arguments: Arguments) -> Function:
     """Return the graph compiled for arguments of these shapes."""
     import torch._inductor  # slow to import
 
     options = {"triton.cudagraphs": True} if arguments[0].is_cuda else {}
     try:
         with torch.no_grad():
-            compiled = torch._inductor.compile(graph, list(arguments), options=options)
-            compiled(*arguments)
+            function = torch._inductor.compile(graph, list(arguments), options=options)
+            function(*arguments)  # some errors of the compiler show only now
     except Exception as error:  # a compiler is run: anything may be raised
         raise NotCompiled(
             f"term {name!r} cannot be compiled: {_first_line(error)}"
         ) from error
-    return torch.no_grad()(compiled)
+    return torch.no_grad()(function)
 
 
 def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def _compare(
-    name: str,
-    results: tuple[str, ...],
-    compiled: Function,
-    eager: Function,
-    arguments: Arguments,
-) -> None:
-    """Raise unless both agree at other parameters and points than those traced."""
-    allowed = min(1e5 * torch.finfo(arguments[0].dtype).eps, 1e-3)
-    pairs = zip(results, compiled(*arguments), eager(*arguments), strict=True)
-    for what, ours, theirs in pairs:
-        scale = theirs.abs().max().clamp_min(torch.finfo(theirs.dtype).tiny)
-        error = float((ours - theirs).detach().abs().max() / scale.detach())
-        if not error <= allowed:
-            raise NotCompiled(
-                f"the compiled {what} of term {name!r} differs from the eager one by {error:.1e}"
-            )
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -276,4 +282,5 @@ class Work:
         """Whether compiling saves more time than it takes; by size alone, so it repeats."""
         step = STEP_SECONDS + POINT_SECONDS * self.points * self.parameters
         saved = self.gradients * step * SHARE_SAVED
+        # Twice, so that a guess that is off by two costs nothing.
         return saved > 2 * COMPILATION_SECONDS * self.terms

@@ -28,8 +28,8 @@ Inputs = tuple[Any, ...] | Mapping[str, Any]
 class Batch:
     """The tensors of some samples: positional inputs or keyword inputs, and a target or None."""
 
-    inputs: Any
-    target: Tensor | None
+    inputs: Inputs
+    target: Any
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the same with every tensor changed."""
@@ -66,7 +66,9 @@ class Source:
     def read(self, places: np.ndarray) -> Batch:
         """Return the samples at these places of the data set."""
         several = getattr(self.dataset, "__getitems__", None)
-        if several:  # torch's own loader asks so too
+        if (
+            several
+        ):  # torch's own loader prefers it too: a data base reads them in one query
             items = several(places.tolist())
         else:
             items = [self.dataset[int(place)] for place in places]
@@ -119,35 +121,33 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
                 f"{what} come from a loader without places (an IterableDataset, or batch_size="
                 "None): results could not say which sample they speak of; give a map-style Dataset"
             )
-        places = _places(what, data)
         source = Source(what, data.dataset, data.collate_fn, data.num_workers)
-        return source, places
+        return source, loader_order(what, data)
 
-    if _is_indexable(data):
-        return Source(what, data, default_collate), np.arange(len(data))  # type: ignore[arg-type]
+    has_places = hasattr(data, "__len__") and hasattr(data, "__getitem__")
+    if has_places and not isinstance(data, str):
+        places = np.arange(len(data))  # type: ignore[arg-type]
+        return Source(what, data, default_collate), places
     if isinstance(data, Dataset):
         raise TypeError(
             f"{what} need a dataset with __len__ and __getitem__, got {type(data).__name__}"
         )
     raise TypeError(
         f"{what} must be tensors (inputs, target), a Dataset or a DataLoader, got "
-        f"{_checks.shown(data)}"
+        f"{_checks.describe(data)}"
     )
 
 
-def _is_indexable(data: object) -> bool:
-    if isinstance(data, str):
-        return False
-    return hasattr(data, "__len__") and hasattr(data, "__getitem__")
-
-
-def _places(what: str, loader: DataLoader[Any]) -> np.ndarray:
+def loader_order(what: str, loader: DataLoader[Any]) -> np.ndarray:
     """Return the places that a loader goes through; another order in a second pass is an error."""
     passes = []
+    # Samplers draw from torch's global state, which is the user's.
     with torch.random.fork_rng(devices=[]):
         for _ in range(2):
-            batches = loader.batch_sampler
-            passes.append([int(place) for batch in batches for place in batch])  # type: ignore[union-attr]
+            places: list[int] = []
+            for batch in loader.batch_sampler or ():
+                places.extend(map(int, batch))
+            passes.append(places)
 
     first, second = passes
     if first != second:
@@ -162,6 +162,7 @@ def _places(what: str, loader: DataLoader[Any]) -> np.ndarray:
 def joined(batches: Sequence[Batch]) -> Batch:
     """Return batches as one, samples below each other."""
     first = batches[0]
+    # Batches have the same tensors in the same order: the k-th of all make the k-th of the whole.
     columns = zip(*(batch.tensors() for batch in batches), strict=True)
     tensors = [torch.cat(parts) for parts in columns]
 
@@ -174,7 +175,7 @@ def inputs_and_target(what: str, given: object) -> Batch:
     """Return inputs and target of ``(inputs, ..., target)``."""
     if not isinstance(given, (tuple, list)):
         raise TypeError(
-            f"{what} must be tuples (inputs, ..., target), got {_checks.shown(given)}"
+            f"{what} must be tuples (inputs, ..., target), got {_checks.describe(given)}"
         )
     if len(given) < 2:
         raise TypeError(
@@ -222,15 +223,17 @@ def checked_batch(
         )
     for tensor in tensors:
         if tensor.dtype.is_floating_point:
-            _check_finite(what, tensor)
+            check_finite(what, tensor)
 
     return tensors_of.map(lambda tensor: moved(tensor, dtype, device))
 
 
-def _check_finite(what: str, tensor: Tensor) -> None:
+def check_finite(what: str, tensor: Tensor) -> None:
+    """Raise ``ValueError`` unless every number of every sample is finite."""
     bad = ~torch.isfinite(tensor)
     if not bool(bad.any()):
         return
+    # A sample is bad if any of its numbers is, (n,).
     rows = bad.flatten(1).any(dim=1) if bad.ndim > 1 else bad
     raise ValueError(
         f"{what} must be finite: {int(rows.sum())} of {len(rows)} are not, the first is "
@@ -239,7 +242,7 @@ def _check_finite(what: str, tensor: Tensor) -> None:
 
 
 def _is_array(given: object) -> bool:
-    """Whether something is an input in itself rather than a container of inputs."""
+    """Whether an object is an input in itself rather than a container of inputs."""
     if isinstance(given, DataFrameLike):
         return True
     # A list of numbers, or of rows of numbers, as opposed to a list of tensors.
@@ -259,10 +262,12 @@ def _tensor(what: str, given: object) -> Tensor:
             given = np.asarray(given)
         except ValueError:
             raise TypeError(
-                f"{what} must be rows of equal length, got {_checks.shown(given)}"
+                f"{what} must be rows of equal length, got {_checks.describe(given)}"
             ) from None
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "biufc":
-        raise TypeError(f"{what} must be tensors or arrays, got {_checks.shown(given)}")
+        raise TypeError(
+            f"{what} must be tensors or arrays, got {_checks.describe(given)}"
+        )
     return torch.from_numpy(np.ascontiguousarray(given))
 
 

@@ -69,11 +69,12 @@ class Eager:
             total = 0.0
             for block in term.blocks():
                 with torch.no_grad():
-                    residual = term.residual(tensors, block.points)
-                    values = term.value(residual, block.points)
+                    residual = term.residual(tensors, block.points)  # r, (n, m)
+                    values = term.value(residual, block.points)  # ℓ, (n,)
                 if term.point_weights is not None:
                     values = values * term.point_weights[block.part]
                 total += float(values.sum())
+            # 1/N of the whole term, not of the block.
             losses[name] = total / len(term.points)
         return losses
 
@@ -81,9 +82,10 @@ class Eager:
         self, parameters: Parameters, terms: Terms
     ) -> dict[str, LossAndGradient]:
         """Return ``L_k`` and ``∇L_k`` (P,) of each term, without its weight w_k."""
-        return {
-            name: self.term_gradient(parameters, term) for name, term in terms.items()
-        }
+        gradients = {}
+        for name, term in terms.items():
+            gradients[name] = self.term_gradient(parameters, term)
+        return gradients
 
     def term_gradient(self, parameters: Parameters, term: Term) -> LossAndGradient:
         """Return ``L_k`` and ``∇L_k`` (P,) of one term."""
@@ -98,6 +100,7 @@ class Eager:
             total = 0.0
             for block in blocks(term.points, size):
                 linear = linearize(term.residual, parameters, block.points)
+                # Σ_i ‖J_i‖_F², a component of the residual at a time.
                 for cotangent in unit_cotangents(linear.value):
                     total += float(linear.squared_norms(cotangent).sum())
             traces[name] = total
@@ -119,6 +122,7 @@ class Remembering(Eager):
         loss = 0.0
         gradient = parameters.vector().zero_()
         term_gradients = self.term_gradients(parameters, terms)
+        # ∇L = Σ_k w_k ∇L_k, added in place: what is kept stays as it is.
         for name, (term_loss, term_gradient) in term_gradients.items():
             weight = terms[name].weight
             gradient.add_(term_gradient, alpha=weight)
@@ -135,6 +139,7 @@ class Remembering(Eager):
     ) -> dict[str, LossAndGradient]:
         """Return ``L_k`` and ``∇L_k`` of each term; later calls do not change them."""
         theta = parameters.vector()
+        # By value: the parameters are changed in place, and may have been put back.
         if self._theta is None or not torch.equal(theta, self._theta):
             self._theta = theta
             self._states = {}
@@ -160,13 +165,17 @@ class _TermState:
 
     @classmethod
     def of(cls, term: Term) -> _TermState:
+        """Return the state of a term now."""
         parts = (term.points, term.point_weights, term.residual, term.loss)
         versions = [part._version for part in parts if isinstance(part, Tensor)]
         return cls(parts, tuple(versions))
 
     def is_same(self, other: _TermState) -> bool:
+        """Whether nothing changed: by identity, as to compare points would cost a pass."""
+        if self.versions != other.versions:
+            return False
         pairs = zip(self.parts, other.parts, strict=True)
-        return self.versions == other.versions and all(a is b for a, b in pairs)
+        return all(mine is theirs for mine, theirs in pairs)
 
 
 def term_state(term: Term) -> _TermState:
@@ -206,12 +215,21 @@ def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGra
 
     for portion in portions:
         with torch.enable_grad():
-            losses = [_weighted_loss(live, *part) for part in portion]
+            losses = []
+            for term, points, scale in portion:
+                value = term.value(term.residual(live, points), points)  # ℓ, (n,)
+                if isinstance(scale, Tensor):
+                    losses.append((value * scale).sum())
+                else:
+                    # One number for all points: multiplied once, after the sum.
+                    losses.append(value.sum() * scale)
             loss = torch.stack(losses).sum()
+
+        # What no residual reaches, such as the last bias under ∂/∂x, has the gradient zero.
         grads = torch.autograd.grad(
             loss, chosen, allow_unused=True, materialize_grads=True
         )
-        flat = torch.cat([grad.reshape(-1) for grad in grads])
+        flat = torch.cat([grad.reshape(-1) for grad in grads])  # (P,)
         loss = loss.detach()
 
         total = loss if total is None else total + loss
@@ -220,15 +238,6 @@ def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGra
     assert total is not None
     assert gradient is not None
     return total, gradient
-
-
-def _weighted_loss(
-    live: dict[str, Tensor], term: Term, points: Points, scale: float | Tensor
-) -> Tensor:
-    value = term.value(term.residual(live, points), points)
-    if isinstance(scale, Tensor):
-        return (value * scale).sum()
-    return value.sum() * scale
 
 
 def _portions(terms: Terms) -> Iterator[Portion]:
@@ -244,6 +253,7 @@ def _portions(terms: Terms) -> Iterator[Portion]:
     for term in terms.values():
         start = 0
         n = len(term.points)
+        # A term that does not fit fills up the portion, and goes on in the next.
         while n - start > room:
             part = slice(start, start + room)
             if room:
@@ -252,6 +262,7 @@ def _portions(terms: Terms) -> Iterator[Portion]:
             portion = []
             start = part.stop
             room = most
+
         rest = slice(start, n)
         portion.append((term, term.points[rest], term.scales(rest)))
         room -= n - start

@@ -28,6 +28,8 @@ from whence.term import Term
 
 SELF_PRODUCT_BLOCKS = 8
 """Blocks of rows that a symmetric product is made of."""
+MIN_SELF_PRODUCT_BLOCK = 64
+"""Least rows of such a block: below that calls cost more than the products they save."""
 MAX_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
 
@@ -70,14 +72,18 @@ class Rows:
 
     def dense(self, out: Tensor | None = None) -> Tensor:
         """Return the rows, (len, P), in ``out``."""
-        if len(self.cotangents) == 1:
+        n = len(self.linear.value)
+        m = len(self.cotangents)
+        if m == 1:
             return self.linear.rows(self.cotangents[0], out=out)
 
         if out is None:
             parts = [self.linear.rows(cotangent) for cotangent in self.cotangents]
-            return torch.stack(parts, dim=1).flatten(0, 1)
+            table = torch.stack(parts, dim=1)  # (n, m, P)
+            return table.flatten(0, 1)  # point by point, and for each point m rows
 
-        table = out.view(len(self.linear.value), len(self.cotangents), -1)
+        # The same order, written in place: row c of every point lies m rows apart.
+        table = out.view(n, m, -1)
         for k, cotangent in enumerate(self.cotangents):
             self.linear.rows(cotangent, out=table[:, k])
         return out
@@ -88,10 +94,16 @@ class Rows:
             return None
 
         by_cotangent = [self.linear.factors(c) for c in self.cotangents]
-        columns = {tuple(f.columns.start for f in factors) for factors in by_cotangent}
+
+        # A layer that a cotangent does not reach has no factor: rows then differ in columns.
+        columns = set()
+        for factors in by_cotangent:
+            columns.add(tuple(factor.columns.start for factor in factors))
         if len(columns) != 1:
             return None
-        return [_interleaved(same) for same in zip(*by_cotangent, strict=True)]
+
+        by_layer = zip(*by_cotangent, strict=True)
+        return [interleaved(factors) for factors in by_layer]
 
 
 def row_blocks(
@@ -99,7 +111,8 @@ def row_blocks(
 ) -> Iterator[Tensor]:
     """Yield the Jacobian of ``function`` in blocks of points, each (n, m, P)."""
     for _, linear in linearized_blocks(function, parameters, points, size):
-        rows = Rows(linear, list(unit_cotangents(linear.value))).dense()
+        cotangents = list(unit_cotangents(linear.value))
+        rows = Rows(linear, cotangents).dense()  # (n·m, P)
         yield rows.view(len(linear.value), -1, parameters.size)
 
 
@@ -147,10 +160,12 @@ class Jacobian:
         self.chunk = chunk
 
     def _linearized(self) -> Iterator[tuple[Term, Block, Linearization]]:
+        """Yield the points of all terms in row order, each block with its linearization."""
         for term in self.objective.terms.values():
-            for block, linear in linearized_blocks(
+            parts = linearized_blocks(
                 term.residual, self.parameters, term.points, self.chunk
-            ):
+            )
+            for block, linear in parts:
                 yield term, block, linear
 
     def _cotangents(self, term: Term, block: Block, value: Tensor) -> list[Tensor]:
@@ -159,8 +174,9 @@ class Jacobian:
             return list(unit_cotangents(value))
 
         # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
-        root = term.curvature_root(value, block.points)
-        return list(_times_root(root, term.scales(block.part)).unbind(2))
+        root = term.curvature_root(value, block.points)  # S, (n, m, m)
+        scaled = _times_root(root, term.scales(block.part))
+        return list(scaled.unbind(2))
 
     def residual(self) -> Tensor:
         """Return the stacked right-hand side ρ (R,) that belongs to the rows.
@@ -180,8 +196,9 @@ class Jacobian:
         if not self.scaled:
             return value.reshape(-1)
         # With S ρ′ = ∂ℓ the row √(w/N)·Sᵀ∂r/∂θ times √(w/N)·ρ′ is (w/N)·∂ℓᵀ∂r/∂θ.
-        whitened = term.whitened_gradient(value, block.points)
-        return _times_root(whitened, term.scales(block.part)).reshape(-1)
+        whitened = term.whitened_gradient(value, block.points)  # ρ′, (n, m)
+        scaled = _times_root(whitened, term.scales(block.part))
+        return scaled.reshape(-1)
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
         """Yield ``(rows, right-hand side (len(rows),))`` block by block, in row order.
@@ -192,7 +209,8 @@ class Jacobian:
             right = linear.value.new_empty(0)
             if term.loss.spans or not self.scaled:
                 right = self._right_hand_side(term, block, linear.value)
-            yield Rows(linear, self._cotangents(term, block, linear.value)), right
+            cotangents = self._cotangents(term, block, linear.value)
+            yield Rows(linear, cotangents), right
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
@@ -201,24 +219,27 @@ class Jacobian:
 
     def system(self) -> tuple[Tensor, Tensor]:
         """Return every row (R, P) and the right-hand side (R,), written in place block by block."""
+        # One allocation of R·P numbers: to join blocks would need room for them twice.
         rows = self.parameters.vector().new_empty(self.shape)
         right = []
         start = 0
         for block, part in self.blocks():
-            block.dense(out=rows[start : start + len(block)])
+            end = start + len(block)
+            block.dense(out=rows[start:end])
             right.append(part)
-            start += len(block)
+            start = end
         return rows, torch.cat(right)
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``J v`` (R,) without materialising a row."""
         parts = []
         for term, block, linear in self._linearized():
-            columns = [
-                linear.matvec(vector.unsqueeze(1), cotangent).squeeze(1)
-                for cotangent in self._cotangents(term, block, linear.value)
-            ]
-            parts.append(torch.stack(columns, dim=1).reshape(-1))
+            columns = []
+            for cotangent in self._cotangents(term, block, linear.value):
+                product = linear.matvec(vector.unsqueeze(1), cotangent)  # (n, 1)
+                columns.append(product.squeeze(1))
+            table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
+            parts.append(table.reshape(-1))
         return torch.cat(parts)
 
     def rmatvec(self, vector: Tensor) -> Tensor:
@@ -228,7 +249,8 @@ class Jacobian:
         for term, block, linear in self._linearized():
             cotangents = self._cotangents(term, block, linear.value)
             n_rows = len(block) * len(cotangents)
-            weights = vector[start : start + n_rows].reshape(-1, len(cotangents))
+            part = vector[start : start + n_rows]
+            weights = part.reshape(-1, len(cotangents))  # (n, m)
 
             # Jᵀu is linear in the cotangents: their sum, each times its part of u, in one pass.
             combined = torch.zeros_like(linear.value)
@@ -244,11 +266,14 @@ class Jacobian:
         for term, block, linear in self._linearized():
             cotangents = self._cotangents(term, block, linear.value)
             if vectors.shape[1] > MAX_VECTORS:
+                # V → JV → Jᵀ(JV) by the rows of the block.
                 rows = Rows(linear, cotangents).dense()
                 total.addmm_(rows.T, rows @ vectors)
                 continue
+
+            # JᵀJ = Σ_c J_cᵀJ_c over the cotangents c: V → J_cV → J_cᵀ(J_cV).
             for cotangent in cotangents:
-                image = linear.matvec(vectors, cotangent)
+                image = linear.matvec(vectors, cotangent)  # (n, K)
                 total += linear.rmatmat(image, cotangent)
         return total
 
@@ -266,11 +291,13 @@ class Jacobian:
         return {name: float(values.sum()) for name, values in squares.items()}
 
     def _squared_norms(self) -> dict[str, Tensor]:
+        """Return by term the squared norm of each of its rows."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self.objective.terms}
         for term, block, linear in self._linearized():
             cotangents = self._cotangents(term, block, linear.value)
             columns = [linear.squared_norms(cotangent) for cotangent in cotangents]
-            parts[term.name].append(torch.stack(columns, dim=1).reshape(-1))
+            table = torch.stack(columns, dim=1)  # (n, m)
+            parts[term.name].append(table.reshape(-1))
         return {name: torch.cat(values) for name, values in parts.items()}
 
     def by_point(self, values: Tensor) -> Tensor:
@@ -279,45 +306,51 @@ class Jacobian:
         start = 0
         for name, n_rows in self.counts().items():
             n_points = len(self.objective.terms[name].points)
-            rows = values[start : start + n_rows].view(n_points, -1, values.shape[1])
-            parts.append(rows.sum(dim=1))
+            rows = values[start : start + n_rows]
+            table = rows.view(n_points, -1, values.shape[1])  # (n, m, K)
+            parts.append(table.sum(dim=1))
             start += n_rows
         return torch.cat(parts)
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each term."""
-        components = self.components()
-        return {
-            name: len(term.points) * components[name]
-            for name, term in self.objective.terms.items()
-        }
+        counts = {}
+        for name, m in self.components().items():
+            counts[name] = len(self.objective.terms[name].points) * m
+        return counts
 
     def components(self) -> dict[str, int]:
         """Return the number m of residual components of each term."""
         tensors = self.parameters.tensors()
-        return {
-            name: term.residual(tensors, term.points[:1]).shape[1]
-            for name, term in self.objective.terms.items()
-        }
+        components = {}
+        for name, term in self.objective.terms.items():
+            value = term.residual(tensors, term.points[:1])  # (1, m)
+            components[name] = value.shape[1]
+        return components
 
     @property
     def shape(self) -> tuple[int, int]:
         """(R, P)."""
-        return sum(self.counts().values()), self.parameters.size
+        n_rows = sum(self.counts().values())
+        return n_rows, self.parameters.size
 
 
 def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:
     """Return ``√scale`` times the values of each point; a scale for all, or one for each (n,)."""
-    if isinstance(scale, Tensor):
-        return values * scale.sqrt().view(-1, *[1] * (values.ndim - 1))
-    return values * scale**0.5
+    if not isinstance(scale, Tensor):
+        return values * scale**0.5
+
+    # (n,) becomes (n, 1, …), to go along the first axis of the values.
+    trailing = [1] * (values.ndim - 1)
+    return values * scale.sqrt().view(-1, *trailing)
 
 
 def self_product(rows: Tensor) -> Tensor:
     """Return ``rows @ rows.T``, (n, n); only blocks on and below the diagonal are multiplied."""
     n = len(rows)
     product = rows.new_empty(n, n)
-    step = max(64, -(-n // SELF_PRODUCT_BLOCKS))
+    # With b blocks of rows (b + 1)/2b of the full product is multiplied: 9/16 with 8.
+    step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
     for start in range(0, n, step):
         end = min(start + step, n)
         product[start:end, :end] = rows[start:end] @ rows[:end].T
@@ -326,14 +359,17 @@ def self_product(rows: Tensor) -> Tensor:
     return product
 
 
-def _interleaved(factors: Sequence[Factor]) -> Factor:
+def interleaved(factors: Sequence[Factor]) -> Factor:
     """Join the factors of a point's m rows so that row order is point by point."""
     if len(factors) == 1:
         return factors[0]
 
+    # m times (c, n, out) to (c, n, m, out) to (c, n·m, out).
     left = torch.stack([factor.left for factor in factors], dim=2).flatten(1, 2)
     rights = [factor.right for factor in factors if factor.right is not None]
-    right = torch.stack(rights, dim=2).flatten(1, 2) if rights else None
+    if not rights:  # a bias has none
+        return Factor(factors[0].columns, left, None)
+    right = torch.stack(rights, dim=2).flatten(1, 2)
     return Factor(factors[0].columns, left, right)
 
 
@@ -359,7 +395,8 @@ def gradient_products(
     parts = []
     for _, linear, cotangent in point_gradients(term, parameters, points, size):
         if vectors.shape[1] > MAX_VECTORS:
-            parts.append(linear.rows(cotangent) @ vectors)
+            gradients = linear.rows(cotangent)  # ∇ℓ of each point, (n, P)
+            parts.append(gradients @ vectors)
         else:
             parts.append(linear.matvec(vectors, cotangent))
     return torch.cat(parts)

@@ -31,6 +31,13 @@ GOOD_GAIN = 0.5
 POOR_GAIN = 0.1
 """Share of the promised decrease below which the damping rises."""
 
+# How this differs from scipy.optimize.least_squares(method="lm"), which is MINPACK's:
+# 1. The damping is μI, not μ·diag(JᵀJ): parameters of a network are alike in scale, and the
+#    dual form needs a multiple of the identity.
+# 2. There is a dual form, K = JJᵀ, of the cost R²P in place of P²R for R residuals and P
+#    parameters.
+# 3. The damping follows the gain by fixed factors, not a trust region by its radius.
+
 
 @dataclass(frozen=True, eq=False)
 class Step:
@@ -69,13 +76,13 @@ class DualSystem:
         self._anchor = anchor
         self._moved = moved
 
-        rho = self._kernel.right
+        rho = self._kernel.right  # (R,)
         self._image = torch.zeros_like(rho)
         """J d, which is not needed where nothing pulls back."""
         if anchor and bool(moved.any()):
             self._image = Jacobian(objective, scaled=True).matvec(moved)
 
-        trace = float(self._kernel.gram.trace())
+        trace = float(self._kernel.gram.trace())  # ‖J‖_F² = Tr JJᵀ
         self.mean_diagonal = trace / len(rho)
         self.scale = trace**0.5 * float(rho.norm())
 
@@ -90,10 +97,12 @@ class DualSystem:
         share = self._anchor / shift
         rho = self._kernel.right
 
+        # (K + νI) y = ρ − s J d, by a factor of order R.
         weights = _solved(self._kernel.gram, shift, rho - share * self._image)
         if weights is None:
             return None
 
+        # δ = −Jᵀy − s d.
         delta = -self._kernel.rmatvec(weights) - share * self._moved
         # ρ + Jδ = ρ − Ky − s Jd, and Ky = ρ − s Jd − νy, so that νy is left.
         left = shift * weights
@@ -109,19 +118,22 @@ class PrimalSystem:
         self._matrix = self_product(self._rows.T)
         self._anchor = anchor
         self._moved = moved
-        self.gradient = self._rows.T @ self._rho + anchor * moved
+        self.gradient = self._rows.T @ self._rho + anchor * moved  # Jᵀρ + αd
 
-        trace = float(self._matrix.trace())
+        trace = float(
+            self._matrix.trace()
+        )  # Tr JᵀJ = Tr JJᵀ, so that both forms scale alike
         self.mean_diagonal = trace / len(self._rows)
         self.scale = trace**0.5 * float(self._rho.norm())
 
     def solve(self, damping: float) -> Step | None:
         """Return the step, None where the system is singular to working precision."""
+        # (JᵀJ + (α + μ)I) δ = −(Jᵀρ + αd), by a factor of order P.
         delta = _solved(self._matrix, self._anchor + damping, -self.gradient)
         if delta is None:
             return None
 
-        left = self._rho + self._rows @ delta
+        left = self._rho + self._rows @ delta  # ρ + Jδ, what the model leaves
         promised = _promised(self._rho, left, self._anchor, self._moved, delta)
         return Step(delta, damping, promised)
 
@@ -201,15 +213,17 @@ def _promised(
     rho: Tensor, left: Tensor, anchor: float, moved: Tensor, delta: Tensor
 ) -> float:
     """Return the model's decrease ``½‖ρ‖² − ½‖ρ + Jδ‖² + (α/2)(‖d‖² − ‖d + δ‖²)``."""
-    # As a product of sum and difference, which loses no digits where both are nearly equal.
+    # ‖a‖² − ‖b‖² = (a − b)·(a + b), which loses no digits where both are nearly equal.
     decrease = 0.5 * float((rho - left) @ (rho + left))
     if anchor:
+        # ‖d + δ‖² − ‖d‖² = δ·(2d + δ).
         decrease -= 0.5 * anchor * float(delta @ (2 * moved + delta))
     return decrease
 
 
 def _solved(matrix: Tensor, shift: float, right: Tensor) -> Tensor | None:
     """Return ``(matrix + shift·I)⁻¹ right``, None where that is not positive definite."""
+    # A copy, as the matrix serves several dampings.
     shifted = matrix.clone()
     shifted.diagonal().add_(shift)
     factor, info = torch.linalg.cholesky_ex(shifted)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,22 +91,26 @@ class Objective:
         space: Space | None = None,
         evaluator: Evaluator | None = None,
     ) -> None:
-        given = (terms,) if isinstance(terms, Term) else tuple(terms)
+        members = (terms,) if isinstance(terms, Term) else tuple(terms)
         parameters = Parameters(network, select)
-        _check_terms(given)
-        space = _with_coordinates(space or Space(), given[0].points)
+        check_terms(members)
+        space = space or Space()
+        points = members[0].points
+        if isinstance(points, Tensor):
+            space = space.with_coordinates(points.shape[-1])
 
         self._set(
             network=network,
             parameters=parameters,
-            terms={term.name: term for term in given},
+            terms={term.name: term for term in members},
             space=space,
             evaluator=evaluator or Eager(),
         )
-        for term in given:
+        for term in members:
             self._check_points(term)
 
-    def _set(self, **attributes: Any) -> None:
+    def _set(self, **attributes: object) -> None:
+        # The dataclass is frozen for all but its own making.
         for name, value in attributes.items():
             object.__setattr__(self, name, value)
 
@@ -167,15 +170,18 @@ class Objective:
         samples = samples_of("the data", data, selected.dtype, selected.device)
         samples = samples.in_batches(batch_size)
 
+        # One batch is evaluated, which shows the shape of the output and whether the loss fits.
         function = ModelFunction(model)
         probe = samples[: samples.batch_size]
-        output = function.output(selected.tensors(), probe)
+        output = function.output(selected.tensors(), probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
         term = Term("data", function, samples, loss=loss_of(loss, output, probe.target))
 
         m = output[0].numel()
-        names = ("output",) if m == 1 else tuple(f"output_{k}" for k in range(m))
+        names: tuple[str, ...] = ("output",)
+        if m > 1:
+            names = tuple(f"output_{k}" for k in range(m))
         columns = Space(outputs=names)
         space = replace(columns, evaluate=lambda of: columns.columns(function, of))
         return cls(model, term, select=parameters, space=space)
@@ -242,14 +248,15 @@ class Objective:
         meaning), are an error that begins with ``what``.
         """
         name = next(iter(self.terms)) if term is None else term
-        own = self.term(name).points
+        training_points = self.term(name).points
         like = self.parameters
 
-        if isinstance(own, Samples):
+        if isinstance(training_points, Samples):
+            # Without a term they are inputs alone: there is no loss to compare a target by.
             samples = samples_of(
                 what, points, like.dtype, like.device, targets=term is not None
             )
-            return samples.in_batches(own.batch_size)
+            return samples.in_batches(training_points.batch_size)
 
         rows = to_locations(what, points, self.coordinates)
         self.space.check(term, rows)
@@ -265,7 +272,7 @@ class Objective:
         """Return the same objective whose losses and gradients come from ``evaluator``."""
         return self._changed(evaluator=evaluator)
 
-    def _changed(self, **attributes: Any) -> Objective:
+    def _changed(self, **attributes: object) -> Objective:
         # Without the checks of the constructor, which took place when this one was made.
         other = object.__new__(Objective)
         other._set(**vars(self))
@@ -275,8 +282,9 @@ class Objective:
     def with_points(self, points: Mapping[str, PointsLike]) -> Objective:
         """Return the same objective with other points for the named terms; each weighs 1."""
         terms = dict(self.terms)
-        for name, given in points.items():
-            prepared = self.prepare(f"the points of term {name!r}", given, name)
+        for name, rows in points.items():
+            prepared = self.prepare(f"the points of term {name!r}", rows, name)
+            # Weights of single points belong to the points that were.
             terms[name] = replace(terms[name], points=prepared, point_weights=None)
         return self.with_terms(terms.values())
 
@@ -319,8 +327,8 @@ class Objective:
         for name, term in self.terms.items():
             parts = []
             for block in term.blocks():
-                residual = term.checked_residual(values, block.points)
-                parts.append(term.value(residual, block.points))
+                residual = term.checked_residual(values, block.points)  # (n, m)
+                parts.append(term.value(residual, block.points))  # (n,)
             losses[name] = torch.cat(parts)
         return losses
 
@@ -340,6 +348,7 @@ class Objective:
             term = self.terms[name]
             if term.point_weights is not None:
                 values = values * term.point_weights
+            # w_k · (1/N_k) Σ_i m_i ℓ_k(z_i)
             means.append(term.weight * values.mean())
         return torch.stack(means).sum()
 
@@ -383,13 +392,14 @@ class Objective:
         return self.evaluator.traces(self.parameters, self.terms)
 
 
-def _check_terms(terms: Sequence[Term]) -> None:
+def check_terms(terms: Sequence[Term]) -> None:
+    """Raise unless these are one or more terms of different names."""
     if not terms:
         raise ValueError("an objective needs at least one term")
     for term in terms:
         if not isinstance(term, Term):
             raise TypeError(
-                f"the terms of an objective must be Terms, got {_checks.shown(term)}"
+                f"the terms of an objective must be Terms, got {_checks.describe(term)}"
             )
     names = [term.name for term in terms]
     if len(set(names)) < len(names):
@@ -397,11 +407,3 @@ def _check_terms(terms: Sequence[Term]) -> None:
         raise ValueError(
             f"the terms of an objective need different names, got {listed}"
         )
-
-
-def _with_coordinates(space: Space, points: Points) -> Space:
-    """Return the space with the names x0, x1, … for columns that have none."""
-    if space.coordinates or isinstance(points, Samples):
-        return space
-    names = tuple(f"x{i}" for i in range(points.shape[-1]))
-    return replace(space, coordinates=names)

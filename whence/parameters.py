@@ -47,50 +47,26 @@ class Parameters:
     def __init__(self, module: nn.Module, select: Select = None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
-        matches = _matching(select)
         self.module = module
         everything = dict(module.named_parameters())
-        chosen = {
-            n: p for n, p in everything.items() if p.requires_grad and matches(n, p)
-        }
-        if not chosen:
-            hint = (
-                _checks.nearest(select, everything) if isinstance(select, str) else ""
-            )
-            if isinstance(select, nn.Module):
-                select = type(select).__name__
-            found = (
-                "the module has none that require"
-                if select is None
-                else (f"select={select!r} selects none of those that require")
-            )
-            raise ValueError(
-                f"no parameters: {found} a gradient{hint}, of {', '.join(everything) or 'none'}"
-            )
-        for what in ("dtype", "device"):
-            kinds = {str(getattr(p, what)) for p in chosen.values()}
-            if len(kinds) > 1:
-                raise ValueError(
-                    f"the selected parameters mix {what}s: {', '.join(sorted(kinds))}"
-                )
-        if not all(p.dtype.is_floating_point for p in chosen.values()):
-            kind = next(
-                p.dtype for p in chosen.values() if not p.dtype.is_floating_point
-            )
-            raise ValueError(
-                f"the selected parameters must be real numbers, got {kind}"
-            )
+        chosen = _chosen(everything, select)
+        _check_alike(chosen)
+
         self._chosen = chosen
         self._others = {n: p for n, p in everything.items() if n not in chosen}
         self.names = tuple(chosen)
+
+        # θ is the selected parameters one after another, each flattened row by row.
         self.slices: dict[str, slice] = {}
         start = 0
         for name, parameter in chosen.items():
             self.slices[name] = slice(start, start + parameter.numel())
             start += parameter.numel()
         self.size = start
+
         first = next(iter(chosen.values()))
-        self.dtype, self.device = first.dtype, first.device
+        self.dtype = first.dtype
+        self.device = first.device
 
     def vector(self) -> Tensor:
         """Return a copy of θ, shape (P,)."""
@@ -98,45 +74,39 @@ class Parameters:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every parameter of the module by name, detached, sharing memory."""
-        return {n: p.detach() for n, p in (self._chosen | self._others).items()}
+        parameters = self._chosen | self._others
+        return {name: parameter.detach() for name, parameter in parameters.items()}
 
     def live(self) -> dict[str, Tensor]:
         """Return the selected parameters themselves and the others detached."""
-        return {**self._chosen, **{n: p.detach() for n, p in self._others.items()}}
+        others = {name: parameter.detach() for name, parameter in self._others.items()}
+        return {**self._chosen, **others}
 
     def flatten(self, tree: Mapping[str, Tensor]) -> Tensor:
         """Return the selected entries of ``tree`` as one vector, shape (P,)."""
         for name, parameter in self._chosen.items():
-            if name not in tree or tree[name].shape != parameter.shape:
-                given = (
-                    tuple(tree[name].shape)
-                    if name in tree
-                    else f"only {', '.join(tree)}"
-                )
-                raise ValueError(
-                    f"expected {name!r} of shape {tuple(parameter.shape)}, got {given}"
-                )
+            expected = f"expected {name!r} of shape {tuple(parameter.shape)}"
+            if name not in tree:
+                raise ValueError(f"{expected}, got only {', '.join(tree)}")
+            if tree[name].shape != parameter.shape:
+                raise ValueError(f"{expected}, got {tuple(tree[name].shape)}")
         return torch.cat([tree[name].reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
         """Return the parts of ``vector`` (P,) by name, as views in each parameter's shape."""
         if not isinstance(vector, Tensor) or vector.shape != (self.size,):
-            given = (
-                tuple(vector.shape)
-                if isinstance(vector, Tensor)
-                else type(vector).__name__
+            raise ValueError(
+                f"expected a vector of shape ({self.size},), got {_checks.shape_of(vector)}"
             )
-            raise ValueError(f"expected a vector of shape ({self.size},), got {given}")
-        return {
-            n: vector[s].view(self._chosen[n].shape) for n, s in self.slices.items()
-        }
+        parts = {}
+        for name, part in self.slices.items():
+            parts[name] = vector[part].view(self._chosen[name].shape)
+        return parts
 
     def substituted(self, vector: Tensor) -> dict[str, Tensor]:
         """Return every parameter by name with ``vector`` in place of the selected ones."""
-        return {
-            **{n: p.detach() for n, p in self._others.items()},
-            **self.unflatten(vector),
-        }
+        others = {name: parameter.detach() for name, parameter in self._others.items()}
+        return {**others, **self.unflatten(vector)}
 
     def assign(self, vector: Tensor) -> None:
         """Write ``vector`` (P,) into the module."""
@@ -161,18 +131,67 @@ class Parameters:
         return self._chosen[name].shape
 
 
-def _matching(select: Select) -> Callable[[str, nn.Parameter], bool]:
+def _chosen(
+    parameters: Mapping[str, nn.Parameter], select: Select
+) -> dict[str, nn.Parameter]:
+    """Return the parameters that are selected and require a gradient; none is an error."""
+    matches = selector(select)
+    chosen = {}
+    for name, parameter in parameters.items():
+        if parameter.requires_grad and matches(name, parameter):
+            chosen[name] = parameter
+    if chosen:
+        return chosen
+
+    listed = ", ".join(parameters) or "none"
+    if select is None:
+        raise ValueError(
+            "no parameters: the module has none that require a gradient, of " + listed
+        )
+    hint = ""
+    if isinstance(select, str):
+        hint = _checks.nearest(select, parameters)
+    shown = type(select).__name__ if isinstance(select, nn.Module) else select
+    raise ValueError(
+        f"no parameters: select={shown!r} selects none of those that require a "
+        f"gradient{hint}, of {listed}"
+    )
+
+
+def _check_alike(chosen: Mapping[str, nn.Parameter]) -> None:
+    """Raise ``ValueError`` unless the parameters can be one vector of real numbers."""
+    for what in ("dtype", "device"):
+        kinds = {str(getattr(parameter, what)) for parameter in chosen.values()}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"the selected parameters mix {what}s: {', '.join(sorted(kinds))}"
+            )
+
+    for parameter in chosen.values():
+        if not parameter.dtype.is_floating_point:
+            raise ValueError(
+                f"the selected parameters must be real numbers, got {parameter.dtype}"
+            )
+
+
+def selector(select: Select) -> Callable[[str, nn.Parameter], bool]:
     """Return which parameters are selected, as a function of name and parameter."""
     if select is None:
         return lambda name, parameter: True
+
     if isinstance(select, nn.Module):
+        # By identity, not by name: inside the module the names have no prefix.
         inside = {id(parameter) for parameter in select.parameters()}
         return lambda name, parameter: id(parameter) in inside
+
     patterns = (select,) if isinstance(select, str) else select
-    if isinstance(patterns, Sequence) and all(isinstance(one, str) for one in patterns):
-        return lambda name, parameter: any(
-            fnmatch.fnmatchcase(name, one) for one in patterns
-        )
+    if isinstance(patterns, Sequence) and all(isinstance(p, str) for p in patterns):
+
+        def matches_any(name: str, parameter: nn.Parameter) -> bool:
+            return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+        return matches_any
+
     if callable(select):
         predicate = select
         return lambda name, parameter: bool(predicate(name, parameter))

@@ -73,13 +73,16 @@ def linearized_at_once(points: Points, n_parameters: int) -> int:
 
     # A quarter of the usual block at least: smaller ones cost more in calls than in the cache.
     in_cache = max(MAX_LINEARIZED // 4, CACHED_NUMBERS // n_parameters)
+    # A row of J takes 8 bytes a parameter in float64; one point goes through in any case.
     in_memory = max(1, MAX_ROW_BYTES // (8 * n_parameters))
     return min(most, in_cache, in_memory)
 
 
 def target_of(points: Points) -> Tensor | None:
     """Return what the loss compares with at these points; locations have nothing of the kind."""
-    return points.target if isinstance(points, Samples) else None
+    if isinstance(points, Samples):
+        return points.target
+    return None
 
 
 def locations(points: Points) -> Tensor:
@@ -100,8 +103,8 @@ def inputs_of(points: Points) -> tuple[Tensor, Callable[[Tensor], Points]]:
     """Return the numbers of the inputs that can move, (n, d), and how to make points of them."""
     if isinstance(points, Samples):
         return points.features(), points.with_features
-    return points, _unchanged
 
+    def unchanged(locations: Tensor) -> Points:
+        return locations
 
-def _unchanged(locations: Tensor) -> Points:
-    return locations
+    return points, unchanged

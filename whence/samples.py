@@ -6,7 +6,7 @@ passes, and results could not say which sample they speak of: it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -145,6 +145,7 @@ class Samples:
         if self._batch is not None:
             return Samples.from_batch(self._batch.map(lambda tensor: tensor[part]))
 
+        # Places are NumPy's; only they are kept, the data themselves are read when used.
         source, places = self._origin()
         chosen = part.cpu().numpy() if isinstance(part, Tensor) else part
         return Samples.from_source(source, places[chosen])
@@ -173,6 +174,7 @@ class Samples:
         """How many samples a model evaluates at once."""
         if self._batch_size is None:
             axes = max(tensor.ndim for tensor in self[:1].batch.tensors())
+            # Rows of a table have two axes; more are images, sequences, and the like.
             self._batch_size = ROWS_AT_ONCE if axes <= 2 else IMAGES_AT_ONCE
         return self._batch_size
 
@@ -198,7 +200,9 @@ class Samples:
     def with_features(self, features: Tensor) -> Samples:
         """Return the same samples with other numbers for what :meth:`features` gives."""
         sizes = [tensor[0].numel() for tensor in self._real_inputs()]
-        columns = iter(features.split(sizes, dim=1))
+        columns = iter(
+            features.split(sizes, dim=1)
+        )  # in the order of the tree's leaves
 
         def changed(tensor: Tensor) -> Tensor:
             if not tensor.dtype.is_floating_point:
@@ -233,27 +237,32 @@ class Samples:
     def __repr__(self) -> str:
         return f"Samples({self._n}{'' if self.in_memory else ', read when used'})"
 
+    # Torch's transforms (vmap over samples, say) take Samples apart and put them together by
+    # these two.
 
-def _flatten(samples: Samples) -> tuple[list[Any], Any]:
-    batch = samples.batch
-    _, spec = pytree.tree_flatten(batch.inputs)
-    return list(batch.tensors()), (spec, batch.target is not None)
+    def flattened(self) -> tuple[list[Any], Any]:
+        """Return the tensors, and what :meth:`unflattened` needs to put them together."""
+        _, spec = pytree.tree_flatten(self.batch.inputs)
+        has_target = self.batch.target is not None
+        return list(self.batch.tensors()), (spec, has_target)
+
+    @classmethod
+    def unflattened(cls, leaves: Iterable[Any], context: Any) -> Samples:
+        """Return the samples of these tensors, which may lack the axis of the samples."""
+        spec, has_target = context
+        tensors = list(leaves)
+        target = None
+        if has_target and len(tensors) > spec.num_leaves:
+            target = tensors.pop()
+
+        samples = cls.__new__(cls)
+        batch = Batch(pytree.tree_unflatten(tensors, spec), target)
+        # One sample of a map over samples has no length.
+        samples._set(batch, -1, None, None)
+        return samples
 
 
-def _unflatten(leaves: Any, context: Any) -> Samples:
-    spec, has_target = context
-    tensors = list(leaves)
-    target = tensors.pop() if has_target and len(tensors) > spec.num_leaves else None
-
-    samples = Samples.__new__(Samples)
-    batch = Batch(pytree.tree_unflatten(tensors, spec), target)
-    samples._set(
-        batch, -1, None, None
-    )  # one sample of a map over samples has no length
-    return samples
-
-
-pytree.register_pytree_node(Samples, _flatten, _unflatten)
+pytree.register_pytree_node(Samples, Samples.flattened, Samples.unflattened)
 
 Data = (
     Samples
@@ -303,24 +312,16 @@ def samples_of(
     if isinstance(data, TensorDataset):
         data = data.tensors
 
-    if _is_batch(data):
+    if isinstance(data, (Tensor, np.ndarray, tuple, list, Mapping, DataFrameLike)):
         batch = inputs_and_target(what, data) if targets else inputs_alone(data)
         return Samples.from_batch(checked_batch(what, batch, dtype, device))
 
     source, places = source_of(what, data)
-    return _read(replace(source, dtype=dtype, device=device), places)
-
-
-def _is_batch(data: object) -> bool:
-    kinds = (Tensor, np.ndarray, tuple, list, Mapping, DataFrameLike)
-    return isinstance(data, kinds)
-
-
-def _read(source: Source, places: np.ndarray) -> Samples:
-    """Return samples in memory if they fit; otherwise such that are read when used."""
+    source = replace(source, dtype=dtype, device=device)
     if not len(places):
-        raise ValueError(f"{source.what} must have at least one sample, got none")
+        raise ValueError(f"{what} must have at least one sample, got none")
 
+    # The size of one sample tells whether all fit: others of another size are refused later.
     first = source.read(places[:1])
     source.check_repeatable(first, places[:1])
     if first.bytes * len(places) <= IN_MEMORY_BYTES:

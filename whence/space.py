@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,13 @@ class Space:
         object.__setattr__(self, "coordinates", tuple(self.coordinates))
         object.__setattr__(self, "outputs", tuple(self.outputs))
 
+    def with_coordinates(self, d: int) -> Space:
+        """Return the space with the names x0, x1, … for d columns, if they have none."""
+        if self.coordinates:
+            return self
+        names = tuple(f"x{k}" for k in range(d))
+        return replace(self, coordinates=names)
+
     def fields(self, network: nn.Module, names: Sequence[str]) -> Pointwise:
         """Return the pointwise function with the named outputs or derivatives as columns."""
         if self.evaluate is not None:
@@ -65,7 +72,8 @@ class Space:
         columns = [self.outputs.index(name) for name in names]
 
         def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
-            return function(tensors, points)[:, columns]
+            values = function(tensors, points)  # all outputs, (n, m)
+            return values[:, columns]
 
         return evaluate
 
@@ -92,6 +100,7 @@ def network_function(network: nn.Module) -> Pointwise:
     """Return ``network(points)`` as a function of its parameters."""
 
     def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+        # Functional, so that it can be differentiated with respect to the tensors.
         value: Tensor = torch.func.functional_call(network, dict(tensors), (points,))
         return value
 

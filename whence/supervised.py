@@ -21,7 +21,8 @@ class ModelFunction:
     def __call__(self, tensors: Mapping[str, Tensor], points: Points) -> Tensor:
         """Return the outputs of samples, (n, m)."""
         assert isinstance(points, Samples)
-        return self.output(tensors, points).reshape(len(points), -1)
+        output = self.output(tensors, points)  # (n, ...)
+        return output.reshape(len(points), -1)
 
     def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
         """Return the model's output in its own shape, (n, ...).
@@ -60,6 +61,7 @@ class ModelFunction:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the parts of a model that are in training mode into evaluation mode for a while."""
+    # Part by part: model.eval() would lose which parts were in evaluation mode before.
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

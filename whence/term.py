@@ -51,7 +51,7 @@ class Term:
         if not callable(self.residual):
             raise TypeError(
                 f"the residual of term {self.name!r} must be a function of parameters and points, "
-                f"got {_checks.shown(self.residual)}"
+                f"got {_checks.describe(self.residual)}"
             )
         if not are_samples(self.points):
             _checks.points(f"the points of term {self.name!r}", self.points, "d")
@@ -68,7 +68,7 @@ class Term:
     def mean_weight(self) -> float:
         """W times the mean weight of the points."""
         if self.point_weights is None:
-            return self.weight
+            return self.weight  # m_i = 1
         return self.weight * float(self.point_weights.mean())
 
     def scales(self, part: slice) -> float | Tensor:

@@ -71,7 +71,7 @@ def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
         if not callable(source) or isinstance(source, type):
             raise TypeError(
                 "loss must be one such as wh.CrossEntropy(), a torch.nn loss or a function "
-                f"(outputs, targets) -> (n,), got {_checks.shown(given)}"
+                f"(outputs, targets) -> (n,), got {_checks.describe(given)}"
             )
         sample_shape = None if len(shape) == 1 else tuple(shape)
         loss = PerSample(_without_reduction(source), sample_shape)

@@ -239,9 +239,11 @@ class TracIn(Method):
     ) -> None:
         super().__init__(objective, memory_budget)
         if isinstance(checkpoints, (str, Path, Mapping)) or not len(checkpoints):
+            is_single = isinstance(checkpoints, (str, Path))
+            got = _checks.describe(checkpoints) if is_single else "none"
             raise ValueError(
                 "checkpoints must be a sequence of at least one state_dict or file, got "
-                f"{_checks.shown(checkpoints) if isinstance(checkpoints, (str, Path)) else 'none'}"
+                f"{got}"
             )
         rates = _rates(learning_rates, len(checkpoints))
         network = objective.network

@@ -92,7 +92,7 @@ def _indices(what: str, given: Indices, n: int) -> np.ndarray:
     )
     if table.ndim != 1:
         raise ValueError(
-            f"{what}: indices must be a list or a vector, got {_checks.shown(given)}"
+            f"{what}: indices must be a list or a vector, got {_checks.describe(given)}"
         )
     if not table.size:
         return np.empty(0, dtype=np.int64)
@@ -194,7 +194,7 @@ def checked_groups(
     if not isinstance(groups, Mapping) or not groups:
         raise ValueError(
             "groups must map names to points, such as {'left': [0, 1]} or "
-            f"{{'left': {{'pde': mask}}}}, got {_checks.shown(groups)}"
+            f"{{'left': {{'pde': mask}}}}, got {_checks.describe(groups)}"
         )
     return {
         name: members(objective, f"the group {name!r}", g) for name, g in groups.items()

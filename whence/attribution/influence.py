@@ -245,7 +245,7 @@ def _solver(given: object, memory_budget: int) -> Solver:
         return Automatic(memory_budget=memory_budget)
     if not isinstance(given, Solver) or isinstance(given, type):
         raise TypeError(
-            f"solver must be 'auto' or a solver, such as wh.Exact(), got {_checks.shown(given)}"
+            f"solver must be 'auto' or a solver, such as wh.Exact(), got {_checks.describe(given)}"
         )
     return given
 

@@ -118,7 +118,7 @@ class Method(ABC):
         if not isinstance(objective, Objective):
             raise TypeError(
                 "what to attribute must be an Objective, such as problem.objective(...) or "
-                f"wh.Objective.supervised(model, data, loss), got {_checks.shown(objective)}"
+                f"wh.Objective.supervised(model, data, loss), got {_checks.describe(objective)}"
             )
         _checks.positive("memory_budget", memory_budget)
         self.objective = objective

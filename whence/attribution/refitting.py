@@ -381,7 +381,7 @@ def _changes(
     if not callable(values):
         raise TypeError(
             "what to follow must be a quantity, such as wh.Output(points), or a function of the "
-            f"objective, got {_checks.shown(quantity)}"
+            f"objective, got {_checks.describe(quantity)}"
         )
     # Only the largest could leave nothing, and that error comes before any work.
     without(objective, max(groups, key=lambda group: sum(map(len, group.values()))))

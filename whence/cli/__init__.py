@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
@@ -36,18 +36,22 @@ EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 CONFIG = (tyro.conf.FlagCreatePairsOff,)
 
+T = TypeVar("T")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for an error, 130 for an interrupt)."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given == ["--version"]:
+        if words == ["--version"]:
             print(f"whence {__version__}")
             return 0
-        if not given or given[0].startswith("-"):
-            _overview(given)
-        name, *rest = given
+        if not words or words[0].startswith("-"):
+            show_overview(words)
+
+        name, *rest = words
         one_of("command", name, COMMANDS)
+        # Only now, as most commands import torch, which help and errors must not wait for.
         command: Any = import_module(f"whence.cli.{name}")
         options = parsed(command.Options, name, rest)
         code: int = command.run(options, rest)
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def parsed(options: Any, command: str, arguments: Sequence[str]) -> Any:
+def parsed(options: type[T], command: str, arguments: Sequence[str]) -> T:
     """Return a command's options; an unknown choice is a ``ValueError`` that names the nearest."""
     message = io.StringIO()
     try:
@@ -69,12 +73,12 @@ def parsed(options: Any, command: str, arguments: Sequence[str]) -> Any:
                 options, prog=f"whence {command}", args=list(arguments), config=CONFIG
             )
     except SystemExit:
-        _check_choice(message.getvalue())
+        check_choice(message.getvalue())
         sys.stderr.write(message.getvalue())
         raise
 
 
-def _check_choice(message: str) -> None:
+def check_choice(message: str) -> None:
     """Raise ``ValueError`` if a message of tyro is about an unknown choice."""
     # Tyro lists the choices but suggests none, and has no public way to say it otherwise.
     text = " ".join(message.replace("│", " ").split())
@@ -82,23 +86,23 @@ def _check_choice(message: str) -> None:
         r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?),?\)\."
     )
     match = re.search(pattern, text)
-    if match:
-        value, argument, choices = match.groups()
-        names = [name for name in re.findall(r"'(.*?)'", choices) if name != "None"]
-        one_of(f"value of {argument}", value, names)
+    if match is None:
+        return
+
+    value, argument, choices = match.groups()
+    names = [name for name in re.findall(r"'(.*?)'", choices) if name != "None"]
+    one_of(f"value of {argument}", value, names)
 
 
-def _overview(given: Sequence[str]) -> None:
-    """Show what commands there are and exit."""
+def show_overview(words: Sequence[str]) -> None:
+    """Show the commands and exit."""
+    commands: dict[str, Callable[..., Any]] = {}
+    for name, summary in COMMANDS.items():
+        # A class without fields stands for the command, whose own options need torch.
+        command = dataclasses.make_dataclass(name, ())
+        command.__doc__ = summary
+        commands[name] = command
+
     tyro.extras.subcommand_cli_from_dict(
-        {name: _command(name) for name in COMMANDS},
-        prog="whence",
-        description=DESCRIPTION,
-        args=given,
+        commands, prog="whence", description=DESCRIPTION, args=words
     )
-
-
-def _command(name: str) -> Callable[..., Any]:
-    command = dataclasses.make_dataclass(name, ())
-    command.__doc__ = COMMANDS[name]
-    return command

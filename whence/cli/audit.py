@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+import xarray as xr
 
 from whence import plots
 from whence._files import make_folder, write_atomically
@@ -19,9 +21,9 @@ from whence.cli.files import check_file
 from whence.cli.flags import (
     check_used,
     choices,
-    given_for,
+    default_words,
     groups_of,
-    told,
+    values_for,
     with_groups,
 )
 from whence.cli.model_file import ModelFile, read
@@ -43,19 +45,27 @@ class _Options:
     """Damping λ relative to the largest eigenvalue of the curvature, for --method influence."""
     show: int = 20
     """How many of the most suspicious to print."""
-    out: Annotated[Path | None, told("FILE_suspects.csv")] = None
+    out: Annotated[Path | None, default_words("FILE_suspects.csv")] = None
     """CSV file of all samples, the most suspicious first."""
 
 
 GROUPS = groups_of((METHODS,), [field.name for field in dataclasses.fields(_Options)])
-Options: Any = with_groups(
-    _Options, GROUPS, skip=("memory_budget", "damping", "solver", "learning_rates")
-)
+SKIPPED = ("memory_budget", "damping", "solver", "learning_rates")
+Options = with_groups(_Options, GROUPS, SKIPPED)
+
+REASONS = {
+    "self_influence": "influence on their own loss ({method})",
+    "validation": "how much removing them would lower the test data's loss ({method})",
+    "loss": "their loss",
+}
+"""What the samples are ranked by, in words."""
 
 
-def run(options: Any, arguments: Any) -> int:
+def run(options: _Options, arguments: Sequence[str]) -> int:
     """Rank the samples; return the exit code."""
-    out = options.out or options.file.with_name(f"{options.file.stem}_suspects.csv")
+    out = options.out
+    if out is None:
+        out = options.file.with_name(f"{options.file.stem}_suspects.csv")
     if out.suffix != ".csv":
         raise ValueError(f"--out names a CSV file, which ends in .csv, got {out}")
     if options.show < 0:
@@ -65,58 +75,55 @@ def run(options: Any, arguments: Any) -> int:
 
     file = read(options.file)
     validation = file.test() if options.by == "validation" else None
+    method = method_of(options, file)
     with warnings.catch_warnings():
+        # A ranking needs no minimum; `whence influence` says how far from one the model is.
         warnings.simplefilter("ignore", FarFromMinimum)
-        ranked = suspects(_method(options, file), options.by, validation=validation)
+        ranked = suspects(method, options.by, validation=validation)
 
     table = ranked.sortby("rank").reset_coords(drop=False).to_dataframe()
     table = table.reset_index(drop=True).drop(columns=["term"]).set_index("rank")
     make_folder(out.absolute().parent)
     write_atomically(out, table.to_csv().encode())
 
-    print(f"{len(table)} training samples by {_reason(options.method, options.by)}")
+    reason = REASONS[options.by].format(method=options.method)
+    print(f"{len(table)} training samples by {reason}")
     print(table.head(options.show).to_string(float_format="{:.4g}".format))
     if "corrupted" in file.names:
-        _print_detection(file, ranked, out)
+        show_detection(ranked, np.asarray(file.names["corrupted"]), out)
     print(f"all samples, the most suspicious first: {out}")
     return 0
 
 
-def _method(options: Any, file: ModelFile) -> Method:
-    given = given_for(options, GROUPS, METHODS, options.method)
+def method_of(options: _Options, file: ModelFile) -> Method:
+    """Return the attribution method that the options describe."""
+    values = values_for(options, GROUPS, METHODS, options.method)
     if options.damping is not None:
         if options.method != "influence":
             raise ValueError(
                 f"--damping does nothing with --method {options.method}: leave it out"
             )
-        given["damping"] = options.damping
-    return file.method(options.method, given)
+        values["damping"] = options.damping
+    return file.method(options.method, values)
 
 
-def _reason(method: str, by: str) -> str:
-    reasons = {
-        "self_influence": f"influence on their own loss ({method})",
-        "validation": f"how much removing them would lower the test data's loss ({method})",
-        "loss": "their loss",
-    }
-    return reasons[by]
-
-
-def _print_detection(file: ModelFile, ranked: Any, out: Path) -> None:
+def show_detection(ranked: xr.Dataset, is_bad: np.ndarray, out: Path) -> None:
     """Print and draw how well the known bad samples were found."""
-    is_bad = np.asarray(file.names["corrupted"])
     curve = detection(ranked, is_bad)
-    measured = curve.attrs
+    results = curve.attrs
     n_bad = is_bad.sum()
+    # Under a random order, precision is the share of bad samples.
     text = (
-        f"of the {n_bad} samples known to be bad, {measured['found_in_share']:.0%} are among the "
-        f"first {n_bad}; average precision {measured['average_precision']:.3f} "
-        f"({measured['share']:.3f} by chance)"
+        f"of the {n_bad} samples known to be bad, {results['found_in_share']:.0%} are among the "
+        f"first {n_bad}; average precision {results['average_precision']:.3f} "
+        f"({results['share']:.3f} by chance)"
     )
     print(text.replace("%", " %"))
+
     if "label" in ranked.coords:
         report = label_report(ranked, is_bad).to_dataframe()
         print(report.to_string(float_format="{:.4g}".format))
+
     figure = plots.detection({ranked.attrs["method"]: curve})
     png, svg = plots.save(figure, out.with_suffix(""))
     print(f"figure: {png}  {svg}")

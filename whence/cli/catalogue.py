@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import tyro
 
 from whence._names import one_of
-from whence.catalogue import KINDS, Catalogue
-from whence.cli.flags import flags_of, told
+from whence.catalogue import KINDS
+from whence.cli.flags import default_words, flags_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """List everything that has a name, with what it is; other packages can add to it."""
 
-    kind: Annotated[tyro.conf.Positional[str | None], told("all")] = None
+    kind: Annotated[tyro.conf.Positional[str | None], default_words("all")] = None
     """Which kind."""
     markdown: bool = False
     """As Markdown tables."""
 
 
-def run(options: Options, arguments: Any) -> int:
+def run(options: Options, arguments: Sequence[str]) -> int:
     """Print the catalogue; return the exit code."""
+    kinds = list(KINDS)
     if options.kind is not None:
         one_of("kind", options.kind, KINDS)
-    kinds = [options.kind] if options.kind else list(KINDS)
+        kinds = [options.kind]
+
     lines = markdown(kinds) if options.markdown else text(kinds)
     print("\n".join(lines))
     return 0
@@ -39,6 +41,7 @@ def text(kinds: list[str]) -> Iterator[str]:
         catalogue = KINDS[kind]
         yield f"{kind}:"
         for name in catalogue:
+            # 24 columns fit the longest name.
             yield f"  {name:24s} {catalogue.summary(name)}"
 
 
@@ -53,19 +56,9 @@ def markdown(kinds: list[str]) -> Iterator[str]:
         yield "| name | class | what | options |"
         yield "| --- | --- | --- | --- |"
         for name in catalogue:
-            summary = catalogue.summary(name).replace("|", "\\|")
-            cells = (f"`{name}`", _class_name(catalogue, name), summary)
-            yield f"| {' | '.join(cells)} | {_options(catalogue, name)} |"
+            entry = catalogue[name]
+            class_name = getattr(entry, "__name__", name)
+            summary = catalogue.summary(name).replace("|", "\\|")  # else a new column
+            options = ", ".join(f"`{flag.name}`" for flag in flags_of(entry))
+            yield f"| `{name}` | `{class_name}` | {summary} | {options} |"
         yield ""
-
-
-def _class_name(catalogue: Catalogue[Any], name: str) -> str:
-    entry = catalogue[name]
-    if isinstance(entry, type):
-        return f"`{entry.__name__}`"
-    return f"`{getattr(entry, '__name__', name)}`"
-
-
-def _options(catalogue: Catalogue[Any], name: str) -> str:
-    names = [f"`{flag.name}`" for flag in flags_of(catalogue[name])]
-    return ", ".join(names)

@@ -27,6 +27,7 @@ def check_folder(out: Path) -> None:
 
 
 def _check_above(out: Path) -> None:
+    # The nearest thing that exists above: the folders between will be made.
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir():
         raise FileExistsError(f"{out} cannot be made: {above} is a file, not a folder")

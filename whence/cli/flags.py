@@ -10,8 +10,8 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import docstring_parser
 import tyro
@@ -22,6 +22,40 @@ from whence.catalogue import Catalogue, plain
 PLAIN = (int, float, str, bool)
 UNSET = None
 """Value of a flag that was not given."""
+REQUIRED = object()
+"""Default of an option that has none."""
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of a class: its name, the hint of its type, and its default."""
+
+    name: str
+    hint: Any
+    default: object
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is REQUIRED
+
+    @property
+    def takes_numbers_by_term(self) -> bool:
+        """Whether it is a mapping from terms to numbers, written TERM=NUMBER."""
+        return any(map(is_numbers_by_term, alternatives(self.hint)))
+
+    def flag_type(self) -> Any:
+        """Return the type that a flag takes for it, None if no flag can."""
+        kinds = []
+        for alternative in alternatives(self.hint):
+            kind = flag_type(alternative)
+            if kind is not None:
+                kinds.append(kind)
+        if not kinds:
+            return None
+        return typing.Union[tuple(kinds)]  # noqa: UP007 - made at run time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,20 +86,18 @@ class Group:
     name: str
     catalogue: Catalogue[Any]
 
-    @property
-    def cls(self) -> Any:
-        """The class."""
-        return self.catalogue[self.name]
-
     def options(self, skip: Sequence[str]) -> type:
         """Return a dataclass with the options that a flag can carry, each None unless given."""
         fields: list[Any] = []
-        for flag in flags_of(self.cls):
-            if flag.name not in skip:
-                named = tyro.conf.arg(help=flag.help, help_behavior_hint=flag.default)
-                hint: Any = Annotated[flag.kind | None, named]
-                default: Any = dataclasses.field(default=UNSET)
-                fields.append((flag.name, hint, default))
+        for flag in flags_of(self.catalogue[self.name]):
+            if flag.name in skip:
+                continue
+            # None stands for "not given", so that the class keeps its own defaults.
+            words = tyro.conf.arg(help=flag.help, help_behavior_hint=flag.default)
+            hint: Any = Annotated[flag.kind | None, words]
+            default: Any = dataclasses.field(default=UNSET)
+            fields.append((flag.name, hint, default))
+
         made = dataclasses.make_dataclass(f"{self.field}_options", fields, frozen=True)
         made.__doc__ = self.catalogue.summary(self.name)
         return made
@@ -84,9 +116,9 @@ def choices(catalogue: Catalogue[Any], *others: str) -> Any:
     )
 
 
-def told(default: str) -> Any:
-    """Return the annotation of a flag whose default is said in words."""
-    return tyro.conf.arg(help_behavior_hint=f"(default: {default})")
+def default_words(text: str) -> Any:
+    """Return the annotation of a flag whose default is described in words."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {text})")
 
 
 def groups_of(
@@ -105,92 +137,107 @@ def groups_of(
     return groups
 
 
-def with_groups(base: type, groups: Sequence[Group], skip: Sequence[str] = ()) -> type:
+def with_groups(
+    base: type[T], groups: Sequence[Group], skip: Sequence[str] = ()
+) -> type[T]:
     """Return an options dataclass with a field for each group of flags."""
     fields: list[Any] = []
     for group in groups:
         options = group.options(skip)
-        fields.append(
-            (group.field, options, dataclasses.field(default_factory=options))
-        )
+        default: Any = dataclasses.field(default_factory=options)
+        fields.append((group.field, options, default))
+
     made = dataclasses.make_dataclass(base.__name__, fields, bases=(base,), frozen=True)
     made.__doc__ = base.__doc__
     return made
 
 
-def flags_of(cls: Any) -> list[Flag]:
+# --- options of classes ---
+
+
+def options_of(cls: object) -> list[Option]:
+    """Return the options of a class: a dataclass's fields, otherwise its arguments."""
+    if dataclasses.is_dataclass(cls):
+        hints = typing.get_type_hints(cls)
+        options = []
+        for field in dataclasses.fields(cls):
+            if field.init:
+                default = _field_default(field)
+                options.append(Option(field.name, hints[field.name], default))
+        return options
+
+    if not isinstance(cls, type):
+        return []
+    hints = typing.get_type_hints(vars(cls).get("__init__", cls))
+    options = []
+    for parameter in inspect.signature(cls).parameters.values():
+        # Without a hint it is self, or nothing that a flag could carry.
+        if parameter.name in hints:
+            has_default = parameter.default is not parameter.empty
+            default = parameter.default if has_default else REQUIRED
+            options.append(Option(parameter.name, hints[parameter.name], default))
+    return options
+
+
+def _field_default(field: dataclasses.Field[Any]) -> object:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return REQUIRED
+
+
+def flags_of(cls: object) -> list[Flag]:
     """Return the options of a class that a flag can carry: numbers, words, choices, lists."""
-    docs = {}
+    # The help of a flag is the paragraph of its parameter in the class's docstring.
+    help_texts = {}
     for parameter in docstring_parser.parse(inspect.getdoc(cls) or "").params:
+        text = " ".join(plain(parameter.description or "").split())
         for name in parameter.arg_name.split(","):
-            docs[name.strip()] = " ".join(plain(parameter.description or "").split())
+            help_texts[name.strip()] = text
 
     flags = []
-    for name, hint, default in _options(cls):
-        kind = _flag_type(hint)
+    for option in options_of(cls):
+        kind = option.flag_type()
         if kind is not None:
-            shown = f"({cls.__name__}: {_shown(default)})"
-            flags.append(Flag(name, kind, docs.get(name, ""), shown))
+            default = "needed" if option.is_required else repr(option.default)
+            hint = f"({getattr(cls, '__name__', cls)}: {default})"
+            text = help_texts.get(option.name, "")
+            flags.append(Flag(option.name, kind, text, hint))
     return flags
 
 
-def _options(cls: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, type and default of the options of a class."""
-    if dataclasses.is_dataclass(cls):
-        hints = typing.get_type_hints(cls)
-        for field in dataclasses.fields(cls):
-            if field.init:
-                yield field.name, hints[field.name], field.default
-        return
-
-    if not isinstance(cls, type):
-        return
-    hints = typing.get_type_hints(vars(cls).get("__init__", cls))
-    for parameter in inspect.signature(cls).parameters.values():
-        if parameter.name in hints:
-            yield parameter.name, hints[parameter.name], parameter.default
+def alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the hint itself."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
 
 
-def _shown(default: Any) -> str:
-    if default is dataclasses.MISSING or default is inspect.Parameter.empty:
-        return "needed"
-    return repr(default)
-
-
-def _flag_type(hint: Any) -> Any:
-    """Return the type that a flag takes for a hint, None if no flag can."""
-    kinds = [kind for kind in map(_alternative, _members(hint)) if kind is not None]
-    if not kinds:
-        return None
-    return typing.Union[tuple(kinds)]  # noqa: UP007 - made at run time
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    return typing.get_args(hint) if is_union else (hint,)
-
-
-def _alternative(kind: Any) -> Any:
+def flag_type(kind: Any) -> Any:
     """Return the type of a flag for one alternative of a hint, None if there is none."""
     origin = typing.get_origin(kind)
-    arguments = typing.get_args(kind)
     if kind in PLAIN or origin is Literal:
         return kind
     if is_numbers_by_term(kind):
         return tuple[str, ...]  # TERM=NUMBER, see :func:`build`
-    if _is_origin(origin, (Sequence, tuple)) and arguments[0] in PLAIN:
-        return types.GenericAlias(tuple, (arguments[0], ...))
+
+    is_list = isinstance(origin, type) and issubclass(origin, (Sequence, tuple))
+    if is_list:
+        member = typing.get_args(kind)[0]
+        if member in PLAIN:
+            return types.GenericAlias(tuple, (member, ...))
     return None
 
 
 def is_numbers_by_term(kind: Any) -> bool:
     """Whether a hint is that of numbers by term."""
-    is_mapping = _is_origin(typing.get_origin(kind), Mapping)
+    origin = typing.get_origin(kind)
+    is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
     return is_mapping and typing.get_args(kind) == (str, float)
 
 
-def _is_origin(origin: Any, kinds: Any) -> bool:
-    return isinstance(origin, type) and issubclass(origin, kinds)
+# --- what a command line sets ---
 
 
 def numbers_by_term(what: str, texts: Sequence[str]) -> dict[str, float]:
@@ -207,86 +254,6 @@ def numbers_by_term(what: str, texts: Sequence[str]) -> dict[str, float]:
     return numbers
 
 
-def given_of(options: Any) -> dict[str, Any]:
-    """Return the options of a group that were given."""
-    given = {}
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value is not UNSET:
-            given[field.name] = value
-    return given
-
-
-def flag_of(group: str, option: str) -> str:
-    """Return how an option is written: ``--grad-dot.n-test``."""
-    return f"--{group}.{option}".replace("_", "-")
-
-
-def check_used(
-    options: Any, groups: Sequence[Group], chosen: Mapping[str, Sequence[str]]
-) -> None:
-    """Raise ``ValueError`` for an option of a class that was not chosen.
-
-    ``chosen`` has the names in use by the kind of their catalogue.
-    """
-    for group in groups:
-        kind = group.catalogue.kind
-        if group.name in chosen.get(kind, ()):
-            continue
-        for option in given_of(getattr(options, group.field)):
-            raise ValueError(
-                f"{flag_of(group.field, option)} does nothing, as no {kind} {group.name!r} is in "
-                f"use{_in_use(chosen.get(kind, ()))}: leave it out"
-            )
-
-
-def _in_use(names: Sequence[str]) -> str:
-    return f" but {', '.join(map(repr, names))}" if names else ""
-
-
-def given_for(
-    options: Any, groups: Sequence[Group], catalogue: Catalogue[Any], name: str
-) -> dict[str, Any]:
-    """Return what was given for one class of a catalogue."""
-    for group in groups:
-        if group.catalogue is catalogue and group.name == name:
-            return given_of(getattr(options, group.field))
-    return {}
-
-
-def build(
-    catalogue: Catalogue[Any], name: str, given: Mapping[str, Any], base: Any = None
-) -> Any:
-    """Return an object of a class with the given options, on top of ``base`` if of that class."""
-    cls = catalogue[name]
-    given = dict(given)
-    for option, hint, _ in _options(cls):
-        if option in given and any(map(is_numbers_by_term, _members(hint))):
-            given[option] = numbers_by_term(flag_of(name, option), given[option])
-    if isinstance(base, cls):
-        return dataclasses.replace(base, **given)
-
-    missing = [option for option in _required(cls) if option not in given]
-    if missing:
-        raise ValueError(
-            f"the {catalogue.kind} {name!r} needs {flag_of(name, missing[0])}"
-        )
-    return cls(**given)
-
-
-def _required(cls: Any) -> list[str]:
-    unset = (dataclasses.MISSING, inspect.Parameter.empty)
-    names = []
-    for name, _, default in _options(cls):
-        factory = getattr(cls, "__dataclass_fields__", {}).get(name)
-        has_factory = (
-            factory is not None and factory.default_factory is not dataclasses.MISSING
-        )
-        if default in unset and not has_factory:
-            names.append(name)
-    return names
-
-
 def counts_by_term(
     flag: str, texts: Sequence[str], terms: Sequence[str]
 ) -> dict[str, int]:
@@ -299,3 +266,72 @@ def counts_by_term(
         _checks.one_of(f"term in {flag}", term, terms)
         counts[term] = int(number)
     return counts
+
+
+def flag_of(group: str, option: str) -> str:
+    """Return how an option is written: ``--grad-dot.n-test``."""
+    return f"--{group}.{option}".replace("_", "-")
+
+
+def values_in(options: Any) -> dict[str, Any]:
+    """Return the options of a group that the command line sets."""
+    values = {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value is not UNSET:
+            values[field.name] = value
+    return values
+
+
+def values_for(
+    options: object, groups: Sequence[Group], catalogue: Catalogue[Any], name: str
+) -> dict[str, Any]:
+    """Return what the command line sets for one class of a catalogue."""
+    for group in groups:
+        if group.catalogue is catalogue and group.name == name:
+            return values_in(getattr(options, group.field))
+    return {}
+
+
+def check_used(
+    options: object, groups: Sequence[Group], chosen: Mapping[str, Sequence[str]]
+) -> None:
+    """Raise ``ValueError`` for an option of a class that was not chosen.
+
+    ``chosen`` has the names in use by the kind of their catalogue.
+    """
+    for group in groups:
+        kind = group.catalogue.kind
+        in_use = chosen.get(kind, ())
+        if group.name in in_use:
+            continue
+
+        for option in values_in(getattr(options, group.field)):
+            others = f" but {', '.join(map(repr, in_use))}" if in_use else ""
+            raise ValueError(
+                f"{flag_of(group.field, option)} does nothing, as no {kind} {group.name!r} is in "
+                f"use{others}: leave it out"
+            )
+
+
+def build(
+    catalogue: Catalogue[Any],
+    name: str,
+    values: Mapping[str, object],
+    base: object = None,
+) -> Any:
+    """Return an object of a class with these options, on top of ``base`` if of that class."""
+    cls = catalogue[name]
+    arguments: dict[str, Any] = dict(values)
+    for option in options_of(cls):
+        if option.name in arguments and option.takes_numbers_by_term:
+            flag = flag_of(name, option.name)
+            arguments[option.name] = numbers_by_term(flag, arguments[option.name])
+    if isinstance(base, cls):
+        return dataclasses.replace(base, **arguments)
+
+    for option in options_of(cls):
+        if option.is_required and option.name not in arguments:
+            flag = flag_of(name, option.name)
+            raise ValueError(f"the {catalogue.kind} {name!r} needs {flag}")
+    return cls(**arguments)

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
+import xarray as xr
 
-from whence import _checks, plots
+from whence import plots
 from whence._netcdf import write_netcdf
 from whence.attribution.method import Method
 from whence.attribution.quality import FarFromMinimum, quality
-from whence.attribution.quantities import Derivative, Loss, Output, Quantity
-from whence.catalogue import METHODS, QUANTITIES, SOLVERS
+from whence.attribution.quantities import Quantity
+from whence.catalogue import METHODS, SOLVERS
 from whence.cli.files import INFLUENCE_FILE, check_file
 from whence.cli.flags import (
     build,
     check_used,
     choices,
-    given_for,
+    default_words,
     groups_of,
-    told,
+    values_for,
     with_groups,
 )
 from whence.cli.model_file import ModelFile, file_parameters, read
-from whence.pinn.geometry.boundary import named
-from whence.pinn.pde.names import parse
-from whence.pinn.pde.problem import Problem
+from whence.cli.quantities import quantity_of_run, quantity_of_tests
 from whence.pinn.training.load import load_run
-from whence.pinn.training.result import Result
-from whence.samples import samples_of
 
 AUTO = "auto"
-GRID_POINTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,12 +44,12 @@ class _Options:
 
     run: tyro.conf.Positional[Path]
     """Run folder, as `whence train` leaves it, or a Python file that names model, data and loss."""
-    of: Annotated[str | None, told("u of a run, loss of a file")] = None
+    of: Annotated[str | None, default_words("u of a run, loss of a file")] = None
     """What to explain: an output or derivative at --at (u, u_x, u_xt), or the name of a quantity
     (`whence catalogue quantities`) such as loss or residual; of a file for the test data."""
-    at: Annotated[tuple[float, ...], told("where the error is largest")] = ()
+    at: Annotated[tuple[float, ...], default_words("where the error is largest")] = ()
     """Coordinates of the point to explain, in the problem's order; of a run alone."""
-    sample: Annotated[tuple[int, ...], told("all")] = ()
+    sample: Annotated[tuple[int, ...], default_words("all")] = ()
     """Test samples to explain, by their number; of a file alone."""
     method: Annotated[str, choices(METHODS)] = "influence"
     """Attribution method."""
@@ -64,30 +59,31 @@ class _Options:
     """Damping λ relative to the largest eigenvalue of the curvature, for --method influence."""
     curvature: Annotated[
         Literal["gauss_newton", "hessian"] | None,
-        told("gauss_newton where losses are convex"),
+        default_words("gauss_newton where losses are convex"),
     ] = None
     """Curvature of the loss, for --method influence."""
     effect: Literal["remove", "add"] = "remove"
     """What happens to a point."""
-    out: Annotated[Path | None, told("RUN/influence.nc or FILE_influence.nc")] = None
+    out: Annotated[
+        Path | None, default_words("RUN/influence.nc or FILE_influence.nc")
+    ] = None
     """NetCDF file to write."""
 
 
-def _from_file() -> list[str]:
-    """Return the options of methods that a model file names, rather than flags."""
+def options_not_flags() -> list[str]:
+    """Return the options of methods that a model file names, or that have a flag of their own."""
     names = ["memory_budget", "damping", "curvature", "solver"]
     for cls in METHODS.values():
         names += [parameter.name for parameter in file_parameters(cls)]
     return names
 
 
-GROUPS = groups_of(
-    (METHODS, SOLVERS), [field.name for field in dataclasses.fields(_Options)]
-)
-Options: Any = with_groups(_Options, GROUPS, skip=_from_file())
+_NAMES = [field.name for field in dataclasses.fields(_Options)]
+GROUPS = groups_of((METHODS, SOLVERS), _NAMES)
+Options = with_groups(_Options, GROUPS, skip=options_not_flags())
 
 
-def run(options: Any, arguments: Any) -> int:
+def run(options: _Options, arguments: Sequence[str]) -> int:
     """Attribute an answer to its training points; return the exit code."""
     is_file = options.run.suffix == ".py"
     out = options.out
@@ -101,21 +97,24 @@ def run(options: Any, arguments: Any) -> int:
     used = {"attribution method": [options.method], "solver": [options.solver]}
     check_used(options, GROUPS, used)
     if is_file:
-        return _of_file(options, out)
-    return _of_run(options, out)
+        return explain_file(options, out)
+    return explain_run(options, out)
 
 
-def _of_run(options: Any, out: Path) -> int:
+def explain_run(options: _Options, out: Path) -> int:
+    """Attribute a value of a run's solution, or its loss; return the exit code."""
     if options.sample:
         raise ValueError("--sample is for a Python file: leave it out for a run")
     result = load_run(options.run)
     check_file(out)
-    quantity = _quantity(options, result)
+
+    quantity = quantity_of_run(result, options.of, options.at)
     # A run names nothing but its objective: a method that needs more says so.
     file = ModelFile(options.run, result.objective, {})
-    row = _attributed(_method(options, file), quantity, options.effect)
-    row = row.isel(target=0)
+    table = attributed(method_of(options, file), quantity, options.effect)
+    row = table.isel(target=0)
 
+    # Terms are written as plain coordinates: NetCDF has no index of strings.
     write_netcdf(row.drop_indexes("term"), out)
     figure = plots.influence_map(row, result.problem)
     png, svg = plots.save(figure, out.with_suffix(""))
@@ -126,13 +125,18 @@ def _of_run(options: Any, out: Path) -> int:
     return 0
 
 
-def _of_file(options: Any, out: Path) -> int:
+def explain_file(options: _Options, out: Path) -> int:
+    """Attribute what a model gives for its test data; return the exit code."""
     if options.at:
         raise ValueError("--at is for a run: name test samples with --sample 0 3")
     file = read(options.run)
     check_file(out)
-    table = _attributed(_method(options, file), _of_test(options, file), options.effect)
+
+    method = method_of(options, file)
+    quantity = quantity_of_tests(file, options.of, options.sample)
+    table = attributed(method, quantity, options.effect)
     if options.sample:
+        # By their numbers in the test data, rather than 0, 1, … in the order of --sample.
         numbers = list(options.sample)
         table = table.assign_coords(target_index=("target", numbers))
 
@@ -147,105 +151,32 @@ def _of_file(options: Any, out: Path) -> int:
     return 0
 
 
-def _attributed(method: Method, quantity: Quantity, effect: Any) -> Any:
+def attributed(
+    method: Method, quantity: Quantity, effect: Literal["remove", "add"]
+) -> xr.DataArray:
+    """Return the attribution of a quantity; what its quality tells is not warned of too."""
     with warnings.catch_warnings():
-        # The quality that is printed says it, with the rest.
         warnings.simplefilter("ignore", FarFromMinimum)
         return method.attribute(quantity, effect=effect)
 
 
-def _method(options: Any, file: ModelFile) -> Method:
-    given = given_for(options, GROUPS, METHODS, options.method)
-    own = {"damping": options.damping, "curvature": options.curvature}
-    own = {name: value for name, value in own.items() if value is not None}
-    if options.solver != AUTO:
-        solver_options = given_for(options, GROUPS, SOLVERS, options.solver)
-        own["solver"] = build(SOLVERS, options.solver, solver_options)
+def method_of(options: _Options, file: ModelFile) -> Method:
+    """Return the attribution method that the options describe."""
+    values = values_for(options, GROUPS, METHODS, options.method)
 
-    if own and options.method != "influence":
-        flag = next(iter(own))
+    # These three stand without a group's name, as all but influence lack them.
+    plain: dict[str, Any] = {}
+    if options.damping is not None:
+        plain["damping"] = options.damping
+    if options.curvature is not None:
+        plain["curvature"] = options.curvature
+    if options.solver != AUTO:
+        solver_options = values_for(options, GROUPS, SOLVERS, options.solver)
+        plain["solver"] = build(SOLVERS, options.solver, solver_options)
+
+    if plain and options.method != "influence":
+        flag = next(iter(plain))
         raise ValueError(
             f"--{flag} does nothing with --method {options.method}: leave it out"
         )
-    return file.method(options.method, {**given, **own})
-
-
-def _of_test(options: Any, file: ModelFile) -> Quantity:
-    """Return what to explain of the test data."""
-    like = file.objective.parameters
-    test = samples_of("the test data", file.test(), like.dtype, like.device)
-    if options.sample:
-        for number in options.sample:
-            if not 0 <= number < len(test):
-                raise ValueError(
-                    f"--sample must lie in 0 … {len(test) - 1}, got {number}"
-                )
-        test = test[torch.tensor(options.sample)]
-
-    of = options.of or "loss"
-    if of in file.objective.outputs:
-        return Output(test, of)
-    _checks.one_of("--of", of, (*_nameable(), *file.objective.outputs))
-    quantity: Quantity = QUANTITIES[of].of_objective(file.objective, test)
-    return quantity
-
-
-def _nameable() -> list[str]:
-    """Return the names of quantities that the command line can make."""
-    return [name for name in QUANTITIES if hasattr(QUANTITIES[name], "of_objective")]
-
-
-def _quantity(options: Any, result: Result) -> Quantity:
-    """Return what to explain of a run."""
-    problem = result.problem
-    objective = result.objective
-    of = options.of or next(iter(problem.outputs))
-    if of == "loss":
-        if options.at:
-            raise ValueError(
-                "--at does nothing with --of loss, the mean over all points: leave it out"
-            )
-        return Loss(reduce="mean")
-
-    is_field = of not in _nameable() or of in problem.outputs
-    if is_field:
-        name = parse(of, problem.coordinates, tuple(problem.outputs))
-        if name.output is None:
-            raise ValueError(
-                f"--of {of} is a coordinate: name an output or a derivative of one"
-            )
-    point = _point(options, problem) if options.at else _worst_point(result)
-    point = point.to(dtype=objective.parameters.dtype)
-    if not is_field:
-        quantity: Quantity = QUANTITIES[of].of_objective(objective, point)
-        return quantity
-    return Derivative(point, of) if name.index else Output(point, of)
-
-
-def _point(options: Any, problem: Problem) -> torch.Tensor:
-    """Return the point of --at, (1, d)."""
-    if len(options.at) != len(problem.coordinates):
-        raise ValueError(
-            f"--at takes {len(problem.coordinates)} numbers ({', '.join(problem.coordinates)}), "
-            f"got {len(options.at)}"
-        )
-    point = torch.tensor([options.at], dtype=torch.float64)
-    is_finite = all(map(math.isfinite, options.at))
-    if not is_finite or not bool(problem.domain.contains(point).all()):
-        raise ValueError(
-            f"--at {' '.join(map(str, options.at))} lies outside the domain, whose bounds are "
-            f"{named(problem.coordinates, problem.domain.bounds.T)}"
-        )
-    return point
-
-
-def _worst_point(result: Result) -> torch.Tensor:
-    """Return the grid point of the largest error, or without a reference residual, (1, d)."""
-    problem = result.problem
-    grid = problem.domain.sample(GRID_POINTS, "grid")
-    if problem.solution is not None:
-        sizes = result.solution.error(grid).abs().sum(dim=1)
-    else:
-        sizes = result.solution.residual(grid).abs().sum(dim=1)
-    worst = int(sizes.argmax())
-    return grid[worst : worst + 1]
+    return file.method(options.method, {**values, **plain})

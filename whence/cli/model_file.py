@@ -25,6 +25,7 @@ from whence import _checks
 from whence.attribution.method import Method
 from whence.catalogue import METHODS
 from whence.objective import Objective
+from whence.samples import Data
 
 NEEDED = ("model", "data", "loss")
 
@@ -37,22 +38,23 @@ class ModelFile:
     objective: Objective
     names: Mapping[str, Any]
 
-    def test(self) -> Any:
+    def test(self) -> Data:
         """Return the test data; a file without any is an error."""
         if "test" not in self.names:
             raise ValueError(
                 f"{self.path} names no test data: add test = (inputs, targets)"
             )
-        return self.names["test"]
+        data: Data = self.names["test"]
+        return data
 
-    def method(self, name: str, options: Mapping[str, Any]) -> Method:
+    def method(self, name: str, options: Mapping[str, object]) -> Method:
         """Return the method of this name, with options from flags and the rest from the file.
 
         Keyword-only parameters of the method's class are flags; positional ones, such as TracIn's
         ``checkpoints``, are names of the file.
         """
         cls = METHODS[name]
-        arguments = dict(options)
+        arguments: dict[str, Any] = dict(options)
         for parameter in file_parameters(cls):
             if parameter.name in self.names:
                 arguments[parameter.name] = self.names[parameter.name]
@@ -65,29 +67,32 @@ class ModelFile:
         return method
 
 
-def file_parameters(cls: Any) -> list[inspect.Parameter]:
+def file_parameters(cls: type) -> list[inspect.Parameter]:
     """Return the parameters of a method's class that a model file may name."""
-    parameters = list(inspect.signature(cls).parameters.values())[1:]
-    return [
-        parameter
-        for parameter in parameters
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-        and parameter.name not in NEEDED
-    ]
+    # The first one is the objective, which the file's model, data and loss make.
+    _, *parameters = inspect.signature(cls).parameters.values()
+    named = []
+    for parameter in parameters:
+        is_positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if is_positional and parameter.name not in NEEDED:
+            named.append(parameter)
+    return named
 
 
 def read(path: Path) -> ModelFile:
     """Run a user's file and return what it names."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+
     names = runpy.run_path(str(path))
     for name in NEEDED:
         if name not in names:
-            given = [n for n in names if not n.startswith("_")]
+            public = [name for name in names if not name.startswith("_")]
             raise ValueError(
                 f"{path} must name {', '.join(NEEDED)}, but has no {name!r}"
-                f"{_checks.nearest(name, given)}"
+                f"{_checks.nearest(name, public)}"
             )
+
     objective = Objective.supervised(
         names["model"], names["data"], names["loss"], parameters=names.get("parameters")
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -12,7 +13,7 @@ from whence import plots
 from whence._files import make_folder
 from whence._netcdf import read_netcdf
 from whence.cli.files import INFLUENCE_FILE, check_folder
-from whence.cli.flags import told
+from whence.cli.flags import default_words
 from whence.pinn.training.load import load_run
 from whence.pinn.training.result import FigureName
 
@@ -25,11 +26,11 @@ class Options:
 
     run: tyro.conf.Positional[Path]
     """Run folder, as `whence train` leaves it."""
-    out: Annotated[Path | None, told("RUN/figures")] = None
+    out: Annotated[Path | None, default_words("RUN/figures")] = None
     """Folder for the figures."""
 
 
-def run(options: Options, arguments: Any) -> int:
+def run(options: Options, arguments: Sequence[str]) -> int:
     """Draw every figure of a run; return the exit code."""
     out = options.out or options.run / "figures"
     result = load_run(options.run)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import tyro
+from torch import Tensor
 
 from whence.catalogue import PROBLEMS
 from whence.cli.sources import source_of
@@ -25,7 +26,7 @@ class Options:
     """One problem, or a Python file that defines one."""
 
 
-def run(options: Options, arguments: Any) -> int:
+def run(options: Options, arguments: Sequence[str]) -> int:
     """Print one line on each problem, or all of one; return the exit code."""
     if options.problem is None:
         for name in PROBLEMS:
@@ -37,57 +38,82 @@ def run(options: Options, arguments: Any) -> int:
     source = source_of(options.problem)
     if Path(options.problem).suffix != ".py":
         print(PROBLEMS.summary(options.problem))
-    _describe(source)
+    for label, text in description(source):
+        print(f"{label:12s} {text}")
     return 0
 
 
-def _describe(source: ProblemFile) -> None:
+Line = tuple[str, str]
+"""What a line is about, and what it says."""
+
+
+def description(source: ProblemFile) -> Iterator[Line]:
+    """Yield the lines that describe a problem and how it is trained."""
     problem = source.problem()
-    bounds = named(problem.coordinates, problem.domain.bounds.T)
-    print(f"domain       {bounds}")
-    print(f"outputs      {', '.join(problem.outputs)}")
+    yield "domain", named(problem.coordinates, problem.domain.bounds.T)
+    yield "outputs", ", ".join(problem.outputs)
     for name, equation in problem.equations.items():
         fields = ", ".join(problem.fields_of(name))
-        print(f"equation     {name}({fields}): {_first_line(equation)}")
-    _describe_conditions(problem)
-    print(f"terms        {', '.join(problem.terms)}")
+        yield "equation", f"{name}({fields}): {first_line(equation)}"
+    yield from conditions(problem)
+
     if source.has_constraints:
-        soft = source.problem("soft")
-        print("soft constraints (--constraints soft):")
-        _describe_conditions(soft)
-        print(f"terms        {', '.join(soft.terms)}")
-    network = source.network(problem, seed=0)
-    print(f"network      {network!r}")
-    _describe_recipe(source.recipe(problem))
-    reference = "none" if problem.solution is None else _first_line(problem.solution)
-    print(f"reference    {reference}")
+        yield "with", "--constraints soft:"
+        yield from conditions(source.problem("soft"))
+
+    yield "network", repr(source.network(problem, seed=0))
+    yield from recipe_lines(source.recipe(problem))
+    if problem.solution is None:
+        yield "reference", "none"
+    else:
+        yield "reference", first_line(problem.solution)
 
 
-def _describe_conditions(problem: Problem) -> None:
+def conditions(problem: Problem) -> Iterator[Line]:
+    """Yield how initial and boundary conditions are met, and the terms of the loss."""
     if problem.ansatz is not None:
-        print(f"ansatz       {_first_line(problem.ansatz)}")
+        yield "ansatz", first_line(problem.ansatz)
+
     for condition in problem.conditions:
-        where = condition.on or (condition.along and f"along {condition.along}")
-        place = "at the start" if where is None else f"on {where}"
+        place = "at the start"
+        if isinstance(condition.on, str):
+            place = f"on {condition.on}"
+        elif condition.on is not None:
+            place = f"on {names_of(condition.on)}"
+        elif condition.along is not None:
+            place = f"along {condition.along}"
         fields = ", ".join(problem.fields_of(condition.name))
-        print(f"condition    {condition.name} {place}: {fields}")
+        yield "condition", f"{condition.name} {place}: {fields}"
+
+    yield "terms", ", ".join(problem.terms)
 
 
-def _describe_recipe(recipe: Recipe) -> None:
-    points = ", ".join(f"{term}={count}" for term, count in recipe.points.items())
-    print(f"points       {points}")
-    print(f"schedule     {', '.join(map(repr, recipe.schedule))}")
-    print(f"resampling   {recipe.resample!r}")
-    limit = "none" if recipe.max_seconds is None else f"{recipe.max_seconds:g} s"
-    print(f"time limit   {limit}")
+def names_of(on: Iterable[str] | Callable[..., Tensor]) -> str:
+    """Return the parts of a boundary that a condition names, or the function that selects them."""
+    if callable(on):
+        return f"the points of {first_line(on)}"
+    return " and ".join(on)
 
 
-def _first_line(function: Any) -> str:
+def recipe_lines(recipe: Recipe) -> Iterator[Line]:
+    """Yield how a problem is trained unless flags say otherwise."""
+    counts = [f"{term}={count}" for term, count in recipe.points.items()]
+    yield "points", ", ".join(counts)
+    yield "schedule", ", ".join(map(repr, recipe.schedule))
+    yield "resampling", "none" if recipe.resample is None else repr(recipe.resample)
+    if recipe.max_seconds is None:
+        yield "time limit", "none"
+    else:
+        yield "time limit", f"{recipe.max_seconds:g} s"
+
+
+def first_line(function: Callable[..., object]) -> str:
     """Return what a function says of itself: its docstring's first line, or its source."""
     doc = (inspect.getdoc(function) or "").strip()
     if doc:
         return doc.splitlines()[0]
     try:
-        return inspect.getsource(function).strip().splitlines()[0]
-    except (OSError, TypeError):
+        source = inspect.getsource(function)
+    except (OSError, TypeError):  # made at run time, or not a function of Python
         return getattr(function, "__name__", repr(function))
+    return source.strip().splitlines()[0]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -15,12 +16,13 @@ from whence.cli.flags import (
     build,
     check_used,
     choices,
-    given_for,
+    default_words,
     groups_of,
-    told,
+    options_of,
+    values_for,
     with_groups,
 )
-from whence.pinn.sampling.scores import SavedScore
+from whence.pinn.sampling.scores import SavedScore, Score
 from whence.pinn.training.load import load_run
 
 
@@ -34,26 +36,29 @@ class _Options:
     """Which score."""
     candidates: int = 10_000
     """Number of fresh uniform candidates."""
-    term: Annotated[str | None, told("the first equation")] = None
+    term: Annotated[str | None, default_words("the first equation")] = None
     """Which term's candidates."""
     seed: int = 0
     """Seed of candidates and test points."""
-    out: Annotated[Path | None, told("RUN/scores.npz")] = None
+    out: Annotated[Path | None, default_words("RUN/scores.npz")] = None
     """File to write."""
 
 
 GROUPS = groups_of((SCORES,), [field.name for field in dataclasses.fields(_Options)])
-Options: Any = with_groups(_Options, GROUPS, skip=("seed",))
+Options = with_groups(_Options, GROUPS, skip=("seed",))
 
 
-def run(options: Any, arguments: Any) -> int:
+def run(options: _Options, arguments: Sequence[str]) -> int:
     """Score candidates and save them; return the exit code."""
     _checks.count("--candidates", options.candidates)
     check_used(options, GROUPS, {"score": [options.score]})
-    given = given_for(options, GROUPS, SCORES, options.score)
-    if _has_seed(SCORES[options.score]):
-        given["seed"] = options.seed
-    scorer = build(SCORES, options.score, given)
+
+    values = values_for(options, GROUPS, SCORES, options.score)
+    names = [option.name for option in options_of(SCORES[options.score])]
+    if "seed" in names:
+        # One flag for all that is random here.
+        values["seed"] = options.seed
+    scorer: Score = build(SCORES, options.score, values)
 
     result = load_run(options.run)
     out = options.out or options.run / SCORES_FILE
@@ -62,21 +67,16 @@ def run(options: Any, arguments: Any) -> int:
     objective = result.objective
     term = options.term or next(iter(objective.terms))
     candidates = objective.draw(term, options.candidates, options.seed)
-    values = scorer.score(objective, {term: candidates})
-    SavedScore(term, candidates, values).save(out)
+    scores = scorer.score(objective, {term: candidates})
+    SavedScore(term, candidates, scores).save(out)
 
-    best = int(values.argmax())
-    place = zip(result.problem.coordinates, candidates[best].tolist(), strict=True)
-    where = ", ".join(f"{name}={value:.4g}" for name, value in place)
+    best = int(scores.argmax())
+    numbers = candidates[best].tolist()
+    pairs = zip(result.problem.coordinates, numbers, strict=True)
+    where = ", ".join(f"{name}={value:.4g}" for name, value in pairs)
     print(
-        f"{options.score} score of {len(candidates)} candidates: largest {values[best]:.3e} "
+        f"{options.score} score of {len(candidates)} candidates: largest {scores[best]:.3e} "
         f"at {where}"
     )
     print(f"scores: {out}  (pinn.SavedScore.load reads it)")
     return 0
-
-
-def _has_seed(cls: Any) -> bool:
-    if not dataclasses.is_dataclass(cls):
-        return False
-    return "seed" in {field.name for field in dataclasses.fields(cls)}

@@ -12,4 +12,6 @@ def source_of(problem: str) -> ProblemFile:
     """Return what defines a problem: a Python file, or a name of the catalogue."""
     if problem.endswith(".py"):
         return read_problem_file(Path(problem))
-    return ProblemFile(problem, vars(PROBLEMS[problem]))
+
+    module = PROBLEMS[problem]
+    return ProblemFile(problem, vars(module))

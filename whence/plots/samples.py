@@ -39,7 +39,7 @@ class SampleInfluences:
         if not isinstance(attribution, xr.DataArray):
             raise TypeError(
                 "expected an attribution, an xarray.DataArray such as method.attribute(...) "
-                f"returns, got {_checks.shown(attribution)}"
+                f"returns, got {_checks.describe(attribution)}"
             )
 
         n_targets = attribution.sizes.get("target", 1)

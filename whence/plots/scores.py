@@ -383,7 +383,7 @@ def label_report(report: xr.Dataset, names: Names = None) -> Figure:
     if not isinstance(report, xr.Dataset):
         raise TypeError(
             "report must be an xarray.Dataset such as whence.evaluation.bad_data.label_report "
-            f"returns, got {_checks.shown(report)}"
+            f"returns, got {_checks.describe(report)}"
         )
     variables = ("corrupted", "clean", "n_corrupted", "n_clean")
     _check_variables("report", report, variables, "label")

@@ -275,7 +275,7 @@ def test_allen_cahn_on_its_own_nodes_and_steps():
 
 
 def test_allen_cahn_chunks_do_not_matter():
-    x, t = scattered(_allen_cahn_spectral._CHUNK + 7, -1, 1)
+    x, t = scattered(_allen_cahn_spectral.CHUNK + 7, -1, 1)
     whole = allen_cahn.solution(x, t)
     assert np.array_equal(allen_cahn.solution(-x, t), whole)
     assert np.array_equal(allen_cahn.solution(x[-9:], t[-9:]), whole[-9:])

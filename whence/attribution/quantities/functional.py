@@ -47,7 +47,7 @@ class Functional:
         if not callable(self.of):
             raise TypeError(
                 "a Functional takes a function of one argument, such as "
-                f"lambda field: field('u', points).mean(), got {_checks.shown(self.of)}"
+                f"lambda field: field('u', points).mean(), got {_checks.describe(self.of)}"
             )
 
     def label(self) -> str:

@@ -72,7 +72,7 @@ class Loss:
             raise TypeError(
                 "the points of a Loss are given by term, such as {'pde': points}, with their "
                 "targets, as Loss(inputs, targets), or as None for the training points, got "
-                f"{_checks.shown(points)}"
+                f"{_checks.describe(points)}"
             )
         return read_once(points, targets=True)
 

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from whence import _checks
 from whence.pinn.geometry.charts import Chart, Mask, shares
 from whence.pinn.geometry.samplings import Array
 
-# Points this close to a surface, in the units of the coordinates, count as on it.
 ON = 1e-9
+"""Points this close to a surface, in the units of the coordinates, count as on it."""
 
-Given = TypeVar("Given", Tensor, NDArray[Any])
+PointsT = TypeVar("PointsT", Tensor, NDArray[np.generic])
+"""Points in the kind that they were passed in, and so the results at them."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,21 @@ class Piece:
     measure: float
     off: Callable[[Array], Array]
     normals: Callable[[Array], Array]
+
+    def cut(self, keep: Callable[[Array], Mask], share: float) -> Piece:
+        """Return what ``keep`` holds on, a ``share`` of the piece."""
+
+        def off(points: Array) -> Array:
+            # What was cut away is nowhere near, however close the points are to the surface.
+            return np.where(keep(points), self.off(points), np.inf)
+
+        chart = self.chart.restricted(keep)
+        return Piece(chart, self.measure * share, off, self.normals)
+
+    def flipped(self) -> Piece:
+        """Return the piece with its normals turned round."""
+        # From zero rather than by a minus sign, which would make negative zeros.
+        return replace(self, normals=lambda points: 0.0 - self.normals(points))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +87,9 @@ class Part:
     @property
     def size(self) -> int | None:
         """Number of points if these are few, such as the ends of a line; otherwise ``None``."""
-        return (
-            len(self.pieces)
-            if all(piece.chart.unit == 0 for piece in self.pieces)
-            else None
-        )
+        if any(piece.chart.unit for piece in self.pieces):
+            return None
+        return len(self.pieces)
 
     def sample(
         self, n: int, method: str = "hammersley", seed: int | None = None
@@ -87,22 +101,21 @@ class Part:
         return fewer than n.
         """
         _checks.count("n", n)
-        each = zip(
-            self.pieces,
-            shares(n, [piece.measure for piece in self.pieces]),
-            strict=True,
-        )
-        return torch.from_numpy(
-            np.concatenate(
-                [
-                    piece.chart.sample(share, method, _seed(seed, k))
-                    for k, (piece, share) in enumerate(each)
-                    if share
-                ]
-            )
-        )
+        measures = [piece.measure for piece in self.pieces]
+        pairs = zip(self.pieces, shares(n, measures), strict=True)
 
-    def contains(self, points: Given, tolerance: float = ON) -> Given:
+        drawn = []
+        for k, (piece, share) in enumerate(pairs):
+            piece_seed = seed
+            if seed is not None and k > 0:
+                # The first piece keeps the seed; the others must not repeat its pattern.
+                sequence = np.random.SeedSequence((seed, k))
+                piece_seed = int(sequence.generate_state(1)[0])
+            if share:
+                drawn.append(piece.chart.sample(share, method, piece_seed))
+        return torch.from_numpy(np.concatenate(drawn))
+
+    def contains(self, points: PointsT, tolerance: float = ON) -> PointsT:
         """Return which points, shape (n, d), are within ``tolerance`` of the part, shape (n,).
 
         Holes and selections that cut the part are applied as they are, without tolerance.
@@ -110,14 +123,16 @@ class Part:
         off = self._off(rows_of(points, self.coordinates))
         return like(points, off.min(axis=1) <= tolerance)
 
-    def normals(self, points: Given, tolerance: float = 1e-6) -> Given:
+    def normals(self, points: PointsT, tolerance: float = 1e-6) -> PointsT:
         """Return the outward unit normals, shape (n, d), at points of the part, shape (n, d).
 
         They are zero along the coordinates of other factors of a product. On an edge shared by
         several pieces, the normal is that of the nearest piece, the first one in a tie.
         """
         rows = rows_of(points, self.coordinates)
-        off = self._off(rows)
+        off = self._off(rows)  # (n, pieces)
+
+        # Not "> tolerance", which would let a NaN pass.
         far = np.flatnonzero(~(off.min(axis=1) <= tolerance))
         if len(far):
             raise ValueError(
@@ -125,71 +140,65 @@ class Part:
                 f"farther than {tolerance:g} from it, the first is row {far[0]}, "
                 f"{named(self.coordinates, rows[far[0]])}"
             )
+
         normals = np.empty_like(rows)
         nearest = off.argmin(axis=1)
         for k, piece in enumerate(self.pieces):
-            normals[nearest == k] = piece.normals(rows[nearest == k])
+            is_nearest = nearest == k
+            normals[is_nearest] = piece.normals(rows[is_nearest])
         return like(points, normals)
 
     def _off(self, rows: Array) -> Array:
+        """Return how far each point is from each piece, (n, pieces)."""
         return np.stack([piece.off(rows) for piece in self.pieces], axis=1)
 
 
 def restricted(part: Part, keep: Callable[[Array], Mask]) -> Part | None:
     """Return what ``keep`` holds on of a part, or ``None`` if that is nothing."""
-    found = [(piece, piece.chart.fraction(keep)) for piece in part.pieces]
-    left = tuple(
-        piece if share == 1 else _cut(piece, keep, share)
-        for piece, share in found
-        if share
-    )
-    return replace(part, pieces=left) if left else None
+    pieces = []
+    for piece in part.pieces:
+        share = piece.chart.fraction(keep)
+        if share == 1:
+            pieces.append(piece)
+        elif share > 0:
+            pieces.append(piece.cut(keep, share))
 
-
-def _cut(piece: Piece, keep: Callable[[Array], Mask], share: float) -> Piece:
-    def off(points: Array) -> Array:
-        return np.where(keep(points), piece.off(points), np.inf)
-
-    return replace(
-        piece,
-        chart=piece.chart.restricted(keep),
-        measure=piece.measure * share,
-        off=off,
-    )
+    if not pieces:
+        return None
+    return replace(part, pieces=tuple(pieces))
 
 
 def flipped(part: Part, name: str) -> Part:
     """Return a part with its normals turned round, under a name."""
-    return Part(name, part.coordinates, tuple(_flip(piece) for piece in part.pieces))
-
-
-def _flip(piece: Piece) -> Piece:
-    # From zero rather than by a minus sign, which would make negative zeros.
-    return replace(piece, normals=lambda points: 0.0 - piece.normals(points))
+    pieces = tuple(piece.flipped() for piece in part.pieces)
+    return Part(name, part.coordinates, pieces)
 
 
 def union(names: Iterable[str], parts: Iterable[Part]) -> Part:
     """Return the union of parts of one boundary, its name made of the names."""
-    found = list(parts)
-    pieces = tuple(piece for part in found for piece in part.pieces)
-    return Part(" + ".join(names), found[0].coordinates, pieces)
+    members = list(parts)
+    pieces = tuple(piece for part in members for piece in part.pieces)
+    return Part(" + ".join(names), members[0].coordinates, pieces)
 
 
 def predicate(
-    on: Callable[..., Any], coordinates: tuple[str, ...]
+    on: Callable[..., Tensor], coordinates: tuple[str, ...]
 ) -> Callable[[Array], Mask]:
     """Return a function of coordinates, by argument name, as one of points (n, d)."""
     names = []
+    what = "coordinate in the arguments of the function"
     for name, parameter in inspect.signature(on).parameters.items():
+        # An argument with a default is the function's own business, unless it is a coordinate.
         if name in coordinates or parameter.default is inspect.Parameter.empty:
-            _checks.one_of(
-                "coordinate in the arguments of the function", name, coordinates
-            )
+            _checks.one_of(what, name, coordinates)
             names.append(name)
 
     def keep(points: Array) -> Mask:
-        columns = {c: torch.tensor(points[:, k]) for k, c in enumerate(coordinates)}
-        chosen = torch.as_tensor(on(**{name: columns[name] for name in names}))
+        columns = {}
+        for name in names:
+            columns[name] = torch.tensor(points[:, coordinates.index(name)])
+
+        chosen = torch.as_tensor(on(**columns))
         if chosen.dtype != torch.bool or chosen.shape != (len(points),):
             raise ValueError(
                 f"a function that selects boundary points must return a boolean tensor of shape "
@@ -205,44 +214,40 @@ def ends_of(coordinate: str) -> tuple[str, str]:
     return f"{coordinate}_min", f"{coordinate}_max"
 
 
-def _seed(seed: int | None, k: int) -> int | None:
-    # The first piece keeps the seed; the others must not repeat its pattern.
-    if seed is None or k == 0:
-        return seed
-    return int(np.random.SeedSequence((seed, k)).generate_state(1)[0])
-
-
 def named(names: tuple[str, ...], values: Array) -> str:
     """Return coordinates and their values in words."""
-    return ", ".join(f"{c}={v.tolist()}" for c, v in zip(names, values, strict=True))
+    pairs = zip(names, values, strict=True)
+    return ", ".join(f"{name}={value.tolist()}" for name, value in pairs)
 
 
-def rows_of(points: Tensor | NDArray[Any], coordinates: tuple[str, ...]) -> Array:
+def rows_of(
+    points: Tensor | NDArray[np.generic], coordinates: tuple[str, ...]
+) -> Array:
     """Return checked points, shape (n, d), as a float64 array."""
-    given = (
-        points
-        if isinstance(points, Tensor)
-        else torch.tensor(np.asarray(points, dtype=float))
-    )
+    if not isinstance(points, Tensor):
+        points = torch.tensor(np.asarray(points, dtype=float))
     what = f"points of coordinates {coordinates}"
-    checked = _checks.points(what, given, len(coordinates))
+    checked = _checks.points(what, points, len(coordinates))
     return np.asarray(checked.detach().cpu().double().numpy())
 
 
-def like(points: Given, result: Array | Mask) -> Given:
+def like(points: PointsT, result: Array | Mask) -> PointsT:
     """Return a result as what the points are: an array, or a tensor of their dtype and device."""
     if not isinstance(points, Tensor):
         return result
+
     tensor = torch.from_numpy(result).to(points.device)
-    return tensor if tensor.dtype == torch.bool else tensor.to(points.dtype)
+    if tensor.dtype == torch.bool:
+        return tensor
+    return tensor.to(points.dtype)
 
 
 def check_names(parts: Iterable[Part], coordinates: tuple[str, ...]) -> None:
     """Raise ``ValueError`` if two parts, or a part and a coordinate, share a name."""
     names = Counter([part.name for part in parts] + list(coordinates))
-    twice = [name for name, k in names.items() if k > 1]
-    if twice:
-        raise ValueError(
-            f"two parts of the boundary, or a part and a coordinate, are called {twice[0]!r}: "
-            f"give the disk another name=, such as {twice[0] + '_2'!r}"
-        )
+    for name, count in names.items():
+        if count > 1:
+            raise ValueError(
+                f"two parts of the boundary, or a part and a coordinate, are called {name!r}: "
+                f"give the disk another name=, such as {name + '_2'!r}"
+            )

@@ -23,7 +23,8 @@ FRACTION_POINTS = 4096
 """Points by which the share of a set is estimated."""
 
 
-def _all(points: Array) -> Mask:
+def everywhere(points: Array) -> Mask:
+    """Return True for each point, (n,): what keeps all of them."""
     return np.ones(len(points), dtype=bool)
 
 
@@ -50,7 +51,7 @@ class Chart:
     unit: int
     dimension: int
     place: Callable[[Array], Array]
-    keep: Callable[[Array], Mask] = _all
+    keep: Callable[[Array], Mask] = everywhere
 
     def sample(
         self, n: int, method: str = "hammersley", seed: int | None = None
@@ -86,9 +87,11 @@ class Chart:
                     f"only {len(points)} of {proposed} proposed points lie in the set to sample, "
                     f"too few to draw {n}: describe the set by a smaller domain"
                 )
-            # From below, so that as few points as possible are drawn and then dropped.
+            # With kept/proposed for the share accepted, that many more are expected to do. From
+            # below, so that as few points as possible are drawn and then dropped.
             missing = (n - len(points)) * proposed / max(len(points), 1)
-            proposed = min(proposed + math.ceil(missing), 8 * proposed, limit)
+            more = proposed + math.ceil(missing)
+            proposed = min(more, 8 * proposed, limit)
 
     def fraction(self, keep: Callable[[Array], Mask]) -> float:
         """Return the share of the set, in [0, 1], on which ``keep`` holds, by 4096 points.
@@ -100,7 +103,8 @@ class Chart:
         """
         n = FRACTION_POINTS if self.unit else 1
         # A shift makes the coordinates generic: no half or quarter is met by accident.
-        return float(np.mean(keep(self.sample(n, seed=0))))
+        points = self.sample(n, seed=0)
+        return float(np.mean(keep(points)))
 
     def restricted(self, keep: Callable[[Array], Mask]) -> Chart:
         """Return the chart of the points on which ``keep`` holds too.
@@ -126,7 +130,8 @@ class Chart:
         best = self._kept(unit)
 
         # What is rejected is spent on a finer grid, while no more than n of its points remain.
-        cells = min(n * len(unit) // max(len(best), 1), MAX_REFINEMENT * n)
+        wanted = n * len(unit) // max(len(best), 1)
+        cells = min(wanted, MAX_REFINEMENT * n)
         while cells > n:
             points = self._kept(unit_points(cells, self.unit, method))
             if len(best) <= len(points) <= n:
@@ -182,9 +187,11 @@ def shares(n: int, measures: Sequence[float]) -> list[int]:
     split = np.floor(exact).astype(int)
 
     # What rounding down left over goes where it took most.
+    left_over = n - int(split.sum())
     order = np.argsort(split - exact, kind="stable")
-    split[order[: n - int(split.sum())]] += 1
+    split[order[:left_over]] += 1
 
+    # A piece of tiny measure gets a point too, from the piece that has most of them.
     while n >= len(split) and split.min() == 0:
         split[split.argmax()] -= 1
         split[split.argmin()] += 1

@@ -41,6 +41,7 @@ def activation_of(given: str | Activation) -> Activation:
         one_of("activation", given, ACTIVATIONS)
         return ACTIVATIONS[given]
 
+    # nn.Tanh is callable too, but what it returns is a module, not a tensor.
     if isinstance(given, type) and issubclass(given, nn.Module):
         raise TypeError(
             f"activation must be a function or one of {', '.join(ACTIVATIONS)}, got the class "

@@ -40,6 +40,7 @@ class Fourier:
 
     def frequencies(self, inputs: int, generator: torch.Generator | None) -> Tensor:
         """Draw 2πB, float64 of shape (features, inputs)."""
+        # In float64 whatever the network's dtype, so that one seed means one network.
         normal = torch.randn(
             self.features,
             inputs,

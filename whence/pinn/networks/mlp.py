@@ -74,7 +74,7 @@ class MLP(nn.Module):
         scale_to: tuple[float, float] = (-1.0, 1.0),
     ) -> None:
         super().__init__()
-        self._layers = _widths(layers)
+        self._layers = checked_widths(layers)
         self._function = activation_of(activation)
         self._activation = name_of(activation)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -83,22 +83,28 @@ class MLP(nn.Module):
             )
         if fourier is not None and not isinstance(fourier, Fourier):
             raise TypeError(f"fourier must be a Fourier or None, got {fourier!r}")
-        self._bounds = None if bounds is None else _bounds(bounds, self._layers[0])
+        self._bounds: Tensor | None = None
+        if bounds is not None:
+            self._bounds = checked_bounds(bounds, self._layers[0])
         self._fourier = fourier
-        self._scale_to = _range(scale_to)
+        self._scale_to = checked_range(scale_to)
+
+        generator: torch.Generator | None = None
+        if seed is not None:
+            count("seed", seed, zero=True)
+            generator = torch.Generator().manual_seed(seed)
 
         self._register_scaling(dtype)
-        generator = _generator(seed)
         widths = list(self._layers)
         frequencies = None
         if fourier is not None:
             frequencies = fourier.frequencies(widths[0], generator).to(dtype)
-            widths[0] = 2 * fourier.features
+            widths[0] = 2 * fourier.features  # sines and cosines
         self.register_buffer("frequencies", frequencies)
 
         self.linears = nn.ModuleList()
         for inputs, outputs in itertools.pairwise(widths):
-            self.linears.append(_glorot(inputs, outputs, generator, dtype))
+            self.linears.append(glorot(inputs, outputs, generator, dtype))
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -153,11 +159,11 @@ class MLP(nn.Module):
         >>> MLP.from_options(MLP([2, 8, 1], "sin").options())
         MLP([2, 8, 1], activation='sin', parameters=33)
         """
-        given = dict(options)
-        if given.get("fourier") is not None:
-            features, scale = given["fourier"]
-            given["fourier"] = Fourier(features, scale)
-        return cls(**given)
+        arguments = dict(options)
+        if arguments.get("fourier") is not None:
+            features, scale = arguments["fourier"]
+            arguments["fourier"] = Fourier(features, scale)
+        return cls(**arguments)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, layers[-1]), at inputs of shape (n, layers[0])."""
@@ -170,7 +176,7 @@ class MLP(nn.Module):
         if self.slope is not None and self.offset is not None:
             x = x * self.slope + self.offset
         if self.frequencies is not None:
-            angles = F.linear(x, self.frequencies)
+            angles = F.linear(x, self.frequencies)  # 2πBx, (n, features)
             x = torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
 
         for linear in self.linears[:-1]:
@@ -202,13 +208,15 @@ class MLP(nn.Module):
             low, high = self._scale_to
             slope = (high - low) / (highest - lowest)
             offset = low - lowest * slope
+            # Computed in float64, rounded once.
             slope = slope.to(dtype)
             offset = offset.to(dtype)
         self.register_buffer("slope", slope)
         self.register_buffer("offset", offset)
 
 
-def _widths(layers: Sequence[int]) -> tuple[int, ...]:
+def checked_widths(layers: Sequence[int]) -> tuple[int, ...]:
+    """Return the widths of layers as a tuple, two or more positive integers."""
     if not isinstance(layers, (list, tuple)) or len(layers) < 2:
         raise ValueError(
             f"layers must be at least two widths, as in [2, 32, 32, 1], got {layers!r}"
@@ -218,7 +226,8 @@ def _widths(layers: Sequence[int]) -> tuple[int, ...]:
     return tuple(layers)
 
 
-def _range(scale_to: tuple[float, float]) -> tuple[float, float]:
+def checked_range(scale_to: tuple[float, float]) -> tuple[float, float]:
+    """Return (low, high), two finite numbers in rising order."""
     ends = tuple(scale_to) if isinstance(scale_to, Sequence) else ()
     if len(ends) != 2:
         raise ValueError(f"scale_to must be two finite numbers, got {scale_to!r}")
@@ -232,31 +241,26 @@ def _range(scale_to: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
-def _bounds(bounds: Bounds, inputs: int) -> Tensor:
-    given = torch.as_tensor(bounds, dtype=torch.float64, device="cpu").detach().clone()
-    if given.shape != (2, inputs):
+def checked_bounds(bounds: Bounds, inputs: int) -> Tensor:
+    """Return bounds as a float64 tensor (2, inputs) of its own, low below high."""
+    table = torch.as_tensor(bounds, dtype=torch.float64, device="cpu").detach().clone()
+    if table.shape != (2, inputs):
         raise ValueError(
             f"bounds must have shape (2, {inputs}), lowest and highest value of each of the "
-            f"{inputs} inputs, got {tuple(given.shape)}"
+            f"{inputs} inputs, got {tuple(table.shape)}"
         )
 
-    bad = ~(torch.isfinite(given).all(dim=0) & (given[0] < given[1]))
+    lowest, highest = table
+    bad = ~(torch.isfinite(table).all(dim=0) & (lowest < highest))
     if bool(bad.any()):
         k = int(bad.nonzero()[0])
         raise ValueError(
-            f"bounds must be finite with low < high: input {k} has {given[:, k].tolist()}"
+            f"bounds must be finite with low < high: input {k} has {table[:, k].tolist()}"
         )
-    return given
+    return table
 
 
-def _generator(seed: int | None) -> torch.Generator | None:
-    if seed is None:
-        return None
-    count("seed", seed, zero=True)
-    return torch.Generator().manual_seed(seed)
-
-
-def _glorot(
+def glorot(
     inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype
 ) -> nn.Linear:
     """Return a linear layer with Glorot normal weights and no bias."""
@@ -268,7 +272,9 @@ def _glorot(
     weight = torch.randn(
         outputs, inputs, generator=generator, dtype=torch.float64, device="cpu"
     )
+    # Variance 2/(inputs + outputs) keeps both activations and gradients of order one.
+    deviation = math.sqrt(2 / (inputs + outputs))
     with torch.no_grad():
-        linear.weight.copy_(math.sqrt(2 / (inputs + outputs)) * weight)
+        linear.weight.copy_(deviation * weight)
         linear.bias.zero_()
     return linear

@@ -79,6 +79,7 @@ class AdamStepper:
         before = self._parameters.vector()
 
         for done in range(iterations):
+            # The network may have been changed since: θ is read, not remembered.
             theta = self._parameters.vector()
             self._theta.data.copy_(theta)
             loss, gradient = objective.loss_and_gradient()

@@ -101,6 +101,7 @@ class GaussNewtonStepper:
             if math.isfinite(loss):
                 system = system_of(objective, self._options.form)
 
+            # The loss may be finite where its derivatives are not, as that of √u at 0.
             if system is None or not math.isfinite(system.mean_diagonal):
                 theta = self._parameters.vector()
                 failure = describe_failure(objective, loss, theta)
@@ -127,16 +128,20 @@ class GaussNewtonStepper:
         """Take the first step that lowers the loss and return the new one, or None."""
         options = self._options
         theta = self._parameters.vector()
+        # Relative to the mean of the kernel's diagonal, so that it has the units of K.
         first = self._mu or options.damping * system.mean_diagonal
 
         for step in trial_steps(system, first, options.increase):
             trial = theta + step.delta
-            new = float(objective.loss(self._parameters.substituted(trial)).detach())
+            tensors = self._parameters.substituted(trial)
+            new = float(objective.loss(tensors).detach())
 
+            # A promise that rounding made negative says nothing about the gain.
             if math.isfinite(new) and new < loss and step.promised > 0:
                 self._parameters.assign(trial)
+                gained = loss - new
                 self._mu = next_damping(
-                    step, loss - new, options.decrease, options.increase
+                    step, gained, options.decrease, options.increase
                 )
                 return new
 

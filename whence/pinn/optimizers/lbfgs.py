@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -96,16 +95,17 @@ class LBFGSStepper:
             lr=self._options.lr,
             history_size=self._options.history,
             tolerance_grad=0.0,
-            tolerance_change=0.0,
+            tolerance_change=0.0,  # the stepper judges progress itself
             line_search_fn="strong_wolfe",
         )
 
     def _follow(self, objective: Objective) -> None:
         """Keep the memory over a change of points: measure the next pair on the new ones."""
         memory = self._optimizer.state[self._theta]
-        fingerprint = _fingerprint(objective)
+        fingerprint = fingerprint_of(objective)
         changed = self._fingerprint not in (None, fingerprint)
 
+        # The pair (s, y) of the next step has y = ∇L(θ + s) − ∇L(θ), both on the new points.
         if changed and memory.get("prev_flat_grad") is not None:
             loss, gradient = objective.loss_and_gradient()
             memory["prev_loss"] = loss
@@ -151,7 +151,7 @@ class LBFGSStepper:
         """Let torch take steps; return the first loss and the first bad parameters it tried."""
         group = self._optimizer.param_groups[0]
         group["max_iter"] = iterations
-        group["max_eval"] = 25 * iterations
+        group["max_eval"] = 25 * iterations  # what torch's line search takes at most
         evaluated = False
         bad: Tensor | None = None
 
@@ -235,16 +235,11 @@ class LBFGSStepper:
         if "n_iter" in numbers:
             # After a first step alone torch's lists are there, but empty.
             for name in self._LISTS:
-                memory[name] = _numbered(state.tensors, name)
+                count = sum(key.startswith(f"{name}/") for key in state.tensors)
+                memory[name] = [state.tensors[f"{name}/{k}"] for k in range(count)]
 
 
-def _numbered(tensors: Mapping[str, Tensor], name: str) -> list[Tensor]:
-    """Return name/0, name/1, … in that order."""
-    count = sum(key.startswith(f"{name}/") for key in tensors)
-    return [tensors[f"{name}/{k}"] for k in range(count)]
-
-
-def _fingerprint(objective: Objective) -> str:
+def fingerprint_of(objective: Objective) -> str:
     """Return a digest of points and weights, by which a change shows, also after a restart."""
     digest = hashlib.sha256()
     for name, term in objective.terms.items():

@@ -1,7 +1,7 @@
 """What an optimizer of a schedule is: options, and a stepper that holds its state.
 
 An optimizer is a frozen dataclass of options with a number of ``iterations``;
-``start(parameters)`` returns its stepper. A stepper reads the objective anew at every step, so new
+``start(parameters)`` returns its stepper. A stepper reads the objective at every step, so new
 points count from the next one. One that cannot go on, as the loss or its gradient is not finite,
 takes its steps back and says which term and which points are the cause.
 
@@ -117,47 +117,43 @@ def check_schedule(schedule: object) -> tuple[Optimizer, ...]:
     (GaussNewton(iterations=5, damping=0.001, decrease=3.0, increase=2.0, form='auto'),)
     """
     example = "[pinn.Adam(1000), pinn.GaussNewton(200)]"
-    stages = schedule if isinstance(schedule, Sequence) else (schedule,)
-    if isinstance(schedule, str) or not all(map(_is_optimizer, stages)):
-        wrong = schedule if isinstance(schedule, str) else _first_wrong(stages)
-        raise TypeError(
-            f"schedule must be optimizers of whence.pinn, such as {example}, got "
-            f"{_kind(wrong)}{_remedy(wrong)}"
-        )
+    is_list = isinstance(schedule, Sequence) and not isinstance(schedule, str)
+    stages: Sequence[object] = schedule if is_list else (schedule,)  # type: ignore[assignment]
     if not stages:
         raise ValueError(
             f"schedule must name at least one optimizer, such as {example}"
         )
-    return tuple(stages)
+
+    optimizers = []
+    for stage in stages:
+        # A class has the attributes of its objects, so that it looks like an optimizer.
+        if not isinstance(stage, Optimizer) or isinstance(stage, type):
+            raise TypeError(
+                f"schedule must be optimizers of whence.pinn, such as {example}, got "
+                f"{mistake(stage)}"
+            )
+        optimizers.append(stage)
+    return tuple(optimizers)
 
 
-def _is_optimizer(stage: object) -> bool:
-    return isinstance(stage, Optimizer) and not isinstance(stage, type)
+def mistake(stage: object) -> str:
+    """Return what was taken for an optimizer, and what to do about the usual mistakes."""
+    if isinstance(stage, type):
+        name = stage.__name__
+        return f"the class {name}: call it, as in {name}(1000)"
 
-
-def _first_wrong(stages: Sequence[object]) -> object:
-    return next(stage for stage in stages if not _is_optimizer(stage))
-
-
-def _kind(wrong: object) -> str:
-    if isinstance(wrong, type):
-        return f"the class {wrong.__name__}"
-    kind = type(wrong)
+    kind = type(stage)
     if kind.__module__ == "builtins":
-        return repr(wrong)
-    return f"a {kind.__module__.partition('.')[0]} {kind.__name__}"
-
-
-def _remedy(wrong: object) -> str:
-    """Return what to do about the usual mistakes."""
-    if isinstance(wrong, type):
-        return f": call it, as in {wrong.__name__}(1000)"
-    if isinstance(wrong, torch.optim.Optimizer):
-        name = type(wrong).__name__
-        return f": optimizers of torch hold parameters already; use pinn.{name}(iterations)"
-    if hasattr(wrong, "matvec"):
-        return ": that is a curvature operator, the optimizer is pinn.GaussNewton"
-    return ""
+        return repr(stage)
+    described = f"a {kind.__module__.partition('.')[0]} {kind.__name__}"
+    if isinstance(stage, torch.optim.Optimizer):
+        return (
+            f"{described}: optimizers of torch hold parameters already; use "
+            f"pinn.{kind.__name__}(iterations)"
+        )
+    if hasattr(stage, "matvec"):
+        return f"{described}: that is a curvature operator, the optimizer is pinn.GaussNewton"
+    return described
 
 
 def is_finite(loss: float, gradient: Tensor) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -13,10 +12,12 @@ from whence.pinn.geometry.boundary import Part
 from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.helpers import FieldEquation
 
-On = str | Iterable[str] | Callable[..., Any]
+On = str | Iterable[str] | Callable[..., Tensor]
 """Where on the boundary, see :meth:`whence.pinn.Domain.part`."""
 Value = float | Callable[..., Tensor]
 """A number, or a function of coordinates by argument name."""
+ResidualFunction = Callable[..., Tensor | Sequence[Tensor]]
+"""A function of fields by argument name that returns a tensor (n,), or several."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class Condition:
 
     name: str
     on: On | None
-    residual: Callable[..., Any]
+    residual: ResidualFunction | FieldEquation
     names: tuple[str, ...] = ()
     along: str | None = None
 
@@ -80,6 +81,7 @@ class Condition:
         assert self.along is not None
         column = domain.coordinates.index(self.along)
         partner = points.clone()
+        # The ellipsis: under vmap a point has lost its axis.
         partner[..., column] = float(domain.bounds[1, column])
         return partner
 
@@ -94,7 +96,7 @@ def Initial(*, name: str | None = None, **value: Value) -> Condition:
     >>> pinn.Initial(u=lambda x: -torch.sin(x)).name, pinn.Initial(u_t=0.0).name
     ('initial_u', 'initial_u_t')
     """
-    return _prescribed("initial", None, name, value, _itself)
+    return _prescribed("initial", None, name, value, itself)
 
 
 def Dirichlet(*, on: On, name: str | None = None, **value: Value) -> Condition:
@@ -106,7 +108,7 @@ def Dirichlet(*, on: On, name: str | None = None, **value: Value) -> Condition:
     >>> pinn.Dirichlet(u=0.0, on="x").name
     'dirichlet_u'
     """
-    return _prescribed("dirichlet", on, name, value, _itself)
+    return _prescribed("dirichlet", on, name, value, itself)
 
 
 def Neumann(*, on: On, name: str | None = None, **value: Value) -> Condition:
@@ -118,7 +120,7 @@ def Neumann(*, on: On, name: str | None = None, **value: Value) -> Condition:
     >>> pinn.Neumann(u=0.0, on="x_max").names
     ('u_n',)
     """
-    return _prescribed("neumann", on, name, value, _itself, suffixes=("_n",))
+    return _prescribed("neumann", on, name, value, itself, suffixes=("_n",))
 
 
 def Robin(
@@ -155,10 +157,11 @@ def Periodic(field: str, *, along: str, name: str | None = None) -> Condition:
     >>> pinn.Periodic("u", along="x").name
     'periodic_u'
     """
-    return Condition(name or f"periodic_{field}", None, _itself, (field,), along)
+    return Condition(name or f"periodic_{field}", None, itself, (field,), along)
 
 
-def _itself(field: Tensor) -> Tensor:
+def itself(field: Tensor) -> Tensor:
+    """Return the field: the left-hand side of a condition that prescribes it."""
     return field
 
 
@@ -188,9 +191,10 @@ def _prescribed(
         _checks.number(what, right)
 
     def residual(*arguments: Tensor) -> Tensor:
-        found = left(*arguments[: len(fields)])
+        # First the fields of the left-hand side, then the coordinates of the right one.
+        combination = left(*arguments[: len(fields)])
         if callable(right):
-            return found - right(*arguments[len(fields) :])
-        return found - right
+            return combination - right(*arguments[len(fields) :])
+        return combination - right
 
     return Condition(name or f"{kind}_{field}", on, residual, fields + coordinates)

@@ -10,7 +10,7 @@ import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,9 @@ from whence.points import Points, Pointwise, locations
 
 logger = logging.getLogger("whence")
 
+T = TypeVar("T")
 Equation = Callable[..., Any]
+"""A user's function of fields by argument name: tensors (n,), or fields; see ``helpers``."""
 Wanted = tuple[int, MultiIndex]
 """An output by position and a derivative of it."""
 
@@ -71,7 +73,11 @@ class FieldMap:
         for name in parsed.values():
             if name.output is not None:
                 wanted.add((name.output, name.index))
-        derivatives = self._differentiate(tensors, points, wanted) if wanted else {}
+
+        # All derivatives in one pass through the network; none for coordinates alone.
+        derivatives: dict[Wanted, Tensor] = {}
+        if wanted:
+            derivatives = self._differentiate(tensors, points, wanted)
 
         fields = {}
         for key, name in parsed.items():
@@ -87,14 +93,17 @@ class FieldMap:
         points: Tensor,
         wanted: set[Wanted],
     ) -> dict[Wanted, Tensor]:
+        """Return the wanted derivatives, each (n,): by jets, or by nested autograd."""
         if self.derivatives == "jets":
             try:
+                # A jet carries a Taylor expansion of each value through the network.
                 layout = jets.layout(index for _, index in wanted)
                 columns = self._outputs(tensors, jets.seed(points, layout))
                 if all(isinstance(column, Jet) for column in columns):
                     return {(k, i): columns[k].derivative(i) for k, i in wanted}
             except UnsupportedOperation as reason:
-                _log_once(str(reason))
+                log_once(str(reason))
+
         return self._nested(tensors, points, wanted)
 
     def _nested(
@@ -108,7 +117,11 @@ class FieldMap:
         def outputs(at: Tensor) -> Tensor:
             return torch.stack(list(self._outputs(tensors, at)), dim=-1)
 
-        tables = {index: _directional(outputs, index)(points) for _, index in wanted}
+        # One table (n, outputs) for each multi-index: outputs are differentiated together.
+        tables = {}
+        for _, index in wanted:
+            if index not in tables:
+                tables[index] = _directional(outputs, index)(points)
         return {(k, index): tables[index][..., k] for k, index in wanted}
 
     def _outputs(self, tensors: Mapping[str, Tensor], at: Any) -> tuple[Any, ...]:
@@ -125,11 +138,11 @@ class FieldMap:
             return tuple(columns.values())
 
         columns |= {name: at[..., k] for k, name in enumerate(self.coordinates)}
-        arguments = [
-            columns[name] for name in _checks.arguments("the ansatz", self.ansatz)
-        ]
+        names = _checks.arguments("the ansatz", self.ansatz)
+        arguments = [columns[name] for name in names]
         result = as_tuple(self.ansatz(*arguments))
 
+        # A column (n, 1) would broadcast to (n, n) further on.
         shapes = [getattr(column, "shape", None) for column in result]
         if shapes != [at.shape[:-1]] * len(self.outputs):
             raise ValueError(
@@ -167,16 +180,14 @@ class FieldMap:
             check_kind("the ansatz", as_tuple(result), points)
 
 
-def as_tuple(result: Any) -> tuple[Any, ...]:
+def as_tuple(result: T | Sequence[T]) -> tuple[T, ...]:
     """Return what a user's function gave, one tensor or several, as a tuple."""
     if isinstance(result, (tuple, list)):
         return tuple(result)
-    return (result,)
+    return (result,)  # type: ignore[return-value]
 
 
-def tried(
-    what: str, function: Callable[..., Any], columns: Mapping[str, Tensor]
-) -> Any:
+def tried(what: str, function: Callable[..., T], columns: Mapping[str, Tensor]) -> T:
     """Return what a user's function gives for copies of its arguments; an error names it.
 
     A change in place is an error: it would reach other columns, and the training points.
@@ -191,17 +202,18 @@ def tried(
             f"{what} fails: {type(error).__name__}: {reason[0]}"
         ) from error
 
-    changed = [name for name, copy in copies.items() if copy._version != versions[name]]
-    if changed:
-        first = changed[0]
-        raise ValueError(
-            f"{what} changes {first!r} in place, which other terms and the training points would "
-            f"feel: make a new tensor, such as {first} = {first} + 1 in place of {first} += 1"
-        )
+    for name, copy in copies.items():
+        # Torch counts the changes of a tensor in place.
+        if copy._version != versions[name]:
+            raise ValueError(
+                f"{what} changes {name!r} in place, which other terms and the training points "
+                f"would feel: make a new tensor, such as {name} = {name} + 1 in place of "
+                f"{name} += 1"
+            )
     return result
 
 
-def check_kind(what: str, results: Sequence[Any], points: Tensor) -> None:
+def check_kind(what: str, results: Sequence[object], points: Tensor) -> None:
     """Raise ``ValueError`` for a tensor of another dtype or device than the network's."""
     wanted = (points.dtype, points.device)
     for result in results:
@@ -212,16 +224,19 @@ def check_kind(what: str, results: Sequence[Any], points: Tensor) -> None:
             )
 
 
-def _directional(function: Callable[[Tensor], Tensor], index: MultiIndex) -> Any:
+def _directional(
+    function: Callable[[Tensor], Tensor], index: MultiIndex
+) -> Callable[[Tensor], Tensor]:
     """Return ``function`` differentiated along each coordinate of ``index`` in turn."""
     if not index:
         return function
 
+    # ∂_{i₁…i_k} f = ∂_{i₁}(∂_{i₂…i_k} f): a forward pass inside another for each order.
     inner = _directional(function, index[1:])
 
     def derivative(points: Tensor) -> Tensor:
         direction = torch.zeros_like(points)
-        direction[..., index[0]] = 1.0
+        direction[..., index[0]] = 1.0  # the same for every point: rows do not mix
         tangent: Tensor = torch.func.jvp(inner, (points,), (direction,))[1]
         return tangent
 
@@ -229,5 +244,6 @@ def _directional(function: Callable[[Tensor], Tensor], index: MultiIndex) -> Any
 
 
 @functools.cache
-def _log_once(reason: str) -> None:
+def log_once(reason: str) -> None:
+    """Log why derivatives are slower than they could be, once for each reason."""
     logger.info("derivatives by nested autograd, exact but slower: %s", reason)

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, overload
 
 import torch
 from torch import Tensor
@@ -38,6 +38,13 @@ from whence import _checks
 
 PROBE_POINTS = 2
 """Random values by which an equation is tried, to see which derivatives it asks for."""
+
+Scalar: TypeAlias = "Field | Tensor | float"
+"""What takes part in arithmetic: a field, values (n,), or a number."""
+Components: TypeAlias = "Vector | Sequence[Scalar]"
+"""A vector, or its components in order."""
+Result: TypeAlias = "Tensor | Field | Vector | Sequence[Tensor | Field]"
+"""What an equation may return."""
 
 
 class Derivatives:
@@ -66,25 +73,28 @@ class _Probe(Derivatives):
     def __init__(self, coordinates: Sequence[str], time: str | None) -> None:
         super().__init__(coordinates, time, {})
         self._generator = torch.Generator().manual_seed(0)
-        self.asked: dict[str, Tensor] = {}
+        self.requested: dict[str, Tensor] = {}
 
     def value(self, name: str) -> Tensor:
-        if name not in self.asked:
-            self.asked[name] = torch.rand(
+        """Return the same random values each time a name is asked for, (PROBE_POINTS,)."""
+        if name not in self.requested:
+            # In (0, 1), where logarithms and roots are defined.
+            self.requested[name] = torch.rand(
                 PROBE_POINTS, generator=self._generator, dtype=torch.float64
             )
-        return self.asked[name]
+        return self.requested[name]
 
 
-def _elementwise(operation: Callable[..., Any]) -> Callable[..., Any]:
+def _elementwise(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     """Return the operator of a field or vector that applies an operation to values."""
 
-    def operator(self: Any, other: Any) -> Any:
-        if isinstance(other, Vector) and not isinstance(self, Vector):
-            return Vector(operation(self.value, _value(part)) for part in other)
-        if not isinstance(self, Vector):
-            return operation(self.value, _value(other))
-        return self._with(other, operation)
+    def operator(self: Field | Vector, other: Scalar | Vector) -> Any:
+        if isinstance(self, Vector):
+            return self._with(other, operation)
+        if isinstance(other, Vector):
+            # A field times a vector, as p * n.
+            return Vector(operation(self.value, value_of(part)) for part in other)
+        return operation(self.value, value_of(other))
 
     return operator
 
@@ -116,6 +126,7 @@ class Field:
 
     def derivative(self, coordinate: str) -> Field:
         """Return its derivative along a coordinate, a field again."""
+        # In the order of the coordinates, as derivatives commute: one name for u_xt and u_tx.
         order = self.derivatives.coordinates
         along = sorted((*self.along, coordinate), key=order.index)
         return Field(self.output, tuple(along), self.derivatives)
@@ -141,7 +152,8 @@ class Field:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        return function(*map(_value, args), **dict(kwargs or {}))
+        # torch.sin(u) and the like: functions of the values, which know no derivatives.
+        return function(*map(value_of, args), **dict(kwargs or {}))
 
     def __repr__(self) -> str:
         return f"Field({self.name!r})"
@@ -150,30 +162,38 @@ class Field:
 class Vector:
     """Components along the coordinates of space; arithmetic goes component by component."""
 
-    def __init__(self, components: Iterable[Any]) -> None:
+    def __init__(self, components: Iterable[Scalar]) -> None:
         self.components = tuple(components)
 
     def __len__(self) -> int:
         return len(self.components)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Scalar]:
         return iter(self.components)
 
-    def __getitem__(self, k: int) -> Any:
+    def __getitem__(self, k: int) -> Scalar:
         return self.components[k]
 
     def __repr__(self) -> str:
         return f"Vector({', '.join(map(repr, self.components))})"
 
-    def _with(self, other: Any, operation: Callable[..., Any]) -> Vector:
-        if isinstance(other, Vector):
-            if len(other) != len(self):
-                raise ValueError(
-                    f"vectors of {len(self)} and {len(other)} components do not fit each other"
-                )
-            pairs = zip(self, other, strict=True)
-            return Vector(operation(_value(a), _value(b)) for a, b in pairs)
-        return Vector(operation(_value(a), _value(other)) for a in self)
+    def _with(
+        self, other: Scalar | Vector, operation: Callable[[Any, Any], Any]
+    ) -> Vector:
+        """Return the vector of an operation, component by component."""
+        if not isinstance(other, Vector):
+            value = value_of(other)
+            return Vector(operation(value_of(a), value) for a in self)
+
+        self._check_length(other)
+        pairs = zip(self, other, strict=True)
+        return Vector(operation(value_of(a), value_of(b)) for a, b in pairs)
+
+    def _check_length(self, other: Components) -> None:
+        if len(other) != len(self):
+            raise ValueError(
+                f"vectors of {len(self)} and {len(other)} components do not fit each other"
+            )
 
     __add__ = _elementwise(lambda a, b: a + b)
     __radd__ = _elementwise(lambda a, b: b + a)
@@ -184,28 +204,34 @@ class Vector:
     __truediv__ = _elementwise(lambda a, b: a / b)
 
     def __neg__(self) -> Vector:
-        return Vector(-_value(part) for part in self)
+        return Vector(-value_of(part) for part in self)
 
-    def dot(self, other: Iterable[Any]) -> Any:
-        """Return the scalar product with another vector, (n,)."""
+    def dot(self, other: Components) -> Tensor:
+        """Return the scalar product with another vector, ``Σ_i a_i b_i``, (n,)."""
+        self._check_length(other)
         total: Any = 0.0
         for a, b in zip(self, other, strict=True):
-            total = total + _value(a) * _value(b)
+            total = total + value_of(a) * value_of(b)
         return total
 
 
-def vector(*components: Any) -> Vector:
+def vector(*components: Scalar) -> Vector:
     """Return a vector of fields or values, one for each coordinate of space."""
     return Vector(components)
 
 
 def grad(of: Field) -> Vector:
     """Return the gradient of a field, ``(∂u/∂x, ∂u/∂y, …)``, a vector of fields."""
-    _check_field("grad", of)
-    return Vector(of.derivative(c) for c in of.derivatives.space)
+    return Vector(slopes_of("grad", of))
 
 
-def div(of: Vector) -> Any:
+def slopes_of(what: str, of: Scalar | Vector) -> list[Field]:
+    """Return a field's derivatives along the coordinates of space; errors begin with ``what``."""
+    known = _field(what, of)
+    return [known.derivative(c) for c in known.derivatives.space]
+
+
+def div(of: Vector) -> Tensor:
     """Return the divergence of a vector of fields, ``Σ_i ∂w_i/∂x_i``, (n,)."""
     total: Any = 0.0
     for component, coordinate in _along_space("div", of):
@@ -213,52 +239,82 @@ def div(of: Vector) -> Any:
     return total
 
 
-def laplacian(of: Field | Vector) -> Any:
+@overload
+def laplacian(of: Vector) -> Vector: ...
+
+
+@overload
+def laplacian(of: Field) -> Tensor: ...
+
+
+def laplacian(of: Field | Vector) -> Tensor | Vector:
     """Return ``Σ_i ∂²u/∂x_i²`` of a field, (n,), or of each component of a vector."""
     if isinstance(of, Vector):
-        return Vector(laplacian(component) for component in of)
+        return Vector(laplacian(_field("laplacian", part)) for part in of)
 
-    _check_field("laplacian", of)
     total: Any = 0.0
-    for coordinate in of.derivatives.space:
-        total = total + of.derivative(coordinate).derivative(coordinate).value
+    for slope, coordinate in zip(
+        slopes_of("laplacian", of), of.derivatives.space, strict=True
+    ):
+        total = total + slope.derivative(coordinate).value
     return total
 
 
-def curl(of: Field | Vector) -> Any:
+def curl(of: Field | Vector) -> Tensor | Vector:
     """Return the curl: of a vector in 3-D a vector, in 2-D ``∂v/∂x − ∂u/∂y``, (n,).
 
     Of a field in 2-D, a stream function, ``(∂ψ/∂y, −∂ψ/∂x)``.
     """
     if not isinstance(of, Vector):
-        d_x, d_y = _planar("the curl of a field", grad(of))
+        slopes = slopes_of("curl", of)
+        if len(slopes) != 2:
+            raise ValueError(
+                f"the curl of a field needs 2 coordinates of space, got {len(slopes)}"
+            )
+        d_x, d_y = slopes
         return Vector((d_y.value, -d_x.value))
 
-    slopes = []
-    for component, _ in _along_space("curl", of):
-        slopes.append(grad(component))
-    if len(of) == 2:
-        (_, u_y), (v_x, _) = slopes
+    # Rows of the Jacobian matrix ∂w_i/∂x_j.
+    rows = [slopes_of("curl", part) for part, _ in _along_space("curl", of)]
+    if len(rows) == 2:
+        (_, u_y), (v_x, _) = rows
         return v_x.value - u_y.value
-    if len(of) == 3:
-        (_, u_y, u_z), (v_x, _, v_z), (w_x, w_y, _) = slopes
+    if len(rows) == 3:
+        (_, u_y, u_z), (v_x, _, v_z), (w_x, w_y, _) = rows
         return Vector((w_y - v_z, u_z - w_x, v_x - u_y))
-    raise ValueError(f"curl needs 2 or 3 coordinates of space, got {len(of)}")
+    raise ValueError(f"curl needs 2 or 3 coordinates of space, got {len(rows)}")
 
 
-def advect(velocity: Iterable[Any], of: Field | Vector) -> Any:
+@overload
+def advect(velocity: Components, of: Vector) -> Vector: ...
+
+
+@overload
+def advect(velocity: Components, of: Field) -> Tensor: ...
+
+
+def advect(velocity: Components, of: Field | Vector) -> Tensor | Vector:
     """Return ``(w·∇)u = Σ_i w_i ∂u/∂x_i`` of a field, (n,), or of each component of a vector."""
     if isinstance(of, Vector):
-        return Vector(advect(velocity, component) for component in of)
-    return Vector(velocity).dot(grad(of))
+        return Vector(advect(velocity, _field("advect", part)) for part in of)
+    slopes = slopes_of("advect", of)
+    return Vector(velocity).dot(slopes)
 
 
-def dt(of: Field | Vector) -> Any:
+@overload
+def dt(of: Vector) -> Vector: ...
+
+
+@overload
+def dt(of: Field) -> Tensor: ...
+
+
+def dt(of: Field | Vector) -> Tensor | Vector:
     """Return the derivative with respect to time of a field, (n,), or of each component."""
     if isinstance(of, Vector):
-        return Vector(dt(component) for component in of)
+        return Vector(dt(_field("dt", part)) for part in of)
 
-    _check_field("dt", of)
+    of = _field("dt", of)
     if of.derivatives.time is None:
         raise ValueError(
             "dt needs a coordinate of time: name one 't', or pass time= to Problem"
@@ -266,79 +322,78 @@ def dt(of: Field | Vector) -> Any:
     return of.derivative(of.derivatives.time).value
 
 
-def _value(of: Any) -> Any:
+def value_of(of: Any) -> Any:
+    """Return the values of a field, (n,); anything else as it is."""
     return of.value if isinstance(of, Field) else of
 
 
-def _check_field(what: str, of: object) -> None:
+def _field(what: str, of: object) -> Field:
+    """Return a field; anything else is a ``TypeError`` that begins with ``what``."""
     if not isinstance(of, Field):
         raise TypeError(
             f"{what} needs a field, such as the argument u of an equation under "
-            f"@field_equation, or its gradient's components, got {_checks.shown(of)}: "
+            f"@field_equation, or its gradient's components, got {_checks.describe(of)}: "
             "products and sums of fields have no derivatives here"
         )
+    return of
 
 
 def _along_space(what: str, of: object) -> list[tuple[Field, str]]:
     """Return the components of a vector of fields, each with the coordinate it lies along."""
     if not isinstance(of, Vector):
         raise TypeError(
-            f"{what} needs a vector, such as vector(u, v), got {_checks.shown(of)}"
+            f"{what} needs a vector, such as vector(u, v), got {_checks.describe(of)}"
         )
-    for component in of:
-        _check_field(what, component)
-    space = of[0].derivatives.space
-    if len(of) != len(space):
+    components = [_field(what, part) for part in of]
+    if not components:
+        raise ValueError(f"{what} needs a vector of at least one component, got none")
+    space = components[0].derivatives.space
+    if len(components) != len(space):
         raise ValueError(
             f"{what} needs a component for each coordinate of space ({', '.join(space)}), got "
-            f"{len(of)}"
+            f"{len(components)}"
         )
-    return list(zip(of, space, strict=True))
-
-
-def _planar(what: str, of: Vector) -> tuple[Field, Field]:
-    if len(of) != 2:
-        raise ValueError(f"{what} needs 2 coordinates of space, got {len(of)}")
-    return of[0], of[1]
+    return list(zip(components, space, strict=True))
 
 
 @dataclass(frozen=True)
 class FieldEquation:
     """An equation whose arguments that are outputs are fields; see :func:`field_equation`."""
 
-    function: Callable[..., Any]
+    function: Callable[..., Result]
     arguments: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         names = _checks.arguments("an equation of fields", self.function)
         object.__setattr__(self, "arguments", names)
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Field | Tensor) -> Result:
         """Return what the function gives for fields."""
         return self.function(*arguments)
 
     def bind(
         self, outputs: Sequence[str], coordinates: Sequence[str], time: str | None
-    ) -> tuple[tuple[str, ...], Callable[..., Any]]:
+    ) -> tuple[tuple[str, ...], Callable[..., Tensor | tuple[Tensor, ...]]]:
         """Return the names of what it needs, and it as a plain function of these, in order.
 
         It is called once with random values, to see which derivatives it asks for.
         """
         probe = _Probe(coordinates, time)
         self._call(outputs, probe)
-        names = tuple(probe.asked)
+        names = tuple(probe.requested)
 
-        def plain(*columns: Tensor) -> Any:
+        def plain(*columns: Tensor) -> Tensor | tuple[Tensor, ...]:
             values = dict(zip(names, columns, strict=True))
             result = self._call(outputs, Derivatives(coordinates, time, values))
             if isinstance(result, (tuple, list, Vector)):
-                return tuple(map(_value, result))
-            return _value(result)
+                return tuple(map(value_of, result))
+            value: Tensor = value_of(result)
+            return value
 
         return names, plain
 
-    def _call(self, outputs: Sequence[str], derivatives: Derivatives) -> Any:
-        arguments: list[Any] = []
+    def _call(self, outputs: Sequence[str], derivatives: Derivatives) -> Result:
+        arguments: list[Field | Tensor] = []
         for name in self.arguments:
             if name in outputs:
                 arguments.append(Field(name, (), derivatives))
@@ -347,7 +402,7 @@ class FieldEquation:
         return self.function(*arguments)
 
 
-def field_equation(function: Callable[..., Any]) -> FieldEquation:
+def field_equation(function: Callable[..., Result]) -> FieldEquation:
     """Give an equation fields, which know their derivatives, for its arguments that are outputs.
 
     Other arguments, such as ``u_t`` or ``x``, are plain tensors (n,) as ever. The result is a

@@ -42,8 +42,10 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
     for position, output in enumerate(outputs):
         index = derivative_of(name, output, coordinates)
         if index:
+            # Sorted, as derivatives commute: u_xt and u_tx are one field.
             return Name(position, tuple(sorted(index)))
 
+    # Up to second order, to find the nearest among.
     examples = [*outputs, *coordinates]
     for output in outputs:
         for a in coordinates:

@@ -33,8 +33,10 @@ class _Normals(torch.autograd.Function):
         part: Part,
         tolerance: float,
     ) -> tuple[Tensor, int]:
+        # (batch, n, d) or (batch, d) as rows (·, d): a normal depends on its own point alone.
         batch = points.movedim(in_dims[0], 0)
-        flat = normals_at(part, batch.reshape(-1, batch.shape[-1]), tolerance)
+        rows = batch.reshape(-1, batch.shape[-1])
+        flat = normals_at(part, rows, tolerance)
         return flat.reshape(batch.shape), 0
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from whence import _checks
-from whence.arrays import ArrayLike, in_kind_of, to_locations
+from whence.arrays import ArrayLike, Values, in_kind_of, to_locations
 from whence.objective import Objective
 from whence.parameters import Parameters
 from whence.pinn.geometry.boundary import named
 from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.conditions import Condition
-from whence.pinn.pde.fields import Equation, FieldMap
+from whence.pinn.pde.fields import Equation, FieldMap, as_tuple
 from whence.pinn.pde.names import derivative_of, parse
 from whence.pinn.pde.term_function import Place, TermFunction
 from whence.points import Pointwise, blocks, locations
@@ -109,15 +109,20 @@ class Problem:
             object.__setattr__(self, "time", "t")
         if self.time is not None:
             _checks.one_of("coordinate for time=", self.time, self.coordinates)
-        _check_outputs(self.outputs, self.coordinates)
+
+        self._check_outputs()
         self._check_terms()
         if self.ansatz is not None:
             known = (*self.coordinates, *self.outputs)
             for name in _checks.arguments("the ansatz", self.ansatz):
                 _checks.one_of("argument of the ansatz", name, known)
+        if self.solution is not None:
+            for name in _checks.arguments("the solution", self.solution):
+                _checks.one_of("argument of the solution", name, self.coordinates)
         self._make_functions()
 
     def _check_kinds(self) -> None:
+        """Raise ``TypeError`` for a part of the wrong kind."""
         if not isinstance(self.domain, Domain):
             raise TypeError(
                 f'domain must be a domain, such as pinn.Interval("x", 0, 1), got {self.domain!r}'
@@ -134,6 +139,31 @@ class Problem:
                 "conditions must be a list of conditions, such as [pinn.Initial(u=0.0)], got "
                 f"{conditions!r}"
             )
+
+    def _check_outputs(self) -> None:
+        """Raise unless every output's name can mean only that output."""
+        outputs = self.outputs
+        coordinates = self.coordinates
+        if isinstance(outputs, str):
+            raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
+        _checks.identifiers("output", outputs)
+
+        n_names = len(outputs) + len(coordinates)
+        if not outputs or len({*outputs, *coordinates}) < n_names:
+            raise ValueError(
+                f"outputs need names of their own, other than the coordinates', got outputs "
+                f"{', '.join(outputs) or 'none'} and coordinates {', '.join(coordinates)}"
+            )
+
+        # With outputs u and u_x the name u_x would mean two fields; u_n is ∂u/∂n.
+        suffixes = (*coordinates, "n")
+        for name in outputs:
+            for output in outputs:
+                if output != name and derivative_of(name, output, suffixes):
+                    raise ValueError(
+                        f"output {name!r} reads as a derivative of another output: give it "
+                        "another name"
+                    )
 
     def _check_terms(self) -> None:
         """Raise ``ValueError`` unless there are equations, and every term's name is its own."""
@@ -152,10 +182,9 @@ class Problem:
     def _make_functions(self) -> None:
         """Read every term's function; a name that means nothing is an error."""
         place = self._place
-        functions = {
-            name: TermFunction.of_equation(name, equation, place)
-            for name, equation in self.equations.items()
-        }
+        functions = {}
+        for name, equation in self.equations.items():
+            functions[name] = TermFunction.of_equation(name, equation, place)
         for condition in self.conditions:
             functions[condition.name] = TermFunction.of_condition(condition, place)
         for function in functions.values():
@@ -208,12 +237,15 @@ class Problem:
             ``hammersley``, ``sobol``, ``halton``, ``latin_hypercube``, ``grid`` or ``random``.
         """
         by_term = self._counts(counts)
+        # All of them are checked before any point is drawn.
         for name in self.terms:
             _checks.count(f"the number of points of term {name!r}", by_term[name])
             self._check_room(name, by_term[name])
-        return {
-            name: self.draw(name, by_term[name], seed, method) for name in self.terms
-        }
+
+        points = {}
+        for name in self.terms:
+            points[name] = self.draw(name, by_term[name], seed, method)
+        return points
 
     def _counts(self, counts: object) -> Mapping[str, int]:
         """Return numbers of points by term; a term that is unknown or missing is an error."""
@@ -228,7 +260,7 @@ class Problem:
         if not isinstance(counts, Mapping):
             raise TypeError(
                 f"points must be numbers by term, such as {{{first!r}: 100}}, got "
-                f"{_checks.shown(counts)}"
+                f"{_checks.describe(counts)}"
             )
         for name in counts:
             _checks.one_of("term", name, self.terms)
@@ -265,14 +297,15 @@ class Problem:
         else:
             is_inside = self.domain.contains(rows, tolerance)
 
-        if not bool(is_inside.all()):
-            outside = (~is_inside).nonzero()[:, 0]
-            row = int(outside[0])
-            raise ValueError(
-                f"{len(outside)} of {len(rows)} points{of} lie outside "
-                f"{'its' if of else 'the'} domain, the first is row {row}: {rows[row].tolist()}; "
-                f"the bounds are {named(self.coordinates, self.domain.bounds.T)}"
-            )
+        if bool(is_inside.all()):
+            return
+        outside = (~is_inside).nonzero()[:, 0]
+        row = int(outside[0])
+        raise ValueError(
+            f"{len(outside)} of {len(rows)} points{of} lie outside {'its' if of else 'the'} "
+            f"domain, the first is row {row}: {rows[row].tolist()}; the bounds are "
+            f"{named(self.coordinates, self.domain.bounds.T)}"
+        )
 
     def _check_room(self, term: str, n: int) -> None:
         """Raise ``ValueError`` if the term holds at fewer than n points, such as an end."""
@@ -314,26 +347,29 @@ class Problem:
         field_map = self.fields(network)
         terms = []
         for name in self.terms:
-            if name in points:
-                rows = self._prepared(name, points[name])
-                residual = self._functions[name].residual(field_map)
-                weight = (weights or {}).get(name, 1.0)
-                placed = rows.to(dtype=like.dtype, device=like.device)
-                terms.append(Term(name, residual, placed, weight))
+            if name not in points:
+                continue
+            rows = self._prepared(name, points[name])
+            rows = rows.to(dtype=like.dtype, device=like.device)
+            residual = self._functions[name].residual(field_map)
+            weight = (weights or {}).get(name, 1.0)
+            terms.append(Term(name, residual, rows, weight))
 
+        # Two points, as with a single one a wrong shape may look right.
         field_map.check(locations(terms[0].points)[[0, -1]])
         for term in terms:
             two = locations(term.points)[[0, -1]]
             self._functions[term.name].try_at(field_map, like.tensors(), two)
         return Objective(network, terms, space=ProblemSpace(self, field_map))
 
-    def _check_by_term(self, what: str, given: object) -> None:
-        if not isinstance(given, Mapping):
+    def _check_by_term(self, what: str, by_term: object) -> None:
+        """Raise unless this is a mapping whose keys are terms."""
+        if not isinstance(by_term, Mapping):
             raise TypeError(
                 f"{what} must be given by term, such as {{{self.terms[0]!r}: ...}}, got "
-                f"{_checks.shown(given)}"
+                f"{_checks.describe(by_term)}"
             )
-        for name in given:
+        for name in by_term:
             _checks.one_of("term", name, self.terms)
 
     def _prepared(self, term: str, points: ArrayLike) -> Tensor:
@@ -359,7 +395,7 @@ class Problem:
         _checks.one_of("term", term, self.terms)
         return self._functions[term].residual(self.fields(network))
 
-    def reference(self, points: ArrayLike) -> Any:
+    def reference(self, points: ArrayLike) -> Values:
         """Return the reference solution at points (n, d), of shape (n, outputs), float64.
 
         A tensor for a tensor, a data frame for a data frame, otherwise an array.
@@ -369,10 +405,12 @@ class Problem:
         rows = to_locations("points", points, self.coordinates)
         table = rows.detach().cpu().double().numpy()
 
-        columns = {name: table[:, k].copy() for k, name in enumerate(self.coordinates)}
-        names = _checks.arguments("the solution", self.solution)
-        values = self.solution(*(columns[name] for name in names))
-        values = tuple(values) if isinstance(values, (tuple, list)) else (values,)
+        # Copies, as the user's function may write into what it is given.
+        arguments = []
+        for name in _checks.arguments("the solution", self.solution):
+            column = self.coordinates.index(name)
+            arguments.append(table[:, column].copy())
+        values = as_tuple(self.solution(*arguments))
 
         shapes = [np.shape(value) for value in values]
         if shapes != [(len(table),)] * len(self.outputs):
@@ -394,22 +432,33 @@ class Problem:
         if truth is None:
             truth = self.reference(rows)
         values = self.evaluate(network, rows, tuple(self.outputs))
-        error = values.double().cpu() - truth
-        return float(torch.linalg.vector_norm(error) / torch.linalg.vector_norm(truth))
+        error = values.double().cpu() - truth  # (n, outputs)
+
+        # The quadrature's weight 1/n is in both and drops out.
+        norm = torch.linalg.vector_norm
+        return float(norm(error) / norm(truth))
 
     def evaluate(
         self, network: nn.Module, points: Tensor, names: Sequence[str]
     ) -> Tensor:
         """Return named fields of a network's solution at points (n, d): (n, len(names))."""
-        like = next(network.parameters())
-        tensors = {name: p.detach() for name, p in network.named_parameters()}
         function = self.fields(network)(tuple(names))
-        placed = points.to(dtype=like.dtype, device=like.device)
-        parts = []
-        with torch.no_grad():
-            for block in blocks(placed):
-                parts.append(function(tensors, block.points))
-        return torch.cat(parts)
+        return evaluate_at(network, function, points)
+
+
+def evaluate_at(network: nn.Module, function: Pointwise, points: Tensor) -> Tensor:
+    """Return a function of a network's parameters at points (n, d), in blocks: (n, m)."""
+    like = next(network.parameters())
+    rows = points.to(dtype=like.dtype, device=like.device)
+    tensors = {}
+    for name, parameter in network.named_parameters():
+        tensors[name] = parameter.detach()
+
+    parts = []
+    with torch.no_grad():
+        for block in blocks(rows):
+            parts.append(function(tensors, block.points))
+    return torch.cat(parts)
 
 
 class ProblemSpace(Space):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
-import torch
 from torch import nn
 
 from whence import _checks
-from whence.arrays import ArrayLike, in_kind_of, to_locations
+from whence.arrays import ArrayLike, Values, in_kind_of, to_locations
 from whence.pinn.pde.names import parse
-from whence.pinn.pde.problem import Problem
-from whence.points import blocks
+from whence.pinn.pde.problem import Problem, evaluate_at
 
 
 class Solution:
@@ -44,7 +41,7 @@ class Solution:
         self.problem = problem
         self.network = network
 
-    def __call__(self, points: ArrayLike, *names: str) -> Any:
+    def __call__(self, points: ArrayLike, *names: str) -> Values:
         """Return the solution at points (n, d), or the named fields: (n, number of names).
 
         Parameters
@@ -65,52 +62,60 @@ class Solution:
             nothing; the message names the nearest.
         """
         wanted = names or tuple(self.problem.outputs)
-        rows = to_locations("the points", points, self.problem.coordinates)
-        self.problem.check_points(None, rows)
-        values = self.problem.evaluate(self.network, rows, wanted)
+        problem = self.problem
+        rows = to_locations("the points", points, problem.coordinates)
+        problem.check_points(None, rows)
+
+        values = problem.evaluate(self.network, rows, wanted)  # (n, names)
         return in_kind_of(values, points, wanted)
 
-    def residual(self, points: ArrayLike, term: str | None = None) -> Any:
+    def residual(self, points: ArrayLike, term: str | None = None) -> Values:
         """Return the residual of a term, by default the first equation's, at points: (n, m)."""
-        name = self.problem.terms[0] if term is None else term
-        _checks.one_of("term", name, self.problem.terms)
-        rows = to_locations("the points", points, self.problem.coordinates)
-        self.problem.check_points(name, rows)
+        problem = self.problem
+        name = problem.terms[0] if term is None else term
+        _checks.one_of("term", name, problem.terms)
+        rows = to_locations("the points", points, problem.coordinates)
+        problem.check_points(name, rows)
 
-        like = next(self.network.parameters())
-        placed = rows.to(dtype=like.dtype, device=like.device)
-        tensors = {n: p.detach() for n, p in self.network.named_parameters()}
-        residual = self.problem.residual(self.network, name)
-        parts = []
-        with torch.no_grad():
-            for block in blocks(placed):
-                parts.append(residual(tensors, block.points))
-        values = torch.cat(parts)
-        return in_kind_of(values, points, _numbered(name, values.shape[1]))
+        function = problem.residual(self.network, name)
+        values = evaluate_at(self.network, function, rows)  # (n, m)
 
-    def error(self, points: ArrayLike) -> Any:
+        # Columns of a data frame: the term's name, numbered where there are several.
+        m = values.shape[1]
+        columns = [name]
+        if m > 1:
+            columns = [f"{name}_{k}" for k in range(m)]
+        return in_kind_of(values, points, columns)
+
+    def error(self, points: ArrayLike) -> Values:
         """Return the solution minus the reference solution at points: (n, outputs)."""
-        rows = to_locations("the points", points, self.problem.coordinates)
-        outputs = tuple(self.problem.outputs)
-        values = self.problem.evaluate(self.network, rows, outputs)
-        difference = values.double().cpu() - self.problem.reference(rows)
+        problem = self.problem
+        rows = to_locations("the points", points, problem.coordinates)
+        problem.check_points(None, rows)
+        outputs = tuple(problem.outputs)
+        values = problem.evaluate(self.network, rows, outputs)
+
+        # The reference is in float64 on the CPU, whatever the network is in.
+        difference = values.double().cpu() - problem.reference(rows)
         return in_kind_of(difference, points, outputs)
 
-    def __getattr__(self, name: str) -> Callable[[ArrayLike], Any]:
+    def __getattr__(self, name: str) -> Callable[[ArrayLike], Values]:
         # Only called for what is no attribute: the name of a field.
+        # Copying and pickling ask for attributes before __init__ has run.
         if name.startswith("_") or "problem" not in self.__dict__:
             raise AttributeError(name)
         try:
             parse(name, self.problem.coordinates, tuple(self.problem.outputs))
         except ValueError as error:
             raise AttributeError(str(error)) from None
-        return functools.partial(self._field, name)
+        return functools.partial(self.field, name)
 
-    def _field(self, name: str, points: ArrayLike) -> Any:
-        """Return one field at points (n, d): (n,)."""
-        rows = to_locations("the points", points, self.problem.coordinates)
-        self.problem.check_points(None, rows)
-        values = self.problem.evaluate(self.network, rows, (name,))
+    def field(self, name: str, points: ArrayLike) -> Values:
+        """Return one field at points (n, d): (n,); ``solution.u_x(points)`` is short for it."""
+        problem = self.problem
+        rows = to_locations("the points", points, problem.coordinates)
+        problem.check_points(None, rows)
+        values = problem.evaluate(self.network, rows, (name,))  # (n, 1)
         return in_kind_of(values[:, 0], points, (name,))
 
     def __dir__(self) -> Sequence[str]:
@@ -123,9 +128,3 @@ class Solution:
         coordinates = ", ".join(self.problem.coordinates)
         outputs = ", ".join(self.problem.outputs)
         return f"Solution({self.problem.name!r}: ({coordinates}) -> ({outputs}))"
-
-
-def _numbered(name: str, m: int) -> tuple[str, ...]:
-    if m == 1:
-        return (name,)
-    return tuple(f"{name}_{k}" for k in range(m))

@@ -37,13 +37,17 @@ class Place:
 
     def tolerance(self, least: float, points: Tensor) -> float:
         """Return how far the rounding of coordinates may move points, at least ``least``."""
+        # A few units in the last place of the largest coordinate, which float32 points lose.
         largest = float(abs(self.domain.bounds).max())
-        return max(least, 4 * torch.finfo(points.dtype).eps * largest)
+        rounding = 4 * torch.finfo(points.dtype).eps * largest
+        return max(least, rounding)
 
     def normal_of(self, name: str) -> str | None:
         """Return the output whose normal derivative this is; None if it is none."""
+        if not name.endswith("_n"):
+            return None
         output = name.removesuffix("_n")
-        return output if output != name and output in self.outputs else None
+        return output if output in self.outputs else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +91,29 @@ class TermFunction:
         """Return the function of a condition."""
         what = f"condition {condition.name!r}"
         function, names = _bound(what, condition.residual, condition.names, place)
-        _check_normals(condition, names, place)
         part = condition.part(place.domain, place.time)
-        return cls(what, function, names, place, condition, part)
+        term = cls(what, function, names, place, condition, part)
+        term.check_normals()
+        return term
+
+    def check_normals(self) -> None:
+        """Raise ``ValueError`` for a normal derivative that has no meaning."""
+        slopes = [name for name in self.names if self.place.normal_of(name)]
+        if not slopes or self.condition is None:
+            return
+        if "n" in self.place.coordinates:
+            raise ValueError(
+                f"{self.what} takes a normal derivative, which a coordinate "
+                "called 'n' makes ambiguous: give the coordinate another name"
+            )
+        along = self.condition.along
+        if along is not None:
+            output = self.place.normal_of(slopes[0])
+            raise ValueError(
+                f"{self.what} compares {slopes[0]!r} at both ends of "
+                f"{along!r}, where the normals are opposite: compare "
+                f"'{output}_{along}'"
+            )
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -101,7 +125,7 @@ class TermFunction:
                 wanted.append(name)
             else:
                 wanted += [f"{output}_{c}" for c in self.place.coordinates]
-        return tuple(dict.fromkeys(wanted))
+        return tuple(dict.fromkeys(wanted))  # each once, in order
 
     def _normal_of(self, name: str) -> str | None:
         return self.place.normal_of(name) if self.part is not None else None
@@ -120,6 +144,7 @@ class TermFunction:
             return at
 
         def difference(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
+            # u(low, ·) − u(high, ·): the points lie at the low end.
             partner = condition.partner(self.place.domain, locations(points))
             return at(tensors, points) - at(tensors, partner)
 
@@ -143,9 +168,10 @@ class TermFunction:
         tolerance = self.place.tolerance(COORDINATE_TOLERANCE, points)
         normals = normals_at(self.part, points, tolerance)
         for name, output in normal_derivatives.items():
-            # ∂u/∂n = n·∇u.
+            # ∂u/∂n = n·∇u, both (n, d).
             slopes = [values[f"{output}_{c}"] for c in self.place.coordinates]
-            values[name] = (normals * torch.stack(slopes, dim=1)).sum(dim=1)
+            gradient = torch.stack(slopes, dim=1)
+            values[name] = (normals * gradient).sum(dim=1)
         return values
 
     def try_at(
@@ -172,26 +198,7 @@ def _bound(
     return function, names or _checks.arguments(what, function)
 
 
-def _check_normals(condition: Condition, names: Sequence[str], place: Place) -> None:
-    """Raise ``ValueError`` for a normal derivative that has no meaning."""
-    slopes = [name for name in names if place.normal_of(name)]
-    if not slopes:
-        return
-    if "n" in place.coordinates:
-        raise ValueError(
-            f"condition {condition.name!r} takes a normal derivative, which a coordinate "
-            "called 'n' makes ambiguous: give the coordinate another name"
-        )
-    if condition.along is not None:
-        output = place.normal_of(slopes[0])
-        raise ValueError(
-            f"condition {condition.name!r} compares {slopes[0]!r} at both ends of "
-            f"{condition.along!r}, where the normals are opposite: compare "
-            f"'{output}_{condition.along}'"
-        )
-
-
-def stacked(what: str, result: Any, n: int) -> Tensor:
+def stacked(what: str, result: Tensor | Sequence[Tensor], n: int) -> Tensor:
     """Return a residual's result, one tensor (n,) or a tuple of them, as (n, m)."""
     parts = as_tuple(result)
     for part in parts:

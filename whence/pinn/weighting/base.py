@@ -62,9 +62,11 @@ class Weighting(ABC):
 
     # --- what a subclass remembers ---
 
-    def note(self, kind: str, values: Mapping[str, Any]) -> None:
+    def note(self, kind: str, values: Mapping[str, float | Tensor]) -> None:
         """Keep finite numbers or tensors by term (or another key) under a name."""
-        self._state |= {f"{kind}/{name}": value for name, value in values.items()}
+        # kind/term, as a checkpoint names tensors.
+        for name, value in values.items():
+            self._state[f"{kind}/{name}"] = value
 
     def noted(self, kind: str) -> dict[str, Any]:
         """Return what was kept under a name; empty if nothing was."""
@@ -151,6 +153,7 @@ class Weighting(ABC):
         if not before:
             self.check_terms(terms)
 
+        # A copy, so that an error half way leaves the weighting as it was.
         state = dict(self._state)
         try:
             weights = self.renew_weights(terms)
@@ -168,14 +171,14 @@ class Weighting(ABC):
         for name, weight in weights.items():
             if not _is_finite(weight):
                 raise FloatingPointError(
-                    f"the weight of term {name!r} came out as {_checks.shown(weight)}: its loss or "
-                    "gradient is not finite"
+                    f"the weight of term {name!r} came out as {_checks.describe(weight)}: its loss "
+                    "or gradient is not finite"
                 )
         for key, value in self._state.items():
             if not _is_finite(value):
                 raise FloatingPointError(
                     f"the loss of term {key.partition('/')[2]!r} is not finite: "
-                    f"{_checks.shown(value)}"
+                    f"{_checks.describe(value)}"
                 )
 
     def state_dict(self) -> State:
@@ -220,7 +223,9 @@ def check_names(what: str, given: Iterable[str], names: Iterable[str]) -> None:
 
 
 def smoothed(
-    previous_share: float, previous: Mapping[str, Any], new: Mapping[str, float]
+    previous_share: float,
+    previous: Mapping[str, float | Tensor],
+    new: Mapping[str, float],
 ) -> Weights:
     """Return ``share·previous + (1 − share)·new`` by term; weights start at 1.
 

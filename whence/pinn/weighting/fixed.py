@@ -41,7 +41,10 @@ class Fixed(Weighting):
 
     def renew_weights(self, terms: TermStatistics) -> Weights:
         """Return the weights that were given."""
-        return {name: float(self.given.get(name, 1.0)) for name in terms.names}
+        weights: Weights = {}
+        for name in terms.names:
+            weights[name] = float(self.given.get(name, 1.0))
+        return weights
 
 
 @WEIGHTINGS.named("linear")
@@ -86,7 +89,7 @@ class Linear(Weighting):
 
     def renew_weights(self, terms: TermStatistics) -> Weights:
         """Return the weights between both sets."""
-        progress = min(self.calls / self.iterations, 1.0)
+        progress = min(self.calls / self.iterations, 1.0)  # t/n
         weights: Weights = {}
         for name in terms.names:
             initial = self.initial.get(name, 1.0)

@@ -79,15 +79,18 @@ class NeuralTangentKernel(Weighting):
         return smoothed(self.alpha, self.weights, new)
 
     def _by_gradients(self, terms: TermStatistics) -> dict[str, float]:
+        """Return ``λ_k = ‖∇L_k‖ / Σ_j ‖∇L_j‖``."""
         norms = gradient_norms(terms)
         total = sum(norms.values())
         return {name: _ratio(norm, total) for name, norm in norms.items()}
 
     def _by_traces(self, terms: TermStatistics) -> dict[str, float]:
+        """Return ``λ_k = Σ_j Tr K_jj / Tr K_kk``, of mean traces if those are chosen."""
         traces = terms.traces()
         if self.estimate == "mean_trace":
             counts = terms.counts()
             traces = {name: trace / counts[name] for name, trace in traces.items()}
+
         total = sum(traces.values())
         return {name: _ratio(total, trace) for name, trace in traces.items()}
 
@@ -119,9 +122,11 @@ class GradientNorm(Weighting):
         """Return smoothed weights from the present gradients."""
         norms = gradient_norms(terms)
         mean = sum(norms.values()) / len(norms)
-        new = {
-            name: _ratio(mean, norm + STABILIZER * mean) for name, norm in norms.items()
-        }
+
+        # λ_k = mean_j ‖∇L_j‖ / (‖∇L_k‖ + 1e-5·mean_j ‖∇L_j‖), at most 1e5.
+        new = {}
+        for name, norm in norms.items():
+            new[name] = _ratio(mean, norm + STABILIZER * mean)
         return smoothed(self.momentum, self.weights, new)
 
 
@@ -165,9 +170,13 @@ class LearningRateAnnealing(Weighting):
         """Return smoothed weights from the present gradients."""
         sizes = {name: gradient.abs() for name, gradient in terms.gradients().items()}
         reference = self.reference or terms.names[0]
-        largest = float(sizes[reference].max())
+        largest = float(sizes[reference].max())  # max|∇L_ref|
 
-        new = {name: _ratio(largest, float(s.mean())) for name, s in sizes.items()}
+        new = {}
+        for name, size in sizes.items():
+            new[name] = _ratio(largest, float(size.mean()))  # over mean|∇L_k|
+
+        # α is the share of the new weights here, that of the previous ones elsewhere.
         weights = smoothed(1 - self.alpha, self.weights, new)
         weights[reference] = 1.0
         return weights
@@ -175,11 +184,14 @@ class LearningRateAnnealing(Weighting):
 
 def gradient_norms(terms: TermStatistics) -> dict[str, float]:
     """Return ``‖∇L_k‖`` of each term."""
-    return {
-        name: float(gradient.norm()) for name, gradient in terms.gradients().items()
-    }
+    norms = {}
+    for name, gradient in terms.gradients().items():
+        norms[name] = float(gradient.norm())
+    return norms
 
 
 def _ratio(numerator: float, denominator: float) -> float:
     """Return the ratio, infinite where the denominator vanishes."""
-    return numerator / denominator if denominator else math.inf
+    if denominator == 0:
+        return math.inf
+    return numerator / denominator

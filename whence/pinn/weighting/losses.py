@@ -72,8 +72,10 @@ class ReLoBRaLo(Weighting):
             self.note("last", losses)
             return dict.fromkeys(losses, 1.0)
 
-        since_last = self._balance(losses, "last")
-        since_first = self._balance(losses, "first")
+        since_last = self._balance(losses, "last")  # b_k(t, t−1)
+        since_first = self._balance(losses, "first")  # b_k(t, 0)
+
+        # ρ by the number of the call, so that a resumed run draws the same.
         draw = np.random.default_rng([self.seed, self.calls]).random()
         past = previous if draw < self.rho else since_first
         self.note("last", losses)
@@ -89,6 +91,7 @@ class ReLoBRaLo(Weighting):
         before = self.noted(since)
         ratios = {}
         for name, loss in losses.items():
+            # A term that was met exactly has no ratio: it counts as one that stands still.
             ratio = loss / before[name] if before[name] else 1.0
             ratios[name] = ratio / self.temperature
         return _softmax(ratios)

@@ -66,7 +66,8 @@ class SelfAdaptive(Weighting):
         """Take a step of ascent and return the weights of all points."""
         weights: Weights = dict.fromkeys(terms.names, 1.0)
         for name in self.terms or terms.names:
-            losses = terms.point_losses(name)
+            losses = terms.point_losses(name)  # ℓ_i, (n,)
+            # Not zero, where all points are met exactly.
             mean = losses.mean().clamp_min(torch.finfo(losses.dtype).tiny)
             before = self._present_lambda(terms, name, losses)
 
@@ -107,7 +108,7 @@ class SelfAdaptive(Weighting):
         points = terms.points(name)
         if points.shape == former_points.shape and torch.equal(points, former_points):
             return former
-        return former[_nearest(points, former_points)]
+        return former[nearest_rows(points, former_points)]
 
 
 @WEIGHTINGS.named("causal")
@@ -176,9 +177,9 @@ class Causal(Weighting):
         stage = int(self._state.get("stage", 0))
         smallest = 1.0
         for name in self.terms or terms.names[:1]:
-            means = self._window_means(terms, name)
+            means = self._window_means(terms, name)  # L_i, (windows,)
             before = means.cumsum(0) - means  # Σ_{j<i} L_j
-            by_window = torch.exp(-self.epsilon[stage] * before)
+            by_window = torch.exp(-self.epsilon[stage] * before)  # falls with i
             self.note("windows", {name: by_window})
             smallest = min(smallest, float(by_window[-1]))
 
@@ -201,7 +202,7 @@ class Causal(Weighting):
         zeros = losses.new_zeros(self.windows)
         totals = zeros.index_add(0, window, losses)
         counts = zeros.index_add(0, window, torch.ones_like(losses))
-        return totals / counts.clamp_min(1)
+        return totals / counts.clamp_min(1)  # 0/1 where there are no points
 
     def _windows_of(self, terms: TermStatistics, name: str) -> Tensor:
         """Return the window of each point, (n,); the first points set where they begin and end."""
@@ -215,6 +216,7 @@ class Causal(Weighting):
         begin = self.noted("begin")[name]
         end = self.noted("end")[name]
         share = (times - begin) / (end - begin)
+        # The last time belongs to the last window; new points outside go to the nearest one.
         return (share * self.windows).long().clamp(0, self.windows - 1)
 
     def _set_span(self, name: str, times: Tensor) -> None:
@@ -228,11 +230,11 @@ class Causal(Weighting):
         self.note("end", {name: end})
 
 
-def _nearest(points: Tensor, others: Tensor) -> Tensor:
+def nearest_rows(points: Tensor, others: Tensor) -> Tensor:
     """Return for each point the row number of the nearest of others, (n,)."""
     exact = "donot_use_mm_for_euclid_dist"  # so that a point is nearest to itself
     rows = []
     for part in points.split(COMPARED_AT_ONCE):
-        distances = torch.cdist(part, others, compute_mode=exact)
+        distances = torch.cdist(part, others, compute_mode=exact)  # (part, others)
         rows.append(distances.argmin(dim=1))
     return torch.cat(rows)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from whence.jacobian import Jacobian
 from whence.objective import Objective
 
 ROWS_AT_ONCE = 256
+"""Residuals whose gradients are computed in one batched backward pass."""
 
 
 class TermStatistics(Protocol):
@@ -73,9 +74,9 @@ class ObjectiveStatistics:
 
     def point_losses(self, term: str) -> Tensor:
         """Return the loss of each of a term's points, (n,)."""
-        alone = self._objective.with_terms([self._objective.term(term)])
+        only = self._objective.with_terms([self._objective.term(term)])
         with torch.no_grad():
-            return alone.point_losses()[term].detach()
+            return only.point_losses()[term].detach()
 
     def points(self, term: str) -> Tensor:
         """Return the points of a term, (n, d)."""
@@ -88,11 +89,11 @@ class ObjectiveStatistics:
     def column(self, coordinate: str | int) -> int:
         """Return the column of a coordinate in the points."""
         names = self._objective.coordinates
-        by_name = isinstance(coordinate, str)
-        _checks.one_of(
-            "coordinate", coordinate, names if by_name else range(len(names))
-        )
-        return names.index(coordinate) if isinstance(coordinate, str) else coordinate
+        if isinstance(coordinate, str):
+            _checks.one_of("coordinate", coordinate, names)
+            return names.index(coordinate)
+        _checks.one_of("coordinate", coordinate, range(len(names)))
+        return coordinate
 
 
 class TensorStatistics:
@@ -104,39 +105,54 @@ class TensorStatistics:
 
     def __init__(
         self,
-        given: Mapping[str, Tensor],
+        losses: Mapping[str, Tensor],
         parameters: Iterable[Tensor] | None,
         points: Mapping[str, Tensor] | None,
     ) -> None:
-        if not isinstance(given, Mapping) or not given:
+        if not isinstance(losses, Mapping) or not losses:
             raise TypeError(
                 "losses must be tensors by term, such as {'pde': loss, 'initial': other}, or an "
-                f"Objective, got {_checks.shown(given)}"
+                f"Objective, got {_checks.describe(losses)}"
             )
-        for name, value in given.items():
+        for name, value in losses.items():
             if not isinstance(value, Tensor):
                 raise TypeError(
                     f"the loss of term {name!r} must be a tensor, got {value!r}"
                 )
-        self._given = dict(given)
-        self._parameters = _that_require_grad(parameters)
+
+        self._values = dict(losses)
+        """By term its mean loss or its residuals."""
+        self._parameters: list[Tensor] = []
+        for parameter in () if parameters is None else parameters:
+            if not isinstance(parameter, Tensor):
+                raise TypeError(
+                    "parameters must be tensors, such as list(model.parameters()), got "
+                    f"{_checks.describe(parameter)}"
+                )
+            if parameter.requires_grad:
+                self._parameters.append(parameter)
         self._points = dict(points or {})
-        self.names = tuple(given)
+        self.names = tuple(losses)
 
     def losses(self) -> dict[str, float]:
         """Return ``L_k``, the mean loss of each term without its weight."""
         return {name: float(self._loss(name).detach()) for name in self.names}
 
     def _loss(self, name: str) -> Tensor:
-        value = self._given[name]
-        return value if value.ndim == 0 else value.square().sum() / len(value)
+        value = self._values[name]
+        if value.ndim == 0:
+            return value
+        return value.square().sum() / len(value)  # (1/n) Σ_i ‖r_i‖²
 
     def gradients(self) -> dict[str, Tensor]:
         """Return ``∇L_k`` (P,) of each term."""
-        return {name: self._pulled(self._loss(name), None)[0] for name in self.names}
+        gradients = {}
+        for name in self.names:
+            (gradients[name],) = self._vector_jacobian(self._loss(name), None)
+        return gradients
 
-    def _pulled(self, value: Tensor, seeds: Tensor | None) -> Tensor:
-        """Return the gradients of ``value`` for each seed, (number of seeds, P); 1 without."""
+    def _vector_jacobian(self, value: Tensor, cotangents: Tensor | None) -> Tensor:
+        """Return ``cᵀ ∂value/∂θ`` for each cotangent c, (k, P); without, of a scalar, (1, P)."""
         if not self._parameters:
             raise ValueError(
                 "this weighting needs the parameters that the losses depend on: "
@@ -146,36 +162,43 @@ class TensorStatistics:
             raise ValueError(
                 "the losses depend on no parameter: pass them before detach() or item()"
             )
-        found = torch.autograd.grad(
+
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
             value,
             self._parameters,
-            grad_outputs=seeds,
+            grad_outputs=cotangents,
             retain_graph=True,
             allow_unused=True,
-            is_grads_batched=seeds is not None,
+            is_grads_batched=cotangents is not None,
         )
-        count = 1 if seeds is None else len(seeds)
-        # Torch would fill in zeros itself, but without the batch's dimension.
-        parts = [
-            value.new_zeros(count, p.numel()) if g is None else g.reshape(count, -1)
-            for g, p in zip(found, self._parameters, strict=True)
-        ]
+
+        count = 1 if cotangents is None else len(cotangents)
+        parts = []
+        for gradient, parameter in zip(gradients, self._parameters, strict=True):
+            if gradient is None:
+                # Torch would fill in zeros itself, but without the batch's dimension.
+                parts.append(value.new_zeros(count, parameter.numel()))
+            else:
+                parts.append(gradient.reshape(count, -1))
         return torch.cat(parts, dim=1)
 
     def traces(self) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term, a backward pass for every i."""
-        return {name: self._trace(self._residuals(name)) for name in self.names}
-
-    def _trace(self, residuals: Tensor) -> float:
-        flat, total = residuals.reshape(-1), 0.0
-        for start in range(0, len(flat), ROWS_AT_ONCE):
-            some = flat[start : start + ROWS_AT_ONCE]
-            unit = torch.eye(len(some), dtype=flat.dtype, device=flat.device)
-            total += float(self._pulled(some, unit).square().sum())
-        return total
+        traces = {}
+        for name in self.names:
+            flat = self._residuals(name).reshape(-1)
+            total = 0.0
+            for some in flat.split(ROWS_AT_ONCE):
+                # The rows of the identity as cotangents pick one residual each.
+                unit = torch.eye(len(some), dtype=flat.dtype, device=flat.device)
+                rows = self._vector_jacobian(some, unit)
+                total += float(rows.square().sum())
+            traces[name] = total
+        return traces
 
     def _residuals(self, name: str) -> Tensor:
-        value = self._given[name]
+        """Return the residuals of a term, (n,) or (n, m); a mean loss is a ``ValueError``."""
+        value = self._values[name]
         if value.ndim == 0:
             raise ValueError(
                 f"a mean loss does not tell the residuals of term {name!r}, which this weighting "
@@ -199,9 +222,8 @@ class TensorStatistics:
                 f"this weighting needs the points of term {term!r}, shape (n, d): "
                 f"update(losses, parameters, points={{{term!r}: ...}})"
             )
-        return _checks.points(
-            f"the points of term {term!r}", self._points[term], "d"
-        ).detach()
+        what = f"the points of term {term!r}"
+        return _checks.points(what, self._points[term], "d").detach()
 
     def has_points(self, term: str) -> bool:
         """Whether the points of a term are known."""
@@ -217,19 +239,8 @@ class TensorStatistics:
         return coordinate
 
 
-def _that_require_grad(parameters: Iterable[Tensor] | None) -> list[Tensor]:
-    held = [] if parameters is None else list(parameters)
-    for parameter in held:
-        if not isinstance(parameter, Tensor):
-            raise TypeError(
-                "parameters must be tensors, such as list(model.parameters()), got "
-                f"{_checks.shown(parameter)}"
-            )
-    return [parameter for parameter in held if parameter.requires_grad]
-
-
 def statistics_of(
-    losses: Any,
+    losses: Mapping[str, Tensor] | Objective,
     parameters: Iterable[Tensor] | None = None,
     points: Mapping[str, Tensor] | None = None,
 ) -> TermStatistics:

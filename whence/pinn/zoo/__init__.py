@@ -71,5 +71,5 @@ def recipe(name: str, constraints: Constraints = "hard") -> Recipe:
     module = PROBLEMS[name]
     if not hasattr(module, "recipe"):
         return growing_recipe(load(name, constraints))
-    found: Recipe = module.recipe(constraints)
-    return found
+    best: Recipe = module.recipe(constraints)
+    return best

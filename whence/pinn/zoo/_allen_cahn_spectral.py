@@ -30,11 +30,15 @@ from scipy.special import roots_legendre
 
 Array = NDArray[np.float64]
 
-_DIFFUSIVITY = 0.001
-_MODES = 320
-_STEPS = 1000
-_FIRST_STEP = 1e-6
-_CHUNK = 1024
+DIFFUSIVITY = 0.001
+MODES = 320
+STEPS = 1000
+FIRST_STEP = 1e-6
+"""First step length, which resolves the layer near t = 0 and x = ±1."""
+STEPS_OF_A_LENGTH = 8
+"""Steps before their length doubles, until it is 1/STEPS."""
+CHUNK = 1024
+"""Points evaluated at once."""
 
 
 class Solution(NamedTuple):
@@ -51,21 +55,42 @@ class Solution(NamedTuple):
     u_t: Array
 
 
-class _Modes(NamedTuple):
+class Modes(NamedTuple):
     """The diffusion's eigenmodes: decay rates (m,), basis coefficients (m, m) by column."""
 
     rates: Array
     coefficients: Array
 
+    @classmethod
+    def of_diffusion(cls, count: int) -> Modes:
+        """Return ``count`` even Dirichlet modes of 0.001 ∂_xx, orthonormal on [0, 1]."""
+        # With φ_k = (P_2k − P_2k+2) / √(4k + 3) the stiffness matrix ∫φ'φ' on [0, 1] is the
+        # identity, and the mass matrix ∫φφ tridiagonal.
+        k = np.arange(count)
+        diagonal = (1 / (4 * k + 1) + 1 / (4 * k + 5)) / (4 * k + 3)
+        j = k[1:]
+        beside = -1 / (4 * j + 1)
+        beside /= np.sqrt((4 * j - 1) * (4 * j + 3))
+
+        # M c = μ c makes φ'φ' = I the eigenvalue problem of ∂_xx with rate −1/μ.
+        mass, vectors = eigh_tridiagonal(diagonal, beside)
+        rates = -DIFFUSIVITY / mass
+        return cls(rates, vectors / np.sqrt(mass))
+
     def at(self, x: Array) -> Array:
         """Return the modes' values at ``x``, of shape (len(x), m)."""
         k = np.arange(len(self.rates))
-        even = legvander(x, 2 * len(k))[:, ::2]
-        basis: Array = (even[:, :-1] - even[:, 1:]) / np.sqrt(4 * k + 3)
+        even = legvander(x, 2 * len(k))[:, ::2]  # P_0, P_2, …
+        differences = even[:, :-1] - even[:, 1:]
+        basis: Array = differences / np.sqrt(4 * k + 3)  # φ_k
         return basis @ self.coefficients
 
 
-class _Step(NamedTuple):
+Reaction = Callable[[Array], Array]
+"""Amplitudes (m,) to those of −5(u³ − u), (m,)."""
+
+
+class Step(NamedTuple):
     """ETDRK4's coefficients for one step length, each of shape (m,)."""
 
     whole: Array
@@ -74,6 +99,46 @@ class _Step(NamedTuple):
     first: Array
     middle: Array
     last: Array
+
+    @classmethod
+    def of_length(cls, rates: Array, length: float) -> Step:
+        """Return the coefficients, as means over a circle: their formulas cancel at small z."""
+        circle = np.exp(1j * np.pi * (np.arange(32) + 0.5) / 32)
+        z = length * rates[:, None] + circle  # (m, 32)
+        e = np.exp(z)
+
+        def mean(values: NDArray[np.complex128]) -> Array:
+            average: Array = length * values.mean(axis=1).real
+            return average
+
+        # Cox & Matthews (26)–(29), with z = hλ.
+        stage = (np.exp(z / 2) - 1) / z
+        first = (-4 - z + e * (4 - 3 * z + z**2)) / z**3
+        middle = (2 + z + e * (z - 2)) / z**3
+        last = (-4 - 3 * z - z**2 + e * (4 - z)) / z**3
+        return cls(
+            whole=np.exp(length * rates),
+            half=np.exp(length * rates / 2),
+            stage=mean(stage),
+            first=mean(first),
+            middle=mean(middle),
+            last=mean(last),
+        )
+
+    def advance(self, y: Array, force: Array, reaction: Reaction) -> Array:
+        """Return the amplitudes one step later; ``force`` is ``reaction(y)``."""
+        # Three stages, at the middle twice and at the end.
+        a = self.half * y + self.stage * force
+        force_a = reaction(a)
+        b = self.half * y + self.stage * force_a
+        force_b = reaction(b)
+        c = self.half * a + self.stage * (2 * force_b - force)
+        force_c = reaction(c)
+
+        change = self.first * force
+        change = change + 2 * self.middle * (force_a + force_b)
+        change = change + self.last * force_c
+        return self.whole * y + change
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +150,7 @@ def solution() -> Solution:
     >>> float(evaluate(solution(), np.array([0.25]), np.array([0.0]))[0]).__round__(12)
     0.044194173824
     """
-    return solve(_MODES, _STEPS)
+    return solve(MODES, STEPS)
 
 
 def solve(modes: int, steps: int) -> Solution:
@@ -99,41 +164,43 @@ def solve(modes: int, steps: int) -> Solution:
     >>> coarse.u.shape == (len(coarse.times), 33)
     True
     """
-    eigen = _modes(modes)
+    eigen = Modes.of_diffusion(modes)
     # 2m + 2 Gauss points on [−1, 1] integrate products of two modes exactly; by symmetry the
     # positive half suffices.
     x, weights = roots_legendre(2 * modes + 2)
     x = x[modes + 1 :]
     weights = weights[modes + 1 :]
-    values = eigen.at(x)
-    project = values.T * weights
+    values = eigen.at(x)  # (m + 1, m)
+    project = values.T * weights  # ⟨mode, ·⟩ by quadrature
 
     def reaction(y: Array) -> Array:
         # −5(u³ − u) with u = v − 1.
         v = values @ y
-        change: Array = project @ (-5 * v * (v - 1) * (v - 2))
-        return change
+        force = -5 * v * (v - 1) * (v - 2)
+        projected: Array = project @ force
+        return projected
 
-    lengths = _step_lengths(steps)
-    y = project @ (x**2 * np.cos(np.pi * x) + 1)
-    states, slopes = _integrate(eigen.rates, reaction, y, lengths)
+    lengths = step_lengths(steps)
+    start = x**2 * np.cos(np.pi * x) + 1  # v at t = 0
+    states, slopes = integrate(eigen.rates, reaction, project @ start, lengths)
     times = np.concatenate([[0.0], np.cumsum(lengths)])
 
     # Chebyshev points of [0, 1] in s = x², whose barycentric weights alternate in sign.
-    nodes = np.cos(np.arange(modes + 1) * np.pi / (2 * modes))
+    j = np.arange(modes + 1)
+    nodes = np.cos(j * np.pi / (2 * modes))
     nodes[-1] = 0.0
-    bary: Array = np.where(np.arange(modes + 1) % 2 == 0, 1.0, -1.0)
+    bary: Array = np.where(j % 2 == 0, 1.0, -1.0)
     bary[[0, -1]] /= 2
 
     at_nodes = eigen.at(nodes)
     at_nodes[0] = 0.0  # x = 1, where rounding leaves 1e-16
-    return Solution(
-        times, nodes, bary, u=states @ at_nodes.T - 1, u_t=slopes @ at_nodes.T
-    )
+    u = states @ at_nodes.T - 1
+    u_t = slopes @ at_nodes.T
+    return Solution(times, nodes, bary, u, u_t)
 
 
-def _integrate(
-    rates: Array, reaction: Callable[[Array], Array], y: Array, lengths: Array
+def integrate(
+    rates: Array, reaction: Reaction, y: Array, lengths: Array
 ) -> tuple[Array, Array]:
     """Return the modes' amplitudes and their slopes at every time, each (steps + 1, m)."""
     states = []
@@ -141,12 +208,12 @@ def _integrate(
     previous = None
     for length in lengths:
         if length != previous:
-            step = _step(rates, length)
+            step = Step.of_length(rates, length)
             previous = length
         force = reaction(y)
         states.append(y)
-        slopes.append(rates * y + force)
-        y = _advance(y, force, step, reaction)
+        slopes.append(rates * y + force)  # dy/dt = Λy + N(y)
+        y = step.advance(y, force, reaction)
 
     states.append(y)
     slopes.append(rates * y + reaction(y))
@@ -165,87 +232,49 @@ def evaluate(given: Solution, x: Array, t: Array) -> Array:
     [-1.0, 0.0]
     """
     parts = [np.empty(0)]
-    for start in range(0, x.size, _CHUNK):
-        stop = start + _CHUNK
-        parts.append(_evaluate_chunk(given, x[start:stop], t[start:stop]))
+    for start in range(0, x.size, CHUNK):
+        stop = start + CHUNK
+        parts.append(evaluate_chunk(given, x[start:stop], t[start:stop]))
     return np.concatenate(parts)
 
 
-def _modes(count: int) -> _Modes:
-    """Return ``count`` even Dirichlet modes of 0.001 ∂_xx, orthonormal on [0, 1]."""
-    # With φ_k = (P_2k − P_2k+2) / √(4k + 3) the stiffness matrix ∫φ'φ' on [0, 1] is the identity,
-    # and the mass matrix ∫φφ tridiagonal.
-    k = np.arange(count)
-    diagonal = (1 / (4 * k + 1) + 1 / (4 * k + 5)) / (4 * k + 3)
-    j = k[1:]
-    beside = -1 / (4 * j + 1) / np.sqrt((4 * j - 1) * (4 * j + 3))
-
-    # M c = μ c makes φ'φ' = I the eigenvalue problem of ∂_xx with rate −1/μ.
-    mass, vectors = eigh_tridiagonal(diagonal, beside)
-    return _Modes(-_DIFFUSIVITY / mass, vectors / np.sqrt(mass))
-
-
-def _step_lengths(steps: int) -> Array:
+def step_lengths(steps: int) -> Array:
     """Return step lengths adding up to 1: eight of each power of two from 1e-6 to 1/``steps``."""
-    levels = max(0, int(np.ceil(np.log2(1 / (steps * _FIRST_STEP)))))
-    early = np.repeat(0.5 ** np.arange(levels, 0, -1) / steps, 8)
-    late = int(np.ceil((1 - early.sum()) * steps))
-    return np.concatenate([early, np.full(late, (1 - early.sum()) / late)])
+    longest = 1 / steps
+    levels = max(0, int(np.ceil(np.log2(longest / FIRST_STEP))))
+    powers = 0.5 ** np.arange(levels, 0, -1)
+    early = np.repeat(powers / steps, STEPS_OF_A_LENGTH)
+
+    # The rest in equal steps, none longer than 1/steps.
+    rest = 1 - early.sum()
+    count = int(np.ceil(rest * steps))
+    late = np.full(count, rest / count)
+    return np.concatenate([early, late])
 
 
-def _step(rates: Array, length: float) -> _Step:
-    """Return ETDRK4's coefficients, as means over a circle: their formulas cancel at small z."""
-    circle = np.exp(1j * np.pi * (np.arange(32) + 0.5) / 32)
-    z = length * rates[:, None] + circle
-    e = np.exp(z)
-
-    def mean(values: NDArray[np.complex128]) -> Array:
-        average: Array = length * values.mean(axis=1).real
-        return average
-
-    return _Step(
-        whole=np.exp(length * rates),
-        half=np.exp(length * rates / 2),
-        stage=mean((np.exp(z / 2) - 1) / z),
-        first=mean((-4 - z + e * (4 - 3 * z + z**2)) / z**3),
-        middle=mean((2 + z + e * (z - 2)) / z**3),
-        last=mean((-4 - 3 * z - z**2 + e * (4 - z)) / z**3),
-    )
-
-
-def _advance(
-    y: Array, force: Array, step: _Step, reaction: Callable[[Array], Array]
-) -> Array:
-    """Return the modes' amplitudes one ETDRK4 step later; ``force`` is ``reaction(y)``."""
-    a = step.half * y + step.stage * force
-    force_a = reaction(a)
-    b = step.half * y + step.stage * force_a
-    force_b = reaction(b)
-    c = step.half * a + step.stage * (2 * force_b - force)
-    forces = (
-        step.first * force
-        + 2 * step.middle * (force_a + force_b)
-        + step.last * reaction(c)
-    )
-    return step.whole * y + forces
-
-
-def _evaluate_chunk(given: Solution, x: Array, t: Array) -> Array:
+def evaluate_chunk(given: Solution, x: Array, t: Array) -> Array:
     """Evaluate one chunk: temporaries are of shape (len(x), m + 1)."""
     # The step that each time lies in, and how far through it that is.
     i = np.searchsorted(given.times, t, side="right") - 1
     i = np.clip(i, 0, len(given.times) - 2)
-    length = (given.times[i + 1] - given.times[i])[:, None]
-    q = (t - given.times[i])[:, None] / length
+    begin = given.times[i]
+    length = (given.times[i + 1] - begin)[:, None]
+    q = (t - begin)[:, None] / length
 
-    # Cubic Hermite polynomial in time, at all nodes.
-    u = given.u[i] + q**2 * (3 - 2 * q) * (given.u[i + 1] - given.u[i])
-    u += length * q * (1 - q) * ((1 - q) * given.u_t[i] - q * given.u_t[i + 1])
+    # Cubic Hermite polynomial in time, at all nodes:
+    # u₀ + q²(3 − 2q)(u₁ − u₀) + h q(1 − q)((1 − q)u̇₀ − q u̇₁).
+    u_begin = given.u[i]
+    u_end = given.u[i + 1]
+    u = u_begin + q**2 * (3 - 2 * q) * (u_end - u_begin)
+    slope = (1 - q) * given.u_t[i] - q * given.u_t[i + 1]
+    u += length * q * (1 - q) * slope
 
     # Barycentric sum; s − s_j as a product, which does not cancel.
-    apart = (x[:, None] - given.nodes) * (x[:, None] + given.nodes)
+    column = x[:, None]
+    apart = (column - given.nodes) * (column + given.nodes)
     is_node = apart == 0
     kernel = given.weights / np.where(is_node, 1.0, apart)
+    # At a node itself the sum is the value there.
     on_node = is_node.any(axis=1)
     kernel[on_node] = is_node[on_node]
 

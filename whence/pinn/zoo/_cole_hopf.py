@@ -19,12 +19,12 @@ def evaluate(x: Array, t: Array, nodes: int = NODES) -> Array:
     parts = [np.empty(0)]
     for start in range(0, x.size, CHUNK):
         stop = start + CHUNK
-        parts.append(_evaluate_chunk(x[start:stop], t[start:stop], nodes))
+        parts.append(evaluate_chunk(x[start:stop], t[start:stop], nodes))
     return np.concatenate(parts)
 
 
 @lru_cache(maxsize=4)
-def _positive_hermite(nodes: int) -> tuple[Array, Array]:
+def positive_hermite(nodes: int) -> tuple[Array, Array]:
     """Return the positive half of an even Gauss–Hermite rule and its log-weights."""
     from scipy.special import roots_hermite  # slow to import
 
@@ -32,14 +32,15 @@ def _positive_hermite(nodes: int) -> tuple[Array, Array]:
     return z[nodes // 2 :], np.log(weights[nodes // 2 :])
 
 
-def _evaluate_chunk(x: Array, t: Array, nodes: int) -> Array:
+def evaluate_chunk(x: Array, t: Array, nodes: int) -> Array:
     """Evaluate one chunk: temporaries are of shape (len(x), nodes / 2)."""
-    z, log_weights = _positive_hermite(nodes)
+    z, log_weights = positive_hermite(nodes)
     height = 1 / (2 * np.pi * VISCOSITY)  # K = 50
 
     sin_x = sin_pi(x)[:, None]
     cos_x = np.cos(np.pi * x)[:, None]
-    shift = np.pi * np.sqrt(4 * VISCOSITY * t)[:, None] * z  # π c z
+    width = np.sqrt(4 * VISCOSITY * t)  # c, (n,)
+    shift = np.pi * width[:, None] * z  # π c z
     sin_z = np.sin(shift)
     cos_z = np.cos(shift)
 
@@ -49,7 +50,8 @@ def _evaluate_chunk(x: Array, t: Array, nodes: int) -> Array:
     log_larger = log_weights - height * cos_x * cos_z + np.abs(odd)
 
     # Only ratios count, so each row is taken relative to its largest exponential.
-    larger = np.exp(log_larger - log_larger.max(axis=1, keepdims=True))
+    largest = log_larger.max(axis=1, keepdims=True)
+    larger = np.exp(log_larger - largest)
     difference = np.expm1(-2 * np.abs(odd))
     twice_cosh = larger * (2 + difference)
     twice_sinh = np.copysign(larger * difference, odd)

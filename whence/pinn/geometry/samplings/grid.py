@@ -20,16 +20,20 @@ class Grid:
 
     def points(self, n: int, dimension: int, seed: int | None) -> Array:
         """Return at most n points of the unit cube, (·, dimension); no seed is used."""
+        # The largest k with kᵈ ≤ n: the root may be rounded to one above.
         base = round(n ** (1 / dimension))
         if base**dimension > n:
             base -= 1
 
+        # Then k + 1 along as many coordinates as n allows.
         counts = [base] * dimension
         for k in range(dimension):
             with_one_more = math.prod(counts) // base * (base + 1)
             if with_one_more <= n:
                 counts[k] = base + 1
 
-        axes = [(np.arange(count) + 0.5) / count for count in counts]
+        axes = []
+        for count in counts:
+            axes.append((np.arange(count) + 0.5) / count)  # centres of the cells
         mesh = np.meshgrid(*axes, indexing="ij")
         return np.stack(mesh, axis=-1).reshape(-1, dimension)

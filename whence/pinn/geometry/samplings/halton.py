@@ -22,4 +22,5 @@ class Halton:
         from scipy.stats import qmc  # slow to import
 
         rng = np.random.default_rng(seed)
-        return np.asarray(qmc.Halton(dimension, scramble=True, seed=rng).random(n))
+        sequence = qmc.Halton(dimension, scramble=True, seed=rng)
+        return np.asarray(sequence.random(n))

@@ -22,4 +22,5 @@ class LatinHypercube:
         from scipy.stats import qmc  # slow to import
 
         rng = np.random.default_rng(seed)
-        return np.asarray(qmc.LatinHypercube(dimension, seed=rng).random(n))
+        hypercube = qmc.LatinHypercube(dimension, seed=rng)
+        return np.asarray(hypercube.random(n))

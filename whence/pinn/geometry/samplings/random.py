@@ -19,4 +19,5 @@ class Random:
 
     def points(self, n: int, dimension: int, seed: int | None) -> Array:
         """Return points of the unit cube, (n, dimension)."""
-        return np.random.default_rng(seed).random((n, dimension))
+        rng = np.random.default_rng(seed)
+        return rng.random((n, dimension))

@@ -34,5 +34,7 @@ class Resampler(Protocol):
 
 def new_rows(pool: Tensor, present: Tensor) -> Tensor:
     """Return the row numbers of candidates that are not present, each different one once."""
+    # The present ones stand first, so that a candidate equal to one of them is the repetition.
     is_repeated = _checks.repeated(torch.cat([present, pool]))
-    return torch.nonzero(~is_repeated[len(present) :])[:, 0]
+    is_new = ~is_repeated[len(present) :]
+    return torch.nonzero(is_new)[:, 0]

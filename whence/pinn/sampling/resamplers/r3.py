@@ -61,18 +61,19 @@ class R3:
         """Return the renewed points of each term, those that stay first."""
         renewed = {}
         for k, name in enumerate(self._terms(objective)):
-            renewed[name] = self._renewed(
-                objective, name, spawn(seed, 1000 * round + k)
-            )
+            term_seed = spawn(seed, 1000 * round + k)
+            renewed[name] = self._renewed(objective, name, term_seed)
         return renewed
 
     def _renewed(self, objective: Objective, name: str, seed: int) -> Tensor:
+        """Return the points of a term: those that are kept, then fresh ones, (n, d)."""
         points = objective.locations(name)
-        norms = ResidualScore().score(objective, {name: points})
+        norms = ResidualScore().score(objective, {name: points})  # ‖r(z_i)‖, (n,)
         is_kept = norms > norms.mean()
         kept = points[is_kept]
         released = points[~is_kept]
 
+        # As many as there are points: some may repeat what is kept.
         drawn = objective.draw(name, len(points), seed)
         rows = new_rows(drawn, kept)[: len(released)]
         fresh = drawn[rows.to(drawn.device)]

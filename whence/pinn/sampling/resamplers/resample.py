@@ -86,13 +86,13 @@ class Resample:
 
     def _check_parts(self) -> None:
         """Raise unless score and selection are such, and fit each other."""
+        # A class has the methods of its objects, so that it looks like a score.
         if isinstance(self.score, type) or not isinstance(self.score, Score):
             raise TypeError(
                 f"score must be an object such as pinn.ResidualScore(), got {self.score!r}"
             )
-        if isinstance(self.selection, type) or not isinstance(
-            self.selection, Selection
-        ):
+        is_class = isinstance(self.selection, type)
+        if is_class or not isinstance(self.selection, Selection):
             raise TypeError(
                 f"selection must be an object such as pinn.TopK(), got {self.selection!r}"
             )
@@ -130,10 +130,12 @@ class Resample:
 
     @property
     def _needs_embedding(self) -> bool:
+        """Whether the selection is given embeddings (n, q) in place of scores (n,)."""
         return bool(getattr(self.selection, "embedded", False))
 
     @property
     def _pool_size(self) -> int:
+        """Number of candidates of a term."""
         if isinstance(self.score, SavedScore):
             return len(self.score.candidates)
         return self.candidates
@@ -162,6 +164,7 @@ class Resample:
             self.score.quantity.values(objective)
 
     def _check_term(self, objective: Objective, name: str) -> None:
+        """Raise ``ValueError`` if the points of a term could not be renewed."""
         present = len(objective.term(name).points)
         if self.n is None and present > self._pool_size:
             raise ValueError(
@@ -210,6 +213,7 @@ class Resample:
         pools = self._pools(objective, names, seed)
         values = self._values(objective, pools, spawn(seed, 1))
 
+        # A term without new candidates keeps its points: it holds at few, all of them present.
         new = {name: new_rows(pool, present[name]) for name, pool in pools.items()}
         counts = {name: len(points) for name, points in present.items()}
         must_stay = dict(counts)
@@ -217,18 +221,19 @@ class Resample:
             if len(new[name]):
                 must_stay[name] = int(self.joint)
 
-        rows = _to_joint_rows(new, pools)
+        rows = rows_in_all(new, pools)
         n = min(len(rows), self._wanted(counts, must_stay))
         if n == 0:
             return present
 
         selected = self.selection.select(values.cpu()[rows], n, spawn(seed, 2))
-        taken = _to_rows_of_each(rows[selected], pools)
+        taken = rows_in_each(rows[selected], pools)
         leaving = leaving_counts(counts, must_stay, self._surplus(counts, n))
 
         renewed = {}
         for name, points in present.items():
             fresh = pools[name][taken[name].to(points.device)]
+            # The oldest stand first, and leave first.
             renewed[name] = torch.cat([points, fresh])[leaving[name] :]
         return renewed
 
@@ -247,7 +252,9 @@ class Resample:
         wanted = total if self.n is None else self.n
 
         if self.update == "replace":
-            return min(wanted, total - staying) if self.joint else wanted
+            if self.joint:
+                return min(wanted, total - staying)
+            return wanted
         if self.max_points is None:
             return wanted
         return min(wanted, max(0, self.max_points - staying))
@@ -272,6 +279,7 @@ class Resample:
         """Return scores (n,), or embeddings (n, q) where the selection needs them."""
         score: Any = self.score
         if is_dataclass(score) and "seed" in {entry.name for entry in fields(score)}:
+            # Other test points in each round: none is always near, none always far.
             score = replace(score, seed=seed)  # type: ignore[type-var]
 
         values: Tensor
@@ -282,7 +290,7 @@ class Resample:
         return values
 
 
-def _to_joint_rows(rows: Mapping[str, Tensor], pools: Mapping[str, Tensor]) -> Tensor:
+def rows_in_all(rows: Mapping[str, Tensor], pools: Mapping[str, Tensor]) -> Tensor:
     """Return row numbers within each pool as row numbers within all pools one after the other."""
     parts = []
     start = 0
@@ -292,7 +300,7 @@ def _to_joint_rows(rows: Mapping[str, Tensor], pools: Mapping[str, Tensor]) -> T
     return torch.cat(parts)
 
 
-def _to_rows_of_each(rows: Tensor, pools: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rows_in_each(rows: Tensor, pools: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return row numbers within all pools as those within each, in the same order."""
     by_pool = {}
     start = 0
@@ -310,15 +318,19 @@ def leaving_counts(
 
     Of each term at least ``must_stay`` are left, so that fewer than ``surplus`` may leave.
     """
-    can_leave = {
-        name: max(0, count - must_stay[name]) for name, count in counts.items()
-    }
-    total = sum(count for name, count in counts.items() if can_leave[name])
+    can_leave = {}
+    total = 0
+    for name, count in counts.items():
+        can_leave[name] = max(0, count - must_stay[name])
+        if can_leave[name]:
+            total += count
 
     shares = {}
     leaving = {}
     for name, count in counts.items():
-        shares[name] = surplus * count / total if can_leave[name] else 0.0
+        shares[name] = 0.0
+        if can_leave[name]:
+            shares[name] = surplus * count / total
         leaving[name] = min(int(shares[name]), can_leave[name])
 
     # Shares were rounded down; what is missing goes where the share is cut most.

@@ -30,7 +30,7 @@ scores little but how far outside."""
 class Score(Protocol):
     """Gives every candidate point a number, not negative: the larger, the more wanted.
 
-    A field ``seed`` is set anew for every round of resampling.
+    A field ``seed`` is set to a new one for every round of resampling.
     """
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
@@ -52,14 +52,14 @@ def by_term(objective: Objective, candidates: Candidates) -> dict[str, Tensor]:
     if not candidates:
         raise TypeError(
             f"candidates must be points of shape (n, {len(objective.coordinates)}), or such "
-            f"points by term, got {_checks.shown(candidates)}"
+            f"points by term, got {_checks.describe(candidates)}"
         )
-    return {
-        name: locations(
-            objective.prepare(f"the candidates of term {name!r}", points, name)
-        )
-        for name, points in candidates.items()
-    }
+
+    prepared = {}
+    for name, points in candidates.items():
+        what = f"the candidates of term {name!r}"
+        prepared[name] = locations(objective.prepare(what, points, name))
+    return prepared
 
 
 def candidate_blocks(
@@ -86,13 +86,15 @@ def loss_at_test_points(
     """Return the losses at n fresh uniform test points of each scored term."""
     points = {}
     for k, name in enumerate(terms):
+        # Other seeds than the candidates', which would otherwise be the same points.
         points[name] = objective.draw(name, n, spawn(seed, 1 + k))
     return Loss(points)
 
 
 def spawn(seed: int, k: int) -> int:
     """Return a seed that is independent of the others made from the same one."""
-    return int(np.random.SeedSequence([seed, k]).generate_state(1)[0])
+    sequence = np.random.SeedSequence([seed, k])
+    return int(sequence.generate_state(1)[0])
 
 
 def check_scores(scores: Tensor) -> None:

@@ -53,7 +53,7 @@ class GradDotScore:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
         loss = loss_at_test_points(objective, terms, self.n_test, self.seed)
-        gradient = aggregate_gradient(loss, objective).unsqueeze(1)
+        gradient = aggregate_gradient(loss, objective).unsqueeze(1)  # ∇L_test, (P, 1)
 
         products = []
         for name, points in terms.items():
@@ -70,17 +70,16 @@ class OutputGradScore:
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
-        names = [
-            f"{output}_{coordinate}"
-            for output in objective.outputs
-            for coordinate in objective.coordinates
-        ]
+        names = []
+        for output in objective.outputs:
+            names += [f"{output}_{name}" for name in objective.coordinates]
         slopes = objective.fields(names)
         tensors = objective.parameters.tensors()
 
         norms = []
         for _, points in candidate_blocks(objective, candidates):
-            norms.append(torch.linalg.vector_norm(slopes(tensors, points), dim=1))
+            gradients = slopes(tensors, points)  # (n, outputs · d)
+            norms.append(torch.linalg.vector_norm(gradients, dim=1))
         return torch.cat(norms).detach()
 
 
@@ -94,8 +93,8 @@ class LossGradScore:
         norms = []
         for name, points in by_term(objective, candidates).items():
             term = objective.terms[name]
-            for _, linear, cotangent in point_gradients(
-                term, objective.parameters, points
-            ):
+            parts = point_gradients(term, objective.parameters, points)
+            for _, linear, cotangent in parts:
+                # ‖Jᵀ∂ℓ‖² of each point, without a row of J.
                 norms.append(linear.squared_norms(cotangent).sqrt())
         return torch.cat(norms)

@@ -98,6 +98,7 @@ class InfluenceScore:
         return self._sum_of_abs(influence, quantity, terms)
 
     def _influence(self, objective: Objective) -> Influence:
+        """Return the influence whose inverse curvature is applied."""
         damping = self.damping
         if damping is None:
             damping = max(SCORE_DAMPING, default_damping(objective.parameters.dtype))
@@ -107,10 +108,11 @@ class InfluenceScore:
     def _abs_of_sum(
         self, influence: Influence, quantity: Quantity, terms: Mapping[str, Tensor]
     ) -> Tensor:
+        """Return ``|Σ_t ∇f_tᵀ(A + λI)⁻¹∇ℓ(x⁺)|`` of each candidate, (n,)."""
         objective = influence.objective
 
         # v = (A + λI)⁻¹ Σ_t ∇f_t, once for all candidates; then ∇ℓ(x⁺)ᵀ v of each.
-        gradient = aggregate_gradient(quantity, objective)
+        gradient = aggregate_gradient(quantity, objective)  # (P,)
         vector = influence.solve(gradient.unsqueeze(1)).value
 
         products = []
@@ -123,21 +125,20 @@ class InfluenceScore:
     def _sum_of_abs(
         self, influence: Influence, quantity: Quantity, terms: Mapping[str, Tensor]
     ) -> Tensor:
+        """Return ``Σ_t |∇f_tᵀ(A + λI)⁻¹∇ℓ(x⁺)|`` of each candidate, (n,)."""
         objective = influence.objective
 
         # V = (A + λI)⁻¹ [∇f_1 … ∇f_T], (P, T).
-        vectors = [
-            influence.solve(gradients.T).value
-            for gradients in quantity.gradients(objective)
-        ]
+        vectors = []
+        for gradients in quantity.gradients(objective):
+            vectors.append(influence.solve(gradients.T).value)
         solved = torch.cat(vectors, dim=1)
 
         totals = []
         for name, points in terms.items():
             term = objective.terms[name]
-            for _, linear, cotangent in point_gradients(
-                term, objective.parameters, points
-            ):
-                products = linear.rows(cotangent) @ solved
+            parts = point_gradients(term, objective.parameters, points)
+            for _, linear, cotangent in parts:
+                products = linear.rows(cotangent) @ solved  # (n, T)
                 totals.append(signed_part(products, self.sign).sum(dim=1))
         return torch.cat(totals)

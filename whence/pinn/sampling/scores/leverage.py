@@ -16,7 +16,6 @@ from whence.jacobian import Jacobian, self_product
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import SCORE_DAMPING, Candidates, by_term
 from whence.points import blocks, linearized_at_once
-from whence.term import Term
 
 Norms = Callable[[Tensor], Tensor]
 """Rows (n, P) to ``jᵀ(JᵀJ + λI)⁻¹j`` of each, (n,)."""
@@ -74,15 +73,47 @@ class LeverageScore:
                     weight=term.scale * len(block),
                     point_weights=None,
                 )
-                values = norms(_scaled_rows(objective, scaled))
+                jacobian = Jacobian(objective.with_terms([scaled]), scaled=True)
+                values = norms(jacobian.dense())  # (n·m,)
                 parts.append(values.view(len(block), -1).sum(dim=1))
         return torch.cat(parts)
 
     def _factor(self, rows: Tensor) -> Norms:
         """Return the norm of rows under ``(JᵀJ + λI)⁻¹``, by the smaller of both systems."""
-        if 2 * len(rows) < rows.shape[1]:
-            return _wide(rows, self._absolute)
-        return _tall(rows, self._absolute)
+        n_rows, n_parameters = rows.shape
+        # QR of Jᵀ costs about twice the product JᵀJ.
+        if 2 * n_rows < n_parameters:
+            return self._wide(rows)
+        return self._tall(rows)
+
+    def _tall(self, rows: Tensor) -> Norms:
+        """Factor ``JᵀJ + λI = L Lᵀ``, so that the norm of j is ``‖L⁻¹j‖²``."""
+        gram = self_product(rows.T)  # (P, P)
+        gram.diagonal().add_(self._absolute(gram))
+        lower = torch.linalg.cholesky(gram)
+
+        def norms(candidates: Tensor) -> Tensor:
+            solved = torch.linalg.solve_triangular(lower, candidates.T, upper=False)
+            return solved.square().sum(dim=0)
+
+        return norms
+
+    def _wide(self, rows: Tensor) -> Norms:
+        """Factor by ``Jᵀ = QR``: ``(RRᵀ + λI)⁻¹`` within the span of the rows, 1/λ outside."""
+        basis, triangle = torch.linalg.qr(rows.T)  # (P, R), (R, R)
+        gram = triangle @ triangle.T  # JᵀJ = Q RRᵀ Qᵀ
+        absolute = self._absolute(gram)
+        gram.diagonal().add_(absolute)
+        lower = torch.linalg.cholesky(gram)
+
+        def norms(candidates: Tensor) -> Tensor:
+            # j = QQᵀj + (j − QQᵀj), two parts that (JᵀJ + λI)⁻¹ does not mix.
+            inside = candidates @ basis
+            outside = candidates - inside @ basis.T
+            solved = torch.linalg.solve_triangular(lower, inside.T, upper=False)
+            return solved.square().sum(dim=0) + outside.square().sum(dim=1) / absolute
+
+        return norms
 
     def _absolute(self, gram: Tensor) -> float:
         """Return λ by a matrix with the largest eigenvalue of JᵀJ."""
@@ -91,38 +122,5 @@ class LeverageScore:
             damping = max(SCORE_DAMPING, default_damping(gram.dtype))
         if not isinstance(damping, Damping):
             damping = Damping(damping)
-        return damping.resolve(largest_eigenvalue(gram.matmul, len(gram), gram))
-
-
-def _scaled_rows(objective: Objective, term: Term) -> Tensor:
-    return Jacobian(objective.with_terms([term]), scaled=True).dense()
-
-
-def _tall(rows: Tensor, damping: Callable[[Tensor], float]) -> Norms:
-    """Factor ``JᵀJ + λI = L Lᵀ``, so that the norm of j is ``‖L⁻¹j‖²``."""
-    gram = self_product(rows.T)
-    gram.diagonal().add_(damping(gram))
-    lower = torch.linalg.cholesky(gram)
-
-    def norms(candidates: Tensor) -> Tensor:
-        solved = torch.linalg.solve_triangular(lower, candidates.T, upper=False)
-        return solved.square().sum(dim=0)
-
-    return norms
-
-
-def _wide(rows: Tensor, damping: Callable[[Tensor], float]) -> Norms:
-    """Factor by ``Jᵀ = QR``: ``Q(RRᵀ + λI)⁻¹Qᵀ`` within the span of the rows, 1/λ outside of it."""
-    basis, triangle = torch.linalg.qr(rows.T)
-    gram = triangle @ triangle.T
-    absolute = damping(gram)
-    gram.diagonal().add_(absolute)
-    lower = torch.linalg.cholesky(gram)
-
-    def norms(candidates: Tensor) -> Tensor:
-        inside = candidates @ basis
-        outside = candidates - inside @ basis.T
-        solved = torch.linalg.solve_triangular(lower, inside.T, upper=False)
-        return solved.square().sum(dim=0) + outside.square().sum(dim=1) / absolute
-
-    return norms
+        largest = largest_eigenvalue(gram.matmul, len(gram), gram)
+        return damping.resolve(largest)

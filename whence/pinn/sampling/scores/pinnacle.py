@@ -86,13 +86,16 @@ class PinnacleScore:
             term = replace(objective.terms[name], points=points, point_weights=None)
             jacobian = Jacobian(objective.with_terms([term]))
             rows.append(jacobian.dense() * term.weight**0.5)
-        stacked = torch.cat(rows)
+        stacked = torch.cat(rows)  # J, (R, P)
 
         # J Jᵀ = V Λ Vᵀ in rising order of eigenvalues.
-        values, vectors = torch.linalg.eigh(self_product(stacked))
+        kernel = self_product(stacked)
+        values, vectors = torch.linalg.eigh(kernel)
         largest = values[-1].clamp_min(torch.finfo(values.dtype).tiny)
-        significant = torch.nonzero(values > MIN_EIGENVALUE * largest)[:, 0]
-        kept = significant[-self.eigenpairs :].flip(0)
+        is_significant = values > MIN_EIGENVALUE * largest
+        significant = torch.nonzero(is_significant)[:, 0]
+        kept = significant[-self.eigenpairs :].flip(0)  # the largest first
 
         # u_t = Jᵀ v_t / √λ_t.
-        return stacked.T @ (vectors[:, kept] / values[kept].sqrt())
+        scaled = vectors[:, kept] / values[kept].sqrt()
+        return stacked.T @ scaled

@@ -19,5 +19,6 @@ class RandomScore:
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
-        joined = torch.cat(list(by_term(objective, candidates).values()))
-        return torch.ones_like(joined[:, 0])
+        terms = by_term(objective, candidates)
+        rows = torch.cat(list(terms.values()))  # (n, d)
+        return torch.ones_like(rows[:, 0])

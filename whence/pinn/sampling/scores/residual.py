@@ -26,6 +26,6 @@ class ResidualScore:
         tensors = objective.parameters.tensors()
         norms = []
         for term, points in candidate_blocks(objective, candidates):
-            residual = term.residual(tensors, points)
+            residual = term.residual(tensors, points)  # (n, m)
             norms.append(torch.linalg.vector_norm(residual, dim=1))
         return torch.cat(norms).detach()

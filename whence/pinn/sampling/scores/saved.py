@@ -50,11 +50,11 @@ class SavedScore:
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return the saved values; other candidates than the saved ones are an error."""
-        given = by_term(objective, candidates)
-        like = next(iter(given.values()))
+        terms = by_term(objective, candidates)
+        like = next(iter(terms.values()))
         saved = self.candidates.to(like)  # float32 training rounds them
 
-        if list(given) != [self.term] or not torch.equal(given[self.term], saved):
+        if list(terms) != [self.term] or not torch.equal(terms[self.term], saved):
             raise ValueError(
                 f"these scores were saved for {len(self.candidates)} other candidates of term "
                 f"{self.term!r}: score their own `candidates`, or compute new scores"
@@ -69,7 +69,9 @@ class SavedScore:
             buffer,
             candidates=self.candidates.detach().cpu().numpy(),
             values=self.values.detach().cpu().numpy(),
-            term=np.asarray(json.dumps(self.term)),
+            term=np.asarray(
+                json.dumps(self.term)
+            ),  # an array of text, not an object to unpickle
         )
         make_folder(path.parent)
         write_atomically(path, buffer.getvalue())

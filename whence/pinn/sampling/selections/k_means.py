@@ -42,7 +42,7 @@ class KMeansPlusPlus:
         if not isinstance(scores, Tensor) or scores.ndim != 2:
             raise ValueError(
                 "k-means++ needs an embedding (n, q) for each candidate, such as that of "
-                f"PinnacleScore, got {_checks.shown(scores)}"
+                f"PinnacleScore, got {_checks.describe(scores)}"
             )
         check_scores(scores.abs().sum(dim=1))
         check_number(scores, n)
@@ -54,7 +54,7 @@ class KMeansPlusPlus:
         chosen = []
         for draw in uniform(n, seed):
             weights = torch.where(available, distances, 0.0)
-            row = _drawn(weights, available, float(draw))
+            row = drawn_row(weights, available, float(draw))
             chosen.append(row)
             available[row] = False
             to_row = (places - places[row]).square().sum(dim=1)
@@ -62,13 +62,15 @@ class KMeansPlusPlus:
         return torch.tensor(chosen)
 
 
-def _drawn(weights: Tensor, available: Tensor, draw: float) -> int:
+def drawn_row(weights: Tensor, available: Tensor, draw: float) -> int:
     """Return a row number drawn in proportion to the weights; uniformly where all vanish."""
     if not float(weights.sum()) > 0:
         weights = available.double()
 
+    # The row whose part of [0, Σ weights) the draw falls into.
     sums = weights.cumsum(0)
-    row = int(torch.searchsorted(sums, draw * float(sums[-1]), right=True))
+    place = draw * float(sums[-1])
+    row = int(torch.searchsorted(sums, place, right=True))
     # Rounding may lead past the last row that can be drawn.
     last = int(torch.nonzero(weights)[-1, 0])
     return min(row, last)

@@ -27,4 +27,5 @@ class TopK:
     def select(self, scores: Tensor, n: int, seed: int) -> Tensor:
         """Return n different row numbers, shape (n,)."""
         values = checked_scores(scores, n)
-        return torch.argsort(values, descending=True, stable=True)[:n]
+        order = torch.argsort(values, descending=True, stable=True)
+        return order[:n]

@@ -1,0 +1,351 @@
+"""What the flags of ``whence train`` make, on top of a problem's recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from torch import nn
+
+from whence import _checks
+from whence.catalogue import (
+    NETWORKS,
+    OPTIMIZERS,
+    RESAMPLERS,
+    SAMPLINGS,
+    SCORES,
+    SELECTIONS,
+    WEIGHTINGS,
+    Catalogue,
+)
+from whence.cli.flags import (
+    Group,
+    build,
+    check_used,
+    choices,
+    counts_by_term,
+    default_words,
+    numbers_by_term,
+    values_for,
+)
+from whence.pinn.networks.mlp import MLP
+from whence.pinn.optimizers.stepper import Optimizer
+from whence.pinn.sampling.resamplers import Resample, Resampler
+from whence.pinn.sampling.scores import SavedScore, Score
+from whence.pinn.sampling.selections import Selection
+from whence.pinn.training.observers import Observer
+from whence.pinn.training.problem_file import ProblemFile
+from whence.pinn.training.reweighting import WeightingLike
+from whence.pinn.training.spectra import Spectra
+
+RECIPE = "recipe"
+"""Choice of a flag that leaves what the problem's recipe has."""
+NONE = "none"
+"""Choice of a flag that switches something off."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """Train a network on a problem, resampling its points, and leave a run folder."""
+
+    problem: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROBLEM")]
+    """What to solve: a name (`whence problems` describes each), a Python file that defines
+    `problem` (and `network`, `recipe` if wanted), or with --resume a run folder."""
+    out: Annotated[Path | None, default_words("runs/PROBLEM-SEED")] = None
+    """Run folder to make."""
+    seed: int = 0
+    """Seed of the network and of everything random."""
+    max_seconds: Annotated[float | None, default_words("the recipe's")] = None
+    """Stop, resumably, after this many seconds."""
+    constraints: Annotated[Literal["hard", "soft"] | None, default_words("hard")] = None
+    """hard: an ansatz meets initial and boundary conditions exactly. soft: each is a loss term."""
+    resume: bool = False
+    """Go on with a run: of the folder that is named in place of the problem, with its own
+    options; or of --out, with the same options as before."""
+    start: Path | None = None
+    """Start from the network of this run."""
+
+    network: Annotated[
+        str | None, choices(NETWORKS), default_words("the problem's own")
+    ] = None
+    """Kind of network."""
+    layers: Annotated[tuple[int, ...], default_words("the problem's own")] = ()
+    """Widths of a multilayer perceptron: inputs, hidden layers, outputs, such as 2 32 32 1."""
+    activation: Annotated[str | None, default_words("tanh")] = None
+    """Function between the layers: tanh, gelu, sin or silu."""
+
+    points: Annotated[tuple[str, ...], default_words("the recipe's")] = ()
+    """First training points as TERM=COUNT, such as pde=500."""
+    sampling: Annotated[str, choices(SAMPLINGS)] = "hammersley"
+    """How the first points are placed."""
+    schedule: Annotated[tuple[str, ...], default_words("the recipe's")] = ()
+    """Optimizers in turn as KIND:ITERATIONS, such as adam:5000 lbfgs:2000 gauss_newton:200."""
+    lr: Annotated[float | None, default_words("1e-3")] = None
+    """Learning rate of Adam."""
+
+    weights: tuple[str, ...] = ()
+    """Weights of terms as TERM=NUMBER, such as initial_u=100; 1 unless given."""
+    weighting: Annotated[str, choices(WEIGHTINGS, NONE)] = NONE
+    """How weights of terms change while training; they multiply --weights."""
+
+    resampler: Annotated[
+        str, choices(RESAMPLERS, RECIPE, NONE), default_words("the recipe's")
+    ] = RECIPE
+    """How points are renewed: resample by a score, r3 keeps points above the mean residual, none
+    keeps the first points."""
+    score: Annotated[str, choices(SCORES, RECIPE), default_words("the recipe's")] = (
+        RECIPE
+    )
+    """How candidate points are scored."""
+    saved_scores: Path | None = None
+    """Scores that `whence score` wrote, in place of --score."""
+    select: Annotated[
+        str, choices(SELECTIONS, RECIPE), default_words("the recipe's")
+    ] = RECIPE
+    """How scored candidates are chosen."""
+
+    spectra_every: int | None = None
+    """Record the tangent kernel's eigenvalues by term, at least so many iterations apart."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Number type."""
+    device: str = "cpu"
+    """Device, such as cpu or cuda."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile loss and gradient for Adam and L-BFGS; auto: where the run is long enough."""
+    quiet: bool = False
+    """Show no progress bar."""
+
+
+class Training:
+    """The arguments of :func:`whence.pinn.train` that a command line asks for.
+
+    What it leaves open is as in the recipe of the problem.
+
+    Parameters
+    ----------
+    options:
+        The flags.
+    groups:
+        The groups of flags among them.
+    source:
+        What defines the problem.
+    """
+
+    def __init__(
+        self, options: TrainOptions, groups: Sequence[Group], source: ProblemFile
+    ) -> None:
+        self.options = options
+        self.groups = groups
+        self.source = source
+        self.problem = source.problem(options.constraints)
+        self.recipe = source.recipe(self.problem, options.constraints)
+
+    def _values(self, catalogue: Catalogue[Any], name: str) -> dict[str, Any]:
+        """Return what the flags of one class set."""
+        return values_for(self.options, self.groups, catalogue, name)
+
+    def max_seconds(self) -> float | None:
+        """Return the time limit, None for none."""
+        if self.options.max_seconds is not None:
+            return self.options.max_seconds
+        return self.recipe.max_seconds
+
+    def points(self) -> dict[str, int]:
+        """Return the numbers of first points by term."""
+        counts = counts_by_term("--points", self.options.points, self.problem.terms)
+        return {**self.recipe.points, **counts}
+
+    # --- weights and observers ---
+
+    def weights(self) -> dict[str, float] | None:
+        """Return the weights of terms, None if none is set."""
+        weights = numbers_by_term("--weights", self.options.weights)
+        for term in weights:
+            _checks.one_of("term in --weights", term, self.problem.terms)
+        return weights or None
+
+    def weighting(self) -> WeightingLike | None:
+        """Return what renews the weights, None if they stay."""
+        name = self.options.weighting
+        if name == NONE:
+            return None
+        values = self._values(WEIGHTINGS, name)
+        weighting: WeightingLike = build(WEIGHTINGS, name, values)
+        return weighting
+
+    def observers(self) -> list[Observer]:
+        """Return what looks on while the network trains."""
+        if self.options.spectra_every is None:
+            return []
+        return [Spectra(self.options.spectra_every)]
+
+    # --- the network ---
+
+    def network(self) -> nn.Module | None:
+        """Return the network asked for, or the file's; None for the problem's own."""
+        options = self.options
+        kind = options.network or "mlp"
+        values = self._values(NETWORKS, kind)
+        if options.layers:
+            values["layers"] = list(options.layers)
+        if options.activation is not None:
+            values["activation"] = options.activation
+
+        if options.network is None and not values:
+            if not self.source.has_network and self.problem.architecture is not None:
+                return None
+            return self.source.network(self.problem, options.seed)
+
+        base = self.source.network(self.problem, options.seed)
+        if kind == "mlp" and "layers" not in values and isinstance(base, MLP):
+            # Another activation, say, of the network that would be trained anyway.
+            values = {**base.options(), **values}
+        if "layers" in values:
+            values["layers"] = list(values["layers"])
+        values["seed"] = options.seed
+        network: nn.Module = build(NETWORKS, kind, values)
+        return network
+
+    # --- the schedule ---
+
+    def schedule(self) -> list[Optimizer]:
+        """Return the optimizers in turn, with what is set for each kind."""
+        if not self.options.schedule:
+            return [self._with_options(stage) for stage in self.recipe.schedule]
+
+        stages = []
+        for text in self.options.schedule:
+            name, _, number = text.partition(":")
+            if name not in OPTIMIZERS or not number.isdecimal():
+                hint = ""
+                if name not in OPTIMIZERS:
+                    hint = _checks.nearest(name, OPTIMIZERS)
+                raise ValueError(
+                    f"--schedule takes KIND:ITERATIONS with KIND one of {', '.join(OPTIMIZERS)}, "
+                    f"such as adam:5000, got {text!r}{hint}"
+                )
+            values = {"iterations": int(number), **self._optimizer_values(name)}
+            stages.append(build(OPTIMIZERS, name, values))
+        return stages
+
+    def _with_options(self, stage: Optimizer) -> Optimizer:
+        """Return a stage of the recipe with what is set for its kind."""
+        name = OPTIMIZERS.name_of(stage)
+        if name is None:
+            return stage
+        values = self._optimizer_values(name)
+        changed: Optimizer = build(OPTIMIZERS, name, values, stage)
+        return changed
+
+    def _optimizer_values(self, name: str) -> dict[str, Any]:
+        values = self._values(OPTIMIZERS, name)
+        if name == "adam" and self.options.lr is not None:
+            values["lr"] = self.options.lr
+        return values
+
+    # --- resampling ---
+
+    def resampler(self) -> Resampler | None:
+        """Return what renews the points: the recipe's with what is set on top."""
+        options = self.options
+        base = self.recipe.resample
+        name: str | None = options.resampler
+        if name == RECIPE and base is not None:
+            name = RESAMPLERS.name_of(base)
+        elif name == RECIPE:
+            # A score says that points are to be renewed, where the recipe keeps them.
+            wants_score = options.score != RECIPE or options.saved_scores is not None
+            name = "resample" if wants_score else NONE
+        if name == NONE:
+            return None
+        if name is None:
+            # The user's own, which no flag can change.
+            return base
+
+        values = self._values(RESAMPLERS, name)
+        if RESAMPLERS[name] is Resample:
+            return self._resample(values, base)
+        if base is not None and "every" not in values:
+            values["every"] = base.every
+        resampler: Resampler = build(RESAMPLERS, name, values)
+        return resampler
+
+    def _resample(self, values: dict[str, Any], base: Resampler | None) -> Resample:
+        """Return a resampling by score; what is not set is as in ``base``."""
+        if not isinstance(base, Resample):
+            base = Resample()
+        if values.get("update") == "replace":
+            # The recipe's limit is for adding points: their number stays the same here.
+            values = {"max_points": None, **values}
+        return dataclasses.replace(
+            base, score=self._score(base), selection=self._selection(base), **values
+        )
+
+    def _selection(self, base: Resample) -> Selection:
+        name: str | None = self.options.select
+        if name == RECIPE:
+            name = SELECTIONS.name_of(base.selection)
+        if name is None:
+            return base.selection
+        values = self._values(SELECTIONS, name)
+        selection: Selection = build(SELECTIONS, name, values, base.selection)
+        return selection
+
+    def _score(self, base: Resample) -> Score:
+        name: str | None = self.options.score
+        saved = self.options.saved_scores
+        if saved is not None:
+            if name != RECIPE:
+                raise ValueError(
+                    "--score and --saved-scores exclude each other: leave one of them out"
+                )
+            return SavedScore.load(saved)
+
+        if name == RECIPE:
+            name = SCORES.name_of(base.score)
+        if name is None:
+            return base.score
+        values = self._values(SCORES, name)
+        score: Score = build(SCORES, name, values, base.score)
+        return score
+
+    # --- what would do nothing ---
+
+    def check_used(
+        self, schedule: Sequence[Optimizer], resampler: Resampler | None
+    ) -> None:
+        """Raise ``ValueError`` for an option that would do nothing beside the others."""
+        options = self.options
+        by_score = resampler if isinstance(resampler, Resample) else None
+        chosen: dict[str, list[str]] = {
+            "weighting": [options.weighting],
+            "network": [options.network or "mlp"],
+            "optimizer": names_in(OPTIMIZERS, schedule),
+            "resampler": names_in(RESAMPLERS, [resampler]),
+            "score": [],
+            "selection": [],
+        }
+        if by_score is not None:
+            chosen["score"] = names_in(SCORES, [by_score.score])
+            chosen["selection"] = names_in(SELECTIONS, [by_score.selection])
+        check_used(options, self.groups, chosen)
+
+        flags = {"--score": options.score, "--select": options.select}
+        for flag, value in flags.items():
+            if by_score is None and value != RECIPE:
+                raise ValueError(
+                    f"{flag} does nothing with --resampler {options.resampler}: leave it out"
+                )
+        if options.lr is not None and "adam" not in chosen["optimizer"]:
+            raise ValueError(
+                "--lr does nothing, as no adam is in the schedule: leave it out"
+            )
+
+
+def names_in(catalogue: Catalogue[Any], things: Sequence[object]) -> list[str]:
+    """Return the names that things have in a catalogue; those without one are left out."""
+    names = [catalogue.name_of(thing) for thing in things]
+    return [name for name in names if name is not None]
