@@ -111,7 +111,7 @@ def test_one_dimension(options):
 
 
 class Residual(nn.Module):
-    """Convolutions, normalisation with fixed statistics, pooling and a shortcut."""
+    """Convolutions, normalization with fixed statistics, pooling and a shortcut."""
 
     def __init__(self):
         super().__init__()

@@ -148,7 +148,7 @@ DIGITS = (N, 1, 8, 8)
         "blocks.0.norm.weight",
     ],
 )
-def test_a_residual_network_with_batch_normalisation(select):
+def test_a_residual_network_with_batch_normalization(select):
     agrees(ResNet(), torch.randn(DIGITS), select=select)
 
 
@@ -186,7 +186,7 @@ class Through(nn.Module):
 
 
 def between(norm, width=6, shape=None):
-    """A normalisation with random scale and shift between two linear layers."""
+    """A normalization with random scale and shift between two linear layers."""
     for parameter in norm.parameters():
         nn.init.normal_(parameter)
     for name, buffer in norm.named_buffers():
@@ -229,7 +229,7 @@ NORMS = {
 
 @pytest.mark.parametrize("affine", [True, False])
 @pytest.mark.parametrize("name", NORMS)
-def test_normalisation(name, affine):
+def test_normalization(name, affine):
     network, points = NORMS[name](affine), torch.randn(N, 3)
     agrees(network, points)
     if affine:
@@ -240,7 +240,7 @@ def test_normalisation(name, affine):
         agrees(network, points, select=f"{place}.weight")
 
 
-def test_normalisation_of_the_points_themselves():
+def test_normalization_of_the_points_themselves():
     agrees(
         nn.Sequential(nn.LayerNorm(3), nn.Tanh(), nn.Linear(3, 2)), torch.randn(N, 3)
     )

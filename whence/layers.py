@@ -3,7 +3,7 @@
 With δ, the gradient with respect to its output, a :class:`Call` of a layer answers for its weight
 and bias: their rows, products and sums, each exactly. :mod:`whence.torch_layers` says which
 functions of torch make one: the linear layer, of ordinary inputs or of jets, convolutions,
-normalisations by running or a point's own statistics, and embeddings.
+normalizations by running or a point's own statistics, and embeddings.
 
 All kinds follow one pattern. In each channel c an output ``h_c = W a_c + b`` meets the weight with
 its own input a_c, so that the part of a row at W is ``Σ_c δ_c ⊗ a_c`` and at b ``Σ_c δ_c``:
@@ -14,7 +14,7 @@ layer          channels c                     a_c
 linear         positions (none for points)    the input there
 linear, jets   value and derivatives          the derivative (b: the value alone)
 convolution    positions of the output        the patch of the input below the kernel
-normalisation  positions                      x̂ there; W is a diagonal, ``δ_c · x̂_c``
+normalization  positions                      x̂ there; W is a diagonal, ``δ_c · x̂_c``
 embedding      positions                      the unit vector of the index there
 ============== ============================== ==========================================
 """
@@ -402,7 +402,7 @@ class ConvolutionCall(_Heavy):
 
 @dataclass(frozen=True, eq=False)
 class ScaleCall(Call):
-    """A normalisation to ``γ x̂ + β`` by statistics of the point alone, γ the weight, β the bias.
+    """A normalization to ``γ x̂ + β`` by statistics of the point alone, γ the weight, β the bias.
 
     Features are the last ``trailing`` axes, or the second where that is 0; the others but that of
     the points are positions.

@@ -1,7 +1,7 @@
 """A pointwise function's derivative with respect to the parameters at some points, exactly.
 
 :func:`linearize` answers with rows, products J·v and products Jᵀ·u. Where every selected
-parameter is used by layers of known kinds only (linear, convolution, normalisation, embedding:
+parameter is used by layers of known kinds only (linear, convolution, normalization, embedding:
 :mod:`whence.layers`), one backward pass to the layers' outputs gives everything (each row of a
 linear layer is a sum of outer products, Goodfellow, arXiv 1510.01799, extended here to layers that
 carry input derivatives, and over positions to convolutions, Rochette et al., arXiv 1912.06015);

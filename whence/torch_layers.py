@@ -123,7 +123,7 @@ def _batch_norm(
 ) -> Layer:
     if training:
         raise ValueError(
-            "batch normalisation by the statistics of the batch mixes the points, so that no row "
+            "batch normalization by the statistics of the batch mixes the points, so that no row "
             "belongs to one of them: call network.eval() (and track running statistics)"
         )
 
@@ -152,7 +152,7 @@ def _instance_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Layer:
-    if not use_input_stats:  # then it is batch normalisation
+    if not use_input_stats:  # then it is batch normalization
         return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
 
     normalize = functools.partial(F.instance_norm, eps=eps)
@@ -210,7 +210,7 @@ def _scale(
     trailing: int = 0,
     others: tuple[Tensor | None, ...] = (),
 ) -> Layer:
-    """Return a normalisation, whose rows take the input normalised without scale and shift."""
+    """Return a normalization, whose rows take the input normalized without scale and shift."""
     make = functools.partial(ScaleCall, normalize=normalize, trailing=trailing)
     is_known = isinstance(input, Tensor) and input.ndim > max(1, trailing)
     return Layer(input, weight, bias, make if is_known else None, others)

@@ -184,7 +184,7 @@ BY_THEMSELVES = [
 ]
 
 
-def test_normalisation_embedding_and_groups_of_one_point():
+def test_normalization_embedding_and_groups_of_one_point():
     linear = [("first.weight", "first.bias"), ("head.weight", "head.bias")]
     exact_within(mixed(1), [*BY_THEMSELVES, *linear])
 

@@ -12,7 +12,7 @@ N = 7
 
 
 class Branches(nn.Module):
-    """Layers that meet again, one without bias, a fixed normalisation and an unused layer."""
+    """Layers that meet again, one without bias, a fixed normalization and an unused layer."""
 
     def __init__(self):
         super().__init__()

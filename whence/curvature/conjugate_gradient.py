@@ -96,6 +96,11 @@ class ConjugateGradient:
         _checks.count("max_iterations", self.max_iterations)
         if isinstance(self.preconditioner, str):
             _checks.one_of("preconditioner", self.preconditioner, ("auto", "jacobi"))
+        elif not isinstance(self.preconditioner, Solver | None):
+            raise TypeError(
+                "preconditioner must be 'auto', 'jacobi', a solver such as wh.Nystrom(rank=50), or "
+                f"None; got {_checks.describe(self.preconditioner)}"
+            )
         _checks.positive("memory_budget", self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:

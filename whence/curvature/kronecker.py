@@ -53,7 +53,7 @@ class EKFAC:
     arXiv 1806.03884). Layers are taken as independent of each other; of one point a layer of up to
     ``block_limit`` parameters is exact.
 
-    A layer whose rows are no such sums (normalisation, scale and shift together; an embedding; a
+    A layer whose rows are no such sums (normalization, scale and shift together; an embedding; a
     convolution in groups) has its own block of the curvature, exact for any number of points, and
     above ``block_limit`` parameters the diagonal of it.
 
@@ -71,7 +71,7 @@ class EKFAC:
     ------
     ValueError
         If the operator is a Hessian, or a selected parameter is not that of a linear, convolution,
-        normalisation or embedding layer.
+        normalization or embedding layer.
     SingularSystem
         If ``A + λI`` is singular, which is a ValueError, too.
 

@@ -261,7 +261,7 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
 
     instead = "use wh.ConjugateGradient() or wh.Sketched()"
     where = (
-        "EKFAC needs linear, convolution, normalisation and embedding layers, but the residual of "
+        "EKFAC needs linear, convolution, normalization and embedding layers, but the residual of "
         f"term {term.name!r}"
     )
 

@@ -102,6 +102,7 @@ class Arnoldi:
 
     def __post_init__(self) -> None:
         self._growth().check()
+        _checks.boolean("complement", self.complement)
 
     def _growth(self) -> _Growth:
         return _Growth(self.rank, self.tolerance, self.memory_budget)
@@ -170,6 +171,7 @@ class Nystrom:
 
     def __post_init__(self) -> None:
         self._growth().check()
+        _checks.boolean("complement", self.complement)
         _checks.count("seed", self.seed, zero=True)
 
     def _growth(self) -> _Growth:

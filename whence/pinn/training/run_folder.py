@@ -163,7 +163,7 @@ class RunFolder:
                 self._lock = None
 
     def check_in_place(self) -> None:
-        """Raise ``OSError`` if the folder was removed, or made anew, since it was locked."""
+        """Raise ``OSError`` if the folder was removed, or made again, since it was locked."""
         is_replaced = self._lock is not None and not self._lock.is_in_place()
         if not self.exists() or is_replaced:
             raise NotWritten(
@@ -335,7 +335,7 @@ def _check_format(path: Path, given: Any) -> None:
     age = "a newer" if is_newer else "an older or unknown"
     raise ValueError(
         f"{path} is of run format {given!r}, that of {age} version of whence; this one reads "
-        f"formats {' and '.join(map(str, READABLE_FORMATS))}: use that version, or train anew"
+        f"formats {' and '.join(map(str, READABLE_FORMATS))}: use that version, or train again"
     )
 
 
