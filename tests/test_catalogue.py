@@ -144,7 +144,7 @@ def test_options_are_kept_and_read_back(kind, name):
     given = make(cls)
     text = repr(given)
     assert text.startswith(cls.__name__)
-    names = {**vars(pinn), **{n: getattr(wh, n) for n in wh.__all__}}
+    names = {n: getattr(package, n) for package in (pinn, wh) for n in package.__all__}
     again = eval(text, names | {cls.__name__: cls})
     for field in dataclasses.fields(cls):
         assert repr(getattr(again, field.name)) == repr(getattr(given, field.name))

@@ -157,7 +157,11 @@ def _is_alive(pid: int) -> bool:
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-def strict_json(value: Any, indent: int | None = 2) -> str:
+JsonObject = dict[str, Any]
+"""What JSON calls an object: text, numbers, truth values, lists and further objects by name."""
+
+
+def strict_json(value: object, indent: int | None = 2) -> str:
     """Return JSON that any reader takes: numbers that are not finite become strings.
 
     Examples
@@ -170,7 +174,7 @@ def strict_json(value: Any, indent: int | None = 2) -> str:
     return json.dumps(_spell(value), indent=indent, allow_nan=False)
 
 
-def parsed_json(text: str | bytes) -> Any:
+def parsed_json(text: str | bytes) -> JsonObject:
     """Return what :func:`strict_json` was given."""
     return _unspell(json.loads(text))
 

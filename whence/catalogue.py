@@ -277,7 +277,7 @@ KINDS: dict[str, Catalogue[Any]] = {
 """Every catalogue by the plural of what it holds."""
 
 
-def find_class(name: str, kinds: tuple[Catalogue[Any], ...]) -> Any | None:
+def find_class(name: str, kinds: tuple[Catalogue[T], ...]) -> T | None:
     """Return the class of this Python name in the first catalogue that has it, None if none has."""
     for kind in kinds:
         entry = kind.by_class_name(name)

@@ -138,7 +138,7 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
     )
 
 
-def loader_order(what: str, loader: DataLoader[Any]) -> np.ndarray:
+def loader_order(what: str, loader: DataLoader[object]) -> np.ndarray:
     """Return the places that a loader goes through; another order in a second pass is an error."""
     passes = []
     # Samplers draw from torch's global state, which is the user's.

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from types import EllipsisType, NoneType
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -97,7 +97,13 @@ class Jet:
         """Device of the value."""
         return self.data.device
 
-    def size(self, dim: int | None = None) -> Any:
+    @overload
+    def size(self, dim: None = None) -> torch.Size: ...
+
+    @overload
+    def size(self, dim: int) -> int: ...
+
+    def size(self, dim: int | None = None) -> torch.Size | int:
         """Return the value's shape, or one entry of it, as ``Tensor.size`` does."""
         return self.shape if dim is None else self.shape[dim]
 

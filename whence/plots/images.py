@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import xarray as xr
@@ -14,6 +13,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from whence import _checks
+from whence.arrays import ArrayLike
 from whence.plots.samples import SampleInfluences
 from whence.plots.style import (
     GRAY,
@@ -37,9 +37,9 @@ CHANNELS = (1, 3, 4)
 
 def extreme_images(
     attribution: xr.DataArray,
-    images: Any,
+    images: ArrayLike,
     k: int = 8,
-    target_image: Any = None,
+    target_image: ArrayLike | None = None,
     label: str = "label",
     names: Names = None,
     same_label_only: bool = False,
@@ -114,7 +114,7 @@ class _Gallery:
     """Images on one scale, from the least to the largest number of all."""
 
     def __init__(
-        self, table: Array, samples: SampleInfluences, named: Mapping[Any, str]
+        self, table: Array, samples: SampleInfluences, named: Mapping[Hashable, str]
     ) -> None:
         self.table = table
         self.samples = samples
@@ -281,7 +281,7 @@ def _frame(ax: Axes, *, is_thick: bool) -> None:
 # --- reading images ------------------------------------------------------------------------------
 
 
-def _read_images(images: Any, n: int) -> Array:
+def _read_images(images: ArrayLike, n: int) -> Array:
     """Return images (n, H, W) or (n, H, W, C), with their own numbers."""
     table = _to_array("images", images)
     if table.ndim not in (3, 4):
@@ -299,7 +299,7 @@ def _read_images(images: Any, n: int) -> Array:
     return _channels_last("images", table)
 
 
-def _read_target(image: Any, table: Array) -> Array:
+def _read_target(image: ArrayLike, table: Array) -> Array:
     """Return the target's image in the shape of the others."""
     array = _to_array("target_image", image)
     shape = table.shape[1:]
@@ -313,7 +313,7 @@ def _read_target(image: Any, table: Array) -> Array:
     return array
 
 
-def _to_array(what: str, numbers: Any) -> Array:
+def _to_array(what: str, numbers: ArrayLike) -> Array:
     if hasattr(numbers, "detach"):
         numbers = numbers.detach().cpu().numpy()
     array: Array = np.asarray(numbers)

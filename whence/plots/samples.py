@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,7 +24,7 @@ class SampleInfluences:
     """The samples' labels, (n,), if the attribution has them."""
     places: Array
     """Numbers of the samples in the data, (n,)."""
-    target_label: Any
+    target_label: Hashable
     """The label of the target, or of all targets; None if unknown or not the same."""
     n_targets: int
     story: Story
@@ -82,9 +81,9 @@ class SampleInfluences:
     def __len__(self) -> int:
         return len(self.values)
 
-    def name_labels(self, names: Names) -> dict[Any, str]:
+    def name_labels(self, names: Names) -> dict[Hashable, str]:
         """Return all labels of samples and of the target in words."""
-        known: list[Any] = []
+        known: list[Hashable] = []
         if self.labels is not None:
             known = np.unique(self.labels).tolist()
 
@@ -102,7 +101,7 @@ class SampleInfluences:
             )
         return self.labels
 
-    def label_of(self, i: int, named: Mapping[Any, str]) -> str:
+    def label_of(self, i: int, named: Mapping[Hashable, str]) -> str:
         """Return a sample's label in words, or nothing where it has none."""
         if self.labels is None:
             return ""
@@ -162,7 +161,7 @@ class SampleInfluences:
             return "Average influence"
         return "Influence"
 
-    def subject(self, named: Mapping[Any, str]) -> str:
+    def subject(self, named: Mapping[Hashable, str]) -> str:
         """Return ``the loss of target 12 (label 3)``."""
         text = self.quantity
         label = named.get(self.target_label)
@@ -227,7 +226,7 @@ class SampleInfluences:
             lowers += f" ({negative})"
         return raises, lowers
 
-    def list_samples(self, chosen: Array, named: Mapping[Any, str]) -> str:
+    def list_samples(self, chosen: Array, named: Mapping[Hashable, str]) -> str:
         """Return ``place (label) influence`` of some self."""
         entries = []
         for i in chosen:

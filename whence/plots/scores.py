@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from whence import _checks
+from whence.arrays import ArrayLike
 from whence.plots.style import (
     BLUE,
     COLORS,
@@ -41,7 +41,7 @@ CURVE_COLORS = COLORS[:6]
 """All but yellow, which is too light for a line."""
 
 
-def confusion(labels: Any, predicted: Any, names: Names = None) -> Figure:
+def confusion(labels: ArrayLike, predicted: ArrayLike, names: Names = None) -> Figure:
     """Draw how often each class is taken for each other, with F1 of each and overall scores.
 
     Parameters
@@ -81,7 +81,7 @@ def confusion(labels: Any, predicted: Any, names: Names = None) -> Figure:
     return _Confusion(counts, words).draw()
 
 
-def _read_classes(what: str, classes: Any) -> Array:
+def _read_classes(what: str, classes: ArrayLike) -> Array:
     if hasattr(classes, "detach"):
         classes = classes.detach().cpu().numpy()
     array: Array = np.asarray(classes)
@@ -324,7 +324,7 @@ def _draw_curves(ax: Axes, curves: Mapping[str, xr.Dataset]) -> None:
         )
 
 
-def _check_curves(curves: Any) -> None:
+def _check_curves(curves: object) -> None:
     if isinstance(curves, xr.Dataset) or not isinstance(curves, Mapping):
         raise TypeError(
             "curves must be a mapping from a method's name to its curve, such as "

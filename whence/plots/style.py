@@ -16,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from matplotlib.typing import ColorType
 
 from whence._files import PathLike, write_atomically
 
@@ -137,7 +138,7 @@ def legend_beside(ax: Axes) -> None:
 def legend_mark(
     marker: str,
     label: str,
-    color: Any,
+    color: ColorType,
     size: float = 6,
     alpha: float = 1,
     edge: str = "none",

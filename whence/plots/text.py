@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,7 +15,7 @@ VERBS = {"remove": "removing", "add": "adding"}
 NUMERIC = "fiu"
 """Kinds of numpy's dtypes that are real numbers."""
 
-Names = Mapping[Any, str] | Sequence[str] | None
+Names = Mapping[Hashable, str] | Sequence[str] | None
 """Labels in words: by label, or in the order of labels 0, 1, …."""
 
 
@@ -186,7 +185,7 @@ def describe_location(location: Mapping[str, float]) -> str:
     return f"({listed})"
 
 
-def name_labels(labels: Iterable[Any], names: Names) -> dict[Any, str]:
+def name_labels(labels: Iterable[Hashable], names: Names) -> dict[Hashable, str]:
     """Return each label in words; numbers as they are where no names are given."""
     labels = list(labels)
     if names is None:
@@ -203,7 +202,9 @@ def name_labels(labels: Iterable[Any], names: Names) -> dict[Any, str]:
             f"…, got {names!r}"
         )
 
+    known: Mapping[Hashable, str]
     known = names if isinstance(names, Mapping) else dict(enumerate(names))
+
     missing = [label for label in labels if label not in known]
     if missing:
         raise ValueError(

@@ -51,7 +51,11 @@ LOG_DECADES = 1.5
 """Losses that span more are drawn on a logarithmic axis."""
 
 
-def convergence(history: Sequence[Mapping[str, Any]]) -> Figure:
+Rows = Sequence[Mapping[str, Any]]
+"""A row for each record of a training: numbers by the names of columns."""
+
+
+def convergence(history: Rows) -> Figure:
     """Draw losses and errors against iterations, the stages of the schedule, and the points.
 
     ``history`` holds the rows of :meth:`whence.pinn.RunFolder.history`, or is a result's own.
@@ -109,7 +113,7 @@ def _stacked(height: float, ratios: list[float]) -> tuple[Figure, list[Axes]]:
 class _Run:
     """The rows of a run's history as columns of numbers, NaN where a row has none."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Rows) -> None:
         self.rows = rows
         self.names = _names_of(rows)
         self.iterations = self.column("iteration")
@@ -235,7 +239,7 @@ class _Run:
                 ax.axvline(start, color=INK, linewidth=0.8)
 
 
-def _names_of(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _names_of(rows: Rows) -> list[Any]:
     """Return the names of columns in the order in which they first come."""
     names: dict[Any, None] = {}
     for row in rows:
@@ -244,7 +248,7 @@ def _names_of(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
 
 
 def losses(
-    history: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[float]],
+    history: Rows | Mapping[str, Sequence[float]],
 ) -> Figure:
     """Draw losses, and accuracies where there are some, by epoch.
 
