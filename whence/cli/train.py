@@ -22,9 +22,10 @@ from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED, parsed
 from whence.cli.flags import groups_of, with_groups
 from whence.cli.sources import source_of
 from whence.cli.training import Training, TrainOptions
+from whence.pinn.training.configuration import Origin
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
-from whence.pinn.training.train import Origin, train
+from whence.pinn.training.train import train
 
 COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
 SKIPPED = ("seed", "iterations", "dtype")

@@ -307,13 +307,21 @@ class Problem:
             f"{named(self.coordinates, self.domain.bounds.T)}"
         )
 
+    def room(self, term: str) -> int | None:
+        """Return at how many points a term holds if these are few, such as an end; else None."""
+        _checks.one_of("term", term, self.terms)
+        part = self._functions[term].part
+        if part is None:
+            return None
+        return part.size
+
     def _check_room(self, term: str, n: int) -> None:
         """Raise ``ValueError`` if the term holds at fewer than n points, such as an end."""
-        part = self._functions[term].part
-        if part is not None and part.size is not None and n > part.size:
+        room = self.room(term)
+        if room is not None and n > room:
             raise ValueError(
-                f"term {term!r} holds at {part.size} point(s) only: {n} points would repeat them, "
-                f"give {term!r}: {part.size}"
+                f"term {term!r} holds at {room} point(s) only: {n} points would repeat them, "
+                f"give {term!r}: {room}"
             )
 
     # --- with a network ---

@@ -26,6 +26,7 @@ from whence.pinn.training.saving import Saver
 from whence.pinn.training.state import Place, RunState, Snapshot
 
 CHECKPOINT_SECONDS = 20.0
+"""Time between two checkpoints: what a kill can cost."""
 PROMPT_SECONDS = 0.2
 """Longest time of a log row for which Ctrl-C still waits."""
 
@@ -96,6 +97,11 @@ class Loop:
         if self._failure is not None:
             raise ValueError(f"before any step, {self._failure}")
 
+    def try_criteria(self) -> None:
+        """Ask observers about the last row: a criterion that raises does so before any step."""
+        for observer in self.observers:
+            observer.should_stop(self.history[-1])
+
     # --- the run ---
 
     def run(
@@ -124,6 +130,7 @@ class Loop:
         self, interrupts: Interrupts, max_seconds: float | None, saver: Saver
     ) -> tuple[str, RunState]:
         """Return what ended training and the state to go on from, which is also taken up."""
+        # `now` is where the run stands, `good` the last state whose loss is known to be finite.
         now = self.state()
         good = now
         saved_at = time.perf_counter()
@@ -131,6 +138,7 @@ class Loop:
 
         while why is None:
             if not interrupts.completes(self._advance):
+                # Ctrl-C in the midst of a round, of which nothing is kept.
                 self.restore(now)
                 return INTERRUPTED, self._last_good(now, good)
 
@@ -186,9 +194,12 @@ class Loop:
         if self.history[-1]["iteration"] == self.place.iteration:
             return False
         has_best = self._plan.keep == "best" and self.place.best_validation is not None
-        return why != INTERRUPTED or not has_best or self._log_seconds < PROMPT_SECONDS
+        if why != INTERRUPTED or not has_best:
+            return True
+        return self._log_seconds < PROMPT_SECONDS
 
     def _farewell(self, why: str, folder: RunFolder | None) -> str:
+        """Return what to tell of a run that did not end by itself."""
         place = self.place
         if why == NOT_FINITE:
             where = "" if folder is None else f" in {folder.path}"
@@ -299,12 +310,14 @@ class Loop:
         return self._failure is None
 
     def _resampling_is_due(self) -> bool:
+        """Whether points are to be renewed at this iteration."""
         resample = self._plan.resample
         if resample is None or self.place.done or self._failure is not None:
             return False
         return self.place.iteration % resample.every == 0
 
     def _renew_points(self) -> None:
+        """Let the resampler change the points, weights with them; note a failure."""
         resample = self._plan.resample
         assert resample is not None
         self._check_loss("")
@@ -318,6 +331,7 @@ class Loop:
         clones = {name: rows.clone() for name, rows in points.items()}
         self.objective = self.objective.with_points(clones)
         if self._reweighting is not None:
+            # Weights of single points belong to the points that were: new ones get theirs here.
             self.objective = self._reweighting.carried(self.objective)
         self.points.update(points, place.iteration)
         self._check_loss(" with the points just drawn")
@@ -332,6 +346,7 @@ class Loop:
             self._fail(loss, when)
 
     def _fail(self, loss: float, when: str = "") -> None:
+        """Note that the loss is not finite, and at which points of which term."""
         theta = self.objective.parameters.vector()
         where = where_not_finite(self.objective, theta)
         iteration = self.place.iteration
@@ -340,6 +355,7 @@ class Loop:
     # --- rows ---
 
     def _tick(self) -> None:
+        """Bring the seconds in training up to date; those before a resume count."""
         if self._begun is not None:
             self.place.seconds = time.perf_counter() - self._begun
 
@@ -373,6 +389,7 @@ class Loop:
                 observer.at_row(self.objective, self.history[-1])
 
     def _keep_if_best(self, validation: float) -> None:
+        """Keep the present network if its validation loss is the least so far."""
         place = self.place
         best = self._best_validation()
         if math.isfinite(validation) and (best is None or validation < best):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,38 +59,55 @@ class ProblemFile:
         ValueError
             If constraints are asked for that it does not offer.
         """
-        given = self.names["problem"]
+        problem = self.names["problem"]
         if self.has_constraints:
-            given = given() if constraints is None else given(constraints)
+            problem = self._of_constraints("problem", constraints)
         elif constraints is not None:
             raise ValueError(
                 f"{self.what} defines one problem, not problem(constraints): leave --constraints "
                 "out"
             )
-        if not isinstance(given, Problem):
+        if not isinstance(problem, Problem):
             raise TypeError(
                 f"problem in {self.what} must be a pinn.Problem, or a function that returns one, "
-                f"got {given!r}"
+                f"got {problem!r}"
             )
-        return given
+        return problem
+
+    def _of_constraints(self, name: str, constraints: str | None) -> object:
+        """Return what a function of the file gives for the kind of constraints."""
+        function = self.names[name]
+        if constraints is None:
+            return function()
+
+        takes_constraints = bool(inspect.signature(function).parameters)
+        if takes_constraints:
+            return function(constraints)
+        if name == "problem":
+            raise ValueError(
+                f"problem() in {self.what} takes no constraints: leave --constraints out, or "
+                "define problem(constraints)"
+            )
+        return function()
 
     def network(self, problem: Problem, seed: int) -> nn.Module:
         """Return a network of the file, of the problem's architecture, or three layers of 32."""
-        given = self.names.get("network")
-        if isinstance(given, nn.Module):
-            return given
-        if callable(given):
-            given = _with_seed(given, seed)
-        elif problem.architecture is not None:
-            given = problem.network(seed)
-        else:
-            given = default_network(problem, seed)
-        if not isinstance(given, nn.Module):
+        network = self.names.get("network")
+        if network is None and problem.architecture is not None:
+            return problem.network(seed)
+        if network is None:
+            return default_network(problem, seed)
+
+        # A module can be called too, but is the network itself.
+        if callable(network) and not isinstance(network, nn.Module):
+            takes_seed = bool(inspect.signature(network).parameters)
+            network = network(seed) if takes_seed else network()
+        if not isinstance(network, nn.Module):
             raise TypeError(
                 f"network in {self.what} must be a torch.nn.Module, or a function that returns "
-                f"one, got {given!r}"
+                f"one, got {network!r}"
             )
-        return given
+        return network
 
     @property
     def has_network(self) -> bool:
@@ -99,29 +116,25 @@ class ProblemFile:
 
     def recipe(self, problem: Problem, constraints: str | None = None) -> Recipe:
         """Return the recipe, by default that of a growing set of points."""
-        given = self.names.get("recipe")
-        if callable(given):
-            given = given() if constraints is None else given(constraints)
-        if given is None:
+        recipe = self.names.get("recipe")
+        if callable(recipe):
+            recipe = self._of_constraints("recipe", constraints)
+        if recipe is None:
             return growing_recipe(problem)
-        if not isinstance(given, Recipe):
+        if not isinstance(recipe, Recipe):
             raise TypeError(
                 f"recipe in {self.what} must be a pinn.Recipe, or a function that returns one, "
-                f"got {given!r}"
+                f"got {recipe!r}"
             )
-        return given
-
-
-def _with_seed(make: Callable[..., Any], seed: int) -> Any:
-    takes_seed = bool(inspect.signature(make).parameters)
-    return make(seed) if takes_seed else make()
+        return recipe
 
 
 def default_network(problem: Problem, seed: int) -> MLP:
     """Return three hidden layers of 32, inputs scaled from the domain's bounds."""
     hidden = [DEFAULT_WIDTH] * DEFAULT_HIDDEN_LAYERS
     widths = [problem.domain.dimension, *hidden, len(problem.outputs)]
-    return MLP(widths, bounds=problem.domain.bounds.tolist(), seed=seed)
+    bounds = problem.domain.bounds.tolist()  # (2, d)
+    return MLP(widths, bounds=bounds, seed=seed)
 
 
 def read_problem_file(path: Path) -> ProblemFile:
@@ -136,6 +149,8 @@ def read_problem_file(path: Path) -> ProblemFile:
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
+
+    # The name of the module is not __main__: what a script does at its end is left out.
     names = runpy.run_path(str(path))
     if "problem" not in names:
         public = [name for name in names if not name.startswith("_")]

@@ -77,31 +77,31 @@ class Checkpoint:
 def group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``prefix/``, without it."""
     start = f"{prefix}/"
-    return {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start)
-    }
+    members = {}
+    for name, tensor in tensors.items():
+        if name.startswith(start):
+            members[name.removeprefix(start)] = tensor
+    return members
 
 
-def described(value: Any) -> Any:
+def described(value: object) -> Any:
     """Return options as plain JSON values: a dataclass with its kind, a callable by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        options = {
-            entry.name: described(getattr(value, entry.name))
-            for entry in dataclasses.fields(value)
-            if entry.init
-        }
-        return {"kind": type(value).__name__, **options}
+        options: dict[str, Any] = {"kind": type(value).__name__}
+        for entry in dataclasses.fields(value):
+            if entry.init:
+                options[entry.name] = described(getattr(value, entry.name))
+        return options
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if isinstance(value, Tensor):
+        # Its sum tells other points from the same ones, without a copy of them.
         total = float(value.double().sum())
         return {"kind": "tensor", "shape": list(value.shape), "sum": total}
     if isinstance(value, (list, tuple)):
         return [described(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+        return str(value)  # JSON has no inf and no nan
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
@@ -163,7 +163,7 @@ class RunFolder:
                 self._lock = None
 
     def check_in_place(self) -> None:
-        """Raise ``OSError`` if the folder was removed, or made anew, since it was locked."""
+        """Raise ``OSError`` if the folder was removed, or made again, since it was locked."""
         is_replaced = self._lock is not None and not self._lock.is_in_place()
         if not self.exists() or is_replaced:
             raise NotWritten(
@@ -179,7 +179,14 @@ class RunFolder:
             )
         if not self.path.exists():
             return
-        if not self.path.is_dir() or any(map(_is_kept, self.path.iterdir())):
+
+        # A start that was killed leaves a lock and half-written files, which do no harm.
+        is_empty = self.path.is_dir()
+        if is_empty:
+            for path in self.path.iterdir():
+                if path.name != LOCK and not is_temporary(path):
+                    is_empty = False
+        if not is_empty:
             raise FileExistsError(
                 f"{self.path} exists and is not an empty folder: choose another"
             )
@@ -187,6 +194,10 @@ class RunFolder:
     def is_started(self) -> bool:
         """Whether the run has a checkpoint; one killed in its first seconds has none."""
         return (self.path / CHECKPOINT).is_file()
+
+    def is_finished(self) -> bool:
+        """Whether the run has an outcome; one that was killed has none."""
+        return (self.path / SUMMARY).is_file()
 
     # --- configuration and outcome ---
 
@@ -283,10 +294,11 @@ class RunFolder:
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
-        tensors = {
-            name: tensor.detach().cpu().contiguous().clone()
-            for name, tensor in checkpoint.tensors.items()
-        }
+        # Clones: safetensors refuses tensors that share memory.
+        tensors = {}
+        for name, tensor in checkpoint.tensors.items():
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+
         state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
         metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
         content = safetensors.torch.save(tensors, metadata=metadata)
@@ -319,11 +331,6 @@ class RunFolder:
         return Checkpoint(tensors, numbers)
 
 
-def _is_kept(path: Path) -> bool:
-    """Whether a file is more than what a start that was killed leaves."""
-    return path.name != LOCK and not is_temporary(path)
-
-
 def _json(value: Mapping[str, Any]) -> bytes:
     return (strict_json(value) + "\n").encode()
 
@@ -335,14 +342,16 @@ def _check_format(path: Path, given: Any) -> None:
     age = "a newer" if is_newer else "an older or unknown"
     raise ValueError(
         f"{path} is of run format {given!r}, that of {age} version of whence; this one reads "
-        f"formats {' and '.join(map(str, READABLE_FORMATS))}: use that version, or train anew"
+        f"formats {' and '.join(map(str, READABLE_FORMATS))}: use that version, or train again"
     )
 
 
 def _checkpoint_digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of all that a checkpoint holds, its tensors by name, type and bytes."""
     parts: list[bytes | str] = [state]
     for name in sorted(tensors):
         tensor = tensors[name]
         parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
-        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        numbers = tensor.reshape(-1).view(torch.uint8)
+        parts.append(numbers.numpy().tobytes())
     return digest(*parts)

@@ -63,6 +63,7 @@ class Saver:
             folder.write_points(points)
             for observer in observers:
                 observer.save(folder)
+            # Last: with an older checkpoint the other files hold more than it needs, never less.
             folder.write_checkpoint(checkpoint)
         self._saved = state.place.iteration
 
@@ -118,10 +119,12 @@ def read_state(
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{path / CHECKPOINT} is not of this run: {error}") from None
 
+    # The file may have rows from after the checkpoint, written before a kill.
     n_rows = state.history_rows
     if len(history) < n_rows or history.digest(n_rows) != expected:
         raise ValueError(f"{path / HISTORY} is damaged: it does not fit {CHECKPOINT}")
 
+    # Likewise with points: what the record had then must be what the checkpoint has.
     recorded = points.rewind(state.place.iteration).present()
     in_training = PointRecord()
     in_training.update(Snapshot.of(present).points, 0)
