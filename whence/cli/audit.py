@@ -70,12 +70,14 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         raise ValueError(f"--out names a CSV file, which ends in .csv, got {out}")
     if options.show < 0:
         raise ValueError(f"--show must not be negative, got {options.show}")
+
     check_used(options, GROUPS, {"attribution method": [options.method]})
     check_file(out)
 
     file = read(options.file)
     validation = file.test() if options.by == "validation" else None
     method = method_of(options, file)
+
     with warnings.catch_warnings():
         # A ranking needs no minimum; `whence influence` says how far from one the model is.
         warnings.simplefilter("ignore", FarFromMinimum)
@@ -104,6 +106,7 @@ def method_of(options: _Options, file: ModelFile) -> Method:
                 f"--damping does nothing with --method {options.method}: leave it out"
             )
         values["damping"] = options.damping
+
     return file.method(options.method, values)
 
 

@@ -55,10 +55,12 @@ def markdown(kinds: list[str]) -> Iterator[str]:
         yield ""
         yield "| name | class | what | options |"
         yield "| --- | --- | --- | --- |"
+
         for name in catalogue:
             entry = catalogue[name]
             class_name = getattr(entry, "__name__", name)
             summary = catalogue.summary(name).replace("|", "\\|")  # else a new column
             options = ", ".join(f"`{flag.name}`" for flag in flags_of(entry))
             yield f"| `{name}` | `{class_name}` | {summary} | {options} |"
+
         yield ""

@@ -53,8 +53,10 @@ class Option:
             kind = flag_type(alternative)
             if kind is not None:
                 kinds.append(kind)
+
         if not kinds:
             return None
+
         return typing.Union[tuple(kinds)]  # noqa: UP007 - made at run time
 
 
@@ -127,6 +129,7 @@ def groups_of(
     """Return a group for each class that has options; a name that is taken gets its kind."""
     used = set(taken)
     groups = []
+
     for catalogue in catalogues:
         for name in catalogue:
             if not flags_of(catalogue[name]):
@@ -134,6 +137,7 @@ def groups_of(
             field = name if name not in used else f"{catalogue.kind}_{name}"
             used.add(field)
             groups.append(Group(field, name, catalogue))
+
     return groups
 
 
@@ -168,6 +172,7 @@ def options_of(cls: object) -> list[Option]:
 
     if not isinstance(cls, type):
         return []
+
     hints = typing.get_type_hints(vars(cls).get("__init__", cls))
     options = []
     for parameter in inspect.signature(cls).parameters.values():
@@ -176,6 +181,7 @@ def options_of(cls: object) -> list[Option]:
             has_default = parameter.default is not parameter.empty
             default = parameter.default if has_default else REQUIRED
             options.append(Option(parameter.name, hints[parameter.name], default))
+
     return options
 
 
@@ -204,6 +210,7 @@ def flags_of(cls: object) -> list[Flag]:
             hint = f"({getattr(cls, '__name__', cls)}: {default})"
             text = help_texts.get(option.name, "")
             flags.append(Flag(option.name, kind, text, hint))
+
     return flags
 
 
@@ -251,6 +258,7 @@ def numbers_by_term(what: str, texts: Sequence[str]) -> dict[str, float]:
             raise ValueError(
                 f"{what} takes TERM=NUMBER, such as initial_u=100, got {text!r}"
             ) from None
+
     return numbers
 
 
@@ -265,6 +273,7 @@ def counts_by_term(
             raise ValueError(f"{flag} takes TERM=COUNT, such as pde=500, got {text!r}")
         _checks.one_of(f"term in {flag}", term, terms)
         counts[term] = int(number)
+
     return counts
 
 
@@ -323,10 +332,12 @@ def build(
     """Return an object of a class with these options, on top of ``base`` if of that class."""
     cls = catalogue[name]
     arguments: dict[str, Any] = dict(values)
+
     for option in options_of(cls):
         if option.name in arguments and option.takes_numbers_by_term:
             flag = flag_of(name, option.name)
             arguments[option.name] = numbers_by_term(flag, arguments[option.name])
+
     if isinstance(base, cls):
         return dataclasses.replace(base, **arguments)
 
@@ -334,4 +345,5 @@ def build(
         if option.is_required and option.name not in arguments:
             flag = flag_of(name, option.name)
             raise ValueError(f"the {catalogue.kind} {name!r} needs {flag}")
+
     return cls(**arguments)

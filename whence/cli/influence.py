@@ -98,6 +98,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     check_used(options, GROUPS, used)
     if is_file:
         return explain_file(options, out)
+
     return explain_run(options, out)
 
 
@@ -105,6 +106,7 @@ def explain_run(options: _Options, out: Path) -> int:
     """Attribute a value of a run's solution, or its loss; return the exit code."""
     if options.sample:
         raise ValueError("--sample is for a Python file: leave it out for a run")
+
     result = load_run(options.run)
     check_file(out)
 
@@ -129,6 +131,7 @@ def explain_file(options: _Options, out: Path) -> int:
     """Attribute what a model gives for its test data; return the exit code."""
     if options.at:
         raise ValueError("--at is for a run: name test samples with --sample 0 3")
+
     file = read(options.run)
     check_file(out)
 
@@ -179,4 +182,5 @@ def method_of(options: _Options, file: ModelFile) -> Method:
         raise ValueError(
             f"--{flag} does nothing with --method {options.method}: leave it out"
         )
+
     return file.method(options.method, {**values, **plain})

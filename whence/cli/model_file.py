@@ -44,6 +44,7 @@ class ModelFile:
             raise ValueError(
                 f"{self.path} names no test data: add test = (inputs, targets)"
             )
+
         data: Data = self.names["test"]
         return data
 
@@ -55,6 +56,7 @@ class ModelFile:
         """
         cls = METHODS[name]
         arguments: dict[str, Any] = dict(options)
+
         for parameter in file_parameters(cls):
             if parameter.name in self.names:
                 arguments[parameter.name] = self.names[parameter.name]
@@ -63,6 +65,7 @@ class ModelFile:
                     f"--method {name} needs {parameter.name}: add {parameter.name} = ... to "
                     f"{self.path}"
                 )
+
         method: Method = cls(self.objective, **arguments)
         return method
 
@@ -72,10 +75,12 @@ def file_parameters(cls: type) -> list[inspect.Parameter]:
     # The first one is the objective, which the file's model, data and loss make.
     _, *parameters = inspect.signature(cls).parameters.values()
     named = []
+
     for parameter in parameters:
         is_positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if is_positional and parameter.name not in NEEDED:
             named.append(parameter)
+
     return named
 
 

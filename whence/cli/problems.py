@@ -82,6 +82,7 @@ def conditions(problem: Problem) -> Iterator[Line]:
             place = f"on {names_of(condition.on)}"
         elif condition.along is not None:
             place = f"along {condition.along}"
+
         fields = ", ".join(problem.fields_of(condition.name))
         yield "condition", f"{condition.name} {place}: {fields}"
 
@@ -112,8 +113,10 @@ def first_line(function: Callable[..., object]) -> str:
     doc = (inspect.getdoc(function) or "").strip()
     if doc:
         return doc.splitlines()[0]
+
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):  # made at run time, or not a function of Python
         return getattr(function, "__name__", repr(function))
+
     return source.strip().splitlines()[0]

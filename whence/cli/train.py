@@ -106,6 +106,7 @@ def report(result: Result, out: Path) -> int:
     if summary["stopped_by"] == "interrupted":
         print(f"go on with: whence train {out} --resume")
         return EXIT_INTERRUPTED
+
     print(f"next: whence influence {out}   and   whence plot {out}")
     return 0
 
@@ -119,6 +120,7 @@ def from_run_folder(
         raise ValueError(
             f"{run_folder} is a folder: name a problem, or go on with a run by --resume"
         )
+
     folder = RunFolder(run_folder)
     command = folder.config().get("command")
     if not command:

@@ -227,8 +227,10 @@ class Training:
                     f"--schedule takes KIND:ITERATIONS with KIND one of {', '.join(OPTIMIZERS)}, "
                     f"such as adam:5000, got {text!r}{hint}"
                 )
+
             values = {"iterations": int(number), **self._optimizer_values(name)}
             stages.append(build(OPTIMIZERS, name, values))
+
         return stages
 
     def _with_options(self, stage: Optimizer) -> Optimizer:
@@ -259,6 +261,7 @@ class Training:
             # A score says that points are to be renewed, where the recipe keeps them.
             wants_score = options.score != RECIPE or options.saved_scores is not None
             name = "resample" if wants_score else NONE
+
         if name == NONE:
             return None
         if name is None:
@@ -308,6 +311,7 @@ class Training:
             name = SCORES.name_of(base.score)
         if name is None:
             return base.score
+
         values = self._values(SCORES, name)
         score: Score = build(SCORES, name, values, base.score)
         return score
@@ -339,6 +343,7 @@ class Training:
                 raise ValueError(
                     f"{flag} does nothing with --resampler {options.resampler}: leave it out"
                 )
+
         if options.lr is not None and "adam" not in chosen["optimizer"]:
             raise ValueError(
                 "--lr does nothing, as no adam is in the schedule: leave it out"

@@ -20,6 +20,7 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
         raise ValueError(
             f"it holds {', '.join(sorted(arrays))}, not points with their times"
         )
+
     for name in terms:
         points = arrays[name]  # (n, d)
         is_table = points.ndim == 2 and points.dtype == np.float64
@@ -43,6 +44,7 @@ def check_spectra(arrays: Mapping[str, np.ndarray]) -> None:
     for name, values in arrays.items():
         if name == ITERATION:
             continue
+
         is_table = values.ndim == 2 and len(values) == len(times)
         is_finite = values.dtype.kind == "f" and bool(np.isfinite(values).all())
         if not is_table or not is_finite:

@@ -31,6 +31,7 @@ def with_evaluator_for(
         raise ValueError(
             "compile=True does nothing: no Adam and no L-BFGS is in the schedule"
         )
+
     n_parameters = objective.parameters.size
     work = Work(gradients, objective.n_points, n_parameters, len(objective.terms))
     wanted = compile is True or (compile == "auto" and work.pays_for_compilation())
@@ -48,6 +49,7 @@ def with_evaluator_for(
             raise ValueError(
                 f"compile=True, but the gradient cannot be compiled: {error}"
             ) from None
+
         say(f"training without compilation: {error}")
         return objective
 

@@ -62,6 +62,7 @@ def configuration(
     """Return the options that a run must be resumed with, as JSON can hold them."""
     code = origin.code()
     spectra = None
+
     for observer in observers:
         # Other observers change nothing that is saved.
         if isinstance(observer, Spectra):
@@ -107,6 +108,7 @@ def versions() -> dict[str, str]:
         whence = version("whence")
     except PackageNotFoundError:  # a copy of the sources
         whence = "not installed"
+
     return {
         "whence": whence,
         "torch": torch.__version__,
@@ -133,6 +135,7 @@ def checkpoint_to_resume(
                 f"{folder.path} was made with {name} = {saved.get(name)!r}, not "
                 f"{option!r}: resume with the same options"
             )
+
     if not folder.is_started():
         return None
 
@@ -145,4 +148,5 @@ def checkpoint_to_resume(
             f"{max_seconds:.6g} s: the time before a resume counts, so give a larger limit "
             "(max_seconds, --max-seconds)"
         )
+
     return checkpoint

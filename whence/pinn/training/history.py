@@ -135,6 +135,7 @@ def from_csv(text: str) -> History:
     """
     if not text.endswith("\n"):
         raise ValueError("its last line is cut off")
+
     rows = []
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""))
@@ -146,6 +147,7 @@ def from_csv(text: str) -> History:
             rows.append(checked_row(number, cells, columns))
     except csv.Error as error:
         raise ValueError(str(error)) from None
+
     return History(rows)
 
 
@@ -164,6 +166,7 @@ def checked_row(
         if name == "stage":
             row[name] = cell
             continue
+
         try:
             row[name] = number_of(cell)
         except ValueError:
@@ -171,6 +174,7 @@ def checked_row(
 
     if not isinstance(row.get("iteration"), int):
         raise ValueError(f"row {number} has no iteration")
+
     return row
 
 

@@ -72,6 +72,7 @@ def load_run(
     summary = folder.summary() if folder.is_finished() else {}
     spectra = folder.spectra() if folder.has_spectra() else None
     points = folder.points()
+
     return Result(
         problem, network, objective, history, summary, Path(path), spectra, points
     )
@@ -86,6 +87,7 @@ def problem_source(folder: RunFolder) -> ProblemFile | None:
     name = folder.config()["problem"]
     if name in PROBLEMS:
         return ProblemFile(name, vars(PROBLEMS[name]))
+
     return None
 
 
@@ -98,6 +100,7 @@ def solved_problem(folder: RunFolder, source: ProblemFile | None) -> Problem:
             f"{', '.join(PROBLEMS)}, and holds no problem.py: give the problem, as in "
             "pinn.load_run(path, problem=problem)"
         )
+
     constraints = config.get("constraints")
     if constraints is None and folder.problem_file() is None:
         # Formats before 3 say only whether there was an ansatz.
@@ -126,6 +129,7 @@ def trained_network(
         return problem.network(config["seed"])
     if source is not None and source.has_network:
         return source.network(problem, config["seed"])
+
     raise ValueError(
         f"the network of {folder.path}, {config['network']}, is of the user's own making: give "
         "one like it, as in pinn.load_run(path, network=network)"
@@ -154,6 +158,7 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
         if name not in saved or saved[name].shape != tensor.shape:
             unfit = name
             break
+
     if unfit is not None:
         raise ValueError(
             f"the network of run {run} does not fit: its {unfit} differs from "

@@ -122,6 +122,7 @@ class Loop:
         finally:
             for observer in self.observers:
                 observer.end()
+
         if why in (INTERRUPTED, NOT_FINITE):
             say(self._farewell(why, saver.folder))
         return why
@@ -172,6 +173,7 @@ class Loop:
         is_at_row = row["iteration"] == self.place.iteration
         if is_at_row and any(o.should_stop(row) for o in self.observers):
             return CRITERION
+
         return None
 
     def _last_good(self, now: RunState, good: RunState) -> RunState:
@@ -207,11 +209,13 @@ class Loop:
                 f"stopped, as {place.failure}. What is kept{where} is the state at iteration "
                 f"{place.iteration}, before that"
             )
+
         if folder is None:
             return (
                 f"interrupted at iteration {place.iteration}; without out= nothing is "
                 "saved"
             )
+
         return (
             f"interrupted; {folder.path} is saved up to iteration {place.iteration}: go on with "
             "--resume (resume=True) and the same options"
@@ -269,6 +273,7 @@ class Loop:
         place = self.place
         done = Progress(0, None)
         left = n
+
         while left:
             steps = left
             if self._reweighting is not None:
@@ -281,9 +286,11 @@ class Loop:
             if done.failure is not None:
                 self._failure = f"at iteration {place.iteration} {done.failure}"
                 return done
+
             left -= steps
             if done.finished or done.iterations < steps:
                 break
+
         return done
 
     def _take(self, stepper: Stepper, steps: int) -> Progress:
@@ -307,6 +314,7 @@ class Loop:
             self._check_loss("")
             if self._failure is None:
                 self._failure = f"at iteration {self.place.iteration} {error}"
+
         return self._failure is None
 
     def _resampling_is_due(self) -> bool:
@@ -420,6 +428,7 @@ class Loop:
         place = self.place
         kept = place.best_iteration if self.keeps_best else place.iteration
         row = self.history.at_iteration(kept)
+
         return {
             "problem": self._monitor.problem.name,
             "seed": self._plan.seed,

@@ -39,6 +39,7 @@ def check_parts(
             "resample must be an object such as pinn.Resample(pinn.InfluenceScore()), got "
             f"{resample!r}"
         )
+
     is_weighting = isinstance(weighting, WeightingLike) and not isinstance(
         weighting, type
     )
@@ -52,6 +53,7 @@ def check_parts(
         raise TypeError(
             f"observers must be a list such as [pinn.Stop(criterion)], got {observers!r}"
         )
+
     for observer in observers:
         if not isinstance(observer, Observer):
             raise TypeError(

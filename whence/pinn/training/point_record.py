@@ -31,6 +31,7 @@ class PointRecord:
         self._terms: dict[str, _TermRecord] = {}
         if arrays is None:
             return
+
         for name, rows in arrays.items():
             entered = arrays.get(f"{name}_entered")
             left = arrays.get(f"{name}_left")
@@ -61,6 +62,7 @@ class PointRecord:
             arrays[name] = np.asarray(term.points)[is_known]
             arrays[f"{name}_entered"] = entered[is_known]
             arrays[f"{name}_left"] = back[is_known]
+
         return PointRecord(arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:

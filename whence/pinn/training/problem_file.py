@@ -67,11 +67,13 @@ class ProblemFile:
                 f"{self.what} defines one problem, not problem(constraints): leave --constraints "
                 "out"
             )
+
         if not isinstance(problem, Problem):
             raise TypeError(
                 f"problem in {self.what} must be a pinn.Problem, or a function that returns one, "
                 f"got {problem!r}"
             )
+
         return problem
 
     def _of_constraints(self, name: str, constraints: str | None) -> object:
@@ -88,6 +90,7 @@ class ProblemFile:
                 f"problem() in {self.what} takes no constraints: leave --constraints out, or "
                 "define problem(constraints)"
             )
+
         return function()
 
     def network(self, problem: Problem, seed: int) -> nn.Module:
@@ -107,6 +110,7 @@ class ProblemFile:
                 f"network in {self.what} must be a torch.nn.Module, or a function that returns "
                 f"one, got {network!r}"
             )
+
         return network
 
     @property
@@ -126,6 +130,7 @@ class ProblemFile:
                 f"recipe in {self.what} must be a pinn.Recipe, or a function that returns one, "
                 f"got {recipe!r}"
             )
+
         return recipe
 
 
@@ -158,4 +163,5 @@ def read_problem_file(path: Path) -> ProblemFile:
             f"{path} must define problem{_checks.nearest('problem', public)}: a pinn.Problem, or "
             "a function that returns one"
         )
+
     return ProblemFile(str(path), names)

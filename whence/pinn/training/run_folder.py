@@ -106,6 +106,7 @@ def described(value: object) -> Any:
         return value
     if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
         return str(value)
+
     return getattr(value, "__qualname__", type(value).__name__)
 
 
@@ -211,6 +212,7 @@ class RunFolder:
             raise ValueError(
                 f"{path} was changed since the run was made, or is damaged"
             )
+
         return config
 
     def problem_file(self) -> Path | None:
@@ -228,12 +230,15 @@ class RunFolder:
             raise FileNotFoundError(
                 f"{self.path} holds no whence run: {name} is missing"
             )
+
         try:
             content = parsed_json(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged, not valid JSON: {error}") from None
+
         if not isinstance(content, dict):
             raise ValueError(f"{path} does not hold a JSON object")
+
         return content
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -284,10 +289,12 @@ class RunFolder:
         """Return the arrays of a file; what does not pass the check is damaged."""
         path = self.path / name
         arrays = read_arrays(path)
+
         try:
             check(arrays)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
+
         return arrays
 
     # --- the checkpoint ---
@@ -312,6 +319,7 @@ class RunFolder:
             raise FileNotFoundError(
                 f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing"
             )
+
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata()
@@ -328,6 +336,7 @@ class RunFolder:
             raise ValueError(
                 f"{path} is damaged: what it holds does not fit its digest"
             )
+
         return Checkpoint(tensors, numbers)
 
 
@@ -354,4 +363,5 @@ def _checkpoint_digest(state: str, tensors: Mapping[str, Tensor]) -> str:
         parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
         numbers = tensor.reshape(-1).view(torch.uint8)
         parts.append(numbers.numpy().tobytes())
+
     return digest(*parts)

@@ -65,6 +65,7 @@ class Saver:
                 observer.save(folder)
             # Last: with an older checkpoint the other files hold more than it needs, never less.
             folder.write_checkpoint(checkpoint)
+
         self._saved = state.place.iteration
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -87,10 +88,12 @@ class Saver:
             self.folder.check_in_place()
         except NotWritten:
             return "Nothing of the run is left on disk: train again, in a folder that stays"
+
         if self._saved is None:
             return (
                 f"{path} has no checkpoint yet: --resume (resume=True) will start over"
             )
+
         return (
             f"{path} holds the run up to iteration {self._saved} of {iteration} done: after that, "
             "go on with --resume (resume=True) and the same options"
@@ -110,6 +113,7 @@ def read_state(
     path = folder.path
     history = folder.history()
     points = PointRecord(folder.points())
+
     try:
         check_shapes(checkpoint, objective)
         objective.network.load_state_dict(checkpoint.group("network"))
@@ -130,4 +134,5 @@ def read_state(
     in_training.update(Snapshot.of(present).points, 0)
     if recorded != in_training.present():
         raise ValueError(f"{path / POINTS} is damaged: it does not fit {CHECKPOINT}")
+
     return state, history, points

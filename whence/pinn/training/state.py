@@ -83,6 +83,7 @@ def weights_of(objective: Objective) -> dict[str, Tensor]:
             weights[name] = torch.tensor(term.weight, dtype=torch.float64)
         else:
             weights[name] = term.weight * term.point_weights
+
     return weights
 
 
@@ -121,6 +122,7 @@ class RunState:
         optimizer = self.optimizer or OptimizerState()
         weighting_tensors = {}
         weighting_numbers = {}
+
         for name, value in self.weighting.items():
             if isinstance(value, Tensor):
                 weighting_tensors[name] = value

@@ -208,6 +208,7 @@ def train(
             stack.enter_context(folder.locked())
             config |= circumstances(module, device, origin)
             folder.create(config, origin.code())
+
         saver = Saver(folder, None if checkpoint is None else loop.place.iteration)
         why = loop.run(interrupts, max_seconds, saver)
         summary = loop.summary(why)
@@ -217,6 +218,7 @@ def train(
     history = loop.history
     spectra = spectra_of(watchers)
     points_record = loop.points.arrays()
+
     return Result(
         problem, module, loop.objective, history, summary, path, spectra, points_record
     )
@@ -235,6 +237,7 @@ def first_points(
     # Counts and points may not be mixed: one number makes all of them counts.
     if any(isinstance(rows, int) for rows in points.values()):
         return problem.sample(choice, seed, sampling)
+
     rows_by_term: Mapping[str, ArrayLike] = choice
     return rows_by_term
 
