@@ -41,11 +41,13 @@ class _Options:
     by: Literal["self_influence", "validation", "loss"] = "self_influence"
     """What makes a sample suspicious: its influence on itself, what it does to the test data's
     loss, or its own loss."""
-    damping: float | None = None
+    damping: Annotated[
+        float | None, default_words("by number type and kind of points", "FLOAT")
+    ] = None
     """Damping λ relative to the largest eigenvalue of the curvature, for --method influence."""
     show: int = 20
     """How many of the most suspicious to print."""
-    out: Annotated[Path | None, default_words("FILE_suspects.csv")] = None
+    out: Annotated[Path | None, default_words("FILE_suspects.csv", "PATH")] = None
     """CSV file of all samples, the most suspicious first."""
 
 

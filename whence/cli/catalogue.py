@@ -17,7 +17,9 @@ from whence.cli.flags import default_words, flags_of
 class Options:
     """List everything that has a name, with what it is; other packages can add to it."""
 
-    kind: Annotated[tyro.conf.Positional[str | None], default_words("all")] = None
+    kind: Annotated[tyro.conf.Positional[str | None], default_words("all", "KIND")] = (
+        None
+    )
     """Which kind."""
     markdown: bool = False
     """As Markdown tables."""

@@ -95,7 +95,11 @@ class Group:
             if flag.name in skip:
                 continue
             # None stands for "not given", so that the class keeps its own defaults.
-            words = tyro.conf.arg(help=flag.help, help_behavior_hint=flag.default)
+            words = tyro.conf.arg(
+                help=flag.help,
+                help_behavior_hint=flag.default,
+                metavar=metavar_of(flag.kind),
+            )
             hint: Any = Annotated[flag.kind | None, words]
             default: Any = dataclasses.field(default=UNSET)
             fields.append((flag.name, hint, default))
@@ -118,9 +122,25 @@ def choices(catalogue: Catalogue[Any], *others: str) -> Any:
     )
 
 
-def default_words(text: str) -> Any:
-    """Return the annotation of a flag whose default is described in words."""
-    return tyro.conf.arg(help_behavior_hint=f"(default: {text})")
+def default_words(text: str, metavar: str | None = None) -> Any:
+    """Return the annotation of a flag whose default, and what it takes, is said in words."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {text})", metavar=metavar)
+
+
+def metavar_of(kind: Any) -> str:
+    """Return what help shows for the value of a flag: ``INT``, ``{add,replace}``, ``[STR ...]``."""
+    shown = []
+    for member in alternatives(kind):
+        if typing.get_origin(member) is Literal:
+            shown.append(f"{{{','.join(map(str, typing.get_args(member)))}}}")
+        elif member is bool:
+            shown.append("{True,False}")
+        elif member in PLAIN:
+            shown.append(member.__name__.upper())
+        else:
+            item = typing.get_args(member)[0]
+            shown.append(f"[{item.__name__.upper()} ...]")
+    return "|".join(shown)
 
 
 def groups_of(

@@ -44,28 +44,34 @@ class _Options:
 
     run: tyro.conf.Positional[Path]
     """Run folder, as `whence train` leaves it, or a Python file that names model, data and loss."""
-    of: Annotated[str | None, default_words("u of a run, loss of a file")] = None
+    of: Annotated[str | None, default_words("u of a run, loss of a file", "NAME")] = (
+        None
+    )
     """What to explain: an output or derivative at --at (u, u_x, u_xt), or the name of a quantity
     (`whence catalogue quantities`) such as loss or residual; of a file for the test data."""
-    at: Annotated[tuple[float, ...], default_words("where the error is largest")] = ()
+    at: Annotated[
+        tuple[float, ...], default_words("where the error is largest", "[FLOAT ...]")
+    ] = ()
     """Coordinates of the point to explain, in the problem's order; of a run alone."""
-    sample: Annotated[tuple[int, ...], default_words("all")] = ()
+    sample: Annotated[tuple[int, ...], default_words("all", "[INT ...]")] = ()
     """Test samples to explain, by their number; of a file alone."""
     method: Annotated[str, choices(METHODS)] = "influence"
     """Attribution method."""
     solver: Annotated[str, choices(SOLVERS)] = AUTO
     """How to apply the inverse curvature, for --method influence."""
-    damping: float | None = None
+    damping: Annotated[
+        float | None, default_words("by number type and kind of points", "FLOAT")
+    ] = None
     """Damping λ relative to the largest eigenvalue of the curvature, for --method influence."""
     curvature: Annotated[
         Literal["gauss_newton", "hessian"] | None,
-        default_words("gauss_newton where losses are convex"),
+        default_words("gauss_newton where losses are convex", "{gauss_newton,hessian}"),
     ] = None
     """Curvature of the loss, for --method influence."""
     effect: Literal["remove", "add"] = "remove"
     """What happens to a point."""
     out: Annotated[
-        Path | None, default_words("RUN/influence.nc or FILE_influence.nc")
+        Path | None, default_words("RUN/influence.nc or FILE_influence.nc", "PATH")
     ] = None
     """NetCDF file to write."""
 

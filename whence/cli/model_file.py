@@ -15,7 +15,6 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
 from __future__ import annotations
 
 import inspect
-import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from whence import _checks
 from whence.attribution.method import Method
 from whence.catalogue import METHODS
 from whence.objective import Objective
+from whence.pinn.training.problem_file import run_file
 from whence.samples import Data
 
 NEEDED = ("model", "data", "loss")
@@ -89,7 +89,7 @@ def read(path: Path) -> ModelFile:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
 
-    names = runpy.run_path(str(path))
+    names = run_file(path)
     for name in NEEDED:
         if name not in names:
             public = [name for name in names if not name.startswith("_")]

@@ -140,9 +140,12 @@ def checkpoint_to_resume(
         return None
 
     checkpoint = folder.checkpoint()
+    if max_seconds is None:
+        return checkpoint
+
     place = checkpoint.numbers["place"]
     has_ended = place["done"] or place["failure"] is not None
-    if max_seconds is not None and not has_ended and place["seconds"] >= max_seconds:
+    if not has_ended and place["seconds"] >= max_seconds:
         raise ValueError(
             f"{folder.path} has trained for {place['seconds']:.6g} s, which reaches the limit of "
             f"{max_seconds:.6g} s: the time before a resume counts, so give a larger limit "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import runpy
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,6 +143,28 @@ def default_network(problem: Problem, seed: int) -> MLP:
     return MLP(widths, bounds=bounds, seed=seed)
 
 
+def run_file(path: Path) -> dict[str, Any]:
+    """Run a user's file and return what it defines; one that fails is a ``ValueError``.
+
+    What it does under ``if __name__ == "__main__"`` is left out.
+    """
+    try:
+        return runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise ValueError(
+            f"{path} is not valid Python, line {error.lineno}: {error.msg}"
+        ) from error
+    except Exception as error:  # user code is run: anything may be raised
+        # The last line of the file itself that was reached, not of what it calls.
+        where = ""
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(path):
+                where = f" in line {frame.lineno}"
+        raise ValueError(
+            f"{path} fails{where}: {type(error).__name__}: {error}"
+        ) from error
+
+
 def read_problem_file(path: Path) -> ProblemFile:
     """Run a user's file and return what it defines.
 
@@ -150,13 +173,12 @@ def read_problem_file(path: Path) -> ProblemFile:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it defines no problem.
+        If it cannot be run, or defines no problem.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
 
-    # The name of the module is not __main__: what a script does at its end is left out.
-    names = runpy.run_path(str(path))
+    names = run_file(path)
     if "problem" not in names:
         public = [name for name in names if not name.startswith("_")]
         raise ValueError(
