@@ -83,6 +83,7 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
             f"{what} must be finite: {int(bad.sum())} of {len(given)} rows are not, "
             f"the first is row {int(bad.nonzero()[0])}"
         )
+
     return given
 
 
@@ -167,6 +168,7 @@ def number(what: str, value: SupportsFloat) -> float:
             converted = math.nan
         if math.isfinite(converted):
             return converted
+
     raise ValueError(f"{what} must be a finite number, got {value!r}")
 
 
@@ -177,6 +179,7 @@ def pair(what: str, values: Sequence[T], each: str = "coordinate") -> tuple[T, T
         raise ValueError(
             f"{what} must have two entries, one for each {each}, got {values!r}"
         )
+
     return entries[0], entries[1]
 
 
@@ -205,6 +208,7 @@ def arguments(what: str, function: Callable[..., object]) -> tuple[str, ...]:
             f"{what} must be a function whose argument names say what it takes, such as "
             f"lambda u, u_x: u_x - u, got {function!r}"
         )
+
     try:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:
@@ -225,5 +229,7 @@ def arguments(what: str, function: Callable[..., object]) -> tuple[str, ...]:
             raise ValueError(
                 f"{what} takes {parameter.name!r} by keyword only: leave out the * before it"
             )
+
         names.append(parameter.name)
+
     return tuple(names)

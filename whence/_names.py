@@ -15,6 +15,7 @@ def nearest(name: str, names: Iterable[object]) -> str:
 
     if not matches:
         return ""
+
     return f" (did you mean {known[matches[0]]!r}?)"
 
 

@@ -92,6 +92,7 @@ def columns_of(
                 f"{what} need a column for each coordinate ({', '.join(coordinates)}), but "
                 f"{name!r} is missing among {', '.join(names) or 'none'}"
             )
+
     numbers = frame.to_numpy()
     chosen = [names.index(name) for name in coordinates]
     return np.asarray(numbers[:, chosen], dtype=np.float64)
@@ -121,4 +122,5 @@ def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Values:
 
     if array.ndim == 1:
         return pd.Series(array, index=like.index, name=names[0])
+
     return pd.DataFrame(array, index=like.index, columns=list(names))

@@ -88,6 +88,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
             raise ValueError(
                 f"two {self.kind}s are called {name!r}, in {present} and in {home}: rename one"
             )
+
         self._things[name] = thing
         self._homes[name] = home
 
@@ -95,6 +96,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
         """Import all that is defined in whence, then what other packages add."""
         if self._is_loaded:
             return
+
         # Set first: a module that is imported may look something up itself.
         self._is_loaded = True
         for folder in self._folders:
@@ -134,6 +136,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
             raise TypeError(
                 f"a {self.kind} must be a class or a function, got {thing!r}"
             )
+
         return thing
 
     def __getitem__(self, name: str) -> T:
@@ -142,6 +145,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
             raise ValueError(
                 f"the {self.kind} {name!r} cannot be used: {self._broken[name]}"
             ) from self._broken[name]
+
         one_of(self.kind, name, list(self))
         return self._things[name]
 
@@ -193,6 +197,7 @@ def entry_points() -> tuple[EntryPoint, ...]:
         for entry_point in distribution.entry_points:
             if entry_point.group.startswith("whence."):
                 ours.append(entry_point)
+
     return tuple(ours)
 
 

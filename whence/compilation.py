@@ -76,6 +76,7 @@ class Compiled(Remembering):
                 raise NotCompiled(
                     "parameters are used elsewhere than in layers of known kinds"
                 )
+
         self._trace_blocks = _compile_all(_TraceBlock, objective)
 
     def traces(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
@@ -93,6 +94,7 @@ class Compiled(Remembering):
                 (trace,) = block.function(theta, points, weights)
                 total += float(trace) * len(term.points)
             traces[name] = total
+
         return traces
 
     def term_gradient(self, parameters: Parameters, term: Term) -> LossAndGradient:
@@ -102,6 +104,7 @@ class Compiled(Remembering):
         gradient = torch.zeros_like(theta)
 
         block = self._blocks[term.name]
+
         for points, weights in block.filled(term):
             # Blocks weigh a point by m_i/N: their sums are L_k and ∇L_k.
             block_gradient, block_loss = block.function(theta, points, weights)
@@ -156,6 +159,7 @@ class _Block:
 
         # Compiled code sums in another order: 2e-11 in float64, at most 1e-3 in float32.
         allowed = min(1e5 * torch.finfo(theta.dtype).eps, 1e-3)
+
         for what, (ours, theirs) in zip(self.results, pairs, strict=True):
             scale = theirs.abs().max().clamp_min(torch.finfo(theirs.dtype).tiny)
             difference = (ours - theirs).detach().abs().max()
@@ -261,6 +265,7 @@ def compiled(name: str, graph: torch.fx.GraphModule, arguments: Arguments) -> Fu
         raise NotCompiled(
             f"term {name!r} cannot be compiled: {_first_line(error)}"
         ) from error
+
     return torch.no_grad()(function)
 
 

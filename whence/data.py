@@ -72,6 +72,7 @@ class Source:
             items = several(places.tolist())
         else:
             items = [self.dataset[int(place)] for place in places]
+
         return self._checked(self.collate(items))
 
     def read_all(self, places: np.ndarray) -> Batch:
@@ -121,6 +122,7 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
                 f"{what} come from a loader without places (an IterableDataset, or batch_size="
                 "None): results could not say which sample they speak of; give a map-style Dataset"
             )
+
         source = Source(what, data.dataset, data.collate_fn, data.num_workers)
         return source, loader_order(what, data)
 
@@ -132,6 +134,7 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
         raise TypeError(
             f"{what} need a dataset with __len__ and __getitem__, got {type(data).__name__}"
         )
+
     raise TypeError(
         f"{what} must be tensors (inputs, target), a Dataset or a DataLoader, got "
         f"{_checks.describe(data)}"
@@ -156,6 +159,7 @@ def loader_order(what: str, loader: DataLoader[object]) -> np.ndarray:
             "could not say which sample they speak of: give the Dataset itself, or "
             "DataLoader(..., shuffle=False)"
         )
+
     return np.asarray(first, dtype=np.int64)
 
 
@@ -185,6 +189,7 @@ def inputs_and_target(what: str, given: object) -> Batch:
     *inputs, target = given
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
         return Batch(dict(inputs[0]), target)
+
     return Batch(tuple(inputs), target)
 
 
@@ -221,6 +226,7 @@ def checked_batch(
         raise ValueError(
             f"{what} must be tensors of one length, at least one, on their first axis, got {shapes}"
         )
+
     for tensor in tensors:
         if tensor.dtype.is_floating_point:
             check_finite(what, tensor)
@@ -233,6 +239,7 @@ def check_finite(what: str, tensor: Tensor) -> None:
     bad = ~torch.isfinite(tensor)
     if not bool(bad.any()):
         return
+
     # A sample is bad if any of its numbers is, (n,).
     rows = bad.flatten(1).any(dim=1) if bad.ndim > 1 else bad
     raise ValueError(
@@ -264,10 +271,12 @@ def _tensor(what: str, given: object) -> Tensor:
             raise TypeError(
                 f"{what} must be rows of equal length, got {_checks.describe(given)}"
             ) from None
+
     if not isinstance(given, np.ndarray) or given.dtype.kind not in "biufc":
         raise TypeError(
             f"{what} must be tensors or arrays, got {_checks.describe(given)}"
         )
+
     return torch.from_numpy(np.ascontiguousarray(given))
 
 

@@ -65,6 +65,7 @@ class Eager:
         """Return ``L_k = (1/N_k) Σ_i m_i ℓ_k(z_i)`` of each term, without its weight w_k."""
         tensors = parameters.tensors()
         losses = {}
+
         for name, term in terms.items():
             total = 0.0
             for block in term.blocks():
@@ -74,8 +75,10 @@ class Eager:
                 if term.point_weights is not None:
                     values = values * term.point_weights[block.part]
                 total += float(values.sum())
+
             # 1/N of the whole term, not of the block.
             losses[name] = total / len(term.points)
+
         return losses
 
     def term_gradients(
@@ -103,7 +106,9 @@ class Eager:
                 # Σ_i ‖J_i‖_F², a component of the residual at a time.
                 for cotangent in unit_cotangents(linear.value):
                     total += float(linear.squared_norms(cotangent).sum())
+
             traces[name] = total
+
         return traces
 
 
@@ -122,11 +127,13 @@ class Remembering(Eager):
         loss = 0.0
         gradient = parameters.vector().zero_()
         term_gradients = self.term_gradients(parameters, terms)
+
         # ∇L = Σ_k w_k ∇L_k, added in place: what is kept stays as it is.
         for name, (term_loss, term_gradient) in term_gradients.items():
             weight = terms[name].weight
             gradient.add_(term_gradient, alpha=weight)
             loss += weight * float(term_loss)
+
         return loss, gradient
 
     def term_losses(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
@@ -223,6 +230,7 @@ def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGra
                 else:
                     # One number for all points: multiplied once, after the sum.
                     losses.append(value.sum() * scale)
+
             loss = torch.stack(losses).sum()
 
         # What no residual reaches, such as the last bias under ∂/∂x, has the gradient zero.
@@ -250,6 +258,7 @@ def _portions(terms: Terms) -> Iterator[Portion]:
 
     portion: Portion = []
     room = most
+
     for term in terms.values():
         start = 0
         n = len(term.points)
@@ -266,4 +275,5 @@ def _portions(terms: Terms) -> Iterator[Portion]:
         rest = slice(start, n)
         portion.append((term, term.points[rest], term.scales(rest)))
         room -= n - start
+
     yield portion

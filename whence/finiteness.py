@@ -43,10 +43,12 @@ def losses_not_finite(objective: Objective) -> str:
     """Return which points' losses are not finite; an empty string if all are."""
     messages = []
     tensors = objective.parameters.tensors()
+
     for term in objective.terms.values():
         residual = term.residual(tensors, term.points).detach()
         is_bad = ~torch.isfinite(term.value(residual, term.points))  # (n,)
         messages += _at_points(f"term {term.name!r}", objective, term, is_bad)
+
     return "; ".join(messages)
 
 
@@ -70,6 +72,7 @@ def sums_not_finite(objective: Objective) -> str:
 
     if messages:
         return "; ".join(messages)
+
     return "the sum of the gradients is too large for its number type"
 
 
@@ -87,6 +90,7 @@ def _at_points(
         pairs = zip(objective.coordinates, numbers, strict=True)
         values = ", ".join(f"{name} = {value:.6g}" for name, value in pairs)
         named.append(f"row {row} ({values})")
+
     if len(rows) > SHOWN:
         named.append("…")
 

@@ -185,10 +185,12 @@ class Jacobian:
         """
         tensors = self.parameters.tensors()
         parts = []
+
         for term in self.objective.terms.values():
             for block in term.blocks():
                 value = term.residual(tensors, block.points).detach()
                 parts.append(self._right_hand_side(term, block, value))
+
         return torch.cat(parts)
 
     def _right_hand_side(self, term: Term, block: Block, value: Tensor) -> Tensor:
@@ -223,11 +225,13 @@ class Jacobian:
         rows = self.parameters.vector().new_empty(self.shape)
         right = []
         start = 0
+
         for block, part in self.blocks():
             end = start + len(block)
             block.dense(out=rows[start:end])
             right.append(part)
             start = end
+
         return rows, torch.cat(right)
 
     def matvec(self, vector: Tensor) -> Tensor:
@@ -240,12 +244,14 @@ class Jacobian:
                 columns.append(product.squeeze(1))
             table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
             parts.append(table.reshape(-1))
+
         return torch.cat(parts)
 
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Jᵀ u`` (P,) without materialising a row."""
         total = vector.new_zeros(self.parameters.size)
         start = 0
+
         for term, block, linear in self._linearized():
             cotangents = self._cotangents(term, block, linear.value)
             n_rows = len(block) * len(cotangents)
@@ -258,6 +264,7 @@ class Jacobian:
                 combined += cotangent * weight.unsqueeze(1)
             total += linear.rmatvec(combined)
             start += n_rows
+
         return total
 
     def normal_product(self, vectors: Tensor) -> Tensor:
@@ -275,6 +282,7 @@ class Jacobian:
             for cotangent in cotangents:
                 image = linear.matvec(vectors, cotangent)  # (n, K)
                 total += linear.rmatmat(image, cotangent)
+
         return total
 
     def gram(self) -> Tensor:
@@ -298,18 +306,21 @@ class Jacobian:
             columns = [linear.squared_norms(cotangent) for cotangent in cotangents]
             table = torch.stack(columns, dim=1)  # (n, m)
             parts[term.name].append(table.reshape(-1))
+
         return {name: torch.cat(values) for name, values in parts.items()}
 
     def by_point(self, values: Tensor) -> Tensor:
         """Return the sums of ``values`` (R, K) over the rows of each point, (points, K)."""
         parts = []
         start = 0
+
         for name, n_rows in self.counts().items():
             n_points = len(self.objective.terms[name].points)
             rows = values[start : start + n_rows]
             table = rows.view(n_points, -1, values.shape[1])  # (n, m, K)
             parts.append(table.sum(dim=1))
             start += n_rows
+
         return torch.cat(parts)
 
     def counts(self) -> dict[str, int]:
@@ -351,11 +362,13 @@ def self_product(rows: Tensor) -> Tensor:
     product = rows.new_empty(n, n)
     # With b blocks of rows (b + 1)/2b of the full product is multiplied: 9/16 with 8.
     step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
+
     for start in range(0, n, step):
         end = min(start + step, n)
         product[start:end, :end] = rows[start:end] @ rows[:end].T
         # What lies above the diagonal mirrors what was just computed.
         product[:start, start:end] = product[start:end, :start].T
+
     return product
 
 
@@ -369,6 +382,7 @@ def interleaved(factors: Sequence[Factor]) -> Factor:
     rights = [factor.right for factor in factors if factor.right is not None]
     if not rights:  # a bias has none
         return Factor(factors[0].columns, left, None)
+
     right = torch.stack(rights, dim=2).flatten(1, 2)
     return Factor(factors[0].columns, left, right)
 
@@ -399,4 +413,5 @@ def gradient_products(
             parts.append(gradients @ vectors)
         else:
             parts.append(linear.matvec(vectors, cotangent))
+
     return torch.cat(parts)

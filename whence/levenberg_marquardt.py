@@ -182,6 +182,7 @@ def system_of(
 
     if form == "dual":
         return DualSystem(objective, anchor, moved)
+
     return PrimalSystem(objective, anchor, moved)
 
 

@@ -176,6 +176,7 @@ class Objective:
         output = function.output(selected.tensors(), probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
+
         term = Term("data", function, samples, loss=loss_of(loss, output, probe.target))
 
         m = output[0].numel()
@@ -190,6 +191,7 @@ class Objective:
         """Raise unless a term's points are of this space, and where the parameters are."""
         if isinstance(term.points, Samples):
             return
+
         what = f"the points of term {term.name!r}"
         _checks.points(what, term.points, len(self.coordinates))
         like = self.parameters
@@ -299,6 +301,7 @@ class Objective:
             terms[name] = replace(
                 term, points=term.points[chosen], point_weights=point_weights
             )
+
         return self.with_terms(terms.values())
 
     def with_weights(self, weights: Mapping[str, float | Tensor]) -> Objective:
@@ -314,6 +317,7 @@ class Objective:
                 terms[name] = replace(term, weight=1.0, point_weights=weight)
             else:
                 terms[name] = replace(term, weight=float(weight), point_weights=None)
+
         return self.with_terms(terms.values())
 
     # --- losses and gradients ---
@@ -324,12 +328,14 @@ class Objective:
         """Return the unweighted loss ``ℓ_k(z_i)`` of each point, (N_k,), by term."""
         values = self.parameters.tensors() if tensors is None else dict(tensors)
         losses = {}
+
         for name, term in self.terms.items():
             parts = []
             for block in term.blocks():
                 residual = term.checked_residual(values, block.points)  # (n, m)
                 parts.append(term.value(residual, block.points))  # (n,)
             losses[name] = torch.cat(parts)
+
         return losses
 
     def losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -350,6 +356,7 @@ class Objective:
                 values = values * term.point_weights
             # w_k · (1/N_k) Σ_i m_i ℓ_k(z_i)
             means.append(term.weight * values.mean())
+
         return torch.stack(means).sum()
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
@@ -396,11 +403,13 @@ def check_terms(terms: Sequence[Term]) -> None:
     """Raise unless these are one or more terms of different names."""
     if not terms:
         raise ValueError("an objective needs at least one term")
+
     for term in terms:
         if not isinstance(term, Term):
             raise TypeError(
                 f"the terms of an objective must be Terms, got {_checks.describe(term)}"
             )
+
     names = [term.name for term in terms]
     if len(set(names)) < len(names):
         listed = ", ".join(map(repr, names))

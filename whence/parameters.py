@@ -47,6 +47,7 @@ class Parameters:
     def __init__(self, module: nn.Module, select: Select = None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
+
         self.module = module
         everything = dict(module.named_parameters())
         chosen = _chosen(everything, select)
@@ -90,6 +91,7 @@ class Parameters:
                 raise ValueError(f"{expected}, got only {', '.join(tree)}")
             if tree[name].shape != parameter.shape:
                 raise ValueError(f"{expected}, got {tuple(tree[name].shape)}")
+
         return torch.cat([tree[name].reshape(-1) for name in self.names])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
@@ -98,6 +100,7 @@ class Parameters:
             raise ValueError(
                 f"expected a vector of shape ({self.size},), got {_checks.shape_of(vector)}"
             )
+
         parts = {}
         for name, part in self.slices.items():
             parts[name] = vector[part].view(self._chosen[name].shape)
@@ -119,6 +122,7 @@ class Parameters:
         """Let the module have ``vector`` (P,) for its parameters for a while."""
         before = self.vector()
         self.assign(vector)
+
         try:
             yield
         finally:
@@ -148,6 +152,7 @@ def _chosen(
         raise ValueError(
             "no parameters: the module has none that require a gradient, of " + listed
         )
+
     hint = ""
     if isinstance(select, str):
         hint = _checks.nearest(select, parameters)
@@ -195,6 +200,7 @@ def selector(select: Select) -> Callable[[str, nn.Parameter], bool]:
     if callable(select):
         predicate = select
         return lambda name, parameter: bool(predicate(name, parameter))
+
     raise TypeError(
         "select must be None, a pattern such as 'layers.3.*', a list of such, a module, or a "
         f"function of name and parameter, got {select!r}"

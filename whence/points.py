@@ -91,6 +91,7 @@ def locations(points: Points) -> Tensor:
         raise TypeError(
             "points with coordinates are needed here, got samples of supervised data"
         )
+
     return points
 
 

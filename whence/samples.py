@@ -194,6 +194,7 @@ class Samples:
             raise ValueError(
                 "no input is a real number, so none can be moved by a little"
             )
+
         dtype = parts[0].dtype
         return torch.cat([part.to(dtype) for part in parts], dim=1)
 
@@ -326,4 +327,5 @@ def samples_of(
     source.check_repeatable(first, places[:1])
     if first.bytes * len(places) <= IN_MEMORY_BYTES:
         return Samples.from_batch(source.read_all(places))
+
     return Samples.from_source(source, places)

@@ -50,11 +50,13 @@ class ModelFunction:
                 f"the model must return a tensor, got {type(value).__name__}: wrap it in a module "
                 "that returns the one to explain"
             )
+
         if not value.ndim or len(value) != len(samples):
             raise ValueError(
                 f"the model must return an output for each of {len(samples)} samples on the first "
                 f"axis, got shape {tuple(value.shape)}"
             )
+
         return value
 
 

@@ -105,9 +105,11 @@ class Term:
                 f"the residual of term {self.name!r} must be a tensor, got "
                 f"{type(value).__name__}"
             )
+
         if value.ndim != 2 or len(value) != len(points):
             raise ValueError(
                 f"the residual of term {self.name!r} must have shape ({len(points)}, m), got "
                 f"{tuple(value.shape)}"
             )
+
         return value

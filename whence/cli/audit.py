@@ -41,11 +41,13 @@ class _Options:
     by: Literal["self_influence", "validation", "loss"] = "self_influence"
     """What makes a sample suspicious: its influence on itself, what it does to the test data's
     loss, or its own loss."""
-    damping: float | None = None
+    damping: Annotated[
+        float | None, default_words("by number type and kind of points", "FLOAT")
+    ] = None
     """Damping λ relative to the largest eigenvalue of the curvature, for --method influence."""
     show: int = 20
     """How many of the most suspicious to print."""
-    out: Annotated[Path | None, default_words("FILE_suspects.csv")] = None
+    out: Annotated[Path | None, default_words("FILE_suspects.csv", "PATH")] = None
     """CSV file of all samples, the most suspicious first."""
 
 
@@ -70,12 +72,14 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         raise ValueError(f"--out names a CSV file, which ends in .csv, got {out}")
     if options.show < 0:
         raise ValueError(f"--show must not be negative, got {options.show}")
+
     check_used(options, GROUPS, {"attribution method": [options.method]})
     check_file(out)
 
     file = read(options.file)
     validation = file.test() if options.by == "validation" else None
     method = method_of(options, file)
+
     with warnings.catch_warnings():
         # A ranking needs no minimum; `whence influence` says how far from one the model is.
         warnings.simplefilter("ignore", FarFromMinimum)
@@ -104,6 +108,7 @@ def method_of(options: _Options, file: ModelFile) -> Method:
                 f"--damping does nothing with --method {options.method}: leave it out"
             )
         values["damping"] = options.damping
+
     return file.method(options.method, values)
 
 

@@ -17,7 +17,9 @@ from whence.cli.flags import default_words, flags_of
 class Options:
     """List everything that has a name, with what it is; other packages can add to it."""
 
-    kind: Annotated[tyro.conf.Positional[str | None], default_words("all")] = None
+    kind: Annotated[tyro.conf.Positional[str | None], default_words("all", "KIND")] = (
+        None
+    )
     """Which kind."""
     markdown: bool = False
     """As Markdown tables."""
@@ -55,10 +57,12 @@ def markdown(kinds: list[str]) -> Iterator[str]:
         yield ""
         yield "| name | class | what | options |"
         yield "| --- | --- | --- | --- |"
+
         for name in catalogue:
             entry = catalogue[name]
             class_name = getattr(entry, "__name__", name)
             summary = catalogue.summary(name).replace("|", "\\|")  # else a new column
             options = ", ".join(f"`{flag.name}`" for flag in flags_of(entry))
             yield f"| `{name}` | `{class_name}` | {summary} | {options} |"
+
         yield ""

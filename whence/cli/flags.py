@@ -53,8 +53,10 @@ class Option:
             kind = flag_type(alternative)
             if kind is not None:
                 kinds.append(kind)
+
         if not kinds:
             return None
+
         return typing.Union[tuple(kinds)]  # noqa: UP007 - made at run time
 
 
@@ -93,7 +95,11 @@ class Group:
             if flag.name in skip:
                 continue
             # None stands for "not given", so that the class keeps its own defaults.
-            words = tyro.conf.arg(help=flag.help, help_behavior_hint=flag.default)
+            words = tyro.conf.arg(
+                help=flag.help,
+                help_behavior_hint=flag.default,
+                metavar=metavar_of(flag.kind),
+            )
             hint: Any = Annotated[flag.kind | None, words]
             default: Any = dataclasses.field(default=UNSET)
             fields.append((flag.name, hint, default))
@@ -116,9 +122,25 @@ def choices(catalogue: Catalogue[Any], *others: str) -> Any:
     )
 
 
-def default_words(text: str) -> Any:
-    """Return the annotation of a flag whose default is described in words."""
-    return tyro.conf.arg(help_behavior_hint=f"(default: {text})")
+def default_words(text: str, metavar: str | None = None) -> Any:
+    """Return the annotation of a flag whose default, and what it takes, is said in words."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {text})", metavar=metavar)
+
+
+def metavar_of(kind: Any) -> str:
+    """Return what help shows for the value of a flag: ``INT``, ``{add,replace}``, ``[STR ...]``."""
+    shown = []
+    for member in alternatives(kind):
+        if typing.get_origin(member) is Literal:
+            shown.append(f"{{{','.join(map(str, typing.get_args(member)))}}}")
+        elif member is bool:
+            shown.append("{True,False}")
+        elif member in PLAIN:
+            shown.append(member.__name__.upper())
+        else:
+            item = typing.get_args(member)[0]
+            shown.append(f"[{item.__name__.upper()} ...]")
+    return "|".join(shown)
 
 
 def groups_of(
@@ -127,6 +149,7 @@ def groups_of(
     """Return a group for each class that has options; a name that is taken gets its kind."""
     used = set(taken)
     groups = []
+
     for catalogue in catalogues:
         for name in catalogue:
             if not flags_of(catalogue[name]):
@@ -134,6 +157,7 @@ def groups_of(
             field = name if name not in used else f"{catalogue.kind}_{name}"
             used.add(field)
             groups.append(Group(field, name, catalogue))
+
     return groups
 
 
@@ -168,6 +192,7 @@ def options_of(cls: object) -> list[Option]:
 
     if not isinstance(cls, type):
         return []
+
     hints = typing.get_type_hints(vars(cls).get("__init__", cls))
     options = []
     for parameter in inspect.signature(cls).parameters.values():
@@ -176,6 +201,7 @@ def options_of(cls: object) -> list[Option]:
             has_default = parameter.default is not parameter.empty
             default = parameter.default if has_default else REQUIRED
             options.append(Option(parameter.name, hints[parameter.name], default))
+
     return options
 
 
@@ -204,6 +230,7 @@ def flags_of(cls: object) -> list[Flag]:
             hint = f"({getattr(cls, '__name__', cls)}: {default})"
             text = help_texts.get(option.name, "")
             flags.append(Flag(option.name, kind, text, hint))
+
     return flags
 
 
@@ -251,6 +278,7 @@ def numbers_by_term(what: str, texts: Sequence[str]) -> dict[str, float]:
             raise ValueError(
                 f"{what} takes TERM=NUMBER, such as initial_u=100, got {text!r}"
             ) from None
+
     return numbers
 
 
@@ -265,6 +293,7 @@ def counts_by_term(
             raise ValueError(f"{flag} takes TERM=COUNT, such as pde=500, got {text!r}")
         _checks.one_of(f"term in {flag}", term, terms)
         counts[term] = int(number)
+
     return counts
 
 
@@ -323,10 +352,12 @@ def build(
     """Return an object of a class with these options, on top of ``base`` if of that class."""
     cls = catalogue[name]
     arguments: dict[str, Any] = dict(values)
+
     for option in options_of(cls):
         if option.name in arguments and option.takes_numbers_by_term:
             flag = flag_of(name, option.name)
             arguments[option.name] = numbers_by_term(flag, arguments[option.name])
+
     if isinstance(base, cls):
         return dataclasses.replace(base, **arguments)
 
@@ -334,4 +365,5 @@ def build(
         if option.is_required and option.name not in arguments:
             flag = flag_of(name, option.name)
             raise ValueError(f"the {catalogue.kind} {name!r} needs {flag}")
+
     return cls(**arguments)

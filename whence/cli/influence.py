@@ -44,28 +44,34 @@ class _Options:
 
     run: tyro.conf.Positional[Path]
     """Run folder, as `whence train` leaves it, or a Python file that names model, data and loss."""
-    of: Annotated[str | None, default_words("u of a run, loss of a file")] = None
+    of: Annotated[str | None, default_words("u of a run, loss of a file", "NAME")] = (
+        None
+    )
     """What to explain: an output or derivative at --at (u, u_x, u_xt), or the name of a quantity
     (`whence catalogue quantities`) such as loss or residual; of a file for the test data."""
-    at: Annotated[tuple[float, ...], default_words("where the error is largest")] = ()
+    at: Annotated[
+        tuple[float, ...], default_words("where the error is largest", "[FLOAT ...]")
+    ] = ()
     """Coordinates of the point to explain, in the problem's order; of a run alone."""
-    sample: Annotated[tuple[int, ...], default_words("all")] = ()
+    sample: Annotated[tuple[int, ...], default_words("all", "[INT ...]")] = ()
     """Test samples to explain, by their number; of a file alone."""
     method: Annotated[str, choices(METHODS)] = "influence"
     """Attribution method."""
     solver: Annotated[str, choices(SOLVERS)] = AUTO
     """How to apply the inverse curvature, for --method influence."""
-    damping: float | None = None
+    damping: Annotated[
+        float | None, default_words("by number type and kind of points", "FLOAT")
+    ] = None
     """Damping λ relative to the largest eigenvalue of the curvature, for --method influence."""
     curvature: Annotated[
         Literal["gauss_newton", "hessian"] | None,
-        default_words("gauss_newton where losses are convex"),
+        default_words("gauss_newton where losses are convex", "{gauss_newton,hessian}"),
     ] = None
     """Curvature of the loss, for --method influence."""
     effect: Literal["remove", "add"] = "remove"
     """What happens to a point."""
     out: Annotated[
-        Path | None, default_words("RUN/influence.nc or FILE_influence.nc")
+        Path | None, default_words("RUN/influence.nc or FILE_influence.nc", "PATH")
     ] = None
     """NetCDF file to write."""
 
@@ -98,6 +104,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     check_used(options, GROUPS, used)
     if is_file:
         return explain_file(options, out)
+
     return explain_run(options, out)
 
 
@@ -105,6 +112,7 @@ def explain_run(options: _Options, out: Path) -> int:
     """Attribute a value of a run's solution, or its loss; return the exit code."""
     if options.sample:
         raise ValueError("--sample is for a Python file: leave it out for a run")
+
     result = load_run(options.run)
     check_file(out)
 
@@ -129,6 +137,7 @@ def explain_file(options: _Options, out: Path) -> int:
     """Attribute what a model gives for its test data; return the exit code."""
     if options.at:
         raise ValueError("--at is for a run: name test samples with --sample 0 3")
+
     file = read(options.run)
     check_file(out)
 
@@ -179,4 +188,5 @@ def method_of(options: _Options, file: ModelFile) -> Method:
         raise ValueError(
             f"--{flag} does nothing with --method {options.method}: leave it out"
         )
+
     return file.method(options.method, {**values, **plain})

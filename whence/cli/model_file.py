@@ -15,7 +15,6 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
 from __future__ import annotations
 
 import inspect
-import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from whence import _checks
 from whence.attribution.method import Method
 from whence.catalogue import METHODS
 from whence.objective import Objective
+from whence.pinn.training.problem_file import run_file
 from whence.samples import Data
 
 NEEDED = ("model", "data", "loss")
@@ -44,6 +44,7 @@ class ModelFile:
             raise ValueError(
                 f"{self.path} names no test data: add test = (inputs, targets)"
             )
+
         data: Data = self.names["test"]
         return data
 
@@ -55,6 +56,7 @@ class ModelFile:
         """
         cls = METHODS[name]
         arguments: dict[str, Any] = dict(options)
+
         for parameter in file_parameters(cls):
             if parameter.name in self.names:
                 arguments[parameter.name] = self.names[parameter.name]
@@ -63,6 +65,7 @@ class ModelFile:
                     f"--method {name} needs {parameter.name}: add {parameter.name} = ... to "
                     f"{self.path}"
                 )
+
         method: Method = cls(self.objective, **arguments)
         return method
 
@@ -72,10 +75,12 @@ def file_parameters(cls: type) -> list[inspect.Parameter]:
     # The first one is the objective, which the file's model, data and loss make.
     _, *parameters = inspect.signature(cls).parameters.values()
     named = []
+
     for parameter in parameters:
         is_positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if is_positional and parameter.name not in NEEDED:
             named.append(parameter)
+
     return named
 
 
@@ -84,7 +89,7 @@ def read(path: Path) -> ModelFile:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
 
-    names = runpy.run_path(str(path))
+    names = run_file(path)
     for name in NEEDED:
         if name not in names:
             public = [name for name in names if not name.startswith("_")]

@@ -26,7 +26,7 @@ class Options:
 
     run: tyro.conf.Positional[Path]
     """Run folder, as `whence train` leaves it."""
-    out: Annotated[Path | None, default_words("RUN/figures")] = None
+    out: Annotated[Path | None, default_words("RUN/figures", "PATH")] = None
     """Folder for the figures."""
 
 

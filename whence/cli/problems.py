@@ -6,11 +6,13 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from torch import Tensor
 
 from whence.catalogue import PROBLEMS
+from whence.cli.flags import default_words
 from whence.cli.sources import source_of
 from whence.pinn.geometry.boundary import named
 from whence.pinn.pde.problem import Problem
@@ -22,7 +24,9 @@ from whence.pinn.training.recipe import Recipe
 class Options:
     """List the benchmark problems, or describe one: equation, domain, conditions, recipe."""
 
-    problem: tyro.conf.Positional[str | None] = None
+    problem: Annotated[
+        tyro.conf.Positional[str | None], default_words("all", "PROBLEM")
+    ] = None
     """One problem, or a Python file that defines one."""
 
 
@@ -82,6 +86,7 @@ def conditions(problem: Problem) -> Iterator[Line]:
             place = f"on {names_of(condition.on)}"
         elif condition.along is not None:
             place = f"along {condition.along}"
+
         fields = ", ".join(problem.fields_of(condition.name))
         yield "condition", f"{condition.name} {place}: {fields}"
 
@@ -111,9 +116,31 @@ def first_line(function: Callable[..., object]) -> str:
     """Return what a function says of itself: its docstring's first line, or its source."""
     doc = (inspect.getdoc(function) or "").strip()
     if doc:
-        return doc.splitlines()[0]
+        return doc.splitlines()[0].removeprefix("Return ")
+
+    name: str = getattr(function, "__name__", repr(function))
     try:
-        source = inspect.getsource(function)
+        source = inspect.getsource(function).strip()
     except (OSError, TypeError):  # made at run time, or not a function of Python
-        return getattr(function, "__name__", repr(function))
-    return source.strip().splitlines()[0]
+        return name
+    if name == "<lambda>":
+        return lambda_source(source)
+    return source.splitlines()[0]
+
+
+def lambda_source(source: str) -> str:
+    """Return the first lambda of some source, without what stands around it."""
+    text = " ".join(source[source.find("lambda") :].split())
+    depth = 0
+    in_body = False
+    for k, character in enumerate(text):
+        if character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth -= 1
+        elif character == ":" and depth == 0:
+            in_body = True
+        # A bracket that the lambda did not open, or a comma after its body, ends it.
+        if depth < 0 or (in_body and depth == 0 and character == ","):
+            return text[:k]
+    return text

@@ -64,6 +64,7 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
         return quantity
     if name.index:
         return Derivative(point, of)
+
     return Output(point, of)
 
 
@@ -85,6 +86,7 @@ def quantity_of_tests(
     outputs = file.objective.outputs
     if of in outputs:
         return Output(test, of)
+
     _checks.one_of("--of", of, (*nameable(), *outputs))
     quantity: Quantity = QUANTITIES[of].of_objective(file.objective, test)
     return quantity
@@ -105,6 +107,7 @@ def point_of(problem: Problem, at: Sequence[float]) -> Tensor:
             f"--at {' '.join(map(str, at))} lies outside the domain, whose bounds are "
             f"{named(problem.coordinates, problem.domain.bounds.T)}"
         )
+
     return point
 
 

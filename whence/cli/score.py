@@ -36,11 +36,11 @@ class _Options:
     """Which score."""
     candidates: int = 10_000
     """Number of fresh uniform candidates."""
-    term: Annotated[str | None, default_words("the first equation")] = None
+    term: Annotated[str | None, default_words("the first equation", "TERM")] = None
     """Which term's candidates."""
     seed: int = 0
     """Seed of candidates and test points."""
-    out: Annotated[Path | None, default_words("RUN/scores.npz")] = None
+    out: Annotated[Path | None, default_words("RUN/scores.npz", "PATH")] = None
     """File to write."""
 
 

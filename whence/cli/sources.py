@@ -13,5 +13,8 @@ def source_of(problem: str) -> ProblemFile:
     if problem.endswith(".py"):
         return read_problem_file(Path(problem))
 
+    file = Path(f"{problem}.py")
+    if problem not in PROBLEMS and file.is_file():
+        raise ValueError(f"unknown problem {problem!r}: name the file, {file}")
     module = PROBLEMS[problem]
     return ProblemFile(problem, vars(module))

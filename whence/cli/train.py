@@ -22,9 +22,10 @@ from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED, parsed
 from whence.cli.flags import groups_of, with_groups
 from whence.cli.sources import source_of
 from whence.cli.training import Training, TrainOptions
+from whence.pinn.training.configuration import Origin
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
-from whence.pinn.training.train import Origin, train
+from whence.pinn.training.train import train
 
 COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
 SKIPPED = ("seed", "iterations", "dtype")
@@ -105,6 +106,7 @@ def report(result: Result, out: Path) -> int:
     if summary["stopped_by"] == "interrupted":
         print(f"go on with: whence train {out} --resume")
         return EXIT_INTERRUPTED
+
     print(f"next: whence influence {out}   and   whence plot {out}")
     return 0
 
@@ -118,6 +120,7 @@ def from_run_folder(
         raise ValueError(
             f"{run_folder} is a folder: name a problem, or go on with a run by --resume"
         )
+
     folder = RunFolder(run_folder)
     command = folder.config().get("command")
     if not command:

@@ -54,40 +54,50 @@ class TrainOptions:
     problem: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROBLEM")]
     """What to solve: a name (`whence problems` describes each), a Python file that defines
     `problem` (and `network`, `recipe` if wanted), or with --resume a run folder."""
-    out: Annotated[Path | None, default_words("runs/PROBLEM-SEED")] = None
+    out: Annotated[Path | None, default_words("runs/PROBLEM-SEED", "PATH")] = None
     """Run folder to make."""
     seed: int = 0
     """Seed of the network and of everything random."""
-    max_seconds: Annotated[float | None, default_words("the recipe's")] = None
+    max_seconds: Annotated[float | None, default_words("the recipe's", "SECONDS")] = (
+        None
+    )
     """Stop, resumably, after this many seconds."""
     constraints: Annotated[Literal["hard", "soft"] | None, default_words("hard")] = None
     """hard: an ansatz meets initial and boundary conditions exactly. soft: each is a loss term."""
     resume: bool = False
     """Go on with a run: of the folder that is named in place of the problem, with its own
     options; or of --out, with the same options as before."""
-    start: Path | None = None
+    start: Annotated[Path | None, default_words("a new network", "RUN")] = None
     """Start from the network of this run."""
 
     network: Annotated[
         str | None, choices(NETWORKS), default_words("the problem's own")
     ] = None
     """Kind of network."""
-    layers: Annotated[tuple[int, ...], default_words("the problem's own")] = ()
+    layers: Annotated[
+        tuple[int, ...], default_words("the problem's own", "[INT ...]")
+    ] = ()
     """Widths of a multilayer perceptron: inputs, hidden layers, outputs, such as 2 32 32 1."""
-    activation: Annotated[str | None, default_words("tanh")] = None
+    activation: Annotated[str | None, default_words("tanh", "NAME")] = None
     """Function between the layers: tanh, gelu, sin or silu."""
 
-    points: Annotated[tuple[str, ...], default_words("the recipe's")] = ()
+    points: Annotated[
+        tuple[str, ...], default_words("the recipe's", "[TERM=COUNT ...]")
+    ] = ()
     """First training points as TERM=COUNT, such as pde=500."""
     sampling: Annotated[str, choices(SAMPLINGS)] = "hammersley"
     """How the first points are placed."""
-    schedule: Annotated[tuple[str, ...], default_words("the recipe's")] = ()
+    schedule: Annotated[
+        tuple[str, ...], default_words("the recipe's", "[KIND:ITERATIONS ...]")
+    ] = ()
     """Optimizers in turn as KIND:ITERATIONS, such as adam:5000 lbfgs:2000 gauss_newton:200."""
-    lr: Annotated[float | None, default_words("1e-3")] = None
+    lr: Annotated[float | None, default_words("1e-3", "FLOAT")] = None
     """Learning rate of Adam."""
 
-    weights: tuple[str, ...] = ()
-    """Weights of terms as TERM=NUMBER, such as initial_u=100; 1 unless given."""
+    weights: Annotated[
+        tuple[str, ...], default_words("all 1", "[TERM=NUMBER ...]")
+    ] = ()
+    """Weights of terms, such as initial_u=100."""
     weighting: Annotated[str, choices(WEIGHTINGS, NONE)] = NONE
     """How weights of terms change while training; they multiply --weights."""
 
@@ -100,14 +110,14 @@ class TrainOptions:
         RECIPE
     )
     """How candidate points are scored."""
-    saved_scores: Path | None = None
+    saved_scores: Annotated[Path | None, default_words("none", "PATH")] = None
     """Scores that `whence score` wrote, in place of --score."""
     select: Annotated[
         str, choices(SELECTIONS, RECIPE), default_words("the recipe's")
     ] = RECIPE
     """How scored candidates are chosen."""
 
-    spectra_every: int | None = None
+    spectra_every: Annotated[int | None, default_words("never", "ITERATIONS")] = None
     """Record the tangent kernel's eigenvalues by term, at least so many iterations apart."""
     dtype: Literal["float64", "float32"] = "float64"
     """Number type."""
@@ -227,8 +237,10 @@ class Training:
                     f"--schedule takes KIND:ITERATIONS with KIND one of {', '.join(OPTIMIZERS)}, "
                     f"such as adam:5000, got {text!r}{hint}"
                 )
+
             values = {"iterations": int(number), **self._optimizer_values(name)}
             stages.append(build(OPTIMIZERS, name, values))
+
         return stages
 
     def _with_options(self, stage: Optimizer) -> Optimizer:
@@ -259,6 +271,7 @@ class Training:
             # A score says that points are to be renewed, where the recipe keeps them.
             wants_score = options.score != RECIPE or options.saved_scores is not None
             name = "resample" if wants_score else NONE
+
         if name == NONE:
             return None
         if name is None:
@@ -308,6 +321,7 @@ class Training:
             name = SCORES.name_of(base.score)
         if name is None:
             return base.score
+
         values = self._values(SCORES, name)
         score: Score = build(SCORES, name, values, base.score)
         return score
@@ -339,6 +353,7 @@ class Training:
                 raise ValueError(
                     f"{flag} does nothing with --resampler {options.resampler}: leave it out"
                 )
+
         if options.lr is not None and "adam" not in chosen["optimizer"]:
             raise ValueError(
                 "--lr does nothing, as no adam is in the schedule: leave it out"

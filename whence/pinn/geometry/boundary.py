@@ -105,6 +105,7 @@ class Part:
         pairs = zip(self.pieces, shares(n, measures), strict=True)
 
         drawn = []
+
         for k, (piece, share) in enumerate(pairs):
             piece_seed = seed
             if seed is not None and k > 0:
@@ -113,6 +114,7 @@ class Part:
                 piece_seed = int(sequence.generate_state(1)[0])
             if share:
                 drawn.append(piece.chart.sample(share, method, piece_seed))
+
         return torch.from_numpy(np.concatenate(drawn))
 
     def contains(self, points: PointsT, tolerance: float = ON) -> PointsT:
@@ -165,6 +167,7 @@ def restricted(part: Part, keep: Callable[[Array], Mask]) -> Part | None:
 
     if not pieces:
         return None
+
     return replace(part, pieces=tuple(pieces))
 
 
@@ -187,6 +190,7 @@ def predicate(
     """Return a function of coordinates, by argument name, as one of points (n, d)."""
     names = []
     what = "coordinate in the arguments of the function"
+
     for name, parameter in inspect.signature(on).parameters.items():
         # An argument with a default is the function's own business, unless it is a coordinate.
         if name in coordinates or parameter.default is inspect.Parameter.empty:
@@ -204,6 +208,7 @@ def predicate(
                 f"a function that selects boundary points must return a boolean tensor of shape "
                 f"({len(points)},), got {chosen.dtype} of shape {tuple(chosen.shape)}"
             )
+
         return np.asarray(chosen.numpy())
 
     return keep

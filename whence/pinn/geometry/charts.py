@@ -72,12 +72,14 @@ class Chart:
         if sampling.is_ordered:
             # In order of the first coordinate: to cut the end off would leave a gap there.
             return points[np.arange(n) * len(points) // n]
+
         return points[:n]
 
     def _enough(self, n: int, method: str, seed: int | None) -> Array:
         """Return n or more points: more are proposed until so many are kept."""
         proposed = n
         limit = max(MAX_PROPOSALS * n, MIN_PROPOSALS)
+
         while True:
             points = self._kept(unit_points(proposed, self.unit, method, seed))
             if len(points) >= n:
@@ -87,6 +89,7 @@ class Chart:
                     f"only {len(points)} of {proposed} proposed points lie in the set to sample, "
                     f"too few to draw {n}: describe the set by a smaller domain"
                 )
+
             # With kept/proposed for the share accepted, that many more are expected to do. From
             # below, so that as few points as possible are drawn and then dropped.
             missing = (n - len(points)) * proposed / max(len(points), 1)
@@ -132,6 +135,7 @@ class Chart:
         # What is rejected is spent on a finer grid, while no more than n of its points remain.
         wanted = n * len(unit) // max(len(best), 1)
         cells = min(wanted, MAX_REFINEMENT * n)
+
         while cells > n:
             points = self._kept(unit_points(cells, self.unit, method))
             if len(best) <= len(points) <= n:
@@ -144,6 +148,7 @@ class Chart:
                 f"no centre of a grid of {n} cells lies in the set to sample: "
                 f"ask for more points, or choose method='hammersley'"
             )
+
         return best
 
 

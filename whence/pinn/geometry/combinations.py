@@ -150,6 +150,7 @@ class Domain(ABC):
             for part_name in self._part_names(name):
                 # By name: a part that two of the names mean is taken once.
                 chosen[part_name] = parts[part_name]
+
         return union(names, chosen.values())
 
     def _part_names(self, name: str) -> list[str]:
@@ -190,6 +191,7 @@ class Domain(ABC):
                 f"the function given selects no point of the boundary, whose parts are "
                 f"{names} and whose bounds are {named(self.coordinates, self.bounds.T)}"
             )
+
         return union([part.name for part in parts], parts)
 
 
@@ -218,8 +220,10 @@ class Product(Domain):
                 flat.extend(factor.factors)
             else:
                 flat.append(factor)
+
         if not flat:
             raise ValueError("a product needs at least one factor, got none")
+
         object.__setattr__(self, "factors", tuple(flat))
 
         counts = Counter(self.coordinates)
@@ -230,6 +234,7 @@ class Product(Domain):
                 f"the factors of a product must have different coordinates, got "
                 f"{listed} more than once in {self.coordinates}"
             )
+
         check_names(self.boundary, self.coordinates)
 
     @property
@@ -256,6 +261,7 @@ class Product(Domain):
             for part in factor.boundary:
                 pieces = tuple(self._across(k, piece) for piece in part.pieces)
                 parts.append(Part(part.name, self.coordinates, pieces))
+
         return tuple(parts)
 
     @property

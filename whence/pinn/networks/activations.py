@@ -47,11 +47,13 @@ def activation_of(given: str | Activation) -> Activation:
             f"activation must be a function or one of {', '.join(ACTIVATIONS)}, got the class "
             f"{given.__name__}: call it, as in activation=nn.{given.__name__}()"
         )
+
     if not callable(given):
         raise TypeError(
             f"activation must be one of {', '.join(ACTIVATIONS)} or a function of a tensor, "
             f"such as torch.relu, got {given!r}"
         )
+
     function: Activation = given  # type: ignore[assignment]
     return function
 
@@ -68,6 +70,7 @@ def name_of(activation: str | Activation) -> str:
     """
     if isinstance(activation, str):
         return activation
+
     for name, function in ACTIVATIONS.items():
         if function is activation:
             return name

@@ -83,6 +83,7 @@ class MLP(nn.Module):
             )
         if fourier is not None and not isinstance(fourier, Fourier):
             raise TypeError(f"fourier must be a Fourier or None, got {fourier!r}")
+
         self._bounds: Tensor | None = None
         if bounds is not None:
             self._bounds = checked_bounds(bounds, self._layers[0])
@@ -211,6 +212,7 @@ class MLP(nn.Module):
             # Computed in float64, rounded once.
             slope = slope.to(dtype)
             offset = offset.to(dtype)
+
         self.register_buffer("slope", slope)
         self.register_buffer("offset", offset)
 
@@ -221,6 +223,7 @@ def checked_widths(layers: Sequence[int]) -> tuple[int, ...]:
         raise ValueError(
             f"layers must be at least two widths, as in [2, 32, 32, 1], got {layers!r}"
         )
+
     for k, width in enumerate(layers):
         count(f"layers[{k}]", width)
     return tuple(layers)
@@ -238,6 +241,7 @@ def checked_range(scale_to: tuple[float, float]) -> tuple[float, float]:
         raise ValueError(
             f"scale_to must be (low, high) with low < high, got {scale_to!r}"
         )
+
     return low, high
 
 
@@ -257,6 +261,7 @@ def checked_bounds(bounds: Bounds, inputs: int) -> Tensor:
         raise ValueError(
             f"bounds must be finite with low < high: input {k} has {table[:, k].tolist()}"
         )
+
     return table
 
 

@@ -111,6 +111,7 @@ class GaussNewtonStepper:
             lower = self._step(objective, system, loss)
             if lower is None:
                 return self._stall(done + 1, loss)
+
             loss = lower
             self._stalls = 0
 

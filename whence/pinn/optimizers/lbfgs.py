@@ -121,6 +121,7 @@ class LBFGSStepper:
 
         memory = self._optimizer.state[self._theta]
         steps_before = memory.get("n_iter", 0)
+
         try:
             start, first_bad = self._step(objective, iterations)
         except _NotFiniteAtStart as error:
@@ -248,4 +249,5 @@ def fingerprint_of(objective: Objective) -> str:
         for tensor in (points, term.point_weights):
             if tensor is not None:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+
     return digest.hexdigest()

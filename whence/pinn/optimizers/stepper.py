@@ -132,7 +132,9 @@ def check_schedule(schedule: object) -> tuple[Optimizer, ...]:
                 f"schedule must be optimizers of whence.pinn, such as {example}, got "
                 f"{mistake(stage)}"
             )
+
         optimizers.append(stage)
+
     return tuple(optimizers)
 
 
@@ -145,6 +147,7 @@ def mistake(stage: object) -> str:
     kind = type(stage)
     if kind.__module__ == "builtins":
         return repr(stage)
+
     described = f"a {kind.__module__.partition('.')[0]} {kind.__name__}"
     if isinstance(stage, torch.optim.Optimizer):
         return (
@@ -153,6 +156,7 @@ def mistake(stage: object) -> str:
         )
     if hasattr(stage, "matvec"):
         return f"{described}: that is a curvature operator, the optimizer is pinn.GaussNewton"
+
     return described
 
 

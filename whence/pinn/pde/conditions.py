@@ -74,6 +74,7 @@ class Condition:
                 f"condition {self.name!r} needs a time coordinate, but the domain has "
                 f"{', '.join(domain.coordinates)}: name one 't', or pass time= to Problem"
             )
+
         return domain.part(f"{time}_min")
 
     def partner(self, domain: Domain, points: Tensor) -> Tensor:
@@ -180,6 +181,7 @@ def _prescribed(
             f"{maker} takes one field by keyword, such as {maker}(u=0.0), "
             f"got {', '.join(value) or 'none'}"
         )
+
     ((field, right),) = value.items()
     fields = tuple(field + suffix for suffix in suffixes)
 

@@ -85,6 +85,7 @@ class FieldMap:
                 fields[key] = points[..., name.coordinate]
             else:
                 fields[key] = derivatives[name.output, name.index]
+
         return fields
 
     def _differentiate(
@@ -150,6 +151,7 @@ class FieldMap:
                 f"{tuple(at.shape[:-1])}, for {', '.join(self.outputs)}, got "
                 f"{[_checks.shape_of(column) for column in result]}"
             )
+
         return result
 
     def check(self, points: Tensor) -> None:
@@ -169,6 +171,7 @@ class FieldMap:
             raise ValueError(
                 f"{what} maps {tuple(points.shape)} to {_checks.shape_of(raw)}"
             )
+
         check_kind(what, (raw,), points)
 
         if self.ansatz is not None:
@@ -194,6 +197,7 @@ def tried(what: str, function: Callable[..., T], columns: Mapping[str, Tensor]) 
     """
     copies = {name: column.clone() for name, column in columns.items()}
     versions = {name: copy._version for name, copy in copies.items()}
+
     try:
         result = function(*copies.values())
     except Exception as error:
@@ -210,6 +214,7 @@ def tried(what: str, function: Callable[..., T], columns: Mapping[str, Tensor]) 
                 f"would feel: make a new tensor, such as {name} = {name} + 1 in place of "
                 f"{name} += 1"
             )
+
     return result
 
 

@@ -94,6 +94,7 @@ def _elementwise(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         if isinstance(other, Vector):
             # A field times a vector, as p * n.
             return Vector(operation(self.value, value_of(part)) for part in other)
+
         return operation(self.value, value_of(other))
 
     return operator
@@ -257,6 +258,7 @@ def laplacian(of: Field | Vector) -> Tensor | Vector:
         slopes_of("laplacian", of), of.derivatives.space, strict=True
     ):
         total = total + slope.derivative(coordinate).value
+
     return total
 
 
@@ -271,6 +273,7 @@ def curl(of: Field | Vector) -> Tensor | Vector:
             raise ValueError(
                 f"the curl of a field needs 2 coordinates of space, got {len(slopes)}"
             )
+
         d_x, d_y = slopes
         return Vector((d_y.value, -d_x.value))
 
@@ -282,6 +285,7 @@ def curl(of: Field | Vector) -> Tensor | Vector:
     if len(rows) == 3:
         (_, u_y, u_z), (v_x, _, v_z), (w_x, w_y, _) = rows
         return Vector((w_y - v_z, u_z - w_x, v_x - u_y))
+
     raise ValueError(f"curl needs 2 or 3 coordinates of space, got {len(rows)}")
 
 
@@ -319,6 +323,7 @@ def dt(of: Field | Vector) -> Tensor | Vector:
         raise ValueError(
             "dt needs a coordinate of time: name one 't', or pass time= to Problem"
         )
+
     return of.derivative(of.derivatives.time).value
 
 
@@ -335,6 +340,7 @@ def _field(what: str, of: object) -> Field:
             f"@field_equation, or its gradient's components, got {_checks.describe(of)}: "
             "products and sums of fields have no derivatives here"
         )
+
     return of
 
 
@@ -344,15 +350,18 @@ def _along_space(what: str, of: object) -> list[tuple[Field, str]]:
         raise TypeError(
             f"{what} needs a vector, such as vector(u, v), got {_checks.describe(of)}"
         )
+
     components = [_field(what, part) for part in of]
     if not components:
         raise ValueError(f"{what} needs a vector of at least one component, got none")
+
     space = components[0].derivatives.space
     if len(components) != len(space):
         raise ValueError(
             f"{what} needs a component for each coordinate of space ({', '.join(space)}), got "
             f"{len(components)}"
         )
+
     return list(zip(components, space, strict=True))
 
 

@@ -51,6 +51,7 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
         for a in coordinates:
             examples.append(f"{output}_{a}")
             examples += [f"{output}_{a}{b}" for b in coordinates]
+
     raise ValueError(
         f"unknown name {name!r}{_checks.nearest(name, examples)}: expected a coordinate "
         f"({', '.join(coordinates)}), an output ({', '.join(outputs)}) or a derivative such as "
@@ -71,9 +72,11 @@ def _coordinates(text: str, coordinates: Sequence[str]) -> tuple[int, ...] | Non
     """Split ``text`` into coordinate names, backtracking where one is a prefix of another."""
     if not text:
         return ()
+
     for position, coordinate in enumerate(coordinates):
         if text.startswith(coordinate):
             rest = _coordinates(text[len(coordinate) :], coordinates)
             if rest is not None:
                 return (position, *rest)
+
     return None

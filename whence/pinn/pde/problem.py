@@ -132,6 +132,7 @@ class Problem:
                 'equations must be functions by term name, such as {"pde": function}, got '
                 f"{self.equations!r}"
             )
+
         conditions = self.conditions
         is_list = isinstance(conditions, Sequence)
         if not is_list or not all(isinstance(c, Condition) for c in conditions):
@@ -146,6 +147,7 @@ class Problem:
         coordinates = self.coordinates
         if isinstance(outputs, str):
             raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
+
         _checks.identifiers("output", outputs)
 
         n_names = len(outputs) + len(coordinates)
@@ -171,6 +173,7 @@ class Problem:
             raise ValueError(
                 'a problem needs at least one equation, such as {"pde": function}'
             )
+
         repeated = [name for name in self.terms if self.terms.count(name) > 1]
         if repeated:
             name = repeated[0]
@@ -218,6 +221,7 @@ class Problem:
                 f"{self.name!r} names no architecture: pass a network, such as "
                 f"pinn.MLP([{self.domain.dimension}, 32, 32, {len(self.outputs)}])"
             )
+
         return self.architecture(seed)
 
     # --- points ---
@@ -256,12 +260,15 @@ class Problem:
                     f"the problem has terms {', '.join(self.terms)}: give a count for each, such "
                     f"as {{{first!r}: {counts}, ...}}"
                 )
+
             counts = {first: counts}
+
         if not isinstance(counts, Mapping):
             raise TypeError(
                 f"points must be numbers by term, such as {{{first!r}: 100}}, got "
                 f"{_checks.describe(counts)}"
             )
+
         for name in counts:
             _checks.one_of("term", name, self.terms)
         missing = [name for name in self.terms if name not in counts]
@@ -269,6 +276,7 @@ class Problem:
             raise ValueError(
                 f"no count for term {missing[0]!r}: every term needs points"
             )
+
         return counts
 
     def draw(
@@ -281,9 +289,11 @@ class Problem:
             # A seed of its own for each term, independent of the others.
             sequence = np.random.SeedSequence([seed, self.terms.index(term)])
             seed = int(sequence.generate_state(1)[0])
+
         part = self._functions[term].part
         if part is not None:
             return part.sample(n, method, seed)
+
         return self.domain.sample(n, method, seed)
 
     def check_points(self, term: str | None, points: Tensor) -> None:
@@ -299,6 +309,7 @@ class Problem:
 
         if bool(is_inside.all()):
             return
+
         outside = (~is_inside).nonzero()[:, 0]
         row = int(outside[0])
         raise ValueError(
@@ -307,13 +318,21 @@ class Problem:
             f"{named(self.coordinates, self.domain.bounds.T)}"
         )
 
+    def room(self, term: str) -> int | None:
+        """Return at how many points a term holds if these are few, such as an end; else None."""
+        _checks.one_of("term", term, self.terms)
+        part = self._functions[term].part
+        if part is None:
+            return None
+        return part.size
+
     def _check_room(self, term: str, n: int) -> None:
         """Raise ``ValueError`` if the term holds at fewer than n points, such as an end."""
-        part = self._functions[term].part
-        if part is not None and part.size is not None and n > part.size:
+        room = self.room(term)
+        if room is not None and n > room:
             raise ValueError(
-                f"term {term!r} holds at {part.size} point(s) only: {n} points would repeat them, "
-                f"give {term!r}: {part.size}"
+                f"term {term!r} holds at {room} point(s) only: {n} points would repeat them, "
+                f"give {term!r}: {room}"
             )
 
     # --- with a network ---
@@ -346,6 +365,7 @@ class Problem:
         like = Parameters(network)
         field_map = self.fields(network)
         terms = []
+
         for name in self.terms:
             if name not in points:
                 continue
@@ -369,6 +389,7 @@ class Problem:
                 f"{what} must be given by term, such as {{{self.terms[0]!r}: ...}}, got "
                 f"{_checks.describe(by_term)}"
             )
+
         for name in by_term:
             _checks.one_of("term", name, self.terms)
 
@@ -402,6 +423,7 @@ class Problem:
         """
         if self.solution is None:
             raise ValueError(f"{self.name!r} has no reference solution")
+
         rows = to_locations("points", points, self.coordinates)
         table = rows.detach().cpu().double().numpy()
 
@@ -418,6 +440,7 @@ class Problem:
                 f"the solution must return {len(self.outputs)} array(s) of shape "
                 f"({len(table)},), for {', '.join(self.outputs)}, got {shapes}"
             )
+
         truth = torch.from_numpy(np.stack(values, axis=1))
         return in_kind_of(truth, points, tuple(self.outputs))
 
@@ -483,6 +506,7 @@ def _check_outputs(outputs: Sequence[str], coordinates: Sequence[str]) -> None:
     """Raise unless every output's name can mean only that output."""
     if isinstance(outputs, str):
         raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
+
     _checks.identifiers("output", outputs)
     n_names = len(outputs) + len(coordinates)
     if not outputs or len({*outputs, *coordinates}) < n_names:
@@ -490,6 +514,7 @@ def _check_outputs(outputs: Sequence[str], coordinates: Sequence[str]) -> None:
             f"outputs need names of their own, other than the coordinates', got outputs "
             f"{', '.join(outputs) or 'none'} and coordinates {', '.join(coordinates)}"
         )
+
     for name in outputs:
         for output in outputs:
             if output != name and derivative_of(name, output, (*coordinates, "n")):

@@ -106,6 +106,7 @@ class TermFunction:
                 f"{self.what} takes a normal derivative, which a coordinate "
                 "called 'n' makes ambiguous: give the coordinate another name"
             )
+
         along = self.condition.along
         if along is not None:
             output = self.place.normal_of(slopes[0])
@@ -125,6 +126,7 @@ class TermFunction:
                 wanted.append(name)
             else:
                 wanted += [f"{output}_{c}" for c in self.place.coordinates]
+
         return tuple(dict.fromkeys(wanted))  # each once, in order
 
     def _normal_of(self, name: str) -> str | None:
@@ -157,10 +159,12 @@ class TermFunction:
         values = field_map.evaluate(tensors, points, self.fields)
 
         normal_derivatives = {}
+
         for name in self.names:
             output = self._normal_of(name)
             if output is not None:
                 normal_derivatives[name] = output
+
         if not normal_derivatives:
             return values
 
@@ -172,6 +176,7 @@ class TermFunction:
             slopes = [values[f"{output}_{c}"] for c in self.place.coordinates]
             gradient = torch.stack(slopes, dim=1)
             values[name] = (normals * gradient).sum(dim=1)
+
         return values
 
     def try_at(
@@ -207,4 +212,5 @@ def stacked(what: str, result: Tensor | Sequence[Tensor], n: int) -> Tensor:
                 f"{what} must return a tensor of shape ({n},), or a tuple of such tensors, for "
                 f"{n} points, got {_checks.shape_of(part)}"
             )
+
     return torch.stack(list(parts), dim=1)

@@ -1,12 +1,13 @@
 """Training a network on a problem, and the run folder that it leaves."""
 
+from whence.pinn.training.configuration import Origin
 from whence.pinn.training.load import load_network, load_points, load_run, load_weights
 from whence.pinn.training.observers import Observer, ProgressBar, Stop
 from whence.pinn.training.recipe import Recipe, growing_recipe
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
 from whence.pinn.training.spectra import Spectra
-from whence.pinn.training.train import Origin, train
+from whence.pinn.training.train import train
 
 __all__ = [
     "Observer",

@@ -13,16 +13,20 @@ ITERATION = "iteration"
 def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise ``ValueError`` unless these are points with their times, without naming the file."""
     terms = [name for name in arrays if f"{name}_entered" in arrays]
-    known = {name + suffix for name in terms for suffix in ("", "_entered", "_left")}
+    known: set[str] = set()
+    for name in terms:
+        known |= {name, f"{name}_entered", f"{name}_left"}
     if set(arrays) != known:
         raise ValueError(
             f"it holds {', '.join(sorted(arrays))}, not points with their times"
         )
+
     for name in terms:
-        points = arrays[name]
+        points = arrays[name]  # (n, d)
         is_table = points.ndim == 2 and points.dtype == np.float64
         if not is_table or not np.isfinite(points).all():
             raise ValueError(f"{name!r} is not an array of finite points")
+
         for times in (arrays[f"{name}_entered"], arrays[f"{name}_left"]):
             if times.shape != points.shape[:1] or times.dtype.kind != "i":
                 raise ValueError(
@@ -33,11 +37,14 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
 def check_spectra(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise ``ValueError`` unless these are spectra by iteration."""
     times = arrays.get(ITERATION)
-    if times is None or times.ndim != 1 or times.dtype.kind != "i" or not len(times):
+    is_list = times is not None and times.ndim == 1 and times.dtype.kind == "i"
+    if times is None or not is_list or not len(times):
         raise ValueError("spectra need the iterations at which they were taken")
+
     for name, values in arrays.items():
         if name == ITERATION:
             continue
+
         is_table = values.ndim == 2 and len(values) == len(times)
         is_finite = values.dtype.kind == "f" and bool(np.isfinite(values).all())
         if not is_table or not is_finite:

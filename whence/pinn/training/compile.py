@@ -25,14 +25,15 @@ def with_evaluator_for(
     if plan.weighting is not None:
         objective = objective.with_evaluator(Remembering())
 
+    # Gauss–Newton differentiates residuals one by one, for which there is no compiled code.
     gradients = sum(s.iterations for s in plan.schedule if s.by_gradient)
     if compile is True and not gradients:
         raise ValueError(
             "compile=True does nothing: no Adam and no L-BFGS is in the schedule"
         )
-    work = Work(
-        gradients, objective.n_points, objective.parameters.size, len(objective.terms)
-    )
+
+    n_parameters = objective.parameters.size
+    work = Work(gradients, objective.n_points, n_parameters, len(objective.terms))
     wanted = compile is True or (compile == "auto" and work.pays_for_compilation())
     if not gradients or not wanted:
         return objective
@@ -48,23 +49,20 @@ def with_evaluator_for(
             raise ValueError(
                 f"compile=True, but the gradient cannot be compiled: {error}"
             ) from None
+
         say(f"training without compilation: {error}")
         return objective
 
-    if _traces_pay(plan, work):
-        _compile_traces(compiled, objective, progress)
+    weighting = plan.weighting
+    if weighting is not None and weighting.reads_traces:
+        updates = replace(work, gradients=work.gradients // weighting.update_every)
+        if updates.pays_for_compilation():
+            compile_traces(compiled, objective, progress)
     return objective.with_evaluator(compiled)
 
 
-def _traces_pay(plan: Plan, work: Work) -> bool:
-    weighting = plan.weighting
-    if weighting is None or not weighting.reads_traces:
-        return False
-    updates = replace(work, gradients=work.gradients // weighting.update_every)
-    return updates.pays_for_compilation()
-
-
-def _compile_traces(compiled: Compiled, objective: Objective, progress: bool) -> None:
+def compile_traces(compiled: Compiled, objective: Objective, progress: bool) -> None:
+    """Compile the traces that a weighting reads; where that fails they stay eager."""
     if progress:
         say("compiling the traces of the tangent kernel too")
     try:

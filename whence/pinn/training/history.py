@@ -15,6 +15,9 @@ from whence._files import digest
 COLUMNS = ("iteration", "seconds", "stage", "points", "loss", "validation_loss")
 """Columns of every history; beside them it has loss_TERM and, given a reference, relative_l2."""
 
+Cell = int | float | str
+"""A number, or the name of a stage."""
+
 
 class History(Sequence[dict[str, Any]]):
     """Rows by number, columns by name.
@@ -37,7 +40,7 @@ class History(Sequence[dict[str, Any]]):
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns, in order of first appearance."""
-        return tuple(dict.fromkeys(name for row in self._rows for name in row))
+        return columns_of(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -105,11 +108,18 @@ class History(Sequence[dict[str, Any]]):
         return html
 
 
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def columns_of(rows: Iterable[Mapping[str, Cell]]) -> tuple[str, ...]:
+    """Return the names of the columns, in order of first appearance."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row)
+    return tuple(names)
+
+
+def to_csv(rows: Sequence[Mapping[str, Cell]]) -> str:
     """Return rows as CSV, columns in order of first appearance."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns_of(rows), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -125,42 +135,52 @@ def from_csv(text: str) -> History:
     """
     if not text.endswith("\n"):
         raise ValueError("its last line is cut off")
+
+    rows = []
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""))
         columns = list(reader.fieldnames or ())
         for name in COLUMNS:
             if name not in columns:
                 raise ValueError(f"column {name!r} is missing")
-        rows = [
-            _checked_row(number, row, columns) for number, row in enumerate(reader, 1)
-        ]
+        for number, cells in enumerate(reader, 1):
+            rows.append(checked_row(number, cells, columns))
     except csv.Error as error:
         raise ValueError(str(error)) from None
+
     return History(rows)
 
 
-def _checked_row(
-    number: int, cells: Mapping[str | None, Any], columns: Sequence[str]
+def checked_row(
+    number: int, cells: Mapping[str | Any, str | Any], columns: Sequence[str]
 ) -> dict[str, Any]:
+    """Return a row's numbers, and the name of its stage; anything else is a ``ValueError``."""
+    # The csv module puts surplus cells under None, and None in place of missing ones.
     if None in cells or None in cells.values():
         raise ValueError(f"row {number} has not {len(columns)} cells")
 
     row: dict[str, Any] = {}
     for name, cell in cells.items():
-        if name is not None and cell:
-            row[name] = _number(cell)
-    for name, value in row.items():
-        if isinstance(value, str) and name != "stage":
-            raise ValueError(f"row {number} has no number in column {name!r}")
+        if cell == "":
+            continue
+        if name == "stage":
+            row[name] = cell
+            continue
+
+        try:
+            row[name] = number_of(cell)
+        except ValueError:
+            raise ValueError(f"row {number} has no number in column {name!r}") from None
+
     if not isinstance(row.get("iteration"), int):
         raise ValueError(f"row {number} has no iteration")
+
     return row
 
 
-def _number(cell: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell
+def number_of(cell: str) -> int | float:
+    """Return the number in a cell: an integer where it is written as one."""
+    try:
+        return int(cell)
+    except ValueError:
+        return float(cell)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 from whence._files import PathLike
 from whence.catalogue import NETWORKS, PROBLEMS
 from whence.pinn.pde.problem import Problem
+from whence.pinn.training.configuration import OWN_NETWORK
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
@@ -58,25 +57,24 @@ def load_run(
     config = folder.config()
     source = problem_source(folder)
     if problem is None:
-        problem = _problem(folder, config, source)
+        problem = solved_problem(folder, source)
     if network is None:
-        network = _network(folder, config, problem, source)
+        network = trained_network(folder, problem, source)
     dtype = getattr(torch, config["dtype"].removeprefix("torch."))
     network = load_network(network.to(dtype), path)
 
     objective = problem.objective(network, load_points(path), config["weights"])
     like = objective.parameters.vector()
     weights = {name: weight.to(like) for name, weight in load_weights(path).items()}
-    summary = folder.summary() if (folder.path / "summary.json").is_file() else {}
+    objective = objective.with_weights(weights)
+
+    history = folder.history()
+    summary = folder.summary() if folder.is_finished() else {}
+    spectra = folder.spectra() if folder.has_spectra() else None
+    points = folder.points()
+
     return Result(
-        problem,
-        network,
-        objective.with_weights(weights),
-        folder.history(),
-        summary,
-        Path(path),
-        folder.spectra() if folder.has_spectra() else None,
-        folder.points(),
+        problem, network, objective, history, summary, Path(path), spectra, points
     )
 
 
@@ -85,34 +83,36 @@ def problem_source(folder: RunFolder) -> ProblemFile | None:
     file = folder.problem_file()
     if file is not None:
         return read_problem_file(file)
+
     name = folder.config()["problem"]
     if name in PROBLEMS:
         return ProblemFile(name, vars(PROBLEMS[name]))
+
     return None
 
 
-def _problem(
-    folder: RunFolder, config: Mapping[str, Any], source: ProblemFile | None
-) -> Problem:
+def solved_problem(folder: RunFolder, source: ProblemFile | None) -> Problem:
+    """Return the problem that a run solves, hard or soft as it was trained."""
+    config = folder.config()
     if source is None:
         raise ValueError(
             f"{folder.path} solves {config['problem']!r}, which is not one of "
             f"{', '.join(PROBLEMS)}, and holds no problem.py: give the problem, as in "
             "pinn.load_run(path, problem=problem)"
         )
+
     constraints = config.get("constraints")
     if constraints is None and folder.problem_file() is None:
+        # Formats before 3 say only whether there was an ansatz.
         constraints = "hard" if config["hard_constraints"] else "soft"
     return source.problem(constraints)
 
 
-def _network(
-    folder: RunFolder,
-    config: Mapping[str, Any],
-    problem: Problem,
-    source: ProblemFile | None,
+def trained_network(
+    folder: RunFolder, problem: Problem, source: ProblemFile | None
 ) -> nn.Module:
     """Return a network of the trained architecture, of any parameters."""
+    config = folder.config()
     architecture = config.get("architecture")
     if architecture is not None and architecture["name"] in NETWORKS:
         kind = NETWORKS[architecture["name"]]
@@ -124,10 +124,12 @@ def _network(
                 f"the network of {folder.path} cannot be made again ({error}): give it, as in "
                 "pinn.load_run(path, network=network)"
             ) from None
-    if config["network"] == "the problem's own":
+
+    if config["network"] == OWN_NETWORK:
         return problem.network(config["seed"])
     if source is not None and source.has_network:
         return source.network(problem, config["seed"])
+
     raise ValueError(
         f"the network of {folder.path}, {config['network']}, is of the user's own making: give "
         "one like it, as in pinn.load_run(path, network=network)"
@@ -147,21 +149,24 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
     FileNotFoundError: no/such/run holds no checkpoint yet: checkpoint.safetensors is missing
     """
     saved = RunFolder(run).checkpoint().group("network")
-    own = network.state_dict()
-    for name, tensor in own.items():
+    present = network.state_dict()
+
+    unfit = None
+    if len(saved) != len(present):
+        unfit = "parameters"
+    for name, tensor in present.items():
         if name not in saved or saved[name].shape != tensor.shape:
-            raise ValueError(_unfit(network, run, name))
-    if len(saved) != len(own):
-        raise ValueError(_unfit(network, run, "parameters"))
+            unfit = name
+            break
+
+    if unfit is not None:
+        raise ValueError(
+            f"the network of run {run} does not fit: its {unfit} differs from "
+            f"{type(network).__name__}'s"
+        )
+
     network.load_state_dict(saved)
     return network
-
-
-def _unfit(network: nn.Module, run: PathLike, what: str) -> str:
-    return (
-        f"the network of run {run} does not fit: its {what} differs from "
-        f"{type(network).__name__}'s"
-    )
 
 
 def load_points(run: PathLike) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from whence.pinn.training.saving import Saver
 from whence.pinn.training.state import Place, RunState, Snapshot
 
 CHECKPOINT_SECONDS = 20.0
+"""Time between two checkpoints: what a kill can cost."""
 PROMPT_SECONDS = 0.2
 """Longest time of a log row for which Ctrl-C still waits."""
 
@@ -96,6 +97,11 @@ class Loop:
         if self._failure is not None:
             raise ValueError(f"before any step, {self._failure}")
 
+    def try_criteria(self) -> None:
+        """Ask observers about the last row: a criterion that raises does so before any step."""
+        for observer in self.observers:
+            observer.should_stop(self.history[-1])
+
     # --- the run ---
 
     def run(
@@ -116,6 +122,7 @@ class Loop:
         finally:
             for observer in self.observers:
                 observer.end()
+
         if why in (INTERRUPTED, NOT_FINITE):
             say(self._farewell(why, saver.folder))
         return why
@@ -124,6 +131,7 @@ class Loop:
         self, interrupts: Interrupts, max_seconds: float | None, saver: Saver
     ) -> tuple[str, RunState]:
         """Return what ended training and the state to go on from, which is also taken up."""
+        # `now` is where the run stands, `good` the last state whose loss is known to be finite.
         now = self.state()
         good = now
         saved_at = time.perf_counter()
@@ -131,6 +139,7 @@ class Loop:
 
         while why is None:
             if not interrupts.completes(self._advance):
+                # Ctrl-C in the midst of a round, of which nothing is kept.
                 self.restore(now)
                 return INTERRUPTED, self._last_good(now, good)
 
@@ -164,6 +173,7 @@ class Loop:
         is_at_row = row["iteration"] == self.place.iteration
         if is_at_row and any(o.should_stop(row) for o in self.observers):
             return CRITERION
+
         return None
 
     def _last_good(self, now: RunState, good: RunState) -> RunState:
@@ -186,9 +196,12 @@ class Loop:
         if self.history[-1]["iteration"] == self.place.iteration:
             return False
         has_best = self._plan.keep == "best" and self.place.best_validation is not None
-        return why != INTERRUPTED or not has_best or self._log_seconds < PROMPT_SECONDS
+        if why != INTERRUPTED or not has_best:
+            return True
+        return self._log_seconds < PROMPT_SECONDS
 
     def _farewell(self, why: str, folder: RunFolder | None) -> str:
+        """Return what to tell of a run that did not end by itself."""
         place = self.place
         if why == NOT_FINITE:
             where = "" if folder is None else f" in {folder.path}"
@@ -196,11 +209,13 @@ class Loop:
                 f"stopped, as {place.failure}. What is kept{where} is the state at iteration "
                 f"{place.iteration}, before that"
             )
+
         if folder is None:
             return (
                 f"interrupted at iteration {place.iteration}; without out= nothing is "
                 "saved"
             )
+
         return (
             f"interrupted; {folder.path} is saved up to iteration {place.iteration}: go on with "
             "--resume (resume=True) and the same options"
@@ -258,6 +273,7 @@ class Loop:
         place = self.place
         done = Progress(0, None)
         left = n
+
         while left:
             steps = left
             if self._reweighting is not None:
@@ -270,9 +286,11 @@ class Loop:
             if done.failure is not None:
                 self._failure = f"at iteration {place.iteration} {done.failure}"
                 return done
+
             left -= steps
             if done.finished or done.iterations < steps:
                 break
+
         return done
 
     def _take(self, stepper: Stepper, steps: int) -> Progress:
@@ -296,15 +314,18 @@ class Loop:
             self._check_loss("")
             if self._failure is None:
                 self._failure = f"at iteration {self.place.iteration} {error}"
+
         return self._failure is None
 
     def _resampling_is_due(self) -> bool:
+        """Whether points are to be renewed at this iteration."""
         resample = self._plan.resample
         if resample is None or self.place.done or self._failure is not None:
             return False
         return self.place.iteration % resample.every == 0
 
     def _renew_points(self) -> None:
+        """Let the resampler change the points, weights with them; note a failure."""
         resample = self._plan.resample
         assert resample is not None
         self._check_loss("")
@@ -318,6 +339,7 @@ class Loop:
         clones = {name: rows.clone() for name, rows in points.items()}
         self.objective = self.objective.with_points(clones)
         if self._reweighting is not None:
+            # Weights of single points belong to the points that were: new ones get theirs here.
             self.objective = self._reweighting.carried(self.objective)
         self.points.update(points, place.iteration)
         self._check_loss(" with the points just drawn")
@@ -332,6 +354,7 @@ class Loop:
             self._fail(loss, when)
 
     def _fail(self, loss: float, when: str = "") -> None:
+        """Note that the loss is not finite, and at which points of which term."""
         theta = self.objective.parameters.vector()
         where = where_not_finite(self.objective, theta)
         iteration = self.place.iteration
@@ -340,6 +363,7 @@ class Loop:
     # --- rows ---
 
     def _tick(self) -> None:
+        """Bring the seconds in training up to date; those before a resume count."""
         if self._begun is not None:
             self.place.seconds = time.perf_counter() - self._begun
 
@@ -373,6 +397,7 @@ class Loop:
                 observer.at_row(self.objective, self.history[-1])
 
     def _keep_if_best(self, validation: float) -> None:
+        """Keep the present network if its validation loss is the least so far."""
         place = self.place
         best = self._best_validation()
         if math.isfinite(validation) and (best is None or validation < best):
@@ -403,6 +428,7 @@ class Loop:
         place = self.place
         kept = place.best_iteration if self.keeps_best else place.iteration
         row = self.history.at_iteration(kept)
+
         return {
             "problem": self._monitor.problem.name,
             "seed": self._plan.seed,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from whence.objective import Objective
 from whence.pinn.pde.problem import Problem
 
 TEST_POINTS = 10_000
+"""Points of the grid on which the error against a reference is taken."""
 
 
 class Monitor:
@@ -24,10 +23,10 @@ class Monitor:
         # A seed of its own, so that validation points are apart from training and test points.
         sequence = np.random.SeedSequence([seed, 7919, 1])
         validation_seed = int(sequence.generate_state(1)[0])
-        self._validation = {
-            name: objective.draw(name, validation, validation_seed)
-            for name in objective.terms
-        }
+        self._validation = {}
+        for name in objective.terms:
+            self._validation[name] = objective.draw(name, validation, validation_seed)
+
         self._test: Tensor | None = None
         if problem.solution is not None:
             self._test = problem.domain.sample(TEST_POINTS, "grid")
@@ -36,9 +35,9 @@ class Monitor:
     def validation_loss(self, objective: Objective) -> float:
         """Return the loss at the validation points, with the mean weight of each term."""
         weights = {name: term.mean_weight for name, term in objective.terms.items()}
-        there = objective.with_points(self._validation).with_weights(weights)
+        at_validation = objective.with_points(self._validation).with_weights(weights)
         with torch.no_grad():
-            return float(there.loss())
+            return float(at_validation.loss())
 
     def relative_l2(self, objective: Objective) -> float | None:
         """Return the relative error at the test points, a uniform grid, if there is a reference."""
@@ -46,11 +45,12 @@ class Monitor:
             return None
         return self.problem.relative_l2(objective.network, self._test, self._truth)
 
-    def measure(self, objective: Objective) -> dict[str, Any]:
+    def measure(self, objective: Objective) -> dict[str, int | float]:
         """Return the columns of a history row that are measured."""
         with torch.no_grad():
+            # One pass: the loss is the weighted mean of what the columns need too.
             point_losses = objective.point_losses()
-            row: dict[str, Any] = {
+            row: dict[str, int | float] = {
                 "points": objective.n_points,
                 "loss": float(objective.total(point_losses)),
             }

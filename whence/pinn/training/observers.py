@@ -7,7 +7,7 @@ depends on it but when it stops: a resumed run makes the same steps whoever look
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +96,7 @@ class Stop(Observer):
 
     def should_stop(self, row: Row) -> bool:
         """Whether the criterion is true."""
+        # A copy: what the criterion does to it must not reach the history.
         return bool(self.when(dict(row)))
 
 
@@ -115,25 +116,22 @@ class ProgressBar(Observer):
 
     def at_step(self, iteration: int, row: Row) -> None:
         """Bring the bar up to date."""
+        numbers: dict[str, Any] = {}
+        for column, value in row.items():
+            if column.startswith("loss_"):
+                numbers[column.removeprefix("loss_")] = f"{value:.1e}"
+        if "relative_l2" in row:
+            numbers["error"] = f"{row['relative_l2']:.1e}"
+        numbers["points"] = row["points"]
+
+        # Drawn once, by the update.
         self._bar.set_description(str(row["stage"]), refresh=False)
-        self._bar.set_postfix(_shown(row), refresh=False)
+        self._bar.set_postfix(numbers, refresh=False)
         self._bar.update(iteration - self._bar.n)
 
     def end(self) -> None:
         """Close the bar."""
         self._bar.close()
-
-
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the bar shows of a row."""
-    shown: dict[str, Any] = {}
-    for column, value in row.items():
-        if column.startswith("loss_"):
-            shown[column.removeprefix("loss_")] = f"{value:.1e}"
-    if "relative_l2" in row:
-        shown["error"] = f"{row['relative_l2']:.1e}"
-    shown["points"] = row["points"]
-    return shown
 
 
 def say(message: str) -> None:

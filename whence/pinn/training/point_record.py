@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import Tensor
@@ -28,11 +29,15 @@ class PointRecord:
 
     def __init__(self, arrays: Mapping[str, np.ndarray] | None = None) -> None:
         self._terms: dict[str, _TermRecord] = {}
-        for name, rows in (arrays or {}).items():
-            entered = (arrays or {}).get(f"{name}_entered")
-            left = (arrays or {}).get(f"{name}_left")
+        if arrays is None:
+            return
+
+        for name, rows in arrays.items():
+            entered = arrays.get(f"{name}_entered")
+            left = arrays.get(f"{name}_left")
             if entered is not None and left is not None:
-                self._terms[name] = _TermRecord(rows, entered, left)
+                term = _TermRecord(list(rows), entered.tolist(), left.tolist())
+                self._terms[name] = term
 
     def update(self, points: Mapping[str, Tensor], iteration: int) -> None:
         """Record the points that train from ``iteration`` on."""
@@ -50,11 +55,14 @@ class PointRecord:
         arrays = {}
         for name, term in self._terms.items():
             entered = np.asarray(term.entered)
+            left = np.asarray(term.left)
+            # Points that came later are forgotten, those that left later are back.
             is_known = entered <= iteration
-            left = np.asarray(term.left)[is_known]
+            back = np.where(left > iteration, PRESENT, left)
             arrays[name] = np.asarray(term.points)[is_known]
             arrays[f"{name}_entered"] = entered[is_known]
-            arrays[f"{name}_left"] = np.where(left > iteration, PRESENT, left)
+            arrays[f"{name}_left"] = back[is_known]
+
         return PointRecord(arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -67,19 +75,18 @@ class PointRecord:
         return arrays
 
 
+@dataclass
 class _TermRecord:
     """The points of one term, and which rows are in training."""
 
-    def __init__(
-        self,
-        points: np.ndarray | None = None,
-        entered: np.ndarray | None = None,
-        left: np.ndarray | None = None,
-    ) -> None:
-        self.points: list[np.ndarray] = [] if points is None else list(points)
-        self.entered: list[int] = [] if entered is None else entered.tolist()
-        self.left: list[int] = [] if left is None else left.tolist()
-        self.present: dict[bytes, int] = {}
+    points: list[np.ndarray] = field(default_factory=list)
+    entered: list[int] = field(default_factory=list)
+    left: list[int] = field(default_factory=list)
+    present: dict[bytes, int] = field(init=False)
+    """Row numbers of the points in training, by the bytes of their coordinates."""
+
+    def __post_init__(self) -> None:
+        self.present = {}
         for k, row in enumerate(self.points):
             if self.left[k] == PRESENT:
                 self.present[row.tobytes()] = k
@@ -97,6 +104,7 @@ class _TermRecord:
                 self.entered.append(iteration)
                 self.left.append(PRESENT)
 
+        # What trained until now and does no more has left.
         for key, k in self.present.items():
             if key not in present:
                 self.left[k] = iteration

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import inspect
 import runpy
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,38 +60,59 @@ class ProblemFile:
         ValueError
             If constraints are asked for that it does not offer.
         """
-        given = self.names["problem"]
+        problem = self.names["problem"]
         if self.has_constraints:
-            given = given() if constraints is None else given(constraints)
+            problem = self._of_constraints("problem", constraints)
         elif constraints is not None:
             raise ValueError(
                 f"{self.what} defines one problem, not problem(constraints): leave --constraints "
                 "out"
             )
-        if not isinstance(given, Problem):
+
+        if not isinstance(problem, Problem):
             raise TypeError(
                 f"problem in {self.what} must be a pinn.Problem, or a function that returns one, "
-                f"got {given!r}"
+                f"got {problem!r}"
             )
-        return given
+
+        return problem
+
+    def _of_constraints(self, name: str, constraints: str | None) -> object:
+        """Return what a function of the file gives for the kind of constraints."""
+        function = self.names[name]
+        if constraints is None:
+            return function()
+
+        takes_constraints = bool(inspect.signature(function).parameters)
+        if takes_constraints:
+            return function(constraints)
+        if name == "problem":
+            raise ValueError(
+                f"problem() in {self.what} takes no constraints: leave --constraints out, or "
+                "define problem(constraints)"
+            )
+
+        return function()
 
     def network(self, problem: Problem, seed: int) -> nn.Module:
         """Return a network of the file, of the problem's architecture, or three layers of 32."""
-        given = self.names.get("network")
-        if isinstance(given, nn.Module):
-            return given
-        if callable(given):
-            given = _with_seed(given, seed)
-        elif problem.architecture is not None:
-            given = problem.network(seed)
-        else:
-            given = default_network(problem, seed)
-        if not isinstance(given, nn.Module):
+        network = self.names.get("network")
+        if network is None and problem.architecture is not None:
+            return problem.network(seed)
+        if network is None:
+            return default_network(problem, seed)
+
+        # A module can be called too, but is the network itself.
+        if callable(network) and not isinstance(network, nn.Module):
+            takes_seed = bool(inspect.signature(network).parameters)
+            network = network(seed) if takes_seed else network()
+        if not isinstance(network, nn.Module):
             raise TypeError(
                 f"network in {self.what} must be a torch.nn.Module, or a function that returns "
-                f"one, got {given!r}"
+                f"one, got {network!r}"
             )
-        return given
+
+        return network
 
     @property
     def has_network(self) -> bool:
@@ -99,29 +121,48 @@ class ProblemFile:
 
     def recipe(self, problem: Problem, constraints: str | None = None) -> Recipe:
         """Return the recipe, by default that of a growing set of points."""
-        given = self.names.get("recipe")
-        if callable(given):
-            given = given() if constraints is None else given(constraints)
-        if given is None:
+        recipe = self.names.get("recipe")
+        if callable(recipe):
+            recipe = self._of_constraints("recipe", constraints)
+        if recipe is None:
             return growing_recipe(problem)
-        if not isinstance(given, Recipe):
+        if not isinstance(recipe, Recipe):
             raise TypeError(
                 f"recipe in {self.what} must be a pinn.Recipe, or a function that returns one, "
-                f"got {given!r}"
+                f"got {recipe!r}"
             )
-        return given
 
-
-def _with_seed(make: Callable[..., Any], seed: int) -> Any:
-    takes_seed = bool(inspect.signature(make).parameters)
-    return make(seed) if takes_seed else make()
+        return recipe
 
 
 def default_network(problem: Problem, seed: int) -> MLP:
     """Return three hidden layers of 32, inputs scaled from the domain's bounds."""
     hidden = [DEFAULT_WIDTH] * DEFAULT_HIDDEN_LAYERS
     widths = [problem.domain.dimension, *hidden, len(problem.outputs)]
-    return MLP(widths, bounds=problem.domain.bounds.tolist(), seed=seed)
+    bounds = problem.domain.bounds.tolist()  # (2, d)
+    return MLP(widths, bounds=bounds, seed=seed)
+
+
+def run_file(path: Path) -> dict[str, Any]:
+    """Run a user's file and return what it defines; one that fails is a ``ValueError``.
+
+    What it does under ``if __name__ == "__main__"`` is left out.
+    """
+    try:
+        return runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise ValueError(
+            f"{path} is not valid Python, line {error.lineno}: {error.msg}"
+        ) from error
+    except Exception as error:  # user code is run: anything may be raised
+        # The last line of the file itself that was reached, not of what it calls.
+        where = ""
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(path):
+                where = f" in line {frame.lineno}"
+        raise ValueError(
+            f"{path} fails{where}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def read_problem_file(path: Path) -> ProblemFile:
@@ -132,15 +173,17 @@ def read_problem_file(path: Path) -> ProblemFile:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it defines no problem.
+        If it cannot be run, or defines no problem.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    names = runpy.run_path(str(path))
+
+    names = run_file(path)
     if "problem" not in names:
         public = [name for name in names if not name.startswith("_")]
         raise ValueError(
             f"{path} must define problem{_checks.nearest('problem', public)}: a pinn.Problem, or "
             "a function that returns one"
         )
+
     return ProblemFile(str(path), names)

@@ -74,17 +74,24 @@ def growing_recipe(
     """
     points = {}
     for term in problem.terms:
-        points[term] = first if term in problem.equations else CONDITION_POINTS
+        if term in problem.equations:
+            points[term] = first
+        else:
+            # A condition may hold at few points, such as an end of a line.
+            room = problem.room(term)
+            points[term] = CONDITION_POINTS if room is None else room
+
+    resample = Resample(
+        InfluenceScore(),
+        Proportional(k=1, c=1),
+        n=renewed,
+        every=10,
+        candidates=5000,
+        max_points=limit,
+    )
     return Recipe(
         points=points,
         schedule=(GaussNewton(5000),),
-        resample=Resample(
-            InfluenceScore(),
-            Proportional(k=1, c=1),
-            n=renewed,
-            every=10,
-            candidates=5000,
-            max_points=limit,
-        ),
+        resample=resample,
         max_seconds=max_seconds,
     )

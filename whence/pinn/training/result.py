@@ -101,4 +101,5 @@ class Result:
             raise ValueError(
                 "no spectra were recorded: train with observers=[pinn.Spectra()]"
             )
+
         return plots.spectra(self.spectra)

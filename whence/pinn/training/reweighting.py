@@ -46,6 +46,7 @@ class Reweighting:
     """A run's own copy of a weighting, and the weights that it multiplies."""
 
     def __init__(self, weighting: WeightingLike, objective: Objective) -> None:
+        # A copy, so that the user's object can serve the next run as it is.
         self._weighting = copy.deepcopy(weighting)
         self._base = {name: term.weight for name, term in objective.terms.items()}
         self._every = weighting.update_every
@@ -69,7 +70,10 @@ class Reweighting:
     def _weighted(
         self, objective: Objective, factors: Mapping[str, float | Tensor]
     ) -> Objective:
-        weights = {name: self._base[name] * factor for name, factor in factors.items()}
+        """Return the objective with each term's own weight times its factor."""
+        weights = {}
+        for name, factor in factors.items():
+            weights[name] = self._base[name] * factor
         return objective.with_weights(weights)
 
     def state(self) -> dict[str, Any]:

@@ -77,35 +77,36 @@ class Checkpoint:
 def group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``prefix/``, without it."""
     start = f"{prefix}/"
-    return {
-        name.removeprefix(start): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(start)
-    }
+    members = {}
+    for name, tensor in tensors.items():
+        if name.startswith(start):
+            members[name.removeprefix(start)] = tensor
+    return members
 
 
-def described(value: Any) -> Any:
+def described(value: object) -> Any:
     """Return options as plain JSON values: a dataclass with its kind, a callable by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        options = {
-            entry.name: described(getattr(value, entry.name))
-            for entry in dataclasses.fields(value)
-            if entry.init
-        }
-        return {"kind": type(value).__name__, **options}
+        options: dict[str, Any] = {"kind": type(value).__name__}
+        for entry in dataclasses.fields(value):
+            if entry.init:
+                options[entry.name] = described(getattr(value, entry.name))
+        return options
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if isinstance(value, Tensor):
+        # Its sum tells other points from the same ones, without a copy of them.
         total = float(value.double().sum())
         return {"kind": "tensor", "shape": list(value.shape), "sum": total}
     if isinstance(value, (list, tuple)):
         return [described(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
+        return str(value)  # JSON has no inf and no nan
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
         return str(value)
+
     return getattr(value, "__qualname__", type(value).__name__)
 
 
@@ -179,7 +180,14 @@ class RunFolder:
             )
         if not self.path.exists():
             return
-        if not self.path.is_dir() or any(map(_is_kept, self.path.iterdir())):
+
+        # A start that was killed leaves a lock and half-written files, which do no harm.
+        is_empty = self.path.is_dir()
+        if is_empty:
+            for path in self.path.iterdir():
+                if path.name != LOCK and not is_temporary(path):
+                    is_empty = False
+        if not is_empty:
             raise FileExistsError(
                 f"{self.path} exists and is not an empty folder: choose another"
             )
@@ -187,6 +195,10 @@ class RunFolder:
     def is_started(self) -> bool:
         """Whether the run has a checkpoint; one killed in its first seconds has none."""
         return (self.path / CHECKPOINT).is_file()
+
+    def is_finished(self) -> bool:
+        """Whether the run has an outcome; one that was killed has none."""
+        return (self.path / SUMMARY).is_file()
 
     # --- configuration and outcome ---
 
@@ -200,6 +212,7 @@ class RunFolder:
             raise ValueError(
                 f"{path} was changed since the run was made, or is damaged"
             )
+
         return config
 
     def problem_file(self) -> Path | None:
@@ -217,12 +230,15 @@ class RunFolder:
             raise FileNotFoundError(
                 f"{self.path} holds no whence run: {name} is missing"
             )
+
         try:
             content = parsed_json(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged, not valid JSON: {error}") from None
+
         if not isinstance(content, dict):
             raise ValueError(f"{path} does not hold a JSON object")
+
         return content
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -273,20 +289,23 @@ class RunFolder:
         """Return the arrays of a file; what does not pass the check is damaged."""
         path = self.path / name
         arrays = read_arrays(path)
+
         try:
             check(arrays)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
+
         return arrays
 
     # --- the checkpoint ---
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
-        tensors = {
-            name: tensor.detach().cpu().contiguous().clone()
-            for name, tensor in checkpoint.tensors.items()
-        }
+        # Clones: safetensors refuses tensors that share memory.
+        tensors = {}
+        for name, tensor in checkpoint.tensors.items():
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+
         state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
         metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
         content = safetensors.torch.save(tensors, metadata=metadata)
@@ -300,6 +319,7 @@ class RunFolder:
             raise FileNotFoundError(
                 f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing"
             )
+
         try:
             with safetensors.safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata()
@@ -316,12 +336,8 @@ class RunFolder:
             raise ValueError(
                 f"{path} is damaged: what it holds does not fit its digest"
             )
+
         return Checkpoint(tensors, numbers)
-
-
-def _is_kept(path: Path) -> bool:
-    """Whether a file is more than what a start that was killed leaves."""
-    return path.name != LOCK and not is_temporary(path)
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
@@ -340,9 +356,12 @@ def _check_format(path: Path, given: Any) -> None:
 
 
 def _checkpoint_digest(state: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a digest of all that a checkpoint holds, its tensors by name, type and bytes."""
     parts: list[bytes | str] = [state]
     for name in sorted(tensors):
         tensor = tensors[name]
         parts.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
-        parts.append(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        numbers = tensor.reshape(-1).view(torch.uint8)
+        parts.append(numbers.numpy().tobytes())
+
     return digest(*parts)

@@ -63,7 +63,9 @@ class Saver:
             folder.write_points(points)
             for observer in observers:
                 observer.save(folder)
+            # Last: with an older checkpoint the other files hold more than it needs, never less.
             folder.write_checkpoint(checkpoint)
+
         self._saved = state.place.iteration
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -86,10 +88,12 @@ class Saver:
             self.folder.check_in_place()
         except NotWritten:
             return "Nothing of the run is left on disk: train again, in a folder that stays"
+
         if self._saved is None:
             return (
                 f"{path} has no checkpoint yet: --resume (resume=True) will start over"
             )
+
         return (
             f"{path} holds the run up to iteration {self._saved} of {iteration} done: after that, "
             "go on with --resume (resume=True) and the same options"
@@ -109,6 +113,7 @@ def read_state(
     path = folder.path
     history = folder.history()
     points = PointRecord(folder.points())
+
     try:
         check_shapes(checkpoint, objective)
         objective.network.load_state_dict(checkpoint.group("network"))
@@ -118,13 +123,16 @@ def read_state(
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{path / CHECKPOINT} is not of this run: {error}") from None
 
+    # The file may have rows from after the checkpoint, written before a kill.
     n_rows = state.history_rows
     if len(history) < n_rows or history.digest(n_rows) != expected:
         raise ValueError(f"{path / HISTORY} is damaged: it does not fit {CHECKPOINT}")
 
+    # Likewise with points: what the record had then must be what the checkpoint has.
     recorded = points.rewind(state.place.iteration).present()
     in_training = PointRecord()
     in_training.update(Snapshot.of(present).points, 0)
     if recorded != in_training.present():
         raise ValueError(f"{path / POINTS} is damaged: it does not fit {CHECKPOINT}")
+
     return state, history, points

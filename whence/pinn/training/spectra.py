@@ -58,6 +58,7 @@ class Spectra(Observer):
         points = {}
         for k, name in enumerate(objective.terms):
             drawn = objective.draw(name, self.points, self.seed + k)
+            # A repeated point would add an eigenvalue zero.
             points[name] = drawn.unique(dim=0)
         return SpectraRecord(self.every, points)
 
@@ -76,9 +77,13 @@ class SpectraRecord(Observer):
         iteration = row["iteration"]
         if self._iterations and iteration - self._iterations[-1] < self._every:
             return
+
         weights = {name: term.mean_weight for name, term in objective.terms.items()}
-        there = objective.with_points(self._points).with_weights(weights)
-        values = {name: spectrum(there, name).cpu().numpy() for name in there.terms}
+        at_points = objective.with_points(self._points).with_weights(weights)
+        values = {}
+        for name in at_points.terms:
+            values[name] = spectrum(at_points, name).cpu().numpy()  # (n,)
+
         self._iterations.append(iteration)
         self._values.append(values)
 
@@ -104,7 +109,8 @@ class SpectraRecord(Observer):
         arrays = folder.spectra()
         names = [name for name in arrays if name != ITERATION]
         self._iterations = [int(iteration) for iteration in arrays[ITERATION]]
-        self._values = [
-            {name: arrays[name][k] for name in names}
-            for k in range(len(self._iterations))
-        ]
+
+        # From arrays (k, n) by term to a record for each iteration.
+        self._values = []
+        for k in range(len(self._iterations)):
+            self._values.append({name: arrays[name][k] for name in names})

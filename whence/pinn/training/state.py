@@ -55,13 +55,13 @@ class Snapshot:
     @classmethod
     def of(cls, objective: Objective) -> Snapshot:
         """Return the present state of an objective; later steps do not change it."""
-        buffers = objective.network.named_buffers()
-        return cls(
-            objective.parameters.vector(),
-            {name: buffer.clone() for name, buffer in buffers},
-            {name: objective.locations(name) for name in objective.terms},
-            weights_of(objective),
-        )
+        # Parameters and buffers are changed in place, points never are.
+        buffers = {}
+        for name, buffer in objective.network.named_buffers():
+            buffers[name] = buffer.clone()
+        points = {name: objective.locations(name) for name in objective.terms}
+        theta = objective.parameters.vector()
+        return cls(theta, buffers, points, weights_of(objective))
 
     def restored(self, objective: Objective) -> Objective:
         """Put parameters and buffers into the network; return the objective with these points."""
@@ -83,6 +83,7 @@ def weights_of(objective: Objective) -> dict[str, Tensor]:
             weights[name] = torch.tensor(term.weight, dtype=torch.float64)
         else:
             weights[name] = term.weight * term.point_weights
+
     return weights
 
 
@@ -119,7 +120,14 @@ class RunState:
     def to_checkpoint(self) -> Checkpoint:
         """Return the state as named tensors and plain numbers."""
         optimizer = self.optimizer or OptimizerState()
-        weighting_tensors, weighting_numbers = _parted(self.weighting)
+        weighting_tensors = {}
+        weighting_numbers = {}
+
+        for name, value in self.weighting.items():
+            if isinstance(value, Tensor):
+                weighting_tensors[name] = value
+            else:
+                weighting_numbers[name] = value
 
         tensors = {"last": self.present.theta, "best": self.best.theta}
         groups: dict[str, Mapping[str, Tensor]] = {
@@ -133,8 +141,7 @@ class RunState:
             "optimizer": optimizer.tensors,
             "random": self.random,
         }
-        for prefix, members in groups.items():
-            tensors |= {f"{prefix}/{name}": tensor for name, tensor in members.items()}
+        tensors |= joined_groups(groups)
 
         numbers = {
             "place": asdict(self.place),
@@ -176,29 +183,25 @@ class RunState:
         )
 
 
-def _parted(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the numbers of a state."""
+def joined_groups(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of several groups under ``group/name``; see :func:`group`."""
     tensors = {}
-    numbers = {}
-    for name, value in state.items():
-        if isinstance(value, Tensor):
-            tensors[name] = value
-        else:
-            numbers[name] = value
-    return tensors, numbers
+    for prefix, members in groups.items():
+        for name, tensor in members.items():
+            tensors[f"{prefix}/{name}"] = tensor
+    return tensors
 
 
 def kept_tensors(objective: Objective) -> dict[str, Tensor]:
     """Return what a run has to show: network, points and weights, as a checkpoint names them."""
-    tensors: dict[str, Tensor] = {}
-    groups: dict[str, Mapping[str, Tensor]] = {
-        "network": objective.network.state_dict(),
-        "kept": {name: objective.locations(name) for name in objective.terms},
-        "kept_weights": weights_of(objective),
-    }
-    for prefix, members in groups.items():
-        tensors |= {f"{prefix}/{name}": tensor for name, tensor in members.items()}
-    return tensors
+    points = {name: objective.locations(name) for name in objective.terms}
+    return joined_groups(
+        {
+            "network": objective.network.state_dict(),
+            "kept": points,
+            "kept_weights": weights_of(objective),
+        }
+    )
 
 
 def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:

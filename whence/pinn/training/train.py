@@ -2,64 +2,43 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from whence import _checks
-from whence._files import PathLike, digest, make_folder
+from whence._files import PathLike, make_folder
 from whence._interrupts import Interrupts
 from whence.arrays import ArrayLike
-from whence.catalogue import NETWORKS
-from whence.objective import Objective
-from whence.pinn.networks.base import Rebuildable
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 from whence.pinn.pde.problem import Counts, Problem
 from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training import rng
 from whence.pinn.training.compile import Compile, with_evaluator_for
+from whence.pinn.training.configuration import (
+    Origin,
+    checkpoint_to_resume,
+    circumstances,
+    configuration,
+)
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
 from whence.pinn.training.observers import Observer, ProgressBar
+from whence.pinn.training.option_checks import (
+    check_choices,
+    check_parts,
+    check_plan,
+    check_points,
+)
 from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
-from whence.pinn.training.run_folder import Checkpoint, RunFolder, described
+from whence.pinn.training.run_folder import Checkpoint, RunFolder
 from whence.pinn.training.saving import Saver, read_state
-from whence.pinn.training.spectra import Spectra, SpectraRecord
-
-OWN_NETWORK = "the problem's own"
-"""What the configuration says of a network that the problem made."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a run comes from beside its options; kept in its folder.
-
-    Parameters
-    ----------
-    problem_file:
-        Python file that defines the problem; a copy of it goes into the folder.
-    constraints:
-        Which of its problems.
-    command:
-        Arguments of the command line that made the run.
-    """
-
-    problem_file: Path | None = None
-    constraints: str | None = None
-    command: tuple[str, ...] | None = None
-
-    def code(self) -> str | None:
-        """Return what the problem file holds."""
-        return None if self.problem_file is None else self.problem_file.read_text()
+from whence.pinn.training.spectra import SpectraRecord
 
 
 def train(
@@ -176,17 +155,15 @@ def train(
     True
     """
     stages = check_schedule(schedule)
-    _check_points(problem, points)
-    _check_parts(resample, weighting, observers)
-    _check_choices(keep, validation, max_seconds, seed, compile, device)
-    if resume and out is None:
-        raise ValueError("resume=True needs out=, the folder of the run to go on with")
+    check_points(problem, points)
+    check_parts(resample, weighting, observers)
+    check_choices(keep, validation, max_seconds, seed, compile, device, resume, out)
 
     origin = origin or Origin()
     place = torch.device(device)
     if network is not None:
         network = network.to(dtype=dtype, device=place)
-    config = _config(
+    config = configuration(
         problem=problem, network=network, points=points, schedule=stages,
         resample=resample, weights=weights, weighting=weighting, observers=observers,
         sampling=sampling, validation=validation, keep=keep, seed=seed, dtype=dtype,
@@ -194,277 +171,95 @@ def train(
     )  # fmt: skip
     plan = Plan(stages, resample, weighting, seed, keep)
     folder = None if out is None else RunFolder(out)
+    checkpoint: Checkpoint | None = None
 
     with ExitStack() as stack:
         if folder is not None and resume:
             folder.config()  # of a folder without a run, say so before a lock file is made there
             stack.enter_context(folder.locked())
-        checkpoint = _checkpoint(folder, config, resume)
-        _check_time_left(folder, checkpoint, max_seconds)
+            checkpoint = checkpoint_to_resume(folder, config, max_seconds)
+        elif folder is not None:
+            folder.check_free()
 
         stack.enter_context(rng.seeded(seed, place))
         module = problem.network(seed) if network is None else network
         module = module.to(dtype=dtype, device=place)
         if start is not None and checkpoint is None:
             load_network(module, start)
-        objective = _objective(problem, module, points, weights, seed, sampling)
-        _check_plan(plan, objective)
+        rows = first_points(problem, points, seed, sampling)
+        objective = problem.objective(module, rows, weights)
+        check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
 
-        watchers = _started(observers, objective, plan, progress)
+        watching = [*observers, ProgressBar()] if progress else observers
+        watchers = [w.start(objective, plan.iterations) for w in watching]
         monitor = Monitor(problem, objective, validation, seed)
         loop = Loop(objective, plan, monitor, watchers)
-        saved = _begin_or_take_up(loop, folder, checkpoint)
+        if folder is not None and checkpoint is not None:
+            take_up(loop, folder, checkpoint)
+        else:
+            loop.begin()
+        loop.try_criteria()
 
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
             # Late, so that a wrong option leaves nothing behind.
             make_folder(folder.path)
             stack.enter_context(folder.locked())
-            folder.create(
-                {**config, **_circumstances(module, device, origin)}, origin.code()
-            )
-        saver = Saver(folder, saved)
+            config |= circumstances(module, device, origin)
+            folder.create(config, origin.code())
+
+        saver = Saver(folder, None if checkpoint is None else loop.place.iteration)
         why = loop.run(interrupts, max_seconds, saver)
         summary = loop.summary(why)
         saver.write_summary(summary)
 
+    path = None if folder is None else folder.path
+    history = loop.history
+    spectra = spectra_of(watchers)
+    points_record = loop.points.arrays()
+
     return Result(
-        problem,
-        module,
-        loop.objective,
-        loop.history,
-        summary,
-        None if folder is None else folder.path,
-        _spectra(watchers),
-        loop.points.arrays(),
+        problem, module, loop.objective, history, summary, path, spectra, points_record
     )
 
 
-def _config(
-    *,
+def first_points(
     problem: Problem,
-    network: nn.Module | None,
-    origin: Origin,
-    observers: Sequence[Observer],
-    **options: Any,
-) -> dict[str, Any]:
-    """Return the options that a run must be resumed with, as JSON can hold them."""
-    code = origin.code()
-    spectra = [observer for observer in observers if isinstance(observer, Spectra)]
-    config = {
-        "problem": problem.name,
-        "hard_constraints": problem.ansatz is not None,
-        "constraints": origin.constraints,
-        "problem_file": None if code is None else digest(code),
-        "network": OWN_NETWORK if network is None else repr(network),
-        "spectra": described(spectra[0]) if spectra else None,
-        "dtype": str(options.pop("dtype")),
-        "schedule": described(list(options.pop("schedule"))),
-    }
-    return config | {name: described(option) for name, option in options.items()}
-
-
-def _circumstances(
-    network: nn.Module, device: str | torch.device, origin: Origin
-) -> dict[str, Any]:
-    """Return what the configuration says beside options: a run may be resumed under others."""
-    name = NETWORKS.name_of(network)
-    architecture = None
-    if isinstance(network, Rebuildable):
-        architecture = {"name": name, "options": network.options()}
-    return {
-        "architecture": architecture,
-        "command": described(origin.command),
-        "device": str(device),
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-    try:
-        return {"whence": version("whence"), **versions}
-    except PackageNotFoundError:
-        return {"whence": "not installed", **versions}
-
-
-def _objective(
-    problem: Problem,
-    network: nn.Module,
     points: Counts | Mapping[str, ArrayLike],
-    weights: Mapping[str, float] | None,
     seed: int,
     sampling: str,
-) -> Objective:
-    """Return the objective at the points given, or at as many as asked for."""
-    given: Any = points
-    if not _are_points(points):
-        given = problem.sample(given, seed, sampling)
-    return problem.objective(network, given, weights)
-
-
-def _are_points(points: object) -> bool:
+) -> Mapping[str, ArrayLike]:
+    """Return the points given by term, or as many as asked for."""
+    choice: Any = points  # either, which its type does not tell
     if not isinstance(points, Mapping):
-        return False
-    return all(not isinstance(rows, int) for rows in points.values())
+        return problem.sample(choice, seed, sampling)
+    # Counts and points may not be mixed: one number makes all of them counts.
+    if any(isinstance(rows, int) for rows in points.values()):
+        return problem.sample(choice, seed, sampling)
+
+    rows_by_term: Mapping[str, ArrayLike] = choice
+    return rows_by_term
 
 
-def _check_plan(plan: Plan, objective: Objective) -> None:
-    """Raise ``ValueError`` if points or weights of this objective could not be renewed so."""
-    if plan.resample is not None:
-        plan.resample.check(objective)
-    if plan.weighting is not None:
-        plan.weighting.check(objective)
-
-
-def _started(
-    observers: Sequence[Observer], objective: Objective, plan: Plan, progress: bool
-) -> list[Observer]:
-    """Return what watches this run."""
-    given = [*observers, ProgressBar()] if progress else list(observers)
-    return [observer.start(objective, plan.iterations) for observer in given]
-
-
-def _begin_or_take_up(
-    loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None
-) -> int | None:
-    """Begin a run, or go on with one on disk; return the iteration up to which that is saved."""
-    if checkpoint is None:
-        loop.begin()
-        saved = None
-    else:
-        assert folder is not None
-        state, history, points = read_state(folder, checkpoint, loop.objective)
-        for observer in loop.observers:
-            observer.load(folder)
-        loop.history = history
-        loop.points = points
-        _restore(loop, folder, state)
-        saved = loop.place.iteration
-
-    # A criterion that raises does so before there is a folder.
+def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
+    """Go on with a run on disk; one of another optimizer or weighting is a ``ValueError``."""
+    state, history, points = read_state(folder, checkpoint, loop.objective)
     for observer in loop.observers:
-        observer.should_stop(loop.history[-1])
-    return saved
-
-
-def _spectra(watchers: Sequence[Observer]) -> dict[str, np.ndarray] | None:
-    for watcher in watchers:
-        if isinstance(watcher, SpectraRecord):
-            return watcher.arrays()
-    return None
-
-
-def _check_points(problem: Problem, points: object) -> None:
-    if not isinstance(points, Mapping):
-        return
-    for name in points:
-        _checks.one_of("term", name, problem.terms)
-    missing = [name for name in problem.terms if name not in points]
-    if missing:
-        raise ValueError(f"no points for term {missing[0]!r}: every term needs points")
-
-
-def _check_parts(
-    resample: object, weighting: object, observers: Sequence[object]
-) -> None:
-    """Raise ``TypeError`` for an object of the wrong kind."""
-    if resample is not None and not _is_object_of(Resampler, resample):
-        raise TypeError(
-            "resample must be an object such as pinn.Resample(pinn.InfluenceScore()), got "
-            f"{resample!r}"
-        )
-    if weighting is not None and not _is_object_of(WeightingLike, weighting):
-        raise TypeError(
-            "weighting must be an object such as pinn.NeuralTangentKernel(), or pinn.Fixed({...}) "
-            f"for weights that stay, got {weighting!r}"
-        )
-    if not isinstance(observers, Sequence) or isinstance(observers, str):
-        raise TypeError(
-            f"observers must be a list such as [pinn.Stop(criterion)], got {observers!r}"
-        )
-    for observer in observers:
-        if not isinstance(observer, Observer):
-            raise TypeError(
-                "observers must be objects such as pinn.Stop(criterion) or pinn.Spectra(), got "
-                f"{observer!r}"
-            )
-
-
-def _is_object_of(protocol: Any, given: object) -> bool:
-    return isinstance(given, protocol) and not isinstance(given, type)
-
-
-def _check_choices(
-    keep: str,
-    validation: int,
-    max_seconds: float | None,
-    seed: int,
-    compile: object,
-    device: str | torch.device,
-) -> None:
-    _checks.one_of("keep", keep, ("best", "last"))
-    _checks.count("validation", validation)
-    if max_seconds is not None:
-        _checks.positive("max_seconds", max_seconds)
-    _checks.count("seed", seed, zero=True)
-    _checks.one_of("compile", compile, ("auto", True, False))
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None
-
-
-def _checkpoint(
-    folder: RunFolder | None, config: dict[str, Any], resume: bool
-) -> Checkpoint | None:
-    """Return the checkpoint of a run made with the same options, or ``None`` to start one."""
-    if folder is None:
-        return None
-    if not resume:
-        folder.check_free()
-        return None
-
-    saved = folder.config()
-    for name, option in config.items():
-        # A run of an older format does not know every option; those that it lacks were unset.
-        if saved.get(name) != option:
-            raise ValueError(
-                f"{folder.path} was made with {name} = {saved.get(name)!r}, not "
-                f"{option!r}: resume with the same options"
-            )
-    return folder.checkpoint() if folder.is_started() else None
-
-
-def _check_time_left(
-    folder: RunFolder | None, checkpoint: Checkpoint | None, max_seconds: float | None
-) -> None:
-    """Raise ``ValueError`` if the time limit of a run that could go on is reached already."""
-    if folder is None or checkpoint is None or max_seconds is None:
-        return
-    place = checkpoint.numbers["place"]
-    has_ended = place["done"] or place["failure"] is not None
-    if not has_ended and place["seconds"] >= max_seconds:
-        raise ValueError(
-            f"{folder.path} has trained for {place['seconds']:.6g} s, which reaches the limit of "
-            f"{max_seconds:.6g} s: the time before a resume counts, so give a larger limit "
-            "(max_seconds, --max-seconds)"
-        )
-
-
-def _restore(loop: Loop, folder: RunFolder, state: Any) -> None:
-    """Take up a state from disk; one of another optimizer or weighting is a ``ValueError``."""
+        observer.load(folder)
+    loop.history = history
+    loop.points = points
     try:
         loop.restore(state)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
             f"{folder.path / 'checkpoint.safetensors'} is not of this run: {error}"
         ) from None
+
+
+def spectra_of(watchers: Sequence[Observer]) -> dict[str, np.ndarray] | None:
+    """Return the spectra that were recorded, None if none were."""
+    for watcher in watchers:
+        if isinstance(watcher, SpectraRecord):
+            return watcher.arrays()
+    return None

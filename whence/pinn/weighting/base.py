@@ -174,6 +174,7 @@ class Weighting(ABC):
                     f"the weight of term {name!r} came out as {_checks.describe(weight)}: its loss "
                     "or gradient is not finite"
                 )
+
         for key, value in self._state.items():
             if not _is_finite(value):
                 raise FloatingPointError(
@@ -192,12 +193,14 @@ class Weighting(ABC):
             raise ValueError(
                 f"a weighting's state needs the number of calls, got {calls!r}"
             )
+
         for name, value in state.items():
             is_number = isinstance(value, (int, float, Tensor))
             if isinstance(value, bool) or not is_number or not _is_finite(value):
                 raise ValueError(
                     f"a weighting's state must be finite numbers, but {name!r} is not"
                 )
+
         self._state = {name: _copied(value) for name, value in state.items()}
 
 
@@ -238,4 +241,5 @@ def smoothed(
             weights[name] = before
         else:
             weights[name] = previous_share * before + (1 - previous_share) * value
+
     return weights

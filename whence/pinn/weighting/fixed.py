@@ -91,10 +91,12 @@ class Linear(Weighting):
         """Return the weights between both sets."""
         progress = min(self.calls / self.iterations, 1.0)  # t/n
         weights: Weights = {}
+
         for name in terms.names:
             initial = self.initial.get(name, 1.0)
             final = self.final.get(name, 1.0)
             weights[name] = float(initial + (final - initial) * progress)
+
         return weights
 
 
@@ -103,5 +105,6 @@ def _check_weights(what: str, weights: object) -> None:
         raise ValueError(
             f"{what} must be numbers by term, such as {{'initial_u': 100.0}}, got {weights!r}"
         )
+
     for name, value in weights.items():
         _checks.positive(f"{what}: the weight of term {name!r}", value, zero=True)

@@ -90,10 +90,12 @@ class ReLoBRaLo(Weighting):
         """Return ``m·softmax_k(L_k(t) / (τ L_k(s)))``."""
         before = self.noted(since)
         ratios = {}
+
         for name, loss in losses.items():
             # A term that was met exactly has no ratio: it counts as one that stands still.
             ratio = loss / before[name] if before[name] else 1.0
             ratios[name] = ratio / self.temperature
+
         return _softmax(ratios)
 
 

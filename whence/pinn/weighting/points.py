@@ -79,6 +79,7 @@ class SelfAdaptive(Weighting):
             if terms.has_points(name):
                 self.note("points", {name: terms.points(name).clone()})
             weights[name] = now.pow(self.power)
+
         return weights
 
     def weights_at(self, terms: TermStatistics) -> Weights:
@@ -108,6 +109,7 @@ class SelfAdaptive(Weighting):
         points = terms.points(name)
         if points.shape == former_points.shape and torch.equal(points, former_points):
             return former
+
         return former[nearest_rows(points, former_points)]
 
 
@@ -162,6 +164,7 @@ class Causal(Weighting):
             raise TypeError(
                 f"epsilon must be numbers such as (0.1, 1.0), got {self.epsilon!r}"
             )
+
         for value in self.epsilon:
             _checks.positive("epsilon", value)
         if list(self.epsilon) != sorted(self.epsilon):
@@ -176,6 +179,7 @@ class Causal(Weighting):
         """Return the weights of all points by the losses in the windows before theirs."""
         stage = int(self._state.get("stage", 0))
         smallest = 1.0
+
         for name in self.terms or terms.names[:1]:
             means = self._window_means(terms, name)  # L_i, (windows,)
             before = means.cumsum(0) - means  # Σ_{j<i} L_j
@@ -226,6 +230,7 @@ class Causal(Weighting):
             raise ValueError(
                 f"the points of term {name!r} are all at the time {begin:g}: choose other terms"
             )
+
         self.note("begin", {name: begin})
         self.note("end", {name: end})
 

@@ -92,6 +92,7 @@ class ObjectiveStatistics:
         if isinstance(coordinate, str):
             _checks.one_of("coordinate", coordinate, names)
             return names.index(coordinate)
+
         _checks.one_of("coordinate", coordinate, range(len(names)))
         return coordinate
 
@@ -114,6 +115,7 @@ class TensorStatistics:
                 "losses must be tensors by term, such as {'pde': loss, 'initial': other}, or an "
                 f"Objective, got {_checks.describe(losses)}"
             )
+
         for name, value in losses.items():
             if not isinstance(value, Tensor):
                 raise TypeError(
@@ -123,6 +125,7 @@ class TensorStatistics:
         self._values = dict(losses)
         """By term its mean loss or its residuals."""
         self._parameters: list[Tensor] = []
+
         for parameter in () if parameters is None else parameters:
             if not isinstance(parameter, Tensor):
                 raise TypeError(
@@ -131,6 +134,7 @@ class TensorStatistics:
                 )
             if parameter.requires_grad:
                 self._parameters.append(parameter)
+
         self._points = dict(points or {})
         self.names = tuple(losses)
 
@@ -174,12 +178,14 @@ class TensorStatistics:
 
         count = 1 if cotangents is None else len(cotangents)
         parts = []
+
         for gradient, parameter in zip(gradients, self._parameters, strict=True):
             if gradient is None:
                 # Torch would fill in zeros itself, but without the batch's dimension.
                 parts.append(value.new_zeros(count, parameter.numel()))
             else:
                 parts.append(gradient.reshape(count, -1))
+
         return torch.cat(parts, dim=1)
 
     def traces(self) -> dict[str, float]:
@@ -193,7 +199,9 @@ class TensorStatistics:
                 unit = torch.eye(len(some), dtype=flat.dtype, device=flat.device)
                 rows = self._vector_jacobian(some, unit)
                 total += float(rows.square().sum())
+
             traces[name] = total
+
         return traces
 
     def _residuals(self, name: str) -> Tensor:
@@ -204,6 +212,7 @@ class TensorStatistics:
                 f"a mean loss does not tell the residuals of term {name!r}, which this weighting "
                 "needs: pass them, shape (n,) or (n, m), in place of their mean square"
             )
+
         return value
 
     def counts(self) -> dict[str, int]:
@@ -222,6 +231,7 @@ class TensorStatistics:
                 f"this weighting needs the points of term {term!r}, shape (n, d): "
                 f"update(losses, parameters, points={{{term!r}: ...}})"
             )
+
         what = f"the points of term {term!r}"
         return _checks.points(what, self._points[term], "d").detach()
 
@@ -236,6 +246,7 @@ class TensorStatistics:
                 f"outside of whence's objectives coordinates have no names: give the column of "
                 f"{coordinate!r} in the points, such as coordinate=1"
             )
+
         return coordinate
 
 

@@ -71,5 +71,6 @@ def recipe(name: str, constraints: Constraints = "hard") -> Recipe:
     module = PROBLEMS[name]
     if not hasattr(module, "recipe"):
         return growing_recipe(load(name, constraints))
+
     best: Recipe = module.recipe(constraints)
     return best

@@ -116,6 +116,7 @@ class Step(NamedTuple):
         first = (-4 - z + e * (4 - 3 * z + z**2)) / z**3
         middle = (2 + z + e * (z - 2)) / z**3
         last = (-4 - 3 * z - z**2 + e * (4 - z)) / z**3
+
         return cls(
             whole=np.exp(length * rates),
             half=np.exp(length * rates / 2),
@@ -206,6 +207,7 @@ def integrate(
     states = []
     slopes = []
     previous = None
+
     for length in lengths:
         if length != previous:
             step = Step.of_length(rates, length)

@@ -18,6 +18,7 @@ def checked_points(
         raise ValueError(
             f"x and t must be of equal shape (n,), got {x.shape} and {t.shape}"
         )
+
     _check_finite("x", x)
     _check_finite("t", t)
     if not x.size:
@@ -30,6 +31,7 @@ def checked_points(
     if float(np.abs(x).max()) > x_bound:
         outside = float(x[np.abs(x).argmax()])
         raise ValueError(f"x must be within [{-x_bound}, {x_bound}], got {outside}")
+
     return x, t
 
 

@@ -73,6 +73,7 @@ def solution(x: Array, t: Array) -> Array:
 
     Examples
     --------
+    >>> import numpy as np
     >>> solution(np.array([-1.0, 0.5, 0.5]), np.array([0.3, 0.5, 1.0])).round(8).tolist()
     [-1.0, -0.03640254, -0.24750108]
     """

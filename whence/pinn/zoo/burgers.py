@@ -81,6 +81,7 @@ def solution(x: Array, t: Array) -> Array:
 
     Examples
     --------
+    >>> import numpy as np
     >>> solution(np.array([-0.5, 0.0, 0.01, 1.0]), np.array([0.0, 0.5, 1.0, 1.0])).round(9).tolist()
     [1.0, 0.0, -0.594256168, 0.0]
     """

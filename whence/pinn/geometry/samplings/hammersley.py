@@ -33,5 +33,6 @@ class Hammersley:
 
         if seed is None:
             return unit
+
         shift = np.random.default_rng(seed).random(dimension)
         return np.asarray((unit + shift) % 1.0)

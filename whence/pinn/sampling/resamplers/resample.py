@@ -91,6 +91,7 @@ class Resample:
             raise TypeError(
                 f"score must be an object such as pinn.ResidualScore(), got {self.score!r}"
             )
+
         is_class = isinstance(self.selection, type)
         if is_class or not isinstance(self.selection, Selection):
             raise TypeError(
@@ -101,6 +102,7 @@ class Resample:
                 f"{type(self.selection).__name__} selects by embeddings, which "
                 f"{type(self.score).__name__} has not: use pinn.PinnacleScore()"
             )
+
         _checks.boolean("joint", self.joint)
         if self.joint and isinstance(self.score, SavedScore):
             raise ValueError("saved scores are of one term: leave joint=True out")
@@ -158,6 +160,7 @@ class Resample:
                 f"max_points is {self.max_points}, but each of {len(names)} terms keeps a point: "
                 "raise max_points"
             )
+
         for name in names:
             self._check_term(objective, name)
         if isinstance(self.score, InfluenceScore) and self.score.quantity is not None:
@@ -181,6 +184,7 @@ class Resample:
                 f"the saved scores are of term {saved.term!r}, not of {name!r}: "
                 f"pass terms=({saved.term!r},)"
             )
+
         by_term(objective, {name: saved.candidates})
         if isinstance(self.selection, Proportional):
             self.selection.select(saved.values, 1, seed=0)
@@ -231,10 +235,12 @@ class Resample:
         leaving = leaving_counts(counts, must_stay, self._surplus(counts, n))
 
         renewed = {}
+
         for name, points in present.items():
             fresh = pools[name][taken[name].to(points.device)]
             # The oldest stand first, and leave first.
             renewed[name] = torch.cat([points, fresh])[leaving[name] :]
+
         return renewed
 
     def _surplus(self, counts: Mapping[str, int], n: int) -> int:
@@ -257,6 +263,7 @@ class Resample:
             return wanted
         if self.max_points is None:
             return wanted
+
         return min(wanted, max(0, self.max_points - staying))
 
     def _pools(
@@ -304,10 +311,12 @@ def rows_in_each(rows: Tensor, pools: Mapping[str, Tensor]) -> dict[str, Tensor]
     """Return row numbers within all pools as those within each, in the same order."""
     by_pool = {}
     start = 0
+
     for name, pool in pools.items():
         is_inside = (rows >= start) & (rows < start + len(pool))
         by_pool[name] = rows[is_inside] - start
         start += len(pool)
+
     return by_pool
 
 
@@ -320,6 +329,7 @@ def leaving_counts(
     """
     can_leave = {}
     total = 0
+
     for name, count in counts.items():
         can_leave[name] = max(0, count - must_stay[name])
         if can_leave[name]:
@@ -341,4 +351,5 @@ def leaving_counts(
         candidates.sort(key=lambda name: leaving[name] - shares[name])
         for name in candidates[:missing]:
             leaving[name] += 1
+
     return leaving

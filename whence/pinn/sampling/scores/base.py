@@ -104,6 +104,7 @@ def check_scores(scores: Tensor) -> None:
             "scores must be a tensor of shape (n,), one for each point, got "
             f"{_checks.shape_of(scores)}"
         )
+
     bad = ~torch.isfinite(scores)
     if bool(bad.any()):
         raise ValueError(

@@ -56,10 +56,12 @@ class GradDotScore:
         gradient = aggregate_gradient(loss, objective).unsqueeze(1)  # ∇L_test, (P, 1)
 
         products = []
+
         for name, points in terms.items():
             term = objective.terms[name]
             product = gradient_products(term, objective.parameters, points, gradient)
             products.append(product[:, 0])
+
         return signed_part(torch.cat(products), self.sign)
 
 
@@ -97,4 +99,5 @@ class LossGradScore:
             for _, linear, cotangent in parts:
                 # ‖Jᵀ∂ℓ‖² of each point, without a row of J.
                 norms.append(linear.squared_norms(cotangent).sqrt())
+
         return torch.cat(norms)

@@ -95,6 +95,7 @@ class InfluenceScore:
         influence = self._influence(objective)
         if self.reduce == "abs_of_sum":
             return self._abs_of_sum(influence, quantity, terms)
+
         return self._sum_of_abs(influence, quantity, terms)
 
     def _influence(self, objective: Objective) -> Influence:
@@ -116,10 +117,12 @@ class InfluenceScore:
         vector = influence.solve(gradient.unsqueeze(1)).value
 
         products = []
+
         for name, points in terms.items():
             term = objective.terms[name]
             product = gradient_products(term, objective.parameters, points, vector)
             products.append(product[:, 0])
+
         return signed_part(torch.cat(products), self.sign)
 
     def _sum_of_abs(
@@ -141,4 +144,5 @@ class InfluenceScore:
             for _, linear, cotangent in parts:
                 products = linear.rows(cotangent) @ solved  # (n, T)
                 totals.append(signed_part(products, self.sign).sum(dim=1))
+
         return torch.cat(totals)

@@ -62,6 +62,7 @@ class LeverageScore:
         norms = self._factor(rows)
 
         parts = []
+
         for name, points in terms.items():
             term = objective.terms[name]
             size = linearized_at_once(points, objective.parameters.size)
@@ -76,6 +77,7 @@ class LeverageScore:
                 jacobian = Jacobian(objective.with_terms([scaled]), scaled=True)
                 values = norms(jacobian.dense())  # (n·m,)
                 parts.append(values.view(len(block), -1).sum(dim=1))
+
         return torch.cat(parts)
 
     def _factor(self, rows: Tensor) -> Norms:

@@ -71,11 +71,13 @@ class PinnacleScore:
         directions = self._directions(objective, terms)
 
         parts = []
+
         for name, points in terms.items():
             term = objective.terms[name]
             # ∇ℓ = 2 Σ_m R_m ∇r_m of a squared loss, so half of it is the step.
             products = gradient_products(term, objective.parameters, points, directions)
             parts.append(0.5 * term.weight * products)
+
         return torch.cat(parts)
 
     def _directions(self, objective: Objective, terms: Mapping[str, Tensor]) -> Tensor:
@@ -86,6 +88,7 @@ class PinnacleScore:
             term = replace(objective.terms[name], points=points, point_weights=None)
             jacobian = Jacobian(objective.with_terms([term]))
             rows.append(jacobian.dense() * term.weight**0.5)
+
         stacked = torch.cat(rows)  # J, (R, P)
 
         # J Jᵀ = V Λ Vᵀ in rising order of eigenvalues.

@@ -59,6 +59,7 @@ class SavedScore:
                 f"these scores were saved for {len(self.candidates)} other candidates of term "
                 f"{self.term!r}: score their own `candidates`, or compute new scores"
             )
+
         return self.values
 
     def save(self, path: PathLike) -> None:
@@ -88,6 +89,7 @@ class SavedScore:
             raise ValueError(
                 f"{path} holds no saved scores: {', '.join(missing)} missing"
             )
+
         try:
             return cls(
                 json.loads(str(arrays["term"])),

@@ -44,6 +44,7 @@ class KMeansPlusPlus:
                 "k-means++ needs an embedding (n, q) for each candidate, such as that of "
                 f"PinnacleScore, got {_checks.describe(scores)}"
             )
+
         check_scores(scores.abs().sum(dim=1))
         check_number(scores, n)
 
@@ -52,6 +53,7 @@ class KMeansPlusPlus:
         # Squared distances to the nearest taken so far, at first to the origin.
         distances = places.square().sum(dim=1)
         chosen = []
+
         for draw in uniform(n, seed):
             weights = torch.where(available, distances, 0.0)
             row = drawn_row(weights, available, float(draw))
@@ -59,6 +61,7 @@ class KMeansPlusPlus:
             available[row] = False
             to_row = (places - places[row]).square().sum(dim=1)
             distances = torch.minimum(distances, to_row)
+
         return torch.tensor(chosen)
 
 
