@@ -1,16 +1,28 @@
-"""Labels of attributions: what each target and each training point is."""
+"""Labels of attributions: what each target and each training point is, and what a sign means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
+from whence.curvature.spectrum import Attributes as Attributes
 from whence.objective import Objective
 from whence.points import Points
 from whence.samples import Samples
 
 Coordinates = dict[str, tuple[str, np.ndarray]]
+"""Dimension and values of each coordinate, by name, as xarray takes them."""
+
+Effect = Literal["remove", "add", "perturb"]
+
+SIGN = {
+    "remove": "predicted change of the target when the point is removed from training",
+    "add": "predicted change of the target when the point is added to training",
+    "perturb": "predicted change of the target by each unit that the point's input is moved",
+}
+"""What a positive entry means, by effect."""
 
 
 def coordinate_arrays(
@@ -35,6 +47,7 @@ def coordinate_arrays(
     else:
         columns = points.detach().cpu().numpy()
         table = {name: columns[:, k] for k, name in enumerate(objective.coordinates)}
+
     if repeat == 1:
         return table
     return {name: np.repeat(column, repeat) for name, column in table.items()}
@@ -44,29 +57,32 @@ def point_coordinates(
     objective: Objective, points: Mapping[str, Points], index: Mapping[str, np.ndarray]
 ) -> Coordinates:
     """Return what is known of points, their term and their index within it, for dimension point."""
-    tables = [coordinate_arrays(objective, given) for given in points.values()]
-    terms = [np.full(len(given), name, dtype=object) for name, given in points.items()]
-    return {
-        **{
-            name: ("point", _below([table[name] for table in tables]))
-            for name in tables[0]
-        },
-        "term": ("point", _below(terms)),
-        "index": ("point", _below([index[name] for name in points])),
-    }
+    tables = []
+    terms = []
+    for name, of_term in points.items():
+        tables.append(coordinate_arrays(objective, of_term))
+        terms.append(np.full(len(of_term), name, dtype=object))
+
+    coordinates: Coordinates = {}
+    for name in tables[0]:
+        coordinates[name] = ("point", _joined([table[name] for table in tables]))
+    coordinates["term"] = ("point", _joined(terms))
+    coordinates["index"] = ("point", _joined([index[name] for name in points]))
+    return coordinates
 
 
-def _below(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the parts below each other, the only one as it is: there may be millions of points."""
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    # The only part stays as it is: there may be millions of points.
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def target_coordinates(targets: Mapping[str, np.ndarray]) -> Coordinates:
     """Return a quantity's targets as coordinates: ``target_`` goes in front of all but its name."""
-    return {
-        name if name == "quantity" else f"target_{name}": ("target", portable(values))
-        for name, values in targets.items()
-    }
+    coordinates: Coordinates = {}
+    for name, values in targets.items():
+        label = name if name == "quantity" else f"target_{name}"
+        coordinates[label] = ("target", portable(values))
+    return coordinates
 
 
 def target_arrays(

@@ -38,7 +38,7 @@ class Quality:
     ----------
     statements:
         What was done and how well, a sentence each.
-    doubts:
+    caveats:
         What speaks against trusting it, each with what to do; empty where nothing does.
 
     Examples
@@ -49,10 +49,10 @@ class Quality:
     """
 
     statements: tuple[str, ...]
-    doubts: tuple[str, ...]
+    caveats: tuple[str, ...]
 
     def __str__(self) -> str:
-        closing = self.doubts or ("Nothing speaks against it.",)
+        closing = self.caveats or ("Nothing speaks against it.",)
         return " ".join([*self.statements, *closing])
 
 
@@ -78,7 +78,7 @@ def quality(attribution: xr.DataArray) -> Quality:
     >>> points = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
     >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
     >>> objective.parameters.assign(torch.tensor([0.6], dtype=torch.float64))
-    >>> wh.Influence(objective, damping=1e-3).attribute(wh.Loss()).quality().doubts
+    >>> wh.Influence(objective, damping=1e-3).attribute(wh.Loss()).quality().caveats
     ()
     """
     attributes = attribution.attrs
@@ -92,13 +92,13 @@ def quality(attribution: xr.DataArray) -> Quality:
                 f"this array has no attribute {name!r}: give what Influence.attribute returned"
             )
 
-    doubts = (
-        _solver_doubt(attributes),
-        _spectrum_doubt(attributes),
-        _minimum_doubt(attributes),
+    candidates = (
+        _solver_caveat(attributes),
+        _spectrum_caveat(attributes),
+        _minimum_caveat(attributes),
     )
-    statements = _statements(attributes)
-    return Quality(tuple(statements), tuple(doubt for doubt in doubts if doubt))
+    caveats = tuple(caveat for caveat in candidates if caveat)
+    return Quality(tuple(_statements(attributes)), caveats)
 
 
 def _statements(attributes: Mapping[str, Any]) -> list[str]:
@@ -119,7 +119,7 @@ def _statements(attributes: Mapping[str, Any]) -> list[str]:
     return statements
 
 
-def _solver_doubt(attributes: Mapping[str, Any]) -> str:
+def _solver_caveat(attributes: Mapping[str, Any]) -> str:
     message: str = attributes.get("solver_message", "")
     if message:
         return f"{message[:1].upper()}{message[1:]}."
@@ -143,7 +143,7 @@ def _remedy(attributes: Mapping[str, Any]) -> str:
     return "raise the damping"
 
 
-def _spectrum_doubt(attributes: Mapping[str, Any]) -> str:
+def _spectrum_caveat(attributes: Mapping[str, Any]) -> str:
     # Of a whole spectrum all negative eigenvalues are known; of a low rank those among the
     # eigenvalues of largest magnitude.
     of_low_rank = attributes.get("negative_eigenvalues_held", 0)
@@ -164,7 +164,7 @@ def _spectrum_doubt(attributes: Mapping[str, Any]) -> str:
     return ""
 
 
-def _minimum_doubt(attributes: Mapping[str, Any]) -> str:
+def _minimum_caveat(attributes: Mapping[str, Any]) -> str:
     decrease: float = attributes.get("predicted_decrease", 0.0)
     if decrease > FAR:
         return far_from_minimum(decrease)

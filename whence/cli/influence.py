@@ -27,7 +27,7 @@ from whence.cli.flags import (
     told,
     with_groups,
 )
-from whence.cli.model_file import ModelFile, file_parameters, read
+from whence.cli.model_file import NEEDED, ModelFile, file_parameters, read
 from whence.pinn.geometry.boundary import named
 from whence.pinn.pde.names import parse
 from whence.pinn.pde.problem import Problem
@@ -76,6 +76,7 @@ class _Options:
 def _from_file() -> list[str]:
     """Return the options of methods that a model file names, rather than flags."""
     names = ["memory_budget", "damping", "curvature", "solver"]
+    names += [*NEEDED, "parameters"]
     for cls in METHODS.values():
         names += [parameter.name for parameter in file_parameters(cls)]
     return names
