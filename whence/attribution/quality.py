@@ -82,9 +82,10 @@ def quality(attribution: xr.DataArray) -> Quality:
     ()
     """
     attributes = attribution.attrs
-    method = attributes.get("method")
-    if method in WITHOUT_CURVATURE:
-        return Quality((WITHOUT_CURVATURE[method],), (NO_CURVATURE,))
+    if "effect" in attributes and "solver" not in attributes:
+        method = attributes["method"]
+        statement = WITHOUT_CURVATURE.get(method, f"Method {method}, without a solver.")
+        return Quality((statement,), (NO_CURVATURE,))
 
     for name in ("solver", "solver_residual", "damping"):
         if name not in attributes:

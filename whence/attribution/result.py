@@ -14,31 +14,30 @@ from whence.attribution.quality import Quality, quality
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from whence.pinn.pde.problem import Problem
-
 By = Literal["value", "size"]
 
 
 class AttributionPlot(DataArrayPlotAccessor):
     """What ``attribution.plot`` is: xarray's plots, and when called a figure of whence."""
 
-    __slots__ = ()
+    __slots__ = ("_attribution",)
 
-    def __call__(  # type: ignore[override]
-        self, problem: Problem | None = None, **options: Any
-    ) -> Figure:
+    def __init__(self, attribution: xr.DataArray) -> None:
+        super().__init__(attribution)
+        self._attribution = attribution
+
+    def __call__(self, **options: Any) -> Figure:  # type: ignore[override]
         """Draw the influences: on a map, as histograms by label, or as bars.
 
-        Points of two coordinates are drawn where they are, coloured by signed influence on one
+        Points of two coordinates are drawn where they are, colored by signed influence on one
         target; samples as histograms by ``label``; anything else as bars of the strongest points.
 
         Parameters
         ----------
-        problem:
-            Of a physics-informed network: outlines the domain and says which coordinate is time.
         options:
-            Those of :func:`whence.plots.influence_map`, :func:`whence.plots.influence_histograms`
-            or :func:`whence.plots.influence_bars`.
+            Those of :func:`whence.plots.influence_map`, such as ``problem`` to outline the domain
+            and ``term``; of :func:`whence.plots.influence_histograms`; or of
+            :func:`whence.plots.influence_bars`.
 
         Returns
         -------
@@ -53,14 +52,16 @@ class AttributionPlot(DataArrayPlotAccessor):
         from whence import plots  # matplotlib is slow to import
         from whence.plots.text import coordinates  # as slow
 
-        attribution = self._da
-        if problem is not None:
-            return plots.influence_map(attribution, problem, **options)
-        if "label" in attribution.coords:
-            return plots.influence_histograms(attribution, **options)
-        if len(coordinates(attribution)) == 2:
-            return plots.influence_map(attribution, **options)
-        return plots.influence_bars(attribution, **options)
+        if "label" in self._attribution.coords:
+            return plots.influence_histograms(self._attribution, **options)
+
+        # Of several targets as of one, the points have the coordinates of a row.
+        row = self._attribution
+        if "target" in row.dims:
+            row = row.isel(target=0)
+        if "problem" in options or len(coordinates(row)) == 2:
+            return plots.influence_map(self._attribution, **options)
+        return plots.influence_bars(self._attribution, **options)
 
 
 class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
@@ -142,22 +143,23 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
         """Return the k points of smallest keys, of each target where there are several."""
         _checks.count("k", k)
         self._check_dimensions()
-        places = _smallest(keys, k)
+        table = self.transpose("target", "point", missing_dims="ignore")
 
-        if self.sizes.get("target", 1) > 1:
-            # Each target has points of its own, so that their coordinates are (target, rank) too.
-            table = self._without_point_index().transpose("target", "point")
-            indexer = xr.DataArray(places, dims=("target", "rank"))
-            return table.isel(
-                point=indexer, target=xr.DataArray(range(len(places)), dims="target")
-            )
+        # Equal keys stay in the order of the points.
+        order = np.argsort(keys, axis=self.get_axis_num("point"), kind="stable")
+        places = self.copy(data=order).transpose(*table.dims).values[..., :k]
+        if self.sizes.get("target", 1) == 1:
+            row = table.isel(target=0) if "target" in table.dims else table
+            return row.isel(point=places.reshape(-1))
 
-        row = self.isel(target=0) if "target" in self.dims else self
-        return row.isel(point=places.reshape(-1))
-
-    def _without_point_index(self) -> Attribution:
-        # An index needs one dimension, which the term of a table of points does not have.
-        return self.drop_indexes("term") if "term" in self.xindexes else self
+        # Each target has points of its own, so that their coordinates are (target, rank) too,
+        # which an index of one dimension cannot be.
+        if "term" in table.xindexes:
+            table = table.drop_indexes("term")
+        return table.isel(
+            target=xr.DataArray(np.arange(len(places)), dims="target"),
+            point=xr.DataArray(places, dims=("target", "rank")),
+        )
 
     def by_term(self) -> Attribution:
         """Return the sum of the influences of each term's points, dimensions (target, term).
@@ -199,10 +201,3 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
                 f"this needs the dimensions (target, point), or (point,) of one target, got "
                 f"{self.dims}: select the rest with isel"
             )
-
-
-def _smallest(keys: np.ndarray, k: int) -> np.ndarray:
-    """Return the places of the k smallest keys along the last axis, equal ones in their order."""
-    k = min(k, keys.shape[-1])
-    order: np.ndarray = np.argsort(keys, axis=-1, kind="stable")
-    return order[..., :k]

@@ -145,7 +145,9 @@ def _options(cls: Any) -> Iterator[tuple[str, Any, Any]]:
 
     if not isinstance(cls, type):
         return
-    hints = typing.get_type_hints(vars(cls).get("__init__", cls))
+    # A class without any __init__ has the one of object, which has no hints.
+    init = getattr(cls, "__init__", None)
+    hints = typing.get_type_hints(init if inspect.isfunction(init) else cls)
     for parameter in inspect.signature(cls).parameters.values():
         if parameter.name in hints:
             yield parameter.name, hints[parameter.name], parameter.default
