@@ -23,8 +23,8 @@ from whence.evaluation.leaving_out import (
     Changes,
     leave_one_out,
     leave_out,
-    rank_agreement,
 )
+from whence.evaluation.ranks import rank_agreement
 from whence.objective import Objective
 from whence.refits import refit
 from whence.space import Space

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from whence import _checks
 from whence.attribution.arguments import PointsByTerm
+from whence.attribution.checkpoints import (
+    Checkpoint,
+    check_checkpoints,
+    check_rates,
+    visiting,
+)
 from whence.attribution.labels import Attributes, Effect
 from whence.attribution.method import Method
 from whence.attribution.products import product_tiles
@@ -25,9 +28,6 @@ from whence.parameters import Select
 from whence.points import Points
 from whence.samples import Data
 from whence.term import Term
-
-Checkpoint = Mapping[str, Tensor] | str | Path
-"""A state of the network: its ``state_dict()``, or a file of one in safetensors' format."""
 
 
 class GradientProducts(Method):
@@ -211,15 +211,13 @@ class TracIn(GradientProducts):
         super().__init__(
             objective, data, loss, parameters=parameters, memory_budget=memory_budget
         )
-        _check_checkpoints(checkpoints)
-        self.learning_rates = _read_rates(learning_rates, len(checkpoints))
-
         network = self.objective.network
+        check_checkpoints(checkpoints, network)
+        self.learning_rates = check_rates(learning_rates, len(checkpoints))
+
         stages = []
-        for k, checkpoint in enumerate(checkpoints):
-            _check_state(f"checkpoint {k}", _read_state(checkpoint), network)
-            at = partial(_visiting, network, checkpoint)
-            stages.append(Stage(self.learning_rates[k], at))
+        for rate, checkpoint in zip(self.learning_rates, checkpoints, strict=True):
+            stages.append(Stage(rate, partial(visiting, network, checkpoint)))
         self._checkpoint_stages = stages
 
     def stages(self) -> Sequence[Stage]:
@@ -229,79 +227,3 @@ class TracIn(GradientProducts):
     def description(self) -> Attributes:
         """Return the number of checkpoints."""
         return {"checkpoints": len(self._checkpoint_stages)}
-
-
-def _check_checkpoints(checkpoints: Sequence[Checkpoint]) -> None:
-    is_single = isinstance(checkpoints, (str, Path, Mapping))
-    if not is_single and len(checkpoints):
-        return
-
-    got = "none"
-    if isinstance(checkpoints, (str, Path)):
-        got = _checks.shown(checkpoints)
-    elif isinstance(checkpoints, Mapping):
-        got = "a single state_dict"
-    raise ValueError(
-        f"checkpoints must be a sequence of at least one state_dict or file, got {got}"
-    )
-
-
-def _read_rates(rates: float | Sequence[float], n: int) -> tuple[float, ...]:
-    """Return n learning rates from as many, or from one for all."""
-    values = tuple(rates) if isinstance(rates, Sequence) else (rates,) * n
-    for rate in values:
-        _checks.positive("a learning rate", rate)
-    if len(values) != n:
-        raise ValueError(
-            f"{n} checkpoints need as many learning rates, got {len(values)}"
-        )
-    return values
-
-
-def _read_state(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    if isinstance(checkpoint, Mapping):
-        return checkpoint
-
-    path = Path(checkpoint)
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"a checkpoint file must be .safetensors, which holds numbers and no code, got {path}: "
-            "save one with safetensors.torch.save_file(model.state_dict(), ...), or give "
-            "state_dicts"
-        )
-    from safetensors.torch import load_file  # slow to import
-
-    loaded: dict[str, Tensor] = load_file(path)
-    return loaded
-
-
-def _check_state(what: str, state: Mapping[str, Tensor], network: nn.Module) -> None:
-    for name, tensor in network.state_dict().items():
-        if name not in state:
-            raise ValueError(
-                f"{what} has no {name!r}{_checks.nearest(name, state)}: it is not of this network"
-            )
-        if tuple(state[name].shape) != tuple(tensor.shape):
-            raise ValueError(
-                f"{what} has {name!r} of shape {tuple(state[name].shape)}, the network of "
-                f"{tuple(tensor.shape)}"
-            )
-
-
-@contextmanager
-def _visiting(network: nn.Module, checkpoint: Checkpoint) -> Iterator[None]:
-    """Let the network have another state for a while."""
-    live = network.state_dict()
-    before = {name: tensor.detach().clone() for name, tensor in live.items()}
-    _write(live, _read_state(checkpoint))
-    try:
-        yield
-    finally:
-        _write(live, before)
-
-
-def _write(live: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Copy a state into the network's own tensors."""
-    with torch.no_grad():
-        for name, tensor in live.items():
-            tensor.copy_(state[name])

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from whence import _checks
 from whence.attribution.influence import Influence
@@ -21,10 +19,9 @@ from whence.attribution.solved_rows import (
     SolvedRows,
     check_gauss_newton,
     check_spans,
-    removal_weights,
 )
 from whence.jacobian import Jacobian
-from whence.subsets import Chosen, Members, check_groups, keep_points, n_members
+from whence.subsets import Chosen, Members, check_groups, n_members
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -110,8 +107,8 @@ def group_influence(
     _check_size(influence, chosen, n_targets, is_exact)
 
     rows = SolvedRows(influence)
-    make_changes = _exact_changes if is_exact else _first_order_changes
-    changes = make_changes(rows, chosen)  # Δθ, (P, groups)
+    by_model = rows.exact_changes if is_exact else rows.first_order_changes
+    changes = by_model(chosen)  # Δθ, (P, groups)
 
     # ∇fᵀΔθ of each group, (targets, groups)
     matrix = changes.new_empty(n_targets, len(chosen))
@@ -145,33 +142,6 @@ def group_coordinates(groups: Mapping[str, Chosen]) -> Coordinates:
         "group": ("group", np.asarray(list(groups), dtype=object)),
         "size": ("group", np.asarray(sizes)),
     }
-
-
-def _exact_changes(rows: SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
-    """Return ``Δθ = B⁻¹ J_Sᵀ (I − Q)⁻¹ e_S`` of every group, (P, groups)."""
-    rights = []
-    for name, chosen in groups.items():
-        dense, e = rows.system(chosen)
-        gram, error = rows.gram(dense)
-        weights = removal_weights(gram, error, e)
-        if weights is None:
-            raise ValueError(
-                f"removing the group {name!r} leaves a direction of the parameters that no other "
-                f"point determines (I − Q is singular to working precision with damping "
-                f"λ = {rows.damping:.3g}): raise the damping, or use method='first_order'"
-            )
-        rights.append(dense.T @ weights)
-
-    return rows.solve(torch.stack(rights, dim=1))
-
-
-def _first_order_changes(rows: SolvedRows, groups: Mapping[str, Chosen]) -> Tensor:
-    """Return ``B⁻¹ Σ_S (w/N)∇ℓ`` of every group, (P, groups)."""
-    gradients = []
-    for chosen in groups.values():
-        _, gradient = keep_points(rows.objective, chosen).loss_and_gradient()
-        gradients.append(gradient)
-    return rows.solve(torch.stack(gradients, dim=1))
 
 
 def _check_size(

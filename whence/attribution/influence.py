@@ -134,14 +134,41 @@ class Influence(Method):
         super().__init__(
             objective, data, loss, parameters=parameters, memory_budget=memory_budget
         )
-        self.curvature = _choose_curvature(curvature, self.objective)
-        self.solver = _choose_solver(solver, memory_budget)
+        self.curvature = self._choose_curvature(curvature)
+        self.solver = self._choose_solver(solver)
         self.damping = self._choose_damping(damping)
 
         self._state: State | None = None
         # Parameters and buffers for which the state and the decrease hold.
         self._factored_at: dict[str, Tensor] = {}
         self._decrease: float | None = None
+
+    def _choose_curvature(self, curvature: CurvatureName | None) -> CurvatureName:
+        terms = self.objective.terms
+        not_convex = [name for name in terms if not terms[name].loss.is_convex]
+        if curvature is None:
+            return "hessian" if not_convex else "gauss_newton"
+
+        _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
+        if curvature == "gauss_newton" and not_convex:
+            raise ValueError(
+                f"the loss of term {not_convex[0]!r} is not convex in what the network gives, or "
+                "has no curvature there, so Gauss–Newton does not stand for its Hessian: use "
+                "curvature='hessian', or a method without curvature such as wh.TracIn or "
+                "wh.GradDot"
+            )
+        return curvature
+
+    def _choose_solver(self, solver: Solver | Literal["auto"]) -> Solver:
+        if isinstance(solver, str):
+            _checks.one_of("solver", solver, ("auto",))
+            return Automatic(memory_budget=self.memory_budget)
+        if not isinstance(solver, Solver) or isinstance(solver, type):
+            raise TypeError(
+                "solver must be 'auto' or a solver, such as wh.Exact(), got "
+                f"{_checks.shown(solver)}"
+            )
+        return solver
 
     def _choose_damping(self, damping: float | Damping | DampingRule | None) -> Damping:
         objective = self.objective
@@ -320,34 +347,6 @@ class Influence(Method):
             decrease = 0.5 * float(gradient @ step)
             self._decrease = decrease / loss if loss else 0.0
         return self._decrease
-
-
-def _choose_curvature(
-    curvature: CurvatureName | None, objective: Objective
-) -> CurvatureName:
-    not_convex = [n for n, term in objective.terms.items() if not term.loss.is_convex]
-    if curvature is None:
-        return "hessian" if not_convex else "gauss_newton"
-
-    _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
-    if curvature == "gauss_newton" and not_convex:
-        raise ValueError(
-            f"the loss of term {not_convex[0]!r} is not convex in what the network gives, or has "
-            "no curvature there, so Gauss–Newton does not stand for its Hessian: use "
-            "curvature='hessian', or a method without curvature such as wh.TracIn or wh.GradDot"
-        )
-    return curvature
-
-
-def _choose_solver(solver: Solver | Literal["auto"], memory_budget: int) -> Solver:
-    if isinstance(solver, str):
-        _checks.one_of("solver", solver, ("auto",))
-        return Automatic(memory_budget=memory_budget)
-    if not isinstance(solver, Solver) or isinstance(solver, type):
-        raise TypeError(
-            f"solver must be 'auto' or a solver, such as wh.Exact(), got {_checks.shown(solver)}"
-        )
-    return solver
 
 
 def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:

@@ -177,28 +177,23 @@ def reduced(
     prepared = method.prepare_points(points)
     coordinates = method.coordinates(quantity, prepared)
     shape = (method.n_targets(quantity), n_points(prepared))
-    n_targets, n_all = shape
 
-    kept: Dimension = "target"
-    n_kept, n_over = n_targets, n_all
-    if over == "target":
-        kept = "point"
-        n_kept, n_over = n_all, n_targets
-    groups, group_of = _group(_of_dimension(coordinates, over), by, n_over)
+    kept: Dimension = "point" if over == "target" else "target"
+    sizes = {"target": shape[0], "point": shape[1]}
+    sums = _Sums(how, over, by, _of_dimension(coordinates, over), sizes[over])
 
-    tiles = method.with_progress(method.tiles(quantity, points, effect), shape)
     like = method.objective.parameters.vector()
-    total = like.new_zeros(n_kept, len(groups))
-    for tile in tiles:
-        _add_grouped(total, tile, group_of, how, over)
+    total = like.new_zeros(sizes[kept], len(sums.groups))
+    tiles = method.tiles(quantity, points, effect)
+    for tile in method.with_progress(tiles, shape):
+        sums.add(total, tile)
 
     if how != "sum":
-        counts = np.bincount(group_of, minlength=len(groups))
-        total = total / torch.as_tensor(counts).to(total)
+        total = total / sums.counts().to(total)
 
-    labels = dict(_of_dimension(coordinates, kept))
+    labels = _of_dimension(coordinates, kept)
     if by is not None:
-        labels[by] = (by, groups)
+        labels[by] = (by, sums.groups)
     array = xr.DataArray(
         total.cpu().numpy(),
         dims=(kept, by or "all"),
@@ -212,23 +207,48 @@ def reduced(
     return array if by else array.isel(all=0)
 
 
-def _add_grouped(
-    total: Tensor, tile: Tile, group_of: np.ndarray, how: How, over: Dimension
-) -> None:
-    """Add a tile's values to the sums (kept, groups) in place."""
-    values = tile.values
-    if how == "mean_abs":
-        values = values.abs()
+class _Sums:
+    """Sums over one dimension, a number for each value of one of its coordinates."""
 
-    kept = tile.targets
-    summed = tile.points
-    if over == "target":
-        values = values.T
-        kept = tile.points
-        summed = tile.targets
+    def __init__(
+        self,
+        how: How,
+        over: Dimension,
+        by: str | None,
+        coordinates: Coordinates,
+        n: int,
+    ) -> None:
+        self._how = how
+        self._over = over
 
-    groups = torch.as_tensor(group_of[summed], device=values.device)
-    total[kept] = total[kept].index_add(1, groups, values)
+        # Without a coordinate all of the n entries are one group.
+        self.groups = np.zeros(1)
+        self._group_of = np.zeros(n, dtype=np.int64)
+        if by is not None:
+            _checks.one_of("coordinate to group by", by, coordinates)
+            _, values = coordinates[by]
+            self.groups, self._group_of = np.unique(values, return_inverse=True)
+
+    def counts(self) -> Tensor:
+        """Return the number of entries of each group."""
+        counts = np.bincount(self._group_of, minlength=len(self.groups))
+        return torch.as_tensor(counts)
+
+    def add(self, total: Tensor, tile: Tile) -> None:
+        """Add a tile's values to the sums (kept, groups) in place."""
+        values = tile.values
+        if self._how == "mean_abs":
+            values = values.abs()
+
+        kept = tile.targets
+        summed = tile.points
+        if self._over == "target":
+            values = values.T
+            kept = tile.points
+            summed = tile.targets
+
+        groups = torch.as_tensor(self._group_of[summed], device=values.device)
+        total[kept] = total[kept].index_add(1, groups, values)
 
 
 def _of_dimension(coordinates: Coordinates, dimension: Dimension) -> Coordinates:
@@ -238,15 +258,3 @@ def _of_dimension(coordinates: Coordinates, dimension: Dimension) -> Coordinates
         for name, coordinate in coordinates.items()
         if coordinate[0] == dimension
     }
-
-
-def _group(
-    coordinates: Coordinates, by: str | None, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a coordinate and, for each of n entries, which of them it has."""
-    if by is None:  # all in one
-        return np.zeros(1), np.zeros(n, dtype=np.int64)
-    _checks.one_of("coordinate to group by", by, coordinates)
-    _, values = coordinates[by]
-    groups, group_of = np.unique(values, return_inverse=True)
-    return groups, group_of

@@ -9,7 +9,7 @@ it forgets that the points of a set stand in for each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +111,32 @@ class SolvedRows:
         solved_length = solution.value.norm(dim=0).max()
         norms = float(length * solved_length / len(right) ** 0.5)
         return solution.value, min(MAX_UNCERTAINTY, solution.residual * norms)
+
+    def exact_changes(self, groups: Mapping[str, Chosen]) -> Tensor:
+        """Return ``Δθ = B⁻¹ J_Sᵀ (I − Q)⁻¹ e_S`` of every group, (P, groups)."""
+        rights = []
+        for name, chosen in groups.items():
+            rows, e = self.system(chosen)
+            gram, error = self.gram(rows)
+            weights = removal_weights(gram, error, e)
+            if weights is None:
+                raise ValueError(
+                    f"removing the group {name!r} leaves a direction of the parameters that no "
+                    f"other point determines (I − Q is singular to working precision with damping "
+                    f"λ = {self.damping:.3g}): raise the damping, or use method='first_order'"
+                )
+            rights.append(rows.T @ weights)
+
+        return self.solve(torch.stack(rights, dim=1))
+
+    def first_order_changes(self, groups: Mapping[str, Chosen]) -> Tensor:
+        """Return ``B⁻¹ Σ_S (w/N)∇ℓ`` of every group, (P, groups)."""
+        gradients = []
+        for chosen in groups.values():
+            group = keep_points(self.objective, chosen)
+            _, gradient = group.loss_and_gradient()
+            gradients.append(gradient)
+        return self.solve(torch.stack(gradients, dim=1))
 
     def points(self) -> Iterator[PointRows]:
         """Yield the rows of every training point, some points of a term at a time."""

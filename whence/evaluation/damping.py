@@ -21,9 +21,9 @@ from whence.curvature.solvers import Damping, Solver
 from whence.evaluation.leaving_out import (
     Changes,
     changes_without,
-    rank_agreement,
     root_mean_square,
 )
+from whence.evaluation.ranks import rank_agreement
 from whence.objective import Objective
 from whence.points import Points
 from whence.refits import RefitOptions

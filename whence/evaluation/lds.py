@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from whence import _checks
+from whence.evaluation.ranks import spearman_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,7 +134,6 @@ def linear_datamodeling_score(
     1.0
     """
     import xarray as xr  # slow to import
-    from scipy.stats import rankdata  # slow to import
 
     if getattr(attribution, "attrs", {}).get("effect", "remove") != "remove":
         raise ValueError(
@@ -146,7 +146,7 @@ def linear_datamodeling_score(
 
     # The effects of all samples that a subset leaves out, added up: (targets, subsets).
     predicted = effects @ (~masks).T.astype(float)
-    values = _correlations(rankdata(predicted, axis=1), rankdata(truth.T, axis=1))
+    values = spearman_rows(predicted, truth.T)
     known = values[np.isfinite(values)]
     if not len(known):
         raise ValueError("no target varies over the subsets, or no prediction does")
@@ -175,13 +175,3 @@ def _check_shapes(effects: Array, masks: Array, truth: Array) -> None:
             f"shapes do not fit: effects {effects.shape}, subsets {masks.shape}, actual "
             f"{truth.shape}"
         )
-
-
-def _correlations(a: Array, b: Array) -> Array:
-    """Return the Pearson correlation of each row of a with that of b; NaN where one is constant."""
-    a = a - a.mean(axis=1, keepdims=True)
-    b = b - b.mean(axis=1, keepdims=True)
-    norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    correlations: Array = np.full(len(a), np.nan)
-    np.divide((a * b).sum(axis=1), norms, out=correlations, where=norms > 0)
-    return correlations

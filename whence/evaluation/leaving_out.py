@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from whence.attribution.labels import (
     target_coordinates,
 )
 from whence.attribution.quantities import Quantity
+from whence.evaluation.ranks import rank_agreement
 from whence.objective import Objective
 from whence.refits import Descent, RefitOptions
 from whence.subsets import (
@@ -218,19 +218,3 @@ def _labelled(
 def root_mean_square(values: Tensor) -> float:
     """Return ``√mean(v²)``."""
     return float(values.square().mean().sqrt())
-
-
-def rank_agreement(actual: np.ndarray, predicted: np.ndarray) -> float:
-    """Return the mean over rows of the Spearman correlation; a row without ranks counts as 0."""
-    from scipy.stats import rankdata  # slow to import
-
-    # Ranks 1 … n have the mean (n + 1)/2, ties or not.
-    middle = (actual.shape[1] + 1) / 2
-    a = rankdata(actual, axis=1) - middle
-    b = rankdata(predicted, axis=1) - middle
-
-    products = (a * b).sum(axis=1)
-    norms = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    # All equal: no ranks, and the product is zero as well.
-    correlations = products / np.where(norms > 0, norms, 1)
-    return float(np.mean(correlations))
