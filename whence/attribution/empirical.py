@@ -144,11 +144,14 @@ class EmpiricalInfluence(Method):
                 row = torch.zeros_like(losses_before)
                 for step in steps:
                     with self._moved(step):
-                        change = quantity.values(self.objective)[k] - before[k]
+                        value = quantity.values(self.objective)[k]
                         losses = self._losses(points)
+                    # [f(θ̂+δ) − f(θ̂)]·[ℓ(z; θ̂+δ) − ℓ(z; θ̂)] for every point z
+                    change = value - before[k]
                     row += change * (losses - losses_before) / len(steps)
 
-                yield Tile(slice(k, k + 1), every_point, sign * row[None])
+                target = slice(k, k + 1)
+                yield Tile(target, every_point, sign * row[None])
                 k += 1
 
     def _along_random(
@@ -167,13 +170,15 @@ class EmpiricalInfluence(Method):
         n_steps = 0
         for step in self._random_steps(n_directions):
             with self._moved(step):
-                change = quantity.values(self.objective) - before
+                values = quantity.values(self.objective)
                 losses = self._losses(points)
-            total.addr_(change, losses - losses_before)
+            # The same step for all targets and points: an outer product of their changes.
+            total.addr_(values - before, losses - losses_before)
             n_steps += 1
 
         n_targets, n_all = shape
-        return Tile(slice(0, n_targets), slice(0, n_all), total * (sign / n_steps))
+        values = total * (sign / n_steps)
+        return Tile(slice(0, n_targets), slice(0, n_all), values)
 
     def _random_steps(self, n_directions: int) -> Iterator[Tensor]:
         generator = np.random.default_rng(self.seed)
@@ -185,8 +190,11 @@ class EmpiricalInfluence(Method):
     def _steps_along(self, direction: Tensor) -> list[Tensor]:
         """Return steps of length r along a direction and against it; none along zero."""
         norm = float(direction.norm())
-        step = direction * (self.length() / norm if norm else 0.0)
-        return [step, -step] if self.both else [step]
+        factor = self.length() / norm if norm else 0.0
+        step = direction * factor
+        if self.both:
+            return [step, -step]
+        return [step]
 
     def _moved(self, step: Tensor) -> AbstractContextManager[None]:
         parameters = self.objective.parameters
@@ -211,7 +219,8 @@ class EmpiricalInfluence(Method):
         """Return the mean squared change of each point's loss in steps along its gradient."""
         values = []
         for i in range(len(points)):
-            values.append(self._mean_square_change(term, points[i : i + 1]))
+            point = points[i : i + 1]
+            values.append(self._mean_square_change(term, point))
         return torch.stack(values), Solved()
 
     def _mean_square_change(self, term: Term, point: Points) -> Tensor:
@@ -223,7 +232,8 @@ class EmpiricalInfluence(Method):
         changes = []
         for step in self._steps_along(gradient):
             with self._moved(step):
-                changes.append(self._loss_at(term, point) - before)
+                after = self._loss_at(term, point)
+            changes.append(after - before)
         return torch.cat(changes).square().mean()
 
     def _loss_at(self, term: Term, point: Points) -> Tensor:

@@ -40,10 +40,10 @@ class GradientProducts(Method):
         effect: Effect = "remove",
     ) -> Iterator[Tile]:
         """Yield products layer by layer, or through the gradients of targets."""
-        by_layer = product_tiles(self, quantity, points, effect)
-        if by_layer is None:
-            by_layer = super().tiles(quantity, points, effect)
-        yield from by_layer
+        tiles = product_tiles(self, quantity, points, effect)
+        if tiles is None:
+            tiles = super().tiles(quantity, points, effect)
+        yield from tiles
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return the gradients as they are."""
@@ -129,27 +129,33 @@ class GradCos(Method):
         """Return ``∇ℓ(z)ᵀ V / ‖∇ℓ(z)‖`` of some points, (n, K)."""
         parts = []
         for rows in self._point_rows(term, points):
-            parts.append(_unit(rows, axis=1) @ vectors)
+            directions = _unit(rows, axis=1)  # (n, P)
+            parts.append(directions @ vectors)
         return torch.cat(parts)
 
     def self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
         """Return 1 for each point, or 0 where its gradient is zero."""
-        lengths = [rows.norm(dim=1) for rows in self._point_rows(term, points)]
-        is_positive: Tensor = torch.cat(lengths) > 0
-        return is_positive.to(lengths[0].dtype), Solved()
+        lengths = []
+        for rows in self._point_rows(term, points):
+            lengths.append(rows.norm(dim=1))
+
+        # The cosine of a direction with itself, whatever the length.
+        is_direction = torch.cat(lengths) > 0
+        cosines: Tensor = is_direction.to(lengths[0].dtype)
+        return cosines, Solved()
 
     def _point_rows(self, term: Term, points: Points) -> Iterator[Tensor]:
         """Yield ``∇ℓ(z)`` in blocks (n, P)."""
-        for _, linear, cotangent in point_gradients(
-            term, self.objective.parameters, points
-        ):
+        parameters = self.objective.parameters
+        for _, linear, cotangent in point_gradients(term, parameters, points):
             yield linear.rows(cotangent)
 
 
 def _unit(vectors: Tensor, axis: int) -> Tensor:
     """Return vectors along an axis divided by their lengths; zero stays zero."""
     lengths = vectors.norm(dim=axis, keepdim=True)
-    return torch.where(lengths > 0, vectors / lengths, torch.zeros_like(vectors))
+    unit = vectors / lengths  # NaN where a length is zero
+    return torch.where(lengths > 0, unit, torch.zeros_like(vectors))
 
 
 @METHODS.named()
@@ -217,7 +223,9 @@ class TracIn(GradientProducts):
 
         stages = []
         for rate, checkpoint in zip(self.learning_rates, checkpoints, strict=True):
-            stages.append(Stage(rate, partial(visiting, network, checkpoint)))
+            # A file is read each time, so that one state is in memory at once.
+            at = partial(visiting, network, checkpoint)
+            stages.append(Stage(rate, at))
         self._checkpoint_stages = stages
 
     def stages(self) -> Sequence[Stage]:

@@ -41,16 +41,22 @@ def coordinate_arrays(
     >>> coordinate_arrays(objective, objective.term("data").points, repeat=2)
     {'label': array([1, 1, 0, 0])}
     """
+    table = {}
     if isinstance(points, Samples):
         labels = points.labels()
-        table = {} if labels is None else {"label": labels}
+        if labels is not None:
+            table["label"] = labels
     else:
-        columns = points.detach().cpu().numpy()
-        table = {name: columns[:, k] for k, name in enumerate(objective.coordinates)}
+        rows = points.detach().cpu().numpy()  # (n, d)
+        for k, name in enumerate(objective.coordinates):
+            table[name] = rows[:, k]
 
+    # A view where nothing is repeated: there may be millions of points.
     if repeat == 1:
         return table
-    return {name: np.repeat(column, repeat) for name, column in table.items()}
+    for name, column in table.items():
+        table[name] = np.repeat(column, repeat)
+    return table
 
 
 def point_coordinates(
@@ -63,23 +69,28 @@ def point_coordinates(
         tables.append(coordinate_arrays(objective, of_term))
         terms.append(np.full(len(of_term), name, dtype=object))
 
+    columns = {name: [table[name] for table in tables] for name in tables[0]}
+    columns["term"] = terms
+    columns["index"] = [index[name] for name in points]
+
     coordinates: Coordinates = {}
-    for name in tables[0]:
-        coordinates[name] = ("point", _joined([table[name] for table in tables]))
-    coordinates["term"] = ("point", _joined(terms))
-    coordinates["index"] = ("point", _joined([index[name] for name in points]))
+    for name, parts in columns.items():
+        coordinates[name] = ("point", _joined(parts))
     return coordinates
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    # The only part stays as it is: there may be millions of points.
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    # The only part is not copied.
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts)
 
 
 def target_coordinates(targets: Mapping[str, np.ndarray]) -> Coordinates:
     """Return a quantity's targets as coordinates: ``target_`` goes in front of all but its name."""
     coordinates: Coordinates = {}
     for name, values in targets.items():
+        # Points have coordinates of the same names.
         label = name if name == "quantity" else f"target_{name}"
         coordinates[label] = ("target", portable(values))
     return coordinates
@@ -97,4 +108,6 @@ def target_arrays(
 
 def portable(values: np.ndarray) -> np.ndarray:
     """Return text of fixed length as Python strings: zarr specifies no format for the former."""
-    return values.astype(object) if values.dtype.kind == "U" else values
+    if values.dtype.kind == "U":
+        return values.astype(object)
+    return values

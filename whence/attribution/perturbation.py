@@ -91,7 +91,8 @@ def input_products(
         mixed: Tensor = torch.func.grad(slope)(inputs)
         return mixed.detach()
 
-    return torch.stack([along(vector) for vector in vectors.unbind(1)])
+    products = [along(vector) for vector in vectors.unbind(1)]
+    return torch.stack(products)
 
 
 def feature_names(objective: Objective, points: Mapping[str, Points]) -> np.ndarray:

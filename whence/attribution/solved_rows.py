@@ -145,7 +145,8 @@ class SolvedRows:
             step = max(1, self._width // m)
             for start in range(0, n, step):
                 stop = min(start + step, n)
-                rows, e = self.system({name: np.arange(start, stop)})
+                chosen = {name: np.arange(start, stop)}
+                rows, e = self.system(chosen)
                 value, error = self._solve_few(rows.T)
 
                 # Row by row of a point: the m components of its residual.
@@ -153,7 +154,8 @@ class SolvedRows:
                 by_point = rows.unflatten(0, (-1, m))  # (n, m, P)
                 grams = torch.einsum("nap,pnb->nab", by_point, solved)
                 grams = 0.5 * (grams + grams.mT)
-                yield PointRows(name, start, solved, grams, e.view(-1, m), error)
+                residual = e.view(-1, m)  # (n, m)
+                yield PointRows(name, start, solved, grams, residual, error)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,19 +18,28 @@ def spearman_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     from scipy.stats import rankdata  # slow to import
 
     # Ranks 1 … n have the mean (n + 1)/2, ties or not.
-    middle = (a.shape[1] + 1) / 2
-    a = rankdata(a, axis=1) - middle
-    b = rankdata(b, axis=1) - middle
+    mean = (a.shape[1] + 1) / 2
+    a_ranks = rankdata(a, axis=1) - mean
+    b_ranks = rankdata(b, axis=1) - mean
 
-    # Pearson's correlation of the ranks.
-    products = (a * b).sum(axis=1)
-    norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    # Pearson's correlation of the ranks: Σab / √(Σa² Σb²).
+    products = (a_ranks * b_ranks).sum(axis=1)
+    a_squares = (a_ranks**2).sum(axis=1)
+    b_squares = (b_ranks**2).sum(axis=1)
+    norms = np.sqrt(a_squares * b_squares)
+
     correlations = np.full(len(a), np.nan)
-    np.divide(products, norms, out=correlations, where=norms > 0)
+    np.divide(
+        products,
+        norms,
+        out=correlations,
+        where=norms > 0,
+    )
     return correlations
 
 
 def rank_agreement(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean of the rows' Spearman correlations; a row without ranks counts as 0."""
     correlations = spearman_rows(actual, predicted)
-    return float(np.mean(np.nan_to_num(correlations)))
+    correlations = np.nan_to_num(correlations)
+    return float(correlations.mean())

@@ -72,16 +72,30 @@ def reverse_check(
     # The most helpful, then the most harmful; no point is at both ends.
     values = row.values[0]
     order = np.argsort(-values, kind="stable")
-    n = min(max(2, round(share * len(order))), len(order) // 2)
-    places = np.concatenate([order[:n], order[len(order) - n :]])
-    reverse = [_reverse(method, loss, row, int(place)) for place in places]
+    n_all = len(order)
+    n = max(2, round(share * n_all))
+    n = min(n, n_all // 2)
+    places = np.concatenate([order[:n], order[n_all - n :]])
 
-    of_target = [name for name, c in row.coords.items() if "target" in c.dims]
-    extremes = row.isel(target=0, point=places).drop_vars(of_target)
+    reverse = []
+    for place in places:
+        reverse.append(_reverse(method, loss, row, int(place)))
+    correlation, _ = spearmanr(values[places], reverse)
+
+    # Without what describes the one target.
+    of_target = []
+    for name, coordinate in row.coords.items():
+        if "target" in coordinate.dims:
+            of_target.append(name)
+    extremes = row.isel(target=0, point=places)
+    extremes = extremes.drop_vars(of_target)
+
     check = extremes.rename("influence").to_dataset()
     check["reverse"] = ("point", np.asarray(reverse))
-    correlation, _ = spearmanr(values[places], reverse)
-    check.attrs = {**row.attrs, "rank_correlation": float(correlation)}
+    check.attrs = {
+        **row.attrs,
+        "rank_correlation": float(correlation),
+    }
     return check
 
 
@@ -90,6 +104,10 @@ def _reverse(method: Method, target: Loss, row: xr.DataArray, place: int) -> flo
     objective = method.objective
     name = str(row["term"].values[place])
     index = int(row["index"].values[place])
-    point = objective.terms[name].points[index : index + 1]
-    reverse = method.attribute(Loss({name: point}), target.prepared(objective))
+    points = objective.terms[name].points
+
+    # The target takes the place of the training points, and the point that of the target.
+    loss = Loss({name: points[index : index + 1]})
+    trained = target.prepared(objective)
+    reverse = method.attribute(loss, trained)
     return float(reverse.values[0, 0])

@@ -32,11 +32,13 @@ class Total:
 
     def values(self, objective: Objective) -> Tensor:
         """Return the sum, (1,)."""
-        return self.quantity.values(objective).sum().unsqueeze(0)
+        values = self.quantity.values(objective)
+        return values.sum().unsqueeze(0)
 
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the sum's gradient, (1, P), without keeping those of the targets."""
-        yield aggregate_gradient(self.quantity, objective).unsqueeze(0)
+        gradient = aggregate_gradient(self.quantity, objective)
+        yield gradient.unsqueeze(0)
 
     def targets(self, objective: Objective) -> dict[str, np.ndarray]:
         """Return the sum's name."""
