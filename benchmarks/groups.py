@@ -28,7 +28,7 @@ from benchmarks import _measure
 from benchmarks._measure import Row
 from whence import pinn
 from whence.attribution.groups import group_influence
-from whence.attribution.refitting import leave_out
+from whence.evaluation.leaving_out import leave_out
 
 METHODS: tuple[Literal["exact", "first_order"], ...] = ("exact", "first_order")
 DAMPINGS = (1e-4, 1e-6, 1e-8, 1e-10, 1e-11)

@@ -113,9 +113,9 @@ MUTATIONS = {
         influence, "GaussNewtonMatrix", all_but_the_last_term, {"make": SOFT, "form": "primal"},
     ),
     "a component is left out of the curvature": (
-        jacobian.Jacobian, "_seeds", first_component, {"make": FLOW, "form": "primal"},
+        jacobian.Jacobian, "_cotangents", first_component, {"make": FLOW, "form": "primal"},
     ),
-    "the sign is flipped": (Influence, "_products", negated, {"make": SOFT, "form": "primal"}),
+    "the sign is flipped": (Influence, "products", negated, {"make": SOFT, "form": "primal"}),
     "the sign is flipped, by rows": (
         jacobian.Jacobian, "by_point", negated, {"make": SOFT, "targets": 20},
     ),

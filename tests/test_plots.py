@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 import whence as wh
 from whence import pinn, plots
-from whence.attribution.method import SIGN
+from whence.attribution.labels import SIGN
 
 TARGET = torch.tensor([[0.1, 0.5], [-0.3, 0.2]], dtype=torch.float64)
 

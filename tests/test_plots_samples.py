@@ -10,7 +10,7 @@ from matplotlib.colors import to_hex
 
 import whence as wh
 from whence import plots
-from whence.attribution.method import SIGN
+from whence.attribution.labels import SIGN
 from whence.evaluation import bad_data
 from whence.plots.style import BLUE, VERMILION
 

@@ -8,15 +8,16 @@ import pytest
 import torch
 
 import whence as wh
-from whence.attribution import groups
-from whence.attribution.refitting import leave_out, refit
+from whence import subsets
 from whence.curvature.lissa import batched
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
+from whence.evaluation.leaving_out import leave_out
 from whence.evaluator import Remembering
 from whence.jacobian import Jacobian
 from whence.losses import Squared
 from whence.ntk import TangentKernel
 from whence.objective import Objective
+from whence.refits import refit
 
 DAMPING = 1e-4
 TOLERANCE = 1e-10
@@ -228,8 +229,8 @@ def by_name(chosen):
 def test_points_left_out_or_kept(soft):
     objective, single = soft
     for make in (
-        lambda o, chosen: groups.without(o, chosen),
-        lambda o, chosen: groups.subset(o, groups.members(o, "these", chosen)),
+        lambda o, chosen: wh.drop_points(o, chosen),
+        lambda o, chosen: subsets.keep_points(o, subsets.members(o, "these", chosen)),
     ):
         found, expected = make(objective, GROUP), make(single, by_name(GROUP))
         assert found.n_points == expected.n_points
@@ -246,12 +247,12 @@ def test_groups(soft, method):
     def effects(objective, chosen):
         influence = wh.Influence(objective, damping=DAMPING)
         quantity = QUANTITIES["output"]()
-        return groups.group_influence(influence, quantity, {"a": chosen}, method).values
+        return wh.group_influence(influence, quantity, {"a": chosen}, method).values
 
     oracles.close(effects(soft[0], GROUP), effects(soft[1], by_name(GROUP)), TOLERANCE)
 
 
-@pytest.mark.parametrize("measure", [groups.leverage, groups.cooks_distance])
+@pytest.mark.parametrize("measure", [wh.leverage, wh.cooks_distance])
 def test_leverage_and_distance(soft, measure):
     found, expected = (measure(wh.Influence(o, damping=1e-2)).values for o in soft)
     oracles.close(found, expected, TOLERANCE)

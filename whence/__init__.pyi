@@ -4,11 +4,10 @@ from .attribution.empirical import EmpiricalInfluence as EmpiricalInfluence
 from .attribution.gradients import GradCos as GradCos
 from .attribution.gradients import GradDot as GradDot
 from .attribution.gradients import TracIn as TracIn
-from .attribution.groups import cooks_distance as cooks_distance
 from .attribution.groups import group_influence as group_influence
-from .attribution.groups import leverage as leverage
-from .attribution.groups import without as without
 from .attribution.influence import Influence as Influence
+from .attribution.leverage import cooks_distance as cooks_distance
+from .attribution.leverage import leverage as leverage
 from .attribution.quality import FarFromMinimum as FarFromMinimum
 from .attribution.quality import quality as quality
 from .attribution.quantities import Derivative as Derivative
@@ -17,9 +16,6 @@ from .attribution.quantities import Loss as Loss
 from .attribution.quantities import Output as Output
 from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
-from .attribution.refitting import damping_from_refits as damping_from_refits
-from .attribution.refitting import leave_one_out as leave_one_out
-from .attribution.refitting import refit as refit
 from .curvature.automatic import Automatic as Automatic
 from .curvature.conjugate_gradient import ConjugateGradient as ConjugateGradient
 from .curvature.datainf import DataInf as DataInf
@@ -36,6 +32,9 @@ from .curvature.sketched import Sketched as Sketched
 from .curvature.solvers import Damping as Damping
 from .curvature.solvers import Solution as Solution
 from .curvature.spectrum import Spectrum as Spectrum
+from .evaluation.damping import LeaveOneOut as LeaveOneOut
+from .evaluation.damping import damping_from_refits as damping_from_refits
+from .evaluation.leaving_out import leave_one_out as leave_one_out
 from .jacobian import Jacobian as Jacobian
 from .linearization import linearize as linearize
 from .losses import Absolute as Absolute
@@ -44,8 +43,10 @@ from .losses import CrossEntropy as CrossEntropy
 from .losses import Squared as Squared
 from .objective import Objective as Objective
 from .parameters import Parameters as Parameters
+from .refits import refit as refit
 from .samples import Samples as Samples
 from .space import Space as Space
+from .subsets import drop_points as drop_points
 from .term import Term as Term
 
 __version__: str

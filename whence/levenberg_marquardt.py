@@ -1,6 +1,6 @@
 """Levenberg–Marquardt: Gauss–Newton steps with a damping that follows their success.
 
-What is minimised is ``F(θ) = L(θ) + (α/2)‖θ − θ₀‖²`` with the anchor α ≥ 0. With J and ρ scaled
+What is minimized is ``F(θ) = L(θ) + (α/2)‖θ − θ₀‖²`` with the anchor α ≥ 0. With J and ρ scaled
 so that ``JᵀJ`` is the Gauss–Newton matrix of L and ``Jᵀρ = ∇L``, and ``d = θ − θ₀``, a step δ
 solves ``(JᵀJ + (α + μ)I) δ = −(Jᵀρ + αd)`` (Levenberg 1944; Marquardt 1963). The optimizer
 :class:`whence.pinn.GaussNewton` and :func:`whence.refit` are made of these pieces: a system that
@@ -202,10 +202,10 @@ def trial_steps(system: System, damping: float, increase: float) -> Iterator[Ste
 
 def next_damping(step: Step, gained: float, decrease: float, increase: float) -> float:
     """Return μ for the next step from what an accepted one gained of its promise."""
-    gain = gained / step.promised
-    if gain > GOOD_GAIN:
+    # Not divided by the promise: at a minimum both are rounding, and it may be zero or below.
+    if gained > GOOD_GAIN * step.promised:
         return step.damping / decrease
-    if gain < POOR_GAIN:
+    if gained < POOR_GAIN * step.promised:
         return step.damping * increase
     return step.damping
 

@@ -7,22 +7,19 @@ from scipy import linalg
 from torch import nn
 from torch.func import functional_call
 
-from whence.attribution import groups as module
-from whence.attribution.groups import (
-    cooks_distance,
-    group_influence,
-    leverage,
-    members,
-    without,
-)
+from whence.attribution import solved_rows as module
+from whence.attribution.groups import group_influence
 from whence.attribution.influence import Influence
+from whence.attribution.leverage import cooks_distance, leverage
 from whence.attribution.quantities import Loss, Output
-from whence.attribution.refitting import leave_out, refit
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution
 from whence.curvature.spectrum import Spectrum
+from whence.evaluation.leaving_out import leave_out
 from whence.objective import Objective
+from whence.refits import refit
 from whence.space import Space
+from whence.subsets import drop_points, members
 from whence.term import Term
 
 SIZES = {"data": 9, "first": 7, "both": 6}
@@ -412,10 +409,10 @@ def test_indices_masks_tensors_and_order_are_the_same_points():
         assert found["data"].tolist() == [1, 4]
 
 
-def test_without_leaves_the_others_their_weight():
+def test_dropping_points_leaves_the_others_their_weight():
     case = Linear(minimum=False)
     removed = {"data": [0, 5], "first": [6], "both": range(6)}
-    fewer = without(case.objective, removed)
+    fewer = drop_points(case.objective, removed)
     assert list(fewer.terms) == ["data", "first"]
     assert [len(t.points) for t in fewer.terms.values()] == [7, 6]
     assert fewer.term("data").scale == pytest.approx(3.0 / 9, rel=1e-15)
@@ -548,7 +545,7 @@ def test_removing_what_nothing_else_determines_is_an_error_that_says_so(small):
 
 def test_cooks_distance_without_anything_to_compare_with():
     objective = alone()
-    two = without(objective, [0, 1])
+    two = drop_points(objective, [0, 1])
     with pytest.raises(ValueError, match=r"no other point determines"):
         cooks_distance(Influence(two, damping=0.0))
     consistent = objective.with_points(

@@ -8,8 +8,10 @@ from torch import nn
 from torch.func import functional_call
 
 from whence.attribution.influence import Influence
-from whence.attribution.method import SIGN, TARGET_BLOCK, _regrouped
+from whence.attribution.labels import SIGN
+from whence.attribution.method import TARGET_BLOCK
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
+from whence.attribution.tiles import regrouped
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solution
 from whence.curvature.spectrum import Spectrum
@@ -129,7 +131,7 @@ def test_blocks_are_the_same_matrix(soft, block):
 )
 def test_regrouping_keeps_every_row_in_order(sizes):
     rows = torch.arange(sum(sizes))
-    blocks = list(_regrouped(iter(rows.split(sizes)), 4))
+    blocks = list(regrouped(iter(rows.split(sizes)), 4))
     assert torch.equal(torch.cat(blocks), rows)
     assert all(len(b) == 4 for b in blocks[:-1])
     assert 0 < len(blocks[-1]) <= 4

@@ -2,6 +2,7 @@
 
 import numpy as np
 import oracles
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,9 @@ from torch import nn
 
 import whence as wh
 from whence.attribution import reductions
+from whence.attribution.method import Method
 from whence.attribution.storage import read_zarr
+from whence.attribution.tiles import Solved
 
 N, T = 14, 5
 EXACT = 1e-10
@@ -351,3 +354,76 @@ def test_an_interrupted_zarr_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError, match="no zarr folder"):
         read_zarr(tmp_path / "scores.zarr")
+
+
+# --- first calls -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        (wh.Influence, ()),
+        (wh.GradDot, ()),
+        (wh.GradCos, ()),
+        (wh.EmpiricalInfluence, ()),
+        (wh.TracIn, (states(), 0.1)),
+    ],
+)
+def test_a_model_with_data_and_loss_is_its_objective(cls, arguments):
+    """As captum and pyDVL are called, and with a selection of parameters."""
+    selected = wh.Objective.supervised(
+        network(), TRAIN, nn.CrossEntropyLoss(), parameters="0.*"
+    )
+    expected = cls(selected, *arguments).attribute(QUANTITY)
+    options = {"data": TRAIN, "loss": nn.CrossEntropyLoss(), "parameters": "0.*"}
+    found = cls(network(), *arguments, **options).attribute(QUANTITY)
+    xr.testing.assert_identical(found, expected)
+    if not arguments:
+        method = cls(network(), TRAIN, nn.CrossEntropyLoss(), parameters="0.*")
+        xr.testing.assert_identical(method.attribute(QUANTITY), expected)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, lambda t: t.tolist()])
+def test_samples_may_be_arrays_and_lists(method, convert):
+    expected = method.attribute(QUANTITY, (TRAIN[0][:3], TRAIN[1][:3]))
+    few = np.asarray(TRAIN[0][:3]), np.asarray(TRAIN[1][:3])
+    quantity = wh.Loss(convert(TEST[0]), convert(TEST[1]))
+    xr.testing.assert_identical(method.attribute(quantity, few), expected)
+
+
+def test_collocation_points_may_be_arrays_lists_and_data_frames():
+    case = oracles.burgers_hard(n=12, widths=(2, 5, 1))
+    method = wh.GradDot(case.objective)
+    points = np.random.default_rng(0).uniform([-1, 0], [1, 1], (4, 2))
+    expected = method.attribute(wh.Output(torch.as_tensor(points)))
+    some = method.attribute(wh.Output(points), {"pde": torch.as_tensor(points)})
+    frame = pd.DataFrame({"t": points[:, 1], "id": range(4), "x": points[:, 0]})
+    for same in (points, points.tolist(), frame):
+        xr.testing.assert_identical(method.attribute(wh.Output(same)), expected)
+        xr.testing.assert_identical(method.attribute(wh.Output(same), same), some)
+
+
+class HalfProducts(Method):
+    """All that a stranger writes."""
+
+    name = "half_products"
+
+    def transform_gradients(self, gradients):
+        return gradients / 2, Solved(1e-3)
+
+    def description(self):
+        return {"share": 0.5}
+
+
+def test_a_method_of_ones_own():
+    method = HalfProducts(network(), TRAIN, nn.CrossEntropyLoss())
+    found = method.attribute(QUANTITY)
+    whole = wh.GradDot(objective()).attribute(QUANTITY).values
+    oracles.close(found, whole / 2, EXACT)
+    assert found.attrs["share"] == 0.5
+    assert "Method half_products" in str(found.quality())
+    oracles.close(
+        method.attribute(QUANTITY, effect="perturb"),
+        wh.GradDot(objective()).attribute(QUANTITY, effect="perturb").values / 2,
+        EXACT,
+    )

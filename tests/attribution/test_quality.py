@@ -8,7 +8,7 @@ import xarray as xr
 import whence as wh
 from whence.attribution.quality import FarFromMinimum, quality
 from whence.attribution.quantities import Output
-from whence.attribution.refitting import refit
+from whence.refits import refit
 
 
 def attributed(case, **options):
@@ -63,13 +63,13 @@ def test_near_a_minimum_nothing_speaks_against_it(near):
         warnings.simplefilter("error", FarFromMinimum)
         found = attributed(near)
     assert found.attrs["predicted_decrease"] < 0.1
-    assert found.quality().doubts == ()
+    assert found.quality().caveats == ()
     assert "Nothing speaks against it" in str(found.quality())
     assert "Solver exact, damping 1e-03" in str(found.quality())
 
 
 @pytest.mark.parametrize(
-    ("options", "doubt"),
+    ("options", "caveat"),
     [
         ({"solver": wh.Arnoldi(1), "damping": 1e-8}, "full system is not solved"),
         (
@@ -79,9 +79,9 @@ def test_near_a_minimum_nothing_speaks_against_it(near):
         ({"solver": wh.LiSSA(2)}, "raise iterations"),
     ],
 )
-def test_what_speaks_against_it(near, options, doubt):
+def test_what_speaks_against_it(near, options, caveat):
     found = attributed(near, **options)
-    assert any(doubt in said for said in found.quality().doubts)
+    assert any(caveat in said for said in found.quality().caveats)
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_what_speaks_against_it(near, options, doubt):
     ids=["nystrom", "sketched", "ekfac", "datainf"],
 )
 def test_only_a_solver_with_a_rank_is_told_to_raise_it(near, solver, remedy, other):
-    doubts = attributed(near, solver=solver, damping=1e-8).quality().doubts
-    assert any(remedy in doubt for doubt in doubts)
-    assert not any(other in doubt for doubt in doubts)
+    caveats = attributed(near, solver=solver, damping=1e-8).quality().caveats
+    assert any(remedy in caveat for caveat in caveats)
+    assert not any(other in caveat for caveat in caveats)
 
 
 @pytest.mark.filterwarnings("ignore::whence.FarFromMinimum")
 def test_negative_eigenvalues_are_said():
     case = oracles.burgers_soft(n=5, widths=(2, 4, 1))
     found = attributed(case, curvature="hessian", damping=1e-2)
-    assert any("negative eigenvalues" in said for said in found.quality().doubts)
+    assert any("negative eigenvalues" in said for said in found.quality().caveats)
 
 
 def test_it_survives_selection_and_the_disk(near, tmp_path):
@@ -126,7 +126,12 @@ def test_other_arrays_are_refused():
         ({"solver": "exakt"}, ValueError, "unknown solver"),
         ({"solver": wh.Exact}, TypeError, "wh.Exact()"),
         ({"solver": 3}, TypeError, "wh.Exact()"),
-        ({"damping": "lo"}, ValueError, "did you mean 'loo'"),
+        ({"damping": "loo"}, TypeError, "damping=wh.LeaveOneOut(), got 'loo'"),
+        (
+            {"damping": wh.LeaveOneOut},
+            TypeError,
+            "damping=wh.LeaveOneOut(), got <class",
+        ),
     ],
 )
 def test_wrong_options(near, options, error, said):

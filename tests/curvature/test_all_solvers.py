@@ -175,6 +175,6 @@ def test_damping_may_be_chosen_by_refits():
 
     objective = wh.Objective(network, [wh.Term("data", residual, data)])
     objective.parameters.assign(wh.refit(objective, steps=300).theta)
-    damping = wh.Influence(objective, damping="loo").damping
+    damping = wh.Influence(objective, damping=wh.LeaveOneOut()).damping
     assert damping == wh.damping_from_refits(objective).damping
     assert damping.relative

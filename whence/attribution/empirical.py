@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence import _checks
-from whence.attribution.method import Effect, Method, Solved, Tile, count
+from whence.attribution.arguments import PointsByTerm, n_points
+from whence.attribution.labels import Attributes, Effect
+from whence.attribution.method import Method
 from whence.attribution.quantities import Quantity
+from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
 from whence.curvature.solvers import MEMORY_BUDGET
 from whence.jacobian import point_gradients
-from whence.objective import Objective
+from whence.objective import LossLike, Objective
+from whence.parameters import Select
 from whence.points import Points, blocks
+from whence.samples import Data
 from whence.term import Term
 
 RELATIVE_RADIUS = 1e-2
+"""Length of a step relative to that of the parameters."""
 
 
 @METHODS.named()
@@ -30,12 +37,17 @@ class EmpiricalInfluence(Method):
     ``(w_k/N_k) · mean_δ [f(θ̂+δ) − f(θ̂)]·[ℓ_k(z; θ̂+δ) − ℓ_k(z; θ̂)]`` over steps δ of length r:
     up and down the gradient of f, or random directions and their opposites, the same for all
     targets (EmpiricalIF of Liu et al. 2022, NeurIPS 35, with the factor w/N). It needs no
-    gradients of points and no solver, and sees the losses as they are, not linearised.
+    gradients of points and no solver, and sees the losses as they are, not linearized.
 
     Parameters
     ----------
     objective:
-        What was trained.
+        What was trained, or a model.
+    data, loss:
+        Of a model, what it was trained on and for, see
+        :class:`whence.attribution.method.Method`.
+    parameters:
+        Of a model, which parameters to move.
     radius:
         r, the Euclidean length of δ; by default a hundredth of that of θ̂.
     directions:
@@ -53,8 +65,7 @@ class EmpiricalInfluence(Method):
     >>> model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
     >>> _ = torch.nn.init.zeros_(model.weight)
     >>> x, y = torch.tensor([[1.0], [2.0]]).double(), torch.tensor([[1.0], [-1.0]]).double()
-    >>> objective = wh.Objective.supervised(model, (x, y), wh.Squared())
-    >>> method = wh.EmpiricalInfluence(objective, radius=0.1)
+    >>> method = wh.EmpiricalInfluence(model, (x, y), wh.Squared(), radius=0.1)
     >>> method.attribute(wh.Loss()).values.round(4)     # (∓0.2 + 0.01)², (∓0.2 + 0.01)(±0.4 + 0.04)
     array([[ 0.0201, -0.0398],
            [-0.0398,  0.0808]])
@@ -65,136 +76,166 @@ class EmpiricalInfluence(Method):
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Objective | nn.Module,
+        data: Data | None = None,
+        loss: LossLike | None = None,
         *,
+        parameters: Select = None,
         radius: float | None = None,
         directions: Literal["gradient"] | int = "gradient",
         both: bool = True,
         seed: int = 0,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
-        super().__init__(objective, memory_budget)
+        super().__init__(
+            objective, data, loss, parameters=parameters, memory_budget=memory_budget
+        )
         if radius is not None:
             _checks.positive("radius", radius)
         if isinstance(directions, str):
             _checks.one_of("directions", directions, ("gradient",))
         else:
             _checks.count("directions", directions)
-        self.radius, self.directions, self.both, self.seed = (
-            radius,
-            directions,
-            both,
-            seed,
-        )
+
+        self.radius = radius
+        self.directions = directions
+        self.both = both
+        self.seed = seed
 
     def length(self) -> float:
         """Return r, the length of a step."""
         if self.radius is not None:
             return self.radius
-        return RELATIVE_RADIUS * (
-            float(self.objective.parameters.vector().norm()) or 1.0
-        )
+        norm = float(self.objective.parameters.vector().norm())
+        return RELATIVE_RADIUS * (norm or 1.0)
+
+    def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
+        """Return the gradients as they are: directions to step along."""
+        return gradients, Solved()
+
+    def description(self) -> Attributes:
+        """Return the length of the steps and their directions."""
+        return {"radius": self.length(), "directions": self.directions}
 
     def tiles(
-        self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
+        self,
+        quantity: Quantity,
+        points: PointsByTerm | None = None,
+        effect: Effect = "remove",
     ) -> Iterator[Tile]:
-        """Yield an attribution target by target, or of random directions block by block."""
-        chosen = self._chosen(points)
+        """Yield an attribution target by target, or of random directions all at once."""
+        prepared = self.prepare_points(points)
         sign = -1.0 if effect == "add" else 1.0
         if isinstance(self.directions, str):
-            yield from self._along_gradients(quantity, chosen, sign)
+            yield from self._along_gradients(quantity, prepared, sign)
         else:
-            yield from self._along_random(quantity, chosen, sign)
+            yield self._along_random(quantity, prepared, sign, self.directions)
 
     def _along_gradients(
-        self, quantity: Quantity, chosen: dict[str, Points], sign: float
+        self, quantity: Quantity, points: Mapping[str, Points], sign: float
     ) -> Iterator[Tile]:
         before = quantity.values(self.objective)
-        base, k = self._losses(chosen), 0
-        for block in self._packed_gradients(quantity):
+        losses_before = self._losses(points)
+        every_point = slice(0, len(losses_before))
+        k = 0
+        for block in self.packed_gradients(quantity):
             for gradient in block:
-                row = torch.zeros_like(base)
-                steps = self._both_ways(gradient)
+                steps = self._steps_along(gradient)
+                row = torch.zeros_like(losses_before)
                 for step in steps:
                     with self._moved(step):
-                        change = quantity.values(self.objective)[k] - before[k]
-                        row += change * (self._losses(chosen) - base) / len(steps)
-                yield Tile(slice(k, k + 1), slice(0, len(row)), sign * row[None])
+                        value = quantity.values(self.objective)[k]
+                        losses = self._losses(points)
+                    # [f(θ̂+δ) − f(θ̂)]·[ℓ(z; θ̂+δ) − ℓ(z; θ̂)] for every point z
+                    change = value - before[k]
+                    row += change * (losses - losses_before) / len(steps)
+
+                target = slice(k, k + 1)
+                yield Tile(target, every_point, sign * row[None])
                 k += 1
 
     def _along_random(
-        self, quantity: Quantity, chosen: dict[str, Points], sign: float
-    ) -> Iterator[Tile]:
-        before, base = quantity.values(self.objective), self._losses(chosen)
-        n = count(chosen)
-        self._check_size(len(before), n)
-        total, steps = base.new_zeros(len(before), n), 0
-        for step in self._random_steps():
-            with self._moved(step):
-                change = quantity.values(self.objective) - before
-                total.addr_(change, self._losses(chosen) - base)
-            steps += 1
-        yield Tile(slice(0, len(before)), slice(0, n), total * (sign / steps))
+        self,
+        quantity: Quantity,
+        points: Mapping[str, Points],
+        sign: float,
+        n_directions: int,
+    ) -> Tile:
+        before = quantity.values(self.objective)
+        losses_before = self._losses(points)
+        shape = (len(before), n_points(points))
+        self.check_size(*shape)
 
-    def _random_steps(self) -> Iterator[Tensor]:
-        assert not isinstance(self.directions, str)
+        total = losses_before.new_zeros(shape)
+        n_steps = 0
+        for step in self._random_steps(n_directions):
+            with self._moved(step):
+                values = quantity.values(self.objective)
+                losses = self._losses(points)
+            # The same step for all targets and points: an outer product of their changes.
+            total.addr_(values - before, losses - losses_before)
+            n_steps += 1
+
+        n_targets, n_all = shape
+        values = total * (sign / n_steps)
+        return Tile(slice(0, n_targets), slice(0, n_all), values)
+
+    def _random_steps(self, n_directions: int) -> Iterator[Tensor]:
         generator = np.random.default_rng(self.seed)
         like = self.objective.parameters.vector()
-        for _ in range(self.directions):
-            drawn = torch.as_tensor(generator.standard_normal(len(like))).to(like)
-            yield from self._both_ways(drawn)
+        for _ in range(n_directions):
+            direction = generator.standard_normal(len(like))
+            yield from self._steps_along(torch.as_tensor(direction).to(like))
 
-    def _both_ways(self, direction: Tensor) -> list[Tensor]:
+    def _steps_along(self, direction: Tensor) -> list[Tensor]:
         """Return steps of length r along a direction and against it; none along zero."""
         norm = float(direction.norm())
-        step = direction * (self.length() / norm if norm else 0.0)
-        return [step, -step] if self.both else [step]
+        factor = self.length() / norm if norm else 0.0
+        step = direction * factor
+        if self.both:
+            return [step, -step]
+        return [step]
 
-    def _moved(self, step: Tensor) -> Any:
+    def _moved(self, step: Tensor) -> AbstractContextManager[None]:
         parameters = self.objective.parameters
         return parameters.at(parameters.vector() + step)
 
-    def _losses(self, chosen: dict[str, Points]) -> Tensor:
+    def _losses(self, points: Mapping[str, Points]) -> Tensor:
         """Return ``(w/N)·ℓ`` of each point, (n,)."""
-        tensors, found = self.objective.parameters.tensors(), []
-        for name, points in chosen.items():
+        tensors = self.objective.parameters.tensors()
+        parts = []
+        for name, of_term in points.items():
             term = self.objective.terms[name]
-            for part, scale in self._scaled(term, points):
-                found.append(
-                    scale * term.value(term.residual(tensors, part), part).detach()
-                )
-        return torch.cat(found)
+            # Only training points have weights of their own; any other point weighs 1.
+            is_trained = of_term is term.points
+            for block in blocks(of_term):
+                scale = term.scales(block.part) if is_trained else term.scale
+                residual = term.residual(tensors, block.points)
+                losses = term.value(residual, block.points).detach()
+                parts.append(scale * losses)
+        return torch.cat(parts)
 
-    def _own_loss(self, term: Term, points: Points) -> Tensor:
-        residual = term.residual(self.objective.parameters.tensors(), points)
-        return term.value(residual, points).detach()
-
-    def _scaled(
-        self, term: Term, points: Points
-    ) -> Iterator[tuple[Points, float | Tensor]]:
-        if points is term.points:
-            for block in term.blocks():
-                yield block.points, term.scales(block.part)
-            return
-        for block in blocks(points):
-            yield block.points, term.scale
-
-    def _self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
+    def self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
+        """Return the mean squared change of each point's loss in steps along its gradient."""
         values = []
         for i in range(len(points)):
-            one = points[i : i + 1]
-            found = point_gradients(term, self.objective.parameters, one)
-            gradient = next(linear.rows(seed)[0] for _, linear, seed in found)
-            base, steps = self._own_loss(term, one), self._both_ways(gradient)
-            changes = []
-            for step in steps:
-                with self._moved(step):
-                    changes.append(self._own_loss(term, one) - base)
-            values.append(torch.cat(changes).square().mean())
+            point = points[i : i + 1]
+            values.append(self._mean_square_change(term, point))
         return torch.stack(values), Solved()
 
-    def _applied(self, gradients: Tensor) -> tuple[Tensor, Solved]:
-        return gradients, Solved()
+    def _mean_square_change(self, term: Term, point: Points) -> Tensor:
+        gradients = point_gradients(term, self.objective.parameters, point)
+        _, linear, cotangent = next(gradients)
+        (gradient,) = linear.rows(cotangent)
 
-    def _description(self) -> dict[str, str | int | float]:
-        return {"radius": self.length(), "directions": self.directions}
+        before = self._loss_at(term, point)
+        changes = []
+        for step in self._steps_along(gradient):
+            with self._moved(step):
+                after = self._loss_at(term, point)
+            changes.append(after - before)
+        return torch.cat(changes).square().mean()
+
+    def _loss_at(self, term: Term, point: Points) -> Tensor:
+        residual = term.residual(self.objective.parameters.tensors(), point)
+        return term.value(residual, point).detach()

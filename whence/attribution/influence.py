@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence import _checks
-from whence.attribution.method import Effect, Method, Solved, Tile
+from whence.attribution.arguments import PointsByTerm
+from whence.attribution.labels import Attributes, Coordinates, Effect
+from whence.attribution.method import Method
 from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
 from whence.attribution.quantities import Quantity
+from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
 from whence.curvature.automatic import Automatic
 from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
@@ -27,13 +31,28 @@ from whence.curvature.solvers import (
     default_damping,
 )
 from whence.jacobian import Jacobian
-from whence.objective import Objective
+from whence.objective import LossLike, Objective
+from whence.parameters import Select
+from whence.points import Points
+from whence.samples import Data
 
 if TYPE_CHECKING:
     from whence.attribution.result import Attribution
 
 CurvatureName = Literal["gauss_newton", "hessian"]
+
 STEP_DAMPING = 1e-6
+"""Least damping, relative to the largest eigenvalue, of the step that judges a minimum."""
+
+
+@runtime_checkable
+class DampingRule(Protocol):
+    """A way to choose the damping for an objective, such as :class:`whence.LeaveOneOut`."""
+
+    def choose(
+        self, objective: Objective, curvature: CurvatureName, solver: Solver
+    ) -> Damping:
+        """Return the damping for this objective, curvature and solver."""
 
 
 @METHODS.named()
@@ -49,15 +68,20 @@ class Influence(Method):
     Parameters
     ----------
     objective:
-        What was trained; results hold at its network's current parameters.
+        What was trained, or a model; results hold at the network's current parameters.
+    data, loss:
+        Of a model, what it was trained on and for, see
+        :class:`whence.attribution.method.Method`.
+    parameters:
+        Of a model, which parameters to attribute by: a pattern on names, several, a module.
     solver:
         How to apply ``(A + λI)⁻¹``: a solver, or ``"auto"`` (the default), which takes
         :class:`whence.Exact` while it fits in ``memory_budget``, see :class:`whence.Automatic`.
     damping:
         λ: a number is relative to the largest eigenvalue of A, ``wh.Damping(value,
         relative=False)`` is absolute. By default 1e-11 relative (1e-4 in float32), or 1e-3 for
-        supervised data: what predicts retraining best. ``"loo"`` chooses the value that best
-        predicts a few refits without a point each, see :func:`whence.damping_from_refits`.
+        supervised data: what predicts retraining best. A rule chooses it when the influence is
+        made: ``wh.LeaveOneOut()`` the value that best predicts a few refits without a point each.
     curvature:
         ``"gauss_newton"`` or ``"hessian"``; by default the former wherever the losses are convex
         in what the network gives.
@@ -83,89 +107,226 @@ class Influence(Method):
     >>> row = influence.attribute(wh.Output(xy[:1]))
     >>> row.dims, [round(float(v), 6) for v in row[0]]       # −x·e/Σx² at each point
     (('target', 'point'), [-0.08, 0.08])
+
+    A trained model, as it is:
+
+    >>> model = torch.nn.Linear(3, 2)
+    >>> x, y = torch.rand(10, 3), torch.arange(10) % 2
+    >>> influence = wh.Influence(model, (x, y), torch.nn.CrossEntropyLoss(), parameters="weight")
+    >>> influence.self_influence().top(3).sizes["point"]
+    3
     """
 
     name = "influence"
 
     def __init__(
         self,
-        objective: Objective,
+        objective: Objective | nn.Module,
+        data: Data | None = None,
+        loss: LossLike | None = None,
         *,
+        parameters: Select = None,
         solver: Solver | Literal["auto"] = "auto",
-        damping: float | Damping | Literal["loo"] | None = None,
+        damping: float | Damping | DampingRule | None = None,
         curvature: CurvatureName | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
-        super().__init__(objective, memory_budget)
-        curvature = _curvature(curvature, objective)
-        self.solver = _solver(solver, memory_budget)
-        self.damping = _damping(damping, objective, curvature, self.solver)
-        self.curvature: CurvatureName = curvature
+        super().__init__(
+            objective, data, loss, parameters=parameters, memory_budget=memory_budget
+        )
+        self.curvature = self._choose_curvature(curvature)
+        self.solver = self._choose_solver(solver)
+        self.damping = self._choose_damping(damping)
+
         self._state: State | None = None
-        self._seen: dict[str, Tensor] = {}
+        # Parameters and buffers for which the state and the decrease hold.
+        self._factored_at: dict[str, Tensor] = {}
         self._decrease: float | None = None
+
+    def _choose_curvature(self, curvature: CurvatureName | None) -> CurvatureName:
+        terms = self.objective.terms
+        not_convex = [name for name in terms if not terms[name].loss.is_convex]
+        if curvature is None:
+            return "hessian" if not_convex else "gauss_newton"
+
+        _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
+        if curvature == "gauss_newton" and not_convex:
+            raise ValueError(
+                f"the loss of term {not_convex[0]!r} is not convex in what the network gives, or "
+                "has no curvature there, so Gauss–Newton does not stand for its Hessian: use "
+                "curvature='hessian', or a method without curvature such as wh.TracIn or "
+                "wh.GradDot"
+            )
+        return curvature
+
+    def _choose_solver(self, solver: Solver | Literal["auto"]) -> Solver:
+        if isinstance(solver, str):
+            _checks.one_of("solver", solver, ("auto",))
+            return Automatic(memory_budget=self.memory_budget)
+        if not isinstance(solver, Solver) or isinstance(solver, type):
+            raise TypeError(
+                "solver must be 'auto' or a solver, such as wh.Exact(), got "
+                f"{_checks.describe(solver)}"
+            )
+        return solver
+
+    def _choose_damping(self, damping: float | Damping | DampingRule | None) -> Damping:
+        objective = self.objective
+        if damping is None:
+            dtype = objective.parameters.dtype
+            return Damping(default_damping(dtype, samples=objective.has_samples))
+        if isinstance(damping, Damping):
+            return damping
+        if isinstance(damping, DampingRule) and not isinstance(damping, type):
+            return damping.choose(objective, self.curvature, self.solver)
+        if isinstance(damping, (str, type)):
+            raise TypeError(
+                "damping must be a number, a wh.Damping, or a rule that chooses it, such as "
+                f"damping=wh.LeaveOneOut(), got {damping!r}"
+            )
+        return Damping(damping)
+
+    # --- curvature ---
 
     def state(self) -> State:
         """Return the factored curvature; made at first use and again when the network changed."""
         network = self.objective.network
-        now = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        if self._state is None or not _same(now, self._seen):
-            operator: Curvature = (
-                GaussNewtonMatrix(self.objective)
-                if self.curvature == "gauss_newton"
-                else Hessian(self.objective)
-            )
-            self._state = self.solver.factor(operator, self.damping)
-            self._decrease = None
-            self._seen = {name: tensor.detach().clone() for name, tensor in now.items()}
+        tensors = {
+            **dict(network.named_parameters()),
+            **dict(network.named_buffers()),
+        }
+        if self._state is not None and _equal(tensors, self._factored_at):
+            return self._state
+
+        operator: Curvature
+        if self.curvature == "gauss_newton":
+            operator = GaussNewtonMatrix(self.objective)
+        else:
+            operator = Hessian(self.objective)
+        self._state = self.solver.factor(operator, self.damping)
+        self._decrease = None
+        self._factored_at = {
+            name: tensor.detach().clone() for name, tensor in tensors.items()
+        }
         return self._state
 
+    def solve(self, vectors: Tensor) -> Solution:
+        """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""
+        return self.state().solve(vectors)
+
+    def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
+        """Return ``(A + λI)⁻¹∇f`` for the columns of gradients (P, K)."""
+        solution = self.solve(gradients)
+        return solution.value, Solved().worst_with(solution)
+
+    # --- many targets at once ---
+
     def tiles(
-        self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
+        self,
+        quantity: Quantity,
+        points: PointsByTerm | None = None,
+        effect: Effect = "remove",
     ) -> Iterator[Tile]:
         """Yield an attribution in tiles; of many targets by one solve for all training points."""
-        state, rows = self.state(), self._rows_of(quantity)
-        if points is None and isinstance(state, RowState) and self._suits(state, rows):
-            solution = state.solve_rows()
-            coefficients = self._for_points(solution.coefficients, effect)
-            solved, first = Solved().and_also(solution), 0
-            for block in self._packed_gradients(quantity):
-                targets, every = (
-                    slice(first, first + len(block)),
-                    slice(0, coefficients.shape[1]),
-                )
-                yield Tile(
-                    targets, every, (block @ solution.basis) @ coefficients, solved
-                )
-                first = targets.stop
-            return
-        yield from super().tiles(quantity, points, effect)
+        state = self.state()
+        by_target = super().tiles(quantity, points, effect)
+        if points is not None or not isinstance(state, RowState):
+            yield from by_target
+        elif self._suits(state, self.n_targets(quantity)):
+            yield from self._tiles_by_rows(state, quantity, effect)
+        else:
+            yield from by_target
 
-    def _applied(self, gradients: Tensor) -> tuple[Tensor, Solved]:
-        solution = self.state().solve(gradients)
-        return solution.value, Solved().and_also(solution)
-
-    def _suits(self, state: RowState, targets: int) -> bool:
-        """Tell whether one solve for every training point fits, and is cheaper than by target."""
+    def _suits(self, state: RowState, n_targets: int) -> bool:
+        """Whether one solve for every training point fits, and is cheaper than by target."""
+        # Only where ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows.
         if not all(term.loss.spans for term in self.objective.terms.values()):
             return False
-        return (
-            state.row_bytes <= self.memory_budget
-            and 3 * targets > self.objective.n_points
-        )
 
-    def _for_points(self, solved: Tensor, effect: str) -> Tensor:
+        # A column of the solve for rows costs about a third of a refined solve for a target.
+        is_cheaper = 3 * n_targets > self.objective.n_points
+        return is_cheaper and state.row_bytes <= self.memory_budget
+
+    def _tiles_by_rows(
+        self, state: RowState, quantity: Quantity, effect: Effect
+    ) -> Iterator[Tile]:
+        # X = (A + λI)⁻¹Jᵀ = BC for all rows, then (A + λI)⁻¹∇ℓ·w/N = BC′ for all points.
+        solution = state.solve_rows()
+        solved = Solved().worst_with(solution)
+        coefficients = self._for_points(solution.coefficients, effect)  # C′, (R, n)
+        every_point = slice(0, coefficients.shape[1])
+
+        first = 0
+        for gradients in self.packed_gradients(quantity):
+            targets = slice(first, first + len(gradients))
+            # ∇fᵀ (A + λI)⁻¹∇ℓ·w/N = (∇fᵀB) C′
+            values = (gradients @ solution.basis) @ coefficients
+            yield Tile(targets, every_point, values, solved)
+            first = targets.stop
+
+    def _for_points(self, coefficients: Tensor, effect: Effect) -> Tensor:
         """Return coefficients of ``(A + λI)⁻¹∇ℓ·w/N`` of every training point from those of rows.
 
         As ``Jᵀρ = ∇L``, the gradient of point i, weight and 1/N included, is ``Jᵢᵀρᵢ``.
         """
         jacobian = Jacobian(self.objective, scaled=True)
-        weights = -jacobian.residual() if effect == "add" else jacobian.residual()
-        solved.mul_(weights)
-        one_each = (
-            len(weights) == self.objective.n_points
-        )  # whose sum is a copy for nothing
-        return solved if one_each else jacobian.by_point(solved.T).T
+        rho = jacobian.residual()
+        if effect == "add":
+            rho = -rho
+
+        # In place: the coefficients of all rows are large, and not needed any more.
+        coefficients.mul_(rho)
+        if len(rho) == self.objective.n_points:  # a row each: summing would only copy
+            return coefficients
+        return jacobian.by_point(coefficients.T).T
+
+    # --- what results say ---
+
+    def labelled(
+        self,
+        matrix: np.ndarray,
+        quantity: Quantity | None,
+        points: Mapping[str, Points],
+        effect: Effect,
+        solved: Solved,
+        dims: Sequence[str] = ("target", "point"),
+        coords: Coordinates | None = None,
+    ) -> Attribution:
+        """Return a matrix with its labels; far from a minimum that is said with a warning."""
+        attribution = super().labelled(
+            matrix, quantity, points, effect, solved, dims, coords
+        )
+        decrease = attribution.attrs.get("predicted_decrease", 0.0)
+        if decrease > FAR:
+            warnings.warn(far_from_minimum(decrease), FarFromMinimum, stacklevel=3)
+        return attribution
+
+    def attributes(
+        self, quantity: Quantity | None, effect: Effect, solved: Solved
+    ) -> Attributes:
+        """Return what the attributes of a result say, of curvature and solver too."""
+        loss, gradient = self.objective.loss_and_gradient()
+        attributes: Attributes = {
+            **super().attributes(quantity, effect, solved),
+            **self.solver_attributes(solved),
+            "gradient_norm": float(gradient.norm()),
+            "loss": loss,
+        }
+        decrease = self._predicted_decrease(loss, gradient)
+        if decrease is not None:
+            attributes["predicted_decrease"] = decrease
+        return attributes
+
+    def solver_attributes(self, solved: Solved) -> Attributes:
+        """Return what attributes say of the curvature, and of how systems were solved."""
+        return {
+            "curvature": self.curvature,
+            "solver": self.solver.name,
+            "solver_residual": solved.residual,
+            "solver_converged": int(solved.converged),
+            "solver_message": solved.message,
+            **self.state().spectrum.attributes(),
+        }
 
     def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
         """Return the share of the loss that a Gauss–Newton step would take away.
@@ -176,100 +337,19 @@ class Influence(Method):
         state = self.state()
         if not isinstance(state, Redamped):
             return None
+
         if self._decrease is None:
             lowest = STEP_DAMPING * state.spectrum.largest_eigenvalue
             if state.spectrum.damping < lowest:
                 state = state.redamped(lowest)
             step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
-            self._decrease = 0.5 * float(gradient @ step) / loss if loss else 0.0
+            # The model's decrease of a step δ = −(A + μI)⁻¹∇L, with ∇Lᵀδ = −∇Lᵀ(A + μI)⁻¹∇L.
+            decrease = 0.5 * float(gradient @ step)
+            self._decrease = decrease / loss if loss else 0.0
         return self._decrease
 
-    def solve(self, vectors: Tensor) -> Solution:
-        """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""
-        return self.state().solve(vectors)
 
-    def labelled(
-        self,
-        matrix: Any,
-        quantity: Quantity | None,
-        points: Mapping[str, Any],
-        effect: str,
-        solved: Solved,
-        dims: Sequence[str] = ("target", "point"),
-        coords: Mapping[str, Any] | None = None,
-    ) -> Attribution:
-        """Return a matrix with its labels; far from a minimum that is said with a warning."""
-        found = super().labelled(matrix, quantity, points, effect, solved, dims, coords)
-        decrease = found.attrs.get("predicted_decrease", 0.0)
-        if decrease > FAR:
-            warnings.warn(far_from_minimum(decrease), FarFromMinimum, stacklevel=3)
-        return found
-
-    def attributes(
-        self, quantity: Quantity | None, effect: str, solved: Solved
-    ) -> dict[str, Any]:
-        """Return what the attributes of a result say, of curvature and solver too."""
-        loss, gradient = self.objective.loss_and_gradient()
-        decrease = self._predicted_decrease(loss, gradient)
-        return {
-            **super().attributes(quantity, effect, solved),
-            "curvature": self.curvature,
-            "solver": self.solver.name,
-            "solver_residual": solved.residual,
-            "solver_converged": int(solved.converged),
-            "solver_message": solved.message,
-            **self.state().spectrum.attributes(),
-            "gradient_norm": float(gradient.norm()),
-            "loss": loss,
-            **({} if decrease is None else {"predicted_decrease": decrease}),
-        }
-
-
-def _curvature(given: CurvatureName | None, objective: Objective) -> CurvatureName:
-    flat = [n for n, term in objective.terms.items() if not term.loss.is_convex]
-    if given is None:
-        return "hessian" if flat else "gauss_newton"
-    _checks.one_of("curvature", given, ("gauss_newton", "hessian"))
-    if given == "gauss_newton" and flat:
-        raise ValueError(
-            f"the loss of term {flat[0]!r} is not convex in what the network gives, or has no "
-            "curvature there, so Gauss–Newton does not stand for its Hessian: use "
-            "curvature='hessian', or a method without curvature such as wh.TracIn or wh.GradDot"
-        )
-    return given
-
-
-def _solver(given: object, memory_budget: int) -> Solver:
-    if isinstance(given, str):
-        _checks.one_of("solver", given, ("auto",))
-        return Automatic(memory_budget=memory_budget)
-    if not isinstance(given, Solver) or isinstance(given, type):
-        raise TypeError(
-            f"solver must be 'auto' or a solver, such as wh.Exact(), got {_checks.describe(given)}"
-        )
-    return given
-
-
-def _damping(
-    given: float | Damping | str | None,
-    objective: Objective,
-    curvature: CurvatureName,
-    solver: Solver,
-) -> Damping:
-    if given is None:
-        like = objective.parameters.dtype
-        return Damping(default_damping(like, samples=objective.has_samples))
-    if isinstance(given, str):
-        _checks.one_of("damping", given, ("loo",))
-        from whence.attribution.refitting import (
-            damping_from_refits,
-        )  # which needs Influence
-
-        return damping_from_refits(
-            objective, curvature=curvature, solver=solver
-        ).damping
-    return given if isinstance(given, Damping) else Damping(given)
-
-
-def _same(now: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> bool:
-    return now.keys() == seen.keys() and all(torch.equal(now[n], seen[n]) for n in now)
+def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    if tensors.keys() != others.keys():
+        return False
+    return all(torch.equal(tensors[name], others[name]) for name in tensors)

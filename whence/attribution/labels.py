@@ -1,16 +1,28 @@
-"""Labels of attributions: what each target and each training point is."""
+"""Labels of attributions: what each target and each training point is, and what a sign means."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
+from whence.curvature.spectrum import Attributes as Attributes
 from whence.objective import Objective
 from whence.points import Points
 from whence.samples import Samples
 
 Coordinates = dict[str, tuple[str, np.ndarray]]
+"""Dimension and values of each coordinate, by name, as xarray takes them."""
+
+Effect = Literal["remove", "add", "perturb"]
+
+SIGN = {
+    "remove": "predicted change of the target when the point is removed from training",
+    "add": "predicted change of the target when the point is added to training",
+    "perturb": "predicted change of the target by each unit that the point's input is moved",
+}
+"""What a positive entry means, by effect."""
 
 
 def coordinate_arrays(
@@ -29,44 +41,59 @@ def coordinate_arrays(
     >>> coordinate_arrays(objective, objective.term("data").points, repeat=2)
     {'label': array([1, 1, 0, 0])}
     """
+    table = {}
     if isinstance(points, Samples):
         labels = points.labels()
-        table = {} if labels is None else {"label": labels}
+        if labels is not None:
+            table["label"] = labels
     else:
-        columns = points.detach().cpu().numpy()
-        table = {name: columns[:, k] for k, name in enumerate(objective.coordinates)}
+        rows = points.detach().cpu().numpy()  # (n, d)
+        for k, name in enumerate(objective.coordinates):
+            table[name] = rows[:, k]
+
+    # A view where nothing is repeated: there may be millions of points.
     if repeat == 1:
         return table
-    return {name: np.repeat(column, repeat) for name, column in table.items()}
+    for name, column in table.items():
+        table[name] = np.repeat(column, repeat)
+    return table
 
 
 def point_coordinates(
     objective: Objective, points: Mapping[str, Points], index: Mapping[str, np.ndarray]
 ) -> Coordinates:
     """Return what is known of points, their term and their index within it, for dimension point."""
-    tables = [coordinate_arrays(objective, given) for given in points.values()]
-    terms = [np.full(len(given), name, dtype=object) for name, given in points.items()]
-    return {
-        **{
-            name: ("point", _below([table[name] for table in tables]))
-            for name in tables[0]
-        },
-        "term": ("point", _below(terms)),
-        "index": ("point", _below([index[name] for name in points])),
-    }
+    tables = []
+    terms = []
+    for name, of_term in points.items():
+        tables.append(coordinate_arrays(objective, of_term))
+        terms.append(np.full(len(of_term), name, dtype=object))
+
+    columns = {name: [table[name] for table in tables] for name in tables[0]}
+    columns["term"] = terms
+    columns["index"] = [index[name] for name in points]
+
+    coordinates: Coordinates = {}
+    for name, parts in columns.items():
+        coordinates[name] = ("point", _joined(parts))
+    return coordinates
 
 
-def _below(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the parts below each other, the only one as it is: there may be millions of points."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    # The only part is not copied.
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts)
 
 
 def target_coordinates(targets: Mapping[str, np.ndarray]) -> Coordinates:
     """Return a quantity's targets as coordinates: ``target_`` goes in front of all but its name."""
-    return {
-        name if name == "quantity" else f"target_{name}": ("target", portable(values))
-        for name, values in targets.items()
-    }
+    coordinates: Coordinates = {}
+    for name, values in targets.items():
+        # Points have coordinates of the same names.
+        label = name if name == "quantity" else f"target_{name}"
+        coordinates[label] = ("target", portable(values))
+    return coordinates
 
 
 def target_arrays(
@@ -81,4 +108,6 @@ def target_arrays(
 
 def portable(values: np.ndarray) -> np.ndarray:
     """Return text of fixed length as Python strings: zarr specifies no format for the former."""
-    return values.astype(object) if values.dtype.kind == "U" else values
+    if values.dtype.kind == "U":
+        return values.astype(object)
+    return values

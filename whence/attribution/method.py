@@ -7,97 +7,57 @@ the training points. Everything else, parts, sums, labels and what goes to disk,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence import _checks
-from whence.attribution.labels import Coordinates, point_coordinates, target_coordinates
-from whence.attribution.quantities import Quantity, aggregate_gradient
-from whence.curvature.solvers import RowSolution, Solution
+from whence.attribution.arguments import (
+    PointsByTerm,
+    n_points,
+    objective_of,
+    prepare_points,
+)
+from whence.attribution.labels import (
+    SIGN,
+    Attributes,
+    Coordinates,
+    Effect,
+    point_coordinates,
+    target_coordinates,
+)
+from whence.attribution.perturbation import feature_names, input_changes
+from whence.attribution.quantities import Quantity, check_quantity
+from whence.attribution.quantities.total import Total
+from whence.attribution.storage import read_zarr, write_zarr
+from whence.attribution.tiles import (
+    Directions,
+    PointBlock,
+    Solved,
+    Stage,
+    Tile,
+    packed,
+    regrouped,
+    whole_rows,
+)
+from whence.curvature.solvers import MEMORY_BUDGET
 from whence.jacobian import gradient_products, point_gradients
-from whence.objective import Objective
+from whence.objective import LossLike, Objective
+from whence.parameters import Select
 from whence.points import MAX_ROW_BYTES, Points, blocks, linearized_at_once
+from whence.samples import Data
 from whence.term import Term
 
 if TYPE_CHECKING:
-    import xarray as xr
-
     from whence.attribution.result import Attribution
 
-Effect = Literal["remove", "add", "perturb"]
 TARGET_BLOCK = 512
-
-SIGN = {
-    "remove": "predicted change of the target when the point is removed from training",
-    "add": "predicted change of the target when the point is added to training",
-    "perturb": "predicted change of the target by each unit that the point's input is moved",
-}
-
-
-@dataclass(frozen=True)
-class Solved:
-    """How well several systems were solved: as well as the worst of them."""
-
-    residual: float = 0.0
-    converged: bool = True
-    message: str = ""
-
-    def and_also(self, solution: Solution | RowSolution | Solved) -> Solved:
-        """Return the same with one more."""
-        residual = float(
-            np.maximum(self.residual, solution.residual)
-        )  # which keeps a NaN
-        message = self.message or getattr(solution, "message", "")
-        return Solved(residual, self.converged and solution.converged, message)
-
-
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """A part of an attribution: ``values`` (t, n) at these targets and points."""
-
-    targets: slice
-    points: slice
-    values: Tensor
-    solved: Solved = Solved()
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """A state of the network that counts by ``factor``; ``at()`` puts it there for a while."""
-
-    factor: float = 1.0
-    at: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-
-@dataclass(frozen=True, eq=False)
-class Total:
-    """The sum of a quantity's targets, as one target."""
-
-    quantity: Quantity
-
-    def label(self) -> str:
-        """Return ``sum of`` and the quantity."""
-        return f"sum of {self.quantity.label()}"
-
-    def values(self, objective: Objective) -> Tensor:
-        """Return the sum, (1,)."""
-        return self.quantity.values(objective).sum().unsqueeze(0)
-
-    def gradients(self, objective: Objective) -> Iterator[Tensor]:
-        """Yield the sum's gradient, (1, P), without keeping those of the targets."""
-        yield aggregate_gradient(self.quantity, objective).unsqueeze(0)
-
-    def targets(self, objective: Objective) -> dict[str, np.ndarray]:
-        """Return the sum's name."""
-        return {"quantity": np.asarray([self.label()])}
+"""Targets whose gradients are taken at once, where memory allows it."""
 
 
 class Method(ABC):
@@ -107,46 +67,119 @@ class Method(ABC):
     when the point is *removed* from training, so for a loss positive means that the point helps;
     ``effect="add"`` is its negative. Unless a method says otherwise its entries carry the factor
     w/N of a point in the objective.
+
+    A method of one's own is a subclass with a ``name`` and :meth:`transform_gradients`. It may
+    also define :meth:`stages`, for several states of the network, :meth:`products`, for what is
+    multiplied at a point, and :meth:`description`, for what results say of it.
+
+    Parameters
+    ----------
+    objective:
+        What was trained: an :class:`whence.Objective`; or a model, with ``data`` and ``loss``.
+    data:
+        Of a model, what it was trained on, as in :meth:`whence.Objective.supervised`.
+    loss:
+        Of a model, what it was trained for: a loss of whence, of ``torch.nn``, or a function
+        ``(outputs, targets) -> (n,)``.
+    parameters:
+        Of a model, which parameters to attribute by: a pattern on names, several, a module.
+    memory_budget:
+        Bytes that a result may take (2 GiB).
+
+    Raises
+    ------
+    TypeError
+        If an objective comes with data or loss, a model without, or it is neither.
+
+    Examples
+    --------
+    Gradients scaled to length one, multiplied with the gradients of points:
+
+    >>> import torch, whence as wh
+    >>> from whence.attribution.method import Method
+    >>> from whence.attribution.tiles import Solved
+    >>> class Projections(Method):
+    ...     name = "projections"
+    ...
+    ...     def transform_gradients(self, gradients):
+    ...         return gradients / gradients.norm(dim=0), Solved()
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> _ = torch.nn.init.ones_(model.weight)
+    >>> x, y = torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [4.0]])
+    >>> method = Projections(model, (x, y), wh.Squared())     # gradients −2 and −8; 1/N = 1/2
+    >>> method.attribute(wh.Loss()).values
+    array([[1., 4.],
+           [1., 4.]], dtype=float32)
     """
 
     name: ClassVar[str]
+    """How results refer to the method."""
     scaled: ClassVar[bool] = True
+    """Whether entries carry the factor w/N of a point."""
     movable: ClassVar[bool] = True
-    """Whether its entries are changes that have a derivative by a point's input."""
+    """Whether entries are changes that have a derivative with respect to a point's input."""
 
-    def __init__(self, objective: Objective, memory_budget: int) -> None:
-        if not isinstance(objective, Objective):
-            raise TypeError(
-                "what to attribute must be an Objective, such as problem.objective(...) or "
-                f"wh.Objective.supervised(model, data, loss), got {_checks.describe(objective)}"
-            )
+    def __init__(
+        self,
+        objective: Objective | nn.Module,
+        data: Data | None = None,
+        loss: LossLike | None = None,
+        *,
+        parameters: Select = None,
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> None:
+        who = type(self).__name__
+        self.objective = objective_of(who, objective, data, loss, parameters)
         _checks.positive("memory_budget", memory_budget)
-        self.objective = objective
         self.memory_budget = memory_budget
 
-    # --- what a method is ---
+    # --- what a subclass defines ---
 
     @abstractmethod
-    def _applied(self, gradients: Tensor) -> tuple[Tensor, Solved]:
-        """Return what targets' gradients (P, K) become before they meet those of points."""
+    def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
+        """Return what targets' gradients (P, K) become before they meet those of points.
 
-    def _stages(self) -> Sequence[Stage]:
+        Influence functions solve with the curvature; products of gradients change nothing. The
+        second entry says how well systems were solved; ``Solved()`` where there are none.
+        """
+
+    def stages(self) -> Sequence[Stage]:
+        """Return the states of the network over which entries are summed: as it is."""
         return (Stage(),)
 
-    def _products(self, term: Term, points: Points, vectors: Tensor) -> Tensor:
-        """Return ``∇ℓ(z)ᵀ V`` of some points, (n, K)."""
+    def products(self, term: Term, points: Points, vectors: Tensor) -> Tensor:
+        """Return ``∇ℓ(z)ᵀ V`` of some points, (n, K), for vectors (P, K)."""
         return gradient_products(term, self.objective.parameters, points, vectors)
 
-    def _description(self) -> dict[str, str | int | float]:
-        """Return what the attributes of a result say of the method."""
+    def self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
+        """Return the entry of each point for its own loss, (n,), without the factor w/N."""
+        total: Tensor | None = None
+        solved = Solved()
+        for stage in self.stages():
+            with stage.at():
+                # All points in one block, as each stage adds to all of them.
+                ((_, linear, cotangent),) = point_gradients(
+                    term, self.objective.parameters, points, len(points)
+                )
+                rows = linear.rows(cotangent)  # ∇ℓ(z), (n, P)
+                vectors, quality = self.transform_gradients(rows.T)
+                values = stage.factor * (rows * vectors.T).sum(dim=1)
+            total = values if total is None else total + values
+            solved = solved.worst_with(quality)
+
+        assert total is not None
+        return total, solved
+
+    def description(self) -> Attributes:
+        """Return what the attributes of a result say of the method, beside its name."""
         return {}
 
-    # --- what comes of it ---
+    # --- results ---
 
     def attribute(
         self,
         quantity: Quantity,
-        points: Any = None,
+        points: PointsByTerm | None = None,
         effect: Effect = "remove",
         *,
         out: str | Path | None = None,
@@ -158,7 +191,8 @@ class Method(ABC):
         quantity:
             What to explain, see :mod:`whence.attribution.quantities`.
         points:
-            Points by term, or alone where there is one term; by default the training points.
+            Points by term, or alone where there is one term: tensors, NumPy arrays, lists, data
+            frames, samples; by default the training points.
         effect:
             ``"remove"`` or ``"add"``; ``"perturb"`` for moving the points' inputs, with a third
             dimension for the numbers of an input, and as change by unit of each.
@@ -172,7 +206,8 @@ class Method(ABC):
             An xarray.DataArray with dimensions (target, point). Coordinates of points under their
             own names, of targets with ``target_`` in front; ``term`` and ``index`` (within its
             term) of each point; attributes say method, sign, scale and what is known of the
-            quality, and ``quality()`` puts it in words.
+            quality, and ``quality()`` puts it in words. ``top()``, ``bottom()``, ``by_term()``
+            and ``plot()`` are where to look first.
 
         Raises
         ------
@@ -185,167 +220,219 @@ class Method(ABC):
             If there is something at ``out``.
         """
         _check(quantity, effect)
-        chosen = self._chosen(points)
+        prepared = self.prepare_points(points)
         if effect == "perturb":
-            from whence.attribution.perturbation import perturbation
-
-            return perturbation(self, quantity, chosen, out)
+            changes, features, solved = self._changes_by_moves(quantity, prepared, out)
+            return self.labelled(
+                changes,
+                quantity,
+                prepared,
+                effect,
+                solved,
+                dims=("target", "point", "feature"),
+                coords={"feature": ("feature", features)},
+            )
         if out is not None:
-            from whence.attribution.storage import stored
+            return self._attribute_to_disk(quantity, points, effect, Path(out))
 
-            return stored(self, quantity, chosen, effect, Path(out))  # type: ignore[return-value]
-        shape = self._rows_of(quantity), count(chosen)
-        self._check_size(*shape)
+        shape = (self.n_targets(quantity), n_points(prepared))
+        self.check_size(*shape)
         matrix = self.objective.parameters.vector().new_empty(shape)
         solved = Solved()
-        for tile in self.shown(self.tiles(quantity, points, effect), shape):
+        tiles = self.tiles(quantity, points, effect)
+        for tile in self.with_progress(tiles, shape):
             matrix[tile.targets, tile.points] = tile.values
-            solved = solved.and_also(tile.solved)
-        return self.labelled(
-            matrix.detach().cpu().numpy(), quantity, chosen, effect, solved
+            solved = solved.worst_with(tile.solved)
+
+        values = matrix.detach().cpu().numpy()
+        return self.labelled(values, quantity, prepared, effect, solved)
+
+    def _changes_by_moves(
+        self,
+        quantity: Quantity,
+        prepared: Mapping[str, Points],
+        out: str | Path | None,
+    ) -> tuple[np.ndarray, np.ndarray, Solved]:
+        """Return changes by unit of every number of an input, (T, n, d), and its d names."""
+        if out is not None:
+            raise ValueError(
+                "effect='perturb' is kept in memory: leave out= away, or ask for fewer"
+            )
+        if not self.movable:
+            raise ValueError(
+                f"{self.name} does not predict a change, so there is none by unit of an input: use "
+                "wh.Influence, wh.TracIn or wh.GradDot"
+            )
+
+        features = feature_names(self.objective, prepared)
+        columns = n_points(prepared) * len(features)
+        self.check_size(self.n_targets(quantity), columns)
+        changes, solved = input_changes(
+            self.objective,
+            self.target_directions(quantity),
+            lambda: self.blocks_of(prepared),
         )
+        return changes.cpu().numpy(), features, solved
+
+    def _attribute_to_disk(
+        self,
+        quantity: Quantity,
+        points: PointsByTerm | None,
+        effect: Effect,
+        out: Path,
+    ) -> Attribution:
+        prepared = self.prepare_points(points)
+        shape = (self.n_targets(quantity), n_points(prepared))
+        tiles = self.tiles(quantity, points, effect)
+        write_zarr(
+            out,
+            self.with_progress(tiles, shape),
+            shape,
+            self.objective.parameters.dtype,
+            self.coordinates(quantity, prepared),
+            lambda solved: self.attributes(quantity, effect, solved),
+        )
+        return read_zarr(out)
 
     def attribute_blocks(
         self,
         quantity: Quantity,
-        points: Any = None,
+        points: PointsByTerm | None = None,
         effect: Effect = "remove",
         block: int = TARGET_BLOCK,
     ) -> Iterator[Tensor]:
         """Yield the same matrix in blocks of targets, each (block, n), for what exceeds memory."""
         _check(quantity, effect)
         _checks.count("block", block)
-        columns = count(self._chosen(points))
-        whole = _whole_rows(self.tiles(quantity, points, effect), columns)
-        yield from _regrouped(whole, block)
+        columns = n_points(self.prepare_points(points))
+        rows = whole_rows(self.tiles(quantity, points, effect), columns)
+        yield from regrouped(rows, block)
 
     def attribute_sum(
-        self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
-    ) -> xr.DataArray:
+        self,
+        quantity: Quantity,
+        points: PointsByTerm | None = None,
+        effect: Effect = "remove",
+    ) -> Attribution:
         """Return the effect of every point on the *sum* of the targets, dimension (point,).
 
         One product ``J v`` and no row of a candidate: a million candidates cost memory for their
         coordinates only.
         """
         _check(quantity, effect)
-        return self.attribute(Total(quantity), points, effect).isel(target=0, drop=True)
+        attribution = self.attribute(Total(quantity), points, effect)
+        return attribution.isel(target=0, drop=True)
 
-    def self_influence(self, points: Any = None) -> xr.DataArray:
+    def self_influence(self, points: PointsByTerm | None = None) -> Attribution:
         """Return the effect of every point on its own loss, dimension (point,).
 
         The diagonal of ``attribute(wh.Loss())``, without the rest: how much a point's own fit
         hangs on it. Points that stand against all others, as wrong labels do, have the largest
         (Koh & Liang 2017, section 5.4; Pruthi et al. 2020, section 5.1).
         """
-        chosen = self._chosen(points)
-        parts, solved = [], Solved()
-        total = tqdm(
-            total=count(chosen),
+        prepared = self.prepare_points(points)
+        parts = []
+        solved = Solved()
+        progress = tqdm(
+            total=n_points(prepared),
             desc="self-influence",
             unit="point",
             delay=2,
             leave=False,
         )
-        for name, part, scale in self._parts(chosen):
-            value, found = self._self_products(self.objective.terms[name], part)
-            parts.append(value * scale)
-            solved = solved.and_also(found)
-            total.update(len(part))
-        total.close()
-        values = torch.cat(parts).cpu().numpy()[None]
-        labelled = self.labelled(values, None, chosen, "remove", solved)
+        with progress:
+            for block in self.blocks_of(prepared):
+                values, quality = self.self_products(block.term, block.points)
+                parts.append(values * block.scale)
+                solved = solved.worst_with(quality)
+                progress.update(len(block))
+
+        matrix = torch.cat(parts).cpu().numpy()[None]  # (1, n)
+        labelled = self.labelled(matrix, None, prepared, "remove", solved)
         return labelled.isel(target=0).assign_attrs(quantity="the point's own loss")
 
-    def _self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
-        total, solved = None, Solved()
-        for stage in self._stages():
-            with stage.at():
-                found = point_gradients(
-                    term, self.objective.parameters, points, len(points)
-                )
-                for _, linear, seed in found:
-                    rows = linear.rows(seed)
-                    vectors, one = self._applied(rows.T)
-                    value = stage.factor * (rows * vectors.T).sum(dim=1)
-                    total = value if total is None else total + value
-                    solved = solved.and_also(one)
-        assert total is not None
-        return total, solved
+    # --- how results are made ---
 
     def tiles(
-        self, quantity: Quantity, points: Any = None, effect: Effect = "remove"
+        self,
+        quantity: Quantity,
+        points: PointsByTerm | None = None,
+        effect: Effect = "remove",
     ) -> Iterator[Tile]:
         """Yield an attribution in tiles that fit in memory, for reductions of any kind."""
-        chosen = self._chosen(points)
+        prepared = self.prepare_points(points)
         sign = -1.0 if effect == "add" else 1.0
-        for targets, vectors, solved in self._directions(quantity):
-            first = 0
-            for name, part, scale in self._parts(chosen):
-                values = self._summed(self.objective.terms[name], part, vectors)
-                scaled = values.T * (sign * scale)
-                yield Tile(targets, slice(first, first + len(part)), scaled, solved)
-                first += len(part)
+        for directions in self.target_directions(quantity):
+            for block in self.blocks_of(prepared):
+                total: Any = 0.0
+                for stage, vectors in directions.vectors:
+                    with stage.at():
+                        total = total + self.products(block.term, block.points, vectors)
 
-    def _summed(
-        self, term: Term, points: Points, vectors: Sequence[tuple[Stage, Tensor]]
-    ) -> Any:
-        values: Any = 0.0
-        for stage, vector in vectors:
-            with stage.at():
-                values = values + self._products(term, points, vector)
-        return values
+                values = total.T * (sign * block.scale)  # (t, n)
+                yield Tile(directions.targets, block.part, values, directions.solved)
 
-    def _directions(
-        self, quantity: Quantity
-    ) -> Iterator[tuple[slice, list[tuple[Stage, Tensor]], Solved]]:
-        """Yield, for some targets at a time, the vectors (P, K) of each stage, factor included."""
-        stages, first = self._stages(), 0
-        blocks = [self._packed_gradients(quantity) for _ in stages]
+    def target_directions(self, quantity: Quantity) -> Iterator[Directions]:
+        """Yield, for some targets at a time, the vectors of each stage, its factor included."""
+        stages = self.stages()
+        gradients = [self.packed_gradients(quantity) for _ in stages]
+        first = 0
         while True:
-            vectors, solved = [], Solved()
-            for stage, gradients in zip(stages, blocks, strict=True):
+            vectors = []
+            solved = Solved()
+            for stage, of_stage in zip(stages, gradients, strict=True):
+                # The gradients are those in this state, so the generator runs on within it.
                 with stage.at():
-                    block = next(gradients, None)
+                    block = next(of_stage, None)
                     if block is None:
                         return
-                    applied, found = self._applied(block.T)
-                    # A block is a buffer that the next one overwrites; each is used before that.
-                    vectors.append(
-                        (
-                            stage,
-                            applied if stage.factor == 1 else applied * stage.factor,
-                        )
-                    )
-                    solved = solved.and_also(found)
+                    transformed, quality = self.transform_gradients(block.T)
+
+                if stage.factor != 1:
+                    transformed = transformed * stage.factor
+                # A block is a buffer that the next one overwrites; each is used before that.
+                vectors.append((stage, transformed))
+                solved = solved.worst_with(quality)
+
             targets = slice(first, first + vectors[0][1].shape[1])
-            yield targets, vectors, solved
+            yield Directions(targets, vectors, solved)
             first = targets.stop
 
-    def _packed_gradients(self, quantity: Quantity) -> Iterator[Tensor]:
-        return packed(quantity.gradients(self.objective), self._block_size(quantity))
+    def packed_gradients(self, quantity: Quantity) -> Iterator[Tensor]:
+        """Yield a quantity's gradients, as many targets at a time as memory allows."""
+        parameters = self.objective.parameters
+        row_bytes = parameters.dtype.itemsize * parameters.size
+        fit = MAX_ROW_BYTES // (row_bytes * len(self.stages()))
+        size = max(1, min(self.n_targets(quantity), fit, TARGET_BLOCK))
+        return packed(quantity.gradients(self.objective), size)
 
-    def _block_size(self, quantity: Quantity) -> int:
-        """Return how many targets' gradients to hold at a time."""
-        size = self.objective.parameters.dtype.itemsize * self.objective.parameters.size
-        fit = MAX_ROW_BYTES // (size * len(self._stages()))
-        return max(1, min(self._rows_of(quantity), fit, TARGET_BLOCK))
+    def prepare_points(self, points: PointsByTerm | None) -> dict[str, Points]:
+        """Return checked points by term; of ``None`` the training points."""
+        return prepare_points(self.objective, points)
 
-    def _rows_of(self, quantity: Quantity) -> int:
-        return len(next(iter(quantity.targets(self.objective).values())))
+    def n_targets(self, quantity: Quantity) -> int:
+        """Return the number of targets of a quantity."""
+        columns = quantity.targets(self.objective).values()
+        return len(next(iter(columns)))
 
-    def _parts(
-        self, chosen: Mapping[str, Points]
-    ) -> Iterator[tuple[str, Points, float | Tensor]]:
-        """Yield term, points and their factors: w/N, times its own weight for a training point."""
-        for name, given in chosen.items():
+    def blocks_of(self, prepared: Mapping[str, Points]) -> Iterator[PointBlock]:
+        """Yield points by term in blocks that can be linearized at once."""
+        first = 0
+        for name, points in prepared.items():
             term = self.objective.terms[name]
-            trained = given is term.points
-            size = linearized_at_once(given, self.objective.parameters.size)
-            for block in blocks(given, size):
-                scale = term.scales(block.part) if trained else term.scale
-                yield name, block.points, scale if self.scaled else 1.0
+            # Only training points have weights of their own; any other point weighs 1.
+            is_trained = points is term.points
+            size = linearized_at_once(points, self.objective.parameters.size)
+            for block in blocks(points, size):
+                scale: float | Tensor = 1.0
+                if self.scaled:
+                    scale = term.scales(block.part) if is_trained else term.scale
+                part = slice(first, first + len(block))
+                yield PointBlock(term, block.points, part, scale)
+                first = part.stop
 
-    def _check_size(self, rows: int, columns: int) -> None:
+    def check_size(self, rows: int, columns: int) -> None:
+        """Raise ``MemoryError`` if a matrix of this size exceeds the memory budget."""
         needed = rows * columns * self.objective.parameters.dtype.itemsize
         if needed > self.memory_budget:
             raise MemoryError(
@@ -355,153 +442,78 @@ class Method(ABC):
                 "memory_budget"
             )
 
-    def _chosen(self, points: Any) -> dict[str, Points]:
-        terms = self.objective.terms
-        if points is None:
-            return {name: term.points for name, term in terms.items()}
-        is_mapping = isinstance(points, Mapping)
-        # A mapping of samples may be their keyword inputs.
-        is_by_term = is_mapping and not self.objective.has_samples
-        if not is_by_term and not _by_term(points, terms):
-            if len(terms) > 1:
-                raise ValueError(
-                    f"the objective has terms {', '.join(terms)}: give points by term, such as "
-                    f"{{{next(iter(terms))!r}: points}}"
-                )
-            points = {next(iter(terms)): points}
-        for name in points:
-            self.objective.term(name)
-        return {
-            name: self.objective.prepare(f"the points of term {name!r}", given, name)
-            for name, given in points.items()
-        }
-
-    def shown(self, tiles: Iterator[Tile], shape: tuple[int, int]) -> Iterator[Tile]:
+    def with_progress(
+        self, tiles: Iterator[Tile], shape: tuple[int, int]
+    ) -> Iterator[Tile]:
         """Yield the same tiles with a progress bar, if they take over two seconds."""
-        bar = tqdm(
-            total=shape[0] * shape[1], desc=self.name, unit="entry", unit_scale=True, delay=2,
+        rows, columns = shape
+        progress = tqdm(
+            total=rows * columns,
+            desc=self.name,
+            unit="entry",
+            unit_scale=True,
+            delay=2,
             leave=False,
-        )  # fmt: skip
-        with bar:
+        )
+        with progress:
             for tile in tiles:
                 yield tile
-                bar.update(tile.values.numel())
+                progress.update(tile.values.numel())
+
+    # --- labels ---
 
     def labelled(
         self,
-        matrix: Any,
+        matrix: np.ndarray,
         quantity: Quantity | None,
         points: Mapping[str, Points],
-        effect: str,
+        effect: Effect,
         solved: Solved,
         dims: Sequence[str] = ("target", "point"),
-        coords: Mapping[str, Any] | None = None,
+        coords: Coordinates | None = None,
     ) -> Attribution:
         """Return a matrix with the labels of its targets and points, and what made it."""
         from whence.attribution.result import Attribution  # xarray is slow to import
 
-        return Attribution(
+        coordinates = self.coordinates(quantity, points)
+        attribution = Attribution(
             matrix,
             dims=dims,
-            coords={**self.coordinates(quantity, points), **(coords or {})},
+            coords={**coordinates, **(coords or {})},
             name="influence",
             attrs=self.attributes(quantity, effect, solved),
-        ).set_xindex("term")
+        )
+        return attribution.set_xindex("term")
 
     def coordinates(
         self, quantity: Quantity | None, points: Mapping[str, Points]
     ) -> Coordinates:
         """Return what is known of targets and points."""
-        targets = quantity.targets(self.objective) if quantity is not None else {}
-        index = {name: np.arange(len(given)) for name, given in points.items()}
+        targets = {}
+        if quantity is not None:
+            targets = quantity.targets(self.objective)
+        index = {name: np.arange(len(of_term)) for name, of_term in points.items()}
         return {
             **target_coordinates(targets),
             **point_coordinates(self.objective, points, index),
         }
 
     def attributes(
-        self, quantity: Quantity | None, effect: str, solved: Solved
-    ) -> dict[str, Any]:
+        self, quantity: Quantity | None, effect: Effect, solved: Solved
+    ) -> Attributes:
         """Return what the attributes of a result say."""
-        return {
+        attributes: Attributes = {
             "method": self.name,
-            "quantity": quantity.label() if quantity is not None else "",
+            "quantity": "" if quantity is None else quantity.label(),
             "effect": effect,
             "sign": SIGN[effect],
             "scale": "w/N: change caused by one point" if self.scaled else "none",
-            **(
-                {"mode": "evaluation: no dropout, running statistics"}
-                if self.objective.has_samples
-                else {}
-            ),
-            **self._description(),
         }
-
-
-def _by_term(points: Any, terms: Mapping[str, Term]) -> bool:
-    return (
-        isinstance(points, Mapping)
-        and bool(points)
-        and all(name in terms for name in points)
-    )
-
-
-def count(points: Mapping[str, Points]) -> int:
-    """Return the number of points of all terms."""
-    return sum(len(given) for given in points.values())
+        if self.objective.has_samples:
+            attributes["mode"] = "evaluation: no dropout, running statistics"
+        return {**attributes, **self.description()}
 
 
 def _check(quantity: object, effect: str) -> None:
-    if not isinstance(quantity, Quantity):
-        raise TypeError(
-            "what to explain must be a quantity, such as wh.Output(points) or wh.Loss(), got "
-            f"{quantity!r}"
-        )
+    check_quantity(quantity)
     _checks.one_of("effect", effect, tuple(SIGN))
-
-
-def _whole_rows(tiles: Iterator[Tile], columns: int) -> Iterator[Tensor]:
-    """Yield blocks of targets with all their points from tiles that have only some."""
-    held: Tensor | None = None
-    for tile in tiles:
-        if tile.values.shape[1] == columns:
-            yield tile.values
-            continue
-        if held is None:
-            held = tile.values.new_empty(len(tile.values), columns)
-        held[:, tile.points] = tile.values
-        if tile.points.stop == columns:
-            yield held
-            held = None
-
-
-def _regrouped(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:
-    """Yield the same rows ``size`` at a time."""
-    held: list[Tensor] = []
-    for block in blocks:
-        for part in block.split(size):
-            held.append(part)
-            if sum(len(h) for h in held) >= size:
-                joined = torch.cat(held)
-                yield joined[:size]
-                held = [joined[size:]] if len(joined) > size else []
-    if held:
-        yield torch.cat(held)
-
-
-def packed(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:
-    """Yield the same rows ``size`` at a time, in one buffer that the next of them overwrite."""
-    buffer, held = torch.empty(0), 0
-    for block in blocks:
-        if not len(buffer):
-            buffer = block.new_empty(size, block.shape[1])
-        start = 0
-        while start < len(block):
-            taken = min(len(block) - start, size - held)
-            buffer[held : held + taken] = block[start : start + taken]
-            start, held = start + taken, held + taken
-            if held == size:
-                yield buffer
-                held = 0
-    if held:
-        yield buffer[:held]

@@ -7,70 +7,65 @@ method's own curvature or none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whence.attribution.method import Method, Solved, count
-from whence.attribution.quantities import Quantity
+from whence.attribution.tiles import Directions, PointBlock, Solved
 from whence.objective import Objective
 from whence.points import Points, are_samples, inputs_of
 from whence.term import Term
 
-if TYPE_CHECKING:
-    from whence.attribution.result import Attribution
 
-
-def perturbation(
-    method: Method,
-    quantity: Quantity,
-    points: Mapping[str, Points],
-    out: str | Path | None,
-) -> Attribution:
+def input_changes(
+    objective: Objective,
+    directions: Iterable[Directions],
+    point_blocks: Callable[[], Iterator[PointBlock]],
+) -> tuple[Tensor, Solved]:
     """Return the change of every target by unit of every number of every point's input.
 
-    Dimensions (target, point, feature): features are coordinates, or the numbers of a sample's
-    inputs one after the other. See :meth:`whence.attribution.method.Method.attribute`.
+    Parameters
+    ----------
+    objective:
+        Whose losses they are.
+    directions:
+        The targets' vectors ``(A + λI)⁻¹∇f``, some targets at a time.
+    point_blocks:
+        Starts a walk through the points, one for each of the directions.
+
+    Returns
+    -------
+    tuple of Tensor and Solved
+        Changes (targets, points, features), and how well the vectors were solved for.
     """
-    if out is not None:
-        raise ValueError(
-            "effect='perturb' is kept in memory: leave out= away, or ask for fewer"
-        )
-    if not method.movable:
-        raise ValueError(
-            f"{method.name} does not predict a change, so there is none by unit of an input: use "
-            "wh.Influence, wh.TracIn or wh.GradDot"
-        )
-    features = _features(method.objective, points)
-    rows, columns = method._rows_of(quantity), count(points)
-    method._check_size(rows, columns * len(features))
-    solved, blocks = Solved(), []
-    for _, vectors, found in method._directions(quantity):
-        solved = solved.and_also(found)
-        parts = []
-        for name, part, scale in method._parts(points):
-            term, total = method.objective.terms[name], None
-            for stage, vector in vectors:
-                with stage.at():
-                    one = input_products(term, method.objective, part, vector)
-                total = one if total is None else total + one
-            assert total is not None
-            by_point = scale[:, None] if isinstance(scale, Tensor) else scale
-            parts.append(total * -by_point)
-        blocks.append(torch.cat(parts, dim=1))
-    return method.labelled(
-        torch.cat(blocks).cpu().numpy(),
-        quantity,
-        points,
-        "perturb",
-        solved,
-        dims=("target", "point", "feature"),
-        coords={"feature": ("feature", features)},
-    )
+    solved = Solved()
+    rows = []
+    for some_targets in directions:
+        solved = solved.worst_with(some_targets.solved)
+        columns = []
+        for block in point_blocks():
+            changes = _summed_over_stages(objective, some_targets, block)
+            scale = block.scale
+            if isinstance(scale, Tensor):
+                scale = scale[:, None]  # (n, 1), beside the features
+            # The minus of −∇fᵀ(A + λI)⁻¹ ∂ₓ∇ℓ.
+            columns.append(changes * -scale)
+        rows.append(torch.cat(columns, dim=1))
+    return torch.cat(rows), solved
+
+
+def _summed_over_stages(
+    objective: Objective, directions: Directions, block: PointBlock
+) -> Tensor:
+    total: Tensor | None = None
+    for stage, vectors in directions.vectors:
+        with stage.at():
+            products = input_products(block.term, objective, block.points, vectors)
+        total = products if total is None else total + products
+    assert total is not None
+    return total
 
 
 def input_products(
@@ -81,7 +76,8 @@ def input_products(
     theta = objective.parameters.vector()
 
     def along(vector: Tensor) -> Tensor:
-        def change(x: Tensor) -> Tensor:
+        def slope(x: Tensor) -> Tensor:
+            """Return Σ ∇ℓ(z)ᵀv at inputs x: the derivative of the loss along v."""
             moved = rebuilt(x)
 
             def loss(t: Tensor) -> Tensor:
@@ -91,14 +87,18 @@ def input_products(
             tangent: Tensor = torch.func.jvp(loss, (theta,), (vector,))[1]
             return tangent
 
-        slope: Tensor = torch.func.grad(change)(inputs)
-        return slope.detach()
+        # Each term of the sum depends on its own point's input alone: one reverse pass for all.
+        mixed: Tensor = torch.func.grad(slope)(inputs)
+        return mixed.detach()
 
-    return torch.stack([along(vector) for vector in vectors.unbind(1)])
+    products = [along(vector) for vector in vectors.unbind(1)]
+    return torch.stack(products)
 
 
-def _features(objective: Objective, points: Mapping[str, Points]) -> np.ndarray:
+def feature_names(objective: Objective, points: Mapping[str, Points]) -> np.ndarray:
+    """Return the names of coordinates; of samples the places of the numbers of an input."""
     first = next(iter(points.values()))
     if are_samples(first):
-        return np.arange(first[:1].features().shape[1])
+        n_features = first[:1].features().shape[1]
+        return np.arange(n_features)
     return np.asarray(objective.coordinates, dtype=object)

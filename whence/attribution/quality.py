@@ -38,7 +38,7 @@ class Quality:
     ----------
     statements:
         What was done and how well, a sentence each.
-    doubts:
+    caveats:
         What speaks against trusting it, each with what to do; empty where nothing does.
 
     Examples
@@ -49,10 +49,10 @@ class Quality:
     """
 
     statements: tuple[str, ...]
-    doubts: tuple[str, ...]
+    caveats: tuple[str, ...]
 
     def __str__(self) -> str:
-        closing = self.doubts or ("Nothing speaks against it.",)
+        closing = self.caveats or ("Nothing speaks against it.",)
         return " ".join([*self.statements, *closing])
 
 
@@ -78,13 +78,14 @@ def quality(attribution: xr.DataArray) -> Quality:
     >>> points = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
     >>> objective = wh.Objective(network, [wh.Term("data", residual, points)])
     >>> objective.parameters.assign(torch.tensor([0.6], dtype=torch.float64))
-    >>> wh.Influence(objective, damping=1e-3).attribute(wh.Loss()).quality().doubts
+    >>> wh.Influence(objective, damping=1e-3).attribute(wh.Loss()).quality().caveats
     ()
     """
     attributes = attribution.attrs
-    method = attributes.get("method")
-    if method in WITHOUT_CURVATURE:
-        return Quality((WITHOUT_CURVATURE[method],), (NO_CURVATURE,))
+    if "effect" in attributes and "solver" not in attributes:
+        method = attributes["method"]
+        statement = WITHOUT_CURVATURE.get(method, f"Method {method}, without a solver.")
+        return Quality((statement,), (NO_CURVATURE,))
 
     for name in ("solver", "solver_residual", "damping"):
         if name not in attributes:
@@ -92,90 +93,94 @@ def quality(attribution: xr.DataArray) -> Quality:
                 f"this array has no attribute {name!r}: give what Influence.attribute returned"
             )
 
-    doubts = (
-        _solver_doubt(attributes),
-        _spectrum_doubt(attributes),
-        _minimum_doubt(attributes),
-    )
-    statements = _statements(attributes)
-    return Quality(tuple(statements), tuple(doubt for doubt in doubts if doubt))
+    report = _Report(attributes)
+    candidates = (report.of_solver(), report.of_spectrum(), report.of_minimum())
+    caveats = tuple(caveat for caveat in candidates if caveat)
+    return Quality(tuple(report.statements()), caveats)
 
 
-def _statements(attributes: Mapping[str, Any]) -> list[str]:
-    statements = [
-        f"Solver {attributes['solver']}, damping {attributes['relative_damping']:.0e} of the "
-        f"largest eigenvalue, relative residual {attributes['solver_residual']:.0e}."
-    ]
-    if "rank" in attributes and "trace_share" in attributes:
-        statements.append(
-            f"Rank {attributes['rank']}, which holds {attributes['trace_share']:.1%} of the trace."
+@dataclass(frozen=True)
+class _Report:
+    """What attributes say of an influence: statements, and a caveat or nothing on each subject."""
+
+    attributes: Mapping[str, Any]
+
+    def statements(self) -> list[str]:
+        """Return what was done and how well."""
+        attributes = self.attributes
+        statements = [
+            f"Solver {attributes['solver']}, damping {attributes['relative_damping']:.0e} of the "
+            f"largest eigenvalue, relative residual {attributes['solver_residual']:.0e}."
+        ]
+        if "rank" in attributes and "trace_share" in attributes:
+            statements.append(
+                f"Rank {attributes['rank']}, which holds {attributes['trace_share']:.1%} of the "
+                "trace."
+            )
+        if "predicted_decrease" in attributes:
+            decrease = _percent(attributes["predicted_decrease"])
+            statements.append(
+                f"A Gauss–Newton step would take away {decrease} of the loss."
+            )
+        return statements
+
+    def of_solver(self) -> str:
+        """Return what speaks against the solution."""
+        message: str = self.attributes.get("solver_message", "")
+        if message:
+            return f"{message[:1].upper()}{message[1:]}."
+
+        # A residual that is NaN is no good one, either.
+        if self.attributes["solver_residual"] < GOOD_RESIDUAL:
+            return ""
+
+        # What brings an approximation nearer to the full system depends on its solver.
+        remedy = "raise the damping"
+        if "sketch" in self.attributes:
+            remedy = "raise the dimension of the sketch or the damping"
+        elif "rank" in self.attributes:
+            remedy = "raise the rank or the damping"
+        return (
+            f"The full system is not solved: take it for a ranking at best, {remedy}, "
+            "or use wh.ConjugateGradient() or wh.Exact()."
         )
-    if "predicted_decrease" in attributes:
-        decrease = f"{attributes['predicted_decrease']:.0%}".replace("%", " %")
-        statements.append(
-            f"A Gauss–Newton step would take away {decrease} of the loss."
-        )
 
-    return statements
+    def of_spectrum(self) -> str:
+        """Return what speaks against the curvature."""
+        attributes = self.attributes
+        # Of a whole spectrum all negative eigenvalues are known; of a low rank those among the
+        # eigenvalues of largest magnitude.
+        of_low_rank = attributes.get("negative_eigenvalues_held", 0)
+        negative = attributes.get("negative_eigenvalues", of_low_rank)
 
+        # With λ above the most negative eigenvalue A + λI is positive definite.
+        smallest = attributes.get("smallest_eigenvalue", -float("inf"))
+        is_outweighed = smallest > -attributes["damping"]
+        if negative and not is_outweighed:
+            return (
+                f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
+                "curvature='gauss_newton' or train further."
+            )
 
-def _solver_doubt(attributes: Mapping[str, Any]) -> str:
-    message: str = attributes.get("solver_message", "")
-    if message:
-        return f"{message[:1].upper()}{message[1:]}."
-
-    # A residual that is NaN is no good one, either.
-    if attributes["solver_residual"] < GOOD_RESIDUAL:
+        if attributes.get("trace_share", 1.0) < LOW_TRACE:
+            return "Much of the curvature is outside the rank: raise it."
         return ""
 
-    return (
-        f"The full system is not solved: take it for a ranking at best, {_remedy(attributes)}, "
-        "or use wh.ConjugateGradient() or wh.Exact()."
-    )
-
-
-def _remedy(attributes: Mapping[str, Any]) -> str:
-    """Return which options of its solver bring an approximation nearer to the full system."""
-    if "sketch" in attributes:
-        return "raise the dimension of the sketch or the damping"
-    if "rank" in attributes:
-        return "raise the rank or the damping"
-    return "raise the damping"
-
-
-def _spectrum_doubt(attributes: Mapping[str, Any]) -> str:
-    # Of a whole spectrum all negative eigenvalues are known; of a low rank those among the
-    # eigenvalues of largest magnitude.
-    of_low_rank = attributes.get("negative_eigenvalues_held", 0)
-    negative = attributes.get("negative_eigenvalues", of_low_rank)
-
-    # With λ above the most negative eigenvalue A + λI is positive definite.
-    smallest = attributes.get("smallest_eigenvalue", -float("inf"))
-    outweighed = smallest > -attributes["damping"]
-
-    if negative and not outweighed:
-        return (
-            f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
-            "curvature='gauss_newton' or train further."
-        )
-
-    if attributes.get("trace_share", 1.0) < LOW_TRACE:
-        return "Much of the curvature is outside the rank: raise it."
-    return ""
-
-
-def _minimum_doubt(attributes: Mapping[str, Any]) -> str:
-    decrease: float = attributes.get("predicted_decrease", 0.0)
-    if decrease > FAR:
-        return far_from_minimum(decrease)
-    return ""
+    def of_minimum(self) -> str:
+        """Return what speaks against the network being near a minimum."""
+        decrease: float = self.attributes.get("predicted_decrease", 0.0)
+        return far_from_minimum(decrease) if decrease > FAR else ""
 
 
 def far_from_minimum(decrease: float) -> str:
     """Return what to say of a network whose loss a single step would lower by this share."""
-    share = f"{decrease:.0%}".replace("%", " %")
     return (
-        f"The network is far from a minimum: a Gauss–Newton step would take away {share} of "
+        "The network is far from a minimum: a Gauss–Newton step would take away "
+        f"{_percent(decrease)} of "
         "its loss, and influence functions predict retraining only near a minimum. Train further "
         "(Gauss–Newton steps get there soonest) or raise the damping."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -5,27 +5,31 @@ They take a method's tiles one by one, so memory does not grow with targets time
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.method import Effect, Method, Solved, count
+from whence.attribution.arguments import PointsByTerm, n_points
+from whence.attribution.labels import Coordinates, Effect
+from whence.attribution.method import Method
 from whence.attribution.quantities import Quantity
+from whence.attribution.tiles import Solved, Tile
 
 if TYPE_CHECKING:
     import xarray as xr
 
 How = Literal["mean", "sum", "mean_abs"]
+Dimension = Literal["target", "point"]
 
 
 def top(
     method: Method,
     quantity: Quantity,
     k: int = 10,
-    points: Any = None,
+    points: PointsByTerm | None = None,
     effect: Effect = "remove",
 ) -> xr.Dataset:
     """Return, for each target, the k points of highest and the k of lowest effect.
@@ -55,61 +59,77 @@ def top(
     >>> model = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
     >>> _ = torch.nn.init.zeros_(model.weight)
     >>> x, y = torch.arange(5.0).double()[:, None], torch.ones(5, 1).double()
-    >>> objective = wh.Objective.supervised(model, (x, y), wh.Squared())
-    >>> found = top(wh.GradDot(objective), wh.Loss(), k=2)
-    >>> found.highest_point.sel(target=1).values
+    >>> extremes = top(wh.GradDot(model, (x, y), wh.Squared()), wh.Loss(), k=2)
+    >>> extremes.highest_point.sel(target=1).values
     array([4, 3])
     """
     import xarray as xr  # slow to import
 
     _checks.count("k", k)
-    chosen = method._chosen(points)
-    shape = method._rows_of(quantity), count(chosen)
-    k = min(k, shape[1])
-    ranks = [_Ranks(shape[0], k, largest=largest) for largest in (True, False)]
-    for tile in method.shown(method.tiles(quantity, points, effect), shape):
-        for one in ranks:
-            one.add(tile.targets, tile.points, tile.values)
-    known = method.coordinates(quantity, chosen)
-    found: dict[str, Any] = {}
-    for side, one in zip(("highest", "lowest"), ranks, strict=True):
-        places = one.places.numpy()
-        found[side] = (("target", "rank"), one.values.numpy())
-        found[f"{side}_point"] = (("target", "rank"), places)
-        for name, (dimension, values) in known.items():
-            if dimension == "point":
-                found[f"{side}_{name}"] = (("target", "rank"), values[places])
-    targets = {name: one for name, one in known.items() if one[0] == "target"}
-    attributes = method.attributes(quantity, effect, Solved())
-    return xr.Dataset(found, coords={**targets, "rank": np.arange(k)}, attrs=attributes)
+    prepared = method.prepare_points(points)
+    shape = (method.n_targets(quantity), n_points(prepared))
+    n_targets, n_all = shape
+    k = min(k, n_all)
+
+    sides = {
+        "highest": _Ranks(n_targets, k, largest=True),
+        "lowest": _Ranks(n_targets, k, largest=False),
+    }
+    tiles = method.tiles(quantity, points, effect)
+    for tile in method.with_progress(tiles, shape):
+        for ranks in sides.values():
+            ranks.add(tile)
+
+    coordinates = method.coordinates(quantity, prepared)
+    of_points = _of_dimension(coordinates, "point")
+    variables = {}
+    for side, ranks in sides.items():
+        places = ranks.places.numpy()
+        variables[side] = (("target", "rank"), ranks.values.numpy())
+        variables[f"{side}_point"] = (("target", "rank"), places)
+        for name, (_, values) in of_points.items():
+            variables[f"{side}_{name}"] = (("target", "rank"), values[places])
+
+    return xr.Dataset(
+        variables,
+        coords={**_of_dimension(coordinates, "target"), "rank": np.arange(k)},
+        attrs=method.attributes(quantity, effect, Solved()),
+    )
 
 
 class _Ranks:
     """The k largest (or smallest) values of each target so far, and where they are."""
 
-    def __init__(self, targets: int, k: int, *, largest: bool) -> None:
+    def __init__(self, n_targets: int, k: int, *, largest: bool) -> None:
         self.largest = largest
-        self.values = torch.full(
-            (targets, k), -torch.inf if largest else torch.inf
-        ).double()
-        self.places = torch.zeros(targets, k, dtype=torch.long)
+        # Anything is more extreme than what no point has reached yet.
+        worst = -torch.inf if largest else torch.inf
+        self.values = torch.full((n_targets, k), worst, dtype=torch.float64)
+        self.places = torch.zeros(n_targets, k, dtype=torch.long)
 
-    def add(self, targets: slice, points: slice, values: Tensor) -> None:
+    def add(self, tile: Tile) -> None:
+        """Take the values of a tile into account."""
         k = self.values.shape[1]
-        best, where = values.topk(min(k, values.shape[1]), dim=1, largest=self.largest)
-        joined = torch.cat([self.values[targets], best.double().cpu()], dim=1)
-        places = torch.cat([self.places[targets], where.cpu() + points.start], dim=1)
-        self.values[targets], kept = joined.topk(k, dim=1, largest=self.largest)
-        self.places[targets] = places.gather(1, kept)
+        n_best = min(k, tile.values.shape[1])
+        best, columns = tile.values.topk(n_best, dim=1, largest=self.largest)
+
+        # The k best of those known and those of this tile.
+        rows = tile.targets
+        values = torch.cat([self.values[rows], best.double().cpu()], dim=1)
+        new_places = columns.cpu() + tile.points.start
+        places = torch.cat([self.places[rows], new_places], dim=1)
+
+        self.values[rows], kept = values.topk(k, dim=1, largest=self.largest)
+        self.places[rows] = places.gather(1, kept)
 
 
 def reduced(
     method: Method,
     quantity: Quantity,
     how: How = "mean",
-    over: Literal["target", "point"] = "target",
+    over: Dimension = "target",
     by: str | None = None,
-    points: Any = None,
+    points: PointsByTerm | None = None,
     effect: Effect = "remove",
 ) -> xr.DataArray:
     """Return the mean or the sum of an attribution over its targets or its points.
@@ -146,40 +166,38 @@ def reduced(
     >>> from whence.attribution.reductions import reduced
     >>> model = torch.nn.Linear(2, 2, dtype=torch.float64)
     >>> x, y = torch.rand(6, 2).double(), torch.tensor([0, 1, 0, 1, 0, 1])
-    >>> objective = wh.Objective.supervised(model, (x, y), wh.CrossEntropy())
-    >>> reduced(wh.GradDot(objective), wh.Loss(), over="point", by="label").dims
+    >>> method = wh.GradDot(model, (x, y), wh.CrossEntropy())
+    >>> reduced(method, wh.Loss(), over="point", by="label").dims
     ('target', 'label')
     """
     import xarray as xr  # slow to import
 
     _checks.one_of("reduction", how, ("mean", "sum", "mean_abs"))
     _checks.one_of("dimension", over, ("target", "point"))
-    chosen = method._chosen(points)
-    known = method.coordinates(quantity, chosen)
-    coords = {
-        d: {n: c for n, c in known.items() if c[0] == d} for d in ("target", "point")
-    }
-    sizes = {"target": method._rows_of(quantity), "point": count(chosen)}
-    groups, place = _groups(coords[over], by, sizes[over])
-    kept = "point" if over == "target" else "target"
+    prepared = method.prepare_points(points)
+    coordinates = method.coordinates(quantity, prepared)
+    shape = (method.n_targets(quantity), n_points(prepared))
+
+    kept: Dimension = "point" if over == "target" else "target"
+    sizes = {"target": shape[0], "point": shape[1]}
+    sums = _Sums(how, over, by, _of_dimension(coordinates, over), sizes[over])
+
     like = method.objective.parameters.vector()
-    total = like.new_zeros(sizes[kept], len(groups))
-    for tile in method.shown(
-        method.tiles(quantity, points, effect), (sizes["target"], sizes["point"])
-    ):
-        values = tile.values.abs() if how == "mean_abs" else tile.values
-        rows, columns = tile.targets, tile.points
-        if over == "target":
-            values, rows, columns = values.T, columns, rows
-        where = torch.as_tensor(place[columns], device=values.device)
-        total[rows] = total[rows].index_add(1, where, values)
+    total = like.new_zeros(sizes[kept], len(sums.groups))
+    tiles = method.tiles(quantity, points, effect)
+    for tile in method.with_progress(tiles, shape):
+        sums.add(total, tile)
+
     if how != "sum":
-        counts = np.bincount(place, minlength=len(groups))
-        total = total / torch.as_tensor(counts).to(total)
+        total = total / sums.counts().to(total)
+
+    labels = _of_dimension(coordinates, kept)
+    if by is not None:
+        labels[by] = (by, sums.groups)
     array = xr.DataArray(
         total.cpu().numpy(),
         dims=(kept, by or "all"),
-        coords={**coords[kept], **({by: groups} if by else {})},
+        coords=labels,
         name="influence",
         attrs={
             **method.attributes(quantity, effect, Solved()),
@@ -189,12 +207,54 @@ def reduced(
     return array if by else array.isel(all=0)
 
 
-def _groups(
-    coords: dict[str, tuple[str, np.ndarray]], by: str | None, n: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of a coordinate and which of them each entry has."""
-    if by is None:
-        return np.zeros(1), np.zeros(n, dtype=np.int64)
-    _checks.one_of("coordinate to group by", by, coords)
-    groups, place = np.unique(coords[by][1], return_inverse=True)
-    return groups, place
+class _Sums:
+    """Sums over one dimension, a number for each value of one of its coordinates."""
+
+    def __init__(
+        self,
+        how: How,
+        over: Dimension,
+        by: str | None,
+        coordinates: Coordinates,
+        n: int,
+    ) -> None:
+        self._how = how
+        self._over = over
+
+        # Without a coordinate all of the n entries are one group.
+        self.groups = np.zeros(1)
+        self._group_of = np.zeros(n, dtype=np.int64)
+        if by is not None:
+            _checks.one_of("coordinate to group by", by, coordinates)
+            _, values = coordinates[by]
+            self.groups, self._group_of = np.unique(values, return_inverse=True)
+
+    def counts(self) -> Tensor:
+        """Return the number of entries of each group."""
+        counts = np.bincount(self._group_of, minlength=len(self.groups))
+        return torch.as_tensor(counts)
+
+    def add(self, total: Tensor, tile: Tile) -> None:
+        """Add a tile's values to the sums (kept, groups) in place."""
+        values = tile.values
+        if self._how == "mean_abs":
+            values = values.abs()
+
+        kept = tile.targets
+        summed = tile.points
+        if self._over == "target":
+            values = values.T
+            kept = tile.points
+            summed = tile.targets
+
+        groups = torch.as_tensor(self._group_of[summed], device=values.device)
+        total[kept] = total[kept].index_add(1, groups, values)
+
+
+def _of_dimension(coordinates: Coordinates, dimension: Dimension) -> Coordinates:
+    """Return the coordinates of one dimension."""
+    return {
+        name: coordinate
+        for name, coordinate in coordinates.items()
+        if coordinate[0] == dimension
+    }

@@ -1,14 +1,74 @@
-"""The labelled result of an attribution."""
+"""The labelled result of an attribution, with what one asks of it first."""
 
 from __future__ import annotations
 
-import xarray as xr
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import xarray as xr
+from xarray.plot.accessor import DataArrayPlotAccessor
+
+from whence import _checks
 from whence.attribution.quality import Quality, quality
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+By = Literal["value", "size"]
+
+
+class AttributionPlot(DataArrayPlotAccessor):
+    """What ``attribution.plot`` is: xarray's plots, and when called a figure of whence."""
+
+    __slots__ = ("_attribution",)
+
+    def __init__(self, attribution: xr.DataArray) -> None:
+        super().__init__(attribution)
+        self._attribution = attribution
+
+    def __call__(self, **options: Any) -> Figure:  # type: ignore[override]
+        """Draw the influences: on a map, as histograms by label, or as bars.
+
+        Points of two coordinates are drawn where they are, colored by signed influence on one
+        target; samples as histograms by ``label``; anything else as bars of the strongest points.
+
+        Parameters
+        ----------
+        options:
+            Those of :func:`whence.plots.influence_map`, such as ``problem`` to outline the domain
+            and ``term``; of :func:`whence.plots.influence_histograms`; or of
+            :func:`whence.plots.influence_bars`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            :func:`whence.plots.save` writes it.
+
+        Raises
+        ------
+        ValueError
+            If there are several targets where one is drawn: select one, ``.isel(target=0)``.
+        """
+        from whence import plots  # matplotlib is slow to import
+        from whence.plots.text import coordinates  # as slow
+
+        if "label" in self._attribution.coords:
+            return plots.influence_histograms(self._attribution, **options)
+
+        # Of several targets as of one, the points have the coordinates of a row.
+        row = self._attribution
+        if "target" in row.dims:
+            row = row.isel(target=0)
+        if "problem" in options or len(coordinates(row)) == 2:
+            return plots.influence_map(self._attribution, **options)
+        return plots.influence_bars(self._attribution, **options)
 
 
 class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
     """An :class:`xarray.DataArray` of (target, point) that can say how far to trust it.
+
+    ``attribution.plot()`` draws it, see :class:`AttributionPlot`; ``attribution.plot.scatter`` and
+    the like are xarray's own.
 
     Examples
     --------
@@ -19,6 +79,125 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
 
     __slots__ = ()
 
+    @property
+    def plot(self) -> AttributionPlot:  # type: ignore[override]
+        """Plots of the numbers by xarray; when called, whence's figure of the attribution."""
+        return AttributionPlot(self)
+
     def quality(self) -> Quality:
         """Return how far the attribution can be trusted, see :func:`whence.quality`."""
         return quality(self)
+
+    def top(self, k: int = 10, by: By = "value") -> Attribution:
+        """Return the k points of largest influence, the largest first.
+
+        Parameters
+        ----------
+        k:
+            How many points; all, if there are fewer.
+        by:
+            ``"value"`` for the largest values; ``"size"`` for the largest absolute values.
+
+        Returns
+        -------
+        Attribution
+            Dimension (point,) of one target; of several (target, rank), rank 0 the first. With
+            the coordinates, ``term`` and ``index`` of the points, and all attributes.
+
+        Raises
+        ------
+        ValueError
+            If k is no positive integer, or the dimensions are not (target, point).
+
+        Examples
+        --------
+        >>> from whence.attribution.result import Attribution
+        >>> coords = {"x": ("point", [0.0, 0.5, 1.0]), "index": ("point", [0, 1, 2])}
+        >>> row = Attribution([0.2, -3.0, 1.0], coords, "point")
+        >>> row.top(2).values, row.top(2).x.values
+        (array([1. , 0.2]), array([1., 0.]))
+        >>> row.top(2, by="size")["index"].values
+        array([1, 2])
+        """
+        _checks.one_of("order", by, ("value", "size"))
+        if by == "size":
+            return self._extremes(k, -np.abs(self.values))
+        return self._extremes(k, -self.values)
+
+    def bottom(self, k: int = 10) -> Attribution:
+        """Return the k points of most negative influence, the most negative first.
+
+        Shapes and errors are those of :meth:`top`.
+
+        Examples
+        --------
+        >>> from whence.attribution.result import Attribution
+        >>> table = Attribution([[0.2, -3.0, 1.0], [0.5, 0.4, 0.3]], dims=("target", "point"))
+        >>> table.bottom(2).dims, table.bottom(2).values
+        (('target', 'rank'), array([[-3. ,  0.2],
+               [ 0.3,  0.4]]))
+        """
+        return self._extremes(k, self.values)
+
+    def _extremes(self, k: int, keys: np.ndarray) -> Attribution:
+        """Return the k points of smallest keys, of each target where there are several."""
+        _checks.count("k", k)
+        self._check_dimensions()
+        table = self.transpose("target", "point", missing_dims="ignore")
+
+        # Equal keys stay in the order of the points.
+        order = np.argsort(keys, axis=self.get_axis_num("point"), kind="stable")
+        places = self.copy(data=order).transpose(*table.dims).values[..., :k]
+        if self.sizes.get("target", 1) == 1:
+            row = table.isel(target=0) if "target" in table.dims else table
+            return row.isel(point=places.reshape(-1))
+
+        # Each target has points of its own, so that their coordinates are (target, rank) too,
+        # which an index of one dimension cannot be.
+        if "term" in table.xindexes:
+            table = table.drop_indexes("term")
+        return table.isel(
+            target=xr.DataArray(np.arange(len(places)), dims="target"),
+            point=xr.DataArray(places, dims=("target", "rank")),
+        )
+
+    def by_term(self) -> Attribution:
+        """Return the sum of the influences of each term's points, dimensions (target, term).
+
+        To first order this is the effect of all points of a term at once.
+
+        Examples
+        --------
+        >>> from whence.attribution.result import Attribution
+        >>> coords = {"term": ("point", ["pde", "pde", "data"])}
+        >>> Attribution([[0.5, 1.0, 3.0]], coords, ("target", "point")).by_term().values
+        array([[1.5, 3. ]])
+        """
+        self._check_dimensions()
+        if "term" not in self.coords:
+            raise ValueError("the points have no coordinate 'term' to sum them by")
+
+        of_points = np.full(self.sizes["point"], self.coords["term"].values)
+        names = list(dict.fromkeys(of_points.tolist()))
+        values = self.transpose(..., "point").values
+        sums = [values[..., of_points == name].sum(axis=-1) for name in names]
+
+        coords: dict[str, Any] = {"term": names}
+        for name, coordinate in self.coords.items():
+            if "point" not in coordinate.dims and name != "term":
+                coords[str(name)] = coordinate
+        dims = tuple(dim for dim in self.dims if dim != "point")
+        return Attribution(
+            np.stack(sums, axis=-1),
+            coords=coords,
+            dims=(*dims, "term"),
+            name=self.name,
+            attrs={**self.attrs, "reduction": "sum over the points of each term"},
+        )
+
+    def _check_dimensions(self) -> None:
+        if "point" not in self.dims or set(self.dims) - {"point", "target"}:
+            raise ValueError(
+                f"this needs the dimensions (target, point), or (point,) of one target, got "
+                f"{self.dims}: select the rest with isel"
+            )

@@ -4,59 +4,83 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from whence._files import NotWritten, make_folder
-from whence.attribution.method import Effect, Method, Solved, count
-from whence.attribution.quantities import Quantity
-from whence.points import Points
+from whence.attribution.labels import Attributes, Coordinates
+from whence.attribution.tiles import Solved, Tile
 
 if TYPE_CHECKING:
-    import xarray as xr
+    from whence.attribution.result import Attribution
 
-CHUNK_TARGETS, CHUNK_POINTS = 64, 16_384
+CHUNK_TARGETS = 64
+CHUNK_POINTS = 16_384
 
 
-def stored(
-    method: Method,
-    quantity: Quantity,
-    points: Mapping[str, Points],
-    effect: Effect,
+def write_zarr(
     out: Path,
-) -> xr.DataArray:
-    """Write an attribution to ``out``, a new zarr folder, and return it as read from there.
+    tiles: Iterable[Tile],
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    coordinates: Coordinates,
+    attributes: Callable[[Solved], Attributes],
+) -> None:
+    """Write an attribution to ``out``, a new zarr folder, tile by tile.
 
     The folder appears under its name when it is complete.
+
+    Parameters
+    ----------
+    out:
+        Where there is nothing yet; its parents are made if need be.
+    tiles:
+        Of an attribution of this ``shape``, (targets, points), and ``dtype``.
+    coordinates:
+        Of targets and points.
+    attributes:
+        Returns the attributes from how well all systems were solved.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something at ``out``.
     """
     import xarray as xr  # slow to import
-    import zarr
+    import zarr  # slow to import
 
-    _check_new(out)
-    shape = method._rows_of(quantity), count(points)
-    labelled = method.coordinates(quantity, points)
+    if out.exists():
+        raise FileExistsError(
+            f"{out} exists already: choose another name, or remove it first"
+        )
     make_folder(out.absolute().parent)
-    with _renamed(out) as part:
-        xr.Dataset(coords=labelled).to_zarr(part, mode="w", consolidated=False)
+
+    n_targets, n_points = shape
+    with _renamed_when_complete(out) as part:
+        xr.Dataset(coords=coordinates).to_zarr(part, mode="w", consolidated=False)
         array = zarr.open_group(part, mode="r+").create_array(
             "influence",
             shape=shape,
-            chunks=(min(CHUNK_TARGETS, shape[0]), min(CHUNK_POINTS, shape[1])),
-            dtype=str(method.objective.parameters.dtype).removeprefix("torch."),
+            chunks=(min(CHUNK_TARGETS, n_targets), min(CHUNK_POINTS, n_points)),
+            dtype=str(dtype).removeprefix("torch."),
             dimension_names=("target", "point"),
         )
+
         solved = Solved()
-        for tile in method.shown(method.tiles(quantity, points, effect), shape):
+        for tile in tiles:
             array[tile.targets, tile.points] = tile.values.detach().cpu().numpy()
-            solved = solved.and_also(tile.solved)
-        array.attrs.update({**method.attributes(quantity, effect, solved)})
-        array.attrs["coordinates"] = " ".join(labelled)
-    return read_zarr(out)
+            solved = solved.worst_with(tile.solved)
+
+        array.attrs.update(attributes(solved))
+        # By this attribute xarray knows which variables are coordinates.
+        array.attrs["coordinates"] = " ".join(coordinates)
 
 
-def read_zarr(path: str | Path) -> xr.DataArray:
+def read_zarr(path: str | Path) -> Attribution:
     """Return an attribution from its zarr folder; numbers are read when they are used.
 
     Raises
@@ -77,23 +101,25 @@ def read_zarr(path: str | Path) -> xr.DataArray:
     """
     import xarray as xr  # slow to import
 
+    from whence.attribution.result import Attribution  # xarray is slow to import
+
     if not Path(path).is_dir():
         raise FileNotFoundError(f"there is no zarr folder at {path}")
-    found = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)[
-        "influence"
-    ]
-    return found.set_xindex("term")
+    dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)
 
-
-def _check_new(out: Path) -> None:
-    if out.exists():
-        raise FileExistsError(
-            f"{out} exists already: choose another name, or remove it first"
-        )
+    stored = dataset["influence"]
+    attribution = Attribution(
+        # The variable, whose numbers are still on disk.
+        stored.variable,
+        coords=stored.coords,
+        name="influence",
+        attrs=stored.attrs,
+    )
+    return attribution.set_xindex("term")
 
 
 @contextmanager
-def _renamed(out: Path) -> Iterator[Path]:
+def _renamed_when_complete(out: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``out`` that takes its name when all is written."""
     part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:

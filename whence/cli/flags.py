@@ -193,7 +193,9 @@ def options_of(cls: object) -> list[Option]:
     if not isinstance(cls, type):
         return []
 
-    hints = typing.get_type_hints(vars(cls).get("__init__", cls))
+    # A class without any __init__ has the one of object, which has no hints.
+    init = getattr(cls, "__init__", None)
+    hints = typing.get_type_hints(init if inspect.isfunction(init) else cls)
     options = []
     for parameter in inspect.signature(cls).parameters.values():
         # Without a hint it is self, or nothing that a flag could carry.

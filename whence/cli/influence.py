@@ -27,7 +27,7 @@ from whence.cli.flags import (
     values_for,
     with_groups,
 )
-from whence.cli.model_file import ModelFile, file_parameters, read
+from whence.cli.model_file import NEEDED, ModelFile, file_parameters, read
 from whence.cli.quantities import quantity_of_run, quantity_of_tests
 from whence.pinn.training.load import load_run
 
@@ -79,6 +79,7 @@ class _Options:
 def options_not_flags() -> list[str]:
     """Return the options of methods that a model file names, or that have a flag of their own."""
     names = ["memory_budget", "damping", "curvature", "solver"]
+    names += [*NEEDED, "parameters"]
     for cls in METHODS.values():
         names += [parameter.name for parameter in file_parameters(cls)]
     return names

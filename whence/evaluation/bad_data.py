@@ -7,10 +7,11 @@ on their loss). Both are rankings; where the truth is known their precision can 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from whence import _checks
@@ -18,17 +19,21 @@ from whence.attribution.labels import point_coordinates
 from whence.attribution.method import Method
 from whence.attribution.quantities import Loss
 from whence.losses import BinaryCrossEntropy, CrossEntropy
+from whence.objective import PointsLike
 from whence.points import evaluated_at_once
 from whence.samples import Samples
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Array = np.ndarray[Any, np.dtype[Any]]
 By = Literal["self_influence", "validation", "loss"]
+Suspicion = Union[ArrayLike, "xr.Dataset", "xr.DataArray"]
+"""A number for each sample, or what :func:`suspects` returned."""
 
 
 def suspects(
-    method: Method, by: By | None = None, *, validation: Any = None
+    method: Method, by: By | None = None, *, validation: PointsLike | None = None
 ) -> xr.Dataset:
     """Return every training sample's suspicion, to be looked at from the highest down.
 
@@ -69,90 +74,106 @@ def suspects(
     >>> with torch.no_grad():
     ...     _ = model.weight.copy_(torch.tensor([[-3.0], [3.0]])); _ = model.bias.zero_()
     >>> objective = wh.Objective.supervised(model, (x, y), wh.CrossEntropy())
-    >>> found = suspects(wh.Influence(objective, damping=1e-3))
-    >>> int(found.suspicion.values.argmax()), int(found["rank"][0]), int(found.predicted[0])
+    >>> report = suspects(wh.Influence(objective, damping=1e-3))
+    >>> int(report.suspicion.values.argmax()), int(report["rank"][0]), int(report.predicted[0])
     (0, 0, 0)
     """
     import xarray as xr  # slow to import
 
     samples = _samples(method)
     by = by or ("self_influence" if validation is None else "validation")
-    _checks.one_of("kind of suspicion", by, ("self_influence", "validation", "loss"))
-    if (by == "validation") != (validation is not None):
-        wanted = (
-            "needs validation=(inputs, targets)" if validation is None else "takes none"
-        )
-        raise ValueError(f"suspicion by {by!r} {wanted}")
-    about = _about(method, samples)
-    score = _suspicion(method, by, validation, about["loss"][1])
-    order = np.argsort(-score, kind="stable")
+    _check_kind(by, validation)
+
+    known = _losses_and_classes(method, samples)
+    suspicion = _suspicion(method, by, validation, known["loss"])
+    # Each sample's place in the order from the most suspicious down.
+    order = np.argsort(-suspicion, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
+
+    variables = {"suspicion": suspicion, "rank": rank, **known}
     name = next(iter(method.objective.terms))
-    coords = point_coordinates(
+    coordinates = point_coordinates(
         method.objective, {name: samples}, {name: np.arange(len(samples))}
     )
     return xr.Dataset(
-        {"suspicion": ("point", score), "rank": ("point", rank), **about},
-        coords=coords,
+        {name: ("point", values) for name, values in variables.items()},
+        coords=coordinates,
         attrs={"method": "loss" if by == "loss" else method.name, "by": by},
     )
 
 
+def _check_kind(by: By, validation: object) -> None:
+    _checks.one_of("kind of suspicion", by, ("self_influence", "validation", "loss"))
+    if by == "validation" and validation is None:
+        raise ValueError(f"suspicion by {by!r} needs validation=(inputs, targets)")
+    if by != "validation" and validation is not None:
+        raise ValueError(f"suspicion by {by!r} takes none")
+
+
 def _samples(method: Method) -> Samples:
-    points = next(iter(method.objective.terms.values())).points
-    if not isinstance(points, Samples):
+    term = next(iter(method.objective.terms.values()))
+    if not isinstance(term.points, Samples):
         raise TypeError(
             "suspects are samples of supervised data, such as Objective.supervised(model, data, "
             "loss) makes; for a physics-informed network use wh.Influence(...).self_influence()"
         )
-    return points
+    return term.points
 
 
-def _suspicion(method: Method, by: By, validation: Any, loss: np.ndarray) -> np.ndarray:
+def _suspicion(
+    method: Method, by: By, validation: PointsLike | None, losses: Array
+) -> Array:
+    """Return a number for each sample, higher for more suspicious."""
     if by == "loss":
-        return loss
+        return losses
     if by == "self_influence":
-        found = method.self_influence()
-        return np.asarray(found.values)
-    loss_there = Loss(validation)
-    (points,) = loss_there.prepared(method.objective).values()
-    effects = method.attribute_sum(loss_there) / len(points)
+        return np.asarray(method.self_influence().values)
+
+    # Removing a bad sample lowers the mean loss of clean data: the effect is negative.
+    validation_loss = Loss(validation)
+    (points,) = validation_loss.prepared(method.objective).values()
+    effects = method.attribute_sum(validation_loss) / len(points)
     return -np.asarray(effects.values)
 
 
-def _about(method: Method, samples: Samples) -> dict[str, tuple[str, np.ndarray]]:
-    """Return the loss of each sample and, of a classifier, what it says of it."""
+def _losses_and_classes(method: Method, samples: Samples) -> dict[str, Array]:
+    """Return the loss of each sample and, of a classifier, what it predicts and how surely."""
     objective = method.objective
-    term, tensors = next(iter(objective.terms.values())), objective.parameters.tensors()
-    found: dict[str, list[Tensor]] = {}
+    term = next(iter(objective.terms.values()))
+    tensors = objective.parameters.tensors()
+    parts: dict[str, list[Tensor]] = {"loss": []}
     for part in samples.split(evaluated_at_once(samples)):
         output = term.residual(tensors, part).detach()
-        found.setdefault("loss", []).append(term.value(output, part).detach())
-        for name, values in _class_of(term.loss, output, part).items():
-            found.setdefault(name, []).append(values)
-    return {
-        name: ("point", torch.cat(parts).cpu().numpy()) for name, parts in found.items()
-    }
+        parts["loss"].append(term.value(output, part).detach())
+        for name, values in _predictions(term.loss, output, part).items():
+            parts.setdefault(name, []).append(values)
+
+    return {name: torch.cat(tables).cpu().numpy() for name, tables in parts.items()}
 
 
-def _class_of(loss: Any, output: Tensor, samples: Samples) -> dict[str, Tensor]:
+def _predictions(loss: object, output: Tensor, samples: Samples) -> dict[str, Tensor]:
+    """Return a classifier's class for each sample, and the probability of the label it has."""
     target = samples.target
+    # Only where a label is one number there is a probability of it.
     if target is None or target.numel() != len(samples):
         return {}
+
     if isinstance(loss, CrossEntropy):
+        # Samples that the loss ignores have a negative label, which is no class.
         label = target.reshape(-1, 1).long().clamp_min(0)
         probability = output.softmax(dim=1).gather(1, label)[:, 0]
         return {"predicted": output.argmax(dim=1), "probability": probability}
+
     if isinstance(loss, BinaryCrossEntropy):
-        one = output.sigmoid().reshape(-1)
-        label = target.reshape(-1).to(one)
-        probability = label * one + (1 - label) * (1 - one)
-        return {"predicted": (one > 0.5).long(), "probability": probability}
+        positive = output.sigmoid().reshape(-1)
+        label = target.reshape(-1).to(positive)
+        probability = label * positive + (1 - label) * (1 - positive)
+        return {"predicted": (positive > 0.5).long(), "probability": probability}
     return {}
 
 
-def detection(suspicion: Any, corrupted: Any) -> xr.Dataset:
+def detection(suspicion: Suspicion, corrupted: ArrayLike) -> xr.Dataset:
     """Return precision and recall of finding known bad samples by going down a ranking.
 
     ``average_precision`` is the mean of the precision at each bad sample found, ``Σ_k (R_k −
@@ -181,20 +202,27 @@ def detection(suspicion: Any, corrupted: Any) -> xr.Dataset:
     Examples
     --------
     >>> from whence.evaluation.bad_data import detection
-    >>> found = detection([0.9, 0.1, 0.8, 0.2], [True, False, False, True])
-    >>> found.precision.values.round(3), round(found.attrs["average_precision"], 4)
+    >>> report = detection([0.9, 0.1, 0.8, 0.2], [True, False, False, True])
+    >>> report.precision.values.round(3), round(report.attrs["average_precision"], 4)
     (array([1.   , 0.5  , 0.667, 0.5  ]), 0.8333)
     """
     import xarray as xr  # slow to import
 
     score, bad = _score_and_truth(suspicion, corrupted)
     order = np.argsort(-score, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
-    hits = np.cumsum(bad[order])[last]
+    # Samples of equal suspicion count together: the last of each run of equals.
+    is_last = np.append(np.diff(score[order]) != 0, True)
+    last = np.flatnonzero(is_last)
+
     looked = last + 1
-    precision, recall = hits / looked, hits / bad.sum()
+    hits = np.cumsum(bad[order])[last]
+    precision = hits / looked
+    recall = hits / bad.sum()
+
+    # Σ_k (R_k − R_{k−1}) P_k
     steps = np.diff(recall, prepend=0.0)
-    at = np.interp(bad.sum(), looked, hits, left=0.0) / bad.sum()
+    average_precision = float((steps * precision).sum())
+    hits_in_share = np.interp(bad.sum(), looked, hits, left=0.0)
     return xr.Dataset(
         {
             "precision": ("rank", precision),
@@ -202,14 +230,16 @@ def detection(suspicion: Any, corrupted: Any) -> xr.Dataset:
             "looked": ("rank", looked),
         },
         attrs={
-            "average_precision": float((steps * precision).sum()),
+            "average_precision": average_precision,
             "share": float(bad.mean()),
-            "found_in_share": float(at),
+            "found_in_share": float(hits_in_share / bad.sum()),
         },
     )
 
 
-def label_report(suspicion: Any, corrupted: Any, label: Any = None) -> xr.Dataset:
+def label_report(
+    suspicion: Suspicion, corrupted: ArrayLike, label: ArrayLike | None = None
+) -> xr.Dataset:
     """Return the mean suspicion of bad and of clean samples for each label, with their numbers.
 
     Parameters
@@ -230,37 +260,41 @@ def label_report(suspicion: Any, corrupted: Any, label: Any = None) -> xr.Datase
     Examples
     --------
     >>> from whence.evaluation.bad_data import label_report
-    >>> found = label_report([5.0, 1.0, 3.0, 2.0], [True, False, False, False], [0, 0, 1, 1])
-    >>> found.corrupted.values, found.clean.values
+    >>> report = label_report([5.0, 1.0, 3.0, 2.0], [True, False, False, False], [0, 0, 1, 1])
+    >>> report.corrupted.values, report.clean.values
     (array([ 5., nan]), array([1. , 2.5]))
     """
     import xarray as xr  # slow to import
 
     if label is None:
-        if (
-            not isinstance(suspicion, (xr.Dataset, xr.DataArray))
-            or "label" not in suspicion.coords
-        ):
+        coordinates = getattr(suspicion, "coords", {})
+        if "label" not in coordinates:
             raise ValueError(
                 "give each sample's label, as suspicion has no coordinate 'label'"
             )
-        label = suspicion.coords["label"].values
+        label = coordinates["label"].values
+
     score, bad = _score_and_truth(suspicion, corrupted)
-    labels, place = np.unique(np.asarray(label), return_inverse=True)
-    _same_length("label", place, score)
-    found: dict[str, Any] = {}
+    labels, label_of = np.unique(np.asarray(label), return_inverse=True)
+    _check_length("label", label_of, score)
+
+    variables = {}
     for name, chosen in (("corrupted", bad), ("clean", ~bad)):
-        count = np.bincount(place[chosen], minlength=len(labels))
-        total = np.bincount(place[chosen], weights=score[chosen], minlength=len(labels))
-        mean = np.full(len(labels), np.nan)
-        np.divide(total, count, out=mean, where=count > 0)
-        found[name], found[f"n_{name}"] = ("label", mean), ("label", count)
-    return xr.Dataset(found, coords={"label": labels})
+        places = label_of[chosen]
+        counts = np.bincount(places, minlength=len(labels))
+        totals = np.bincount(places, weights=score[chosen], minlength=len(labels))
+        means = np.full(len(labels), np.nan)
+        np.divide(totals, counts, out=means, where=counts > 0)
+        variables[name] = ("label", means)
+        variables[f"n_{name}"] = ("label", counts)
+    return xr.Dataset(variables, coords={"label": labels})
 
 
-def _score_and_truth(suspicion: Any, corrupted: Any) -> tuple[np.ndarray, np.ndarray]:
-    given = getattr(suspicion, "suspicion", suspicion)
-    score, bad = np.asarray(given, dtype=float), np.asarray(corrupted)
+def _score_and_truth(suspicion: Suspicion, corrupted: ArrayLike) -> tuple[Array, Array]:
+    """Return a number for each sample, and which of them are bad."""
+    # A dataset of suspects has the numbers in a variable.
+    score = np.asarray(getattr(suspicion, "suspicion", suspicion), dtype=float)
+    bad = np.asarray(corrupted)
     if score.ndim != 1 or not np.isfinite(score).all():
         raise ValueError(
             f"suspicion must be a finite number for each sample, got shape {score.shape}"
@@ -269,14 +303,14 @@ def _score_and_truth(suspicion: Any, corrupted: Any) -> tuple[np.ndarray, np.nda
         raise TypeError(
             f"corrupted must be booleans, one for each sample, got {bad.dtype}"
         )
-    _same_length("corrupted", bad, score)
+    _check_length("corrupted", bad, score)
     if not bad.any() or bad.all():
         raise ValueError("to measure detection some samples must be bad and some good")
     return score, bad
 
 
-def _same_length(what: str, given: np.ndarray, score: np.ndarray) -> None:
-    if given.shape != score.shape:
+def _check_length(what: str, values: Array, score: Array) -> None:
+    if values.shape != score.shape:
         raise ValueError(
-            f"{what} must have one entry for each of {len(score)} samples, got {given.shape}"
+            f"{what} must have one entry for each of {len(score)} samples, got {values.shape}"
         )

@@ -1,19 +1,22 @@
 """The linear datamodeling score: whether sums of influences predict retraining on subsets.
 
-A model is trained anew on random subsets of its data; an attribution is good if the sum of its
+A model is trained again on random subsets of its data; an attribution is good if the sum of its
 entries over the samples that were left out orders what happened (Park et al. 2023, TRAK, arXiv
 2303.14186, section 2).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from whence import _checks
+from whence.evaluation.ranks import spearman_rows
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,6 +40,7 @@ def random_subsets(n: int, count: int, share: float = 0.5, seed: int = 0) -> Arr
         raise ValueError(
             f"share must leave some of {n} samples in and some out, got {share!r}"
         )
+
     generator = np.random.default_rng(seed)
     masks = np.zeros((count, n), dtype=bool)
     for mask in masks:
@@ -45,7 +49,7 @@ def random_subsets(n: int, count: int, share: float = 0.5, seed: int = 0) -> Arr
 
 
 def retrained(
-    train: Callable[[Array, int], Any],
+    train: Callable[[Array, int], ArrayLike],
     subsets: Array,
     seeds: int = 1,
     progress: bool = True,
@@ -73,7 +77,7 @@ def retrained(
            [1.]])
     """
     _checks.count("seeds", seeds)
-    shown = tqdm(
+    progress_bar = tqdm(
         subsets,
         desc="retraining",
         unit="model",
@@ -82,17 +86,19 @@ def retrained(
         disable=not progress,
     )
     rows = []
-    for k, subset in enumerate(shown):
-        chosen = np.flatnonzero(subset)
-        each = [
-            np.asarray(train(chosen, k * seeds + s), dtype=float) for s in range(seeds)
-        ]
-        rows.append(np.mean(each, axis=0))
+    for k, subset in enumerate(progress_bar):
+        indices = np.flatnonzero(subset)
+        targets = []
+        for s in range(seeds):
+            # No two models of all share a seed.
+            values = train(indices, k * seeds + s)
+            targets.append(np.asarray(values, dtype=float))
+        rows.append(np.mean(targets, axis=0))
     return np.stack(rows)
 
 
 def linear_datamodeling_score(
-    attribution: Any, subsets: Any, actual: Any
+    attribution: ArrayLike | xr.DataArray, subsets: ArrayLike, actual: ArrayLike
 ) -> xr.DataArray:
     """Return, for each target, the Spearman correlation of predicted and actual retraining.
 
@@ -128,37 +134,26 @@ def linear_datamodeling_score(
     1.0
     """
     import xarray as xr  # slow to import
-    from scipy.stats import rankdata
 
     if getattr(attribution, "attrs", {}).get("effect", "remove") != "remove":
         raise ValueError(
             "the score is of effects of removal: attribute with effect='remove'"
         )
     effects = np.asarray(attribution, dtype=float)
-    masks, found = np.asarray(subsets), np.asarray(actual, dtype=float)
-    if (
-        masks.dtype.kind != "b"
-        or masks.ndim != 2
-        or effects.ndim != 2
-        or found.ndim != 2
-    ):
-        raise ValueError(
-            "give effects (target, point), booleans (subsets, point) and actual (subsets, target), "
-            f"got {effects.shape}, {masks.dtype} of shape {masks.shape}, and {found.shape}"
-        )
-    if effects.shape[1] != masks.shape[1] or found.shape != (len(masks), len(effects)):
-        raise ValueError(
-            f"shapes do not fit: effects {effects.shape}, subsets {masks.shape}, actual "
-            f"{found.shape}"
-        )
+    masks = np.asarray(subsets)
+    truth = np.asarray(actual, dtype=float)
+    _check_shapes(effects, masks, truth)
+
+    # The effects of all samples that a subset leaves out, added up: (targets, subsets).
     predicted = effects @ (~masks).T.astype(float)
-    values = _correlations(rankdata(predicted, axis=1), rankdata(found.T, axis=1))
+    values = spearman_rows(predicted, truth.T)
     known = values[np.isfinite(values)]
     if not len(known):
         raise ValueError("no target varies over the subsets, or no prediction does")
-    error = (
-        float(known.std(ddof=1) / len(known) ** 0.5) if len(known) > 1 else float("nan")
-    )
+
+    error = math.nan
+    if len(known) > 1:
+        error = float(known.std(ddof=1) / len(known) ** 0.5)
     return xr.DataArray(
         values,
         dims="target",
@@ -167,10 +162,16 @@ def linear_datamodeling_score(
     )
 
 
-def _correlations(a: Array, b: Array) -> Array:
-    """Return the Pearson correlation of each row of a with that of b; NaN where one is constant."""
-    a, b = (m - m.mean(axis=1, keepdims=True) for m in (a, b))
-    norms = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    found: Array = np.full(len(a), np.nan)
-    np.divide((a * b).sum(axis=1), norms, out=found, where=norms > 0)
-    return found
+def _check_shapes(effects: Array, masks: Array, truth: Array) -> None:
+    are_tables = effects.ndim == masks.ndim == truth.ndim == 2
+    if not are_tables or masks.dtype.kind != "b":
+        raise ValueError(
+            "give effects (target, point), booleans (subsets, point) and actual (subsets, target), "
+            f"got {effects.shape}, {masks.dtype} of shape {masks.shape}, and {truth.shape}"
+        )
+    expected = (len(masks), len(effects))
+    if effects.shape[1] != masks.shape[1] or truth.shape != expected:
+        raise ValueError(
+            f"shapes do not fit: effects {effects.shape}, subsets {masks.shape}, actual "
+            f"{truth.shape}"
+        )

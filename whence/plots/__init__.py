@@ -4,6 +4,7 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 :func:`save` writes it.
 """
 
+from whence.plots.bars import influence_bars
 from whence.plots.fields import rounds, solution
 from whence.plots.histograms import influence_histograms
 from whence.plots.images import extreme_images
@@ -21,6 +22,7 @@ __all__ = [
     "describe_samples",
     "detection",
     "extreme_images",
+    "influence_bars",
     "influence_histograms",
     "influence_map",
     "label_report",

@@ -267,7 +267,7 @@ def describe_samples(
     --------
     >>> import xarray as xr
     >>> from whence import plots
-    >>> from whence.attribution.method import SIGN
+    >>> from whence.attribution.labels import SIGN
     >>> known = {"label": ("point", [0, 1, 1]), "quantity": "loss data", "target_index": 4}
     >>> about = {"effect": "remove", "sign": SIGN["remove"]}
     >>> row = xr.DataArray([0.5, -0.1, 0.2], known, "point", attrs=about)

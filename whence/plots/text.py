@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from whence.attribution.method import SIGN
+from whence.attribution.labels import SIGN
 from whence.plots.style import Array
 
 VERBS = {"remove": "removing", "add": "adding"}

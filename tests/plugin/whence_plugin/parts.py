@@ -8,7 +8,8 @@ from torch import nn
 
 import whence as wh
 from whence import pinn
-from whence.attribution.method import Method, Solved
+from whence.attribution.method import Method
+from whence.attribution.tiles import Solved
 from whence.curvature.solvers import Solution
 from whence.pinn.optimizers import OptimizerState, Progress
 
@@ -198,7 +199,7 @@ class PlainProducts(Method):
     name = "plain_products"
 
     def __init__(self, objective):
-        super().__init__(objective, 2**30)
+        super().__init__(objective, memory_budget=2**30)
 
     def transform_gradients(self, gradients):
         """Leave the gradients as they are."""

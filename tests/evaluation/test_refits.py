@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import oracles
 import pytest
@@ -6,21 +8,27 @@ from torch import nn
 from torch.func import functional_call
 
 from whence import pinn
-from whence.attribution import refitting
 from whence.attribution.influence import Influence
 from whence.attribution.quantities import Output, Residual
-from whence.attribution.refitting import (
+from whence.curvature.solvers import Damping
+from whence.evaluation.damping import (
     DAMPINGS,
     DampingChoice,
+    LeaveOneOut,
+    check_changes,
     damping_from_refits,
+    draw_points,
+)
+from whence.evaluation.leaving_out import (
+    Changes,
     leave_one_out,
     leave_out,
-    refit,
-    without,
 )
-from whence.curvature.solvers import Damping
+from whence.evaluation.ranks import rank_agreement
 from whence.objective import Objective
+from whence.refits import refit
 from whence.space import Space
+from whence.subsets import drop_points
 from whence.term import Term
 
 
@@ -139,7 +147,7 @@ def test_a_step_that_raises_the_loss_is_taken_back():
         (lambda w: w**2 - 4, lambda w: 2 * w, 0.5),
     ],
 )
-def test_what_is_minimised_falls_with_the_anchor_in_it(function, slope, start, anchor):
+def test_what_is_minimized_falls_with_the_anchor_in_it(function, slope, start, anchor):
     network = nn.Linear(1, 1, bias=False).double()
 
     def residual(tensors, z):
@@ -287,7 +295,7 @@ def test_errors_of_leaving_out():
     with pytest.raises(ValueError, match="nothing would be left: all 18 points"):
         leave_out(objective, parameters_of, {"all": {"a": range(11), "b": range(7)}})
     with pytest.raises(ValueError, match="nothing would be left"):
-        without(objective, {"a": np.ones(11, dtype=bool), "b": range(7)})
+        drop_points(objective, {"a": np.ones(11, dtype=bool), "b": range(7)})
     with pytest.raises(
         ValueError, match=r"the points to leave out, term 'a'.* 0 … 10, got 11"
     ):
@@ -321,7 +329,7 @@ def test_the_damping_chosen_predicts_the_refits_best(fitted):
     assert choice.scores[1e-2] < best - 0.1
     assert choice.damping.value == max(v for v, s in choice.scores.items() if s == best)
     # the score once more, by other roads
-    left = refitting._drawn(fitted, 10, 15, 0)
+    left = draw_points(fitted, 10, 15, 0)
     index = [(name, int(i[0])) for one in left[0] for name, i in one.items()]
     watched = [(name, int(i[0])) for one in left[1] for name, i in one.items()]
     assert len({*index, *watched}) == 25
@@ -380,12 +388,12 @@ def test_a_network_far_from_a_minimum_is_refused_and_one_that_drifts_is_warned_o
 
 @pytest.mark.parametrize("stability", [float("nan"), 0.49])
 def test_unstable_refits_choose_nothing(stability):
-    found = (torch.ones(2, 3), torch.zeros(2), stability)
+    changes = Changes(torch.ones(2, 3), torch.zeros(2), stability)
     with pytest.raises(
         ValueError, match=r"for 50 steps .* rank correlation of (nan|0.49)"
     ):
-        refitting._check_changes(found, 50)
-    refitting._check_changes((*found[:2], 0.51), 50)
+        check_changes(changes, 50)
+    check_changes(replace(changes, stability=0.51), 50)
 
 
 def test_errors_of_the_choice(fitted):
@@ -406,6 +414,29 @@ def test_errors_of_the_choice(fitted):
         damping_from_refits(fitted, curvature="hesian")
 
 
+def test_a_rule_chooses_the_same_for_an_influence(fitted):
+    rule = LeaveOneOut(values=(1e-2, 1e-10), points=8, targets=20, seed=3)
+    choice = damping_from_refits(
+        fitted, values=(1e-2, 1e-10), points=8, targets=20, seed=3
+    )
+    assert Influence(fitted, damping=rule).damping == choice.damping
+    hessian = Influence(fitted, damping=rule, curvature="hessian").damping
+    assert hessian == choice.damping  # of squares of linear functions, where both agree
+
+
+def test_a_rule_of_ones_own_sees_the_influence_that_it_is_for(fitted):
+    seen = []
+
+    class Fixed:
+        def choose(self, objective, curvature, solver):
+            seen.append((objective, curvature, solver.name))
+            return Damping(0.5, relative=False)
+
+    influence = Influence(fitted, damping=Fixed(), curvature="hessian")
+    assert influence.damping == Damping(0.5, relative=False)
+    assert seen == [(fitted, "hessian", influence.solver.name)]
+
+
 def test_the_choice_is_readable():
     choice = DampingChoice(Damping(1e-8), {1e-2: -0.1, 1e-8: 0.91234}, 10, 50, 0.5)
     assert str(choice).splitlines()[1:] == ["  1e-02  -0.100", "  1e-08   0.912  <-"]
@@ -414,6 +445,6 @@ def test_the_choice_is_readable():
 def test_ranks_decide_and_rows_without_ranks_count_as_nothing():
     actual = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
     predicted = np.array([[1.0, 8.0, 99.0], [3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
-    assert refitting._agreement(actual[:1], predicted[:1]) == pytest.approx(1)
-    assert refitting._agreement(actual[1:2], predicted[1:2]) == pytest.approx(-1)
-    assert refitting._agreement(actual[[0, 2]], predicted[[0, 2]]) == pytest.approx(0.5)
+    assert rank_agreement(actual[:1], predicted[:1]) == pytest.approx(1)
+    assert rank_agreement(actual[1:2], predicted[1:2]) == pytest.approx(-1)
+    assert rank_agreement(actual[[0, 2]], predicted[[0, 2]]) == pytest.approx(0.5)
