@@ -332,6 +332,14 @@ def value_of(of: Any) -> Any:
     return of.value if isinstance(of, Field) else of
 
 
+def values_in(result: Result) -> Tensor | tuple[Tensor, ...]:
+    """Return what an equation gave as tensors (n,): one, or a tuple of several."""
+    if isinstance(result, (tuple, list, Vector)):
+        return tuple(map(value_of, result))
+    value: Tensor = value_of(result)
+    return value
+
+
 def _field(what: str, of: object) -> Field:
     """Return a field; anything else is a ``TypeError`` that begins with ``what``."""
     if not isinstance(of, Field):
@@ -388,16 +396,14 @@ class FieldEquation:
         It is called once with random values, to see which derivatives it asks for.
         """
         probe = _Probe(coordinates, time)
-        self._call(outputs, probe)
+        # Its values too: what it returns may be fields that nothing has asked for so far.
+        values_in(self._call(outputs, probe))
         names = tuple(probe.requested)
 
         def plain(*columns: Tensor) -> Tensor | tuple[Tensor, ...]:
             values = dict(zip(names, columns, strict=True))
-            result = self._call(outputs, Derivatives(coordinates, time, values))
-            if isinstance(result, (tuple, list, Vector)):
-                return tuple(map(value_of, result))
-            value: Tensor = value_of(result)
-            return value
+            derivatives = Derivatives(coordinates, time, values)
+            return values_in(self._call(outputs, derivatives))
 
         return names, plain
 
