@@ -352,16 +352,16 @@ class _LowRank:
 
     def precondition(self, right: Tensor) -> Tensor:
         """Return an approximate inverse whose part outside is as large as the smallest inside."""
-        return self._applied(right, float(self._inverse.abs().max()))
+        return self._in_eigenbasis(right, float(self._inverse.abs().max()))
 
     def solve(self, right: Tensor) -> Solution:
         outside = 0.0
         if self._complement:
             outside = 1 / self._system.damping
-        value = self._applied(right, outside)
+        value = self._in_eigenbasis(right, outside)
         return direct_solution(self._system, right, value)
 
-    def _applied(self, right: Tensor, outside: float) -> Tensor:
+    def _in_eigenbasis(self, right: Tensor, outside: float) -> Tensor:
         """Return U(Λ + λ)⁻¹Uᵀb, and ``outside`` times what lies outside the span of U."""
         # b → Uᵀb → (Λ + λ)⁻¹Uᵀb → U(Λ + λ)⁻¹Uᵀb
         inside = self._vectors.T @ right

@@ -195,11 +195,7 @@ def train(
         watchers = [w.start(objective, plan.iterations) for w in watching]
         monitor = Monitor(problem, objective, validation, seed)
         loop = Loop(objective, plan, monitor, watchers)
-        if folder is not None and checkpoint is not None:
-            take_up(loop, folder, checkpoint)
-        else:
-            loop.begin()
-        loop.try_criteria()
+        begin(loop, folder, checkpoint)
 
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
@@ -214,13 +210,15 @@ def train(
         summary = loop.summary(why)
         saver.write_summary(summary)
 
-    path = None if folder is None else folder.path
-    history = loop.history
-    spectra = spectra_of(watchers)
-    points_record = loop.points.arrays()
-
     return Result(
-        problem, module, loop.objective, history, summary, path, spectra, points_record
+        problem=problem,
+        network=module,
+        objective=loop.objective,
+        history=loop.history,
+        summary=summary,
+        path=None if folder is None else folder.path,
+        spectra=spectra_of(watchers),
+        points=loop.points.arrays(),
     )
 
 
@@ -242,7 +240,17 @@ def first_points(
     return rows_by_term
 
 
-def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
+def begin(loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None) -> None:
+    """Begin a run, or go on with one on disk; another optimizer's state is a ``ValueError``."""
+    if folder is None or checkpoint is None:
+        loop.begin()
+    else:
+        restore(loop, folder, checkpoint)
+
+    loop.try_criteria()
+
+
+def restore(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Go on with a run on disk; one of another optimizer or weighting is a ``ValueError``."""
     state, history, points = read_state(folder, checkpoint, loop.objective)
     for observer in loop.observers:

@@ -42,7 +42,7 @@ class Weighting(ABC):
     def __post_init__(self) -> None:
         _checks.count("update_every", self.update_every)
         self.check_options()
-        self._state: State = {"calls": 0}
+        self.state: State = {"calls": 0}
 
     # --- what a subclass writes ---
 
@@ -66,13 +66,13 @@ class Weighting(ABC):
         """Keep finite numbers or tensors by term (or another key) under a name."""
         # kind/term, as a checkpoint names tensors.
         for name, value in values.items():
-            self._state[f"{kind}/{name}"] = value
+            self.state[f"{kind}/{name}"] = value
 
     def noted(self, kind: str) -> dict[str, Any]:
         """Return what was kept under a name; empty if nothing was."""
         start = f"{kind}/"
         noted = {}
-        for key, value in self._state.items():
+        for key, value in self.state.items():
             if key.startswith(start):
                 noted[key.removeprefix(start)] = value
         return noted
@@ -80,7 +80,7 @@ class Weighting(ABC):
     @property
     def calls(self) -> int:
         """Number of steps so far."""
-        calls: int = self._state["calls"]
+        calls: int = self.state["calls"]
         return calls
 
     @property
@@ -128,14 +128,14 @@ class Weighting(ABC):
         terms = statistics_of(losses, parameters, points)
         if self.calls % self.update_every == 0 or not self.weights:
             self._renew(terms)
-        self._state["calls"] += 1
+        self.state["calls"] += 1
         return self.weights_at(terms)
 
     def renew(self, objective: Objective) -> Weights:
         """Return new weights for the next ``update_every`` steps on an objective."""
         terms = statistics_of(objective)
         self._renew(terms)
-        self._state["calls"] += self.update_every
+        self.state["calls"] += self.update_every
         return self.weights_at(terms)
 
     def at(self, objective: Objective) -> Weights:
@@ -154,16 +154,16 @@ class Weighting(ABC):
             self.check_terms(terms)
 
         # A copy, so that an error half way leaves the weighting as it was.
-        state = dict(self._state)
+        state = dict(self.state)
         try:
             weights = self.renew_weights(terms)
             self._check_finite(weights)
         except BaseException:
-            self._state = state
+            self.state = state
             raise
 
         for name in before:
-            del self._state[f"weights/{name}"]
+            del self.state[f"weights/{name}"]
         self.note("weights", weights)
 
     def _check_finite(self, weights: Weights) -> None:
@@ -175,7 +175,7 @@ class Weighting(ABC):
                     "or gradient is not finite"
                 )
 
-        for key, value in self._state.items():
+        for key, value in self.state.items():
             if not _is_finite(value):
                 raise FloatingPointError(
                     f"the loss of term {key.partition('/')[2]!r} is not finite: "
@@ -184,7 +184,7 @@ class Weighting(ABC):
 
     def state_dict(self) -> State:
         """Return all that the next weights depend on beside the options: numbers and tensors."""
-        return {name: _copied(value) for name, value in self._state.items()}
+        return {name: _copied(value) for name, value in self.state.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what :meth:`state_dict` returned; anything else is a ``ValueError``."""
@@ -201,7 +201,7 @@ class Weighting(ABC):
                     f"a weighting's state must be finite numbers, but {name!r} is not"
                 )
 
-        self._state = {name: _copied(value) for name, value in state.items()}
+        self.state = {name: _copied(value) for name, value in state.items()}
 
 
 def _copied(value: Any) -> Any:

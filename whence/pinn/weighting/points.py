@@ -177,7 +177,7 @@ class Causal(Weighting):
 
     def renew_weights(self, terms: TermStatistics) -> Weights:
         """Return the weights of all points by the losses in the windows before theirs."""
-        stage = int(self._state.get("stage", 0))
+        stage = int(self.state.get("stage", 0))
         smallest = 1.0
 
         for name in self.terms or terms.names[:1]:
@@ -188,7 +188,7 @@ class Causal(Weighting):
             smallest = min(smallest, float(by_window[-1]))
 
         if smallest > self.threshold and stage + 1 < len(self.epsilon):
-            self._state["stage"] = stage + 1
+            self.state["stage"] = stage + 1
         return self.weights_at(terms)
 
     def weights_at(self, terms: TermStatistics) -> Weights:
