@@ -159,6 +159,8 @@ def _is_alive(pid: int) -> bool:
 
 JsonObject = dict[str, Any]
 """What JSON calls an object: text, numbers, truth values, lists and further objects by name."""
+Json = JsonObject | list[Any] | str | float | bool | None
+"""Any value of JSON."""
 
 
 def strict_json(value: object, indent: int | None = 2) -> str:

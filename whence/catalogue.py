@@ -201,7 +201,11 @@ def entry_points() -> tuple[EntryPoint, ...]:
     return tuple(ours)
 
 
-class ModuleCatalogue(Catalogue[Any]):
+AnyCatalogue = Catalogue[Any]
+"""A catalogue of things of whatever kind."""
+
+
+class ModuleCatalogue(AnyCatalogue):
     """A catalogue whose entries are modules that define ``attribute``, by their own names."""
 
     def __init__(
@@ -237,36 +241,36 @@ def plain(text: str) -> str:
 PROBLEMS = ModuleCatalogue(
     "problem", ("whence.pinn.zoo",), "whence.problems", "problem"
 )
-NETWORKS: Catalogue[Any] = Catalogue(
+NETWORKS: AnyCatalogue = Catalogue(
     "network", ("whence.pinn.networks",), "whence.networks"
 )
-SCORES: Catalogue[Any] = Catalogue(
+SCORES: AnyCatalogue = Catalogue(
     "score", ("whence.pinn.sampling.scores",), "whence.scores"
 )
-SELECTIONS: Catalogue[Any] = Catalogue(
+SELECTIONS: AnyCatalogue = Catalogue(
     "selection", ("whence.pinn.sampling.selections",), "whence.selections"
 )
-RESAMPLERS: Catalogue[Any] = Catalogue(
+RESAMPLERS: AnyCatalogue = Catalogue(
     "resampler", ("whence.pinn.sampling.resamplers",), "whence.resamplers"
 )
-SAMPLINGS: Catalogue[Any] = Catalogue(
+SAMPLINGS: AnyCatalogue = Catalogue(
     "sampling method", ("whence.pinn.geometry.samplings",), "whence.samplings"
 )
-OPTIMIZERS: Catalogue[Any] = Catalogue(
+OPTIMIZERS: AnyCatalogue = Catalogue(
     "optimizer", ("whence.pinn.optimizers",), "whence.optimizers"
 )
-WEIGHTINGS: Catalogue[Any] = Catalogue(
+WEIGHTINGS: AnyCatalogue = Catalogue(
     "weighting", ("whence.pinn.weighting",), "whence.weightings"
 )
-SOLVERS: Catalogue[Any] = Catalogue("solver", ("whence.curvature",), "whence.solvers")
-METHODS: Catalogue[Any] = Catalogue(
+SOLVERS: AnyCatalogue = Catalogue("solver", ("whence.curvature",), "whence.solvers")
+METHODS: AnyCatalogue = Catalogue(
     "attribution method", ("whence.attribution",), "whence.methods"
 )
-QUANTITIES: Catalogue[Any] = Catalogue(
+QUANTITIES: AnyCatalogue = Catalogue(
     "quantity", ("whence.attribution.quantities",), "whence.quantities"
 )
 
-KINDS: dict[str, Catalogue[Any]] = {
+KINDS: dict[str, AnyCatalogue] = {
     "problems": PROBLEMS,
     "networks": NETWORKS,
     "samplings": SAMPLINGS,

@@ -21,6 +21,7 @@ from whence.arrays import DataFrameLike
 from whence.data import (
     READ_AT_ONCE,
     Batch,
+    Inputs,
     Source,
     checked_batch,
     inputs_alone,
@@ -29,6 +30,8 @@ from whence.data import (
     source_of,
 )
 
+Structure = tuple[pytree.TreeSpec, bool]
+"""How tensors make inputs, and whether a target is the last of them."""
 IN_MEMORY_BYTES = 512 * 2**20
 """Data up to this size are read once and kept; larger data are read again in each pass."""
 ROWS_AT_ONCE = 1000
@@ -67,9 +70,10 @@ class Samples:
     (5, 2, tensor([1, 1]))
     """
 
-    def __init__(self, inputs: Any, target: Any = None) -> None:
-        is_container = isinstance(inputs, (tuple, Mapping))
-        batch = Batch(inputs if is_container else (inputs,), target)
+    def __init__(self, inputs: object, target: object = None) -> None:
+        if not isinstance(inputs, (tuple, Mapping)):
+            inputs = (inputs,)
+        batch = Batch(inputs, target)
         checked = checked_batch("the samples", batch, None, None)
         self._set(checked, len(checked), None, None)
 
@@ -127,7 +131,7 @@ class Samples:
         _ = self.batch
 
     @property
-    def inputs(self) -> Any:
+    def inputs(self) -> Inputs:
         """What the model takes: a tuple, or a mapping for keyword arguments."""
         return self.batch.inputs
 
@@ -241,14 +245,14 @@ class Samples:
     # Torch's transforms (vmap over samples, say) take Samples apart and put them together by
     # these two.
 
-    def flattened(self) -> tuple[list[Any], Any]:
+    def flattened(self) -> tuple[list[Tensor], Structure]:
         """Return the tensors, and what :meth:`unflattened` needs to put them together."""
         _, spec = pytree.tree_flatten(self.batch.inputs)
         has_target = self.batch.target is not None
         return list(self.batch.tensors()), (spec, has_target)
 
     @classmethod
-    def unflattened(cls, leaves: Iterable[Any], context: Any) -> Samples:
+    def unflattened(cls, leaves: Iterable[object], context: Structure) -> Samples:
         """Return the samples of these tensors, which may lack the axis of the samples."""
         spec, has_target = context
         tensors = list(leaves)

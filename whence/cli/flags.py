@@ -11,13 +11,13 @@ import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import docstring_parser
 import tyro
 
 from whence import _checks
-from whence.catalogue import Catalogue, plain
+from whence.catalogue import AnyCatalogue, plain
 
 PLAIN = (int, float, str, bool)
 UNSET = None
@@ -26,6 +26,12 @@ REQUIRED = object()
 """Default of an option that has none."""
 
 T = TypeVar("T")
+Hint: TypeAlias = Any
+"""A type hint: a class, a union, or a generic of others."""
+Dataclass: TypeAlias = Any
+"""An object of a dataclass."""
+Settings: TypeAlias = Any
+"""What tyro takes beside a hint."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Option:
     """One option of a class: its name, the hint of its type, and its default."""
 
     name: str
-    hint: Any
+    hint: Hint
     default: object
 
     @property
@@ -46,7 +52,7 @@ class Option:
         """Whether it is a mapping from terms to numbers, written TERM=NUMBER."""
         return any(map(is_numbers_by_term, alternatives(self.hint)))
 
-    def flag_type(self) -> Any:
+    def flag_type(self) -> Hint | None:
         """Return the type that a flag takes for it, None if no flag can."""
         kinds = []
         for alternative in alternatives(self.hint):
@@ -86,7 +92,7 @@ class Group:
 
     field: str
     name: str
-    catalogue: Catalogue[Any]
+    catalogue: AnyCatalogue
 
     def options(self, skip: Sequence[str]) -> type:
         """Return a dataclass with the options that a flag can carry, each None unless given."""
@@ -109,7 +115,7 @@ class Group:
         return made
 
 
-def choices(catalogue: Catalogue[Any], *others: str) -> Any:
+def choices(catalogue: AnyCatalogue, *others: str) -> Hint:
     """Return the annotation of a flag that takes a name of a catalogue, or some other word."""
     names = (*others, *catalogue)
     return tyro.constructors.PrimitiveConstructorSpec(
@@ -122,16 +128,16 @@ def choices(catalogue: Catalogue[Any], *others: str) -> Any:
     )
 
 
-def default_words(text: str, metavar: str | None = None) -> Any:
+def default_words(text: str, metavar: str | None = None) -> Settings:
     """Return the annotation of a flag whose default, and what it takes, is said in words."""
     return tyro.conf.arg(help_behavior_hint=f"(default: {text})", metavar=metavar)
 
 
-def metavar_of(kind: Any) -> str:
+def metavar_of(kind: Hint) -> str:
     """Return what help shows for the value of a flag: ``INT``, ``{add,replace}``, ``[STR ...]``."""
     shown = []
     for member in alternatives(kind):
-        if typing.get_origin(member) is Literal:
+        if origin_of(member) is Literal:
             shown.append(f"{{{','.join(map(str, typing.get_args(member)))}}}")
         elif member is bool:
             shown.append("{True,False}")
@@ -144,7 +150,7 @@ def metavar_of(kind: Any) -> str:
 
 
 def groups_of(
-    catalogues: Sequence[Catalogue[Any]], taken: Sequence[str] = ()
+    catalogues: Sequence[AnyCatalogue], taken: Sequence[str] = ()
 ) -> list[Group]:
     """Return a group for each class that has options; a name that is taken gets its kind."""
     used = set(taken)
@@ -236,16 +242,21 @@ def flags_of(cls: object) -> list[Flag]:
     return flags
 
 
-def alternatives(hint: Any) -> tuple[Any, ...]:
+def origin_of(hint: object) -> Hint | None:
+    """Return the generic that a hint was made of, None of a plain class."""
+    return typing.get_origin(hint)
+
+
+def alternatives(hint: Hint) -> tuple[Hint, ...]:
     """Return the members of a union, or the hint itself."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    if origin_of(hint) in (typing.Union, types.UnionType):
         return typing.get_args(hint)
     return (hint,)
 
 
-def flag_type(kind: Any) -> Any:
+def flag_type(kind: Hint) -> Hint | None:
     """Return the type of a flag for one alternative of a hint, None if there is none."""
-    origin = typing.get_origin(kind)
+    origin = origin_of(kind)
     if kind in PLAIN or origin is Literal:
         return kind
     if is_numbers_by_term(kind):
@@ -259,9 +270,9 @@ def flag_type(kind: Any) -> Any:
     return None
 
 
-def is_numbers_by_term(kind: Any) -> bool:
+def is_numbers_by_term(kind: Hint) -> bool:
     """Whether a hint is that of numbers by term."""
-    origin = typing.get_origin(kind)
+    origin = origin_of(kind)
     is_mapping = isinstance(origin, type) and issubclass(origin, Mapping)
     return is_mapping and typing.get_args(kind) == (str, float)
 
@@ -304,7 +315,7 @@ def flag_of(group: str, option: str) -> str:
     return f"--{group}.{option}".replace("_", "-")
 
 
-def values_in(options: Any) -> dict[str, Any]:
+def values_in(options: Dataclass) -> dict[str, object]:
     """Return the options of a group that the command line sets."""
     values = {}
     for field in dataclasses.fields(options):
@@ -315,8 +326,8 @@ def values_in(options: Any) -> dict[str, Any]:
 
 
 def values_for(
-    options: object, groups: Sequence[Group], catalogue: Catalogue[Any], name: str
-) -> dict[str, Any]:
+    options: object, groups: Sequence[Group], catalogue: AnyCatalogue, name: str
+) -> dict[str, object]:
     """Return what the command line sets for one class of a catalogue."""
     for group in groups:
         if group.catalogue is catalogue and group.name == name:
@@ -346,7 +357,7 @@ def check_used(
 
 
 def build(
-    catalogue: Catalogue[Any],
+    catalogue: AnyCatalogue,
     name: str,
     values: Mapping[str, object],
     base: object = None,

@@ -19,7 +19,7 @@ from whence.catalogue import (
     SCORES,
     SELECTIONS,
     WEIGHTINGS,
-    Catalogue,
+    AnyCatalogue,
 )
 from whence.cli.flags import (
     Group,
@@ -153,7 +153,7 @@ class Training:
         self.problem = source.problem(options.constraints)
         self.recipe = source.recipe(self.problem, options.constraints)
 
-    def _values(self, catalogue: Catalogue[Any], name: str) -> dict[str, Any]:
+    def _values(self, catalogue: AnyCatalogue, name: str) -> dict[str, Any]:
         """Return what the flags of one class set."""
         return values_for(self.options, self.groups, catalogue, name)
 
@@ -360,7 +360,7 @@ class Training:
             )
 
 
-def names_in(catalogue: Catalogue[Any], things: Sequence[object]) -> list[str]:
+def names_in(catalogue: AnyCatalogue, things: Sequence[object]) -> list[str]:
     """Return the names that things have in a catalogue; those without one are left out."""
     names = [catalogue.name_of(thing) for thing in things]
     return [name for name in names if name is not None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from whence._files import JsonObject
 
 
 @runtime_checkable
@@ -15,5 +17,5 @@ class Rebuildable(Protocol):
     ``@NETWORKS.named("name")``.
     """
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""

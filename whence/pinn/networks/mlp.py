@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whence._checks import count, number
+from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
 from whence.pinn.networks.fourier import Fourier
@@ -132,9 +132,9 @@ class MLP(nn.Module):
         """The Fourier features, or ``None``."""
         return self._fourier
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
-        options: dict[str, Any] = {
+        options: JsonObject = {
             "layers": list(self._layers),
             "activation": self._activation,
         }
@@ -146,7 +146,7 @@ class MLP(nn.Module):
         return options
 
     @classmethod
-    def from_options(cls, options: dict[str, Any]) -> MLP:
+    def from_options(cls, options: JsonObject) -> MLP:
         """Return a network of this architecture from what :meth:`options` returned.
 
         Raises

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ from whence import _checks
 PROBE_POINTS = 2
 """Random values by which an equation is tried, to see which derivatives it asks for."""
 
+Other = TypeVar("Other")
 Scalar: TypeAlias = "Field | Tensor | float"
 """What takes part in arithmetic: a field, values (n,), or a number."""
 Components: TypeAlias = "Vector | Sequence[Scalar]"
@@ -327,7 +328,15 @@ def dt(of: Field | Vector) -> Tensor | Vector:
     return of.derivative(of.derivatives.time).value
 
 
-def value_of(of: Any) -> Any:
+@overload
+def value_of(of: Field) -> Tensor: ...
+
+
+@overload
+def value_of(of: Other) -> Other: ...
+
+
+def value_of(of: Field | Other) -> Tensor | Other:
     """Return the values of a field, (n,); anything else as it is."""
     return of.value if isinstance(of, Field) else of
 
@@ -336,7 +345,9 @@ def values_in(result: Result) -> Tensor | tuple[Tensor, ...]:
     """Return what an equation gave as tensors (n,): one, or a tuple of several."""
     if isinstance(result, (tuple, list, Vector)):
         return tuple(map(value_of, result))
-    value: Tensor = value_of(result)
+
+    single: Any = value_of(result)
+    value: Tensor = single
     return value
 
 

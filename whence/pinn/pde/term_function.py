@@ -79,7 +79,7 @@ class TermFunction:
 
     @classmethod
     def of_equation(
-        cls, name: str, equation: Callable[..., Any], place: Place
+        cls, name: str, equation: Callable[..., object], place: Place
     ) -> TermFunction:
         """Return the function of an equation."""
         what = f"equation {name!r}"

@@ -6,13 +6,12 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from whence._files import digest
+from whence._files import JsonObject, digest
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.base import Rebuildable
 from whence.pinn.pde.problem import Problem
@@ -58,7 +57,7 @@ def configuration(
     dtype: torch.dtype,
     schedule: Sequence[object],
     **options: object,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the options that a run must be resumed with, as JSON can hold them."""
     code = origin.code()
     spectra = None
@@ -86,7 +85,7 @@ def configuration(
 
 def circumstances(
     network: nn.Module, device: str | torch.device, origin: Origin
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return what the configuration says beside options: a run may be resumed under others."""
     architecture = None
     if isinstance(network, Rebuildable):
@@ -118,7 +117,7 @@ def versions() -> dict[str, str]:
 
 
 def checkpoint_to_resume(
-    folder: RunFolder, config: dict[str, Any], max_seconds: float | None
+    folder: RunFolder, config: JsonObject, max_seconds: float | None
 ) -> Checkpoint | None:
     """Return the checkpoint of a run made with the same options, None if it has none yet.
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from whence import _checks
-from whence._files import digest
+from whence._files import JsonObject, digest
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 COLUMNS = ("iteration", "seconds", "stage", "points", "loss", "validation_loss")
 """Columns of every history; beside them it has loss_TERM and, given a reference, relative_l2."""
@@ -19,7 +22,7 @@ Cell = int | float | str
 """A number, or the name of a stage."""
 
 
-class History(Sequence[dict[str, Any]]):
+class History(Sequence[JsonObject]):
     """Rows by number, columns by name.
 
     Examples
@@ -34,7 +37,7 @@ class History(Sequence[dict[str, Any]]):
     1          5   0.5
     """
 
-    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
+    def __init__(self, rows: Iterable[JsonObject] = ()) -> None:
         self._rows = list(rows)
 
     @property
@@ -45,11 +48,11 @@ class History(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
+    def __iter__(self) -> Iterator[JsonObject]:
         return iter(self._rows)
 
     @overload
-    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    def __getitem__(self, key: int) -> JsonObject: ...
 
     @overload
     def __getitem__(self, key: slice) -> History: ...
@@ -65,13 +68,13 @@ class History(Sequence[dict[str, Any]]):
             return History(self._rows[key])
         return self._rows[key]
 
-    def to_frame(self) -> Any:
+    def to_frame(self) -> DataFrame:
         """Return a ``pandas.DataFrame`` with a row for each logged iteration."""
         import pandas as pd  # slow to import
 
         return pd.DataFrame(self._rows, columns=list(self.columns))
 
-    def append(self, row: dict[str, Any]) -> None:
+    def append(self, row: JsonObject) -> None:
         """Add a row."""
         self._rows.append(row)
 
@@ -79,7 +82,7 @@ class History(Sequence[dict[str, Any]]):
         """Forget all but the first rows."""
         del self._rows[n_rows:]
 
-    def at_iteration(self, iteration: int) -> dict[str, Any]:
+    def at_iteration(self, iteration: int) -> JsonObject:
         """Return the last row of an iteration."""
         for row in reversed(self._rows):
             if row["iteration"] == iteration:
@@ -151,16 +154,17 @@ def from_csv(text: str) -> History:
     return History(rows)
 
 
-def checked_row(
-    number: int, cells: Mapping[str | Any, str | Any], columns: Sequence[str]
-) -> dict[str, Any]:
+Cells = Mapping[str | None, str | list[str] | None]
+"""A line of a table as the csv module reads it."""
+
+
+def checked_row(number: int, cells: Cells, columns: Sequence[str]) -> JsonObject:
     """Return a row's numbers, and the name of its stage; anything else is a ``ValueError``."""
     # The csv module puts surplus cells under None, and None in place of missing ones.
-    if None in cells or None in cells.values():
-        raise ValueError(f"row {number} has not {len(columns)} cells")
-
-    row: dict[str, Any] = {}
+    row: JsonObject = {}
     for name, cell in cells.items():
+        if not isinstance(name, str) or not isinstance(cell, str):
+            raise ValueError(f"row {number} has not {len(columns)} cells")
         if cell == "":
             continue
         if name == "stage":

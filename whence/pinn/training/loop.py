@@ -6,10 +6,10 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
+from whence._files import JsonObject
 from whence._interrupts import Interrupts
 from whence.finiteness import where_not_finite
 from whence.objective import Objective
@@ -375,7 +375,7 @@ class Loop:
         stages = self._plan.schedule
         stage = stages[min(place.stage, len(stages) - 1)]
 
-        row: dict[str, Any] = {
+        row: JsonObject = {
             "iteration": place.iteration,
             "seconds": round(place.seconds, 3),
             "stage": type(stage).__name__,
@@ -422,7 +422,7 @@ class Loop:
         has_best = self.place.best_validation is not None
         return self._plan.keep == "best" and has_best and not self._met_criterion
 
-    def summary(self, why: str) -> dict[str, Any]:
+    def summary(self, why: str) -> JsonObject:
         """Return the summary of the ended run, from the history row of what it keeps."""
         self._tick()
         place = self.place

@@ -143,7 +143,11 @@ def default_network(problem: Problem, seed: int) -> MLP:
     return MLP(widths, bounds=bounds, seed=seed)
 
 
-def run_file(path: Path) -> dict[str, Any]:
+Namespace = dict[str, Any]
+"""What a Python file defines, by name."""
+
+
+def run_file(path: Path) -> Namespace:
     """Run a user's file and return what it defines; one that fails is a ``ValueError``.
 
     What it does under ``if __name__ == "__main__"`` is left out.

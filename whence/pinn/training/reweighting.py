@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
 from whence.objective import Objective
+from whence.pinn.weighting.base import State
 
 
 @runtime_checkable
@@ -35,10 +36,10 @@ class WeightingLike(Protocol):
     def at(self, objective: Objective) -> dict[str, float | Tensor]:
         """Return the present weights, at the objective's points."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> State:
         """Return numbers and tensors that the next weights depend on."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Take up what ``state_dict`` returned."""
 
 
@@ -76,11 +77,11 @@ class Reweighting:
             weights[name] = self._base[name] * factor
         return objective.with_weights(weights)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> State:
         """Return numbers and tensors of the state."""
         return self._weighting.state_dict()
 
-    def restore(self, state: Mapping[str, Any], objective: Objective) -> None:
+    def restore(self, state: Mapping[str, object], objective: Objective) -> None:
         """Take up a saved state, its tensors on the objective's device."""
         device = objective.parameters.device
         moved = {}

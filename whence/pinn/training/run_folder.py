@@ -31,6 +31,8 @@ import torch
 from torch import Tensor, nn
 
 from whence._files import (
+    Json,
+    JsonObject,
     NotWritten,
     PathLike,
     digest,
@@ -67,7 +69,7 @@ class Checkpoint:
     """What a run needs to go on: tensors by name and plain numbers."""
 
     tensors: dict[str, Tensor]
-    numbers: dict[str, Any]
+    numbers: JsonObject
 
     def group(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with ``prefix/``, without it."""
@@ -84,10 +86,10 @@ def group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return members
 
 
-def described(value: object) -> Any:
+def described(value: object) -> Json:
     """Return options as plain JSON values: a dataclass with its kind, a callable by name."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        options: dict[str, Any] = {"kind": type(value).__name__}
+        options: JsonObject = {"kind": type(value).__name__}
         for entry in dataclasses.fields(value):
             if entry.init:
                 options[entry.name] = described(getattr(value, entry.name))
@@ -136,9 +138,7 @@ class RunFolder:
         """Whether the folder holds a run."""
         return (self.path / CONFIG).is_file()
 
-    def create(
-        self, config: Mapping[str, Any], problem_code: str | None = None
-    ) -> None:
+    def create(self, config: JsonObject, problem_code: str | None = None) -> None:
         """Make the folder and write its configuration; an existing run or file is an error."""
         self.check_free()
         make_folder(self.path)
@@ -202,7 +202,7 @@ class RunFolder:
 
     # --- configuration and outcome ---
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JsonObject:
         """Return the configuration."""
         path = self.path / CONFIG
         config = self._read_json(CONFIG)
@@ -220,11 +220,11 @@ class RunFolder:
         path = self.path / PROBLEM
         return path if path.is_file() else None
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Return the outcome of a finished run."""
         return self._read_json(SUMMARY)
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str) -> JsonObject:
         path = self.path / name
         if not path.is_file():
             raise FileNotFoundError(
@@ -241,13 +241,13 @@ class RunFolder:
 
         return content
 
-    def write_summary(self, summary: Mapping[str, Any]) -> None:
+    def write_summary(self, summary: JsonObject) -> None:
         """Write ``summary.json``."""
         write_atomically(self.path / SUMMARY, _json(summary))
 
     # --- history, points, spectra ---
 
-    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write_history(self, rows: Sequence[JsonObject]) -> None:
         """Write ``history.csv``, columns in order of first appearance."""
         write_atomically(self.path / HISTORY, to_csv(rows).encode())
 
@@ -340,7 +340,7 @@ class RunFolder:
         return Checkpoint(tensors, numbers)
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _json(value: JsonObject) -> bytes:
     return (strict_json(value) + "\n").encode()
 
 

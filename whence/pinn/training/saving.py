@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
-from whence._files import NotWritten
+from whence._files import JsonObject, NotWritten
 from whence.objective import Objective
 from whence.pinn.training.history import History
 from whence.pinn.training.observers import Observer
@@ -68,7 +67,7 @@ class Saver:
 
         self._saved = state.place.iteration
 
-    def write_summary(self, summary: dict[str, Any]) -> None:
+    def write_summary(self, summary: JsonObject) -> None:
         """Write the outcome of the run."""
         if self.folder is not None:
             with self._telling_what_is_saved(summary["iterations"]):

@@ -68,7 +68,7 @@ class Weighting(ABC):
         for name, value in values.items():
             self.state[f"{kind}/{name}"] = value
 
-    def noted(self, kind: str) -> dict[str, Any]:
+    def noted(self, kind: str) -> State:
         """Return what was kept under a name; empty if nothing was."""
         start = f"{kind}/"
         noted = {}
@@ -186,7 +186,7 @@ class Weighting(ABC):
         """Return all that the next weights depend on beside the options: numbers and tensors."""
         return {name: _copied(value) for name, value in self.state.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Take up what :meth:`state_dict` returned; anything else is a ``ValueError``."""
         calls = state.get("calls")
         if isinstance(calls, bool) or not isinstance(calls, int) or calls < 0:
