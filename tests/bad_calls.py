@@ -154,6 +154,15 @@ CALLS = [
         "argument of the ansatz", lambda: strip(ansatz=lambda x, y, u: u), V,
         ("argument of the ansatz 'y'", "'x', 't', 'u'"),
     ),
+    Case(
+        "argument of the reference solution", lambda: strip(solution=lambda x, y: x), V,
+        ("argument of the solution 'y'", "'x', 't'"),
+    ),
+    Case(
+        "text in a data frame",
+        lambda: objective(points=pd.DataFrame({"x": ["a"], "t": [0.5]})), TypeError,
+        ("the points of term 'pde'", "numbers in the columns x, t"),
+    ),
     Case("output explained", lambda: explain("v"), V, ("output 'v'", "choose 'u'")),
     Case("output explained by no name", lambda: explain(3), V, ("output 3", "choose 'u'")),
     Case(

@@ -95,7 +95,12 @@ def columns_of(
 
     numbers = frame.to_numpy()
     chosen = [names.index(name) for name in coordinates]
-    return np.asarray(numbers[:, chosen], dtype=np.float64)
+    try:
+        return np.asarray(numbers[:, chosen], dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{what} must have numbers in the columns {', '.join(coordinates)}"
+        ) from None
 
 
 @overload
