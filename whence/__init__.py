@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return _find_public(name)
     if name[:1].isupper():  # as classes are, and modules are not
-        from whence.catalogue import (  # slow: finds the packages that add to it
+        from whence.catalogue import (  # slow, as it looks at every package installed
             METHODS,
             QUANTITIES,
             SOLVERS,

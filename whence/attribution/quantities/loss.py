@@ -96,12 +96,12 @@ class Loss:
         if self.points is None:
             return {name: term.points for name, term in objective.terms.items()}
 
-        given = self.points
-        if isinstance(given, Samples) or not isinstance(given, Mapping):
-            given = {next(iter(objective.terms)): given}
+        by_term = self.points
+        if isinstance(by_term, Samples) or not isinstance(by_term, Mapping):
+            by_term = {next(iter(objective.terms)): by_term}
         return {
             name: objective.prepare(f"the points of term {name!r}", points, name)
-            for name, points in given.items()
+            for name, points in by_term.items()
         }
 
     def _factor(self, points: Points) -> float:

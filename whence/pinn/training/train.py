@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from whence._files import PathLike, make_folder
+from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
 from whence.arrays import ArrayLike
+from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 from whence.pinn.pde.problem import Counts, Problem
 from whence.pinn.sampling.resamplers.base import Resampler
@@ -161,8 +162,6 @@ def train(
 
     origin = origin or Origin()
     place = torch.device(device)
-    if network is not None:
-        network = network.to(dtype=dtype, device=place)
     config = configuration(
         problem=problem, network=network, points=points, schedule=stages,
         resample=resample, weights=weights, weighting=weighting, observers=observers,
@@ -191,8 +190,7 @@ def train(
         check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
 
-        watching = [*observers, ProgressBar()] if progress else observers
-        watchers = [w.start(objective, plan.iterations) for w in watching]
+        watchers = watched(observers, objective, plan, progress)
         monitor = Monitor(problem, objective, validation, seed)
         loop = Loop(objective, plan, monitor, watchers)
         begin(loop, folder, checkpoint)
@@ -200,25 +198,18 @@ def train(
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
             # Late, so that a wrong option leaves nothing behind.
-            make_folder(folder.path)
-            stack.enter_context(folder.locked())
             config |= circumstances(module, device, origin)
-            folder.create(config, origin.code())
+            stack.enter_context(created(folder, config, origin))
 
         saver = Saver(folder, None if checkpoint is None else loop.place.iteration)
         why = loop.run(interrupts, max_seconds, saver)
         summary = loop.summary(why)
         saver.write_summary(summary)
 
+    path = None if folder is None else folder.path
+    kept = (loop.objective, loop.history, summary)
     return Result(
-        problem=problem,
-        network=module,
-        objective=loop.objective,
-        history=loop.history,
-        summary=summary,
-        path=None if folder is None else folder.path,
-        spectra=spectra_of(watchers),
-        points=loop.points.arrays(),
+        problem, module, *kept, path, spectra_of(watchers), loop.points.arrays()
     )
 
 
@@ -238,6 +229,23 @@ def first_points(
 
     rows_by_term: Mapping[str, ArrayLike] = choice
     return rows_by_term
+
+
+@contextmanager
+def created(folder: RunFolder, config: JsonObject, origin: Origin) -> Iterator[None]:
+    """Make the folder of a new run, and keep other processes out of it."""
+    make_folder(folder.path)
+    with folder.locked():
+        folder.create(config, origin.code())
+        yield
+
+
+def watched(
+    observers: Sequence[Observer], objective: Objective, plan: Plan, progress: bool
+) -> list[Observer]:
+    """Return the observers at work, a progress bar among them if wanted."""
+    watching = [*observers, ProgressBar()] if progress else observers
+    return [watcher.start(objective, plan.iterations) for watcher in watching]
 
 
 def begin(loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None) -> None:
