@@ -223,6 +223,7 @@ def arguments(what: str, function: Callable[..., object]) -> tuple[str, ...]:
             raise ValueError(
                 f"{what} takes {parameter}: name each argument instead, such as u, u_x"
             )
+        # A default binds a constant to a lambda, as in lambda u_xx, nu=0.01: nu * u_xx.
         if parameter.default is not parameter.empty:
             continue
         if parameter.kind is parameter.KEYWORD_ONLY:

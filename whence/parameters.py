@@ -49,6 +49,7 @@ class Parameters:
             raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
 
         self.module = module
+        # named_parameters() gives tied weights once, under the first of their names.
         everything = dict(module.named_parameters())
         chosen = _chosen(everything, select)
         _check_alike(chosen)
@@ -113,6 +114,7 @@ class Parameters:
 
     def assign(self, vector: Tensor) -> None:
         """Write ``vector`` (P,) into the module."""
+        # Autograd forbids writing into a leaf that requires a gradient.
         with torch.no_grad():
             for name, part in self.unflatten(vector).items():
                 self._chosen[name].copy_(part)
@@ -193,6 +195,7 @@ def selector(select: Select) -> Callable[[str, nn.Parameter], bool]:
     if isinstance(patterns, Sequence) and all(isinstance(p, str) for p in patterns):
 
         def matches_any(name: str, parameter: nn.Parameter) -> bool:
+            # fnmatch() itself would ignore the case of letters on Windows.
             return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
         return matches_any

@@ -101,7 +101,7 @@ def _indices(what: str, points: Indices, n: int) -> np.ndarray:
         raise ValueError(
             f"{what}: each point once, got index {repeated} {counts.max()} times"
         )
-    return unique.astype(np.int64)
+    return unique.astype(np.int64)  # ascending, as unique() sorts
 
 
 def check_groups(

@@ -106,6 +106,7 @@ class Term:
                 f"{type(value).__name__}"
             )
 
+        # A residual (n,) would broadcast with targets (n, 1) to (n, n) without an error.
         if value.ndim != 2 or len(value) != len(points):
             raise ValueError(
                 f"the residual of term {self.name!r} must have shape ({len(points)}, m), got "

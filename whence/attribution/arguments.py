@@ -52,6 +52,7 @@ def objective_of(
                 f"a model needs {name}: give the data it was trained on and the loss, as in "
                 f"wh.{who}(model, data=(x, y), loss=torch.nn.CrossEntropyLoss())"
             )
+    # The loop has seen to it, which the type checker cannot follow.
     assert data is not None
     assert loss is not None
     return Objective.supervised(objective, data, loss, parameters=parameters)
@@ -75,6 +76,7 @@ def prepare_points(
             f"{{{next(iter(terms))!r}: points}}"
         )
 
+    # An unknown term is an error before any points are prepared.
     for name in by_term:
         objective.term(name)
     prepared = {}

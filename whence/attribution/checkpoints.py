@@ -29,6 +29,7 @@ def check_checkpoints(checkpoints: Sequence[Checkpoint], network: nn.Module) -> 
             f"{received}"
         )
 
+    # Each is read here too, so that a wrong one is found before any work.
     for k, checkpoint in enumerate(checkpoints):
         state = read_state(checkpoint)
         for name, tensor in network.state_dict().items():

@@ -107,6 +107,7 @@ class EmpiricalInfluence(Method):
         if self.radius is not None:
             return self.radius
         norm = float(self.objective.parameters.vector().norm())
+        # θ̂ = 0 has no length to be relative to: r is then RELATIVE_RADIUS itself.
         return RELATIVE_RADIUS * (norm or 1.0)
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
@@ -125,6 +126,7 @@ class EmpiricalInfluence(Method):
     ) -> Iterator[Tile]:
         """Yield an attribution target by target, or of random directions all at once."""
         prepared = self.prepare_points(points)
+        # Entries are effects of removal, to which those of adding are opposite.
         sign = -1.0 if effect == "add" else 1.0
         if isinstance(self.directions, str):
             yield from self._along_gradients(quantity, prepared, sign)
@@ -184,6 +186,7 @@ class EmpiricalInfluence(Method):
         generator = np.random.default_rng(self.seed)
         like = self.objective.parameters.vector()
         for _ in range(n_directions):
+            # Normal numbers favor no direction; NumPy's are the same on every device.
             direction = generator.standard_normal(len(like))
             yield from self._steps_along(torch.as_tensor(direction).to(like))
 
@@ -234,7 +237,7 @@ class EmpiricalInfluence(Method):
             with self._moved(step):
                 after = self._loss_at(term, point)
             changes.append(after - before)
-        return torch.cat(changes).square().mean()
+        return torch.cat(changes).square().mean()  # mean_δ [ℓ(θ̂+δ) − ℓ(θ̂)]²
 
     def _loss_at(self, term: Term, point: Points) -> Tensor:
         residual = term.residual(self.objective.parameters.tensors(), point)

@@ -52,7 +52,7 @@ def input_changes(
                 scale = scale[:, None]  # (n, 1), beside the features
             # The minus of −∇fᵀ(A + λI)⁻¹ ∂ₓ∇ℓ.
             columns.append(changes * -scale)
-        rows.append(torch.cat(columns, dim=1))
+        rows.append(torch.cat(columns, dim=1))  # (targets, points, features)
     return torch.cat(rows), solved
 
 

@@ -77,6 +77,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     check_file(out)
 
     file = read(options.file)
+    # Only where it is needed, as a file without test data may be audited too.
     validation = file.test() if options.by == "validation" else None
     method = method_of(options, file)
 
@@ -86,6 +87,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         ranked = suspects(method, options.by, validation=validation)
 
     table = ranked.sortby("rank").reset_coords(drop=False).to_dataframe()
+    # A supervised objective has one term: its name would be the same in every row.
     table = table.reset_index(drop=True).drop(columns=["term"]).set_index("rank")
     make_folder(out.absolute().parent)
     write_atomically(out, table.to_csv().encode())

@@ -160,6 +160,7 @@ def groups_of(
         for name in catalogue:
             if not flags_of(catalogue[name]):
                 continue
+            # Two catalogues may have a name in common, the fields of a dataclass may not.
             field = name if name not in used else f"{catalogue.kind}_{name}"
             used.add(field)
             groups.append(Group(field, name, catalogue))
@@ -191,7 +192,7 @@ def options_of(cls: object) -> list[Option]:
         hints = typing.get_type_hints(cls)
         options = []
         for field in dataclasses.fields(cls):
-            if field.init:
+            if field.init:  # a field without cannot be passed to the class
                 default = _field_default(field)
                 options.append(Option(field.name, hints[field.name], default))
         return options
@@ -227,6 +228,7 @@ def flags_of(cls: object) -> list[Flag]:
     help_texts = {}
     for parameter in docstring_parser.parse(inspect.getdoc(cls) or "").params:
         text = " ".join(plain(parameter.description or "").split())
+        # One paragraph may document several, as in "points, targets:".
         for name in parameter.arg_name.split(","):
             help_texts[name.strip()] = text
 
@@ -372,6 +374,7 @@ def build(
             arguments[option.name] = numbers_by_term(flag, arguments[option.name])
 
     if isinstance(base, cls):
+        # What was not given keeps the value of base, not the class's default.
         return dataclasses.replace(base, **arguments)
 
     for option in options_of(cls):

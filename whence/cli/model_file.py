@@ -77,6 +77,7 @@ def file_parameters(cls: type) -> list[inspect.Parameter]:
     named = []
 
     for parameter in parameters:
+        # data and loss are parameters too, but the file's objective holds them already.
         is_positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         if is_positional and parameter.name not in NEEDED:
             named.append(parameter)

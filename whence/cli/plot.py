@@ -34,6 +34,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     """Draw every figure of a run; return the exit code."""
     out = options.out or options.run / "figures"
     result = load_run(options.run)
+    # Before anything is drawn, which takes a while.
     check_folder(out)
     if not result.history:
         raise ValueError(

@@ -139,6 +139,7 @@ def lambda_source(source: str) -> str:
         elif character in ")]}":
             depth -= 1
         elif character == ":" and depth == 0:
+            # A colon in brackets is of a slice or a dict, not the one before the body.
             in_body = True
         # A bracket that the lambda did not open, or a comma after its body, ends it.
         if depth < 0 or (in_body and depth == 0 and character == ","):

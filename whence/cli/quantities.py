@@ -58,6 +58,7 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
             )
 
     point = point_of(problem, at) if at else worst_point(result)
+    # --at and the grid are float64, the network may be float32.
     point = point.to(dtype=result.objective.parameters.dtype)
     if not is_field:
         quantity: Quantity = QUANTITIES[of].of_objective(result.objective, point)
@@ -123,4 +124,4 @@ def worst_point(result: Result) -> Tensor:
     # The 1-norm over outputs or residual components, (n,).
     sizes = values.abs().sum(dim=1)
     worst = int(sizes.argmax())
-    return grid[worst : worst + 1]
+    return grid[worst : worst + 1]  # a slice, (1, d), where an index gives (d,)

@@ -62,6 +62,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
 
     result = load_run(options.run)
     out = options.out or options.run / SCORES_FILE
+    # A file that cannot be written is an error before the scores are computed.
     check_file(out)
 
     objective = result.objective

@@ -133,6 +133,7 @@ def from_run_folder(
     original = list(command)
     file = folder.problem_file()
     if file is not None:
+        # Only the parser knows which of the arguments is the problem.
         problem = parsed(Options, "train", original).problem
         original[original.index(problem)] = str(file)
 

@@ -270,6 +270,7 @@ def draw_points(
         )
 
     singles = single_points(all_points(objective))
+    # Both are cut from one permutation, so that no point is left out and followed.
     order = np.random.default_rng(seed).permutation(n)
     left_out = np.sort(order[:points])
     followed = np.sort(order[points : points + targets])

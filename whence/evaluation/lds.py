@@ -153,6 +153,7 @@ def linear_datamodeling_score(
 
     error = math.nan
     if len(known) > 1:
+        # Standard error of the mean, s/√T, over the T targets that have a correlation.
         error = float(known.std(ddof=1) / len(known) ** 0.5)
     return xr.DataArray(
         values,

@@ -163,6 +163,7 @@ def changes_without(
 
     def refitted(some_points: Objective) -> Tensor:
         """Return the values after half of the steps and after all of them, (2, T)."""
+        # The descent moves the network: at() puts it back where it was.
         with parameters.at(parameters.vector()):
             descent = Descent(some_points, options)
             halfway_fit = descent.run(options.steps // 2)
@@ -176,10 +177,11 @@ def changes_without(
     differences = []
     for group in groups:
         fewer = drop_points(objective, group)
-        differences.append(refitted(fewer) - with_all)
+        differences.append(refitted(fewer) - with_all)  # (2, T)
 
     halfway, changes = torch.stack(differences, dim=2)  # (T, groups) each
     stability = rank_agreement(changes.cpu().numpy(), halfway.cpu().numpy())
+    # Row 1 of (2, T) is after all of the steps.
     return Changes(changes, with_all[1] - start, stability)
 
 

@@ -43,6 +43,7 @@ def influence_bars(attribution: xr.DataArray, k: int = 20) -> Figure:
     """
     _checks.count("k", k)
     data = one_target(attribution)
+    # Stable, so that equal influences keep the order of the points.
     strongest = np.argsort(-np.abs(data.values), kind="stable")[:k]
     values = data.values[strongest]
     names = _names(data.isel(point=strongest))
@@ -62,7 +63,7 @@ def influence_bars(attribution: xr.DataArray, k: int = 20) -> Figure:
     dress(ax, (f"influence on {story.name}", ""))
     ax.axvline(0, color="0.5", linewidth=0.8)
     ax.set_yticks(places, names, fontsize=TICK)
-    ax.invert_yaxis()
+    ax.invert_yaxis()  # bar 0, the strongest, on top
 
     title(figure, f"Strongest influences on {story}", inches=5.8)
     sign = str(data.attrs.get("sign", ""))

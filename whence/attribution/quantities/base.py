@@ -92,20 +92,21 @@ class AtPoints(ABC):
         parts = []
         for block in blocks(self.prepared(objective)):
             parts.append(function(tensors, block.points).detach())
-        return torch.cat(parts).reshape(-1)
+        return torch.cat(parts).reshape(-1)  # (n, m) to (T,) with T = n·m
 
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the targets' gradients with respect to θ in blocks, each (block, P)."""
         function = self.function(objective)
         points = self.prepared(objective)
         for block in row_blocks(function, objective.parameters, points):
-            yield block.reshape(-1, objective.parameters.size)
+            yield block.reshape(-1, objective.parameters.size)  # (n, m, P) to (n·m, P)
 
     def linearized(self, objective: Objective) -> Iterator[Gradients]:
         """Yield linearizations and cotangents; nothing if a point has several targets."""
         function = self.function(objective)
         points = self.prepared(objective)
         for _, linear in linearized_blocks(function, objective.parameters, points):
+            # One cotangent gives one row for each point, too few for its m targets.
             if linear.value.shape[1] > 1:
                 return
             yield linear, torch.ones_like(linear.value)
@@ -116,6 +117,7 @@ class AtPoints(ABC):
         points = self.prepared(objective)
         total = torch.zeros_like(objective.parameters.vector())
         for _, linear in linearized_blocks(function, objective.parameters, points):
+            # Jᵀ1 = Σ ∇f over points and components
             total += linear.rmatvec(torch.ones_like(linear.value))
         return total
 

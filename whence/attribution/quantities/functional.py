@@ -77,7 +77,9 @@ class Functional:
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the functional's gradient, shape (1, P)."""
         parameters = objective.parameters
+        # A copy of θ as one leaf: the backward pass gives the gradient as one vector (P,).
         theta = parameters.vector().requires_grad_()
+        # A caller may be under no_grad, which would record no graph.
         with torch.enable_grad():
             value = self._evaluate(objective, parameters.substituted(theta))
         if not value.requires_grad:

@@ -105,6 +105,7 @@ class Loss:
         }
 
     def _factor(self, points: Points) -> float:
+        # Without w: a Loss is unweighted, unlike the term's scale w/N.
         return 1 / len(points) if self.reduce == "mean" else 1.0
 
     def values(self, objective: Objective) -> Tensor:
@@ -129,7 +130,7 @@ class Loss:
             yield self.sum_gradient(objective).unsqueeze(0)
             return
         for linear, cotangent in self.linearized(objective):
-            yield linear.rows(cotangent)
+            yield linear.rows(cotangent)  # ∇ℓ(z) = J(z)ᵀ ∂ℓ/∂r of each point, (n, P)
 
     def linearized(self, objective: Objective) -> Iterator[Gradients]:
         """Yield linearizations and cotangents of the gradients; none of an aggregate."""
@@ -151,6 +152,7 @@ class Loss:
             for _, linear, cotangent in point_gradients(
                 term, objective.parameters, points
             ):
+                # Σ_i J(z_i)ᵀ ∂ℓ/∂r, over N for a mean
                 total += factor * linear.rmatvec(cotangent)
         return total
 

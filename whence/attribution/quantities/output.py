@@ -65,6 +65,7 @@ class Output(AtPoints):
 
     def columns(self, objective: Objective) -> Sequence[str]:
         """Return the output's name."""
+        # function() allows None for a network of one output only, so the first is the one meant.
         return (objective.outputs[0] if self.of is None else self.label(),)
 
 
@@ -74,7 +75,7 @@ def _composed(objective: Objective, function: Callable[..., Tensor]) -> Pointwis
     fields = objective.fields(names)
 
     def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
-        columns = fields(tensors, points).unbind(1)
+        columns = fields(tensors, points).unbind(1)  # (n,) for each argument
         value = function(*columns)
         if not isinstance(value, Tensor) or value.shape != (len(points),):
             raise ValueError(

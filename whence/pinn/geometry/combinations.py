@@ -138,6 +138,7 @@ class Domain(ABC):
                 f"selects points of it, got {on!r}: choose {self._choices()}"
             )
 
+        # A string is an iterable too, of its letters.
         names = (on,) if isinstance(on, str) else tuple(on)
         if not names:
             raise ValueError(
@@ -368,6 +369,7 @@ class Difference(Domain):
         if self._overlap() == 1:
             return self.outer.measure - self.inner.measure
 
+        # |A ∖ B| = |A|·P(z ∉ B) for z uniform in A.
         share_left = self.outer.chart.fraction(self._outside_inner)
         return self.outer.measure * share_left
 

@@ -87,6 +87,7 @@ class Interval(Domain):
         piece = Piece(
             # The value itself, not a computed one: equal to the bound to the last bit.
             chart=Chart(0, 1, lambda unit: np.full((len(unit), 1), value)),
+            # One point counts 1, so that its product with a factor measures as the factor.
             measure=1.0,
             off=lambda points: np.abs(points[:, 0] - value),
             normals=lambda points: np.full_like(points, sign),
@@ -178,7 +179,7 @@ class Disk(Domain):
     def _polar(self, r: Array, turn: Array) -> Array:
         """Return the points at a share r (n,) of the radius, after a part of a turn (n,)."""
         angle = 2 * math.pi * turn
-        direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # unit, (n, 2)
         return np.asarray(self.center + self.radius * r[:, None] * direction)
 
 

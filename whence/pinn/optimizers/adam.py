@@ -89,6 +89,7 @@ class AdamStepper:
                 self._parameters.assign(before)
                 return Progress(done, loss, finished=True, failure=failure)
 
+            # Set by hand: torch's step reads .grad, and no backward() has filled it.
             self._theta.grad = gradient
             self._optimizer.step()
             self._parameters.assign(self._theta.detach())
@@ -98,11 +99,12 @@ class AdamStepper:
     def state(self) -> OptimizerState:
         """Return both moments and the number of steps."""
         moments = self._optimizer.state.get(self._theta, {})
+        # Clones, as torch updates moments in place.
         return OptimizerState({name: value.clone() for name, value in moments.items()})
 
     def restore(self, state: OptimizerState) -> None:
         """Take up both moments and the number of steps."""
         check_state(state, self._parameters.size)
-        if state.tensors:
+        if state.tensors:  # none before the first step
             moments = {name: value.clone() for name, value in state.tensors.items()}
             self._optimizer.state[self._theta] = moments

@@ -276,6 +276,7 @@ def curl(of: Field | Vector) -> Tensor | Vector:
             )
 
         d_x, d_y = slopes
+        # Free of divergence: ∂²ψ/∂x∂y − ∂²ψ/∂y∂x = 0.
         return Vector((d_y.value, -d_x.value))
 
     # Rows of the Jacobian matrix ∂w_i/∂x_j.

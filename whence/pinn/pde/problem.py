@@ -441,7 +441,7 @@ class Problem:
                 f"({len(table)},), for {', '.join(self.outputs)}, got {shapes}"
             )
 
-        truth = torch.from_numpy(np.stack(values, axis=1))
+        truth = torch.from_numpy(np.stack(values, axis=1))  # (n, outputs)
         return in_kind_of(truth, points, tuple(self.outputs))
 
     def relative_l2(

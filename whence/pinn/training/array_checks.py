@@ -27,6 +27,7 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
         if not is_table or not np.isfinite(points).all():
             raise ValueError(f"{name!r} is not an array of finite points")
 
+        # Iterations, (n,); a point that is still in training left at −1.
         for times in (arrays[f"{name}_entered"], arrays[f"{name}_left"]):
             if times.shape != points.shape[:1] or times.dtype.kind != "i":
                 raise ValueError(
@@ -46,6 +47,7 @@ def check_spectra(arrays: Mapping[str, np.ndarray]) -> None:
             continue
 
         is_table = values.ndim == 2 and len(values) == len(times)
+        # The kind is asked first, as isfinite raises TypeError for text.
         is_finite = values.dtype.kind == "f" and bool(np.isfinite(values).all())
         if not is_table or not is_finite:
             raise ValueError(

@@ -23,6 +23,7 @@ def with_evaluator_for(
     that a resumed run decides the same.
     """
     if plan.weighting is not None:
+        # A weighting asks for gradients that the step from the same θ needs too.
         objective = objective.with_evaluator(Remembering())
 
     # Gauss–Newton differentiates residuals one by one, for which there is no compiled code.
@@ -55,6 +56,7 @@ def with_evaluator_for(
 
     weighting = plan.weighting
     if weighting is not None and weighting.reads_traces:
+        # Traces are read once in update_every steps: compiling them takes longer to pay.
         updates = replace(work, gradients=work.gradients // weighting.update_every)
         if updates.pays_for_compilation():
             compile_traces(compiled, objective, progress)

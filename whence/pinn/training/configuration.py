@@ -72,6 +72,7 @@ def configuration(
         "problem": problem.name,
         "hard_constraints": problem.ansatz is not None,
         "constraints": origin.constraints,
+        # By what the file holds, not by its path: the file may move.
         "problem_file": None if code is None else digest(code),
         "network": OWN_NETWORK if network is None else repr(network),
         "spectra": spectra,
@@ -143,6 +144,7 @@ def checkpoint_to_resume(
         return checkpoint
 
     place = checkpoint.numbers["place"]
+    # A run that has ended trains no further under any limit: to resume it is no error.
     has_ended = place["done"] or place["failure"] is not None
     if not has_ended and place["seconds"] >= max_seconds:
         raise ValueError(

@@ -63,6 +63,7 @@ class History(Sequence[JsonObject]):
     def __getitem__(self, key: int | slice | str) -> Any:
         if isinstance(key, str):
             _checks.one_of("column of the history", key, self.columns)
+            # A row may lack a column, as empty cells of the file are left out.
             return np.asarray([row.get(key, np.nan) for row in self._rows])
         if isinstance(key, slice):
             return History(self._rows[key])
@@ -92,6 +93,7 @@ class History(Sequence[JsonObject]):
     def digest(self, n_rows: int | None = None) -> str:
         """Return a digest of the first rows, the same before writing and after reading them."""
         rows = self._rows if n_rows is None else self._rows[:n_rows]
+        # Sorted, as reading may put a row's columns into another order.
         return digest(*(repr(sorted(row.items())) for row in rows))
 
     def __eq__(self, other: object) -> bool:
@@ -113,7 +115,7 @@ class History(Sequence[JsonObject]):
 
 def columns_of(rows: Iterable[Mapping[str, Cell]]) -> tuple[str, ...]:
     """Return the names of the columns, in order of first appearance."""
-    names: dict[str, None] = {}
+    names: dict[str, None] = {}  # a dict keeps the order, a set does not
     for row in rows:
         names |= dict.fromkeys(row)
     return tuple(names)
@@ -136,6 +138,7 @@ def from_csv(text: str) -> History:
     ValueError
         If it cannot be a history; the message does not name the file.
     """
+    # Every line ends in a newline; without it the last number may have lost digits.
     if not text.endswith("\n"):
         raise ValueError("its last line is cut off")
 

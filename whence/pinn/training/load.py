@@ -65,6 +65,7 @@ def load_run(
 
     objective = problem.objective(network, load_points(path), config["weights"])
     like = objective.parameters.vector()
+    # A weighting changes them in training: those kept replace those of the configuration.
     weights = {name: weight.to(like) for name, weight in load_weights(path).items()}
     objective = objective.with_weights(weights)
 
@@ -152,6 +153,7 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
     present = network.state_dict()
 
     unfit = None
+    # The loop below sees the names that the network has, not those that it lacks.
     if len(saved) != len(present):
         unfit = "parameters"
     for name, tensor in present.items():

@@ -108,6 +108,7 @@ class Loop:
         self, interrupts: Interrupts, max_seconds: float | None, saver: Saver
     ) -> str:
         """Train until something ends it, and save; return what did."""
+        # As if begun earlier by the time before a resume, which counts.
         self._begun = time.perf_counter() - self.place.seconds
         try:
             why, standing = self._train(interrupts, max_seconds, saver)
@@ -135,6 +136,7 @@ class Loop:
         now = self.state()
         good = now
         saved_at = time.perf_counter()
+        # Without the time limit: a run that is not over takes one round at least.
         why = self._ending(None)
 
         while why is None:
@@ -144,7 +146,7 @@ class Loop:
                 return INTERRUPTED, self._last_good(now, good)
 
             if self._failure is not None:
-                failure = self._failure
+                failure = self._failure  # read first, as restoring clears it
                 self.restore(now)
                 self._last_good(now, good)
                 self.place.failure = failure
@@ -258,6 +260,7 @@ class Loop:
     def _steps_to_event(self, stage: Optimizer) -> int:
         """Return how many steps to take before anything else may happen."""
         place = self.place
+        # From i the next multiple of n is n − (i mod n) steps away.
         steps = [
             stage.iterations - place.stage_iteration,
             stage.chunk,
@@ -299,6 +302,7 @@ class Loop:
         done = stepper.advance(self.objective, steps)
         place.iteration += done.iterations
         place.stage_iteration += done.iterations
+        # A loss known here need not be evaluated again before a checkpoint.
         if done.loss is not None and math.isfinite(done.loss):
             self._finite_at = place.iteration
         for message in done.messages:
@@ -311,6 +315,7 @@ class Loop:
         try:
             self.objective = self._reweighting.renewed(self.objective)
         except FloatingPointError as error:
+            # A loss that is not finite is the cause, and its message names the points.
             self._check_loss("")
             if self._failure is None:
                 self._failure = f"at iteration {self.place.iteration} {error}"
@@ -373,6 +378,7 @@ class Loop:
         begun = time.perf_counter()
         place = self.place
         stages = self._plan.schedule
+        # A finished run stands past its last stage.
         stage = stages[min(place.stage, len(stages) - 1)]
 
         row: JsonObject = {
@@ -456,7 +462,7 @@ class Loop:
         device = self.objective.parameters.device
         reweighting = self._reweighting
         return RunState(
-            place=replace(self.place),
+            place=replace(self.place),  # a copy, as steps change it in place
             present=Snapshot.of(self.objective),
             best=self._best,
             optimizer=None if self._stepper is None else self._stepper.state(),

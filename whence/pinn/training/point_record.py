@@ -42,6 +42,7 @@ class PointRecord:
     def update(self, points: Mapping[str, Tensor], iteration: int) -> None:
         """Record the points that train from ``iteration`` on."""
         for name, tensor in points.items():
+            # float64 takes float32 coordinates exactly, so that a row's bytes identify its point.
             rows = tensor.detach().cpu().double().numpy()
             term = self._terms.setdefault(name, _TermRecord())
             term.update(rows, iteration)
@@ -98,7 +99,7 @@ class _TermRecord:
             key = row.tobytes()
             if key in self.present:
                 present[key] = self.present[key]
-            elif key not in present:
+            elif key not in present:  # a point given twice is recorded once
                 present[key] = len(self.points)
                 self.points.append(row)
                 self.entered.append(iteration)

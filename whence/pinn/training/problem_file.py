@@ -92,6 +92,7 @@ class ProblemFile:
                 "define problem(constraints)"
             )
 
+        # A recipe without the argument serves both kinds of constraints.
         return function()
 
     def network(self, problem: Problem, seed: int) -> nn.Module:
@@ -153,7 +154,7 @@ def run_file(path: Path) -> Namespace:
     What it does under ``if __name__ == "__main__"`` is left out.
     """
     try:
-        return runpy.run_path(str(path))
+        return runpy.run_path(str(path))  # __name__ is "<run_path>" in it
     except SyntaxError as error:
         raise ValueError(
             f"{path} is not valid Python, line {error.lineno}: {error.msg}"

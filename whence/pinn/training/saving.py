@@ -54,6 +54,7 @@ class Saver:
 
         checkpoint = state.to_checkpoint()
         checkpoint.tensors |= kept_tensors(objective)
+        # By this read_state finds whether the history on disk fits the checkpoint.
         checkpoint.numbers["history"] = history.digest(state.history_rows)
 
         with self._telling_what_is_saved(state.place.iteration):
@@ -114,6 +115,7 @@ def read_state(
     points = PointRecord(folder.points())
 
     try:
+        # First, so that a checkpoint of other shapes leaves the network as it is.
         check_shapes(checkpoint, objective)
         objective.network.load_state_dict(checkpoint.group("network"))
         state = RunState.from_checkpoint(checkpoint)

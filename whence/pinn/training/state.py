@@ -71,6 +71,7 @@ class Snapshot:
             buffer.copy_(self.buffers[name])
 
         points = {name: rows.to(like) for name, rows in self.points.items()}
+        # To the device only: the weight of a whole term is float64 for any network.
         weights = {name: w.to(like.device) for name, w in self.weights.items()}
         return objective.with_points(points).with_weights(weights)
 
@@ -148,6 +149,7 @@ class RunState:
             "optimizer": optimizer.numbers,
             "weighting": weighting_numbers,
             "history_rows": self.history_rows,
+            # A stepper without state yet saves as much as none: this tells them apart.
             "in_stage": self.optimizer is not None,
         }
         return Checkpoint(tensors, numbers)
@@ -220,6 +222,7 @@ def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
                 f"its {name!r} has shape {tuple(tensor.shape)}, expected shape {shape}"
             )
 
+    # How many points a term has is free, as resampling changes it.
     for prefix in ("points", "best_points"):
         points = checkpoint.group(prefix)
         if set(points) != set(objective.terms):

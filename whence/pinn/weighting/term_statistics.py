@@ -74,6 +74,7 @@ class ObjectiveStatistics:
 
     def point_losses(self, term: str) -> Tensor:
         """Return the loss of each of a term's points, (n,)."""
+        # Of this term alone, so that no other residual is evaluated.
         only = self._objective.with_terms([self._objective.term(term)])
         with torch.no_grad():
             return only.point_losses()[term].detach()
@@ -171,8 +172,9 @@ class TensorStatistics:
             value,
             self._parameters,
             grad_outputs=cotangents,
+            # Other terms and the user's own backward() need it still
             retain_graph=True,
-            allow_unused=True,
+            allow_unused=True,  # a term need not depend on every parameter
             is_grads_batched=cotangents is not None,
         )
 

@@ -205,6 +205,7 @@ class Resample:
         groups = [names] if self.joint else [(name,) for name in names]
         renewed: dict[str, Tensor] = {}
         for k, group in enumerate(groups):
+            # Different in each round and group, as long as there are at most 1000 groups.
             group_seed = spawn(seed, 1000 * round + k)
             renewed |= self._exchanged(objective, group, group_seed)
         return renewed
@@ -276,6 +277,7 @@ class Resample:
 
         pools = {}
         for k, name in enumerate(names):
+            # From 11 on, as 1 and 2 are the seeds of scores and selection.
             pool_seed = seed if k == 0 else spawn(seed, 10 + k)
             pools[name] = objective.draw(name, self.candidates, pool_seed)
         return pools

@@ -93,6 +93,7 @@ def loss_at_test_points(
 
 def spawn(seed: int, k: int) -> int:
     """Return a seed that is independent of the others made from the same one."""
+    # SeedSequence mixes its numbers, so that seeds side by side give unrelated states.
     sequence = np.random.SeedSequence([seed, k])
     return int(sequence.generate_state(1)[0])
 

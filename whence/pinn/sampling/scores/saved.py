@@ -93,6 +93,7 @@ class SavedScore:
         try:
             return cls(
                 json.loads(str(arrays["term"])),
+                # float64 holds candidates of float32 exactly.
                 torch.from_numpy(arrays["candidates"].astype(np.float64)),
                 torch.from_numpy(arrays["values"].astype(np.float64)),
             )
