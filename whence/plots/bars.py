@@ -66,8 +66,9 @@ def influence_bars(attribution: xr.DataArray, k: int = 20) -> Figure:
     ax.invert_yaxis()  # bar 0, the strongest, on top
 
     title(figure, f"Strongest influences on {story}", inches=5.8)
-    sign = str(data.attrs.get("sign", ""))
-    text = f"The {len(values)} strongest of {data.size} points. {sign}"
+    text = f"The {len(values)} strongest of {data.size} points"
+    if "sign" in data.attrs:
+        text += f": {data.attrs['sign']}"
     caption(figure, text, inches=6.0, size=TEXT)
     return figure
 
