@@ -30,6 +30,7 @@ def where_not_finite(objective: Objective, theta: Tensor) -> str:
     >>> where_not_finite(objective, torch.ones(1, dtype=torch.float64))
     "term 'pde' is not finite at 1 of 2 points: row 1 (x = -2)"
     """
+    # Parameters that are not finite make everything else so.
     unusable = int((~torch.isfinite(theta)).sum())
     if unusable:
         return f"{unusable} of {len(theta)} parameters are not finite"

@@ -35,6 +35,7 @@ class Interval(Domain):
         _checks.identifiers("coordinate", (self.name,))
         low = _checks.number(f"low of {self.name!r}", self.low)
         high = _checks.number(f"high of {self.name!r}", self.high)
+        # Frozen: a field can only be set in this way, here in its own making.
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
@@ -62,6 +63,7 @@ class Interval(Domain):
     @property
     def boundary(self) -> tuple[Part, ...]:
         """The two ends."""
+        # Outward normals: −1 at the lower end, 1 at the upper one.
         low_name, high_name = ends_of(self.name)
         low = self._end(low_name, self.low, sign=-1.0)
         high = self._end(high_name, self.high, sign=1.0)
@@ -79,6 +81,7 @@ class Interval(Domain):
 
     def level(self, points: Array) -> Array:
         """Return the distance (n,) to the nearer end, negative inside."""
+        # Negative inside: both differences are.
         x = points[:, 0]
         return np.maximum(self.low - x, x - self.high)
 
@@ -131,6 +134,7 @@ class Disk(Domain):
     @property
     def bounds(self) -> Array:
         """The enclosing square, shape (2, 2)."""
+        # Lowest and highest corner of the square around the circle, (2, 2).
         center = np.array(self.center)
         return np.stack([center - self.radius, center + self.radius])
 
@@ -147,6 +151,7 @@ class Disk(Domain):
             return self._polar(np.ones(len(unit)), unit[:, 0])
 
         piece = Piece(
+            # Even along the circle, as the arc length is 2πr·u.
             chart=Chart(1, 2, place),
             measure=2 * math.pi * self.radius,
             off=lambda points: np.abs(self.level(points)),
@@ -177,7 +182,7 @@ class Disk(Domain):
 
     def _polar(self, r: Array, turn: Array) -> Array:
         """Return the points at a share r (n,) of the radius, after a part of a turn (n,)."""
-        angle = 2 * math.pi * turn
+        angle = 2 * math.pi * turn  # (n,)
         direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return np.asarray(self.center + self.radius * r[:, None] * direction)
 
@@ -193,6 +198,7 @@ def Rectangle(
     array([[0., 0.],
            [2., 1.]])
     """
+    # A rectangle is the product of its sides.
     x, y = _checks.pair("names", names)
     x_low, y_low = _checks.pair("low", low)
     x_high, y_high = _checks.pair("high", high)
