@@ -68,6 +68,7 @@ class AdamStepper:
     """Adam at work: torch's optimizer on one flat parameter θ."""
 
     def __init__(self, options: Adam, parameters: Parameters) -> None:
+        # One flat parameter, as the gradient comes flat.
         self._theta = torch.nn.Parameter(parameters.vector())
         self._optimizer = torch.optim.Adam(
             [self._theta], lr=options.lr, betas=options.betas
@@ -97,7 +98,9 @@ class AdamStepper:
 
     def state(self) -> OptimizerState:
         """Return both moments and the number of steps."""
-        moments = self._optimizer.state.get(self._theta, {})
+        moments = self._optimizer.state.get(
+            self._theta, {}
+        )  # empty before the first step
         return OptimizerState({name: value.clone() for name, value in moments.items()})
 
     def restore(self, state: OptimizerState) -> None:

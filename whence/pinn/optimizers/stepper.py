@@ -174,6 +174,7 @@ def describe_failure(objective: Objective, loss: float, theta: Tensor) -> str:
 def check_state(state: OptimizerState, size: int) -> None:
     """Raise ``ValueError`` unless every tensor is one number or one per parameter."""
     for name, tensor in state.tensors.items():
+        # A tensor of no axes is a count, such as Adam's number of steps.
         if tensor.ndim and tensor.shape != (size,):
             raise ValueError(
                 f"the optimizer's {name!r} has shape {tuple(tensor.shape)}, not ({size},)"
