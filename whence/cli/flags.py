@@ -147,6 +147,7 @@ def groups_of(
     catalogues: Sequence[Catalogue[Any]], taken: Sequence[str] = ()
 ) -> list[Group]:
     """Return a group for each class that has options; a name that is taken gets its kind."""
+    # A class called as an option, such as the score "random", must not hide it.
     used = set(taken)
     groups = []
 
@@ -168,7 +169,9 @@ def with_groups(
     fields: list[Any] = []
     for group in groups:
         options = group.options(skip)
-        default: Any = dataclasses.field(default_factory=options)
+        default: Any = dataclasses.field(
+            default_factory=options
+        )  # one for each command line
         fields.append((group.field, options, default))
 
     made = dataclasses.make_dataclass(base.__name__, fields, bases=(base,), frozen=True)
@@ -351,6 +354,7 @@ def build(
 ) -> Any:
     """Return an object of a class with these options, on top of ``base`` if of that class."""
     cls = catalogue[name]
+    # TERM=NUMBER is read here, as only the class says that it takes a mapping.
     arguments: dict[str, Any] = dict(values)
 
     for option in options_of(cls):
@@ -358,6 +362,7 @@ def build(
             flag = flag_of(name, option.name)
             arguments[option.name] = numbers_by_term(flag, arguments[option.name])
 
+    # What is not set stays as in the recipe.
     if isinstance(base, cls):
         return dataclasses.replace(base, **arguments)
 

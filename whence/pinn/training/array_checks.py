@@ -28,6 +28,7 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name!r} is not an array of finite points")
 
         for times in (arrays[f"{name}_entered"], arrays[f"{name}_left"]):
+            # One iteration for each point.
             if times.shape != points.shape[:1] or times.dtype.kind != "i":
                 raise ValueError(
                     f"term {name!r} needs one entry and one exit time per point"

@@ -60,7 +60,9 @@ class History(Sequence[dict[str, Any]]):
     def __getitem__(self, key: int | slice | str) -> Any:
         if isinstance(key, str):
             _checks.one_of("column of the history", key, self.columns)
-            return np.asarray([row.get(key, np.nan) for row in self._rows])
+            return np.asarray(
+                [row.get(key, np.nan) for row in self._rows]
+            )  # NaN where a row lacks the column
         if isinstance(key, slice):
             return History(self._rows[key])
         return self._rows[key]
@@ -81,6 +83,7 @@ class History(Sequence[dict[str, Any]]):
 
     def at_iteration(self, iteration: int) -> dict[str, Any]:
         """Return the last row of an iteration."""
+        # Of two rows at one iteration the later one has the state that was kept.
         for row in reversed(self._rows):
             if row["iteration"] == iteration:
                 return row
@@ -89,7 +92,9 @@ class History(Sequence[dict[str, Any]]):
     def digest(self, n_rows: int | None = None) -> str:
         """Return a digest of the first rows, the same before writing and after reading them."""
         rows = self._rows if n_rows is None else self._rows[:n_rows]
-        return digest(*(repr(sorted(row.items())) for row in rows))
+        return digest(
+            *(repr(sorted(row.items())) for row in rows)
+        )  # whatever the order of columns
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (History, list)):
@@ -133,6 +138,7 @@ def from_csv(text: str) -> History:
     ValueError
         If it cannot be a history; the message does not name the file.
     """
+    # Every row ends with a newline, so that a file cut off within one shows.
     if not text.endswith("\n"):
         raise ValueError("its last line is cut off")
 
@@ -181,6 +187,7 @@ def checked_row(
 def number_of(cell: str) -> int | float:
     """Return the number in a cell: an integer where it is written as one."""
     try:
+        # Integers first: float() would read them too.
         return int(cell)
     except ValueError:
         return float(cell)

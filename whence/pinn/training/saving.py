@@ -54,6 +54,7 @@ class Saver:
             return
 
         checkpoint = state.to_checkpoint()
+        # The state goes on from the last network; what a run shows may be the best one.
         checkpoint.tensors |= kept_tensors(objective)
         checkpoint.numbers["history"] = history.digest(state.history_rows)
 
@@ -66,7 +67,7 @@ class Saver:
             # Last: with an older checkpoint the other files hold more than it needs, never less.
             folder.write_checkpoint(checkpoint)
 
-        self._saved = state.place.iteration
+        self._saved = state.place.iteration  # only if nothing failed
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write the outcome of the run."""
@@ -115,6 +116,7 @@ def read_state(
     points = PointRecord(folder.points())
 
     try:
+        # Before anything is loaded, so that an error leaves the network as it was.
         check_shapes(checkpoint, objective)
         objective.network.load_state_dict(checkpoint.group("network"))
         state = RunState.from_checkpoint(checkpoint)

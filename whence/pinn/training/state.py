@@ -65,6 +65,7 @@ class Snapshot:
 
     def restored(self, objective: Objective) -> Objective:
         """Put parameters and buffers into the network; return the objective with these points."""
+        # A run may go on with another dtype or device than it was saved from.
         like = objective.parameters.vector()
         objective.parameters.assign(self.theta.to(like))
         for name, buffer in objective.network.named_buffers():
@@ -157,6 +158,7 @@ class RunState:
         """Return the state that :meth:`to_checkpoint` wrote; what is missing is a ``KeyError``."""
         tensors = checkpoint.tensors
         numbers = checkpoint.numbers
+        # Between two stages there is none.
         optimizer = None
         if numbers["in_stage"]:
             optimizer = OptimizerState(
@@ -206,6 +208,7 @@ def kept_tensors(objective: Objective) -> dict[str, Tensor]:
 
 def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
     """Raise ``ValueError`` unless the checkpoint's tensors are of this network and these terms."""
+    # What has another shape would be written into the network half way, then fail.
     size = (objective.parameters.size,)
     expected: dict[str, tuple[int, ...]] = {"last": size, "best": size}
     for name, tensor in objective.network.state_dict().items():
@@ -220,6 +223,7 @@ def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
                 f"its {name!r} has shape {tuple(tensor.shape)}, expected shape {shape}"
             )
 
+    # Numbers that are not finite would only show in the loss, much later.
     for prefix in ("points", "best_points"):
         points = checkpoint.group(prefix)
         if set(points) != set(objective.terms):

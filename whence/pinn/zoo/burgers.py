@@ -34,6 +34,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem with hard or soft constraints."""
+    # The ansatz meets both conditions: 1 − x² vanishes at the ends, t at the start.
     hard = constraints == "hard"
     return Problem(
         name="burgers",
@@ -85,5 +86,6 @@ def solution(x: Array, t: Array) -> Array:
     >>> solution(np.array([-0.5, 0.0, 0.01, 1.0]), np.array([0.0, 0.5, 1.0, 1.0])).round(9).tolist()
     [1.0, 0.0, -0.594256168, 0.0]
     """
+    # The substitution needs no bounds, the problem has them.
     x, t = checked_points(x, t, x_bound=1.0, t_bound=1.0)
     return _cole_hopf.evaluate(x, t)

@@ -43,6 +43,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem with hard or soft constraints."""
+    # The ansatz has the exact values at the ends, which are more than periodic.
     hard = constraints == "hard"
     return Problem(
         name="drift_diffusion",

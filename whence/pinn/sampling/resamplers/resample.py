@@ -176,9 +176,7 @@ class Resample:
                 f"{self._pool_size} candidates: raise `candidates`"
             )
         if not isinstance(self.score, SavedScore):
-            objective.draw(
-                name, 1, seed=0
-            )  # which says so if none can be drawn
+            objective.draw(name, 1, seed=0)  # which says so if none can be drawn
             return
 
         saved = self.score
