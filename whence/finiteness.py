@@ -47,8 +47,9 @@ def losses_not_finite(objective: Objective) -> str:
 
     for term in objective.terms.values():
         residual = term.residual(tensors, term.points).detach()
-        is_bad = ~torch.isfinite(term.value(residual, term.points))  # (n,)
-        messages += _at_points(f"term {term.name!r}", objective, term, is_bad)
+        losses = term.value(residual, term.points)  # (n,)
+        what = f"term {term.name!r}"
+        messages += _at_points(what, objective, term, ~torch.isfinite(losses))
 
     return "; ".join(messages)
 

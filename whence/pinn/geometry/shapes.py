@@ -75,7 +75,8 @@ class Interval(Domain):
 
         def place(unit: Array) -> Array:
             # Clipped, as rounding may put a point past an end.
-            return np.clip(self.low + self.measure * unit, self.low, self.high)
+            x = self.low + self.measure * unit
+            return np.clip(x, self.low, self.high)
 
         return Chart(1, 1, place)
 
@@ -183,8 +184,9 @@ class Disk(Domain):
     def _polar(self, r: Array, turn: Array) -> Array:
         """Return the points at a share r (n,) of the radius, after a part of a turn (n,)."""
         angle = 2 * math.pi * turn  # (n,)
-        direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return np.asarray(self.center + self.radius * r[:, None] * direction)
+        direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (n, 2)
+        distance = self.radius * r
+        return np.asarray(self.center + distance[:, None] * direction)
 
 
 def Rectangle(

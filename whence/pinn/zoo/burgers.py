@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whence.pinn.geometry.domain import Interval
 from whence.pinn.networks.mlp import MLP
-from whence.pinn.pde.conditions import Dirichlet, Initial
+from whence.pinn.pde.conditions import Condition, Dirichlet, Initial
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, growing_recipe
 from whence.pinn.zoo import _cole_hopf
@@ -34,15 +34,20 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem with hard or soft constraints."""
-    # The ansatz meets both conditions: 1 − x² vanishes at the ends, t at the start.
-    hard = constraints == "hard"
+    conditions: tuple[Condition, ...] = (Initial(u=start), Dirichlet(u=0.0, on="x"))
+    transform = None
+    if constraints == "hard":
+        # The ansatz meets both conditions: 1 − x² vanishes at the ends, t at the start.
+        transform = ansatz
+        conditions = ()
+
     return Problem(
         name="burgers",
         domain=Interval("x", -1, 1) * Interval("t", 0, 1),
         outputs=("u",),
         equations={"pde": equation},
-        ansatz=ansatz if hard else None,
-        conditions=() if hard else (Initial(u=start), Dirichlet(u=0.0, on="x")),
+        ansatz=transform,
+        conditions=conditions,
         architecture=lambda seed: MLP([2, 32, 32, 32, 1], seed=seed),
         solution=solution,
     )
