@@ -261,26 +261,26 @@ def _is_array(given: object) -> bool:
     )
 
 
-def _tensor(what: str, given: object) -> Tensor:
-    if isinstance(given, Tensor):
-        return given.detach()
+def _tensor(what: str, value: object) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
 
-    if hasattr(given, "to_numpy"):  # a data frame, or a column of one
-        given = given.to_numpy()
-    if isinstance(given, (list, tuple)):
+    if hasattr(value, "to_numpy"):  # a data frame, or a column of one
+        value = value.to_numpy()
+    if isinstance(value, (list, tuple)):
         try:
-            given = np.asarray(given)
+            value = np.asarray(value)
         except ValueError:
             raise TypeError(
-                f"{what} must be rows of equal length, got {_checks.describe(given)}"
+                f"{what} must be rows of equal length, got {_checks.describe(value)}"
             ) from None
 
-    if not isinstance(given, np.ndarray) or given.dtype.kind not in "biufc":
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
         raise TypeError(
-            f"{what} must be tensors or arrays, got {_checks.describe(given)}"
+            f"{what} must be tensors or arrays, got {_checks.describe(value)}"
         )
 
-    return torch.from_numpy(np.ascontiguousarray(given))
+    return torch.from_numpy(np.ascontiguousarray(value))
 
 
 def moved(
