@@ -68,6 +68,7 @@ def to_tensor(what: str, points: object, coordinates: Sequence[str] = ()) -> obj
         return points  # what it is, the caller's check says
     if points.dtype.kind != "f":
         points = points.astype(np.float64)
+    # Shares memory where it can.
     return torch.from_numpy(np.ascontiguousarray(points))
 
 
@@ -119,6 +120,7 @@ def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Values:
     if isinstance(like, Tensor):
         return values
 
+    # A data frame, a list or an array: NumPy's in any case.
     array = values.detach().cpu().numpy()
     if not isinstance(like, DataFrameLike):
         return array

@@ -141,6 +141,7 @@ class Catalogue(Mapping[str, T], Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         self._load()
+        # The warning at import may be long gone: say again why it cannot be used.
         if name in self._broken:
             raise ValueError(
                 f"the {self.kind} {name!r} cannot be used: {self._broken[name]}"

@@ -71,6 +71,7 @@ class Compiled(Remembering):
     def compile_traces(self, objective: Objective) -> None:
         """Compile the traces too; they are eager without, or if that is a ``NotCompiled``."""
         for term in objective.terms.values():
+            # The traces are sums over layers, which must be known.
             linear = linearize(term.residual, objective.parameters, term.points[:2])
             if not isinstance(linear, LayerLinearization):
                 raise NotCompiled(

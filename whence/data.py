@@ -79,8 +79,8 @@ class Source:
         """Return every sample, read with the loader's own workers."""
         loader: DataLoader[Any] = DataLoader(
             self.dataset,
-            batch_size=READ_AT_ONCE,
-            sampler=places.tolist(),
+            batch_size=READ_AT_ONCE,  # the loader's own size is that of training
+            sampler=places.tolist(),  # in order, whatever the loader's sampler does
             collate_fn=self.collate,
             num_workers=self.workers,
         )
@@ -171,6 +171,7 @@ def joined(batches: Sequence[Batch]) -> Batch:
     tensors = [torch.cat(parts) for parts in columns]
 
     target = None if first.target is None else tensors.pop()
+    # The inputs may be nested; their structure is that of the first batch.
     _, spec = pytree.tree_flatten(first.inputs)
     return Batch(pytree.tree_unflatten(tensors, spec), target)
 
@@ -186,6 +187,7 @@ def inputs_and_target(what: str, given: object) -> Batch:
             f"{what} must be tuples (inputs, ..., target), got {len(given)} of them"
         )
 
+    # (inputs, ..., target) as data sets of torch yield it; a mapping is keyword inputs.
     *inputs, target = given
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
         return Batch(dict(inputs[0]), target)
@@ -220,6 +222,7 @@ def checked_batch(
     if not tensors:
         raise ValueError(f"{what} have no inputs")
 
+    # The first axis is that of the samples, in all tensors.
     lengths = {len(tensor) if tensor.ndim else 0 for tensor in tensors}
     if len(lengths) > 1 or 0 in lengths:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
@@ -258,32 +261,33 @@ def _is_array(given: object) -> bool:
     )
 
 
-def _tensor(what: str, given: object) -> Tensor:
-    if isinstance(given, Tensor):
-        return given.detach()
+def _tensor(what: str, value: object) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.detach()
 
-    if hasattr(given, "to_numpy"):  # a data frame, or a column of one
-        given = given.to_numpy()
-    if isinstance(given, (list, tuple)):
+    if hasattr(value, "to_numpy"):  # a data frame, or a column of one
+        value = value.to_numpy()
+    if isinstance(value, (list, tuple)):
         try:
-            given = np.asarray(given)
+            value = np.asarray(value)
         except ValueError:
             raise TypeError(
-                f"{what} must be rows of equal length, got {_checks.describe(given)}"
+                f"{what} must be rows of equal length, got {_checks.describe(value)}"
             ) from None
 
-    if not isinstance(given, np.ndarray) or given.dtype.kind not in "biufc":
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
         raise TypeError(
-            f"{what} must be tensors or arrays, got {_checks.describe(given)}"
+            f"{what} must be tensors or arrays, got {_checks.describe(value)}"
         )
 
-    return torch.from_numpy(np.ascontiguousarray(given))
+    return torch.from_numpy(np.ascontiguousarray(value))
 
 
 def moved(
     tensor: Tensor, dtype: torch.dtype | None, device: torch.device | None
 ) -> Tensor:
     """Return a tensor on this device, in this dtype if its numbers are no integers."""
+    # Integers are labels or tokens, which have no precision to change.
     if not tensor.dtype.is_floating_point:
         return tensor.to(device=device)
     return tensor.to(device=device, dtype=dtype)

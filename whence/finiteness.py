@@ -30,6 +30,7 @@ def where_not_finite(objective: Objective, theta: Tensor) -> str:
     >>> where_not_finite(objective, torch.ones(1, dtype=torch.float64))
     "term 'pde' is not finite at 1 of 2 points: row 1 (x = -2)"
     """
+    # Parameters that are not finite make everything else so.
     unusable = int((~torch.isfinite(theta)).sum())
     if unusable:
         return f"{unusable} of {len(theta)} parameters are not finite"
@@ -46,8 +47,9 @@ def losses_not_finite(objective: Objective) -> str:
 
     for term in objective.terms.values():
         residual = term.residual(tensors, term.points).detach()
-        is_bad = ~torch.isfinite(term.value(residual, term.points))  # (n,)
-        messages += _at_points(f"term {term.name!r}", objective, term, is_bad)
+        losses = term.value(residual, term.points)  # (n,)
+        what = f"term {term.name!r}"
+        messages += _at_points(what, objective, term, ~torch.isfinite(losses))
 
     return "; ".join(messages)
 

@@ -183,6 +183,7 @@ class Objective:
         names: tuple[str, ...] = ("output",)
         if m > 1:
             names = tuple(f"output_{k}" for k in range(m))
+        # Two steps: the fields of the space are columns of the model's outputs.
         columns = Space(outputs=names)
         space = replace(columns, evaluate=lambda of: columns.columns(function, of))
         return cls(model, term, select=parameters, space=space)
@@ -239,7 +240,7 @@ class Objective:
     def draw(self, name: str, n: int, seed: int, method: str = "random") -> Tensor:
         """Return n fresh points (n, d) of a term, in the dtype and on the device of its points."""
         like = self.term(name).points
-        drawn = self.space.draw(name, n, seed, method)
+        drawn = self.space.draw(name, n, seed, method)  # float64, on the CPU
         return drawn.to(locations(like))
 
     def prepare(self, what: str, points: PointsLike, term: str | None = None) -> Points:
@@ -260,6 +261,7 @@ class Objective:
             )
             return samples.in_batches(training_points.batch_size)
 
+        # Checked in the precision given: float32 would move points off a boundary.
         rows = to_locations(what, points, self.coordinates)
         self.space.check(term, rows)
         return rows.to(dtype=like.dtype, device=like.device)
@@ -313,6 +315,7 @@ class Objective:
         terms = dict(self.terms)
         for name, weight in weights.items():
             term = self.term(name)
+            # A tensor of one number is the weight of the term.
             if isinstance(weight, Tensor) and weight.ndim:
                 terms[name] = replace(term, weight=1.0, point_weights=weight)
             else:
@@ -326,6 +329,7 @@ class Objective:
         self, tensors: Mapping[str, Tensor] | None = None
     ) -> dict[str, Tensor]:
         """Return the unweighted loss ``ℓ_k(z_i)`` of each point, (N_k,), by term."""
+        # Detached unless the caller gives tensors to differentiate with respect to.
         values = self.parameters.tensors() if tensors is None else dict(tensors)
         losses = {}
 
@@ -340,7 +344,7 @@ class Objective:
 
     def losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
-        point_losses = self.point_losses(tensors)
+        point_losses = self.point_losses(tensors)  # ℓ_k(z_i), by term
         return {name: values.mean() for name, values in point_losses.items()}
 
     def loss(self, tensors: Mapping[str, Tensor] | None = None) -> Tensor:

@@ -49,12 +49,13 @@ class Parameters:
             raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
 
         self.module = module
-        # named_parameters() gives tied weights once, under the first of their names.
+        # Tied weights once: named_parameters() leaves out the later names.
         everything = dict(module.named_parameters())
         chosen = _chosen(everything, select)
         _check_alike(chosen)
 
         self._chosen = chosen
+        # Not differentiated, but needed to call the module.
         self._others = {n: p for n, p in everything.items() if n not in chosen}
         self.names = tuple(chosen)
 
@@ -72,7 +73,9 @@ class Parameters:
 
     def vector(self) -> Tensor:
         """Return a copy of θ, shape (P,)."""
-        return torch.cat([p.detach().reshape(-1) for p in self._chosen.values()])
+        return torch.cat(
+            [p.detach().reshape(-1) for p in self._chosen.values()]
+        )  # (P,)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every parameter of the module by name, detached, sharing memory."""
@@ -104,7 +107,7 @@ class Parameters:
 
         parts = {}
         for name, part in self.slices.items():
-            parts[name] = vector[part].view(self._chosen[name].shape)
+            parts[name] = vector[part].view(self._chosen[name].shape)  # no copy
         return parts
 
     def substituted(self, vector: Tensor) -> dict[str, Tensor]:
@@ -114,7 +117,7 @@ class Parameters:
 
     def assign(self, vector: Tensor) -> None:
         """Write ``vector`` (P,) into the module."""
-        # Autograd forbids writing into a leaf that requires a gradient.
+        # In place, so that optimizers and hooks that hold the parameters see it.
         with torch.no_grad():
             for name, part in self.unflatten(vector).items():
                 self._chosen[name].copy_(part)
@@ -122,7 +125,7 @@ class Parameters:
     @contextmanager
     def at(self, vector: Tensor) -> Iterator[None]:
         """Let the module have ``vector`` (P,) for its parameters for a while."""
-        before = self.vector()
+        before = self.vector()  # a copy
         self.assign(vector)
 
         try:
@@ -167,6 +170,7 @@ def _chosen(
 
 def _check_alike(chosen: Mapping[str, nn.Parameter]) -> None:
     """Raise ``ValueError`` unless the parameters can be one vector of real numbers."""
+    # Otherwise there is no one vector that holds them all.
     for what in ("dtype", "device"):
         kinds = {str(getattr(parameter, what)) for parameter in chosen.values()}
         if len(kinds) > 1:
@@ -195,11 +199,11 @@ def selector(select: Select) -> Callable[[str, nn.Parameter], bool]:
     if isinstance(patterns, Sequence) and all(isinstance(p, str) for p in patterns):
 
         def matches_any(name: str, parameter: nn.Parameter) -> bool:
-            # fnmatch() itself would ignore the case of letters on Windows.
             return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
         return matches_any
 
+    # A module is callable too, hence only now.
     if callable(select):
         predicate = select
         return lambda name, parameter: bool(predicate(name, parameter))

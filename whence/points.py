@@ -52,7 +52,9 @@ def blocks(points: Points, size: int | None = None) -> Iterator[Block]:
     >>> [(len(block), block.part) for block in blocks(torch.zeros(5, 2), size=3)]
     [(3, slice(0, 3, None)), (2, slice(3, 5, None))]
     """
-    step = evaluated_at_once(points) if size is None else size
+    step = (
+        evaluated_at_once(points) if size is None else size
+    )  # the last block may be smaller
     for start in range(0, len(points), step):
         part = slice(start, min(start + step, len(points)))
         yield Block(points[part], part)
@@ -67,6 +69,7 @@ def evaluated_at_once(points: Points) -> int:
 
 def linearized_at_once(points: Points, n_parameters: int) -> int:
     """Return how many of these points to linearize at once, by the cache and by memory."""
+    # Samples may be large themselves, so that their batch size counts too.
     most = MAX_LINEARIZED
     if isinstance(points, Samples):
         most = min(most, points.batch_size)

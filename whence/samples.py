@@ -71,6 +71,7 @@ class Samples:
     """
 
     def __init__(self, inputs: object, target: object = None) -> None:
+        # A list is rows of numbers, not several inputs.
         if not isinstance(inputs, (tuple, Mapping)):
             inputs = (inputs,)
         batch = Batch(inputs, target)
@@ -118,7 +119,7 @@ class Samples:
         """The tensors of these samples, read now if they are not held."""
         if self._batch is None:
             source, places = self._origin()
-            self._batch = source.read(places)
+            self._batch = source.read(places)  # kept for as long as this part is
         return self._batch
 
     def _origin(self) -> tuple[Source, np.ndarray]:
@@ -143,7 +144,7 @@ class Samples:
     @property
     def device(self) -> torch.device:
         """Where the data are."""
-        return self[:1].batch.tensors()[0].device
+        return self[:1].batch.tensors()[0].device  # one sample is read, not all
 
     def __getitem__(self, part: slice | Tensor) -> Samples:
         if self._batch is not None:
@@ -199,6 +200,7 @@ class Samples:
                 "no input is a real number, so none can be moved by a little"
             )
 
+        # Inputs may differ in dtype; together they are one table.
         dtype = parts[0].dtype
         return torch.cat([part.to(dtype) for part in parts], dim=1)
 
@@ -231,6 +233,7 @@ class Samples:
         return self._labels
 
     def _read_labels(self) -> np.ndarray:
+        # Labels are one number each: all of them fit where the inputs do not.
         parts = [self] if self.in_memory else self.split(READ_AT_ONCE)
         labels = []
         for part in parts:

@@ -85,6 +85,7 @@ class Space:
         ValueError
             If the points are fixed data, as here.
         """
+        # Data are what was measured: there are no more of them to draw.
         raise ValueError(
             f"no fresh points of term {term!r} can be drawn: this objective has fixed data"
         )

@@ -34,6 +34,7 @@ class ModelFunction:
         ValueError
             If it does not return an output for each sample.
         """
+        # A mapping holds keyword arguments, a tuple positional ones.
         inputs = samples.inputs
         if isinstance(inputs, Mapping):
             arguments, keywords = (), dict(inputs)
@@ -51,6 +52,7 @@ class ModelFunction:
                 "that returns the one to explain"
             )
 
+        # A batch that is reduced to one number has no outputs of single samples.
         if not value.ndim or len(value) != len(samples):
             raise ValueError(
                 f"the model must return an output for each of {len(samples)} samples on the first "

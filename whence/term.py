@@ -47,6 +47,7 @@ class Term:
     point_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
+        # Zero leaves a term out of the loss, but not out of what is watched.
         _checks.positive(f"the weight of term {self.name!r}", self.weight, zero=True)
         if not callable(self.residual):
             raise TypeError(
@@ -106,7 +107,7 @@ class Term:
                 f"{type(value).__name__}"
             )
 
-        # A residual (n,) would broadcast with targets (n, 1) to (n, n) without an error.
+        # (n,) and (n, 1) would broadcast to (n, n) further on.
         if value.ndim != 2 or len(value) != len(points):
             raise ValueError(
                 f"the residual of term {self.name!r} must have shape ({len(points)}, m), got "

@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parsed(command.Options, name, rest)
         code: int = command.run(options, rest)
         return code
+    # What the user can mend is one line; anything else is a fault of ours, with its trace.
     except (ValueError, TypeError, OSError, MemoryError) as error:
         print(f"whence: error: {error}", file=sys.stderr)
         return EXIT_ERROR
@@ -68,6 +69,7 @@ def parsed(options: type[T], command: str, arguments: Sequence[str]) -> T:
     """Return a command's options; an unknown choice is a ``ValueError`` that names the nearest."""
     message = io.StringIO()
     try:
+        # Held back until it is known whether we can say it better.
         with contextlib.redirect_stderr(message):
             return tyro.cli(
                 options, prog=f"whence {command}", args=list(arguments), config=CONFIG

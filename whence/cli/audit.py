@@ -86,6 +86,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         warnings.simplefilter("ignore", FarFromMinimum)
         ranked = suspects(method, options.by, validation=validation)
 
+    # As a table: one row for each sample, the most suspicious first.
     table = ranked.sortby("rank").reset_coords(drop=False).to_dataframe()
     # A supervised objective has one term: its name would be the same in every row.
     table = table.reset_index(drop=True).drop(columns=["term"]).set_index("rank")
@@ -127,6 +128,7 @@ def show_detection(ranked: xr.Dataset, is_bad: np.ndarray, out: Path) -> None:
     )
     print(text.replace("%", " %"))
 
+    # Which classes the bad samples were given, where samples have labels.
     if "label" in ranked.coords:
         report = label_report(ranked, is_bad).to_dataframe()
         print(report.to_string(float_format="{:.4g}".format))

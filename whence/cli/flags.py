@@ -153,6 +153,7 @@ def groups_of(
     catalogues: Sequence[AnyCatalogue], taken: Sequence[str] = ()
 ) -> list[Group]:
     """Return a group for each class that has options; a name that is taken gets its kind."""
+    # A class called as an option, such as the score "random", must not hide it.
     used = set(taken)
     groups = []
 
@@ -175,7 +176,9 @@ def with_groups(
     fields: list[Any] = []
     for group in groups:
         options = group.options(skip)
-        default: Any = dataclasses.field(default_factory=options)
+        default: Any = dataclasses.field(
+            default_factory=options
+        )  # one for each command line
         fields.append((group.field, options, default))
 
     made = dataclasses.make_dataclass(base.__name__, fields, bases=(base,), frozen=True)
@@ -366,6 +369,7 @@ def build(
 ) -> Any:
     """Return an object of a class with these options, on top of ``base`` if of that class."""
     cls = catalogue[name]
+    # TERM=NUMBER is read here, as only the class says that it takes a mapping.
     arguments: dict[str, Any] = dict(values)
 
     for option in options_of(cls):
@@ -373,6 +377,7 @@ def build(
             flag = flag_of(name, option.name)
             arguments[option.name] = numbers_by_term(flag, arguments[option.name])
 
+    # What is not set stays as in the recipe.
     if isinstance(base, cls):
         # What was not given keeps the value of base, not the class's default.
         return dataclasses.replace(base, **arguments)

@@ -93,6 +93,7 @@ Options = with_groups(_Options, GROUPS, skip=options_not_flags())
 def run(options: _Options, arguments: Sequence[str]) -> int:
     """Attribute an answer to its training points; return the exit code."""
     is_file = options.run.suffix == ".py"
+    # Beside what it explains, unless said otherwise.
     out = options.out
     if out is None and is_file:
         out = options.run.with_name(f"{options.run.stem}_{INFLUENCE_FILE}")

@@ -99,6 +99,7 @@ def read(path: Path) -> ModelFile:
                 f"{_checks.nearest(name, public)}"
             )
 
+    # Made here once, so that every method explains the same model.
     objective = Objective.supervised(
         names["model"], names["data"], names["loss"], parameters=names.get("parameters")
     )

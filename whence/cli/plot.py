@@ -42,6 +42,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         )
 
     make_folder(out)
+    # Spectra only where they were recorded.
     names: list[FigureName] = ["solution", "convergence", "points"]
     if result.spectra is not None:
         names.append("spectra")

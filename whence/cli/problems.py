@@ -54,6 +54,7 @@ Line = tuple[str, str]
 def description(source: ProblemFile) -> Iterator[Line]:
     """Yield the lines that describe a problem and how it is trained."""
     problem = source.problem()
+    # With the default constraints, then what differs with soft ones.
     yield "domain", named(problem.coordinates, problem.domain.bounds.T)
     yield "outputs", ", ".join(problem.outputs)
     for name, equation in problem.equations.items():

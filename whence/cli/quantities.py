@@ -81,7 +81,7 @@ def quantity_of_tests(
                 raise ValueError(
                     f"--sample must lie in 0 … {len(test) - 1}, got {number}"
                 )
-        test = test[torch.tensor(numbers)]
+        test = test[torch.tensor(numbers)]  # in the order of --sample
 
     of = of or "loss"
     outputs = file.objective.outputs
@@ -101,7 +101,7 @@ def point_of(problem: Problem, at: Sequence[float]) -> Tensor:
             f"got {len(at)}"
         )
 
-    point = torch.tensor([at], dtype=torch.float64)
+    point = torch.tensor([at], dtype=torch.float64)  # (1, d)
     is_finite = all(map(math.isfinite, at))
     if not is_finite or not bool(problem.domain.contains(point).all()):
         raise ValueError(

@@ -60,6 +60,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         values["seed"] = options.seed
     scorer: Score = build(SCORES, options.score, values)
 
+    # After the options, so that a wrong one is said before a run is read.
     result = load_run(options.run)
     out = options.out or options.run / SCORES_FILE
     # A file that cannot be written is an error before the scores are computed.
@@ -69,6 +70,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     term = options.term or next(iter(objective.terms))
     candidates = objective.draw(term, options.candidates, options.seed)
     scores = scorer.score(objective, {term: candidates})
+    # With the candidates themselves, as other points have other scores.
     SavedScore(term, candidates, scores).save(out)
 
     best = int(scores.argmax())

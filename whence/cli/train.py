@@ -49,9 +49,10 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
     resampler = training.resampler()
     training.check_used(schedule, resampler)
 
-    name = Path(options.problem).stem
+    name = Path(options.problem).stem  # of a file its name, of the zoo the problem's
     out = options.out or Path("runs") / f"{name}-{options.seed}"
     is_file = options.problem.endswith(".py")
+    # So that --resume needs no more than the folder.
     origin = Origin(
         problem_file=Path(options.problem) if is_file else None,
         constraints=options.constraints,
@@ -92,6 +93,7 @@ def report(result: Result, out: Path) -> int:
         )
         return EXIT_ERROR
 
+    # The error where a reference is known, else the loss at fresh points.
     error = summary["relative_l2"]
     quality = f"validation loss {summary['validation_loss']:.2e}"
     if error is not None:

@@ -226,6 +226,7 @@ class Training:
         if not self.options.schedule:
             return [self._with_options(stage) for stage in self.recipe.schedule]
 
+        # A schedule by flags replaces the recipe's.
         stages = []
         for text in self.options.schedule:
             name, _, number = text.partition(":")
@@ -248,6 +249,7 @@ class Training:
         name = OPTIMIZERS.name_of(stage)
         if name is None:
             return stage
+        # --lr and --adam.lr are the same, the shorter one is for the first day.
         values = self._optimizer_values(name)
         changed: Optimizer = build(OPTIMIZERS, name, values, stage)
         return changed
@@ -334,6 +336,7 @@ class Training:
         """Raise ``ValueError`` for an option that would do nothing beside the others."""
         options = self.options
         by_score = resampler if isinstance(resampler, Resample) else None
+        # Names in use by kind: options of all others would be ignored, so they are refused.
         chosen: dict[str, list[str]] = {
             "weighting": [options.weighting],
             "network": [options.network or "mlp"],

@@ -45,7 +45,7 @@ class Piece:
             # What was cut away is nowhere near, however close the points are to the surface.
             return np.where(keep(points), self.off(points), np.inf)
 
-        chart = self.chart.restricted(keep)
+        chart = self.chart.restricted(keep)  # by rejection
         return Piece(chart, self.measure * share, off, self.normals)
 
     def flipped(self) -> Piece:
@@ -82,7 +82,9 @@ class Part:
 
         Where a hole or a selection cuts the part, this is estimated from 4096 points.
         """
-        return math.fsum(piece.measure for piece in self.pieces)
+        return math.fsum(
+            piece.measure for piece in self.pieces
+        )  # exact, so that halves of one add up to it
 
     @property
     def size(self) -> int | None:
@@ -101,6 +103,7 @@ class Part:
         return fewer than n.
         """
         _checks.count("n", n)
+        # In proportion to length or area, so that the union is covered evenly.
         measures = [piece.measure for piece in self.pieces]
         pairs = zip(self.pieces, shares(n, measures), strict=True)
 
@@ -122,7 +125,7 @@ class Part:
 
         Holes and selections that cut the part are applied as they are, without tolerance.
         """
-        off = self._off(rows_of(points, self.coordinates))
+        off = self._off(rows_of(points, self.coordinates))  # (n, pieces)
         return like(points, off.min(axis=1) <= tolerance)
 
     def normals(self, points: PointsT, tolerance: float = 1e-6) -> PointsT:
@@ -143,6 +146,7 @@ class Part:
                 f"{named(self.coordinates, rows[far[0]])}"
             )
 
+        # Each row from the piece it is nearest to; on an edge from the first of them.
         normals = np.empty_like(rows)
         nearest = off.argmin(axis=1)
         for k, piece in enumerate(self.pieces):
@@ -179,6 +183,7 @@ def flipped(part: Part, name: str) -> Part:
 
 def union(names: Iterable[str], parts: Iterable[Part]) -> Part:
     """Return the union of parts of one boundary, its name made of the names."""
+    # Pieces only: what each part was called is in the new name.
     members = list(parts)
     pieces = tuple(piece for part in members for piece in part.pieces)
     return Part(" + ".join(names), members[0].coordinates, pieces)
@@ -200,6 +205,7 @@ def predicate(
     def keep(points: Array) -> Mask:
         columns = {}
         for name in names:
+            # A copy, which the user's function may change.
             columns[name] = torch.tensor(points[:, coordinates.index(name)])
 
         chosen = torch.as_tensor(on(**columns))
@@ -242,6 +248,7 @@ def like(points: PointsT, result: Array | Mask) -> PointsT:
         return result
 
     tensor = torch.from_numpy(result).to(points.device)
+    # Booleans stay, numbers come back in the dtype of the points.
     if tensor.dtype == torch.bool:
         return tensor
     return tensor.to(points.dtype)
@@ -249,6 +256,7 @@ def like(points: PointsT, result: Array | Mask) -> PointsT:
 
 def check_names(parts: Iterable[Part], coordinates: tuple[str, ...]) -> None:
     """Raise ``ValueError`` if two parts, or a part and a coordinate, share a name."""
+    # The name of a coordinate means both its ends, so that it is taken too.
     names = Counter([part.name for part in parts] + list(coordinates))
     for name, count in names.items():
         if count > 1:

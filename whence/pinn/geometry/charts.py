@@ -65,6 +65,7 @@ class Chart:
         array([[0.625, 0.875]])
         """
         sampling = sampling_of(method)
+        # A grid cannot have any number of points: it is refined instead.
         if sampling.may_return_fewer:
             return self._refined(n, method)
 
@@ -162,6 +163,7 @@ def product(charts: Sequence[Chart]) -> Chart:
     array([[0.25, 5.  ],
            [0.75, 2.5 ]])
     """
+    # Where each factor's columns end, in the cube and in the points.
     unit_ends = np.cumsum([chart.unit for chart in charts])
     column_ends = np.cumsum([chart.dimension for chart in charts])
 
@@ -188,7 +190,9 @@ def shares(n: int, measures: Sequence[float]) -> list[int]:
     >>> shares(10, [1.0, 2.0, 0.001])
     [3, 6, 1]
     """
-    exact = n * np.asarray(measures) / math.fsum(measures)
+    exact = (
+        n * np.asarray(measures) / math.fsum(measures)
+    )  # real numbers that add up to n
     split = np.floor(exact).astype(int)
 
     # What rounding down left over goes where it took most.

@@ -106,6 +106,7 @@ class Domain(ABC):
                 [ 0.5000,  0.2500]], dtype=torch.float64)
         """
         _checks.count("n", n)
+        # In float64, whatever the network will be: training points are rounded once, later.
         return torch.from_numpy(self.chart.sample(n, method, seed))
 
     def part(self, on: str | Iterable[str] | Callable[..., Tensor]) -> Part:
@@ -138,7 +139,6 @@ class Domain(ABC):
                 f"selects points of it, got {on!r}: choose {self._choices()}"
             )
 
-        # A string is an iterable too, of its letters.
         names = (on,) if isinstance(on, str) else tuple(on)
         if not names:
             raise ValueError(
@@ -184,6 +184,7 @@ class Domain(ABC):
     def _selected(self, on: Callable[..., Tensor]) -> Part:
         """Return the points of the boundary on which a function of coordinates holds."""
         keep = predicate(on, self.coordinates)
+        # Part by part, so that what is left of each keeps its name and its normals.
         cuts = [restricted(part, keep) for part in self.boundary]
         parts = [cut for cut in cuts if cut is not None]
         if not parts:
@@ -215,6 +216,7 @@ class Product(Domain):
     factors: tuple[Domain, ...]
 
     def __post_init__(self) -> None:
+        # (a × b) × c is the product of three, so that columns are counted once.
         flat: list[Domain] = []
         for factor in self.factors:
             if isinstance(factor, Product):
@@ -227,6 +229,7 @@ class Product(Domain):
 
         object.__setattr__(self, "factors", tuple(flat))
 
+        # Two factors with one coordinate would give a point two values of it.
         counts = Counter(self.coordinates)
         twice = [name for name, count in counts.items() if count > 1]
         if twice:
@@ -334,6 +337,7 @@ class Difference(Domain):
     inner: Domain
 
     def __post_init__(self) -> None:
+        # Points of one must be points of the other, column by column.
         if self.inner.coordinates != self.outer.coordinates:
             raise ValueError(
                 f"a difference needs the same coordinates in the same order, got "
@@ -369,7 +373,7 @@ class Difference(Domain):
         if self._overlap() == 1:
             return self.outer.measure - self.inner.measure
 
-        # |A ∖ B| = |A|·P(z ∉ B) for z uniform in A.
+        # Partly outside: there is no formula for any two domains.
         share_left = self.outer.chart.fraction(self._outside_inner)
         return self.outer.measure * share_left
 
@@ -379,6 +383,8 @@ class Difference(Domain):
         parts = []
         taken = set()
 
+        # Of the outer boundary what is not inside the hole,
+        # of the hole's what is not outside, turned round to point into it.
         for part in self.outer.boundary:
             taken.add(part.name)
             cut = restricted(part, self._outside_inner)

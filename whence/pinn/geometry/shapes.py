@@ -35,6 +35,7 @@ class Interval(Domain):
         _checks.identifiers("coordinate", (self.name,))
         low = _checks.number(f"low of {self.name!r}", self.low)
         high = _checks.number(f"high of {self.name!r}", self.high)
+        # Frozen: a field can only be set in this way, here in its own making.
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
@@ -62,6 +63,7 @@ class Interval(Domain):
     @property
     def boundary(self) -> tuple[Part, ...]:
         """The two ends."""
+        # Outward normals: −1 at the lower end, 1 at the upper one.
         low_name, high_name = ends_of(self.name)
         low = self._end(low_name, self.low, sign=-1.0)
         high = self._end(high_name, self.high, sign=1.0)
@@ -73,12 +75,14 @@ class Interval(Domain):
 
         def place(unit: Array) -> Array:
             # Clipped, as rounding may put a point past an end.
-            return np.clip(self.low + self.measure * unit, self.low, self.high)
+            x = self.low + self.measure * unit
+            return np.clip(x, self.low, self.high)
 
         return Chart(1, 1, place)
 
     def level(self, points: Array) -> Array:
         """Return the distance (n,) to the nearer end, negative inside."""
+        # Negative inside: both differences are.
         x = points[:, 0]
         return np.maximum(self.low - x, x - self.high)
 
@@ -132,6 +136,7 @@ class Disk(Domain):
     @property
     def bounds(self) -> Array:
         """The enclosing square, shape (2, 2)."""
+        # Lowest and highest corner of the square around the circle, (2, 2).
         center = np.array(self.center)
         return np.stack([center - self.radius, center + self.radius])
 
@@ -148,6 +153,7 @@ class Disk(Domain):
             return self._polar(np.ones(len(unit)), unit[:, 0])
 
         piece = Piece(
+            # Even along the circle, as the arc length is 2πr·u.
             chart=Chart(1, 2, place),
             measure=2 * math.pi * self.radius,
             off=lambda points: np.abs(self.level(points)),
@@ -194,6 +200,7 @@ def Rectangle(
     array([[0., 0.],
            [2., 1.]])
     """
+    # A rectangle is the product of its sides.
     x, y = _checks.pair("names", names)
     x_low, y_low = _checks.pair("low", low)
     x_high, y_high = _checks.pair("high", high)

@@ -75,6 +75,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self._layers = checked_widths(layers)
+        # The function for the network, the name for its folder.
         self._function = activation_of(activation)
         self._activation = name_of(activation)
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
@@ -120,6 +121,7 @@ class MLP(nn.Module):
     @property
     def bounds(self) -> Tensor | None:
         """Input bounds, shape (2, layers[0]), or ``None``."""
+        # A copy: the scaling was computed from these numbers.
         return None if self._bounds is None else self._bounds.clone()
 
     @property

@@ -68,6 +68,7 @@ class AdamStepper:
     """Adam at work: torch's optimizer on one flat parameter θ."""
 
     def __init__(self, options: Adam, parameters: Parameters) -> None:
+        # One flat parameter, as the gradient comes flat.
         self._theta = torch.nn.Parameter(parameters.vector())
         self._optimizer = torch.optim.Adam(
             [self._theta], lr=options.lr, betas=options.betas
@@ -89,7 +90,6 @@ class AdamStepper:
                 self._parameters.assign(before)
                 return Progress(done, loss, finished=True, failure=failure)
 
-            # Set by hand: torch's step reads .grad, and no backward() has filled it.
             self._theta.grad = gradient
             self._optimizer.step()
             self._parameters.assign(self._theta.detach())
@@ -98,13 +98,14 @@ class AdamStepper:
 
     def state(self) -> OptimizerState:
         """Return both moments and the number of steps."""
-        moments = self._optimizer.state.get(self._theta, {})
-        # Clones, as torch updates moments in place.
+        moments = self._optimizer.state.get(
+            self._theta, {}
+        )  # empty before the first step
         return OptimizerState({name: value.clone() for name, value in moments.items()})
 
     def restore(self, state: OptimizerState) -> None:
         """Take up both moments and the number of steps."""
         check_state(state, self._parameters.size)
-        if state.tensors:  # none before the first step
+        if state.tensors:
             moments = {name: value.clone() for name, value in state.tensors.items()}
             self._optimizer.state[self._theta] = moments

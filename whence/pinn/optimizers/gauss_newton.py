@@ -87,6 +87,7 @@ class GaussNewtonStepper:
     def __init__(self, options: GaussNewton, parameters: Parameters) -> None:
         self._options = options
         self._parameters = parameters
+        # None: by the options' relative damping, at the next step.
         self._mu: float | None = None
         self._stalls = 0
 

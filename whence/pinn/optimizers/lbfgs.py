@@ -130,6 +130,7 @@ class LBFGSStepper:
 
         done = memory["n_iter"] - steps_before  # torch may end early
         after = self._theta.detach().clone()
+        # Torch's parameter is not the network's: the last step is written back.
         self._parameters.assign(after)
         loss = float(objective.loss())
 
@@ -139,6 +140,7 @@ class LBFGSStepper:
             self._parameters.assign(before)
             return self._take_back(Progress(done, start), failure)
 
+        # Not ">=", which a NaN would pass.
         if not loss < start:
             self._restart()
             message = f"L-BFGS stalled at a loss of {loss:.3e}: memory restarted"

@@ -117,7 +117,6 @@ def check_schedule(schedule: object) -> tuple[Optimizer, ...]:
     (GaussNewton(iterations=5, damping=0.001, decrease=3.0, increase=2.0, form='auto'),)
     """
     example = "[pinn.Adam(1000), pinn.GaussNewton(200)]"
-    # A string is a sequence too, of its letters.
     is_list = isinstance(schedule, Sequence) and not isinstance(schedule, str)
     stages: Sequence[object] = schedule if is_list else (schedule,)  # type: ignore[assignment]
     if not stages:
@@ -175,7 +174,7 @@ def describe_failure(objective: Objective, loss: float, theta: Tensor) -> str:
 def check_state(state: OptimizerState, size: int) -> None:
     """Raise ``ValueError`` unless every tensor is one number or one per parameter."""
     for name, tensor in state.tensors.items():
-        # Without dimensions it is one number, such as Adam's count of steps.
+        # A tensor of no axes is a count, such as Adam's number of steps.
         if tensor.ndim and tensor.shape != (size,):
             raise ValueError(
                 f"the optimizer's {name!r} has shape {tuple(tensor.shape)}, not ({size},)"

@@ -67,6 +67,7 @@ class Condition:
             what = f"coordinate of condition {self.name!r}"
             _checks.one_of(what, self.along, domain.coordinates)
             return domain.part(f"{self.along}_min")
+        # Where it is neither at an end of a coordinate nor on a part, it is at the start of time.
         if self.on is not None:
             return domain.part(self.on)
         if time is None:
@@ -176,6 +177,7 @@ def _prescribed(
 ) -> Condition:
     """Return the condition ``left(fields) − value(coordinates)``."""
     maker = kind.capitalize()
+    # One condition, one field: several are several terms of the loss.
     if len(value) != 1:
         raise TypeError(
             f"{maker} takes one field by keyword, such as {maker}(u=0.0), "
@@ -183,7 +185,7 @@ def _prescribed(
         )
 
     ((field, right),) = value.items()
-    fields = tuple(field + suffix for suffix in suffixes)
+    fields = tuple(field + suffix for suffix in suffixes)  # u, u_n, or both
 
     what = f"the value of {maker}({field}=...)"
     coordinates: tuple[str, ...] = ()

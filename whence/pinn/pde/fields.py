@@ -60,7 +60,7 @@ class FieldMap:
 
         def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
             values = self.evaluate(tensors, locations(points), names)
-            return torch.stack([values[name] for name in names], dim=1)
+            return torch.stack([values[name] for name in names], dim=1)  # (n, names)
 
         return evaluate
 
@@ -127,13 +127,16 @@ class FieldMap:
 
     def _outputs(self, tensors: Mapping[str, Tensor], at: Any) -> tuple[Any, ...]:
         """Return the outputs at points or jets, with the ansatz applied, each (n,)."""
-        raw = functional_call(self.network, dict(tensors), (at,))
+        raw = functional_call(
+            self.network, dict(tensors), (at,)
+        )  # (n, m), or a jet of that
         if raw.shape[-1] != len(self.outputs) or raw.shape[:-1] != at.shape[:-1]:
             raise ValueError(
                 f"the network must map {tuple(at.shape)} to (n, {len(self.outputs)}) for outputs "
                 f"{', '.join(self.outputs)}, got {tuple(raw.shape)}"
             )
 
+        # By name, raw outputs first: the ansatz takes them and the coordinates.
         columns = {name: raw[..., k] for k, name in enumerate(self.outputs)}
         if self.ansatz is None:
             return tuple(columns.values())
@@ -166,6 +169,7 @@ class FieldMap:
             f"output(s) ({', '.join(self.outputs)}), as pinn.MLP([{inputs}, 32, 32, {outputs}]) "
             "does; this one"
         )
+        # The network alone first, so that its error does not blame the ansatz.
         raw = tried(what, self.network, {"points": points})
         if not isinstance(raw, Tensor) or raw.shape != (len(points), outputs):
             raise ValueError(
@@ -220,6 +224,7 @@ def tried(what: str, function: Callable[..., T], columns: Mapping[str, Tensor]) 
 
 def check_kind(what: str, results: Sequence[object], points: Tensor) -> None:
     """Raise ``ValueError`` for a tensor of another dtype or device than the network's."""
+    # A constant in float64 would turn a float32 network's residual into float64.
     wanted = (points.dtype, points.device)
     for result in results:
         if isinstance(result, Tensor) and (result.dtype, result.device) != wanted:

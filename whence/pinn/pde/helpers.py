@@ -61,7 +61,9 @@ class Derivatives:
     @property
     def space(self) -> tuple[str, ...]:
         """The coordinates other than the time."""
-        return tuple(name for name in self.coordinates if name != self.time)
+        return tuple(
+            name for name in self.coordinates if name != self.time
+        )  # the divergence is taken in space alone
 
     def value(self, name: str) -> Tensor:
         """Return a field's values, (n,)."""
@@ -117,6 +119,7 @@ class Field:
     @property
     def name(self) -> str:
         """Its name in equations: ``u``, ``u_x``, ``u_xt``."""
+        # As arguments of equations are called, so that both ways share one field.
         if not self.along:
             return self.output
         return f"{self.output}_{''.join(self.along)}"
@@ -283,10 +286,10 @@ def curl(of: Field | Vector) -> Tensor | Vector:
     rows = [slopes_of("curl", part) for part, _ in _along_space("curl", of)]
     if len(rows) == 2:
         (_, u_y), (v_x, _) = rows
-        return v_x.value - u_y.value
+        return v_x.value - u_y.value  # the component of ∇ × w out of the plane
     if len(rows) == 3:
         (_, u_y, u_z), (v_x, _, v_z), (w_x, w_y, _) = rows
-        return Vector((w_y - v_z, u_z - w_x, v_x - u_y))
+        return Vector((w_y - v_z, u_z - w_x, v_x - u_y))  # ∇ × w
 
     raise ValueError(f"curl needs 2 or 3 coordinates of space, got {len(rows)}")
 
@@ -410,7 +413,7 @@ class FieldEquation:
         probe = _Probe(coordinates, time)
         # Its values too: what it returns may be fields that nothing has asked for so far.
         values_in(self._call(outputs, probe))
-        names = tuple(probe.requested)
+        names = tuple(probe.requested)  # in the order in which they were asked for
 
         def plain(*columns: Tensor) -> Tensor | tuple[Tensor, ...]:
             values = dict(zip(names, columns, strict=True))
@@ -422,6 +425,7 @@ class FieldEquation:
     def _call(self, outputs: Sequence[str], derivatives: Derivatives) -> Result:
         arguments: list[Field | Tensor] = []
         for name in self.arguments:
+            # Derivatives and coordinates among the arguments are values already.
             if name in outputs:
                 arguments.append(Field(name, (), derivatives))
             else:

@@ -73,6 +73,7 @@ def _coordinates(text: str, coordinates: Sequence[str]) -> tuple[int, ...] | Non
     if not text:
         return ()
 
+    # With coordinates "x" and "xi" the text "xi" may be split in two ways: try all.
     for position, coordinate in enumerate(coordinates):
         if text.startswith(coordinate):
             rest = _coordinates(text[len(coordinate) :], coordinates)

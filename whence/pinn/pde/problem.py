@@ -105,6 +105,7 @@ class Problem:
     def __post_init__(self) -> None:
         self._check_kinds()
         _checks.one_of("derivatives", self.derivatives, ("jets", "autograd"))
+        # The usual name of the time needs no saying.
         if self.time is None and "t" in self.domain.coordinates:
             object.__setattr__(self, "time", "t")
         if self.time is not None:
@@ -174,6 +175,7 @@ class Problem:
                 'a problem needs at least one equation, such as {"pde": function}'
             )
 
+        # Losses, points and weights are kept by term.
         repeated = [name for name in self.terms if self.terms.count(name) > 1]
         if repeated:
             name = repeated[0]
@@ -190,9 +192,11 @@ class Problem:
             functions[name] = TermFunction.of_equation(name, equation, place)
         for condition in self.conditions:
             functions[condition.name] = TermFunction.of_condition(condition, place)
+        # What a function asks for must exist: parse raises and names the nearest.
         for function in functions.values():
             for name in function.fields:
                 parse(name, self.coordinates, place.outputs)
+        # Into the dictionary, as the dataclass is frozen.
         self._functions.update(functions)
 
     @property
@@ -254,6 +258,7 @@ class Problem:
     def _counts(self, counts: object) -> Mapping[str, int]:
         """Return numbers of points by term; a term that is unknown or missing is an error."""
         first = self.terms[0]
+        # One number is enough where there is one term.
         if isinstance(counts, int) and not isinstance(counts, bool):
             if len(self.terms) > 1:
                 raise ValueError(
@@ -300,6 +305,7 @@ class Problem:
         """Raise unless points are finite and where the term holds; without one, in the domain."""
         of = "" if term is None else f" of term {term!r}"
         rows = _checks.points(f"the points{of}", points, len(self.coordinates))
+        # An equation holds in the domain, a condition on its part of the boundary.
         part = None if term is None else self._functions[term].part
         tolerance = self._place.tolerance(DOMAIN_TOLERANCE, rows)
         if part is not None:
@@ -398,6 +404,7 @@ class Problem:
         what = f"the points of term {term!r}"
         rows = to_locations(what, points, self.coordinates)
         self.check_points(term, rows)
+        # A point given twice would weigh twice, and its influence be split.
         _checks.distinct(what, rows)
         return rows
 
@@ -425,7 +432,7 @@ class Problem:
             raise ValueError(f"{self.name!r} has no reference solution")
 
         rows = to_locations("points", points, self.coordinates)
-        table = rows.detach().cpu().double().numpy()
+        table = rows.detach().cpu().double().numpy()  # (n, d)
 
         # Copies, as the user's function may write into what it is given.
         arguments = []
@@ -471,6 +478,7 @@ class Problem:
 
 def evaluate_at(network: nn.Module, function: Pointwise, points: Tensor) -> Tensor:
     """Return a function of a network's parameters at points (n, d), in blocks: (n, m)."""
+    # Detached and without a graph: values, not something to differentiate.
     like = next(network.parameters())
     rows = points.to(dtype=like.dtype, device=like.device)
     tensors = {}
@@ -489,6 +497,7 @@ class ProblemSpace(Space):
 
     def __init__(self, problem: Problem, field_map: FieldMap) -> None:
         super().__init__(problem.coordinates, tuple(problem.outputs), field_map)
+        # Not a field of Space, whose dataclass knows none of problems.
         object.__setattr__(self, "problem", problem)
 
     problem: Problem

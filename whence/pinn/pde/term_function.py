@@ -142,6 +142,7 @@ class TermFunction:
             result = self.function(*(values[name] for name in self.names))
             return stacked(self.what, result, len(rows))
 
+        # A periodic condition compares two points, all others look at one.
         if condition is None or condition.along is None:
             return at
 
@@ -170,7 +171,7 @@ class TermFunction:
 
         assert self.part is not None
         tolerance = self.place.tolerance(COORDINATE_TOLERANCE, points)
-        normals = normals_at(self.part, points, tolerance)
+        normals = normals_at(self.part, points, tolerance)  # (n, d)
         for name, output in normal_derivatives.items():
             # ∂u/∂n = n·∇u, both (n, d).
             slopes = [values[f"{output}_{c}"] for c in self.place.coordinates]
@@ -213,4 +214,4 @@ def stacked(what: str, result: Tensor | Sequence[Tensor], n: int) -> Tensor:
                 f"{n} points, got {_checks.shape_of(part)}"
             )
 
-    return torch.stack(list(parts), dim=1)
+    return torch.stack(list(parts), dim=1)  # (n, m)

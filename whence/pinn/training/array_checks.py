@@ -29,6 +29,7 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
 
         # Iterations, (n,); a point that is still in training left at −1.
         for times in (arrays[f"{name}_entered"], arrays[f"{name}_left"]):
+            # One iteration for each point.
             if times.shape != points.shape[:1] or times.dtype.kind != "i":
                 raise ValueError(
                     f"term {name!r} needs one entry and one exit time per point"

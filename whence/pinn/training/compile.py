@@ -22,6 +22,7 @@ def with_evaluator_for(
     ``"auto"`` decides by the number of steps, points and parameters alone, not by the clock, so
     that a resumed run decides the same.
     """
+    # The weighting and the step that follows share gradients.
     if plan.weighting is not None:
         # A weighting asks for gradients that the step from the same θ needs too.
         objective = objective.with_evaluator(Remembering())

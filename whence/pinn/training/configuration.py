@@ -59,6 +59,7 @@ def configuration(
     **options: object,
 ) -> JsonObject:
     """Return the options that a run must be resumed with, as JSON can hold them."""
+    # By its digest, so that a changed file cannot resume the run.
     code = origin.code()
     spectra = None
 
@@ -89,6 +90,7 @@ def circumstances(
 ) -> JsonObject:
     """Return what the configuration says beside options: a run may be resumed under others."""
     architecture = None
+    # Other networks come from the user's code, which alone can make them again.
     if isinstance(network, Rebuildable):
         name = NETWORKS.name_of(network)
         architecture = {"name": name, "options": network.options()}

@@ -85,6 +85,7 @@ class History(Sequence[JsonObject]):
 
     def at_iteration(self, iteration: int) -> JsonObject:
         """Return the last row of an iteration."""
+        # Of two rows at one iteration the later one has the state that was kept.
         for row in reversed(self._rows):
             if row["iteration"] == iteration:
                 return row
@@ -188,6 +189,7 @@ def checked_row(number: int, cells: Cells, columns: Sequence[str]) -> JsonObject
 def number_of(cell: str) -> int | float:
     """Return the number in a cell: an integer where it is written as one."""
     try:
+        # Integers first: float() would read them too.
         return int(cell)
     except ValueError:
         return float(cell)

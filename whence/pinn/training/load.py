@@ -63,6 +63,7 @@ def load_run(
     dtype = getattr(torch, config["dtype"].removeprefix("torch."))
     network = load_network(network.to(dtype), path)
 
+    # At the points and weights that the network was kept with, not the first ones.
     objective = problem.objective(network, load_points(path), config["weights"])
     like = objective.parameters.vector()
     # A weighting changes them in training: those kept replace those of the configuration.
@@ -114,6 +115,7 @@ def trained_network(
 ) -> nn.Module:
     """Return a network of the trained architecture, of any parameters."""
     config = folder.config()
+    # Networks of the catalogue are made again from options, without the user's code.
     architecture = config.get("architecture")
     if architecture is not None and architecture["name"] in NETWORKS:
         kind = NETWORKS[architecture["name"]]
@@ -152,6 +154,7 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
     saved = RunFolder(run).checkpoint().group("network")
     present = network.state_dict()
 
+    # The first that differs, by name, says most about what network was meant.
     unfit = None
     # The loop below sees the names that the network has, not those that it lacks.
     if len(saved) != len(present):

@@ -75,6 +75,7 @@ class Loop:
         self.observers = observers
         self._plan = plan
         self._monitor = monitor
+        # The first network is the best so far, should no row be finite.
         self._best = Snapshot.of(objective)
         self._reweighting: Reweighting | None = None
         if plan.weighting is not None:
@@ -124,6 +125,7 @@ class Loop:
             for observer in self.observers:
                 observer.end()
 
+        # The other endings are what was asked for.
         if why in (INTERRUPTED, NOT_FINITE):
             say(self._farewell(why, saver.folder))
         return why
@@ -172,6 +174,7 @@ class Loop:
             return TIME_LIMIT
 
         row = self.history[-1]
+        # Criteria are asked at rows only, so that a resumed run stops at the same.
         is_at_row = row["iteration"] == self.place.iteration
         if is_at_row and any(o.should_stop(row) for o in self.observers):
             return CRITERION
@@ -239,6 +242,7 @@ class Loop:
         if self._failure is not None:
             return
 
+        # An optimizer may end its stage early: no step helps any more.
         is_ended = done.finished or place.stage_iteration >= stage.iterations
         is_row = is_ended or place.stage_iteration % stage.log_every == 0
         # An optimizer may find that no step helps without taking one: then there is a row.
@@ -247,6 +251,7 @@ class Loop:
             self._show_row()
 
         if is_ended:
+            # The next stage has an optimizer of its own, with nothing remembered.
             place.stage += 1
             place.stage_iteration = 0
             place.done = place.stage >= len(self._plan.schedule)
@@ -274,6 +279,7 @@ class Loop:
     def _take_steps(self, stepper: Stepper, n: int) -> Progress:
         """Take up to n steps with weights renewed in between; note a failure."""
         place = self.place
+        # So many steps as no event lies between, in parts between two renewals of the weights.
         done = Progress(0, None)
         left = n
 
@@ -417,6 +423,7 @@ class Loop:
         Losses of different weights cannot be compared, two networks under the same weights can.
         """
         place = self.place
+        # Under the weights of now, at the parameters of then.
         if self._reweighting is not None and place.best_validation is not None:
             with self.objective.parameters.at(self._best.theta):
                 place.best_validation = self._monitor.validation_loss(self.objective)

@@ -29,8 +29,9 @@ class Monitor:
 
         self._test: Tensor | None = None
         if problem.solution is not None:
+            # A grid, so that the error approximates a norm of functions.
             self._test = problem.domain.sample(TEST_POINTS, "grid")
-            self._truth = problem.reference(self._test)
+            self._truth = problem.reference(self._test)  # once, as it may be costly
 
     def validation_loss(self, objective: Objective) -> float:
         """Return the loss at the validation points, with the mean weight of each term."""

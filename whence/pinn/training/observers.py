@@ -105,6 +105,7 @@ class ProgressBar(Observer):
 
     def start(self, objective: Objective, iterations: int) -> Observer:
         """Show the bar."""
+        # On the standard error, so that what is printed can be piped.
         self._bar = tqdm(
             total=iterations,
             file=sys.stderr,

@@ -42,7 +42,7 @@ class PointRecord:
     def update(self, points: Mapping[str, Tensor], iteration: int) -> None:
         """Record the points that train from ``iteration`` on."""
         for name, tensor in points.items():
-            # float64 takes float32 coordinates exactly, so that a row's bytes identify its point.
+            # In float64, in which float32 coordinates are exact too.
             rows = tensor.detach().cpu().double().numpy()
             term = self._terms.setdefault(name, _TermRecord())
             term.update(rows, iteration)
@@ -96,10 +96,10 @@ class _TermRecord:
         """Record the points that train from ``iteration`` on."""
         present: dict[bytes, int] = {}
         for row in rows:
-            key = row.tobytes()
+            key = row.tobytes()  # the same point, to the last bit
             if key in self.present:
                 present[key] = self.present[key]
-            elif key not in present:  # a point given twice is recorded once
+            elif key not in present:
                 present[key] = len(self.points)
                 self.points.append(row)
                 self.entered.append(iteration)

@@ -60,6 +60,7 @@ class ProblemFile:
         ValueError
             If constraints are asked for that it does not offer.
         """
+        # A problem, or a function that makes one of a kind of constraints.
         problem = self.names["problem"]
         if self.has_constraints:
             problem = self._of_constraints("problem", constraints)

@@ -89,6 +89,7 @@ class Result:
         from whence import plots  # matplotlib is slow to import
 
         _checks.one_of("figure", figure, FIGURES)
+        # One figure each; plots know no runs, only what they draw.
         if figure == "solution":
             return plots.solution(self.problem, self.network)
         if figure == "convergence":

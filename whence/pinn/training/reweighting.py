@@ -84,7 +84,8 @@ class Reweighting:
     def restore(self, state: Mapping[str, object], objective: Objective) -> None:
         """Take up a saved state, its tensors on the objective's device."""
         device = objective.parameters.device
-        moved = {}
+        moved = dict(state)
         for name, value in state.items():
-            moved[name] = value.to(device) if isinstance(value, Tensor) else value
+            if isinstance(value, Tensor):
+                moved[name] = value.to(device)
         self._weighting.load_state_dict(moved)

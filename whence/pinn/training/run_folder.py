@@ -109,6 +109,7 @@ def described(value: object) -> Json:
     if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
         return str(value)
 
+    # A function by its name: another of the same name cannot be told from it.
     return getattr(value, "__qualname__", type(value).__name__)
 
 
@@ -144,6 +145,7 @@ class RunFolder:
         make_folder(self.path)
         if problem_code is not None:
             write_atomically(self.path / PROBLEM, problem_code.encode())
+        # Signed, so that options changed by hand are not taken for those of the run.
         content = {"format": FORMAT, **config}
         signed = {**content, "digest": digest(strict_json(content))}
         write_atomically(self.path / CONFIG, _json(signed))
@@ -155,9 +157,10 @@ class RunFolder:
         Another process that holds it is a ``BlockingIOError``, a folder that cannot be written to
         an ``OSError``; reading needs no lock.
         """
+        # For one writer: two would mix their files.
         with locked(self.path) as lock:
             sweep(self.path, FILES)
-            self._lock = lock
+            self._lock = lock  # by which the folder is known again
             try:
                 yield
             finally:
@@ -165,6 +168,7 @@ class RunFolder:
 
     def check_in_place(self) -> None:
         """Raise ``OSError`` if the folder was removed, or made again, since it was locked."""
+        # The same path may be another folder by now, of another run.
         is_replaced = self._lock is not None and not self._lock.is_in_place()
         if not self.exists() or is_replaced:
             raise NotWritten(
@@ -307,10 +311,13 @@ class RunFolder:
             tensors[name] = tensor.detach().cpu().contiguous().clone()
 
         state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
+        # In the header, so that tensors and numbers are of one moment.
         metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
         content = safetensors.torch.save(tensors, metadata=metadata)
         write_atomically(self.path / CHECKPOINT, content)
-        write_atomically(self.path / STATE, _json(checkpoint.numbers))
+        write_atomically(
+            self.path / STATE, _json(checkpoint.numbers)
+        )  # for people; nothing reads it
 
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint; a missing or damaged file is an error that names it."""

@@ -53,6 +53,7 @@ class Saver:
             return
 
         checkpoint = state.to_checkpoint()
+        # The state goes on from the last network; what a run shows may be the best one.
         checkpoint.tensors |= kept_tensors(objective)
         # By this read_state finds whether the history on disk fits the checkpoint.
         checkpoint.numbers["history"] = history.digest(state.history_rows)
@@ -66,7 +67,7 @@ class Saver:
             # Last: with an older checkpoint the other files hold more than it needs, never less.
             folder.write_checkpoint(checkpoint)
 
-        self._saved = state.place.iteration
+        self._saved = state.place.iteration  # only if nothing failed
 
     def write_summary(self, summary: JsonObject) -> None:
         """Write the outcome of the run."""

@@ -75,6 +75,7 @@ class SpectraRecord(Observer):
     def at_row(self, objective: Objective, row: Row) -> None:
         """Record the spectra at the present parameters and weights, if they are due."""
         iteration = row["iteration"]
+        # Only at rows, as observers see these alone: the next one that is due.
         if self._iterations and iteration - self._iterations[-1] < self._every:
             return
 

@@ -65,13 +65,13 @@ class Snapshot:
 
     def restored(self, objective: Objective) -> Objective:
         """Put parameters and buffers into the network; return the objective with these points."""
+        # A run may go on with another dtype or device than it was saved from.
         like = objective.parameters.vector()
         objective.parameters.assign(self.theta.to(like))
         for name, buffer in objective.network.named_buffers():
             buffer.copy_(self.buffers[name])
 
         points = {name: rows.to(like) for name, rows in self.points.items()}
-        # To the device only: the weight of a whole term is float64 for any network.
         weights = {name: w.to(like.device) for name, w in self.weights.items()}
         return objective.with_points(points).with_weights(weights)
 
@@ -149,7 +149,6 @@ class RunState:
             "optimizer": optimizer.numbers,
             "weighting": weighting_numbers,
             "history_rows": self.history_rows,
-            # A stepper without state yet saves as much as none: this tells them apart.
             "in_stage": self.optimizer is not None,
         }
         return Checkpoint(tensors, numbers)
@@ -159,6 +158,7 @@ class RunState:
         """Return the state that :meth:`to_checkpoint` wrote; what is missing is a ``KeyError``."""
         tensors = checkpoint.tensors
         numbers = checkpoint.numbers
+        # Between two stages there is none.
         optimizer = None
         if numbers["in_stage"]:
             optimizer = OptimizerState(
@@ -208,6 +208,7 @@ def kept_tensors(objective: Objective) -> dict[str, Tensor]:
 
 def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
     """Raise ``ValueError`` unless the checkpoint's tensors are of this network and these terms."""
+    # What has another shape would be written into the network half way, then fail.
     size = (objective.parameters.size,)
     expected: dict[str, tuple[int, ...]] = {"last": size, "best": size}
     for name, tensor in objective.network.state_dict().items():
@@ -222,7 +223,7 @@ def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
                 f"its {name!r} has shape {tuple(tensor.shape)}, expected shape {shape}"
             )
 
-    # How many points a term has is free, as resampling changes it.
+    # Numbers that are not finite would only show in the loss, much later.
     for prefix in ("points", "best_points"):
         points = checkpoint.group(prefix)
         if set(points) != set(objective.terms):

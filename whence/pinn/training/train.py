@@ -160,6 +160,7 @@ def train(
     check_parts(resample, weighting, observers)
     check_choices(keep, validation, max_seconds, seed, compile, device, resume, out)
 
+    # A run that was made in Python comes from nowhere that could be read again.
     origin = origin or Origin()
     place = torch.device(device)
     config = configuration(
@@ -181,13 +182,16 @@ def train(
             folder.check_free()
 
         stack.enter_context(rng.seeded(seed, place))
+        # Made under the seed, so that dropout and the like begin the same each time.
         module = problem.network(seed) if network is None else network
         module = module.to(dtype=dtype, device=place)
+        # A resumed run has a network of its own: where it started from is past.
         if start is not None and checkpoint is None:
             load_network(module, start)
         rows = first_points(problem, points, seed, sampling)
         objective = problem.objective(module, rows, weights)
         check_plan(plan, objective)
+        # After the checks, as compiling takes seconds.
         objective = with_evaluator_for(objective, plan, compile, progress)
 
         watchers = watched(observers, objective, plan, progress)
@@ -195,6 +199,7 @@ def train(
         loop = Loop(objective, plan, monitor, watchers)
         begin(loop, folder, checkpoint)
 
+        # From here on Ctrl-C ends training in order, until then it ends the call.
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
             # Late, so that a wrong option leaves nothing behind.
@@ -260,6 +265,7 @@ def begin(loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None) -
 
 def restore(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Go on with a run on disk; one of another optimizer or weighting is a ``ValueError``."""
+    # Checked against each other: a file of another run or time is refused.
     state, history, points = read_state(folder, checkpoint, loop.objective)
     for observer in loop.observers:
         observer.load(folder)

@@ -42,6 +42,7 @@ class Weighting(ABC):
     def __post_init__(self) -> None:
         _checks.count("update_every", self.update_every)
         self.check_options()
+        # Numbers and tensors only, so that it can be saved and compared.
         self.state: State = {"calls": 0}
 
     # --- what a subclass writes ---
@@ -126,6 +127,7 @@ class Weighting(ABC):
             it was before the call, and so after any other error.
         """
         terms = statistics_of(losses, parameters, points)
+        # In the first call there are none to go on with.
         if self.calls % self.update_every == 0 or not self.weights:
             self._renew(terms)
         self.state["calls"] += 1
@@ -150,6 +152,7 @@ class Weighting(ABC):
                 f"this weighting has weights of the terms {', '.join(before)}, but was given "
                 f"{', '.join(terms.names)}: use a new one for other terms"
             )
+        # With weights there are, the terms were checked when those were made.
         if not before:
             self.check_terms(terms)
 

@@ -101,6 +101,7 @@ class Linear(Weighting):
 
 
 def _check_weights(what: str, weights: object) -> None:
+    # A single number would leave open which term it is of.
     if not isinstance(weights, Mapping):
         raise ValueError(
             f"{what} must be numbers by term, such as {{'initial_u': 100.0}}, got {weights!r}"

@@ -67,6 +67,7 @@ class ReLoBRaLo(Weighting):
         """Return the balance since the last update, mixed with the past."""
         losses = terms.losses()
         previous = self.weights
+        # There is nothing to compare with in the first step.
         if not previous:
             self.note("first", losses)
             self.note("last", losses)
@@ -141,7 +142,7 @@ class SoftAdapt(Weighting):
             return dict.fromkeys(losses, 1.0)
 
         slopes = {name: losses[name] - before[name] for name in losses}
-        total = sum(map(abs, slopes.values()))
+        total = sum(map(abs, slopes.values()))  # zero if no loss moved
         if self.normalized and total:
             slopes = {name: slope / total for name, slope in slopes.items()}
 

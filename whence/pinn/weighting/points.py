@@ -93,7 +93,7 @@ class SelfAdaptive(Weighting):
         self, terms: TermStatistics, name: str, losses: Tensor | None
     ) -> Tensor:
         """Return λ at the present points: of the same points, of the nearest ones, or 1."""
-        former = self.noted("sizes").get(name)
+        former = self.noted("sizes").get(name)  # λ of the last update, (n,)
         if former is None:
             assert losses is not None
             return torch.ones_like(losses)
@@ -187,6 +187,7 @@ class Causal(Weighting):
             self.note("windows", {name: by_window})
             smallest = min(smallest, float(by_window[-1]))
 
+        # The last window of all terms weighs enough: their past is solved.
         if smallest > self.threshold and stage + 1 < len(self.epsilon):
             self.state["stage"] = stage + 1
         return self.weights_at(terms)
@@ -213,7 +214,7 @@ class Causal(Weighting):
         points = terms.points(name)
         column = terms.column(self.coordinate)
         _checks.one_of("coordinate", column, range(points.shape[1]))
-        times = points[:, column]
+        times = points[:, column]  # (n,)
 
         if name not in self.noted("begin"):
             self._set_span(name, times)

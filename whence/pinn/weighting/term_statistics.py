@@ -70,7 +70,7 @@ class ObjectiveStatistics:
 
     def counts(self) -> dict[str, int]:
         """Return the number of residuals of each term."""
-        return Jacobian(self._objective).counts()
+        return Jacobian(self._objective).counts()  # points times components
 
     def point_losses(self, term: str) -> Tensor:
         """Return the loss of each of a term's points, (n,)."""

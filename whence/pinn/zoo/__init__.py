@@ -69,6 +69,7 @@ def recipe(name: str, constraints: Constraints = "hard") -> Recipe:
     """
     _checks.one_of("constraints", constraints, CONSTRAINTS)
     module = PROBLEMS[name]
+    # A problem of another package may leave the recipe open.
     if not hasattr(module, "recipe"):
         return growing_recipe(load(name, constraints))
 

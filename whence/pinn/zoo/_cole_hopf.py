@@ -47,7 +47,8 @@ def evaluate_chunk(x: Array, t: Array, nodes: int) -> Array:
     # −K cos(π(x ∓ cz)) = even ∓ odd with even = −K cos πx cos πcz, odd = K sin πx sin πcz.
     # The two exponentials are the larger, exp(even + |odd|), and that times exp(−2|odd|).
     odd = height * sin_x * sin_z
-    log_larger = log_weights - height * cos_x * cos_z + np.abs(odd)
+    even = -height * cos_x * cos_z
+    log_larger = log_weights + even + np.abs(odd)
 
     # Only ratios count, so each row is taken relative to its largest exponential.
     largest = log_larger.max(axis=1, keepdims=True)
@@ -57,6 +58,7 @@ def evaluate_chunk(x: Array, t: Array, nodes: int) -> Array:
     twice_sinh = np.copysign(larger * difference, odd)
 
     # Σ over ±z of sin(π(x ∓ cz)) times its exponential.
-    numerator = sin_x * cos_z * twice_cosh + cos_x * sin_z * twice_sinh
+    numerator = sin_x * cos_z * twice_cosh
+    numerator += cos_x * sin_z * twice_sinh
     u: Array = -numerator.sum(axis=1) / twice_cosh.sum(axis=1)
     return u + 0.0  # turns -0.0 into 0.0

@@ -24,13 +24,16 @@ def checked_points(
     if not x.size:
         return x, t
 
-    if float(t.min()) < 0:
-        raise ValueError(f"t must be at least 0, got {float(t.min())}")
-    if float(t.max()) > t_bound:
-        raise ValueError(f"t must be at most {t_bound}, got {float(t.max())}")
-    if float(np.abs(x).max()) > x_bound:
-        outside = float(x[np.abs(x).argmax()])
-        raise ValueError(f"x must be within [{-x_bound}, {x_bound}], got {outside}")
+    first = float(t.min())
+    last = float(t.max())
+    if first < 0:
+        raise ValueError(f"t must be at least 0, got {first}")
+    if last > t_bound:
+        raise ValueError(f"t must be at most {t_bound}, got {last}")
+
+    farthest = float(x[np.abs(x).argmax()])
+    if abs(farthest) > x_bound:
+        raise ValueError(f"x must be within [{-x_bound}, {x_bound}], got {farthest}")
 
     return x, t
 
@@ -38,15 +41,18 @@ def checked_points(
 def _check_finite(name: str, values: Array) -> None:
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
+        k = bad[0]
         raise ValueError(
             f"{name} must be finite: {bad.size} of {values.size} values are not, "
-            f"the first is {name}[{bad[0]}] = {float(values[bad[0]])}"
+            f"the first is {name}[{k}] = {float(values[k])}"
         )
 
 
 def sin_pi(x: Array) -> Array:
     """Return sin(πx), exactly zero at the integers (``np.sin(np.pi)`` is 1.2e-16)."""
+    # sin(πx) = (−1)^k sin(π(x − k)), and x − k is exact for the nearest integer k.
     whole = np.round(x)
-    sign = 1 - 2 * np.mod(whole, 2)  # (−1)^whole
-    sine: Array = np.sin(np.pi * (x - whole)) * sign
+    sign = 1 - 2 * np.mod(whole, 2)
+    rest = np.pi * (x - whole)
+    sine: Array = np.sin(rest) * sign
     return sine + 0.0  # turns -0.0 into 0.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whence.pinn.geometry.domain import Interval
 from whence.pinn.networks.mlp import MLP
-from whence.pinn.pde.conditions import Initial, Periodic
+from whence.pinn.pde.conditions import Condition, Initial, Periodic
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, growing_recipe
 from whence.pinn.zoo._reference_points import Array, checked_points
@@ -43,17 +43,25 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem with hard or soft constraints."""
-    hard = constraints == "hard"
+    # A second-order equation needs the slope periodic too, or its solution is not unique.
+    conditions: tuple[Condition, ...] = (
+        Initial(u=start),
+        Periodic("u", along="x"),
+        Periodic("u_x", along="x"),
+    )
+    transform = None
+    if constraints == "hard":
+        # The ansatz has the exact values at the ends, which are more than periodic.
+        transform = ansatz
+        conditions = ()
+
     return Problem(
         name="drift_diffusion",
         domain=Interval("x", 0, 2 * math.pi) * Interval("t", 0, 1),
         outputs=("u",),
         equations={"pde": equation},
-        ansatz=ansatz if hard else None,
-        # A second-order equation needs the slope periodic too, or its solution is not unique.
-        conditions=()
-        if hard
-        else (Initial(u=start), Periodic("u", along="x"), Periodic("u_x", along="x")),
+        ansatz=transform,
+        conditions=conditions,
         architecture=lambda seed: MLP([2, 64, 64, 64, 1], seed=seed),
         solution=solution,
     )

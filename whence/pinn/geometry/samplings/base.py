@@ -76,6 +76,7 @@ def unit_points(
         count("seed", seed, zero=True)
 
     sampling = sampling_of(method)
+    # A single point, such as an end of a line: it cannot be spread.
     if dimension == 0:
         return np.zeros((1 if sampling.may_return_fewer else n, 0))
 

@@ -81,5 +81,5 @@ class R3:
         # Of a term that holds at few points there may not be enough others.
         missing = len(released) - len(fresh)
         rows = new_rows(released, torch.cat([kept, fresh]))[:missing]
-        again = released[rows.to(released.device)]
+        again = released[rows.to(released.device)]  # drawn from those let go
         return torch.cat([kept, again, fresh])

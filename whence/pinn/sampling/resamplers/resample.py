@@ -109,6 +109,7 @@ class Resample:
 
     def _check_numbers(self) -> None:
         """Raise ``ValueError`` unless the numbers of points fit each other."""
+        # To replace all is a number, to add all there are is none.
         if self.n is None and self.update == "add":
             raise ValueError("update='add' needs the number n of points to add")
         if self.n is not None:
@@ -227,7 +228,9 @@ class Resample:
                 must_stay[name] = int(self.joint)
 
         rows = rows_in_all(new, pools)
-        n = min(len(rows), self._wanted(counts, must_stay))
+        n = min(
+            len(rows), self._wanted(counts, must_stay)
+        )  # saved candidates can run out
         if n == 0:
             return present
 
@@ -254,7 +257,7 @@ class Resample:
 
     def _wanted(self, counts: Mapping[str, int], must_stay: Mapping[str, int]) -> int:
         """Return how many points to select, by those present and how many of them must stay."""
-        total = sum(counts.values())
+        total = sum(counts.values())  # of all terms where they are resampled together
         staying = sum(must_stay.values())
         wanted = total if self.n is None else self.n
 
@@ -272,7 +275,7 @@ class Resample:
     ) -> dict[str, Tensor]:
         """Return the candidates of each term."""
         if isinstance(self.score, SavedScore):
-            (name,) = names
+            (name,) = names  # saved scores are of one term
             return {name: self.score.candidates.to(objective.locations(name))}
 
         pools = {}

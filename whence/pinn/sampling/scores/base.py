@@ -47,6 +47,7 @@ class EmbeddedScore(Score, Protocol):
 
 def by_term(objective: Objective, candidates: Candidates) -> dict[str, Tensor]:
     """Return checked candidates by term; those not given by term belong to the first one."""
+    # Points alone are candidates of the first term, an equation's.
     if not isinstance(candidates, Mapping):
         candidates = {next(iter(objective.terms)): candidates}
     if not candidates:
@@ -106,6 +107,7 @@ def check_scores(scores: Tensor) -> None:
             f"{_checks.shape_of(scores)}"
         )
 
+    # A NaN would sort anywhere, and be selected at random.
     bad = ~torch.isfinite(scores)
     if bool(bad.any()):
         raise ValueError(

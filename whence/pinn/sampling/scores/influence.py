@@ -82,6 +82,7 @@ class InfluenceScore:
         _checks.one_of("reduction", self.reduce, REDUCTIONS)
         _checks.one_of("sign", self.sign, SIGNS)
         _checks.count("seed", self.seed, zero=True)
+        # A rule of damping checks itself.
         if self.damping is not None and not isinstance(self.damping, Damping):
             _checks.positive("damping", self.damping, zero=True)
 

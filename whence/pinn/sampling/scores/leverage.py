@@ -58,7 +58,7 @@ class LeverageScore:
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
-        rows = Jacobian(objective, scaled=True).dense()
+        rows = Jacobian(objective, scaled=True).dense()  # J, (R, P)
         norms = self._factor(rows)
 
         parts = []
