@@ -64,7 +64,7 @@ def train(
     start: PathLike | None = None,
     compile: Compile = "auto",
     progress: bool = True,
-    origin: Origin | None = None,
+    origin: Origin = Origin(),
 ) -> Result:
     """Train a network on a problem.
 
@@ -161,7 +161,6 @@ def train(
     check_choices(keep, validation, max_seconds, seed, compile, device, resume, out)
 
     # A run that was made in Python comes from nowhere that could be read again.
-    origin = origin or Origin()
     place = torch.device(device)
     config = configuration(
         problem=problem, network=network, points=points, schedule=stages,
