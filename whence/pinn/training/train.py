@@ -20,6 +20,7 @@ from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training import rng
 from whence.pinn.training.compile import Compile, with_evaluator_for
 from whence.pinn.training.configuration import (
+    CALL,
     Origin,
     checkpoint_to_resume,
     circumstances,
@@ -64,7 +65,7 @@ def train(
     start: PathLike | None = None,
     compile: Compile = "auto",
     progress: bool = True,
-    origin: Origin = Origin(),
+    origin: Origin = CALL,
 ) -> Result:
     """Train a network on a problem.
 
