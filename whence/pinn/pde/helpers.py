@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ Scalar: TypeAlias = "Field | Tensor | float"
 """What takes part in arithmetic: a field, values (n,), or a number."""
 Components: TypeAlias = "Vector | Sequence[Scalar]"
 """A vector, or its components in order."""
+Derived: TypeAlias = Any
+"""Of a field values, a tensor (n,); of a vector a :class:`Vector` of them."""
 Result: TypeAlias = "Tensor | Field | Vector | Sequence[Tensor | Field]"
 """What an equation may return."""
 
@@ -243,15 +245,7 @@ def div(of: Vector) -> Tensor:
     return total
 
 
-@overload
-def laplacian(of: Vector) -> Vector: ...
-
-
-@overload
-def laplacian(of: Field) -> Tensor: ...
-
-
-def laplacian(of: Field | Vector) -> Tensor | Vector:
+def laplacian(of: Field | Vector) -> Derived:
     """Return ``Σ_i ∂²u/∂x_i²`` of a field, (n,), or of each component of a vector."""
     if isinstance(of, Vector):
         return Vector(laplacian(_field("laplacian", part)) for part in of)
@@ -265,7 +259,7 @@ def laplacian(of: Field | Vector) -> Tensor | Vector:
     return total
 
 
-def curl(of: Field | Vector) -> Tensor | Vector:
+def curl(of: Field | Vector) -> Derived:
     """Return the curl: of a vector in 3-D a vector, in 2-D ``∂v/∂x − ∂u/∂y``, (n,).
 
     Of a field in 2-D, a stream function, ``(∂ψ/∂y, −∂ψ/∂x)``.
@@ -292,15 +286,7 @@ def curl(of: Field | Vector) -> Tensor | Vector:
     raise ValueError(f"curl needs 2 or 3 coordinates of space, got {len(rows)}")
 
 
-@overload
-def advect(velocity: Components, of: Vector) -> Vector: ...
-
-
-@overload
-def advect(velocity: Components, of: Field) -> Tensor: ...
-
-
-def advect(velocity: Components, of: Field | Vector) -> Tensor | Vector:
+def advect(velocity: Components, of: Field | Vector) -> Derived:
     """Return ``(w·∇)u = Σ_i w_i ∂u/∂x_i`` of a field, (n,), or of each component of a vector."""
     if isinstance(of, Vector):
         return Vector(advect(velocity, _field("advect", part)) for part in of)
@@ -308,15 +294,7 @@ def advect(velocity: Components, of: Field | Vector) -> Tensor | Vector:
     return Vector(velocity).dot(slopes)
 
 
-@overload
-def dt(of: Vector) -> Vector: ...
-
-
-@overload
-def dt(of: Field) -> Tensor: ...
-
-
-def dt(of: Field | Vector) -> Tensor | Vector:
+def dt(of: Field | Vector) -> Derived:
     """Return the derivative with respect to time of a field, (n,), or of each component."""
     if isinstance(of, Vector):
         return Vector(dt(_field("dt", part)) for part in of)

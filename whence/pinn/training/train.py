@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -181,7 +180,6 @@ def train(
             checkpoint = checkpoint_to_resume(folder, config, max_seconds)
         elif folder is not None:
             folder.check_free()
-
         stack.enter_context(rng.seeded(seed, place))
         # Made under the seed, so that dropout and the like begin the same each time.
         module = problem.network(seed) if network is None else network
@@ -189,21 +187,15 @@ def train(
         # A resumed run has a network of its own: where it started from is past.
         if start is not None and checkpoint is None:
             load_network(module, start)
+
         rows = first_points(problem, points, seed, sampling)
         objective = problem.objective(module, rows, weights)
         check_plan(plan, objective)
-        # After the checks, as compiling takes seconds.
         objective = with_evaluator_for(objective, plan, compile, progress)
-
         watching = [*observers, ProgressBar()] if progress else observers
-        watchers = [w.start(objective, plan.iterations) for w in watching]
         monitor = Monitor(problem, objective, validation, seed)
-        loop = Loop(objective, plan, monitor, watchers)
-        if folder is not None and checkpoint is not None:
-            take_up(loop, folder, checkpoint)
-        else:
-            loop.begin()
-        loop.try_criteria()
+        loop = Loop(objective, plan, monitor, watching)
+        saver = ready_saver(loop, folder, checkpoint)
 
         # From here on Ctrl-C ends training in order, until then it ends the call.
         interrupts = stack.enter_context(Interrupts())
@@ -214,19 +206,11 @@ def train(
             config |= circumstances(module, device, origin)
             folder.create(config, origin.code())
 
-        saver = Saver(folder, None if checkpoint is None else loop.place.iteration)
         why = loop.run(interrupts, max_seconds, saver)
         summary = loop.summary(why)
         saver.write_summary(summary)
 
-    path = None if folder is None else folder.path
-    history = loop.history
-    spectra = spectra_of(watchers)
-    points_record = loop.points.arrays()
-
-    return Result(
-        problem, module, loop.objective, history, summary, path, spectra, points_record
-    )
+    return result_of(problem, module, loop, summary, folder)
 
 
 def first_points(
@@ -247,6 +231,20 @@ def first_points(
     return rows_by_term
 
 
+def ready_saver(
+    loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None
+) -> Saver:
+    """Begin a run, or go on with one on disk; return what will save it."""
+    saved_up_to = None
+    if folder is not None and checkpoint is not None:
+        take_up(loop, folder, checkpoint)
+        saved_up_to = loop.place.iteration
+    else:
+        loop.begin()
+    loop.try_criteria()
+    return Saver(folder, saved_up_to)
+
+
 def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Go on with a run on disk; one of another optimizer or weighting is a ``ValueError``."""
     # Checked against each other: a file of another run or time is refused.
@@ -263,9 +261,26 @@ def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
         ) from None
 
 
-def spectra_of(watchers: Sequence[Observer]) -> dict[str, np.ndarray] | None:
-    """Return the spectra that were recorded, None if none were."""
-    for watcher in watchers:
-        if isinstance(watcher, SpectraRecord):
-            return watcher.arrays()
-    return None
+def result_of(
+    problem: Problem,
+    network: nn.Module,
+    loop: Loop,
+    summary: dict[str, Any],
+    folder: RunFolder | None,
+) -> Result:
+    """Return what a run that has ended leaves."""
+    spectra = None
+    for observer in loop.observers:
+        if isinstance(observer, SpectraRecord):
+            spectra = observer.arrays()
+
+    return Result(
+        problem=problem,
+        network=network,
+        objective=loop.objective,
+        history=loop.history,
+        summary=summary,
+        path=None if folder is None else folder.path,
+        spectra=spectra,
+        points=loop.points.arrays(),
+    )

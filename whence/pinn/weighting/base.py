@@ -78,6 +78,14 @@ class Weighting(ABC):
                 noted[key.removeprefix(start)] = value
         return noted
 
+    def note_count(self, name: str, count: int) -> None:
+        """Keep a whole number under a name."""
+        self._state[name] = count
+
+    def noted_count(self, name: str) -> int:
+        """Return the number that was kept under a name, zero if none was."""
+        return int(self._state.get(name, 0))
+
     @property
     def calls(self) -> int:
         """Number of steps so far."""

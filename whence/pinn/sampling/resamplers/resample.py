@@ -207,10 +207,10 @@ class Resample:
         renewed: dict[str, Tensor] = {}
         for k, group in enumerate(groups):
             group_seed = spawn(seed, 1000 * round + k)
-            renewed |= self._renewed(objective, group, group_seed)
+            renewed |= self._renew_terms(objective, group, group_seed)
         return renewed
 
-    def _renewed(
+    def _renew_terms(
         self, objective: Objective, names: Sequence[str], seed: int
     ) -> dict[str, Tensor]:
         """Return the points of some terms with new ones selected from candidates of all of them."""
