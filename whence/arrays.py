@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -102,14 +102,6 @@ def columns_of(
         raise TypeError(
             f"{what} must have numbers in the columns {', '.join(coordinates)}"
         ) from None
-
-
-@overload
-def in_kind_of(values: Tensor, like: Tensor, names: Sequence[str]) -> Tensor: ...
-
-
-@overload
-def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Values: ...
 
 
 def in_kind_of(values: Tensor, like: object, names: Sequence[str]) -> Values:

@@ -186,7 +186,7 @@ def test_a_weighting_that_breaks_ends_the_run_in_its_last_good_state(tmp_path, c
     class Breaking(pinn.GradientNorm):
         def renew_weights(self, terms):
             found = super().renew_weights(terms)
-            return found if self.state["calls"] < 6 else {**found, "pde": float("nan")}
+            return found if self._state["calls"] < 6 else {**found, "pde": float("nan")}
 
     result = train(tmp_path / "run", Breaking(update_every=2), schedule=[pinn.Adam(20)])
     assert result.summary["stopped_by"] == "loss not finite"

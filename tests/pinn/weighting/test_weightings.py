@@ -878,7 +878,7 @@ def test_self_adaptive_weights_follow_their_points():
     losses = torch.tensor([1.0, 4.0, 9.0])
     torch.testing.assert_close(first, 1 + 0.5 * losses / losses.mean())
     weighting.update_every = 7  # so that nothing but the points changes
-    weighting.state["calls"] = 1
+    weighting._state["calls"] = 1
     moved = torch.tensor([[1.0], [2.2], [-3.0], [0.4], [0.0]])
     found = weighting.update({"a": torch.ones(5)}, points={"a": moved})["a"]
     assert torch.equal(found, first[[1, 2, 0, 0, 0]])
@@ -890,7 +890,7 @@ def test_self_adaptive_weights_without_points_need_the_same_number_of_residuals(
     for _ in range(2):
         with pytest.raises(ValueError, match="needs the points of term 'a'"):
             weighting.update({"a": torch.ones(4)})
-        weighting.state["calls"] = 2
+        weighting._state["calls"] = 2
 
 
 def test_nearest_points_are_exact_however_many_there_are():
@@ -899,7 +899,7 @@ def test_nearest_points_are_exact_however_many_there_are():
     weighting = pinn.SelfAdaptive()
     first = weighting.update({"a": points[:, :1]}, points={"a": points})["a"]
     order = torch.randperm(len(points), generator=generator)
-    weighting.update_every, weighting.state["calls"] = 5, 1
+    weighting.update_every, weighting._state["calls"] = 5, 1
     found = weighting.update({"a": points[:, :1]}, points={"a": points[order]})["a"]
     assert torch.equal(found, first[order])
 
@@ -912,7 +912,7 @@ def test_causal_weights_follow_the_time_of_their_points():
         found, torch.tensor([1.0, 1.0, math.exp(-2), math.exp(-2)])
     )
     weighting.update_every = 9
-    weighting.state["calls"] = 1
+    weighting._state["calls"] = 1
     other = torch.tensor([[2.0], [-1.0], [0.6]])
     found = weighting.update({"a": torch.ones(3)}, points={"a": other})["a"]
     torch.testing.assert_close(found, torch.tensor([math.exp(-2), 1.0, math.exp(-2)]))

@@ -48,10 +48,6 @@ class Origin:
         return self.problem_file.read_text()
 
 
-CALL = Origin()
-"""Of a run that a call made, not the command line."""
-
-
 def configuration(
     *,
     problem: Problem,

@@ -72,7 +72,7 @@ class Loop:
         self.history = History()
         self.points = PointRecord()
         self.place = Place()
-        self.observers = observers
+        self.observers = [o.start(objective, plan.iterations) for o in observers]
         self._plan = plan
         self._monitor = monitor
         # The first network is the best so far, should no row be finite.

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
 from whence.arrays import ArrayLike
-from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 from whence.pinn.pde.problem import Counts, Problem
 from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training import rng
 from whence.pinn.training.compile import Compile, with_evaluator_for
 from whence.pinn.training.configuration import (
-    CALL,
     Origin,
     checkpoint_to_resume,
     circumstances,
@@ -65,7 +62,7 @@ def train(
     start: PathLike | None = None,
     compile: Compile = "auto",
     progress: bool = True,
-    origin: Origin = CALL,
+    origin: Origin | None = None,
 ) -> Result:
     """Train a network on a problem.
 
@@ -162,7 +159,10 @@ def train(
     check_choices(keep, validation, max_seconds, seed, compile, device, resume, out)
 
     # A run that was made in Python comes from nowhere that could be read again.
+    origin = origin or Origin()
     place = torch.device(device)
+    if network is not None:
+        network = network.to(dtype=dtype, device=place)
     config = configuration(
         problem=problem, network=network, points=points, schedule=stages,
         resample=resample, weights=weights, weighting=weighting, observers=observers,
@@ -180,7 +180,6 @@ def train(
             checkpoint = checkpoint_to_resume(folder, config, max_seconds)
         elif folder is not None:
             folder.check_free()
-
         stack.enter_context(rng.seeded(seed, place))
         # Made under the seed, so that dropout and the like begin the same each time.
         module = problem.network(seed) if network is None else network
@@ -188,34 +187,30 @@ def train(
         # A resumed run has a network of its own: where it started from is past.
         if start is not None and checkpoint is None:
             load_network(module, start)
+
         rows = first_points(problem, points, seed, sampling)
         objective = problem.objective(module, rows, weights)
         check_plan(plan, objective)
-        # After the checks, as compiling takes seconds.
         objective = with_evaluator_for(objective, plan, compile, progress)
-
-        watchers = watched(observers, objective, plan, progress)
+        watching = [*observers, ProgressBar()] if progress else observers
         monitor = Monitor(problem, objective, validation, seed)
-        loop = Loop(objective, plan, monitor, watchers)
-        begin(loop, folder, checkpoint)
+        loop = Loop(objective, plan, monitor, watching)
+        saver = ready_saver(loop, folder, checkpoint)
 
         # From here on Ctrl-C ends training in order, until then it ends the call.
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
             # Late, so that a wrong option leaves nothing behind.
+            make_folder(folder.path)
+            stack.enter_context(folder.locked())
             config |= circumstances(module, device, origin)
-            stack.enter_context(created(folder, config, origin))
+            folder.create(config, origin.code())
 
-        saver = Saver(folder, None if checkpoint is None else loop.place.iteration)
         why = loop.run(interrupts, max_seconds, saver)
         summary = loop.summary(why)
         saver.write_summary(summary)
 
-    path = None if folder is None else folder.path
-    kept = (loop.objective, loop.history, summary)
-    return Result(
-        problem, module, *kept, path, spectra_of(watchers), loop.points.arrays()
-    )
+    return result_of(problem, module, loop, summary, folder)
 
 
 def first_points(
@@ -236,34 +231,21 @@ def first_points(
     return rows_by_term
 
 
-@contextmanager
-def created(folder: RunFolder, config: JsonObject, origin: Origin) -> Iterator[None]:
-    """Make the folder of a new run, and keep other processes out of it."""
-    make_folder(folder.path)
-    with folder.locked():
-        folder.create(config, origin.code())
-        yield
-
-
-def watched(
-    observers: Sequence[Observer], objective: Objective, plan: Plan, progress: bool
-) -> list[Observer]:
-    """Return the observers at work, a progress bar among them if wanted."""
-    watching = [*observers, ProgressBar()] if progress else observers
-    return [watcher.start(objective, plan.iterations) for watcher in watching]
-
-
-def begin(loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None) -> None:
-    """Begin a run, or go on with one on disk; another optimizer's state is a ``ValueError``."""
-    if folder is None or checkpoint is None:
-        loop.begin()
+def ready_saver(
+    loop: Loop, folder: RunFolder | None, checkpoint: Checkpoint | None
+) -> Saver:
+    """Begin a run, or go on with one on disk; return what will save it."""
+    saved_up_to = None
+    if folder is not None and checkpoint is not None:
+        take_up(loop, folder, checkpoint)
+        saved_up_to = loop.place.iteration
     else:
-        restore(loop, folder, checkpoint)
-
+        loop.begin()
     loop.try_criteria()
+    return Saver(folder, saved_up_to)
 
 
-def restore(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
+def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Go on with a run on disk; one of another optimizer or weighting is a ``ValueError``."""
     # Checked against each other: a file of another run or time is refused.
     state, history, points = read_state(folder, checkpoint, loop.objective)
@@ -279,9 +261,26 @@ def restore(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
         ) from None
 
 
-def spectra_of(watchers: Sequence[Observer]) -> dict[str, np.ndarray] | None:
-    """Return the spectra that were recorded, None if none were."""
-    for watcher in watchers:
-        if isinstance(watcher, SpectraRecord):
-            return watcher.arrays()
-    return None
+def result_of(
+    problem: Problem,
+    network: nn.Module,
+    loop: Loop,
+    summary: JsonObject,
+    folder: RunFolder | None,
+) -> Result:
+    """Return what a run that has ended leaves."""
+    spectra = None
+    for observer in loop.observers:
+        if isinstance(observer, SpectraRecord):
+            spectra = observer.arrays()
+
+    return Result(
+        problem=problem,
+        network=network,
+        objective=loop.objective,
+        history=loop.history,
+        summary=summary,
+        path=None if folder is None else folder.path,
+        spectra=spectra,
+        points=loop.points.arrays(),
+    )

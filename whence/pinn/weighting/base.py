@@ -43,7 +43,7 @@ class Weighting(ABC):
         _checks.count("update_every", self.update_every)
         self.check_options()
         # Numbers and tensors only, so that it can be saved and compared.
-        self.state: State = {"calls": 0}
+        self._state: State = {"calls": 0}
 
     # --- what a subclass writes ---
 
@@ -67,21 +67,29 @@ class Weighting(ABC):
         """Keep finite numbers or tensors by term (or another key) under a name."""
         # kind/term, as a checkpoint names tensors.
         for name, value in values.items():
-            self.state[f"{kind}/{name}"] = value
+            self._state[f"{kind}/{name}"] = value
 
     def noted(self, kind: str) -> State:
         """Return what was kept under a name; empty if nothing was."""
         start = f"{kind}/"
         noted = {}
-        for key, value in self.state.items():
+        for key, value in self._state.items():
             if key.startswith(start):
                 noted[key.removeprefix(start)] = value
         return noted
 
+    def note_count(self, name: str, count: int) -> None:
+        """Keep a whole number under a name."""
+        self._state[name] = count
+
+    def noted_count(self, name: str) -> int:
+        """Return the number that was kept under a name, zero if none was."""
+        return int(self._state.get(name, 0))
+
     @property
     def calls(self) -> int:
         """Number of steps so far."""
-        calls: int = self.state["calls"]
+        calls: int = self._state["calls"]
         return calls
 
     @property
@@ -130,14 +138,14 @@ class Weighting(ABC):
         # In the first call there are none to go on with.
         if self.calls % self.update_every == 0 or not self.weights:
             self._renew(terms)
-        self.state["calls"] += 1
+        self._state["calls"] += 1
         return self.weights_at(terms)
 
     def renew(self, objective: Objective) -> Weights:
         """Return new weights for the next ``update_every`` steps on an objective."""
         terms = statistics_of(objective)
         self._renew(terms)
-        self.state["calls"] += self.update_every
+        self._state["calls"] += self.update_every
         return self.weights_at(terms)
 
     def at(self, objective: Objective) -> Weights:
@@ -157,16 +165,16 @@ class Weighting(ABC):
             self.check_terms(terms)
 
         # A copy, so that an error half way leaves the weighting as it was.
-        state = dict(self.state)
+        state = dict(self._state)
         try:
             weights = self.renew_weights(terms)
             self._check_finite(weights)
         except BaseException:
-            self.state = state
+            self._state = state
             raise
 
         for name in before:
-            del self.state[f"weights/{name}"]
+            del self._state[f"weights/{name}"]
         self.note("weights", weights)
 
     def _check_finite(self, weights: Weights) -> None:
@@ -178,7 +186,7 @@ class Weighting(ABC):
                     "or gradient is not finite"
                 )
 
-        for key, value in self.state.items():
+        for key, value in self._state.items():
             if not _is_finite(value):
                 raise FloatingPointError(
                     f"the loss of term {key.partition('/')[2]!r} is not finite: "
@@ -187,7 +195,7 @@ class Weighting(ABC):
 
     def state_dict(self) -> State:
         """Return all that the next weights depend on beside the options: numbers and tensors."""
-        return {name: _copied(value) for name, value in self.state.items()}
+        return {name: _copied(value) for name, value in self._state.items()}
 
     def load_state_dict(self, state: State) -> None:
         """Take up what :meth:`state_dict` returned; anything else is a ``ValueError``."""
@@ -204,7 +212,7 @@ class Weighting(ABC):
                     f"a weighting's state must be finite numbers, but {name!r} is not"
                 )
 
-        self.state = {name: _copied(value) for name, value in state.items()}
+        self._state = {name: _copied(value) for name, value in state.items()}
 
 
 def _copied(value: Any) -> Any:

@@ -177,7 +177,7 @@ class Causal(Weighting):
 
     def renew_weights(self, terms: TermStatistics) -> Weights:
         """Return the weights of all points by the losses in the windows before theirs."""
-        stage = int(self.state.get("stage", 0))
+        stage = self.noted_count("stage")
         smallest = 1.0
 
         for name in self.terms or terms.names[:1]:
@@ -189,7 +189,7 @@ class Causal(Weighting):
 
         # The last window of all terms weighs enough: their past is solved.
         if smallest > self.threshold and stage + 1 < len(self.epsilon):
-            self.state["stage"] = stage + 1
+            self.note_count("stage", stage + 1)
         return self.weights_at(terms)
 
     def weights_at(self, terms: TermStatistics) -> Weights:

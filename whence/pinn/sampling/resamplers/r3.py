@@ -62,10 +62,10 @@ class R3:
         renewed = {}
         for k, name in enumerate(self._terms(objective)):
             term_seed = spawn(seed, 1000 * round + k)
-            renewed[name] = self._refilled(objective, name, term_seed)
+            renewed[name] = self._renew_term(objective, name, term_seed)
         return renewed
 
-    def _refilled(self, objective: Objective, name: str, seed: int) -> Tensor:
+    def _renew_term(self, objective: Objective, name: str, seed: int) -> Tensor:
         """Return the points of a term: those that are kept, then fresh ones, (n, d)."""
         points = objective.locations(name)
         norms = ResidualScore().score(objective, {name: points})  # ‖r(z_i)‖, (n,)

@@ -206,12 +206,11 @@ class Resample:
         groups = [names] if self.joint else [(name,) for name in names]
         renewed: dict[str, Tensor] = {}
         for k, group in enumerate(groups):
-            # Different in each round and group, as long as there are at most 1000 groups.
             group_seed = spawn(seed, 1000 * round + k)
-            renewed |= self._exchanged(objective, group, group_seed)
+            renewed |= self._renew_terms(objective, group, group_seed)
         return renewed
 
-    def _exchanged(
+    def _renew_terms(
         self, objective: Objective, names: Sequence[str], seed: int
     ) -> dict[str, Tensor]:
         """Return the points of some terms with new ones selected from candidates of all of them."""
@@ -280,7 +279,7 @@ class Resample:
 
         pools = {}
         for k, name in enumerate(names):
-            # From 11 on, as 1 and 2 are the seeds of scores and selection.
+            # Terms on the same domain would otherwise draw the same points.
             pool_seed = seed if k == 0 else spawn(seed, 10 + k)
             pools[name] = objective.draw(name, self.candidates, pool_seed)
         return pools
