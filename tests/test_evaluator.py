@@ -223,10 +223,10 @@ def test_what_cannot_be_compiled_is_said(make, message):
 
 @needs_compiler
 def test_a_wrong_compilation_is_noticed(monkeypatch):
-    right = compilation._compile
+    right = compilation.compiled
     monkeypatch.setattr(
         compilation,
-        "_compile",
+        "compiled",
         lambda *given: (
             lambda *args: tuple(1.001 * part for part in right(*given)(*args))
         ),
