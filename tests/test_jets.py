@@ -350,7 +350,7 @@ class Relu3(nn.Module):
 
 def test_unsupported_operation_falls_back_exactly_with_one_log_line(caplog):
     torch.manual_seed(0)
-    fields._log_once.cache_clear()
+    fields.log_once.cache_clear()
     network = Relu3()
     with caplog.at_level(logging.INFO, logger="whence"):
         found, expected = both_ways(network)
