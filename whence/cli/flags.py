@@ -176,10 +176,10 @@ def with_groups(
     fields: list[Any] = []
     for group in groups:
         options = group.options(skip)
-        default: Any = dataclasses.field(
-            default_factory=options
-        )  # one for each command line
-        fields.append((group.field, options, default))
+        # With its help at hand, tyro need not search the sources for it, which is slow.
+        words = tyro.conf.arg(help=options.__doc__ or "")
+        default: Any = dataclasses.field(default_factory=options)
+        fields.append((group.field, Annotated[options, words], default))
 
     made = dataclasses.make_dataclass(base.__name__, fields, bases=(base,), frozen=True)
     made.__doc__ = base.__doc__
