@@ -596,6 +596,10 @@ CALLS = [
         lambda: train(schedule=[torch.optim.Adam(linear().parameters())]), T,
         ("a torch Adam", "pinn.Adam(iterations)"),
     ),
+    Case(
+        "an operator's class", lambda: train(schedule=wh.GaussNewtonMatrix), T,
+        ("the class GaussNewtonMatrix", "the optimizer is pinn.GaussNewton"),
+    ),
     Case("an optimizer's class", lambda: train(schedule=pinn.Adam), T, ("the class Adam",)),
     Case(
         "an operator", lambda: train(schedule=[wh.GaussNewtonMatrix(objective())]), T,

@@ -138,10 +138,15 @@ def check_schedule(schedule: object) -> tuple[Optimizer, ...]:
     return tuple(optimizers)
 
 
+AN_OPERATOR = "that is a curvature operator, the optimizer is pinn.GaussNewton"
+
+
 def mistake(stage: object) -> str:
     """Return what was taken for an optimizer, and what to do about the usual mistakes."""
     if isinstance(stage, type):
         name = stage.__name__
+        if hasattr(stage, "matvec"):
+            return f"the class {name}: {AN_OPERATOR}"
         return f"the class {name}: call it, as in {name}(1000)"
 
     kind = type(stage)
@@ -155,7 +160,7 @@ def mistake(stage: object) -> str:
             f"pinn.{kind.__name__}(iterations)"
         )
     if hasattr(stage, "matvec"):
-        return f"{described}: that is a curvature operator, the optimizer is pinn.GaussNewton"
+        return f"{described}: {AN_OPERATOR}"
 
     return described
 
