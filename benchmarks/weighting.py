@@ -188,8 +188,9 @@ def iterations(sizes: Sizes) -> list[Row]:
             reweighting, done = Reweighting(weighting, objective), 0  # type: ignore[arg-type]
             while done < sizes.iterations:
                 own = reweighting.renewed(own)
-                stepper.advance(own, reweighting.every)
-                done += reweighting.every
+                steps = reweighting.steps_until_due(done)
+                stepper.advance(own, steps)
+                done += steps
 
         return train
 
