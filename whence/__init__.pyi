@@ -16,6 +16,7 @@ from .attribution.quantities import Loss as Loss
 from .attribution.quantities import Output as Output
 from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
+from .attribution.quantities import UnknownValue as UnknownValue
 from .curvature.automatic import Automatic as Automatic
 from .curvature.conjugate_gradient import ConjugateGradient as ConjugateGradient
 from .curvature.datainf import DataInf as DataInf

@@ -9,7 +9,7 @@ compiled code. All go through the points in blocks, so memory does not grow with
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -192,13 +192,7 @@ def term_state(term: Term) -> _TermState:
 
 def unweighted(term: Term) -> Term:
     """Return the same term with the weight 1; weights of its points stay."""
-    return Term(
-        term.name,
-        term.residual,
-        term.points,
-        loss=term.loss,
-        point_weights=term.point_weights,
-    )
+    return replace(term, weight=1.0)
 
 
 def unit_cotangents(value: Tensor) -> Iterator[Tensor]:

@@ -97,7 +97,7 @@ class Objective:
         space = space or Space()
         points = members[0].points
         if isinstance(points, Tensor):
-            space = space.with_coordinates(points.shape[-1])
+            space = space.with_coordinates(members[0].locations.shape[-1])
 
         self._set(
             network=network,
@@ -194,7 +194,8 @@ class Objective:
             return
 
         what = f"the points of term {term.name!r}"
-        _checks.points(what, term.points, len(self.coordinates))
+        n_columns = len(self.coordinates) + len(term.carried)
+        _checks.points(what, term.points, n_columns)
         like = self.parameters
         if (term.points.dtype, term.points.device) != (like.dtype, like.device):
             raise ValueError(
@@ -231,15 +232,22 @@ class Objective:
 
     def locations(self, name: str) -> Tensor:
         """Return the points (n, d) of a term; samples have none and are a ``TypeError``."""
-        return locations(self.term(name).points)
+        return self.term(name).locations
 
     def fields(self, names: Sequence[str]) -> Pointwise:
         """Return the pointwise function with the named outputs or derivatives as columns."""
         return self.space.fields(self.network, tuple(names))
 
     def draw(self, name: str, n: int, seed: int, method: str = "random") -> Tensor:
-        """Return n fresh points (n, d) of a term, in the dtype and on the device of its points."""
-        like = self.term(name).points
+        """Return n fresh points (n, d) of a term, in the dtype and on the device of its points.
+
+        Of a term whose points are fixed, as measurements are, at most n of these.
+        """
+        term = self.term(name)
+        like = term.points
+        if term.source == "fixed":
+            # There are no others: some of those that there are.
+            return locations(term.some_points(n, seed))
         drawn = self.space.draw(name, n, seed, method)  # float64, on the CPU
         return drawn.to(locations(like))
 
@@ -262,7 +270,10 @@ class Objective:
             return samples.in_batches(training_points.batch_size)
 
         # Checked in the precision given: float32 would move points off a boundary.
-        rows = to_locations(what, points, self.coordinates)
+        columns = self.coordinates
+        if term is not None:
+            columns = (*columns, *self.term(term).carried)
+        rows = to_locations(what, points, columns)
         self.space.check(term, rows)
         return rows.to(dtype=like.dtype, device=like.device)
 

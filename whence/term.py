@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.losses import Loss, Squared
-from whence.points import Block, Points, Pointwise, are_samples, blocks, target_of
+from whence.points import (
+    Block,
+    Points,
+    Pointwise,
+    are_samples,
+    blocks,
+    locations,
+    target_of,
+)
+
+Source = Literal["drawn", "given", "fixed"]
+"""Where a term's points come from."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,12 @@ class Term:
         ℓ, by default :class:`Squared`.
     point_weights:
         m_i ≥ 0 of each point, (N,); 1 unless given.
+    carried:
+        Names of the last columns of the points, which are no coordinates: a measured value, say.
+    source:
+        Where the points come from: ``"drawn"`` where the term holds, so that others can take their
+        place; ``"given"`` by the user, who must ask for that; or ``"fixed"``, a part of the term,
+        as measurements are.
 
     Raises
     ------
@@ -45,6 +64,8 @@ class Term:
     weight: float = 1.0
     loss: Loss = field(default_factory=Squared)
     point_weights: Tensor | None = None
+    carried: tuple[str, ...] = ()
+    source: Source = "drawn"
 
     def __post_init__(self) -> None:
         # Zero leaves a term out of the loss, but not out of what is watched.
@@ -59,6 +80,20 @@ class Term:
         if self.point_weights is not None:
             what = f"the point weights of term {self.name!r}"
             _checks.weights(what, self.point_weights, len(self.points))
+
+    @property
+    def locations(self) -> Tensor:
+        """The points' coordinates, (N, d), without what they carry; not of samples."""
+        rows = locations(self.points)
+        return rows[:, : rows.shape[1] - len(self.carried)]
+
+    def some_points(self, n: int, seed: int) -> Points:
+        """Return n of the points, chosen by the seed, in order; all if there are no more."""
+        if n >= len(self.points):
+            return self.points
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self.points), generator=generator)
+        return self.points[order[:n].sort().values]
 
     @property
     def scale(self) -> float:

@@ -9,7 +9,7 @@ it forgets that the points of a set stand in for each other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,9 +138,11 @@ class SolvedRows:
             gradients.append(gradient)
         return self.solve(torch.stack(gradients, dim=1))
 
-    def points(self) -> Iterator[PointRows]:
-        """Yield the rows of every training point, some points of a term at a time."""
+    def points(self, terms: Sequence[str] | None = None) -> Iterator[PointRows]:
+        """Yield the rows of the training points of some terms, or all, some points at a time."""
         for name, m in Jacobian(self.objective).components().items():
+            if terms is not None and name not in terms:
+                continue
             n = len(self.objective.terms[name].points)
             step = max(1, self._width // m)
             for start in range(0, n, step):
@@ -187,7 +189,11 @@ class PointRows:
 
     def leverage(self) -> Tensor:
         """Return ``tr(Jᵢ B⁻¹ Jᵢᵀ)`` of each point, (n,)."""
-        return self.grams.diagonal(dim1=1, dim2=2).sum(1)
+        return self.component_leverages().sum(1)
+
+    def component_leverages(self) -> Tensor:
+        """Return the diagonal of ``Jᵢ B⁻¹ Jᵢᵀ`` of each point, (n, m)."""
+        return self.grams.diagonal(dim1=1, dim2=2)
 
     def changes(self, damping: float) -> Tensor:
         """Return Δθ for the removal of each point alone, (P, n)."""

@@ -15,6 +15,8 @@ from whence.catalogue import PROBLEMS
 from whence.cli.flags import default_words
 from whence.cli.sources import source_of
 from whence.pinn.geometry.boundary import named
+from whence.pinn.pde.conditions import Condition
+from whence.pinn.pde.equation import Equation
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.problem_file import ProblemFile
 from whence.pinn.training.recipe import Recipe
@@ -59,7 +61,8 @@ def description(source: ProblemFile) -> Iterator[Line]:
     yield "outputs", ", ".join(problem.outputs)
     for name, equation in problem.equations.items():
         fields = ", ".join(problem.fields_of(name))
-        yield "equation", f"{name}({fields}): {first_line(equation)}"
+        residual = equation.residual if isinstance(equation, Equation) else equation
+        yield "equation", f"{name}({fields}): {first_line(residual)}"
     yield from conditions(problem)
 
     if source.has_constraints:
@@ -79,7 +82,20 @@ def conditions(problem: Problem) -> Iterator[Line]:
     if problem.ansatz is not None:
         yield "ansatz", first_line(problem.ansatz)
 
+    for name, unknown in problem.unknowns.items():
+        yield "unknown", f"{name}: {unknown}"
+    for name, derived in problem.derived.items():
+        yield "derived", f"{name}: {derived}"
+
     for condition in problem.conditions:
+        if not isinstance(condition, Condition):
+            kind = type(condition).__name__.lower()
+            yield (
+                kind,
+                f"{condition.name}: {', '.join(problem.fields_of(condition.name))}",
+            )
+            continue
+
         place = "at the start"
         if isinstance(condition.on, str):
             place = f"on {condition.on}"

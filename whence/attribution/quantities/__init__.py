@@ -17,6 +17,7 @@ from whence.attribution.quantities.functional import Functional
 from whence.attribution.quantities.loss import Loss
 from whence.attribution.quantities.output import Output
 from whence.attribution.quantities.residual import Residual
+from whence.attribution.quantities.unknown_value import UnknownValue
 
 __all__ = [
     "AtPoints",
@@ -27,6 +28,7 @@ __all__ = [
     "Output",
     "Quantity",
     "Residual",
+    "UnknownValue",
     "aggregate_gradient",
     "check_quantity",
 ]

@@ -1,7 +1,8 @@
-"""From a network to named fields: outputs, derivatives of any order, coordinates.
+"""From a network to named fields: outputs, derivatives of any order, coordinates, symbols.
 
 ``def burgers(u, u_t, u_x, u_xx)`` asks for the output u and three derivatives of it. Names are
-an output, an output and coordinates after an underscore (``u_xt``), or a coordinate.
+an output, an output and coordinates after an underscore (``u_xt``), a coordinate, or a symbol: an
+unknown number, or what is derived from fields at other places.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +20,27 @@ from torch.func import functional_call
 
 from whence import _checks, jets
 from whence.jets import Jet, MultiIndex, UnsupportedOperation
-from whence.pinn.pde.names import parse
+from whence.pinn.pde.names import Name, parse
 from whence.points import Points, Pointwise, locations
 
 logger = logging.getLogger("whence")
 
 T = TypeVar("T")
-Equation = Callable[..., Any]
-"""A user's function of fields by argument name: tensors (n,), or fields; see ``helpers``."""
 Wanted = tuple[int, MultiIndex]
 """An output by position and a derivative of it."""
+
+
+class Derived(Protocol):
+    """A field made of others, at the same point or at other places."""
+
+    def evaluate(
+        self, field_map: FieldMap, tensors: Mapping[str, Tensor], points: Tensor
+    ) -> Tensor:
+        """Return its values at points (..., d): (...,)."""
+
+
+_TAKES_AXES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Which networks treat all axes of their input but the last as rows."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,12 @@ class FieldMap:
         or a tuple in order. ``None`` leaves the raw outputs as they are.
     derivatives:
         ``"jets"`` (one pass, with nested autograd where jets have no rule) or ``"autograd"``.
+    functions:
+        Names of unknown functions, whose networks give columns after those of the outputs.
+    unknowns:
+        Names of unknown numbers, which the network gives when asked by ``unknown=``.
+    derived:
+        Fields made of others, by name.
     """
 
     network: nn.Module
@@ -52,11 +71,24 @@ class FieldMap:
     outputs: tuple[str, ...]
     ansatz: Callable[..., Any] | None = None
     derivatives: str = "jets"
+    functions: tuple[str, ...] = ()
+    unknowns: tuple[str, ...] = ()
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all that can be differentiated: outputs and unknown functions."""
+        return self.outputs + self.functions
+
+    def parse(self, name: str) -> Name:
+        """Return what a name stands for; one that means nothing is a ``ValueError``."""
+        symbols = (*self.unknowns, *self.derived)
+        return parse(name, self.coordinates, self.columns, symbols)
 
     def __call__(self, names: Sequence[str]) -> Pointwise:
         """Return the pointwise function with the named fields as columns, (n, len(names))."""
         for name in names:
-            parse(name, self.coordinates, self.outputs)
+            self.parse(name)
 
         def evaluate(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
             values = self.evaluate(tensors, locations(points), names)
@@ -68,7 +100,7 @@ class FieldMap:
         self, tensors: Mapping[str, Tensor], points: Tensor, names: Sequence[str]
     ) -> dict[str, Tensor]:
         """Return the named fields at ``points`` (n, d), each (n,), differentiable by tensors."""
-        parsed = {name: parse(name, self.coordinates, self.outputs) for name in names}
+        parsed = {name: self.parse(name) for name in names}
         wanted: set[Wanted] = set()
         for name in parsed.values():
             if name.output is not None:
@@ -81,12 +113,43 @@ class FieldMap:
 
         fields = {}
         for key, name in parsed.items():
-            if name.output is None:
-                fields[key] = points[..., name.coordinate]
-            else:
+            if name.output is not None:
                 fields[key] = derivatives[name.output, name.index]
+            elif name.symbol is not None:
+                fields[key] = self._symbol(name.symbol, tensors, points)
+            else:
+                fields[key] = points[..., name.coordinate]
 
         return fields
+
+    def at_places(
+        self, tensors: Mapping[str, Tensor], places: Tensor, names: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Return the named fields at several places of each point, (..., Q, d): each (..., Q)."""
+        # With an axis of its own, the places are channels of a point's row of the Jacobian.
+        if _TAKES_AXES.get(self.network, False):
+            return self.evaluate(tensors, places, names)
+
+        shape = places.shape[:-1]
+        flat = places.reshape(-1, places.shape[-1])
+        values = self.evaluate(tensors, flat, names)
+        return {name: value.reshape(shape) for name, value in values.items()}
+
+    def _symbol(
+        self, name: str, tensors: Mapping[str, Tensor], points: Tensor
+    ) -> Tensor:
+        """Return the values (...,) of an unknown number or a derived field."""
+        if name in self.derived:
+            return self.derived[name].evaluate(self, tensors, points)
+        return self._unknown(name, tensors, points)
+
+    def _unknown(
+        self, name: str, tensors: Mapping[str, Tensor], points: Tensor
+    ) -> Tensor:
+        value: Tensor = functional_call(
+            self.network, dict(tensors), (points,), {"unknown": name}
+        )
+        return value
 
     def _differentiate(
         self,
@@ -126,23 +189,29 @@ class FieldMap:
         return {(k, index): tables[index][..., k] for k, index in wanted}
 
     def _outputs(self, tensors: Mapping[str, Tensor], at: Any) -> tuple[Any, ...]:
-        """Return the outputs at points or jets, with the ansatz applied, each (n,)."""
+        """Return outputs and unknown functions at points or jets, ansatz applied, each (n,)."""
         raw = functional_call(
             self.network, dict(tensors), (at,)
         )  # (n, m), or a jet of that
-        if raw.shape[-1] != len(self.outputs) or raw.shape[:-1] != at.shape[:-1]:
+        if raw.shape[-1] != len(self.columns) or raw.shape[:-1] != at.shape[:-1]:
             raise ValueError(
-                f"the network must map {tuple(at.shape)} to (n, {len(self.outputs)}) for outputs "
-                f"{', '.join(self.outputs)}, got {tuple(raw.shape)}"
+                f"the network must map {tuple(at.shape)} to (n, {len(self.columns)}) for outputs "
+                f"{', '.join(self.columns)}, got {tuple(raw.shape)}"
             )
 
-        # By name, raw outputs first: the ansatz takes them and the coordinates.
-        columns = {name: raw[..., k] for k, name in enumerate(self.outputs)}
+        # By name, raw outputs first: the ansatz takes them, coordinates and unknown numbers.
+        columns = {name: raw[..., k] for k, name in enumerate(self.columns)}
         if self.ansatz is None:
             return tuple(columns.values())
 
+        functions = tuple(columns[name] for name in self.functions)
         columns |= {name: at[..., k] for k, name in enumerate(self.coordinates)}
         names = _checks.arguments("the ansatz", self.ansatz)
+        for name in names:
+            if name in self.unknowns:
+                # The same at all points: it has no derivatives to carry.
+                points = at.value if isinstance(at, Jet) else at
+                columns[name] = self._unknown(name, tensors, points)
         arguments = [columns[name] for name in names]
         result = as_tuple(self.ansatz(*arguments))
 
@@ -155,7 +224,7 @@ class FieldMap:
                 f"{[_checks.shape_of(column) for column in result]}"
             )
 
-        return result
+        return result + functions
 
     def check(self, points: Tensor) -> None:
         """Raise ``ValueError`` unless network and ansatz fit the coordinates and outputs.
@@ -163,10 +232,10 @@ class FieldMap:
         Both are called once, at points (n, d) in the network's dtype and on its device.
         """
         inputs = len(self.coordinates)
-        outputs = len(self.outputs)
+        outputs = len(self.columns)
         what = (
             f"the network must map {inputs} input(s) ({', '.join(self.coordinates)}) to {outputs} "
-            f"output(s) ({', '.join(self.outputs)}), as pinn.MLP([{inputs}, 32, 32, {outputs}]) "
+            f"output(s) ({', '.join(self.columns)}), as pinn.MLP([{inputs}, 32, 32, {outputs}]) "
             "does; this one"
         )
         # The network alone first, so that its error does not blame the ansatz.
@@ -179,12 +248,35 @@ class FieldMap:
         check_kind(what, (raw,), points)
 
         if self.ansatz is not None:
-            columns = dict(zip(self.outputs, raw.unbind(1), strict=True))
+            columns = dict(zip(self.columns, raw.unbind(1), strict=True))
             columns |= dict(zip(self.coordinates, points.unbind(1), strict=True))
+            for name in self.unknowns:
+                columns[name] = self.network(points, unknown=name)
             names = _checks.arguments("the ansatz", self.ansatz)
             arguments = {name: columns[name] for name in names}
             result = tried("the ansatz", self.ansatz, arguments)
             check_kind("the ansatz", as_tuple(result), points)
+
+        _TAKES_AXES[self.network] = _takes_axes(self.network, points)
+
+
+def _takes_axes(network: nn.Module, points: Tensor) -> bool:
+    """Whether a network gives the same for points (n, d) as for points (1, n, d)."""
+    # On copies, as some layers change their buffers when they are called.
+    tensors = {}
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        tensors[name] = tensor.detach().clone()
+
+    try:
+        with torch.no_grad():
+            flat = functional_call(network, tensors, (points,))
+            stacked = functional_call(network, tensors, (points.unsqueeze(0),))
+    except Exception:  # the user's code, which may do anything with another axis
+        return False
+
+    if not isinstance(stacked, Tensor) or stacked.shape != (1, *flat.shape):
+        return False
+    return bool(torch.allclose(stacked[0], flat, rtol=1e-4, atol=1e-6))
 
 
 def as_tuple(result: T | Sequence[T]) -> tuple[T, ...]:

@@ -1,4 +1,4 @@
-"""Names of fields in equations: outputs, derivatives of them, and coordinates."""
+"""Names of fields in equations: outputs, derivatives of them, coordinates, and symbols."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from whence.jets import MultiIndex
 
 @dataclass(frozen=True)
 class Name:
-    """A parsed name: a derivative of output ``output``, or coordinate ``coordinate``."""
+    """A parsed name: a derivative of output ``output``, coordinate ``coordinate``, or a symbol."""
 
     output: int | None
     index: MultiIndex = ()
     coordinate: int | None = None
+    symbol: str | None = None
 
 
-def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name:
-    """Return what ``name`` stands for.
+def parse(
+    name: str,
+    coordinates: Sequence[str],
+    outputs: Sequence[str],
+    symbols: Sequence[str] = (),
+) -> Name:
+    """Return what ``name`` stands for; symbols stand for themselves, as unknown numbers do.
 
     Raises
     ------
@@ -38,6 +44,8 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
         return Name(None, coordinate=tuple(coordinates).index(name))
     if name in outputs:
         return Name(tuple(outputs).index(name))
+    if name in symbols:
+        return Name(None, symbol=name)
 
     for position, output in enumerate(outputs):
         index = derivative_of(name, output, coordinates)
@@ -46,16 +54,17 @@ def parse(name: str, coordinates: Sequence[str], outputs: Sequence[str]) -> Name
             return Name(position, tuple(sorted(index)))
 
     # Up to second order, to find the nearest among.
-    examples = [*outputs, *coordinates]
+    examples = [*outputs, *coordinates, *symbols]
     for output in outputs:
         for a in coordinates:
             examples.append(f"{output}_{a}")
             examples += [f"{output}_{a}{b}" for b in coordinates]
 
+    others = f", {', '.join(symbols)}" if symbols else ""
     raise ValueError(
         f"unknown name {name!r}{_checks.nearest(name, examples)}: expected a coordinate "
-        f"({', '.join(coordinates)}), an output ({', '.join(outputs)}) or a derivative such as "
-        f"{outputs[0]}_{coordinates[0]}"
+        f"({', '.join(coordinates)}), an output ({', '.join(outputs)}){others} or a derivative "
+        f"such as {outputs[0]}_{coordinates[0]}"
     )
 
 

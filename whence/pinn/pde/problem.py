@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,15 +17,29 @@ from whence.parameters import Parameters
 from whence.pinn.geometry.boundary import named
 from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.conditions import Condition
-from whence.pinn.pde.fields import Equation, FieldMap, as_tuple
-from whence.pinn.pde.names import derivative_of, parse
-from whence.pinn.pde.term_function import Place, TermFunction
+from whence.pinn.pde.data import Data, data_weights
+from whence.pinn.pde.derived import DerivedField
+from whence.pinn.pde.equation import Equation
+from whence.pinn.pde.fields import Derived, FieldMap, as_tuple
+from whence.pinn.pde.integrals import Integral
+from whence.pinn.pde.place import Place, Region
+from whence.pinn.pde.problem_checks import (
+    check_kinds,
+    check_outputs,
+    check_symbols,
+    check_terms,
+)
+from whence.pinn.pde.term_function import TermFunction
+from whence.pinn.pde.unknowns import Field, Model, Unknown, UnknownLike
 from whence.points import Pointwise, blocks, locations
 from whence.space import Space
 from whence.term import Term
 
 Counts = int | Mapping[str, int]
 """Numbers of points by term, or of the only term."""
+
+CONSTRAINTS = (Condition, Data, Integral)
+"""What may stand among a problem's conditions."""
 
 DOMAIN_TOLERANCE = 1e-5
 """Distance outside of the domain that rounding is forgiven, in units of the coordinates."""
@@ -50,7 +64,8 @@ class Problem:
         that conditions hold exactly ("hard constraints"). The network itself stays raw:
         the solution is ``result.solution(points)``, or ``pinn.Solution(problem, network)(points)``.
     conditions:
-        Soft conditions, each a term of its own.
+        Soft conditions, measurements (:class:`whence.pinn.Data`) and integrals
+        (:class:`whence.pinn.Integral`), each a term of its own.
     time:
         Name of the time coordinate, by default ``"t"`` where there is one.
     architecture:
@@ -62,6 +77,13 @@ class Problem:
         ``"jets"`` (the default) or ``"autograd"``, see :class:`whence.pinn.pde.fields.FieldMap`.
     name:
         How results refer to it.
+    unknowns:
+        What is to be found beside the solution, by name: a first guess,
+        :class:`whence.pinn.Unknown` or :class:`whence.pinn.Field`. Equations, conditions and the
+        ansatz take unknowns by name.
+    derived:
+        Fields made of others, by name: :class:`whence.pinn.At`,
+        :class:`whence.pinn.Integrated`, :class:`whence.pinn.Average`.
 
     Raises
     ------
@@ -90,20 +112,22 @@ class Problem:
 
     domain: Domain
     outputs: Sequence[str]
-    equations: Mapping[str, Equation]
+    equations: Mapping[str, Callable[..., Any] | Equation]
     ansatz: Callable[..., Any] | None = None
-    conditions: Sequence[Condition] = ()
+    conditions: Sequence[Condition | Data | Integral] = ()
     time: str | None = None
     architecture: Callable[[int], nn.Module] | None = None
     solution: Callable[..., Any] | None = None
     derivatives: Literal["jets", "autograd"] = "jets"
     name: str = "problem"
-    _functions: dict[str, TermFunction] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    unknowns: Mapping[str, UnknownLike] = field(default_factory=dict)
+    derived: Mapping[str, DerivedField] = field(default_factory=dict)
+    _place: Place = field(init=False, repr=False)
+    _derived: Mapping[str, Derived] = field(init=False, repr=False)
+    _functions: Mapping[str, TermFunction] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._check_kinds()
+        check_kinds(self.domain, self.equations, self.conditions, CONSTRAINTS)
         _checks.one_of("derivatives", self.derivatives, ("jets", "autograd"))
         # The usual name of the time needs no saying.
         if self.time is None and "t" in self.domain.coordinates:
@@ -111,97 +135,67 @@ class Problem:
         if self.time is not None:
             _checks.one_of("coordinate for time=", self.time, self.coordinates)
 
-        self._check_outputs()
-        self._check_terms()
+        check_outputs(self.outputs, self.coordinates)
+        check_symbols(self.unknowns, self.derived, self.outputs, self.coordinates)
+        check_terms(self.equations, self.terms)
         if self.ansatz is not None:
-            known = (*self.coordinates, *self.outputs)
+            known = (*self.coordinates, *self.outputs, *self.unknowns)
             for name in _checks.arguments("the ansatz", self.ansatz):
                 _checks.one_of("argument of the ansatz", name, known)
         if self.solution is not None:
             for name in _checks.arguments("the solution", self.solution):
                 _checks.one_of("argument of the solution", name, self.coordinates)
-        self._make_functions()
+        self._bind()
 
-    def _check_kinds(self) -> None:
-        """Raise ``TypeError`` for a part of the wrong kind."""
-        if not isinstance(self.domain, Domain):
-            raise TypeError(
-                f'domain must be a domain, such as pinn.Interval("x", 0, 1), got {self.domain!r}'
-            )
-        if not isinstance(self.equations, Mapping):
-            raise TypeError(
-                'equations must be functions by term name, such as {"pde": function}, got '
-                f"{self.equations!r}"
-            )
+    def _bind(self) -> None:
+        """Read every function; a name that means nothing is an error."""
+        place = Place(
+            self.domain,
+            (*self.outputs, *self.functions),
+            self.time,
+            self.numbers,
+        )
+        # One after another: a derived field may be made of those before it, never of itself.
+        derived = {}
+        for name, field_of_others in self.derived.items():
+            bound = field_of_others.bind(name, place)
+            bound.check()
+            derived[name] = bound
+            place = replace(place, symbols=(*place.symbols, name))
 
-        conditions = self.conditions
-        is_list = isinstance(conditions, Sequence)
-        if not is_list or not all(isinstance(c, Condition) for c in conditions):
-            raise TypeError(
-                "conditions must be a list of conditions, such as [pinn.Initial(u=0.0)], got "
-                f"{conditions!r}"
-            )
-
-    def _check_outputs(self) -> None:
-        """Raise unless every output's name can mean only that output."""
-        outputs = self.outputs
-        coordinates = self.coordinates
-        if isinstance(outputs, str):
-            raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
-
-        _checks.identifiers("output", outputs)
-
-        n_names = len(outputs) + len(coordinates)
-        if not outputs or len({*outputs, *coordinates}) < n_names:
-            raise ValueError(
-                f"outputs need names of their own, other than the coordinates', got outputs "
-                f"{', '.join(outputs) or 'none'} and coordinates {', '.join(coordinates)}"
-            )
-
-        # With outputs u and u_x the name u_x would mean two fields; u_n is ∂u/∂n.
-        suffixes = (*coordinates, "n")
-        for name in outputs:
-            for output in outputs:
-                if output != name and derivative_of(name, output, suffixes):
-                    raise ValueError(
-                        f"output {name!r} reads as a derivative of another output: give it "
-                        "another name"
-                    )
-
-    def _check_terms(self) -> None:
-        """Raise ``ValueError`` unless there are equations, and every term's name is its own."""
-        if not self.equations:
-            raise ValueError(
-                'a problem needs at least one equation, such as {"pde": function}'
-            )
-
-        # Losses, points and weights are kept by term.
-        repeated = [name for name in self.terms if self.terms.count(name) > 1]
-        if repeated:
-            name = repeated[0]
-            raise ValueError(
-                f"{self.terms.count(name)} terms are called {name!r}: each term needs a name of "
-                f"its own, such as name={name + '_left'!r} for one of the conditions"
-            )
-
-    def _make_functions(self) -> None:
-        """Read every term's function; a name that means nothing is an error."""
-        place = self._place
         functions = {}
         for name, equation in self.equations.items():
             functions[name] = TermFunction.of_equation(name, equation, place)
         for condition in self.conditions:
-            functions[condition.name] = TermFunction.of_condition(condition, place)
-        # What a function asks for must exist: parse raises and names the nearest.
+            if isinstance(condition, Condition):
+                function = TermFunction.of_condition(condition, place)
+            else:
+                function = condition.term_function(place)
+            functions[condition.name] = function
         for function in functions.values():
-            for name in function.fields:
-                parse(name, self.coordinates, place.outputs)
-        # Into the dictionary, as the dataclass is frozen.
-        self._functions.update(functions)
+            function.check_names()
+        for name, weight in data_weights(self.data).items():
+            functions[name] = replace(functions[name], weight=weight)
+
+        # Around the frozen dataclass.
+        object.__setattr__(self, "_place", place)
+        object.__setattr__(self, "_derived", derived)
+        object.__setattr__(self, "_functions", functions)
 
     @property
-    def _place(self) -> Place:
-        return Place(self.domain, tuple(self.outputs), self.time)
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the unknown numbers."""
+        return tuple(n for n, u in self.unknowns.items() if not isinstance(u, Field))
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Names of the unknown functions."""
+        return tuple(n for n, u in self.unknowns.items() if isinstance(u, Field))
+
+    @property
+    def data(self) -> tuple[Data, ...]:
+        """The measurements among the conditions."""
+        return tuple(c for c in self.conditions if isinstance(c, Data))
 
     @property
     def coordinates(self) -> tuple[str, ...]:
@@ -231,7 +225,11 @@ class Problem:
     # --- points ---
 
     def sample(
-        self, counts: Counts, seed: int | None = None, method: str = "hammersley"
+        self,
+        counts: Counts,
+        seed: int | None = None,
+        method: str = "hammersley",
+        but: Sequence[str] = (),
     ) -> dict[str, Tensor]:
         """Return points by term, each float64 of shape (count, d); a grid may have fewer.
 
@@ -243,24 +241,38 @@ class Problem:
             Seed; ``None`` gives the plain sequence where the method has one.
         method:
             ``hammersley``, ``sobol``, ``halton``, ``latin_hypercube``, ``grid`` or ``random``.
+        but:
+            Terms that are left out.
         """
-        by_term = self._counts(counts)
+        by_term = self._counts(counts, but)
         # All of them are checked before any point is drawn.
-        for name in self.terms:
-            _checks.count(f"the number of points of term {name!r}", by_term[name])
-            self._check_room(name, by_term[name])
+        for name, count in by_term.items():
+            _checks.count(f"the number of points of term {name!r}", count)
+            self._check_room(name, count)
 
         points = {}
         for name in self.terms:
-            points[name] = self.draw(name, by_term[name], seed, method)
+            if name in but:
+                continue
+            rows = self._functions[name].rows
+            if rows is None:
+                rows = self.draw(name, by_term[name], seed, method)
+            points[name] = rows
         return points
 
-    def _counts(self, counts: object) -> Mapping[str, int]:
+    @property
+    def given_terms(self) -> tuple[str, ...]:
+        """Terms whose points are part of the problem, such as measurements."""
+        return tuple(n for n, f in self._functions.items() if f.rows is not None)
+
+    def _counts(self, counts: object, but: Sequence[str]) -> Mapping[str, int]:
         """Return numbers of points by term; a term that is unknown or missing is an error."""
         first = self.terms[0]
+        left_out = (*self.given_terms, *but)
+        counted = [name for name in self.terms if name not in left_out]
         # One number is enough where there is one term.
         if isinstance(counts, int) and not isinstance(counts, bool):
-            if len(self.terms) > 1:
+            if len(counted) != 1:
                 raise ValueError(
                     f"the problem has terms {', '.join(self.terms)}: give a count for each, such "
                     f"as {{{first!r}: {counts}, ...}}"
@@ -276,7 +288,11 @@ class Problem:
 
         for name in counts:
             _checks.one_of("term", name, self.terms)
-        missing = [name for name in self.terms if name not in counts]
+            if name in self.given_terms:
+                raise ValueError(
+                    f"the points of term {name!r} are part of the problem: leave its count out"
+                )
+        missing = [name for name in counted if name not in counts]
         if missing:
             raise ValueError(
                 f"no count for term {missing[0]!r}: every term needs points"
@@ -295,23 +311,26 @@ class Problem:
             sequence = np.random.SeedSequence([seed, self.terms.index(term)])
             seed = int(sequence.generate_state(1)[0])
 
-        part = self._functions[term].part
-        if part is not None:
-            return part.sample(n, method, seed)
-
-        return self.domain.sample(n, method, seed)
+        function = self._functions[term]
+        if function.rows is not None:
+            raise ValueError(
+                f"the points of term {term!r} are given, no others can be drawn"
+            )
+        return function.where.sample(n, method, seed)
 
     def check_points(self, term: str | None, points: Tensor) -> None:
         """Raise unless points are finite and where the term holds; without one, in the domain."""
         of = "" if term is None else f" of term {term!r}"
-        rows = _checks.points(f"the points{of}", points, len(self.coordinates))
-        # An equation holds in the domain, a condition on its part of the boundary.
-        part = None if term is None else self._functions[term].part
+        region: Region = self.domain
+        n_columns = len(self.coordinates)
+        if term is not None:
+            region = self._functions[term].where
+            n_columns = len(self._functions[term].columns)
+        rows = _checks.points(f"the points{of}", points, n_columns)
+        # What a point carries beside coordinates may be anything.
+        rows = rows[:, : len(self.coordinates)]
         tolerance = self._place.tolerance(DOMAIN_TOLERANCE, rows)
-        if part is not None:
-            is_inside = part.contains(rows, tolerance)
-        else:
-            is_inside = self.domain.contains(rows, tolerance)
+        is_inside = region.contains(rows, tolerance)
 
         if bool(is_inside.all()):
             return
@@ -327,10 +346,7 @@ class Problem:
     def room(self, term: str) -> int | None:
         """Return at how many points a term holds if these are few, such as an end; else None."""
         _checks.one_of("term", term, self.terms)
-        part = self._functions[term].part
-        if part is None:
-            return None
-        return part.size
+        return self._functions[term].size
 
     def _check_room(self, term: str, n: int) -> None:
         """Raise ``ValueError`` if the term holds at fewer than n points, such as an end."""
@@ -368,25 +384,62 @@ class Problem:
                 f"no points were given: the terms are {', '.join(self.terms)}"
             )
 
-        like = Parameters(network)
-        field_map = self.fields(network)
+        model = self.model(network)
+        like = Parameters(model)
+        field_map = self.fields(model)
         terms = []
 
         for name in self.terms:
-            if name not in points:
+            function = self._functions[name]
+            if name not in points and function.rows is None:
                 continue
-            rows = self._prepared(name, points[name])
-            rows = rows.to(dtype=like.dtype, device=like.device)
-            residual = self._functions[name].residual(field_map)
-            weight = (weights or {}).get(name, 1.0)
-            terms.append(Term(name, residual, rows, weight))
+            rows = self._prepared(name, points.get(name))
+            terms.append(
+                Term(
+                    name,
+                    function.residual(field_map),
+                    rows.to(dtype=like.dtype, device=like.device),
+                    (weights or {}).get(name, function.weight),
+                    carried=function.carried,
+                    source="drawn" if function.rows is None else "fixed",
+                )
+            )
 
         # Two points, as with a single one a wrong shape may look right.
-        field_map.check(locations(terms[0].points)[[0, -1]])
+        d = len(self.coordinates)
+        field_map.check(locations(terms[0].points)[[0, -1], :d])
         for term in terms:
             two = locations(term.points)[[0, -1]]
             self._functions[term.name].try_at(field_map, like.tensors(), two)
-        return Objective(network, terms, space=ProblemSpace(self, field_map))
+        return Objective(model, terms, space=ProblemSpace(self, field_map))
+
+    def model(self, network: nn.Module, seed: int = 0) -> nn.Module:
+        """Return a network with the problem's unknowns, each at its first guess.
+
+        Without unknowns, or if it has them already, that is the network itself; otherwise a
+        :class:`whence.pinn.pde.unknowns.Model` that holds it. ``seed`` initializes the networks of
+        unknown functions.
+        """
+        if not self.unknowns or isinstance(network, Model):
+            return network
+
+        numbers = {}
+        networks = {}
+        columns = {}
+        for k, (name, unknown) in enumerate(self.unknowns.items()):
+            if isinstance(unknown, Field):
+                columns[name] = [self.coordinates.index(c) for c in unknown.of]
+                bounds = self.domain.bounds[:, columns[name]]
+                networks[name] = unknown.new_network(bounds, seed + k + 1)
+            elif isinstance(unknown, Unknown):
+                numbers[name] = unknown
+            else:
+                numbers[name] = Unknown(unknown)
+
+        model = Model(network, numbers, networks, columns)
+        # Where the network is, and in its number type.
+        like = next(network.parameters())
+        return model.to(dtype=like.dtype, device=like.device)
 
     def _check_by_term(self, what: str, by_term: object) -> None:
         """Raise unless this is a mapping whose keys are terms."""
@@ -399,9 +452,18 @@ class Problem:
         for name in by_term:
             _checks.one_of("term", name, self.terms)
 
-    def _prepared(self, term: str, points: ArrayLike) -> Tensor:
+    def _prepared(self, term: str, points: ArrayLike | None) -> Tensor:
         """Return training points of a term as a tensor, checked and different from each other."""
         what = f"the points of term {term!r}"
+        function = self._functions[term]
+        if function.rows is not None:
+            # Measurements at one place are several: rows may repeat.
+            rows = function.rows
+            if points is not None:
+                rows = to_locations(what, points, function.columns)
+            self.check_points(term, rows)
+            return rows
+
         rows = to_locations(what, points, self.coordinates)
         self.check_points(term, rows)
         # A point given twice would weigh twice, and its influence be split.
@@ -410,12 +472,21 @@ class Problem:
 
     def fields(self, network: nn.Module) -> FieldMap:
         """Return the map from a network to named outputs and derivatives."""
+        if self.unknowns and not isinstance(network, Model):
+            raise TypeError(
+                f"{self.name!r} has the unknowns {', '.join(self.unknowns)}, which a network alone "
+                "does not know: pass problem.model(network), or the network of a result"
+            )
+
         return FieldMap(
             network,
             self.coordinates,
             tuple(self.outputs),
             self.ansatz,
             self.derivatives,
+            self.functions,
+            self.numbers,
+            self._derived,
         )
 
     def residual(self, network: nn.Module, term: str) -> Pointwise:
@@ -496,7 +567,7 @@ class ProblemSpace(Space):
     """The space of a problem: knows its fields, draws its points, and where each term holds."""
 
     def __init__(self, problem: Problem, field_map: FieldMap) -> None:
-        super().__init__(problem.coordinates, tuple(problem.outputs), field_map)
+        super().__init__(problem.coordinates, field_map.columns, field_map)
         # Not a field of Space, whose dataclass knows none of problems.
         object.__setattr__(self, "problem", problem)
 
@@ -509,25 +580,3 @@ class ProblemSpace(Space):
     def check(self, term: str | None, points: Tensor) -> None:
         """Raise ``ValueError`` for points where a term does not hold."""
         self.problem.check_points(term, points)
-
-
-def _check_outputs(outputs: Sequence[str], coordinates: Sequence[str]) -> None:
-    """Raise unless every output's name can mean only that output."""
-    if isinstance(outputs, str):
-        raise TypeError(f"outputs must be a tuple of names, such as ({outputs!r},)")
-
-    _checks.identifiers("output", outputs)
-    n_names = len(outputs) + len(coordinates)
-    if not outputs or len({*outputs, *coordinates}) < n_names:
-        raise ValueError(
-            f"outputs need names of their own, other than the coordinates', got outputs "
-            f"{', '.join(outputs) or 'none'} and coordinates {', '.join(coordinates)}"
-        )
-
-    for name in outputs:
-        for output in outputs:
-            if output != name and derivative_of(name, output, (*coordinates, "n")):
-                raise ValueError(
-                    f"output {name!r} reads as a derivative of another output: give it another "
-                    "name"
-                )

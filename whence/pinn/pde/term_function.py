@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,43 +11,16 @@ from torch import Tensor
 
 from whence import _checks
 from whence.pinn.geometry.boundary import Part
-from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.conditions import Condition
-from whence.pinn.pde.fields import FieldMap, as_tuple, check_kind, tried
+from whence.pinn.pde.equation import Equation
+from whence.pinn.pde.fields import Derived, FieldMap, as_tuple, check_kind, tried
 from whence.pinn.pde.helpers import FieldEquation
 from whence.pinn.pde.normals import normals_at
+from whence.pinn.pde.place import Place, Region
 from whence.points import Points, Pointwise, locations
 
 COORDINATE_TOLERANCE = 1e-6
 """Distance from a surface at which points count as on it, in units of the coordinates."""
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """Where a problem is posed: its domain, its outputs, its time."""
-
-    domain: Domain
-    outputs: tuple[str, ...]
-    time: str | None
-
-    @property
-    def coordinates(self) -> tuple[str, ...]:
-        """Names of the coordinates."""
-        return self.domain.coordinates
-
-    def tolerance(self, least: float, points: Tensor) -> float:
-        """Return how far the rounding of coordinates may move points, at least ``least``."""
-        # A few units in the last place of the largest coordinate, which float32 points lose.
-        largest = float(abs(self.domain.bounds).max())
-        rounding = 4 * torch.finfo(points.dtype).eps * largest
-        return max(least, rounding)
-
-    def normal_of(self, name: str) -> str | None:
-        """Return the output whose normal derivative this is; None if it is none."""
-        if not name.endswith("_n"):
-            return None
-        output = name.removesuffix("_n")
-        return output if output in self.outputs else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +40,17 @@ class TermFunction:
     condition:
         The condition that it belongs to, if it is no equation.
     part:
-        The part of the boundary of that condition.
+        The part of the boundary, or the inner surface, of that condition.
+    region:
+        Where it holds if that is neither such a part nor the whole domain.
+    carried:
+        Names of what its points carry beside coordinates, which the function may take.
+    rows:
+        Its points with what they carry, (n, columns), where they are given once and for all.
+    derived:
+        Derived fields of its own.
+    weight:
+        The term's weight unless another is given.
     """
 
     what: str
@@ -76,15 +59,27 @@ class TermFunction:
     place: Place
     condition: Condition | None = None
     part: Part | None = None
+    region: Region | None = None
+    carried: tuple[str, ...] = ()
+    rows: Tensor | None = None
+    derived: Mapping[str, Derived] = field(default_factory=dict)
+    weight: float = 1.0
 
     @classmethod
     def of_equation(
-        cls, name: str, equation: Callable[..., object], place: Place
+        cls, name: str, equation: Callable[..., object] | Equation, place: Place
     ) -> TermFunction:
         """Return the function of an equation."""
         what = f"equation {name!r}"
-        function, names = _bound(what, equation, (), place)
-        return cls(what, function, names, place)
+        region = None
+        residual: Callable[..., Any]
+        if isinstance(equation, Equation):
+            region = equation.region(place.domain)
+            residual = equation.residual
+        else:
+            residual = equation
+        function, names = _bound(what, residual, (), place)
+        return cls(what, function, names, place, region=region)
 
     @classmethod
     def of_condition(cls, condition: Condition, place: Place) -> TermFunction:
@@ -95,6 +90,29 @@ class TermFunction:
         term = cls(what, function, names, place, condition, part)
         term.check_normals()
         return term
+
+    @property
+    def where(self) -> Region:
+        """Where it holds."""
+        return self.part or self.region or self.place.domain
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what a point of the term is made of: coordinates, and what it carries."""
+        return self.place.coordinates + self.carried
+
+    @property
+    def size(self) -> int | None:
+        """At how many points it holds if these are few or given, None otherwise."""
+        if self.rows is not None:
+            return len(self.rows)
+        return None if self.part is None else self.part.size
+
+    def check_names(self) -> None:
+        """Raise ``ValueError`` for an argument that means nothing."""
+        known = replace(self.place, symbols=(*self.place.symbols, *self.derived))
+        for name in self.fields:
+            known.parse(name)
 
     def check_normals(self) -> None:
         """Raise ``ValueError`` for a normal derivative that has no meaning."""
@@ -122,10 +140,10 @@ class TermFunction:
         wanted: list[str] = []
         for name in self.names:
             output = self._normal_of(name)
-            if output is None:
+            if output is not None:
+                wanted += self.place.slopes(output)
+            elif name not in self.carried:
                 wanted.append(name)
-            else:
-                wanted += [f"{output}_{c}" for c in self.place.coordinates]
 
         return tuple(dict.fromkeys(wanted))  # each once, in order
 
@@ -135,6 +153,7 @@ class TermFunction:
     def residual(self, field_map: FieldMap) -> Pointwise:
         """Return the term's residual as a function of the network's parameters and points."""
         condition = self.condition
+        field_map = self._with_derived(field_map)
 
         def at(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
             rows = locations(points)
@@ -153,11 +172,24 @@ class TermFunction:
 
         return difference
 
+    def _with_derived(self, field_map: FieldMap) -> FieldMap:
+        """Return the map with the term's own derived fields."""
+        if not self.derived:
+            return field_map
+        return replace(field_map, derived={**field_map.derived, **self.derived})
+
     def values(
         self, field_map: FieldMap, tensors: Mapping[str, Tensor], points: Tensor
     ) -> dict[str, Tensor]:
-        """Return the values (n,) of the function's arguments, and of the fields they need."""
-        values = field_map.evaluate(tensors, points, self.fields)
+        """Return the values (n,) of the function's arguments, and of the fields they need.
+
+        Points are rows of coordinates, followed by what they carry.
+        """
+        d = len(self.place.coordinates)
+        places = points[..., :d] if self.carried else points
+        values = field_map.evaluate(tensors, places, self.fields)
+        for k, name in enumerate(self.carried):
+            values[name] = points[..., d + k]
 
         normal_derivatives = {}
 
@@ -170,11 +202,11 @@ class TermFunction:
             return values
 
         assert self.part is not None
-        tolerance = self.place.tolerance(COORDINATE_TOLERANCE, points)
-        normals = normals_at(self.part, points, tolerance)  # (n, d)
+        tolerance = self.place.tolerance(COORDINATE_TOLERANCE, places)
+        normals = normals_at(self.part, places, tolerance)  # (n, d)
         for name, output in normal_derivatives.items():
             # ∂u/∂n = n·∇u, both (n, d).
-            slopes = [values[f"{output}_{c}"] for c in self.place.coordinates]
+            slopes = [values[slope] for slope in self.place.slopes(output)]
             gradient = torch.stack(slopes, dim=1)
             values[name] = (normals * gradient).sum(dim=1)
 
@@ -184,6 +216,7 @@ class TermFunction:
         self, field_map: FieldMap, tensors: Mapping[str, Tensor], points: Tensor
     ) -> None:
         """Call the function once; what it gets wrong is an error that names it."""
+        field_map = self._with_derived(field_map)
         values = self.values(field_map, tensors, points)
         arguments = {name: values[name] for name in self.names}
         result = tried(self.what, self.function, arguments)

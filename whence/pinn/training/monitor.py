@@ -8,6 +8,8 @@ from torch import Tensor
 
 from whence.objective import Objective
 from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.unknowns import Model
+from whence.points import locations
 
 TEST_POINTS = 10_000
 """Points of the grid on which the error against a reference is taken."""
@@ -24,8 +26,13 @@ class Monitor:
         sequence = np.random.SeedSequence([seed, 7919, 1])
         validation_seed = int(sequence.generate_state(1)[0])
         self._validation = {}
-        for name in objective.terms:
-            self._validation[name] = objective.draw(name, validation, validation_seed)
+        for name, term in objective.terms.items():
+            if term.source == "drawn":
+                points = objective.draw(name, validation, validation_seed)
+            else:
+                # What holds at the points given need not hold anywhere else.
+                points = locations(term.some_points(validation, validation_seed))
+            self._validation[name] = points
 
         self._test: Tensor | None = None
         if problem.solution is not None:
@@ -57,6 +64,10 @@ class Monitor:
             }
             for name, values in point_losses.items():
                 row[f"loss_{name}"] = float(values.mean())
+
+        if isinstance(objective.network, Model):
+            for name, value in objective.network.values().items():
+                row[f"unknown_{name}"] = value
 
         row["validation_loss"] = self.validation_loss(objective)
         error = self.relative_l2(objective)

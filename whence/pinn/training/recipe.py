@@ -74,6 +74,8 @@ def growing_recipe(
     """
     points = {}
     for term in problem.terms:
+        if term in problem.given_terms:
+            continue
         if term in problem.equations:
             points[term] = first
         else:

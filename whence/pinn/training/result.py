@@ -11,12 +11,14 @@ from torch import nn
 
 from whence import _checks
 from whence.objective import Objective
+from whence.pinn.estimates import Estimates, suspects
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.solution import Solution
 from whence.pinn.training.history import History
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 FIGURES = ("solution", "convergence", "points", "spectra")
 FigureName = Literal["solution", "convergence", "points", "spectra"]
@@ -70,6 +72,18 @@ class Result:
     def solution(self) -> Solution:
         """The solution: ``solution(points)``, ``solution(points, "u", "u_x")``."""
         return Solution(self.problem, self.network)
+
+    @property
+    def unknowns(self) -> Estimates:
+        """The unknown numbers by name, with standard errors and confidence intervals."""
+        return Estimates(self.objective, self.problem.data)
+
+    def suspects(self, term: str | None = None) -> DataFrame:
+        """Return the measurements as a table, those that fit the least to the others first.
+
+        See :func:`whence.pinn.estimates.suspects`.
+        """
+        return suspects(self.objective, self.problem.data, term)
 
     def plot(self, figure: FigureName = "solution") -> Figure:
         """Draw the solution, or how it was trained, and return the figure.

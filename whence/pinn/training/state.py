@@ -59,9 +59,8 @@ class Snapshot:
         buffers = {}
         for name, buffer in objective.network.named_buffers():
             buffers[name] = buffer.clone()
-        points = {name: objective.locations(name) for name in objective.terms}
         theta = objective.parameters.vector()
-        return cls(theta, buffers, points, weights_of(objective))
+        return cls(theta, buffers, changing_points(objective), weights_of(objective))
 
     def restored(self, objective: Objective) -> Objective:
         """Put parameters and buffers into the network; return the objective with these points."""
@@ -74,6 +73,15 @@ class Snapshot:
         points = {name: rows.to(like) for name, rows in self.points.items()}
         weights = {name: w.to(like.device) for name, w in self.weights.items()}
         return objective.with_points(points).with_weights(weights)
+
+
+def changing_points(objective: Objective) -> dict[str, Tensor]:
+    """Return the points by term, but for those that are part of their term."""
+    points = {}
+    for name, term in objective.terms.items():
+        if term.source != "fixed":
+            points[name] = term.locations
+    return points
 
 
 def weights_of(objective: Objective) -> dict[str, Tensor]:
@@ -196,7 +204,7 @@ def joined_groups(groups: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tenso
 
 def kept_tensors(objective: Objective) -> dict[str, Tensor]:
     """Return what a run has to show: network, points and weights, as a checkpoint names them."""
-    points = {name: objective.locations(name) for name in objective.terms}
+    points = changing_points(objective)
     return joined_groups(
         {
             "network": objective.network.state_dict(),
@@ -226,7 +234,7 @@ def check_shapes(checkpoint: Checkpoint, objective: Objective) -> None:
     # Numbers that are not finite would only show in the loss, much later.
     for prefix in ("points", "best_points"):
         points = checkpoint.group(prefix)
-        if set(points) != set(objective.terms):
+        if set(points) != set(changing_points(objective)):
             raise ValueError(f"its {prefix} are of terms {', '.join(points) or 'none'}")
         for name, rows in points.items():
             what = f"its {prefix} of term {name!r}"

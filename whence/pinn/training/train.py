@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
 from whence.arrays import ArrayLike
+from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 from whence.pinn.pde.problem import Counts, Problem
 from whence.pinn.sampling.resamplers.base import Resampler
@@ -44,7 +46,7 @@ def train(
     problem: Problem,
     network: nn.Module | None = None,
     *,
-    points: Counts | Mapping[str, ArrayLike],
+    points: Counts | Mapping[str, int | ArrayLike],
     schedule: Optimizer | Sequence[Optimizer],
     resample: Resampler | None = None,
     weights: Mapping[str, float] | None = None,
@@ -80,8 +82,9 @@ def train(
     network:
         What to train; by default the problem's own architecture, initialized from ``seed``.
     points:
-        Counts by term (or one count for a single term), or the points themselves by term:
-        tensors, arrays, lists or data frames.
+        By term a number of points to draw, or the points themselves: tensors, arrays, lists or
+        data frames (one number where there is one term). Points that are given are not resampled
+        unless their term is named for that. Measurements and integrals need none.
     schedule:
         Optimizers, one after another; or just one.
     resample:
@@ -100,7 +103,7 @@ def train(
         How the first points are placed, see :meth:`Problem.sample`.
     validation:
         Fresh random points per term, apart from training and test points, on which the loss is
-        watched.
+        watched. A term whose points were given is watched at (at most so many of) these.
     keep:
         ``"best"``: in the end the parameters of least validation loss are kept, among those of
         the logged iterations. ``"last"``: the last ones.
@@ -183,6 +186,8 @@ def train(
         stack.enter_context(rng.seeded(seed, place))
         # Made under the seed, so that dropout and the like begin the same each time.
         module = problem.network(seed) if network is None else network
+        raw = module
+        module = problem.model(module, seed)
         module = module.to(dtype=dtype, device=place)
         # A resumed run has a network of its own: where it started from is past.
         if start is not None and checkpoint is None:
@@ -190,6 +195,7 @@ def train(
 
         rows = first_points(problem, points, seed, sampling)
         objective = problem.objective(module, rows, weights)
+        objective = marked_as_given(objective, given_points(points))
         check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers
@@ -203,7 +209,7 @@ def train(
             # Late, so that a wrong option leaves nothing behind.
             make_folder(folder.path)
             stack.enter_context(folder.locked())
-            config |= circumstances(module, device, origin)
+            config |= circumstances(raw, device, origin)
             folder.create(config, origin.code())
 
         why = loop.run(interrupts, max_seconds, saver)
@@ -215,20 +221,41 @@ def train(
 
 def first_points(
     problem: Problem,
-    points: Counts | Mapping[str, ArrayLike],
+    points: Counts | Mapping[str, int | ArrayLike],
     seed: int,
     sampling: str,
 ) -> Mapping[str, ArrayLike]:
-    """Return the points given by term, or as many as asked for."""
-    choice: Any = points  # either, which its type does not tell
+    """Return the points given by term, and as many of the other terms as asked for."""
     if not isinstance(points, Mapping):
-        return problem.sample(choice, seed, sampling)
-    # Counts and points may not be mixed: one number makes all of them counts.
-    if any(isinstance(rows, int) for rows in points.values()):
-        return problem.sample(choice, seed, sampling)
+        return problem.sample(points, seed, sampling)
 
-    rows_by_term: Mapping[str, ArrayLike] = choice
-    return rows_by_term
+    given = given_points(points)
+    counts: dict[str, Any] = {n: c for n, c in points.items() if n not in given}
+    # The places of given terms are taken, so that only counts are left to be checked.
+    drawn = problem.sample(counts, seed, sampling, but=tuple(given))
+    return {**drawn, **given}
+
+
+def given_points(
+    points: Counts | Mapping[str, ArrayLike | int],
+) -> dict[str, ArrayLike]:
+    """Return the points that the user gave, by term, without numbers of points to draw."""
+    if not isinstance(points, Mapping):
+        return {}
+    given = {}
+    for name, rows in points.items():
+        if not isinstance(rows, (int, float)):
+            given[name] = rows
+    return given
+
+
+def marked_as_given(objective: Objective, names: Iterable[str]) -> Objective:
+    """Return the objective with the points of some terms marked as the user's."""
+    terms = dict(objective.terms)
+    for name in names:
+        if terms[name].source == "drawn":
+            terms[name] = replace(terms[name], source="given")
+    return objective.with_terms(terms.values())
 
 
 def ready_saver(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -30,6 +31,34 @@ class Resampler(Protocol):
         ``round`` and ``seed`` together determine every random draw, so that a run can be repeated
         and resumed.
         """
+
+
+def renewable_terms(
+    objective: Objective, names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the terms whose points can be renewed: those named, or all with points drawn.
+
+    Raises
+    ------
+    ValueError
+        If the points of a named term are fixed, as measurements are, or no term has points drawn.
+    """
+    for name in names or ():
+        if objective.term(name).source == "fixed":
+            raise ValueError(
+                f"the points of term {name!r} are part of it, as measurements are: they cannot be "
+                "renewed"
+            )
+    if names:
+        return tuple(names)
+
+    drawn = [n for n, term in objective.terms.items() if term.source == "drawn"]
+    if not drawn:
+        raise ValueError(
+            "the points of every term were given: name those to renew, such as "
+            f"terms=({next(iter(objective.terms))!r},)"
+        )
+    return tuple(drawn)
 
 
 def new_rows(pool: Tensor, present: Tensor) -> Tensor:

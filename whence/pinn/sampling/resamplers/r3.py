@@ -10,7 +10,7 @@ from torch import Tensor
 from whence import _checks
 from whence.catalogue import RESAMPLERS
 from whence.objective import Objective
-from whence.pinn.sampling.resamplers.base import new_rows
+from whence.pinn.sampling.resamplers.base import new_rows, renewable_terms
 from whence.pinn.sampling.scores.base import spawn
 from whence.pinn.sampling.scores.residual import ResidualScore
 
@@ -29,7 +29,7 @@ class R3:
     every:
         Iterations between two rounds.
     terms:
-        Which terms; by default the first, an equation's.
+        Which terms; by default the first whose points were drawn, an equation's.
 
     Examples
     --------
@@ -53,7 +53,9 @@ class R3:
             objective.draw(name, 1, seed=0)
 
     def _terms(self, objective: Objective) -> tuple[str, ...]:
-        return self.terms or tuple(objective.terms)[:1]
+        if self.terms:
+            return renewable_terms(objective, self.terms)
+        return renewable_terms(objective, None)[:1]
 
     def update_points(
         self, objective: Objective, round: int, seed: int

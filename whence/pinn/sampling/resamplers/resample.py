@@ -12,7 +12,7 @@ from torch import Tensor
 from whence import _checks
 from whence.catalogue import RESAMPLERS
 from whence.objective import Objective
-from whence.pinn.sampling.resamplers.base import new_rows
+from whence.pinn.sampling.resamplers.base import new_rows, renewable_terms
 from whence.pinn.sampling.scores.base import EmbeddedScore, Score, by_term, spawn
 from whence.pinn.sampling.scores.influence import InfluenceScore
 from whence.pinn.sampling.scores.saved import SavedScore
@@ -47,7 +47,8 @@ class Resample:
         Upper limit of points of a term, for ``add``.
     terms:
         Which terms; by default the first equation's, or that of a :class:`SavedScore`, or all of
-        them where ``joint``.
+        them where ``joint``. Points that the user gave are renewed only if their term is named
+        here, measurements never.
     joint:
         Select from the candidates of all terms at once, n points in total, so that new ones go to
         the terms that need them. Scores must compare for that: :class:`PinnacleScore` and
@@ -145,13 +146,13 @@ class Resample:
 
     def _terms(self, objective: Objective) -> tuple[str, ...]:
         """Return the names of the terms whose points are renewed."""
-        if self.terms:
-            return self.terms
-        if self.joint:
-            return tuple(objective.terms)
-        if isinstance(self.score, SavedScore):
-            return (self.score.term,)
-        return tuple(objective.terms)[:1]
+        names = self.terms
+        if not names and not self.joint and isinstance(self.score, SavedScore):
+            names = (self.score.term,)
+        renewable = renewable_terms(objective, names)
+        if names or self.joint:
+            return renewable
+        return renewable[:1]
 
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective's points could not be renewed."""

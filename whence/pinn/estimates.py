@@ -1,0 +1,393 @@
+"""How well measurements determine an unknown, or anything else that a trained network says.
+
+At a minimum of ``L = Σ_k w_k/N_k Σ_i ‖r_k(z_i)‖²`` with measured residuals ``(u − u_i) σ̄/σ_i`` the
+negative log-likelihood is ``L/s`` with ``s = 2 w σ̄²/N``, so that its Hessian is A/s, A the
+Gauss–Newton matrix of L, and the covariance of θ is ``s A⁻¹`` (Seber & Wild, Nonlinear Regression,
+2003, ch. 2). Equations enter as what they are in L: the heavier they weigh beside measurements, the
+closer they are to constraints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import optimize, stats
+from torch import Tensor
+
+from whence import _checks
+from whence.attribution.influence import Influence
+from whence.attribution.quantities import Quantity, UnknownValue
+from whence.attribution.solved_rows import SolvedRows
+from whence.objective import Objective
+from whence.pinn.pde.data import Data
+from whence.pinn.pde.unknowns import Model, UnknownLayer
+from whence.refits import refit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVEL = 0.95
+"""Confidence of an interval unless another is asked for."""
+PROFILE_STEPS = 60
+"""Most steps of a refit with one unknown held."""
+PROFILE_TOLERANCE = 1e-6
+"""Tolerance of such a refit: the ends of an interval need no more."""
+PROFILE_REACH = 12.0
+"""Standard errors within which the ends of a profile interval are sought."""
+
+
+class Estimates(Mapping[str, "Estimate"]):
+    """The unknown numbers of a trained problem by name, each with its standard error.
+
+    Parameters
+    ----------
+    objective:
+        What was trained, at the network that was kept.
+    data:
+        The measurements among its terms.
+
+    Examples
+    --------
+    See :class:`whence.UnknownValue`; ``result.unknowns["k"]`` prints as ``k = 1.02 ± 0.03``.
+    """
+
+    def __init__(self, objective: Objective, data: Sequence[Data] = ()) -> None:
+        model = objective.network
+        self.objective = objective
+        self.data = [each for each in data if each.name in objective.terms]
+        self._values = model.values() if isinstance(model, Model) else {}
+
+    def __getitem__(self, name: str) -> Estimate:
+        if name not in self._values:
+            _checks.one_of("unknown", name, self._values)
+        return Estimate(name, self._values[name], self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return "\n".join(repr(self[name]) for name in self) or "no unknowns"
+
+    # --- noise ---
+
+    @cached_property
+    def influence(self) -> Influence:
+        """The factored Gauss–Newton matrix."""
+        return Influence(self.objective, curvature="gauss_newton")
+
+    @cached_property
+    def noise(self) -> Noise:
+        """What the measurements' errors amount to."""
+        return Noise.of(self)
+
+    def standard_errors(self, quantity: Quantity) -> np.ndarray:
+        """Return the standard error of each target of a quantity, (T,), ``(s ∇fᵀ A⁻¹ ∇f)^½``.
+
+        Raises
+        ------
+        ValueError
+            If the problem has no measurements.
+        """
+        scale = self.noise.scale
+        gradients = torch.cat(list(quantity.gradients(self.objective))).T  # (P, T)
+        solved = self.influence.solve(gradients).value
+        variances = scale * (gradients * solved).sum(dim=0)
+        return np.asarray(variances.clamp_min(0.0).sqrt().cpu())
+
+    def covariance(self) -> pd.DataFrame:
+        """Return the covariance of the unknown numbers as a labelled table."""
+        import pandas as pd  # slow to import
+
+        names = list(self)
+        gradients = torch.cat(
+            list(UnknownValue(*names).gradients(self.objective))
+        ).T  # (P, K)
+        solved = self.influence.solve(gradients).value
+        table = self.noise.scale * (gradients.T @ solved)
+        return pd.DataFrame(table.cpu().numpy(), index=names, columns=names)
+
+
+@dataclass(frozen=True, eq=False)
+class Noise:
+    """What the errors of the measurements amount to.
+
+    Parameters
+    ----------
+    scale:
+        s in the covariance ``s A⁻¹``.
+    degrees:
+        Degrees of freedom of an error that was estimated from the fit; infinite where it is given.
+    factor:
+        By which the given (or unit) errors of each term are multiplied.
+    """
+
+    scale: float
+    degrees: float
+    factor: float
+
+    @classmethod
+    def of(cls, estimates: Estimates) -> Noise:
+        """Return the noise of measurements, from their errors or else from how they are fitted."""
+        objective = estimates.objective
+        data = estimates.data
+        if not data:
+            raise ValueError(
+                "an unknown's standard error comes from measurements: the problem has none "
+                "(pinn.Data)"
+            )
+
+        scales = []
+        for each in data:
+            term = objective.term(each.name)
+            # s = 2 w σ̄²/N
+            scales.append(2 * term.weight * each.reference**2 / len(each))
+        scale = float(np.mean(scales))
+        if all(each.has_errors for each in data):
+            return cls(scale, np.inf, 1.0)
+
+        # Without errors the scatter of the measurements about the fit tells: χ²/(n − p).
+        chi_square = 0.0
+        n_measured = 0
+        losses = objective.losses()
+        for each in data:
+            # L_k = mean over rows of Σ (σ̄ d/σ)², and Σ (d/σ)² = N L_k/σ̄².
+            chi_square += len(each) * float(losses[each.name]) / each.reference**2
+            n_measured += len(each) * len(each.fields)
+
+        degrees = max(1.0, n_measured - effective_parameters(estimates))
+        variance = chi_square / degrees
+        return cls(scale * variance, degrees, variance**0.5)
+
+
+def effective_parameters(estimates: Estimates) -> float:
+    """Return how many numbers the measurements determine: the sum of their leverages."""
+    influence = estimates.influence
+    total = 0.0
+    for each in estimates.data:
+        total += float(component_leverages(influence, each.name).sum())
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """An unknown number: its value, standard error and intervals.
+
+    Parameters
+    ----------
+    name, value:
+        Which, and what was found.
+    """
+
+    name: str
+    value: float
+    _among: Estimates
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __format__(self, form: str) -> str:
+        return format(self.value, form)
+
+    def __repr__(self) -> str:
+        if not self._among.data:
+            return f"{self.name} = {self.value:.6g}"
+        return f"{self.name} = {self.value:.6g} ± {self.standard_error:.2g}"
+
+    @cached_property
+    def standard_error(self) -> float:
+        """The standard error, from the Gauss–Newton covariance, in the unknown's units."""
+        quantity = UnknownValue(self.name)
+        return float(self._among.standard_errors(quantity)[0])
+
+    @property
+    def _layer(self) -> UnknownLayer:
+        model = self._among.objective.network
+        assert isinstance(model, Model)
+        layer = model.unknowns[self.name]
+        assert isinstance(layer, UnknownLayer)
+        return layer
+
+    @property
+    def _theta(self) -> float:
+        return float(self._layer.theta.detach())
+
+    def _value_at(self, theta: float) -> float:
+        layer = self._layer
+        return float(layer.unknown.value(torch.tensor(theta, dtype=torch.float64)))
+
+    def _slope(self) -> float:
+        """Return dk/dθ, by which errors of θ become errors of k."""
+        theta = self._layer.theta.detach().double().clone().requires_grad_()
+        (slope,) = torch.autograd.grad(self._layer.unknown.value(theta).sum(), theta)
+        return float(slope)
+
+    def interval(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return a confidence interval, symmetric in θ, so that it keeps to the bounds.
+
+        ``k(θ ± t σ_θ)`` with σ_θ the standard error of θ and t Student's quantile.
+        """
+        reach = self._quantile(level) * self.standard_error / abs(self._slope())
+        theta = self._theta
+        ends = self._value_at(theta - reach), self._value_at(theta + reach)
+        return min(ends), max(ends)
+
+    def _quantile(self, level: float) -> float:
+        if not 0 < level < 1:
+            raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+        degrees = self._among.noise.degrees
+        return float(stats.t.ppf(0.5 + level / 2, degrees))
+
+    def profile(self, level: float = LEVEL) -> tuple[float, float]:
+        """Return the profile-likelihood interval: all else refitted at each value of the unknown.
+
+        Its ends are where twice the log-likelihood has fallen by Student's quantile squared (the
+        χ² quantile of one degree where errors are given), Venzon & Moolgavkar, Appl. Stat. 37,
+        1988. An end that is not found within 12 standard errors is infinite, or the bound.
+        """
+        return Profile(self, self._quantile(level) ** 2).ends()
+
+
+class Profile:
+    """Twice the fall of the log-likelihood where an unknown is held and all else refitted."""
+
+    def __init__(self, estimate: Estimate, fall: float) -> None:
+        among = estimate._among
+        self._estimate = estimate
+        self._fall = fall
+        self._scale = among.noise.scale
+        self._layer = estimate._layer
+        held = f"unknowns.{estimate.name}.theta"
+        objective = among.objective
+        self._others = Objective(
+            objective.network,
+            objective.terms.values(),
+            select=lambda name, parameter: name != held,
+            space=objective.space,
+        )
+        self._theta = estimate._theta
+        self._step = estimate.standard_error / abs(estimate._slope())
+
+    def ends(self) -> tuple[float, float]:
+        """Return the values of the unknown at both ends, the lower first."""
+        start = self._others.parameters.vector()
+        try:
+            best = self._loss_at(self._theta)
+            ends = [self._end(side, best, start) for side in (-1.0, 1.0)]
+        finally:
+            self._hold(self._theta)
+            self._others.parameters.assign(start)
+        return min(ends), max(ends)
+
+    def _end(self, side: float, best: float, start: Tensor) -> float:
+        self._others.parameters.assign(start)
+
+        def excess(reach: float) -> float:
+            loss = self._loss_at(self._theta + side * reach * self._step)
+            # −2 log-likelihood is 2 L/s.
+            return 2 * (loss - best) / self._scale - self._fall
+
+        reach = self._fall**0.5
+        while excess(reach) < 0:
+            reach *= 1.5
+            if reach > PROFILE_REACH:
+                return self._estimate._value_at(side * np.inf)
+        found = optimize.brentq(excess, 0.0, reach, rtol=1e-3)
+        return self._estimate._value_at(self._theta + side * found * self._step)
+
+    def _hold(self, theta: float) -> None:
+        with torch.no_grad():
+            self._layer.theta.fill_(theta)
+
+    def _loss_at(self, theta: float) -> float:
+        """Return L with the unknown held, all else refitted from where it is."""
+        self._hold(theta)
+        fit = refit(self._others, steps=PROFILE_STEPS, tolerance=PROFILE_TOLERANCE)
+        self._others.parameters.assign(fit.theta)
+        return fit.loss
+
+
+def suspects(
+    objective: Objective, data: Sequence[Data], term: str | None = None
+) -> pd.DataFrame:
+    """Return the measurements, those that fit the least to all others first.
+
+    ``deviation`` is ``(u_i − û₍ᵢ₎)/σ``: what a measurement differs by from the fit that was made
+    without it, in standard deviations of that difference (the studentized deleted residual, Cook &
+    Weisberg 1982): ``d_i / (σ_i (1 − h_i)^½)`` with d_i its difference from the fit and h_i its
+    leverage. Beyond ±4 a measurement is hardly right.
+
+    Parameters
+    ----------
+    objective, data:
+        What was trained, and its measurements.
+    term:
+        One of these; by default all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each measurement: its term, index, coordinates, field, value, fit, leverage,
+        deviation.
+    """
+    import pandas as pd  # slow to import
+
+    estimates = Estimates(objective, data)
+    noise = estimates.noise
+    tables = []
+    for each in estimates.data:
+        if term is None or each.name == term:
+            tables.append(_deviations(estimates, each, noise.factor))
+    if not tables:
+        _checks.one_of("set of measurements", str(term), [d.name for d in data])
+    table = pd.concat(tables, ignore_index=True)
+    order = table["deviation"].abs().sort_values(ascending=False).index
+    return table.loc[order].reset_index(drop=True)
+
+
+def _deviations(estimates: Estimates, data: Data, factor: float) -> pd.DataFrame:
+    """Return one set's measurements with their deviations, in order."""
+    import pandas as pd  # slow to import
+
+    objective = estimates.objective
+    term = objective.term(data.name)
+    tensors = objective.parameters.tensors()
+    residual = term.residual(tensors, term.points).detach().cpu()  # d σ̄/σ, (N, q)
+    errors = data.errors()
+    differences = -residual * errors / data.reference  # measured − fitted
+
+    # The leverage of a row of J, one for each field of a measurement.
+    shares = component_leverages(estimates.influence, data.name)
+    spread = errors * factor * (1 - shares).clamp_min(1e-12).sqrt()
+    deviations = differences / spread
+
+    values = data.values()
+    parts = []
+    for k, name in enumerate(data.fields):
+        columns = {
+            "term": data.name,
+            "index": np.arange(len(data)),
+            **dict(
+                zip(objective.coordinates, term.locations.cpu().numpy().T, strict=True)
+            ),
+            "field": name,
+            "value": values[:, k].numpy(),
+            "fit": (values - differences)[:, k].numpy(),
+            "leverage": shares[:, k].numpy(),
+            "deviation": deviations[:, k].numpy(),
+        }
+        parts.append(pd.DataFrame(columns))
+    return pd.concat(parts, ignore_index=True)
+
+
+def component_leverages(influence: Influence, name: str) -> Tensor:
+    """Return ``Jᵢ A⁻¹ Jᵢᵀ`` of each component of each point of one term, (N, m)."""
+    parts = SolvedRows(influence).points((name,))
+    return torch.cat([part.component_leverages() for part in parts]).cpu()
