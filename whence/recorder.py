@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from whence import _checks
+from whence.coupling import check_uncoupled, moved
 from whence.jets import Jet
 from whence.layers import Call, Output
 from whence.parameters import Parameters
@@ -102,9 +103,27 @@ def has_layers_alone(
     probe = record(function, parameters, points[:1])
     value_at_one, _ = probe
     _checks.pointwise(value, value_at_one, len(points))
+    if is_rememberable and known is None:
+        _check_uncoupled(function, parameters, points)
     if is_rememberable:
         probes[function] = probe
     return recorder.fits(value, probe)
+
+
+def _check_uncoupled(
+    function: Pointwise, parameters: Parameters, points: Points
+) -> None:
+    """Raise :class:`whence.coupling.CoupledPoints` if a function couples its points."""
+    tensors = moved(parameters.tensors())
+
+    def values(rows: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            return function(tensors, points[torch.tensor(rows)]).detach()
+
+    what = f"the function {getattr(function, '__qualname__', function)!r}"
+    check_uncoupled(
+        what, values, len(points), "Write it as a function of each point alone."
+    )
 
 
 class Recorder(TorchFunctionMode):

@@ -29,7 +29,7 @@ from whence.pinn.pde.problem_checks import (
     check_symbols,
     check_terms,
 )
-from whence.pinn.pde.term_function import TermFunction
+from whence.pinn.pde.term_function import TermFunction, check_term_uncoupled
 from whence.pinn.pde.unknowns import Field, Model, Unknown, UnknownLike
 from whence.points import Pointwise, blocks, locations
 from whence.space import Space
@@ -411,6 +411,7 @@ class Problem:
         for term in terms:
             two = locations(term.points)[[0, -1]]
             self._functions[term.name].try_at(field_map, like.tensors(), two)
+            check_term_uncoupled(term, like.tensors(), self._functions[term.name].what)
         return Objective(model, terms, space=ProblemSpace(self, field_map))
 
     def model(self, network: nn.Module, seed: int = 0) -> nn.Module:

@@ -115,6 +115,7 @@ class RegionRule:
     region: Domain | Part
     places: Tensor
     measure: float
+    outward: Tensor | None
 
     @property
     def free(self) -> tuple[str, ...]:
@@ -125,16 +126,16 @@ class RegionRule:
         """Return places (..., Q, d) and weights (..., Q) for points (..., d)."""
         n_places, d = self.places.shape
         outer = points.shape[:-1]
-        places = self.places.to(points).expand(*outer, n_places, d)
+        # A copy, as forward mode writes into memory of its own.
+        places = self.places.to(points).expand(*outer, n_places, d).clone()
         weights = torch.full_like(places[..., 0], self.measure / n_places)
         return places, weights
 
     def normals(self, places: Tensor) -> Tensor | None:
         """Return the outward normals at the places, of a part of the boundary."""
-        if not isinstance(self.region, Part):
+        if self.outward is None:
             return None
-        normals = self.region.normals(self.places).to(places)
-        return normals.expand(places.shape)
+        return self.outward.to(places).expand(places.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +229,8 @@ def region_rule(
     if isinstance(region, Part) and region.size is not None:
         n = region.size  # at few points, such as an end, each once
     places = region.sample(n)
-    return RegionRule(region, places, region.measure)
+    outward = region.normals(places) if isinstance(region, Part) else None
+    return RegionRule(region, places, region.measure, outward)
 
 
 def _is_box(limits: Mapping[str, Limits], place: Place) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.coupling import check_uncoupled, moved
 from whence.pinn.geometry.boundary import Part
 from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.equation import Equation
@@ -18,6 +19,7 @@ from whence.pinn.pde.helpers import FieldEquation
 from whence.pinn.pde.normals import normals_at
 from whence.pinn.pde.place import Place, Region
 from whence.points import Points, Pointwise, locations
+from whence.term import Term
 
 COORDINATE_TOLERANCE = 1e-6
 """Distance from a surface at which points count as on it, in units of the coordinates."""
@@ -248,3 +250,30 @@ def stacked(what: str, result: Tensor | Sequence[Tensor], n: int) -> Tensor:
             )
 
     return torch.stack(list(parts), dim=1)  # (n, m)
+
+
+ADVICE = (
+    "Write what it takes from other places as a field: an integral or mean as "
+    "derived={'mean': pinn.Average('u', over='x')}, a value elsewhere as pinn.At('u', x=1.0), a "
+    "condition on an integral as pinn.Integral(...); in a network, use LayerNorm in place of batch "
+    "normalization, or network.eval()"
+)
+"""What to do about a term that couples points."""
+
+
+def check_term_uncoupled(
+    term: Term, tensors: Mapping[str, Tensor], what: str
+) -> None:
+    """Raise :class:`whence.coupling.CoupledPoints` if a term's residual couples its points."""
+    points = locations(term.points)
+    elsewhere = moved(tensors)
+    for parameters in (elsewhere, tensors):
+
+        def values(rows: Sequence[int], at: Mapping[str, Tensor] = parameters) -> Tensor:
+            with torch.no_grad():
+                return term.residual(at, points[list(rows)])
+
+        check_uncoupled(what, values, len(points), ADVICE)
+        # Where moved parameters leave the function's domain, its own will do.
+        if bool(torch.isfinite(values([0])).all()):
+            return

@@ -1,0 +1,101 @@
+"""Functions that couple the points of a batch, found by what they give at single points.
+
+A loss is a sum over points, and a row of its Jacobian is the derivative of one point's residual. A
+function whose value at a point depends on which others are with it (a mean over the batch, a flip,
+a cumulative sum, batch normalization) has no such rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+PROBES = 5
+"""Points at which a function is tried together and one by one: more than a sort could hide."""
+SHIFT = 0.1
+"""By what share parameters are moved for it, so that no residual is small by cancellation."""
+ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Largest difference that rounding explains, relative to the largest value."""
+ALLOWED_OTHERWISE = 3e-2
+
+
+class CoupledPoints(ValueError):
+    """A function's value at a point depends on the other points of the batch."""
+
+
+def differ(together: Tensor, alone: Tensor) -> bool:
+    """Whether values (n, m) of points together differ from those of each alone by more than rounding.
+
+    Where values are not finite nothing is said.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.coupling import differ
+    >>> x = torch.tensor([[1.0], [3.0]])
+    >>> differ(x - x.mean(0), torch.zeros(2, 1)), differ(2 * x, torch.tensor([[2.0], [6.0]]))
+    (True, False)
+    """
+    if together.shape != alone.shape:
+        return True
+    scale = torch.maximum(together.abs(), alone.abs()).max()
+    if not bool(torch.isfinite(scale)):
+        return False
+    allowed = ALLOWED.get(together.dtype, ALLOWED_OTHERWISE)
+    return bool((together - alone).abs().max() > allowed * scale)
+
+
+def check_uncoupled(
+    what: str,
+    values: Callable[[Sequence[int]], Tensor],
+    n: int,
+    advice: str,
+) -> None:
+    """Raise :class:`CoupledPoints` if a function couples its points.
+
+    Parameters
+    ----------
+    what:
+        What the message calls it.
+    values:
+        Its values (k, m) at the points of some row numbers, taken together.
+    n:
+        How many points there are; of one nothing can be said.
+    advice:
+        What to do about it.
+    """
+    # A spread of points, in no order that a sort would keep.
+    rows = [(k * (n - 1)) // max(1, PROBES - 1) for k in range(min(n, PROBES))]
+    rows = list(dict.fromkeys(rows))
+    rows = rows[1::2] + rows[::2][::-1]
+    if len(rows) < 2:
+        return
+
+    together = values(rows)
+    alone = torch.cat([values([row]) for row in rows])
+    if not differ(together, alone):
+        return
+    if differ(together, values(rows)):
+        return  # it draws random numbers, which says nothing of other points
+
+    raise CoupledPoints(
+        f"{what} couples the points of a batch: its value at a point changes with the points that "
+        f"are evaluated with it, so that its loss depends on how points are cut into batches and "
+        f"no point has an influence of its own. {advice}"
+    )
+
+
+def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of parameters with each number moved by about a tenth, always the same way."""
+    generator = torch.Generator().manual_seed(0)
+    result = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            result[name] = tensor
+            continue
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+        factor = 1 + SHIFT * (2 * noise - 1)
+        result[name] = tensor * factor.to(tensor)
+    return result
