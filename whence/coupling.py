@@ -26,7 +26,7 @@ class CoupledPoints(ValueError):
 
 
 def differ(together: Tensor, alone: Tensor) -> bool:
-    """Whether values (n, m) of points together differ from those of each alone by more than rounding.
+    """Whether values (n, m) of points together and of each alone differ by more than rounding.
 
     Where values are not finite nothing is said.
 

@@ -307,13 +307,7 @@ class Objective:
         """Return the same objective with these training points only; terms keep their weight w."""
         terms = dict(self.terms)
         for name, chosen in indices.items():
-            term = self.term(name)
-            point_weights = term.point_weights
-            if point_weights is not None:
-                point_weights = point_weights[chosen]
-            terms[name] = replace(
-                term, points=term.points[chosen], point_weights=point_weights
-            )
+            terms[name] = self.term(name).part(chosen)
 
         return self.with_terms(terms.values())
 

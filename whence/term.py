@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -86,6 +86,13 @@ class Term:
         """The points' coordinates, (N, d), without what they carry; not of samples."""
         rows = locations(self.points)
         return rows[:, : rows.shape[1] - len(self.carried)]
+
+    def part(self, rows: Tensor) -> Term:
+        """Return the term with the points of some row numbers alone, its weight w unchanged."""
+        point_weights = self.point_weights
+        if point_weights is not None:
+            point_weights = point_weights[rows]
+        return replace(self, points=self.points[rows], point_weights=point_weights)
 
     def some_points(self, n: int, seed: int) -> Points:
         """Return n of the points, chosen by the seed, in order; all if there are no more."""

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.quantities import Derivative, Loss, Output, Quantity
+from whence.attribution.quantities import (
+    Derivative,
+    Loss,
+    Output,
+    Quantity,
+    UnknownValue,
+)
 from whence.catalogue import QUANTITIES
 from whence.cli.model_file import ModelFile
 from whence.pinn.geometry.boundary import named
-from whence.pinn.pde.names import parse
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.result import Result
 from whence.samples import samples_of
@@ -49,12 +54,15 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
         return Loss(reduce="mean")
 
     # An output of the problem may have the name of a quantity: the user's own names come first.
-    is_field = of in problem.outputs or of not in nameable()
+    own = (*problem.outputs, *problem.unknowns)
+    is_field = of in own or of not in nameable()
     if is_field:
-        name = parse(of, problem.coordinates, tuple(problem.outputs))
+        name = problem.parse(of)
+        if name.symbol in problem.numbers:
+            return _unknown_value(of, at)
         if name.output is None:
             raise ValueError(
-                f"--of {of} is a coordinate: name an output or a derivative of one"
+                f"--of {of} is no output: name one, a derivative of one, or an unknown"
             )
 
     point = point_of(problem, at) if at else worst_point(result)
@@ -67,6 +75,15 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
         return Derivative(point, of)
 
     return Output(point, of)
+
+
+def _unknown_value(name: str, at: Sequence[float]) -> Quantity:
+    """Return the value of an unknown, which is the same everywhere."""
+    if at:
+        raise ValueError(
+            f"--at does nothing with --of {name}, which is the same everywhere: leave it out"
+        )
+    return UnknownValue(name)
 
 
 def quantity_of_tests(

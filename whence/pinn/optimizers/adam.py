@@ -11,6 +11,7 @@ from whence import _checks
 from whence.catalogue import OPTIMIZERS
 from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.pinn.optimizers.batches import Batches
 from whence.pinn.optimizers.stepper import (
     OptimizerState,
     Progress,
@@ -34,6 +35,11 @@ class Adam:
         Learning rate.
     betas:
         Decay of the first and second moment.
+    batch_size:
+        Points of each term in a step, ``None`` for all: each point once in a pass over the term,
+        in an order that the seed and the pass determine. A term of no more points takes part whole.
+    seed:
+        Seed of that order.
 
     Examples
     --------
@@ -45,6 +51,8 @@ class Adam:
     iterations: int
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
+    batch_size: int | None = None
+    seed: int = 0
 
     chunk: ClassVar[int] = 20
     log_every: ClassVar[int] = 100
@@ -53,6 +61,9 @@ class Adam:
     def __post_init__(self) -> None:
         _checks.count("iterations", self.iterations)
         _checks.positive("lr", self.lr)
+        _checks.count("seed", self.seed, zero=True)
+        if self.batch_size is not None:
+            _checks.count("batch_size", self.batch_size)
         for beta in _checks.pair("betas", self.betas, "moment"):
             if not 0 <= _checks.number("betas", beta) < 1:
                 raise ValueError(
@@ -74,6 +85,9 @@ class AdamStepper:
             [self._theta], lr=options.lr, betas=options.betas
         )
         self._parameters = parameters
+        self._batches: Batches | None = None
+        if options.batch_size is not None:
+            self._batches = Batches(options.batch_size, options.seed)
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
         """Take steps; at a loss that is not finite all of them are taken back."""
@@ -83,10 +97,13 @@ class AdamStepper:
             # The network may have been changed since: θ is read, not remembered.
             theta = self._parameters.vector()
             self._theta.data.copy_(theta)
-            loss, gradient = objective.loss_and_gradient()
+            batch = objective
+            if self._batches is not None:
+                batch = self._batches.next_of(objective)
+            loss, gradient = batch.loss_and_gradient()
 
             if not is_finite(loss, gradient):
-                failure = describe_failure(objective, loss, theta)
+                failure = describe_failure(batch, loss, theta)
                 self._parameters.assign(before)
                 return Progress(done, loss, finished=True, failure=failure)
 
@@ -101,11 +118,15 @@ class AdamStepper:
         moments = self._optimizer.state.get(
             self._theta, {}
         )  # empty before the first step
-        return OptimizerState({name: value.clone() for name, value in moments.items()})
+        tensors = {name: value.clone() for name, value in moments.items()}
+        steps = 0 if self._batches is None else self._batches.steps
+        return OptimizerState(tensors, {"batches": steps})
 
     def restore(self, state: OptimizerState) -> None:
         """Take up both moments and the number of steps."""
         check_state(state, self._parameters.size)
+        if self._batches is not None:
+            self._batches.steps = state.numbers.get("batches", 0)
         if state.tensors:
             moments = {name: value.clone() for name, value in state.tensors.items()}
             self._optimizer.state[self._theta] = moments

@@ -22,6 +22,7 @@ from whence.pinn.pde.derived import DerivedField
 from whence.pinn.pde.equation import Equation
 from whence.pinn.pde.fields import Derived, FieldMap, as_tuple
 from whence.pinn.pde.integrals import Integral
+from whence.pinn.pde.names import Name
 from whence.pinn.pde.place import Place, Region
 from whence.pinn.pde.problem_checks import (
     check_kinds,
@@ -206,6 +207,10 @@ class Problem:
     def terms(self) -> tuple[str, ...]:
         """Names of the loss terms: the equations, then the conditions."""
         return (*self.equations, *(condition.name for condition in self.conditions))
+
+    def parse(self, name: str) -> Name:
+        """Return what a field's name stands for; one that means nothing is a ``ValueError``."""
+        return self._place.parse(name)
 
     def fields_of(self, term: str) -> tuple[str, ...]:
         """Return the names of the fields that a term's function needs."""

@@ -9,7 +9,6 @@ from torch import nn
 
 from whence import _checks
 from whence.arrays import ArrayLike, Values, in_kind_of, to_locations
-from whence.pinn.pde.names import parse
 from whence.pinn.pde.problem import Problem, evaluate_at
 
 
@@ -50,8 +49,8 @@ class Solution:
             Where: rows of coordinates in the problem's order, or a data frame with a column for
             each.
         names:
-            Outputs, derivatives of any order (``"u_x"``, ``"u_xt"``) and coordinates; by default
-            all outputs.
+            Outputs, derivatives of any order (``"u_x"``, ``"u_xt"``), coordinates, unknowns and
+            derived fields; by default all outputs.
 
         Raises
         ------
@@ -105,7 +104,7 @@ class Solution:
         if name.startswith("_") or "problem" not in self.__dict__:
             raise AttributeError(name)
         try:
-            parse(name, self.problem.coordinates, tuple(self.problem.outputs))
+            self.problem.parse(name)
         except ValueError as error:
             raise AttributeError(str(error)) from None
         return functools.partial(self.field, name)
@@ -119,9 +118,11 @@ class Solution:
         return in_kind_of(values[:, 0], points, (name,))
 
     def __dir__(self) -> Sequence[str]:
-        fields = list(self.problem.outputs)
-        for output in self.problem.outputs:
-            fields += [f"{output}_{c}" for c in self.problem.coordinates]
+        problem = self.problem
+        differentiable = (*problem.outputs, *problem.functions)
+        fields = [*differentiable, *problem.numbers, *problem.derived]
+        for output in differentiable:
+            fields += [f"{output}_{c}" for c in problem.coordinates]
         return [*super().__dir__(), *fields]
 
     def __repr__(self) -> str:

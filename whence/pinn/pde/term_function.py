@@ -261,15 +261,15 @@ ADVICE = (
 """What to do about a term that couples points."""
 
 
-def check_term_uncoupled(
-    term: Term, tensors: Mapping[str, Tensor], what: str
-) -> None:
+def check_term_uncoupled(term: Term, tensors: Mapping[str, Tensor], what: str) -> None:
     """Raise :class:`whence.coupling.CoupledPoints` if a term's residual couples its points."""
     points = locations(term.points)
     elsewhere = moved(tensors)
     for parameters in (elsewhere, tensors):
 
-        def values(rows: Sequence[int], at: Mapping[str, Tensor] = parameters) -> Tensor:
+        def values(
+            rows: Sequence[int], at: Mapping[str, Tensor] = parameters
+        ) -> Tensor:
             with torch.no_grad():
                 return term.residual(at, points[list(rows)])
 

@@ -61,7 +61,9 @@ def load_run(
     if network is None:
         network = trained_network(folder, problem, source)
     dtype = getattr(torch, config["dtype"].removeprefix("torch."))
-    network = load_network(network.to(dtype), path)
+    # With the unknowns, which were trained and kept with it.
+    network = problem.model(network).to(dtype)
+    network = load_network(network, path)
 
     # At the points and weights that the network was kept with, not the first ones.
     objective = problem.objective(network, load_points(path), config["weights"])
