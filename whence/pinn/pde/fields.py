@@ -158,6 +158,11 @@ class FieldMap:
         wanted: set[Wanted],
     ) -> dict[Wanted, Tensor]:
         """Return the wanted derivatives, each (n,): by jets, or by nested autograd."""
+        if not any(index for _, index in wanted):
+            # Values alone need no jets.
+            columns = self._outputs(tensors, points)
+            return {(k, index): columns[k] for k, index in wanted}
+
         if self.derivatives == "jets":
             try:
                 # A jet carries a Taylor expansion of each value through the network.

@@ -35,7 +35,8 @@ def with_evaluator_for(
         )
 
     n_parameters = objective.parameters.size
-    work = Work(gradients, objective.n_points, n_parameters, len(objective.terms))
+    points = points_of_a_step(objective, plan)
+    work = Work(gradients, points, n_parameters, len(objective.terms))
     wanted = compile is True or (compile == "auto" and work.pays_for_compilation())
     if not gradients or not wanted:
         return objective
@@ -62,6 +63,21 @@ def with_evaluator_for(
         if updates.pays_for_compilation():
             compile_traces(compiled, objective, progress)
     return objective.with_evaluator(compiled)
+
+
+def points_of_a_step(objective: Objective, plan: Plan) -> int:
+    """Return how many points the dearest step of a schedule evaluates."""
+    most = 0
+    for stage in plan.schedule:
+        if not stage.by_gradient:
+            continue
+        # Of a stage in batches each term has at most so many points in a step.
+        batch = getattr(stage, "batch_size", None)
+        sizes = [len(term.points) for term in objective.terms.values()]
+        if batch is not None:
+            sizes = [min(n, batch) for n in sizes]
+        most = max(most, sum(sizes))
+    return most
 
 
 def compile_traces(compiled: Compiled, objective: Objective, progress: bool) -> None:
