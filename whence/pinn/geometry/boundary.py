@@ -124,9 +124,13 @@ class Part:
     @property
     def size(self) -> int | None:
         """Number of points if these are few, such as the ends of a line; otherwise ``None``."""
-        if any(piece.chart.unit for piece in self.pieces):
-            return None
-        return len(self.pieces)
+        counts = [piece.chart.count for piece in self.pieces]
+        total = 0
+        for count in counts:
+            if count is None:
+                return None
+            total += count
+        return total
 
     def sample(
         self, n: int, method: str = "hammersley", seed: int | None = None

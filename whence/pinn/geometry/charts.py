@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,11 @@ class Chart:
     place: Callable[[Array], Array]
     keep: Callable[[Array], Mask] = everywhere
     size: float = 1.0
+
+    @property
+    def count(self) -> int | None:
+        """Number of points of the set if it is finite: a single point; otherwise ``None``."""
+        return None if self.unit else 1
 
     def sample(
         self, n: int, method: str = "hammersley", seed: int | None = None
@@ -174,6 +179,70 @@ class Chart:
             )
 
         return best
+
+
+@dataclass(frozen=True, eq=False)
+class Table(Chart):
+    """The chart of a finite set, the rows of a table, made by ``table``.
+
+    Each row is drawn at most once, unless in a product.
+    """
+
+    rows: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def sample(
+        self, n: int, method: str = "hammersley", seed: int | None = None
+    ) -> Array:
+        """Return n different rows, spread evenly over their order; at random if so called."""
+        total = len(self.rows)
+        if sampling_of(method).may_return_fewer:
+            n = min(n, total)
+        if n > total:
+            raise ValueError(
+                f"the set to sample has {total} points, too few to draw {n}"
+            )
+
+        rng = np.random.default_rng(seed)
+        if method == "random":
+            return self.rows[rng.permutation(total)[:n]]
+
+        # One of every total/n rows, the first of them by the seed.
+        offset = 0.5 if seed is None else float(rng.random())
+        return self.rows[((np.arange(n) + offset) * total / n).astype(int)]
+
+    def fraction(self, keep: Callable[[Array], Mask]) -> float:
+        """Return the share of the rows on which ``keep`` holds."""
+        return float(np.mean(keep(self.rows)))
+
+    def restricted(self, keep: Callable[[Array], Mask]) -> Chart:
+        """Return the chart of the rows on which ``keep`` holds."""
+        kept = keep(self.rows)
+        return table(self.rows[kept], self.size * float(np.mean(kept)))
+
+    def moved(self, move: Similarity) -> Chart:
+        """Return the chart of the images of the rows."""
+        size = self.size * move.factor ** len(self.rows.T)
+        return table(move.forward(self.rows), size)
+
+
+def table(rows: Array, size: float) -> Table:
+    """Return the chart of the rows (n, d) of a table.
+
+    Examples
+    --------
+    >>> table(np.array([[3.0], [4.0], [5.0], [6.0]]), size=4.0).sample(2).T
+    array([[4., 6.]])
+    """
+
+    def place(unit: Array) -> Array:
+        return rows[(unit[:, 0] * len(rows)).astype(int)]
+
+    return Table(1, rows.shape[1], place, everywhere, size, rows)
 
 
 def product(charts: Sequence[Chart]) -> Chart:

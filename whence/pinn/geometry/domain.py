@@ -17,24 +17,37 @@ from __future__ import annotations
 
 from whence.pinn.geometry.base import Domain
 from whence.pinn.geometry.boundary import Part
+from whence.pinn.geometry.cloud import PointCloud
 from whence.pinn.geometry.combinations import Difference, Intersection, Product, Union
+from whence.pinn.geometry.level import Level
+from whence.pinn.geometry.mesh import Mesh
 from whence.pinn.geometry.moved import Moved
+from whence.pinn.geometry.polygon import Polygon, Triangle
+from whence.pinn.geometry.round_shapes import Cylinder, Ellipse, Sphere
 from whence.pinn.geometry.samplings import unit_points
 from whence.pinn.geometry.shapes import Box, Disk, Interval, Rectangle
 from whence.pinn.geometry.subdomain import Subdomain
 
 __all__ = [
     "Box",
+    "Cylinder",
     "Difference",
     "Disk",
     "Domain",
+    "Ellipse",
     "Intersection",
     "Interval",
+    "Level",
+    "Mesh",
     "Moved",
     "Part",
+    "PointCloud",
+    "Polygon",
     "Product",
     "Rectangle",
+    "Sphere",
     "Subdomain",
+    "Triangle",
     "Union",
     "unit_points",
 ]
