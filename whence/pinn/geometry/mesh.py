@@ -13,7 +13,7 @@ import numpy as np
 from whence import _checks
 from whence.pinn.geometry.base import Domain
 from whence.pinn.geometry.boundary import Part, Piece, check_names, named
-from whence.pinn.geometry.charts import Chart, Mask, box
+from whence.pinn.geometry.charts import Chart, box
 from whence.pinn.geometry.samplings import Array
 from whence.pinn.geometry.shapes import coordinate_names
 from whence.pinn.geometry.similarity import Similarity
@@ -111,11 +111,7 @@ class Mesh(Domain):
     def chart(self) -> Chart:
         """The enclosing box, its points outside rejected."""
         low, high = self.bounds
-
-        def inside(points: Array) -> Mask:
-            return np.asarray(self.level(points) <= 0)
-
-        return box(low, high).restricted(inside)
+        return box(low, high).restricted(self._facets.inside)
 
     def level(self, points: Array) -> Array:
         """Return the distance (n,) to the surface, negative inside."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.pinn.geometry.charts import Chart, stratum
+from whence.pinn.geometry.charts import Chart, Mask, stratum
+from whence.pinn.geometry.rays import Indices, Rays
 from whence.pinn.geometry.samplings import Array
-
-Indices = NDArray[np.intp]
 
 NEAREST = 8
 """Facets to look at first for the one that is nearest to a point."""
 MAX_PAIRS = 2**19
 """Pairs of a point and a facet whose distance is computed at a time."""
+FAR = 1.0
+"""Reaches of a facet from the surface beyond which the distance is known up to one of them."""
 MORTON_BITS = 16
 """Halvings of each coordinate by which points are put in an order that keeps neighbours near."""
 TINY = float(np.finfo(float).tiny)
@@ -211,16 +213,17 @@ class Facets:
         return float((along * self.sizes).sum() / d)
 
     def signed_distance(self, points: Array) -> Array:
-        """Return the distance (n,) from points to the surface, negative inside."""
+        """Return the distance (n,) from points to the surface, negative inside.
+
+        Exact close to the surface, and farther off than a facet's size up to that size.
+        """
         facet, weights = self.nearest(points)
-        closest = np.einsum("nk,nkd->nd", weights, self.corners[facet])
-        away = points - closest
-        # On a side or corner by the mean normal there, weighted by angles: the sign of this
-        # product is then right for any closed surface (Bærentzen and Aanæs, 2005).
-        outward = self._normals_at(facet, weights)
-        is_inside = (away * outward).sum(axis=1) < 0
-        distance = np.linalg.norm(away, axis=1)
-        return np.where(is_inside, -distance, distance)
+        distance = _distance(points, self.corners[facet], weights)
+        return np.where(self.inside(points), -distance, distance)
+
+    def inside(self, points: Array) -> Mask:
+        """Return which points are inside, (n,)."""
+        return self._rays.inside(points)
 
     def nearest(self, points: Array) -> tuple[Indices, Array]:
         """Return the nearest facet (n,) to each point, and where on it by weights (n, d)."""
@@ -228,7 +231,7 @@ class Facets:
         facet = np.zeros(n, dtype=np.intp)
         weights = np.zeros((n, d))
         todo = np.arange(n)
-        k = min(NEAREST, len(self.faces))
+        k = min(NEAREST, len(self._centers))
 
         while len(todo):
             unsure = []
@@ -239,95 +242,103 @@ class Facets:
                 unsure.append(rows[~is_sure])
 
             todo = np.concatenate(unsure)
-            k = min(4 * k, len(self.faces))
+            k = min(4 * k, len(self._centers))
 
         return facet, weights
 
     def _nearest_of(
         self, points: Array, k: int
     ) -> tuple[Indices, Array, NDArray[np.bool_]]:
-        """Return the nearest of the k facets with the nearest centres, and whether of all."""
-        to_center, candidates = self._tree.query(points, k=np.arange(1, k + 1))
+        """Return the nearest facet of those at the k nearest centres, and whether of all."""
+        to_center, center = self._tree.query(points, k=np.arange(1, k + 1))
+        candidates = self._owners[center]
         corners = self.corners[candidates]  # (n, k, d, d)
         weights = closest_weights(points[:, None, :], corners)
         distances = _distance(points[:, None, :], corners, weights)
 
         best = distances.argmin(axis=1)
         rows = np.arange(len(points))
-        # No point of a facet is nearer than its centre less its reach.
+        # No point of a facet is nearer than one of its centres less their reach.
         is_sure = to_center[:, -1] - self._reach >= distances[rows, best]
-        if k == len(self.faces):
+        # Far off, where many facets are as near, any of them will do.
+        is_sure |= to_center[:, 0] > FAR * self._reach
+        if k == len(self._centers):
             is_sure[:] = True
         return candidates[rows, best], weights[rows, best], is_sure
 
     @cached_property
+    def _rays(self) -> Rays:
+        return Rays(self.vertices, self.faces)
+
+    @property
     def _centers(self) -> Array:
-        return np.asarray(self.corners.mean(axis=1))
+        return self._spread[0]
 
-    @cached_property
+    @property
+    def _owners(self) -> Indices:
+        return self._spread[1]
+
+    @property
     def _reach(self) -> float:
-        """The largest distance from the centre of a facet to one of its corners."""
-        away = self.corners - self._centers[:, None, :]
-        return float(np.linalg.norm(away, axis=2).max())
+        return self._spread[2]
 
     @cached_property
-    def _tree(self):  # type: ignore[no-untyped-def]
+    def _spread(self) -> tuple[Array, Indices, float]:
+        """Points on the facets, whose they are, and within what distance all of each is of one.
+
+        Large facets have many such points, so that this distance is short beside small ones.
+        """
+        middles = self.corners.mean(axis=1, keepdims=True)
+        reach = np.linalg.norm(self.corners - middles, axis=2).max(axis=1)
+        d = self.vertices.shape[1]
+
+        wanted = float(np.median(reach))
+        pieces = np.ceil(reach / wanted)
+        excess = (pieces ** (d - 1)).sum() / (8 * len(reach) + 1000)
+        if excess > 1:
+            wanted *= excess ** (1 / (d - 1))
+            pieces = np.ceil(reach / wanted)
+
+        centers = []
+        owners = []
+        for count in np.unique(pieces):
+            owner = np.flatnonzero(pieces == count)
+            weights = split_centers(int(count), d)  # (parts, d)
+            placed = np.einsum("pk,fkd->fpd", weights, self.corners[owner])
+            centers.append(placed.reshape(-1, d))
+            owners.append(np.repeat(owner, len(weights)))
+
+        longest = float((reach / pieces).max())
+        return np.concatenate(centers), np.concatenate(owners), longest
+
+    @cached_property
+    def _tree(self) -> Any:
         from scipy.spatial import cKDTree  # slow to import
 
         return cKDTree(self._centers)
 
-    def _normals_at(self, facet: Indices, weights: Array) -> Array:
-        """Return the normals (n, d) of the facets, sides or corners where points lie."""
-        normals = self.normals[facet]
-        is_zero = weights <= 0
-        n_zero = is_zero.sum(axis=1)
 
-        # All weight on one corner.
-        corner = weights.argmax(axis=1)
-        on_corner = n_zero == weights.shape[1] - 1
-        ids = self.faces[facet[on_corner], corner[on_corner]]
-        normals[on_corner] = self._corner_normals[ids]
+def split_centers(n: int, corners: int) -> Array:
+    """Return the barycentric coordinates of the middles of a facet's parts, its sides cut in n.
 
-        # On a side of a triangle: the one opposite to the corner without weight.
-        if weights.shape[1] == 3:
-            on_side = n_zero == 1
-            opposite = is_zero.argmax(axis=1)
-            sides = self._side_normals
-            normals[on_side] = sides[facet[on_side], opposite[on_side]]
+    Examples
+    --------
+    >>> split_centers(2, 2)
+    array([[0.25, 0.75],
+           [0.75, 0.25]])
+    >>> split_centers(2, 3).shape
+    (4, 3)
+    """
+    if corners == 2:
+        t = (np.arange(n) + 0.5) / n
+        return np.stack([t, 1 - t], axis=1)
 
-        return normals
-
-    @cached_property
-    def _corner_normals(self) -> Array:
-        """The sum of the facets' normals at each vertex (V, d), weighted by their angles there."""
-        d = self.vertices.shape[1]
-        result = np.zeros_like(self.vertices)
-        for k in range(d):
-            weights = np.ones(len(self.faces))
-            if d == 3:
-                first = unit_rows(self.corners[:, (k + 1) % 3] - self.corners[:, k])
-                second = unit_rows(self.corners[:, (k + 2) % 3] - self.corners[:, k])
-                cosine = np.clip((first * second).sum(axis=1), -1.0, 1.0)
-                weights = np.arccos(cosine)
-            np.add.at(result, self.faces[:, k], weights[:, None] * self.normals)
-        return result
-
-    @cached_property
-    def _side_normals(self) -> Array:
-        """The sum of both normals at the side opposite to each corner of a triangle, (F, 3, 3)."""
-        result = np.zeros((len(self.faces), 3, 3))
-        keys = []
-        for k in range(3):
-            ends = self.faces[:, [(k + 1) % 3, (k + 2) % 3]]
-            keys.append(np.sort(ends, axis=1))
-
-        # Sides by number: equal pairs of vertices are one side.
-        pairs = np.concatenate(keys)  # (3F, 2)
-        _, side = np.unique(pairs, axis=0, return_inverse=True)
-        side = side.reshape(3, -1)
-        total = np.zeros((side.max() + 1, 3))
-        for k in range(3):
-            np.add.at(total, side[k], self.normals)
-        for k in range(3):
-            result[:, k] = total[side[k]]
-        return result
+    rows = []
+    for i in range(n):
+        for j in range(n - i):
+            # Triangles that stand like the whole, and those on their heads between them.
+            rows.append((i + 1 / 3, j + 1 / 3))
+            if i + j < n - 1:
+                rows.append((i + 2 / 3, j + 2 / 3))
+    first = np.array(rows) / n
+    return np.column_stack([first, 1 - first.sum(axis=1)])
