@@ -132,13 +132,13 @@ class PointCloud(Domain):
     @cached_property
     def _spacing(self) -> float:
         """The largest distance from a point inside to its nearest neighbour."""
-        distances, _ = tree_of(self._points).query(self._points, k=[2])
+        distances, _ = _tree_of(self._points).query(self._points, k=[2])
         return float(distances.max())
 
     @cached_property
     def _tree(self) -> Any:
         tables = [self._points] + [points for points, _ in self._surfaces.values()]
-        return tree_of(np.concatenate(tables))
+        return _tree_of(np.concatenate(tables))
 
     def _read(
         self,
@@ -200,7 +200,7 @@ def check_normals(label: str, points: Array, normals: Array) -> None:
 
 def cloud_piece(label: str, points: Array, normals: Array | None) -> Piece:
     """Return the piece of a boundary that is known by points, one each counted as its measure."""
-    tree = tree_of(points)
+    tree = _tree_of(points)
 
     def off(rows: Array) -> Array:
         distances, _ = tree.query(rows)
@@ -218,7 +218,7 @@ def cloud_piece(label: str, points: Array, normals: Array | None) -> Piece:
     return Piece(table(points, size), size, off, normals_at)
 
 
-def tree_of(points: Array) -> Any:
+def _tree_of(points: Array) -> Any:
     """Return a search tree of points (n, d)."""
     from scipy.spatial import cKDTree  # slow to import
 

@@ -234,6 +234,12 @@ class Level(Domain):
                 "body with a box, level & pinn.Box(...)"
             )
 
+        if not self._slope > 0:
+            raise ValueError(
+                "the gradient of the level-set function vanishes where the function does: normals "
+                "need it, use a function that crosses zero with a slope"
+            )
+
     @cached_property
     def _facets(self) -> Array:
         """The segments or triangles that follow the zero set, (F, d, d)."""

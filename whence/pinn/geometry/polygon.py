@@ -188,12 +188,6 @@ def check_simple(corners: Array, names: tuple[str, ...]) -> None:
     m = len(corners)
     extent = float(np.ptp(corners, axis=0).max())
     least = ON * extent
-    area = abs(signed_area(corners))
-    if not area > least * extent:
-        raise ValueError(
-            f"the polygon of {m} vertices has no area ({area:g}): its vertices lie on a line, or "
-            "run to and fro"
-        )
 
     ends = np.roll(corners, -1, axis=0)
     for i in range(m):
@@ -209,6 +203,13 @@ def check_simple(corners: Array, names: tuple[str, ...]) -> None:
                 f"({named(names, corners[i])}) and edge {k} from ({named(names, corners[k])}) "
                 "meet; list the vertices in turn around it"
             )
+
+    area = abs(signed_area(corners))
+    if not area > least * extent:
+        raise ValueError(
+            f"the polygon of {m} vertices has no area ({area:g}): its vertices lie on a line, or "
+            "run to and fro"
+        )
 
     # Neighbours share a corner, and must not run back over each other there.
     before = corners - np.roll(corners, 1, axis=0)

@@ -90,10 +90,14 @@ def rotation(angle: object, dimension: int) -> Array:
 
     # ‖QᵀQ − 1‖, zero for what keeps lengths. A NaN is no rotation either.
     error = np.abs(matrix.T @ matrix - np.eye(dimension)).max()
-    if not error <= 1e-8:
+    if not error <= 1e-6:
         raise ValueError(
             f"the matrix of a rotation must be orthogonal, but QᵀQ is up to {error:g} off one"
         )
+    if error > 1e-12:
+        # Given in single precision: the nearest orthogonal matrix, from Q = UΣVᵀ.
+        left, _, right = np.linalg.svd(matrix)
+        return np.asarray(left @ right)
 
     return matrix
 

@@ -32,9 +32,10 @@ def simplex_chart(corners: Array) -> Chart:
     --------
     >>> two = np.array([[[0.0], [1.0]], [[1.0], [4.0]]])  # from 0 to 1, from 1 to 4
     >>> simplex_chart(two).sample(4).T
-    array([[0.5, 1.5, 2.5, 3.5]])
+    array([[0.5, 3.5, 2.5, 1.5]])
     """
     sizes = simplex_sizes(corners)
+    sides = corners[:, 1:] - corners[:, :1]
     k = corners.shape[1] - 1
 
     def place(unit: Array) -> Array:
@@ -44,8 +45,13 @@ def simplex_chart(corners: Array) -> Chart:
         # sort is to fold the cube onto one of its k! equal simplices.
         ordered = np.sort(cube, axis=1)
         zero = np.zeros((len(unit), 1))
-        weights = np.diff(ordered, axis=1, prepend=zero, append=zero + 1)
-        return np.asarray(np.einsum("nk,nkd->nd", weights[:, ::-1], corners[which]))
+        weights = np.diff(
+            ordered, axis=1, append=zero + 1
+        )  # (n, k), without the first corner
+        # From one corner on: what all corners have in common stays exact.
+        start = corners[which, 0]
+        along = np.einsum("nk,nkd->nd", weights, sides[which])
+        return np.asarray(start + along)
 
     return Chart(k, corners.shape[2], place, size=float(sizes.sum()))
 
