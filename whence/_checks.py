@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import SupportsFloat, TypeVar
@@ -186,10 +187,11 @@ def pair(what: str, values: Sequence[T], each: str = "coordinate") -> tuple[T, T
 def identifiers(what: str, names: Iterable[str]) -> None:
     """Raise ``ValueError`` unless all ``names`` can be names of a function's arguments."""
     for name in names:
-        if not isinstance(name, str) or not name.isidentifier():
+        is_name = isinstance(name, str) and name.isidentifier()
+        if not is_name or keyword.iskeyword(name):
             raise ValueError(
-                f"the name of a {what} must be a Python identifier, since functions take it "
-                f"for an argument, got {name!r}"
+                f"the name of a {what} must be a Python identifier and no keyword, since functions "
+                f"take it for an argument, got {name!r}"
             )
 
 

@@ -1,12 +1,25 @@
 # The public names of whence.pinn, each once: lazy-loader imports a name's module at its first use.
 from . import helpers as helpers
 from . import zoo as zoo
+from .geometry import Box as Box
+from .geometry import Cylinder as Cylinder
 from .geometry import Difference as Difference
 from .geometry import Disk as Disk
 from .geometry import Domain as Domain
+from .geometry import Ellipse as Ellipse
+from .geometry import Intersection as Intersection
 from .geometry import Interval as Interval
+from .geometry import Level as Level
+from .geometry import Mesh as Mesh
+from .geometry import Part as Part
+from .geometry import PointCloud as PointCloud
+from .geometry import Polygon as Polygon
 from .geometry import Product as Product
 from .geometry import Rectangle as Rectangle
+from .geometry import Sphere as Sphere
+from .geometry import Subdomain as Subdomain
+from .geometry import Triangle as Triangle
+from .geometry import Union as Union
 from .networks import MLP as MLP
 from .networks import Fourier as Fourier
 from .optimizers import LBFGS as LBFGS

@@ -117,10 +117,10 @@ def test_a_product_holds_what_both_factors_hold(left, right, n, seed):
 @given(drilled(), SEED)
 def test_a_difference_is_the_outer_without_the_inner(domain, seed):
     points = domain.outer.sample(200, "random", seed)
-    hole = domain.inner.contains(points)
-    clear = domain.inner.contains(points, 1e-6) == domain.inner.contains(points, -1e-6)
+    hole = domain.hole.contains(points)
+    clear = domain.hole.contains(points, 1e-6) == domain.hole.contains(points, -1e-6)
     assert torch.equal(domain.contains(points)[clear], ~hole[clear])
-    whole, cut = domain.outer.measure, domain.inner.measure
+    whole, cut = domain.outer.measure, domain.hole.measure
     assert 0 < domain.measure <= whole
     assert (
         domain.measure >= 0.99 * whole - cut

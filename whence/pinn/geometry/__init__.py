@@ -1,12 +1,45 @@
 """Domains, their boundaries, and points spread over both."""
 
 from whence.pinn.geometry.domain import (
+    Box,
+    Cylinder,
     Difference,
     Disk,
     Domain,
+    Ellipse,
+    Intersection,
     Interval,
+    Level,
+    Mesh,
+    Part,
+    PointCloud,
+    Polygon,
     Product,
     Rectangle,
+    Sphere,
+    Subdomain,
+    Triangle,
+    Union,
 )
 
-__all__ = ["Difference", "Disk", "Domain", "Interval", "Product", "Rectangle"]
+__all__ = [
+    "Box",
+    "Cylinder",
+    "Difference",
+    "Disk",
+    "Domain",
+    "Ellipse",
+    "Intersection",
+    "Interval",
+    "Level",
+    "Mesh",
+    "Part",
+    "PointCloud",
+    "Polygon",
+    "Product",
+    "Rectangle",
+    "Sphere",
+    "Subdomain",
+    "Triangle",
+    "Union",
+]

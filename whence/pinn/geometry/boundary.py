@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +17,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whence import _checks
-from whence.pinn.geometry.charts import Chart, Mask, shares
+from whence.pinn.geometry.charts import Chart, Mask, check_room, shares
 from whence.pinn.geometry.samplings import Array
+from whence.pinn.geometry.similarity import Similarity
 
 ON = 1e-9
-"""Points this close to a surface, in the units of the coordinates, count as on it."""
+"""Points this close to a surface count as on it, as a share of the extent of the domain."""
+NEAR = 1e3
+"""Times that distance at which a point is still near enough to ask for its normal."""
+
+
+class Keep(Protocol):
+    """Which points of a surface to keep, by where they are and by its normals there."""
+
+    def __call__(self, points: Array, normals: Callable[[Array], Array]) -> Mask:
+        """Return booleans (n,) for points (n, d)."""
+
 
 PointsT = TypeVar("PointsT", Tensor, NDArray[np.generic])
 """Points in the kind that they were passed in, and so the results at them."""
@@ -53,10 +66,30 @@ class Piece:
         # From zero rather than by a minus sign, which would make negative zeros.
         return replace(self, normals=lambda points: 0.0 - self.normals(points))
 
+    def moved(self, move: Similarity) -> Piece:
+        """Return the image of the piece under a similarity."""
+        return Piece(
+            self.chart.moved(move),
+            self.measure * move.factor**self.chart.unit,
+            off=lambda points: move.factor * self.off(move.back(points)),
+            normals=lambda points: move.turn(self.normals(move.back(points))),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A named part of a domain's boundary, as ``domain.part(...)`` returns it.
+    """A named part of a domain's boundary, or a surface in it, as ``domain.part(...)`` returns it.
+
+    Parameters
+    ----------
+    name, coordinates
+        What it is called, and the names of the columns of its points.
+    pieces
+        The smooth pieces that it is made of.
+    group
+        Name of the shape that it belongs to, which means all parts of that shape.
+    rounding
+        Distance at which points count as on it.
 
     Examples
     --------
@@ -75,6 +108,8 @@ class Part:
     name: str
     coordinates: tuple[str, ...]
     pieces: tuple[Piece, ...] = field(repr=False)
+    group: str | None = field(default=None, repr=False)
+    rounding: float = field(default=ON, repr=False)
 
     @property
     def measure(self) -> float:
@@ -89,9 +124,13 @@ class Part:
     @property
     def size(self) -> int | None:
         """Number of points if these are few, such as the ends of a line; otherwise ``None``."""
-        if any(piece.chart.unit for piece in self.pieces):
-            return None
-        return len(self.pieces)
+        counts = [piece.chart.count for piece in self.pieces]
+        total = 0
+        for count in counts:
+            if count is None:
+                return None
+            total += count
+        return total
 
     def sample(
         self, n: int, method: str = "hammersley", seed: int | None = None
@@ -103,6 +142,7 @@ class Part:
         return fewer than n.
         """
         _checks.count("n", n)
+        check_room(n, len(self.coordinates))
         # In proportion to length or area, so that the union is covered evenly.
         measures = [piece.measure for piece in self.pieces]
         pairs = zip(self.pieces, shares(n, measures), strict=True)
@@ -120,29 +160,33 @@ class Part:
 
         return torch.from_numpy(np.concatenate(drawn))
 
-    def contains(self, points: PointsT, tolerance: float = ON) -> PointsT:
+    def contains(self, points: PointsT, tolerance: float | None = None) -> PointsT:
         """Return which points, shape (n, d), are within ``tolerance`` of the part, shape (n,).
 
+        By default that is a billionth of the extent of the domain, or what rounding may do.
         Holes and selections that cut the part are applied as they are, without tolerance.
         """
+        distance = tolerance_at(points, tolerance, self.rounding)
         off = self._off(rows_of(points, self.coordinates))  # (n, pieces)
-        return like(points, off.min(axis=1) <= tolerance)
+        return like(points, off.min(axis=1) <= distance)
 
-    def normals(self, points: PointsT, tolerance: float = 1e-6) -> PointsT:
+    def normals(self, points: PointsT, tolerance: float | None = None) -> PointsT:
         """Return the outward unit normals, shape (n, d), at points of the part, shape (n, d).
 
-        They are zero along the coordinates of other factors of a product. On an edge shared by
+        Points must be within ``tolerance`` of it, by default a millionth of the extent. Normals
+        are zero along the coordinates of other factors of a product. On an edge shared by
         several pieces, the normal is that of the nearest piece, the first one in a tie.
         """
+        distance = tolerance_at(points, tolerance, NEAR * self.rounding)
         rows = rows_of(points, self.coordinates)
         off = self._off(rows)  # (n, pieces)
 
-        # Not "> tolerance", which would let a NaN pass.
-        far = np.flatnonzero(~(off.min(axis=1) <= tolerance))
+        # Not "> distance", which would let a NaN pass.
+        far = np.flatnonzero(~(off.min(axis=1) <= distance))
         if len(far):
             raise ValueError(
                 f"normals are known on {self.name!r} only: {len(far)} of {len(rows)} points are "
-                f"farther than {tolerance:g} from it, the first is row {far[0]}, "
+                f"farther than {distance:g} from it, the first is row {far[0]}, "
                 f"{named(self.coordinates, rows[far[0]])}"
             )
 
@@ -159,15 +203,19 @@ class Part:
         return np.stack([piece.off(rows) for piece in self.pieces], axis=1)
 
 
-def restricted(part: Part, keep: Callable[[Array], Mask]) -> Part | None:
-    """Return what ``keep`` holds on of a part, or ``None`` if that is nothing."""
+def restricted(part: Part, keep: Keep) -> Part | None:
+    """Return what ``keep`` holds on of a part, or ``None`` if that is nothing.
+
+    It is called with points (n, d) and the function of them that gives the part's normals.
+    """
     pieces = []
     for piece in part.pieces:
-        share = piece.chart.fraction(keep)
+        keep_here = functools.partial(keep, normals=piece.normals)
+        share = piece.chart.fraction(keep_here)
         if share == 1:
             pieces.append(piece)
         elif share > 0:
-            pieces.append(piece.cut(keep, share))
+            pieces.append(piece.cut(keep_here, share))
 
     if not pieces:
         return None
@@ -175,10 +223,9 @@ def restricted(part: Part, keep: Callable[[Array], Mask]) -> Part | None:
     return replace(part, pieces=tuple(pieces))
 
 
-def flipped(part: Part, name: str) -> Part:
-    """Return a part with its normals turned round, under a name."""
-    pieces = tuple(piece.flipped() for piece in part.pieces)
-    return Part(name, part.coordinates, pieces)
+def flipped(part: Part) -> Part:
+    """Return a part with its normals turned round."""
+    return replace(part, pieces=tuple(piece.flipped() for piece in part.pieces))
 
 
 def union(names: Iterable[str], parts: Iterable[Part]) -> Part:
@@ -186,20 +233,30 @@ def union(names: Iterable[str], parts: Iterable[Part]) -> Part:
     # Pieces only: what each part was called is in the new name.
     members = list(parts)
     pieces = tuple(piece for part in members for piece in part.pieces)
-    return Part(" + ".join(names), members[0].coordinates, pieces)
+    first = members[0]
+    return Part(" + ".join(names), first.coordinates, pieces, rounding=first.rounding)
 
 
 def predicate(
-    on: Callable[..., Tensor], coordinates: tuple[str, ...]
+    on: Callable[..., Tensor],
+    coordinates: tuple[str, ...],
+    what: str = "boundary points",
 ) -> Callable[[Array], Mask]:
     """Return a function of coordinates, by argument name, as one of points (n, d)."""
     names = []
-    what = "coordinate in the arguments of the function"
+    label = "coordinate in the arguments of the function"
+    try:
+        parameters = inspect.signature(on).parameters
+    except ValueError:
+        raise ValueError(
+            f"a function that selects {what} must have coordinates for arguments, such as "
+            f"lambda {coordinates[0]}: {coordinates[0]} > 0, got {on!r}"
+        ) from None
 
-    for name, parameter in inspect.signature(on).parameters.items():
+    for name, parameter in parameters.items():
         # An argument with a default is the function's own business, unless it is a coordinate.
         if name in coordinates or parameter.default is inspect.Parameter.empty:
-            _checks.one_of(what, name, coordinates)
+            _checks.one_of(label, name, coordinates)
             names.append(name)
 
     def keep(points: Array) -> Mask:
@@ -208,10 +265,17 @@ def predicate(
             # A copy, which the user's function may change.
             columns[name] = torch.tensor(points[:, coordinates.index(name)])
 
-        chosen = torch.as_tensor(on(**columns))
+        try:
+            chosen = torch.as_tensor(on(**columns))
+        except Exception as error:
+            raise ValueError(
+                f"a function that selects {what} raised {type(error).__name__}: {error}; it is "
+                f"called with tensors of shape ({len(points)},) by name, {', '.join(names)}"
+            ) from error
+
         if chosen.dtype != torch.bool or chosen.shape != (len(points),):
             raise ValueError(
-                f"a function that selects boundary points must return a boolean tensor of shape "
+                f"a function that selects {what} must return a boolean tensor of shape "
                 f"({len(points)},), got {chosen.dtype} of shape {tuple(chosen.shape)}"
             )
 
@@ -254,13 +318,69 @@ def like(points: PointsT, result: Array | Mask) -> PointsT:
     return tensor.to(points.dtype)
 
 
+def tolerance_at(
+    points: Tensor | NDArray[np.generic], tolerance: float | None, default: float
+) -> float:
+    """Return the distance that counts as none: the one asked for, or a default.
+
+    The default grows to the rounding of single precision where the points have that.
+    """
+    if tolerance is not None:
+        return _checks.number("tolerance", tolerance)
+    if isinstance(points, Tensor) and points.numel() and points.is_floating_point():
+        largest = float(points.detach().abs().max())
+        return max(default, 4 * torch.finfo(points.dtype).eps * largest)
+    return default
+
+
+def rounding_of(bounds: Array) -> float:
+    """Return the distance below which a point of a domain with these bounds (2, d) is on it."""
+    extent = float((bounds[1] - bounds[0]).min())
+    # Far from the origin the coordinates' own rounding is larger.
+    largest = float(np.abs(bounds).max())
+    return max(ON * extent, 32 * float(np.finfo(float).eps) * largest)
+
+
 def check_names(parts: Iterable[Part], coordinates: tuple[str, ...]) -> None:
     """Raise ``ValueError`` if two parts, or a part and a coordinate, share a name."""
-    # The name of a coordinate means both its ends, so that it is taken too.
-    names = Counter([part.name for part in parts] + list(coordinates))
+    members = list(parts)
+    groups = {part.group for part in members if part.group is not None}
+    # The name of a coordinate means both its ends, that of a shape all its parts.
+    names = Counter([part.name for part in members] + [*coordinates, *groups])
     for name, count in names.items():
         if count > 1:
             raise ValueError(
                 f"two parts of the boundary, or a part and a coordinate, are called {name!r}: "
-                f"give the disk another name=, such as {name + '_2'!r}"
+                f"give one of the shapes another name=, such as {name + '_2'!r}"
             )
+
+
+def check_coordinates(names: tuple[str, ...]) -> None:
+    """Raise ``ValueError`` for names that cannot be coordinates of one domain.
+
+    Derivatives are written with the names of coordinates in a row, so that none of these may
+    be read in two ways: with ``x`` and ``xx``, what is ``u_xx``?
+    """
+    _checks.identifiers("coordinate", names)
+    counts = Counter(names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        listed = ", ".join(map(repr, twice))
+        raise ValueError(
+            f"a domain, such as the product of two, must have different coordinates, got "
+            f"{listed} more than once in {names}"
+        )
+
+    # The order of differentiation does not matter: what counts is how often along each.
+    readings: dict[str, tuple[str, ...]] = {}
+    for order in (1, 2, 3):
+        for along in itertools.combinations_with_replacement(names, order):
+            for written in set(itertools.permutations(along)):
+                text = "".join(written)
+                other = readings.setdefault(text, along)
+                if other != along:
+                    raise ValueError(
+                        f"coordinates {', '.join(names)} make derivatives ambiguous: u_{text} "
+                        f"is one along {' and '.join(other)}, or along {' and '.join(along)}; "
+                        "give one of them another name"
+                    )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whence.pinn.geometry.samplings.base import Array, sampling_of, unit_points
+from whence.pinn.geometry.similarity import Similarity
 
 Mask = NDArray[np.bool_]
 
@@ -21,6 +23,8 @@ MAX_REFINEMENT = 64
 """Times the points asked for that a grid may have before points are rejected."""
 FRACTION_POINTS = 4096
 """Points by which the share of a set is estimated."""
+DEFAULT_MEMORY = 2**36
+"""Bytes of memory to reckon with where the system does not say how many it has."""
 
 
 def everywhere(points: Array) -> Mask:
@@ -46,12 +50,20 @@ class Chart:
         Map from (n, unit) in [0, 1) to (n, dimension), of constant Jacobian determinant.
     keep
         Map from placed points (n, dimension) to booleans (n,); by default all are kept.
+    size
+        Length, area, … of all that ``place`` covers, before anything is rejected.
     """
 
     unit: int
     dimension: int
     place: Callable[[Array], Array]
     keep: Callable[[Array], Mask] = everywhere
+    size: float = 1.0
+
+    @property
+    def count(self) -> int | None:
+        """Number of points of the set if it is finite: a single point; otherwise ``None``."""
+        return None if self.unit else 1
 
     def sample(
         self, n: int, method: str = "hammersley", seed: int | None = None
@@ -64,6 +76,7 @@ class Chart:
         >>> right.sample(2).T
         array([[0.625, 0.875]])
         """
+        check_room(n, max(self.unit, self.dimension))
         sampling = sampling_of(method)
         # A grid cannot have any number of points: it is refined instead.
         if sampling.may_return_fewer:
@@ -120,9 +133,24 @@ class Chart:
         """
 
         def both(points: Array) -> Mask:
-            return self.keep(points) & keep(points)
+            # What is rejected already need not be a point at all, see ``mixture``.
+            kept = np.array(self.keep(points))
+            kept[kept] = keep(points[kept])
+            return kept
 
-        return Chart(self.unit, self.dimension, self.place, both)
+        return Chart(self.unit, self.dimension, self.place, both, self.size)
+
+    def moved(self, move: Similarity) -> Chart:
+        """Return the chart of the image of the set under a similarity."""
+        # Of a curve in space the length grows by the factor, of a surface its square.
+        size = self.size * move.factor**self.unit
+        return Chart(
+            self.unit,
+            self.dimension,
+            place=lambda unit: move.forward(self.place(unit)),
+            keep=lambda points: self.keep(move.back(points)),
+            size=size,
+        )
 
     def _kept(self, unit: Array) -> Array:
         points = self.place(unit)
@@ -153,6 +181,70 @@ class Chart:
         return best
 
 
+@dataclass(frozen=True, eq=False)
+class Table(Chart):
+    """The chart of a finite set, the rows of a table, made by ``table``.
+
+    Each row is drawn at most once, unless in a product.
+    """
+
+    rows: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def sample(
+        self, n: int, method: str = "hammersley", seed: int | None = None
+    ) -> Array:
+        """Return n different rows, spread evenly over their order; at random if so called."""
+        total = len(self.rows)
+        if sampling_of(method).may_return_fewer:
+            n = min(n, total)
+        if n > total:
+            raise ValueError(
+                f"the set to sample has {total} points, too few to draw {n}"
+            )
+
+        rng = np.random.default_rng(seed)
+        if method == "random":
+            return self.rows[rng.permutation(total)[:n]]
+
+        # One of every total/n rows, the first of them by the seed.
+        offset = 0.5 if seed is None else float(rng.random())
+        return self.rows[((np.arange(n) + offset) * total / n).astype(int)]
+
+    def fraction(self, keep: Callable[[Array], Mask]) -> float:
+        """Return the share of the rows on which ``keep`` holds."""
+        return float(np.mean(keep(self.rows)))
+
+    def restricted(self, keep: Callable[[Array], Mask]) -> Chart:
+        """Return the chart of the rows on which ``keep`` holds."""
+        kept = keep(self.rows)
+        return table(self.rows[kept], self.size * float(np.mean(kept)))
+
+    def moved(self, move: Similarity) -> Chart:
+        """Return the chart of the images of the rows."""
+        size = self.size * move.factor ** len(self.rows.T)
+        return table(move.forward(self.rows), size)
+
+
+def table(rows: Array, size: float) -> Table:
+    """Return the chart of the rows (n, d) of a table.
+
+    Examples
+    --------
+    >>> table(np.array([[3.0], [4.0], [5.0], [6.0]]), size=4.0).sample(2).T
+    array([[4., 6.]])
+    """
+
+    def place(unit: Array) -> Array:
+        return rows[(unit[:, 0] * len(rows)).astype(int)]
+
+    return Table(1, rows.shape[1], place, everywhere, size, rows)
+
+
 def product(charts: Sequence[Chart]) -> Chart:
     """Return the chart of a Cartesian product, columns in the order of its factors.
 
@@ -177,7 +269,90 @@ def product(charts: Sequence[Chart]) -> Chart:
         kept = [c.keep(part) for c, part in zip(charts, parts, strict=True)]
         return np.asarray(np.logical_and.reduce(kept))
 
-    return Chart(int(unit_ends[-1]), int(column_ends[-1]), place, keep)
+    size = math.prod(chart.size for chart in charts)
+    return Chart(int(unit_ends[-1]), int(column_ends[-1]), place, keep, size)
+
+
+def box(low: Array, high: Array) -> Chart:
+    """Return the chart of the points between two corners, (d,) each.
+
+    Examples
+    --------
+    >>> box(np.array([0.0, 5.0]), np.array([10.0, 6.0])).sample(2)
+    array([[2.5 , 5.5 ],
+           [7.5 , 5.25]])
+    """
+
+    def place(unit: Array) -> Array:
+        # Clipped, as rounding may put a point past a side.
+        return np.clip(low + (high - low) * unit, low, high)
+
+    return Chart(len(low), len(low), place, size=float(np.prod(high - low)))
+
+
+def mixture(charts: Sequence[Chart]) -> Chart:
+    """Return the chart of the union of disjoint sets, each as dense as the others.
+
+    Examples
+    --------
+    >>> left, right = box(np.zeros(1), np.ones(1)), box(np.ones(1), np.full(1, 4.0))
+    >>> mixture([left, right]).sample(4).T
+    array([[0.5, 1.5, 2.5, 3.5]])
+    """
+    # In proportion to what is proposed, not to what is kept of it: density is then the same.
+    sizes = np.array([chart.size for chart in charts])
+    units = max(chart.unit for chart in charts)
+    columns = charts[0].dimension
+
+    def place(unit: Array) -> Array:
+        which, rest = stratum(sizes, unit[:, 0])
+        points = np.full((len(unit), columns), np.nan)
+
+        for k, chart in enumerate(charts):
+            chosen = which == k
+            cube = np.column_stack([rest[chosen], unit[chosen, 1 : chart.unit]])
+            placed = chart.place(cube)
+            # A point cannot say which set proposed it: what that set rejects is no number.
+            placed[~chart.keep(placed)] = np.nan
+            points[chosen] = placed
+
+        return points
+
+    def keep(points: Array) -> Mask:
+        return np.asarray(np.isfinite(points).all(axis=1))
+
+    return Chart(units, columns, place, keep, float(sizes.sum()))
+
+
+def stratum(sizes: Array, share: Array) -> tuple[NDArray[np.intp], Array]:
+    """Return which of several sets a share (n,) of their total falls in, and how far into it.
+
+    Examples
+    --------
+    >>> stratum(np.array([1.0, 3.0]), np.array([0.125, 0.625]))
+    (array([0, 1]), array([0.5, 0.5]))
+    """
+    ends = np.cumsum(sizes)
+    along = share * ends[-1]
+    # From the right: a set of no size is never chosen.
+    which = np.minimum(np.searchsorted(ends, along, side="right"), len(sizes) - 1)
+    rest = (along - (ends - sizes)[which]) / sizes[which]
+    return which, np.clip(rest, 0.0, np.nextafter(1.0, 0.0))
+
+
+def check_room(n: int, columns: int) -> None:
+    """Raise ``ValueError`` if a table of n points would not fit in this machine's memory."""
+    memory = DEFAULT_MEMORY
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+    # Eight bytes a number, of the cube's points and of those placed from them.
+    largest = memory // (2 * 8 * max(columns, 1))
+    if n > largest:
+        raise ValueError(
+            f"{n} points of {columns} coordinates would not fit in memory: "
+            f"ask for at most {largest}"
+        )
 
 
 def shares(n: int, measures: Sequence[float]) -> list[int]:

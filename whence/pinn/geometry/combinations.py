@@ -1,204 +1,38 @@
-"""What every domain is, and the domains made of others: products and differences."""
+"""The domains made of two or more others: products, differences, unions, intersections."""
 
 from __future__ import annotations
 
+import functools
 import math
-from abc import ABC, abstractmethod
-from collections import Counter
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from whence import _checks
+from whence.pinn.geometry.base import Domain
 from whence.pinn.geometry.boundary import (
-    ON,
+    NEAR,
+    Keep,
     Part,
     Piece,
-    PointsT,
+    check_coordinates,
     check_names,
     ends_of,
     flipped,
-    like,
-    named,
-    predicate,
     restricted,
-    rows_of,
-    union,
 )
-from whence.pinn.geometry.charts import Chart, Mask, product
+from whence.pinn.geometry.charts import Chart, Mask, mixture, product
 from whence.pinn.geometry.samplings import Array
+from whence.pinn.geometry.similarity import Similarity
 
-
-class Domain(ABC):
-    """A bounded set of points with named coordinates.
-
-    Use ``Interval``, ``Rectangle`` or ``Disk``, and combine them with ``*`` and ``-``.
-    """
-
-    @property
-    @abstractmethod
-    def coordinates(self) -> tuple[str, ...]:
-        """Names of the coordinates, in the order of a point's columns."""
-
-    @property
-    @abstractmethod
-    def bounds(self) -> Array:
-        """Lowest and highest value of each coordinate, shape (2, d)."""
-
-    @property
-    @abstractmethod
-    def measure(self) -> float:
-        """Length, area or volume."""
-
-    @property
-    @abstractmethod
-    def boundary(self) -> tuple[Part, ...]:
-        """The named parts of the boundary; together they are all of it."""
-
-    @property
-    @abstractmethod
-    def chart(self) -> Chart:
-        """A map from the unit cube whose images of uniform points are uniform in the set."""
-
-    @abstractmethod
-    def level(self, points: Array) -> Array:
-        """Return a function (n,) of points (n, d): negative inside, zero on the boundary.
-
-        Near the boundary of one factor its size is the distance.
-        """
-
-    @property
-    def dimension(self) -> int:
-        """Number of coordinates, d."""
-        return len(self.coordinates)
-
-    def contains(self, points: PointsT, tolerance: float = ON) -> PointsT:
-        """Return which points, shape (n, d), are in the closed set, as booleans of shape (n,).
-
-        ``tolerance`` is a distance in the units of the coordinates, for rounding; a negative
-        one asks for points at least so far inside.
-
-        Examples
-        --------
-        >>> from whence.pinn.geometry.domain import Interval
-        >>> Interval("x", 0, 1).contains(torch.tensor([[0.5], [1.0], [1.1]]))
-        tensor([ True,  True, False])
-        """
-        rows = rows_of(points, self.coordinates)
-        return like(points, self.level(rows) <= tolerance)
-
-    def sample(
-        self, n: int, method: str = "hammersley", seed: int | None = None
-    ) -> Tensor:
-        """Return n points spread evenly over the set, float64 of shape (n, d).
-
-        Methods and seeds are those of ``unit_points``; ``"grid"`` may return fewer than n.
-
-        Examples
-        --------
-        >>> from whence.pinn.geometry.domain import Interval
-        >>> from whence.pinn.geometry.domain import Interval
-        >>> (Interval("x", -1, 1) * Interval("t", 0, 1)).sample(2)
-        tensor([[-0.5000,  0.5000],
-                [ 0.5000,  0.2500]], dtype=torch.float64)
-        """
-        _checks.count("n", n)
-        # In float64, whatever the network will be: training points are rounded once, later.
-        return torch.from_numpy(self.chart.sample(n, method, seed))
-
-    def part(self, on: str | Iterable[str] | Callable[..., Tensor]) -> Part:
-        """Return a part of the boundary, or the union of several.
-
-        Parameters
-        ----------
-        on
-            The name of one of the parts in ``boundary``; the name of a coordinate, which means
-            both of its ends; several such names, which means their union; or a function whose
-            arguments are coordinate names. It is called with tensors of shape (n,) and returns
-            which of these boundary points to take. Coordinates are exact where a part fixes
-            them, so that ``lambda x: x == 1.0`` works if x ends at 1.0.
-
-        Examples
-        --------
-        >>> from whence.pinn.geometry.domain import Rectangle
-        >>> from whence.pinn.geometry.domain import Rectangle
-        >>> square = Rectangle(("x", "y"), (0, 0), (1, 1))
-        >>> square.part(("x_min", "y_max")).measure
-        2.0
-        >>> square.part(lambda x: x == 1.0)
-        Part(name='x_max', coordinates=('x', 'y'))
-        """
-        if callable(on):
-            return self._selected(on)
-        if not isinstance(on, Iterable):
-            raise TypeError(
-                f"on must name parts of the boundary, or be a function of coordinates that "
-                f"selects points of it, got {on!r}: choose {self._choices()}"
-            )
-
-        names = (on,) if isinstance(on, str) else tuple(on)
-        if not names:
-            raise ValueError(
-                f"on must name a part of the boundary: choose {self._choices()}"
-            )
-
-        parts = {part.name: part for part in self.boundary}
-        chosen: dict[str, Part] = {}
-        for name in names:
-            for part_name in self._part_names(name):
-                # By name: a part that two of the names mean is taken once.
-                chosen[part_name] = parts[part_name]
-
-        return union(names, chosen.values())
-
-    def _part_names(self, name: str) -> list[str]:
-        """Return the parts meant by the name of a part, or by that of a coordinate."""
-        parts = [part.name for part in self.boundary]
-        if name in self.coordinates:
-            ends = [end for end in ends_of(name) if end in parts]
-            if ends:
-                return ends
-
-        _checks.one_of("part of the boundary", name, self._choices())
-        return [name]
-
-    def __mul__(self, other: Domain) -> Product:
-        if not isinstance(other, Domain):
-            return NotImplemented
-        return Product((self, other))
-
-    def __sub__(self, other: Domain) -> Difference:
-        if not isinstance(other, Domain):
-            return NotImplemented
-        return Difference(self, other)
-
-    def _choices(self) -> list[str]:
-        """Return what ``on`` may name: parts, and coordinates that have ends."""
-        names = [part.name for part in self.boundary]
-        with_ends = [c for c in self.coordinates if set(ends_of(c)) & set(names)]
-        return names + with_ends
-
-    def _selected(self, on: Callable[..., Tensor]) -> Part:
-        """Return the points of the boundary on which a function of coordinates holds."""
-        keep = predicate(on, self.coordinates)
-        # Part by part, so that what is left of each keeps its name and its normals.
-        cuts = [restricted(part, keep) for part in self.boundary]
-        parts = [cut for cut in cuts if cut is not None]
-        if not parts:
-            names = ", ".join(repr(part.name) for part in self.boundary)
-            raise ValueError(
-                f"the function given selects no point of the boundary, whose parts are "
-                f"{names} and whose bounds are {named(self.coordinates, self.bounds.T)}"
-            )
-
-        return union([part.name for part in parts], parts)
+Normals = Callable[[Array], Array]
+"""The function of points (n, d) that gives a surface's normals there."""
 
 
 @dataclass(frozen=True)
-class Product(Domain):
+class Product(Domain, made_by="*"):
     """The Cartesian product of domains, written ``a * b``.
 
     The coordinates are those of the factors in turn; so are the parts of the boundary, each one
@@ -206,7 +40,6 @@ class Product(Domain):
 
     Examples
     --------
-    >>> from whence.pinn.geometry.domain import Interval
     >>> from whence.pinn.geometry.domain import Interval
     >>> domain = Interval("x", -1, 1) * Interval("y", 0, 1) * Interval("t", 0, 3)
     >>> domain.coordinates, domain.measure, domain.part("t_min").measure
@@ -230,15 +63,7 @@ class Product(Domain):
         object.__setattr__(self, "factors", tuple(flat))
 
         # Two factors with one coordinate would give a point two values of it.
-        counts = Counter(self.coordinates)
-        twice = [name for name, count in counts.items() if count > 1]
-        if twice:
-            listed = ", ".join(map(repr, twice))
-            raise ValueError(
-                f"the factors of a product must have different coordinates, got "
-                f"{listed} more than once in {self.coordinates}"
-            )
-
+        check_coordinates(self.coordinates)
         check_names(self.boundary, self.coordinates)
 
     @property
@@ -256,7 +81,7 @@ class Product(Domain):
         """The product of the factors' measures."""
         return math.prod(factor.measure for factor in self.factors)
 
-    @property
+    @cached_property
     def boundary(self) -> tuple[Part, ...]:
         """The parts of each factor times the other factors."""
         # The rule of Leibniz, ∂(A × B) = ∂A × B ∪ A × ∂B.
@@ -264,7 +89,13 @@ class Product(Domain):
         for k, factor in enumerate(self.factors):
             for part in factor.boundary:
                 pieces = tuple(self._across(k, piece) for piece in part.pieces)
-                parts.append(Part(part.name, self.coordinates, pieces))
+                whole = replace(
+                    part,
+                    coordinates=self.coordinates,
+                    pieces=pieces,
+                    rounding=self.rounding,
+                )
+                parts.append(whole)
 
         return tuple(parts)
 
@@ -276,6 +107,25 @@ class Product(Domain):
     def level(self, points: Array) -> Array:
         """Return the largest of the factors' levels: inside means inside every factor."""
         return np.asarray(np.max(self._levels(points), axis=0))
+
+    def ends_along(self, coordinate: str) -> tuple[str, ...]:
+        """Return what the factor of that coordinate calls its ends."""
+        for factor in self.factors:
+            if coordinate in factor.coordinates:
+                return factor.ends_along(coordinate)
+        return ends_of(coordinate)
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the product of the moved factors, where nothing turns."""
+        if move.is_turning:
+            return super().moved(move)
+
+        factors = []
+        for factor, columns in zip(self.factors, self._slices(), strict=True):
+            unturned = move.matrix[columns, columns]
+            own = Similarity(unturned, move.factor, move.shift[columns])
+            factors.append(factor.moved(own))
+        return Product(tuple(factors))
 
     def _levels(self, points: Array) -> list[Array]:
         """Return the level of each factor at its own columns of the points, (n,) each."""
@@ -315,16 +165,16 @@ class Product(Domain):
 
 
 @dataclass(frozen=True)
-class Difference(Domain):
-    """The points of ``outer`` that are not inside ``inner``, written ``outer - inner``.
+class Difference(Domain, made_by="-"):
+    """The points of ``outer`` that are not inside ``hole``, written ``outer - hole``.
 
-    The boundary is that of ``outer`` outside ``inner``, then that of ``inner`` inside ``outer``
-    with its normals turned round, so that they point out of the difference. An end of ``inner``
+    The boundary is that of ``outer`` outside ``hole``, then that of ``hole`` inside ``outer``
+    with its normals turned round, so that they point out of the difference. An end of ``hole``
     called as one of ``outer`` is prefixed, as in ``"inner_x_min"``.
 
     Examples
     --------
-    >>> from whence.pinn.geometry.domain import Disk, Rectangle
+    >>> import torch
     >>> from whence.pinn.geometry.domain import Disk, Rectangle
     >>> plate = Rectangle(("x", "y"), (-1, -1), (1, 1)) - Disk(("x", "y"), (0, 0), 0.5, "hole")
     >>> plate.contains(torch.tensor([[0.0, 0.0], [0.5, 0.0], [1.0, 1.0]]))
@@ -334,24 +184,17 @@ class Difference(Domain):
     """
 
     outer: Domain
-    inner: Domain
+    hole: Domain
 
     def __post_init__(self) -> None:
-        # Points of one must be points of the other, column by column.
-        if self.inner.coordinates != self.outer.coordinates:
-            raise ValueError(
-                f"a difference needs the same coordinates in the same order, got "
-                f"{self.outer.coordinates} less {self.inner.coordinates}: "
-                f"a factor such as time multiplies the difference, (a - b) * t"
-            )
-
+        check_same("a difference", self.outer, self.hole)
         if not self.outer.chart.fraction(self._outside_inner):
             raise ValueError(
-                f"the difference is empty: {self.inner} covers {self.outer}"
+                f"the difference is empty: {self.hole} covers {self.outer}"
             )
-        if not self._overlap():
+        if not self._overlap:
             raise ValueError(
-                f"nothing to subtract: {self.inner} lies outside {self.outer}"
+                f"nothing to subtract: {self.hole} lies outside {self.outer}"
             )
 
         check_names(self.boundary, self.coordinates)
@@ -367,65 +210,308 @@ class Difference(Domain):
         return self.outer.bounds
 
     @property
+    def rounding(self) -> float:
+        """The smaller of the two distances that count as none."""
+        return min(self.outer.rounding, self.hole.rounding)
+
+    @cached_property
     def measure(self) -> float:
-        """The area; where ``inner`` is partly outside ``outer``, estimated by 4096 points."""
+        """The area; where ``hole`` is partly outside ``outer``, estimated by 4096 points."""
         # A hole that lies wholly inside is exact: |A ∖ B| = |A| − |B|.
-        if self._overlap() == 1:
-            return self.outer.measure - self.inner.measure
+        if self._overlap == 1:
+            return self.outer.measure - self.hole.measure
 
         # Partly outside: there is no formula for any two domains.
         share_left = self.outer.chart.fraction(self._outside_inner)
         return self.outer.measure * share_left
 
-    @property
+    @cached_property
     def boundary(self) -> tuple[Part, ...]:
-        """The parts of ``outer`` and of ``inner``, cut to what bounds the difference."""
-        parts = []
-        taken = set()
+        """The parts of ``outer`` and of ``hole``, cut to what bounds the difference."""
+
+        def outer_stays(points: Array, normals: Normals) -> Mask:
+            # Where both boundaries run together, by whether the inside there is left.
+            return side_of(self.hole, points, normals, -1.0) > self.rounding
+
+        def inner_counts(points: Array, normals: Normals) -> Mask:
+            return self._inside_outer(points)
 
         # Of the outer boundary what is not inside the hole,
         # of the hole's what is not outside, turned round to point into it.
-        for part in self.outer.boundary:
-            taken.add(part.name)
-            cut = restricted(part, self._outside_inner)
-            if cut is not None:
-                parts.append(cut)
+        outer = cut(self.outer.boundary, outer_stays)
+        inner = cut(self.hole.boundary, inner_counts)
+        return joined(outer, [flipped(part) for part in inner], "inner_", self)
 
-        for part in self.inner.boundary:
-            cut = restricted(part, self._inside_outer)
-            if cut is not None:
-                name = self._inner_name(part.name, taken)
-                taken.add(name)
-                parts.append(flipped(cut, name))
-
-        return tuple(parts)
-
-    def _inner_name(self, name: str, taken: set[str]) -> str:
-        """Return the name of a part of ``inner``, prefixed where an end's is taken."""
-        ends = {end for c in self.coordinates for end in ends_of(c)}
-        is_end = name.rsplit("inner_", 1)[-1] in ends
-        # Only ends are renamed: a name that the user chose twice is an error, see check_names.
-        while is_end and name in taken:
-            name = f"inner_{name}"
-        return name
+    def ends_along(self, coordinate: str) -> tuple[str, ...]:
+        """Return what ``outer`` calls the ends of a coordinate."""
+        return self.outer.ends_along(coordinate)
 
     @property
     def chart(self) -> Chart:
-        """The chart of ``outer``, its points inside ``inner`` rejected."""
+        """The chart of ``outer``, its points inside ``hole`` rejected."""
         return self.outer.chart.restricted(self._outside_inner)
 
     def level(self, points: Array) -> Array:
-        """Return max(a, −b) of the levels a, b: inside ``outer`` and outside ``inner``."""
-        return np.maximum(self.outer.level(points), -self.inner.level(points))
+        """Return max(a, −b) of the levels a, b: inside ``outer`` and outside ``hole``."""
+        return np.maximum(self.outer.level(points), -self.hole.level(points))
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the difference of the moved domains."""
+        return Difference(self.outer.moved(move), self.hole.moved(move))
 
     def _outside_inner(self, points: Array) -> Mask:
-        """Return where points lie outside the closed ``inner``, (n,)."""
-        return np.asarray(self.inner.level(points) > ON)
+        """Return where points lie outside the closed ``hole``, (n,)."""
+        return np.asarray(self.hole.level(points) > self.rounding)
 
     def _inside_outer(self, points: Array) -> Mask:
         """Return where points lie in the interior of ``outer``, (n,)."""
-        return np.asarray(self.outer.level(points) < -ON)
+        return np.asarray(self.outer.level(points) < -self.rounding)
 
+    @cached_property
     def _overlap(self) -> float:
-        """Return the share of ``inner`` that lies inside ``outer``, in [0, 1]."""
-        return self.inner.chart.fraction(self._inside_outer)
+        """The share of ``hole`` that lies inside ``outer``, in [0, 1]."""
+        return self.hole.chart.fraction(self._inside_outer)
+
+
+@dataclass(frozen=True)
+class Union(Domain, made_by="|"):
+    """The points of one domain or another, written ``a | b``.
+
+    The boundary is that of ``first`` outside ``second``, then that of ``second`` outside
+    ``first``; where both run together it is taken once. An end of ``second`` called as one of
+    ``first`` is prefixed, as in ``"other_x_min"``; the name of a coordinate means the ends of
+    both. The measure is exact where they do not overlap, or one holds the other.
+
+    Examples
+    --------
+    >>> from whence.pinn.geometry.domain import Rectangle
+    >>> foot = Rectangle(("x", "y"), (0, 0), (2, 1))
+    >>> angle = foot | Rectangle(("x", "y"), (0, 0), (1, 2))
+    >>> round(angle.measure, 2)
+    3.0
+    >>> [(part.name, round(part.measure, 2)) for part in angle.boundary][:3]
+    [('x_min', 1.0), ('x_max', 1.0), ('y_min', 2.0)]
+    """
+
+    first: Domain
+    second: Domain
+
+    def __post_init__(self) -> None:
+        check_same("a union", self.first, self.second)
+        check_names(self.boundary, self.coordinates)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The coordinates, the same in both."""
+        return self.first.coordinates
+
+    @property
+    def bounds(self) -> Array:
+        """The bounds that hold both, shape (2, d)."""
+        low = np.minimum(self.first.bounds[0], self.second.bounds[0])
+        high = np.maximum(self.first.bounds[1], self.second.bounds[1])
+        return np.stack([low, high])
+
+    @property
+    def rounding(self) -> float:
+        """The smaller of the two distances that count as none."""
+        return min(self.first.rounding, self.second.rounding)
+
+    @cached_property
+    def measure(self) -> float:
+        """The area; where they overlap in part, estimated by 4096 points."""
+        # |A ∪ B| = |A| + |B ∖ A|.
+        share = self.second.chart.fraction(self._outside_first)
+        return self.first.measure + self.second.measure * share
+
+    @cached_property
+    def boundary(self) -> tuple[Part, ...]:
+        """The parts of both, cut to what bounds the union."""
+
+        def first_stays(points: Array, normals: Normals) -> Mask:
+            # Where both boundaries run together, by whether it is outside of both just there.
+            return side_of(self.second, points, normals, 1.0) > self.rounding
+
+        def second_stays(points: Array, normals: Normals) -> Mask:
+            return self._outside_first(points)
+
+        first = cut(self.first.boundary, first_stays)
+        second = cut(self.second.boundary, second_stays)
+        return joined(first, second, "other_", self)
+
+    def ends_along(self, coordinate: str) -> tuple[str, ...]:
+        """Return what the ends of a coordinate are called in both."""
+        ends = set(self.first.ends_along(coordinate))
+        ends |= set(self.second.ends_along(coordinate))
+        names = [part.name for part in self.boundary]
+        return tuple(name for name in names if name.rsplit("other_", 1)[-1] in ends)
+
+    @property
+    def chart(self) -> Chart:
+        """The charts of both, of the second one without what is in the first."""
+        rest = self.second.chart.restricted(self._outside_first)
+        return mixture([self.first.chart, rest])
+
+    def level(self, points: Array) -> Array:
+        """Return the smaller of both levels: inside one is inside the union."""
+        return np.minimum(self.first.level(points), self.second.level(points))
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the union of the moved domains."""
+        return Union(self.first.moved(move), self.second.moved(move))
+
+    def _outside_first(self, points: Array) -> Mask:
+        """Return where points lie outside the closed ``first``, (n,)."""
+        return np.asarray(self.first.level(points) > self.rounding)
+
+
+@dataclass(frozen=True)
+class Intersection(Domain, made_by="&"):
+    """The points of both of two domains, written ``a & b``.
+
+    The boundary is that of ``first`` inside ``second``, then that of ``second`` inside
+    ``first``. An end of ``second`` called as one of ``first`` is prefixed, as in
+    ``"other_x_min"``. The measure is estimated by 4096 points, unless one holds the other.
+
+    Examples
+    --------
+    >>> from whence.pinn.geometry.domain import Disk, Rectangle
+    >>> right = Rectangle(("x", "y"), (0, -2), (2, 2))
+    >>> half = Disk(("x", "y"), (0, 0), 1) & right
+    >>> [part.name for part in half.boundary], round(half.measure, 2)
+    (['disk', 'x_min'], 1.57)
+    """
+
+    first: Domain
+    second: Domain
+
+    def __post_init__(self) -> None:
+        check_same("an intersection", self.first, self.second)
+        low, high = self.bounds
+        if not (low < high).all() or not self._share:
+            raise ValueError(
+                f"the intersection is empty: {self.first} and {self.second} do not overlap"
+            )
+
+        check_names(self.boundary, self.coordinates)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The coordinates, the same in both."""
+        return self.first.coordinates
+
+    @property
+    def bounds(self) -> Array:
+        """The bounds within those of both, shape (2, d)."""
+        low = np.maximum(self.first.bounds[0], self.second.bounds[0])
+        high = np.minimum(self.first.bounds[1], self.second.bounds[1])
+        return np.stack([low, high])
+
+    @property
+    def rounding(self) -> float:
+        """The smaller of the two distances that count as none."""
+        return min(self.first.rounding, self.second.rounding)
+
+    @property
+    def measure(self) -> float:
+        """The area: exact where one domain holds the other."""
+        smaller, _ = self._by_size
+        return smaller.measure * self._share
+
+    @cached_property
+    def boundary(self) -> tuple[Part, ...]:
+        """The parts of both, cut to what bounds the intersection."""
+
+        def first_stays(points: Array, normals: Normals) -> Mask:
+            # Where both boundaries run together, by whether both are inside just there.
+            return side_of(self.second, points, normals, -1.0) < -self.rounding
+
+        def second_stays(points: Array, normals: Normals) -> Mask:
+            return np.asarray(self.first.level(points) < -self.rounding)
+
+        first = cut(self.first.boundary, first_stays)
+        second = cut(self.second.boundary, second_stays)
+        return joined(first, second, "other_", self)
+
+    @property
+    def chart(self) -> Chart:
+        """The chart of the smaller domain, its points outside the other rejected."""
+        smaller, larger = self._by_size
+        return smaller.chart.restricted(functools.partial(self._inside, larger))
+
+    def level(self, points: Array) -> Array:
+        """Return the larger of both levels: inside means inside both."""
+        return np.maximum(self.first.level(points), self.second.level(points))
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the intersection of the moved domains."""
+        return Intersection(self.first.moved(move), self.second.moved(move))
+
+    @property
+    def _by_size(self) -> tuple[Domain, Domain]:
+        """The smaller domain, of which fewer points are rejected, and the larger one."""
+        if self.first.measure <= self.second.measure:
+            return self.first, self.second
+        return self.second, self.first
+
+    def _inside(self, domain: Domain, points: Array) -> Mask:
+        """Return where points lie in the closed domain, (n,)."""
+        return np.asarray(domain.level(points) <= self.rounding)
+
+    @cached_property
+    def _share(self) -> float:
+        """The share of the smaller domain that lies in the larger one."""
+        smaller, larger = self._by_size
+        return smaller.chart.fraction(functools.partial(self._inside, larger))
+
+
+def check_same(what: str, first: Domain, second: Domain) -> None:
+    """Raise ``ValueError`` unless points of one domain are points of the other."""
+    if second.coordinates != first.coordinates:
+        raise ValueError(
+            f"{what} needs the same coordinates in the same order, got "
+            f"{first.coordinates} and {second.coordinates}: "
+            f"a factor such as time multiplies the whole, (a - b) * t"
+        )
+
+
+def side_of(domain: Domain, points: Array, normals: Normals, direction: float) -> Array:
+    """Return the level (n,) of a domain at boundary points of another.
+
+    On its own boundary too, the level a step along the normals times ``direction``, which tells
+    on what side of the surface the domain lies.
+    """
+    level = domain.level(points)
+    together = np.abs(level) <= domain.rounding
+    if together.any():
+        shared = points[together]
+        step = direction * NEAR * domain.rounding
+        level = level.copy()
+        level[together] = domain.level(shared + step * normals(shared))
+    return level
+
+
+def cut(parts: Iterable[Part], keep: Keep) -> list[Part]:
+    """Return what ``keep`` holds on of each part, those left out of which nothing remains."""
+    cuts = [restricted(part, keep) for part in parts]
+    return [part for part in cuts if part is not None]
+
+
+def joined(
+    first: Iterable[Part], second: Iterable[Part], prefix: str, domain: Domain
+) -> tuple[Part, ...]:
+    """Return the parts of two boundaries, with a prefix for ends whose names are taken."""
+    ends = {end for c in domain.coordinates for end in ends_of(c)}
+    parts = [replace(part, rounding=domain.rounding) for part in first]
+    taken = {part.name for part in parts}
+
+    for part in second:
+        name = part.name
+        is_end = re.sub("^((inner|other)_)+", "", name) in ends
+        # Only ends are renamed: a name that the user chose twice is an error, see check_names.
+        while is_end and name in taken:
+            name = prefix + name
+        taken.add(name)
+        parts.append(replace(part, name=name, rounding=domain.rounding))
+
+    return tuple(parts)

@@ -9,14 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence import _checks
-from whence.pinn.geometry.boundary import Part, Piece, check_names, ends_of
+from whence.pinn.geometry.base import Domain
+from whence.pinn.geometry.boundary import (
+    Part,
+    Piece,
+    check_coordinates,
+    check_names,
+    ends_of,
+)
 from whence.pinn.geometry.charts import Chart
-from whence.pinn.geometry.combinations import Domain, Product
+from whence.pinn.geometry.combinations import Product
 from whence.pinn.geometry.samplings import Array
+from whence.pinn.geometry.similarity import Similarity, vector
 
 
 @dataclass(frozen=True)
-class Interval(Domain):
+class Interval(Domain, made_by="interval"):
     """The interval from ``low`` to ``high`` of one coordinate, with its ends.
 
     For a coordinate ``"x"`` the parts of the boundary are ``"x_min"`` and ``"x_max"``.
@@ -78,7 +86,14 @@ class Interval(Domain):
             x = self.low + self.measure * unit
             return np.clip(x, self.low, self.high)
 
-        return Chart(1, 1, place)
+        return Chart(1, 1, place, size=self.measure)
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the interval between the moved ends; a turn is not one of a single coordinate."""
+        if move.is_turning:
+            return super().moved(move)
+        low, high = move.forward(self.bounds)[:, 0].tolist()
+        return Interval(self.name, low, high)
 
     def level(self, points: Array) -> Array:
         """Return the distance (n,) to the nearer end, negative inside."""
@@ -96,7 +111,7 @@ class Interval(Domain):
             off=lambda points: np.abs(points[:, 0] - value),
             normals=lambda points: np.full_like(points, sign),
         )
-        return Part(name, self.coordinates, (piece,))
+        return Part(name, self.coordinates, (piece,), rounding=self.rounding)
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,7 @@ class Disk(Domain):
 
     def __post_init__(self) -> None:
         names = _checks.pair("names", self.names)
-        _checks.identifiers("coordinate", names)
+        check_coordinates(names)
         object.__setattr__(self, "names", names)
 
         pairs = zip(names, _checks.pair("center", self.center), strict=True)
@@ -154,12 +169,12 @@ class Disk(Domain):
 
         piece = Piece(
             # Even along the circle, as the arc length is 2πr·u.
-            chart=Chart(1, 2, place),
+            chart=Chart(1, 2, place, size=2 * math.pi * self.radius),
             measure=2 * math.pi * self.radius,
             off=lambda points: np.abs(self.level(points)),
             normals=self._outward,
         )
-        return (Part(self.name, self.names, (piece,)),)
+        return (Part(self.name, self.names, (piece,), rounding=self.rounding),)
 
     @property
     def chart(self) -> Chart:
@@ -169,7 +184,12 @@ class Disk(Domain):
             # The area within r grows as r², so that uniform points have r = √u.
             return self._polar(np.sqrt(unit[:, 0]), unit[:, 1])
 
-        return Chart(2, 2, place)
+        return Chart(2, 2, place, size=self.measure)
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the moved disk."""
+        x, y = move.forward(np.array([self.center]))[0].tolist()
+        return Disk(self.names, (x, y), move.factor * self.radius, self.name)
 
     def level(self, points: Array) -> Array:
         """Return ‖x − c‖ − r, (n,)."""
@@ -180,7 +200,8 @@ class Disk(Domain):
         """Return (x − c)/‖x − c‖, (n, 2)."""
         away = points - self.center
         distances = np.linalg.norm(away, axis=1, keepdims=True)
-        return np.asarray(away / distances)
+        # At the centre there is no direction, and no boundary near.
+        return np.asarray(away / np.maximum(distances, np.finfo(float).tiny))
 
     def _polar(self, r: Array, turn: Array) -> Array:
         """Return the points at a share r (n,) of the radius, after a part of a turn (n,)."""
@@ -205,3 +226,39 @@ def Rectangle(
     x_low, y_low = _checks.pair("low", low)
     x_high, y_high = _checks.pair("high", high)
     return Product((Interval(x, x_low, x_high), Interval(y, y_low, y_high)))
+
+
+def Box(names: Sequence[str], low: Sequence[float], high: Sequence[float]) -> Product:
+    """Return the box between two corners in any number of coordinates.
+
+    Its sides are the ends of the coordinates, ``x_min``, ``x_max``, …
+
+    Examples
+    --------
+    >>> box = Box(("x", "y", "z"), low=(0, 0, 0), high=(1, 2, 3))
+    >>> box.measure, box.part("z_max").measure
+    (6.0, 2.0)
+    """
+    names = coordinate_names(names)
+    lows = vector("low", low, names)
+    highs = vector("high", high, names)
+
+    sides = []
+    for name, a, b in zip(names, lows.tolist(), highs.tolist(), strict=True):
+        sides.append(Interval(name, a, b))
+    return Product(tuple(sides))
+
+
+def coordinate_names(names: object, dimension: int | None = None) -> tuple[str, ...]:
+    """Return checked names of coordinates as a tuple, of the number wanted if there is one."""
+    if not isinstance(names, tuple | list) or not names:
+        raise ValueError(
+            f"names must be a tuple of coordinate names, such as ('x', 'y'), got {names!r}"
+        )
+    if dimension is not None and len(names) != dimension:
+        raise ValueError(
+            f"names must be those of {dimension} coordinates, got {names!r}"
+        )
+
+    check_coordinates(tuple(names))
+    return tuple(names)

@@ -1,0 +1,365 @@
+"""Shapes with curved boundaries in closed form: ellipses, spheres and cylinders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from whence import _checks
+from whence.pinn.geometry.base import Domain
+from whence.pinn.geometry.boundary import Part, Piece, check_names, ends_of
+from whence.pinn.geometry.charts import Chart
+from whence.pinn.geometry.combinations import Product
+from whence.pinn.geometry.samplings import Array
+from whence.pinn.geometry.shapes import Disk, Interval, coordinate_names
+from whence.pinn.geometry.similarity import (
+    Similarity,
+    permutation,
+    plane_rotation,
+    vector,
+)
+
+TINY = float(np.finfo(float).tiny)
+ARC_NODES = 4096
+"""Intervals of the table from arc length to angle, refined by Newton's method."""
+
+
+@dataclass(frozen=True)
+class Sphere(Domain):
+    """The ball around ``center`` in three coordinates; its surface is the part called ``name``.
+
+    Raises
+    ------
+    ValueError
+        For a radius that is not positive, or other than three coordinates.
+
+    Examples
+    --------
+    >>> ball = Sphere(("x", "y", "z"), center=(0, 0, 1), radius=2)
+    >>> round(ball.measure, 3), round(ball.part("sphere").measure, 3)
+    (33.51, 50.265)
+    >>> ball.part("sphere").normals(ball.part("sphere").sample(9)).norm(dim=1).max()
+    tensor(1., dtype=torch.float64)
+    """
+
+    names: tuple[str, str, str]
+    center: tuple[float, float, float]
+    radius: float
+    name: str = "sphere"
+
+    def __post_init__(self) -> None:
+        names = coordinate_names(self.names, 3)
+        object.__setattr__(self, "names", names)
+        center = tuple(vector("center", self.center, names).tolist())
+        object.__setattr__(self, "center", center)
+        object.__setattr__(self, "radius", _checks.number("radius", self.radius))
+        _checks.positive("radius", self.radius)
+        check_names(self.boundary, self.coordinates)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The three names."""
+        return self.names
+
+    @property
+    def bounds(self) -> Array:
+        """The enclosing cube, shape (2, 3)."""
+        center = np.array(self.center)
+        return np.stack([center - self.radius, center + self.radius])
+
+    @property
+    def measure(self) -> float:
+        """The volume, 4/3·π·r³."""
+        return 4 / 3 * math.pi * self.radius**3
+
+    @property
+    def boundary(self) -> tuple[Part, ...]:
+        """The surface."""
+        area = 4 * math.pi * self.radius**2
+
+        def place(unit: Array) -> Array:
+            return self._polar(np.ones(len(unit)), unit[:, 0], unit[:, 1])
+
+        piece = Piece(
+            chart=Chart(2, 3, place, size=area),
+            measure=area,
+            off=lambda points: np.abs(self.level(points)),
+            normals=self._outward,
+        )
+        return (Part(self.name, self.names, (piece,), rounding=self.rounding),)
+
+    @property
+    def chart(self) -> Chart:
+        """Spherical coordinates, evenly over the volume."""
+
+        def place(unit: Array) -> Array:
+            # The volume within r grows as r³, so that uniform points have r = u^(1/3).
+            return self._polar(np.cbrt(unit[:, 2]), unit[:, 0], unit[:, 1])
+
+        return Chart(3, 3, place, size=self.measure)
+
+    def level(self, points: Array) -> Array:
+        """Return ‖x − c‖ − r, (n,)."""
+        away = points - self.center
+        return np.asarray(np.linalg.norm(away, axis=1) - self.radius)
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the moved sphere."""
+        x, y, z = move.forward(np.array([self.center]))[0].tolist()
+        return Sphere(self.names, (x, y, z), move.factor * self.radius, self.name)
+
+    def _outward(self, points: Array) -> Array:
+        """Return (x − c)/‖x − c‖, (n, 3)."""
+        away = points - self.center
+        distances = np.linalg.norm(away, axis=1, keepdims=True)
+        return np.asarray(away / np.maximum(distances, TINY))
+
+    def _polar(self, r: Array, height: Array, turn: Array) -> Array:
+        """Return points at a share r (n,) of the radius; height and turn are in [0, 1)."""
+        # Slices of equal height have equal area (Archimedes).
+        z = 2 * height - 1
+        across = np.sqrt(1 - z**2)
+        angle = 2 * math.pi * turn
+        x = across * np.cos(angle)
+        y = across * np.sin(angle)
+        direction = np.stack([x, y, z], axis=1)  # unit, (n, 3)
+        return np.asarray(self.center + self.radius * r[:, None] * direction)
+
+
+@dataclass(frozen=True)
+class Ellipse(Domain):
+    """The ellipse with two radii around ``center``, turned by ``rotation`` degrees.
+
+    Before it is turned, the first radius lies along the first coordinate. Its boundary is the
+    part called ``name``. Distances, such as a tolerance, are right to first order in the
+    distance from the boundary.
+
+    Examples
+    --------
+    >>> ellipse = Ellipse(("x", "y"), center=(0, 0), radii=(2, 1), rotation=90)
+    >>> ellipse.bounds.round(12).tolist()
+    [[-1.0, -2.0], [1.0, 2.0]]
+    >>> round(ellipse.part("ellipse").measure, 6)
+    9.688448
+    """
+
+    names: tuple[str, str]
+    center: tuple[float, float]
+    radii: tuple[float, float]
+    rotation: float = 0.0
+    name: str = "ellipse"
+
+    def __post_init__(self) -> None:
+        names = coordinate_names(self.names, 2)
+        object.__setattr__(self, "names", names)
+        center = tuple(vector("center", self.center, names).tolist())
+        object.__setattr__(self, "center", center)
+        radii = tuple(vector("radii", self.radii, names).tolist())
+        object.__setattr__(self, "radii", radii)
+        for radius in radii:
+            _checks.positive("a radius", radius)
+        object.__setattr__(self, "rotation", _checks.number("rotation", self.rotation))
+        check_names(self.boundary, self.coordinates)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The two names."""
+        return self.names
+
+    @property
+    def bounds(self) -> Array:
+        """The enclosing rectangle, shape (2, 2)."""
+        # The support of Q·diag(a) times the unit disk along each coordinate.
+        extent = np.linalg.norm(self._move.matrix * self.radii, axis=1)
+        center = np.array(self.center)
+        return np.stack([center - extent, center + extent])
+
+    @property
+    def measure(self) -> float:
+        """The area, π·a·b."""
+        return math.pi * self.radii[0] * self.radii[1]
+
+    @cached_property
+    def boundary(self) -> tuple[Part, ...]:
+        """The curve, evenly by its length."""
+        length, angle_at = self._arc_length()
+
+        def place(unit: Array) -> Array:
+            angle = angle_at(unit[:, 0])
+            return self._at(np.cos(angle), np.sin(angle))
+
+        piece = Piece(
+            chart=Chart(1, 2, place, size=length),
+            measure=length,
+            off=lambda points: np.abs(self.level(points)),
+            normals=self._outward,
+        )
+        return (Part(self.name, self.names, (piece,), rounding=self.rounding),)
+
+    @property
+    def chart(self) -> Chart:
+        """The image of the even points of a unit disk, as a linear map keeps them even."""
+
+        def place(unit: Array) -> Array:
+            angle = 2 * math.pi * unit[:, 1]
+            r = np.sqrt(unit[:, 0])  # see Disk
+            return self._at(r * np.cos(angle), r * np.sin(angle))
+
+        return Chart(2, 2, place, size=self.measure)
+
+    def level(self, points: Array) -> Array:
+        """Return f/‖∇f‖ with f = ‖(x/a, y/b)‖ − 1, (n,): the distance to first order."""
+        scaled = self._move.back(points) / self.radii
+        norm = np.linalg.norm(scaled, axis=1)
+        # ∇f = (x/a², y/b²)/‖(x/a, y/b)‖; at the centre, where that is none, 1/(smaller radius).
+        gradient = np.linalg.norm(scaled / self.radii, axis=1) / np.maximum(norm, TINY)
+        gradient = np.maximum(gradient, 1 / max(self.radii))
+        return np.asarray((norm - 1) / gradient)
+
+    def moved(self, move: Similarity) -> Domain:
+        """Return the moved ellipse, unless it was reflected."""
+        if np.linalg.det(move.matrix) < 0:
+            return super().moved(move)
+
+        x, y = move.forward(np.array([self.center]))[0].tolist()
+        turn = math.degrees(math.atan2(move.matrix[1, 0], move.matrix[0, 0]))
+        radii = (move.factor * self.radii[0], move.factor * self.radii[1])
+        return Ellipse(self.names, (x, y), radii, self.rotation + turn, self.name)
+
+    @property
+    def _move(self) -> Similarity:
+        """The map from the ellipse at the origin along the axes."""
+        return Similarity(plane_rotation(self.rotation), 1.0, np.array(self.center))
+
+    def _at(self, x: Array, y: Array) -> Array:
+        """Return the images (n, 2) of points of the unit disk."""
+        return self._move.forward(np.stack([x, y], axis=1) * self.radii)
+
+    def _outward(self, points: Array) -> Array:
+        """Return ∇f/‖∇f‖, (n, 2), which is along (x/a², y/b²) before the turn."""
+        gradient = self._move.back(points) / np.square(self.radii)
+        norm = np.linalg.norm(gradient, axis=1, keepdims=True)
+        return self._move.turn(gradient / np.maximum(norm, TINY))
+
+    def _arc_length(self) -> tuple[float, Callable[[Array], Array]]:
+        """Return the circumference, and the angle after a share of it."""
+        from scipy.special import ellipe, ellipeinc  # slow to import
+
+        a, b = self.radii
+        # ds/dφ = √(a² sin²φ + b² cos²φ) = b·√(1 − m sin²φ), whose integral is b·E(φ | m).
+        m = 1 - (a / b) ** 2
+        length = 4 * b * float(ellipe(m))
+        nodes = np.linspace(0.0, 2 * math.pi, ARC_NODES + 1)
+        arcs = b * ellipeinc(nodes, m)
+
+        def angle_at(share: Array) -> Array:
+            arc = length * share
+            angle = np.interp(arc, arcs, nodes)
+            for _ in range(3):
+                speed = b * np.sqrt(1 - m * np.sin(angle) ** 2)
+                angle = angle - (b * ellipeinc(angle, m) - arc) / speed
+            return np.asarray(angle)
+
+        return length, angle_at
+
+
+@dataclass(frozen=True)
+class Cylinder(Domain):
+    """The round cylinder that stands on the disk around ``base``, along one coordinate.
+
+    Its parts are ``side``, ``bottom`` and ``top``, where it is lowest and highest along
+    ``axis``; ``cylinder`` means all three. With a ``name`` of its own they are called after
+    that: ``pipe_side``, … and ``pipe``.
+
+    Examples
+    --------
+    >>> can = Cylinder(("x", "y", "z"), base=(0, 0, 0), radius=1, height=2)
+    >>> [(part.name, round(part.measure, 4)) for part in can.boundary]
+    [('side', 12.5664), ('bottom', 3.1416), ('top', 3.1416)]
+    >>> Cylinder(("x", "y", "z"), (0, 0, 0), 1, 2, axis="x").bounds.tolist()
+    [[0.0, -1.0, -1.0], [2.0, 1.0, 1.0]]
+    """
+
+    names: tuple[str, str, str]
+    base: tuple[float, float, float]
+    radius: float
+    height: float
+    axis: str | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        names = coordinate_names(self.names, 3)
+        object.__setattr__(self, "names", names)
+        base = tuple(vector("base", self.base, names).tolist())
+        object.__setattr__(self, "base", base)
+        for what in ("radius", "height"):
+            value = _checks.number(what, getattr(self, what))
+            _checks.positive(what, value)
+            object.__setattr__(self, what, value)
+
+        if self.axis is None:
+            object.__setattr__(self, "axis", names[-1])
+        _checks.one_of("coordinate for axis=", str(self.axis), names)
+        if self.name is not None:
+            _checks.identifiers("cylinder", (self.name,))
+        check_names(self.boundary, self.coordinates)
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """The three names."""
+        return self.names
+
+    @property
+    def bounds(self) -> Array:
+        """The enclosing box, shape (2, 3)."""
+        return self._move.forward(self._product.bounds)
+
+    @property
+    def measure(self) -> float:
+        """The volume, π·r²·h."""
+        return self._product.measure
+
+    @cached_property
+    def boundary(self) -> tuple[Part, ...]:
+        """The side, the bottom and the top."""
+        low, high = ends_of(str(self.axis))
+        labels = {"side": "side", low: "bottom", high: "top"}
+        prefix = "" if self.name is None else f"{self.name}_"
+        group = "cylinder" if self.name is None else self.name
+
+        parts = []
+        for part in self._product.boundary:
+            pieces = tuple(piece.moved(self._move) for piece in part.pieces)
+            label = prefix + labels[part.name]
+            parts.append(Part(label, self.names, pieces, group, self.rounding))
+        return tuple(parts)
+
+    @property
+    def chart(self) -> Chart:
+        """That of a disk times an interval."""
+        return self._product.chart.moved(self._move)
+
+    def level(self, points: Array) -> Array:
+        """Return the larger of the distances to the side and to the ends, (n,)."""
+        return self._product.level(self._move.back(points))
+
+    @cached_property
+    def _product(self) -> Product:
+        """A disk times an interval: the cylinder with its axis as the last coordinate."""
+        axis = self.names.index(str(self.axis))
+        across = [k for k in range(3) if k != axis]
+        x, y = (self.names[k] for k in across)
+        center = (self.base[across[0]], self.base[across[1]])
+        bottom = self.base[axis]
+        disk = Disk((x, y), center, self.radius, "side")
+        return Product((disk, Interval(str(self.axis), bottom, bottom + self.height)))
+
+    @cached_property
+    def _move(self) -> Similarity:
+        """The order of the columns."""
+        inside = self._product.coordinates
+        return permutation([self.names.index(name) for name in inside])
