@@ -68,7 +68,9 @@ def to_tensor(what: str, points: object, coordinates: Sequence[str] = ()) -> obj
         return points  # what it is, the caller's check says
     if points.dtype.kind != "f":
         points = points.astype(np.float64)
-    # Shares memory where it can.
+    # Shares memory where it can: torch knows no arrays that must not be written to.
+    if not points.flags.writeable:
+        points = points.copy()
     return torch.from_numpy(np.ascontiguousarray(points))
 
 

@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 
 LEVEL = 0.95
 """Confidence of an interval unless another is asked for."""
-PROFILE_STEPS = 60
-"""Most steps of a refit with one unknown held."""
-PROFILE_TOLERANCE = 1e-6
-"""Tolerance of such a refit: the ends of an interval need no more."""
+PROFILE_STEPS = 5
+"""Steps of a refit with one unknown held, after which it is seen whether more would help."""
+PROFILE_ROUNDS = 20
+"""Most such refits for one value."""
+PROFILE_TOLERANCE = 1e-3
+"""What twice the log-likelihood may still gain: an end of an interval moves by a thousandth."""
 PROFILE_REACH = 12.0
 """Standard errors within which the ends of a profile interval are sought."""
 
@@ -309,9 +311,15 @@ class Profile:
     def _loss_at(self, theta: float) -> float:
         """Return L with the unknown held, all else refitted from where it is."""
         self._hold(theta)
-        fit = refit(self._others, steps=PROFILE_STEPS, tolerance=PROFILE_TOLERANCE)
-        self._others.parameters.assign(fit.theta)
-        return fit.loss
+        loss = float(self._others.loss())
+        for _ in range(PROFILE_ROUNDS):
+            fit = refit(self._others, steps=PROFILE_STEPS)
+            self._others.parameters.assign(fit.theta)
+            gained = 2 * (loss - fit.loss) / self._scale
+            loss = fit.loss
+            if gained < PROFILE_TOLERANCE:
+                break
+        return loss
 
 
 def suspects(
