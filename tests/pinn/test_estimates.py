@@ -97,7 +97,7 @@ def test_unequal_errors_are_weighted() -> None:
 
 def test_without_errors_the_scatter_tells(measured) -> None:
     found = trained(measured, None).unknowns["C"]
-    best, unit = least_squares(measured, np.ones(len(X)))
+    _, unit = least_squares(measured, np.ones(len(X)))
     coefficients = np.linalg.lstsq(DESIGN, measured, rcond=None)[0]
     scatter = np.sum((measured - DESIGN @ coefficients) ** 2) / (len(X) - 2)
     assert found.standard_error == pytest.approx(unit * scatter**0.5, rel=0.1)

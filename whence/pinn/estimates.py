@@ -265,52 +265,51 @@ class Profile:
         self._estimate = estimate
         self._fall = fall
         self._scale = among.noise.scale
-        self._layer = estimate._layer
-        held = f"unknowns.{estimate.name}.theta"
-        objective = among.objective
+        self._held = f"unknowns.{estimate.name}.theta"
+        self._all = among.objective.parameters
         self._others = Objective(
-            objective.network,
-            objective.terms.values(),
-            select=lambda name, parameter: name != held,
-            space=objective.space,
+            among.objective.network,
+            among.objective.terms.values(),
+            select=lambda name, parameter: name != self._held,
+            space=among.objective.space,
         )
-        self._theta = estimate._theta
-        self._step = estimate.standard_error / abs(estimate._slope())
+        self._start = self._all.vector()
+        self._reach = estimate.standard_error / abs(estimate._slope())
+
+        # Where θ_k moves by one, the minimum of the others moves by A⁻¹e_k over its entry k.
+        unit = torch.zeros_like(self._start)
+        place = self._all.slices[self._held]
+        unit[place] = 1.0
+        moved = among.influence.solve(unit.unsqueeze(1)).value[:, 0]
+        self._path = moved / moved[place]
 
     def ends(self) -> tuple[float, float]:
         """Return the values of the unknown at both ends, the lower first."""
-        start = self._others.parameters.vector()
-        try:
-            best = self._loss_at(self._theta)
-            ends = [self._end(side, best, start) for side in (-1.0, 1.0)]
-        finally:
-            self._hold(self._theta)
-            self._others.parameters.assign(start)
+        with self._all.at(self._start):
+            best = self._loss_at(0.0)
+            ends = [self._end(side, best) for side in (-1.0, 1.0)]
         return min(ends), max(ends)
 
-    def _end(self, side: float, best: float, start: Tensor) -> float:
-        self._others.parameters.assign(start)
-
-        def excess(reach: float) -> float:
-            loss = self._loss_at(self._theta + side * reach * self._step)
+    def _end(self, side: float, best: float) -> float:
+        def excess(errors: float) -> float:
+            if errors == 0:
+                return -self._fall
+            loss = self._loss_at(side * errors * self._reach)
             # −2 log-likelihood is 2 L/s.
             return 2 * (loss - best) / self._scale - self._fall
 
-        reach = self._fall**0.5
-        while excess(reach) < 0:
-            reach *= 1.5
-            if reach > PROFILE_REACH:
+        errors = self._fall**0.5
+        while excess(errors) < 0:
+            errors *= 1.5
+            if errors > PROFILE_REACH:
                 return self._estimate._value_at(side * np.inf)
-        found = optimize.brentq(excess, 0.0, reach, rtol=1e-3)
-        return self._estimate._value_at(self._theta + side * found * self._step)
+        found = optimize.brentq(excess, 0.0, errors, rtol=1e-3)
+        theta = float(self._start[self._all.slices[self._held]])
+        return self._estimate._value_at(theta + side * found * self._reach)
 
-    def _hold(self, theta: float) -> None:
-        with torch.no_grad():
-            self._layer.theta.fill_(theta)
-
-    def _loss_at(self, theta: float) -> float:
-        """Return L with the unknown held, all else refitted from where it is."""
-        self._hold(theta)
+    def _loss_at(self, shift: float) -> float:
+        """Return L with θ_k moved by ``shift`` and held there, and all else refitted."""
+        self._all.assign(self._start + shift * self._path)
         loss = float(self._others.loss())
         for _ in range(PROFILE_ROUNDS):
             fit = refit(self._others, steps=PROFILE_STEPS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -168,14 +170,18 @@ def test_measured_points_are_neither_renewed_nor_judged_elsewhere() -> None:
 
 def test_points_of_the_user_are_renewed_only_if_named() -> None:
     made = problem()
+
+    def network() -> pinn.MLP:
+        return pinn.MLP([1, 4, 1], seed=0)
+
     points = {"pde": np.linspace(0.1, 0.9, 7)[:, None]}
     options = {"schedule": pinn.GaussNewton(4), "progress": False, "validation": 20}
     resample = pinn.Resample(pinn.ResidualScore(), n=2, every=2, candidates=30)
     with pytest.raises(ValueError, match="name those to renew"):
-        pinn.train(made, pinn.MLP([1, 4, 1], seed=0), points=points, resample=resample, **options)  # fmt: skip
+        pinn.train(made, network(), points=points, resample=resample, **options)
 
-    named = pinn.Resample(pinn.ResidualScore(), n=2, every=2, candidates=30, terms=("pde",))  # fmt: skip
-    result = pinn.train(made, pinn.MLP([1, 4, 1], seed=0), points=points, resample=named, **options)  # fmt: skip
+    named = dataclasses.replace(resample, terms=("pde",))
+    result = pinn.train(made, network(), points=points, resample=named, **options)
     assert len(result.objective.term("pde").points) > 7
 
 
