@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -45,7 +45,7 @@ class Polygon(Domain):
     """
 
     names: tuple[str, str]
-    vertices: Sequence[Sequence[float]]
+    vertices: Sequence[Sequence[float]] = field(repr=False)
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,8 +55,10 @@ class Polygon(Domain):
             _checks.identifiers("polygon", (self.name,))
 
         rows = []
-        if isinstance(self.vertices, Sequence | np.ndarray):
-            for k, vertex in enumerate(self.vertices):
+        # Arrays and tensors as lists of numbers.
+        vertices = getattr(self.vertices, "tolist", lambda: self.vertices)()
+        if isinstance(vertices, Sequence):
+            for k, vertex in enumerate(vertices):
                 numbers = vector(f"vertex {k}", vertex, names).tolist()
                 rows.append(tuple(numbers))
         if len(rows) > 1 and rows[0] == rows[-1]:
