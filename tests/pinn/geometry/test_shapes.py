@@ -16,10 +16,10 @@ XY = ("x", "y")
 XYZ = ("x", "y", "z")
 TIME = pinn.Interval("t", 0, 2)
 CORNER = [(0, 0), (2, 0), (2, 1), (1, 1), (1, 2), (0, 2)]
-STAR = [
-    ((1 if k % 2 else 0.45) * math.cos(math.pi * k / 5), math.sin(math.pi * k / 5) * (1 if k % 2 else 0.45))
-    for k in range(10)
-]  # fmt: skip
+STAR = []
+for k in range(10):
+    radius, angle = (1 if k % 2 else 0.45), math.pi * k / 5
+    STAR.append((radius * math.cos(angle), radius * math.sin(angle)))
 
 
 def rectangle(low, high):
@@ -122,9 +122,22 @@ def test_measures_are_those_of_closed_forms(name):
         assert boundary_size(DOMAINS[name]) == pytest.approx(LENGTHS[name], rel=2e-3)
 
 
-@pytest.mark.parametrize("name", ["corner", "ellipse", "box", "sphere", "cylinder", "cube", "L", "touching", "annulus", "turned"])  # fmt: skip
+UNCUT = [
+    "corner",
+    "ellipse",
+    "box",
+    "sphere",
+    "cylinder",
+    "cube",
+    "touching",
+    "annulus",
+    "turned",
+]
+
+
+@pytest.mark.parametrize("name", UNCUT)
 def test_measures_without_cuts_are_exact(name):
-    assert DOMAINS[name].measure == pytest.approx(AREAS[name], rel=1e-12) or name == "L"
+    assert DOMAINS[name].measure == pytest.approx(AREAS[name], rel=1e-12)
     assert (DOMAINS[name] * TIME).measure == 2 * DOMAINS[name].measure
 
 
@@ -354,6 +367,8 @@ def test_a_cloud_is_sampled_from_its_points():
     assert torch.allclose(part.normals(edge), star.part("star").normals(edge))
     assert bool(cloud.contains(inside).all())
     assert not cloud.contains(torch.tensor([[0.95, 0.0]]).double()).any()
+    assert len(cloud.where(lambda x: x > 0.6).sample(3)) == 3
+    assert pinn.PointCloud(XY, inside, measure=1.5).measure == 1.5
     assert star.measure < cloud.measure < 1.7 * star.measure
     moving = cloud * TIME
     assert moving.sample(1000).shape == (1000, 3)
@@ -553,57 +568,126 @@ OPEN = (BALL.vertices, BALL.faces[1:])
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: pinn.Polygon(XY, [(0, 0), (1, 1), (1, 0), (0, 1)]), "crosses or touches itself"),
+        (
+            lambda: pinn.Polygon(XY, [(0, 0), (1, 1), (1, 0), (0, 1)]),
+            "crosses or touches itself",
+        ),
         (lambda: pinn.Polygon(XY, [(0, 0), (1, 0)]), "three or more vertices.*got 2"),
         (lambda: pinn.Polygon(XY, [(0, 0), (1, 1), (2, 2)]), "has no area"),
-        (lambda: pinn.Polygon(XY, [(0, 0), (1, 0), (1, 0), (0, 1)]), "crosses or touches|repeated"),
+        (
+            lambda: pinn.Polygon(XY, [(0, 0), (1, 0), (1, 0), (0, 1)]),
+            "crosses or touches|repeated",
+        ),
         (lambda: pinn.Polygon(XY, SPIKY), "crosses or touches|run back"),
-        (lambda: pinn.Polygon(XY, [(0, 0), (1, 0), (0, math.nan)]), "vertex 2 'y' must be a finite"),
+        (
+            lambda: pinn.Polygon(XY, [(0, 0), (1, 0), (0, math.nan)]),
+            "vertex 2 'y' must be a finite",
+        ),
         (lambda: pinn.Polygon(XYZ, CORNER), "2 coordinates"),
-        (lambda: pinn.Ellipse(XY, (0, 0), (1, 0)), "a radius must be a positive number, got 0.0"),
-        (lambda: pinn.Sphere(XYZ, (0, 0, 0), -1), "radius must be a positive number, got -1.0"),
+        (
+            lambda: pinn.Ellipse(XY, (0, 0), (1, 0)),
+            "a radius must be a positive number, got 0.0",
+        ),
+        (
+            lambda: pinn.Sphere(XYZ, (0, 0, 0), -1),
+            "radius must be a positive number, got -1.0",
+        ),
         (lambda: pinn.Sphere(XY, (0, 0), 1), "3 coordinates"),
-        (lambda: pinn.Cylinder(XYZ, (0, 0, 0), 1, 0), "height must be a positive number"),
+        (
+            lambda: pinn.Cylinder(XYZ, (0, 0, 0), 1, 0),
+            "height must be a positive number",
+        ),
         (lambda: pinn.Cylinder(XYZ, (0, 0, 0), 1, 1, axis="t"), "axis.*'t'"),
         (lambda: pinn.Box(XYZ, (0, 0, 0), (1, 1)), "high must have 3 entries"),
         (lambda: pinn.Mesh(OPEN), "not closed .watertight.: 3 of 480 edges"),
-        (lambda: pinn.Mesh((BALL.vertices, np.vstack([BALL.faces[1:], BALL.faces[:1, ::-1]]))), "same way"),
-        (lambda: pinn.Mesh((BALL.vertices, BALL.faces + 1)), "name vertices 0 to 161, got 1 to 162"),
-        (lambda: pinn.Level(XY, lambda x, y: x**2 + y**2, ((-1, -1), (1, 1))), "the body is empty"),
-        (lambda: pinn.Level(XY, lambda x, y: x - 0.5, ((-1, -1), (1, 1))), "reaches over its bounds"),
+        (
+            lambda: pinn.Mesh(
+                (BALL.vertices, np.vstack([BALL.faces[1:], BALL.faces[:1, ::-1]]))
+            ),
+            "same way",
+        ),
+        (
+            lambda: pinn.Mesh((BALL.vertices, BALL.faces + 1)),
+            "name vertices 0 to 161, got 1 to 162",
+        ),
+        (
+            lambda: pinn.Level(XY, lambda x, y: x**2 + y**2, ((-1, -1), (1, 1))),
+            "the body is empty",
+        ),
+        (
+            lambda: pinn.Level(XY, lambda x, y: x - 0.5, ((-1, -1), (1, 1))),
+            "reaches over its bounds",
+        ),
         (lambda: pinn.Level(XY, lambda x, z: x, ((-1, -1), (1, 1))), "'z'"),
-        (lambda: pinn.Level(XY, lambda x, y: 1 / 0, ((-1, -1), (1, 1))), "raised ZeroDivisionError"),
-        (lambda: pinn.Level(XY, lambda x, y: x.sum(), ((-1, -1), (1, 1))), "must return a tensor of shape"),
-        (lambda: pinn.Level(XY, lambda x, y: x.detach()**2 - 0.5 + y.detach()**2, ((-1, -1), (1, 1))), "cannot be differentiated"),
+        (
+            lambda: pinn.Level(XY, lambda x, y: 1 / 0, ((-1, -1), (1, 1))),
+            "raised ZeroDivisionError",
+        ),
+        (
+            lambda: pinn.Level(XY, lambda x, y: x.sum(), ((-1, -1), (1, 1))),
+            "must return a tensor of shape",
+        ),
+        (
+            lambda: pinn.Level(
+                XY,
+                lambda x, y: x.detach() ** 2 - 0.5 + y.detach() ** 2,
+                ((-1, -1), (1, 1)),
+            ),
+            "cannot be differentiated",
+        ),
         (lambda: pinn.PointCloud(XY, [[0, 0], [0, 0]]), "must differ"),
         (lambda: pinn.PointCloud(XY, [[0, 0, 0]]), r"must have shape \(n, 2\)"),
-        (lambda: pinn.PointCloud(XY, [[0, 0], [1, 1]], [[0, 1]], [[0, 0]]), "must not be zero"),
+        (
+            lambda: pinn.PointCloud(XY, [[0, 0], [1, 1]], [[0, 1]], [[0, 0]]),
+            "must not be zero",
+        ),
         (lambda: A & pinn.Disk(XY, (5, 0), 1, "b"), "do not overlap"),
-        (lambda: A | pinn.Disk(XY, (0.5, 0), 1, 'a'), "called 'a'.*give one of the shapes another name"),
+        (
+            lambda: A | pinn.Disk(XY, (0.5, 0), 1, "a"),
+            "called 'a'.*give one of the shapes another name",
+        ),
         (lambda: A | pinn.Interval("x", 0, 1), "a union needs the same coordinates"),
         (lambda: A.rotated(30, about=(0,)), "about= must have 2 entries"),
         (lambda: (A * TIME).rotated(30), "before it is multiplied by time"),
         (lambda: A.rotated([[1, 0], [0, 2]]), "must be orthogonal"),
         (lambda: A.scaled(-1), "factor to scale by must be a positive number"),
         (lambda: A.where(lambda x: x[:, None] > 0), "must return a boolean tensor"),
-        (lambda: A.where(lambda x: 1 / 0), "raised ZeroDivisionError: division by zero"),
+        (
+            lambda: A.where(lambda x: 1 / 0),
+            "raised ZeroDivisionError: division by zero",
+        ),
         (lambda: A.where(lambda q: q > 0), "'q'"),
         (lambda: A.section(), "fixes one or more coordinates"),
         (lambda: A.section(y=3), "section y=3 is empty"),
         (lambda: A.section(z=0), "coordinate 'z'"),
         (lambda: A.inner(pinn.Disk(XY, (9, 0), 1)), "lies inside"),
-        (lambda: A.inner(pinn.Disk(("y", "x"), (0, 0), 0.5)), "same coordinates in the same order"),
+        (
+            lambda: A.inner(pinn.Disk(("y", "x"), (0, 0), 0.5)),
+            "same coordinates in the same order",
+        ),
         (lambda: A.part((A * TIME).part("a")), r"has coordinates \('x', 'y', 't'\)"),
         (lambda: A.sample(2**63), "would not fit in memory: ask for at most"),
         (lambda: A.part("a").sample(2**63), "would not fit in memory: ask for at most"),
         (lambda: A.sample(1e12), "n must be a positive integer, got 1000000000000.0"),
-        (lambda: A.contains(torch.zeros(1, 2), tolerance=math.nan), "tolerance must be a finite number"),
-        (lambda: A.part("a").contains(torch.zeros(1, 2), tolerance=math.nan), "tolerance must be a finite"),
+        (
+            lambda: A.contains(torch.zeros(1, 2), tolerance=math.nan),
+            "tolerance must be a finite number",
+        ),
+        (
+            lambda: A.part("a").contains(torch.zeros(1, 2), tolerance=math.nan),
+            "tolerance must be a finite",
+        ),
         (lambda: pinn.Interval("lambda", 0, 1), "no keyword.*'lambda'"),
-        (lambda: pinn.Interval("x", 0, 1) * pinn.Interval("xx", 0, 1), "u_xx is one along xx, or along x and x"),
-        (lambda: pinn.Box(("x", "t", "xt"), (0, 0, 0), (1, 1, 1)), "u_xt is one along xt, or along x and t"),
+        (
+            lambda: pinn.Interval("x", 0, 1) * pinn.Interval("xx", 0, 1),
+            "u_xx is one along xx, or along x and x",
+        ),
+        (
+            lambda: pinn.Box(("x", "t", "xt"), (0, 0, 0), (1, 1, 1)),
+            "u_xt is one along xt, or along x and t",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_one_clear_error(make, message):
     with pytest.raises(ValueError, match=message):
         make()

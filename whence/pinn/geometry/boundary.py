@@ -327,10 +327,17 @@ def tolerance_at(
     """
     if tolerance is not None:
         return _checks.number("tolerance", tolerance)
-    if isinstance(points, Tensor) and points.numel() and points.is_floating_point():
-        largest = float(points.detach().abs().max())
-        return max(default, 4 * torch.finfo(points.dtype).eps * largest)
-    return default
+
+    # Of numbers in single or half precision; those in double have less than the default.
+    single = isinstance(points, np.ndarray) and points.dtype == np.float32
+    table = torch.as_tensor(points) if single else points
+    if not isinstance(table, Tensor) or not table.is_floating_point():
+        return default
+    if not table.numel():
+        return default
+
+    largest = float(table.detach().abs().max())
+    return max(default, 4 * torch.finfo(table.dtype).eps * largest)
 
 
 def rounding_of(bounds: Array) -> float:

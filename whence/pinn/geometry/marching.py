@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from whence.pinn.geometry.charts import Mask
+from whence.pinn.geometry.rays import Indices
 from whence.pinn.geometry.samplings import Array
-from whence.pinn.geometry.simplices import Indices
 
 BISECTIONS = 50
 """Halvings of an edge of the grid in search of the zero on it."""
@@ -63,20 +63,24 @@ def cut_simplices(inside: Mask, shape: tuple[int, ...]) -> Iterator[Indices]:
     d = len(shape)
     strides = [math.prod(shape[k + 1 :]) for k in range(d)]
     ids = np.arange(math.prod(shape)).reshape(shape)
-    lowest = ids[tuple(slice(0, -1) for _ in shape)].reshape(-1)  # of each cell
+    all_but_last = tuple(slice(0, -1) for _ in shape)
+    lowest = ids[all_but_last].reshape(-1)  # the first node of each cell
 
     # Only cells with both signs are cut up further.
-    offsets = [sum(corner) for corner in itertools.product(*((0, s) for s in strides))]
-    signs = inside[lowest[:, None] + np.array(offsets)]
-    mixed = lowest[signs.any(axis=1) & ~signs.all(axis=1)]
+    corners = itertools.product(*((0, stride) for stride in strides))
+    offsets = np.array([sum(corner) for corner in corners])
+    mixed = lowest[_has_both(inside[lowest[:, None] + offsets])]
 
     # A cell is d! simplices, one for each order in which to walk along its sides (Kuhn).
     for order in itertools.permutations(strides):
         steps = np.concatenate([[0], np.cumsum(order)])
         simplices = mixed[:, None] + steps
-        simplex_signs = inside[simplices]
-        has_both = simplex_signs.any(axis=1) & ~simplex_signs.all(axis=1)
-        yield simplices[has_both]
+        yield simplices[_has_both(inside[simplices])]
+
+
+def _has_both(signs: Mask) -> Mask:
+    """Return which rows (n,) of booleans (n, k) hold both of them."""
+    return np.asarray(signs.any(axis=1) & ~signs.all(axis=1))
 
 
 def facet_edges(simplices: Indices, inside: Mask) -> Indices:
@@ -91,26 +95,31 @@ def facet_edges(simplices: Indices, inside: Mask) -> Indices:
 
     for count in (1, d):
         chosen = n_inside == count
-        # The node alone first: inside ones first where it is inside.
-        key = inside[chosen] if count == d else ~inside[chosen]
-        order = np.argsort(key, axis=1, kind="stable")
-        ordered = np.take_along_axis(simplices[chosen], order, axis=1)
-        ends = [
-            np.stack([ordered[:, 0], ordered[:, k]], axis=1) for k in range(1, d + 1)
-        ]
+        # The node that is alone comes first.
+        is_first = inside[chosen] if count == 1 else ~inside[chosen]
+        nodes = _sorted_by(simplices[chosen], ~is_first)
+        ends = [nodes[:, [0, k]] for k in range(1, d + 1)]
         pairs.append(np.stack(ends, axis=1))
 
     if d == 3:
         chosen = n_inside == 2
-        order = np.argsort(~inside[chosen], axis=1, kind="stable")
-        a, b, p, q = np.take_along_axis(simplices[chosen], order, axis=1).T
-        # Around the quadrangle: ap, aq, bq, bp.
-        ap, aq = np.stack([a, p], axis=1), np.stack([a, q], axis=1)
-        bp, bq = np.stack([b, p], axis=1), np.stack([b, q], axis=1)
+        # Nodes a and b are inside, p and q outside.
+        nodes = _sorted_by(simplices[chosen], ~inside[chosen])
+        ap = nodes[:, [0, 2]]
+        aq = nodes[:, [0, 3]]
+        bq = nodes[:, [1, 3]]
+        bp = nodes[:, [1, 2]]
+        # In turn around the quadrangle, which is cut along a diagonal.
         pairs.append(np.stack([ap, aq, bq], axis=1))
         pairs.append(np.stack([ap, bq, bp], axis=1))
 
     return np.sort(np.concatenate(pairs), axis=2)
+
+
+def _sorted_by(simplices: Indices, key: Mask) -> Indices:
+    """Return the nodes of simplices, those with a false key first."""
+    order = np.argsort(key, axis=1, kind="stable")
+    return np.take_along_axis(simplices, order, axis=1)
 
 
 def bisect(function: Callable[[Array], Array], start: Array, end: Array) -> Array:

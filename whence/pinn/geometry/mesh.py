@@ -14,10 +14,11 @@ from whence import _checks
 from whence.pinn.geometry.base import Domain
 from whence.pinn.geometry.boundary import Part, Piece, check_names, named
 from whence.pinn.geometry.charts import Chart, box
+from whence.pinn.geometry.rays import Indices
 from whence.pinn.geometry.samplings import Array
 from whence.pinn.geometry.shapes import coordinate_names
 from whence.pinn.geometry.similarity import Similarity
-from whence.pinn.geometry.simplices import Facets, Indices, morton_order, simplex_chart
+from whence.pinn.geometry.simplices import Facets, morton_order, simplex_chart
 
 
 class Triangulated(Protocol):
@@ -101,10 +102,7 @@ class Mesh(Domain):
             nearest, _ = facets.nearest(points)
             return facets.normals[nearest]
 
-        def off(points: Array) -> Array:
-            return np.abs(facets.signed_distance(points))
-
-        piece = Piece(chart, chart.size, off, normals)
+        piece = Piece(chart, chart.size, facets.distance, normals)
         return (Part(self.name, self.names, (piece,), rounding=self.rounding),)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -45,7 +45,7 @@ class Polygon(Domain):
     """
 
     names: tuple[str, str]
-    vertices: Sequence[Sequence[float]]
+    vertices: Sequence[Sequence[float]] = field(repr=False)
     name: str | None = None
 
     def __post_init__(self) -> None:
@@ -55,8 +55,10 @@ class Polygon(Domain):
             _checks.identifiers("polygon", (self.name,))
 
         rows = []
-        if isinstance(self.vertices, Sequence | np.ndarray):
-            for k, vertex in enumerate(self.vertices):
+        # Arrays and tensors as lists of numbers.
+        vertices = getattr(self.vertices, "tolist", lambda: self.vertices)()
+        if isinstance(vertices, Sequence):
+            for k, vertex in enumerate(vertices):
                 numbers = vector(f"vertex {k}", vertex, names).tolist()
                 rows.append(tuple(numbers))
         if len(rows) > 1 and rows[0] == rows[-1]:
@@ -134,13 +136,15 @@ class Polygon(Domain):
     def _edge(self, k: int) -> Piece:
         """Return edge k."""
         ends = self._facets.corners[k]
+        start, end = ends
         normal = self._facets.normals[k]
         chart = simplex_chart(ends[None])
 
         def off(points: Array) -> Array:
-            t = closest_on_segments(points, ends[0], ends[1])[:, None]
-            closest = (1 - t) * ends[0] + t * ends[1]
-            return np.asarray(np.linalg.norm(points - closest, axis=1))
+            t = closest_on_segments(points, start, end)[:, None]
+            closest = (1 - t) * start + t * end
+            away = points - closest
+            return np.asarray(np.linalg.norm(away, axis=1))
 
         def normals(points: Array) -> Array:
             return np.broadcast_to(normal, points.shape).copy()
@@ -174,13 +178,15 @@ def signed_area(corners: Array) -> float:
     -0.5
     """
     # The shoelace formula, about a corner so that large coordinates do not cancel.
-    x, y = (corners - corners[0]).T
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
+    start = corners - corners[0]
+    end = np.roll(start, -1, axis=0)
+    return float(cross(start, end).sum() / 2)
 
 
 def cross(first: Array, second: Array) -> Array:
     """Return the third component (…) of the cross product of plane vectors (…, 2)."""
-    return np.asarray(first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0])
+    x, y = first[..., 0], first[..., 1]
+    return np.asarray(x * second[..., 1] - y * second[..., 0])
 
 
 def check_simple(corners: Array, names: tuple[str, ...]) -> None:
@@ -277,9 +283,10 @@ def triangulate(corners: Array) -> Array:
 
 def is_ear(ring: Array, k: int) -> bool:
     """Whether corner k of a ring (m, 2) can be cut off: no other corner is in its triangle."""
-    m = len(ring)
-    a, b, c = ring[k - 1], ring[k], ring[(k + 1) % m]
-    others = np.delete(ring, [(k - 1) % m, k, (k + 1) % m], axis=0)
+    # With the corner in the middle of three, at the start.
+    turned = np.roll(ring, 1 - k, axis=0)
+    a, b, c = turned[:3]
+    others = turned[3:]
     inside = np.ones(len(others), dtype=bool)
     for start, end in ((a, b), (b, c), (c, a)):
         inside &= cross(end - start, others - start) >= 0

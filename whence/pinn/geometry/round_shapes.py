@@ -54,10 +54,12 @@ class Sphere(Domain):
     def __post_init__(self) -> None:
         names = coordinate_names(self.names, 3)
         object.__setattr__(self, "names", names)
-        center = tuple(vector("center", self.center, names).tolist())
-        object.__setattr__(self, "center", center)
-        object.__setattr__(self, "radius", _checks.number("radius", self.radius))
-        _checks.positive("radius", self.radius)
+        center = vector("center", self.center, names)
+        object.__setattr__(self, "center", tuple(center.tolist()))
+
+        radius = _checks.number("radius", self.radius)
+        _checks.positive("radius", radius)
+        object.__setattr__(self, "radius", radius)
         check_names(self.boundary, self.coordinates)
 
     @property
@@ -69,7 +71,9 @@ class Sphere(Domain):
     def bounds(self) -> Array:
         """The enclosing cube, shape (2, 3)."""
         center = np.array(self.center)
-        return np.stack([center - self.radius, center + self.radius])
+        low = center - self.radius
+        high = center + self.radius
+        return np.stack([low, high])
 
     @property
     def measure(self) -> float:
@@ -82,7 +86,8 @@ class Sphere(Domain):
         area = 4 * math.pi * self.radius**2
 
         def place(unit: Array) -> Array:
-            return self._polar(np.ones(len(unit)), unit[:, 0], unit[:, 1])
+            height, turn = unit.T
+            return self._polar(np.ones(len(unit)), height, turn)
 
         piece = Piece(
             chart=Chart(2, 3, place, size=area),
@@ -98,7 +103,8 @@ class Sphere(Domain):
 
         def place(unit: Array) -> Array:
             # The volume within r grows as r³, so that uniform points have r = u^(1/3).
-            return self._polar(np.cbrt(unit[:, 2]), unit[:, 0], unit[:, 1])
+            height, turn, share = unit.T
+            return self._polar(np.cbrt(share), height, turn)
 
         return Chart(3, 3, place, size=self.measure)
 
@@ -109,8 +115,10 @@ class Sphere(Domain):
 
     def moved(self, move: Similarity) -> Domain:
         """Return the moved sphere."""
-        x, y, z = move.forward(np.array([self.center]))[0].tolist()
-        return Sphere(self.names, (x, y, z), move.factor * self.radius, self.name)
+        center = np.array([self.center])
+        x, y, z = move.forward(center)[0].tolist()
+        radius = move.factor * self.radius
+        return Sphere(self.names, (x, y, z), radius, self.name)
 
     def _outward(self, points: Array) -> Array:
         """Return (x − c)/‖x − c‖, (n, 3)."""
@@ -126,8 +134,10 @@ class Sphere(Domain):
         angle = 2 * math.pi * turn
         x = across * np.cos(angle)
         y = across * np.sin(angle)
+
         direction = np.stack([x, y, z], axis=1)  # unit, (n, 3)
-        return np.asarray(self.center + self.radius * r[:, None] * direction)
+        distance = self.radius * r[:, None]
+        return np.asarray(self.center + distance * direction)
 
 
 @dataclass(frozen=True)
@@ -156,13 +166,16 @@ class Ellipse(Domain):
     def __post_init__(self) -> None:
         names = coordinate_names(self.names, 2)
         object.__setattr__(self, "names", names)
-        center = tuple(vector("center", self.center, names).tolist())
-        object.__setattr__(self, "center", center)
-        radii = tuple(vector("radii", self.radii, names).tolist())
-        object.__setattr__(self, "radii", radii)
+        center = vector("center", self.center, names)
+        object.__setattr__(self, "center", tuple(center.tolist()))
+
+        radii = vector("radii", self.radii, names).tolist()
         for radius in radii:
             _checks.positive("a radius", radius)
-        object.__setattr__(self, "rotation", _checks.number("rotation", self.rotation))
+        object.__setattr__(self, "radii", tuple(radii))
+
+        rotation = _checks.number("rotation", self.rotation)
+        object.__setattr__(self, "rotation", rotation)
         check_names(self.boundary, self.coordinates)
 
     @property
@@ -174,9 +187,12 @@ class Ellipse(Domain):
     def bounds(self) -> Array:
         """The enclosing rectangle, shape (2, 2)."""
         # The support of Q·diag(a) times the unit disk along each coordinate.
-        extent = np.linalg.norm(self._move.matrix * self.radii, axis=1)
+        axes = self._move.matrix * self.radii
+        extent = np.linalg.norm(axes, axis=1)
         center = np.array(self.center)
-        return np.stack([center - extent, center + extent])
+        low = center - extent
+        high = center + extent
+        return np.stack([low, high])
 
     @property
     def measure(self) -> float:
@@ -215,19 +231,24 @@ class Ellipse(Domain):
         """Return f/‖∇f‖ with f = ‖(x/a, y/b)‖ − 1, (n,): the distance to first order."""
         scaled = self._move.back(points) / self.radii
         norm = np.linalg.norm(scaled, axis=1)
-        # ∇f = (x/a², y/b²)/‖(x/a, y/b)‖; at the centre, where that is none, 1/(smaller radius).
-        gradient = np.linalg.norm(scaled / self.radii, axis=1) / np.maximum(norm, TINY)
-        gradient = np.maximum(gradient, 1 / max(self.radii))
-        return np.asarray((norm - 1) / gradient)
+        # ∇f = (x/a², y/b²)/‖(x/a, y/b)‖, nowhere less than 1/max(a, b).
+        slope = np.linalg.norm(scaled / self.radii, axis=1)
+        slope = slope / np.maximum(norm, TINY)
+        slope = np.maximum(slope, 1 / max(self.radii))
+        return np.asarray((norm - 1) / slope)
 
     def moved(self, move: Similarity) -> Domain:
         """Return the moved ellipse, unless it was reflected."""
         if np.linalg.det(move.matrix) < 0:
             return super().moved(move)
 
-        x, y = move.forward(np.array([self.center]))[0].tolist()
-        turn = math.degrees(math.atan2(move.matrix[1, 0], move.matrix[0, 0]))
-        radii = (move.factor * self.radii[0], move.factor * self.radii[1])
+        center = np.array([self.center])
+        x, y = move.forward(center)[0].tolist()
+        a, b = self.radii
+        radii = (move.factor * a, move.factor * b)
+
+        cosine, sine = move.matrix[:, 0].tolist()
+        turn = math.degrees(math.atan2(sine, cosine))
         return Ellipse(self.names, (x, y), radii, self.rotation + turn, self.name)
 
     @property
@@ -237,7 +258,8 @@ class Ellipse(Domain):
 
     def _at(self, x: Array, y: Array) -> Array:
         """Return the images (n, 2) of points of the unit disk."""
-        return self._move.forward(np.stack([x, y], axis=1) * self.radii)
+        stretched = np.stack([x, y], axis=1) * self.radii
+        return self._move.forward(stretched)
 
     def _outward(self, points: Array) -> Array:
         """Return ∇f/‖∇f‖, (n, 2), which is along (x/a², y/b²) before the turn."""
@@ -260,8 +282,10 @@ class Ellipse(Domain):
             arc = length * share
             angle = np.interp(arc, arcs, nodes)
             for _ in range(3):
-                speed = b * np.sqrt(1 - m * np.sin(angle) ** 2)
-                angle = angle - (b * ellipeinc(angle, m) - arc) / speed
+                sine = np.sin(angle)
+                speed = b * np.sqrt(1 - m * sine**2)
+                excess = b * ellipeinc(angle, m) - arc
+                angle = angle - excess / speed
             return np.asarray(angle)
 
         return length, angle_at
@@ -294,8 +318,8 @@ class Cylinder(Domain):
     def __post_init__(self) -> None:
         names = coordinate_names(self.names, 3)
         object.__setattr__(self, "names", names)
-        base = tuple(vector("base", self.base, names).tolist())
-        object.__setattr__(self, "base", base)
+        base = vector("base", self.base, names)
+        object.__setattr__(self, "base", tuple(base.tolist()))
         for what in ("radius", "height"):
             value = _checks.number(what, getattr(self, what))
             _checks.positive(what, value)
@@ -350,13 +374,14 @@ class Cylinder(Domain):
     @cached_property
     def _product(self) -> Product:
         """A disk times an interval: the cylinder with its axis as the last coordinate."""
-        axis = self.names.index(str(self.axis))
-        across = [k for k in range(3) if k != axis]
-        x, y = (self.names[k] for k in across)
-        center = (self.base[across[0]], self.base[across[1]])
-        bottom = self.base[axis]
-        disk = Disk((x, y), center, self.radius, "side")
-        return Product((disk, Interval(str(self.axis), bottom, bottom + self.height)))
+        axis = str(self.axis)
+        base = dict(zip(self.names, self.base, strict=True))
+        bottom = base.pop(axis)
+        x, y = base
+
+        disk = Disk((x, y), (base[x], base[y]), self.radius, "side")
+        height = Interval(axis, bottom, bottom + self.height)
+        return Product((disk, height))
 
     @cached_property
     def _move(self) -> Similarity:

@@ -188,8 +188,10 @@ class Disk(Domain):
 
     def moved(self, move: Similarity) -> Domain:
         """Return the moved disk."""
-        x, y = move.forward(np.array([self.center]))[0].tolist()
-        return Disk(self.names, (x, y), move.factor * self.radius, self.name)
+        center = np.array([self.center])
+        x, y = move.forward(center)[0].tolist()
+        radius = move.factor * self.radius
+        return Disk(self.names, (x, y), radius, self.name)
 
     def level(self, points: Array) -> Array:
         """Return ‖x − c‖ − r, (n,)."""

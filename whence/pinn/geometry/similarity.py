@@ -116,8 +116,10 @@ def plane_rotation(degrees: float) -> Array:
 
 def vector(what: str, values: object, names: Sequence[str]) -> Array:
     """Return one finite number per coordinate as an array (d,)."""
+    # Arrays and tensors as lists of numbers.
+    values = getattr(values, "tolist", lambda: values)()
     entries: list[SupportsFloat] = []
-    if isinstance(values, Sequence | np.ndarray) and not isinstance(values, str):
+    if isinstance(values, Sequence) and not isinstance(values, str):
         entries = list(values)
     if len(entries) != len(names):
         raise ValueError(

@@ -68,7 +68,8 @@ def simplex_sizes(corners: Array) -> Array:
     k = sides.shape[1]
     # √det(SSᵀ)/k!, whatever the dimension that the simplices lie in.
     gram = sides @ sides.transpose(0, 2, 1)
-    return np.asarray(np.sqrt(np.maximum(np.linalg.det(gram), 0.0)) / math.factorial(k))
+    squares = np.maximum(np.linalg.det(gram), 0.0)
+    return np.asarray(np.sqrt(squares) / math.factorial(k))
 
 
 def facet_normals(corners: Array) -> Array:
@@ -93,9 +94,9 @@ def closest_on_segments(points: Array, start: Array, end: Array) -> Array:
     """Return the share of the way (…) to the point of each segment nearest to each point."""
     side = end - start
     # The foot of the perpendicular, t = (p − a)·s/‖s‖², kept between both ends.
-    along = ((points - start) * side).sum(axis=-1)
-    t = along / np.maximum((side * side).sum(axis=-1), TINY)
-    return np.clip(t, 0.0, 1.0)
+    along = _dot(points - start, side)
+    square = np.maximum(_dot(side, side), TINY)
+    return np.clip(along / square, 0.0, 1.0)
 
 
 def closest_weights(points: Array, corners: Array) -> Array:
@@ -134,16 +135,20 @@ def _foot_weights(points: Array, corners: Array) -> Array:
     away = points - corners[..., 0, :]
 
     # Normal equations of p − a ≈ v·first + w·second, by Cramer's rule.
-    a = (first * first).sum(axis=-1)
-    b = (first * second).sum(axis=-1)
-    c = (second * second).sum(axis=-1)
-    right_1 = (away * first).sum(axis=-1)
-    right_2 = (away * second).sum(axis=-1)
+    a = _dot(first, first)
+    b = _dot(first, second)
+    c = _dot(second, second)
+    right_1 = _dot(away, first)
+    right_2 = _dot(away, second)
     determinant = np.maximum(a * c - b * b, TINY)
 
     v = (c * right_1 - b * right_2) / determinant
     w = (a * right_2 - b * right_1) / determinant
     return np.stack([1 - v - w, v, w], axis=-1)
+
+
+def _dot(first: Array, second: Array) -> Array:
+    return np.asarray((first * second).sum(axis=-1))
 
 
 def _distance(points: Array, corners: Array, weights: Array) -> Array:
@@ -223,9 +228,13 @@ class Facets:
 
         Exact close to the surface, and farther off than a facet's size up to that size.
         """
-        facet, weights = self.nearest(points)
-        distance = _distance(points, self.corners[facet], weights)
+        distance = self.distance(points)
         return np.where(self.inside(points), -distance, distance)
+
+    def distance(self, points: Array) -> Array:
+        """Return the distance (n,) from points to the surface."""
+        facet, weights = self.nearest(points)
+        return _distance(points, self.corners[facet], weights)
 
     def inside(self, points: Array) -> Mask:
         """Return which points are inside, (n,)."""
@@ -233,6 +242,22 @@ class Facets:
 
     def nearest(self, points: Array) -> tuple[Indices, Array]:
         """Return the nearest facet (n,) to each point, and where on it by weights (n, d)."""
+        # Training asks for the normals at the same points in every step.
+        known, facet, weights = self._last.get("nearest", (None, None, None))
+        if known is not None and np.array_equal(known, points):
+            return facet, weights
+
+        facet, weights = self._search(points)
+        self._last["nearest"] = (points.copy(), facet, weights)
+        return facet, weights
+
+    @cached_property
+    def _last(self) -> dict[str, tuple[Any, Any, Any]]:
+        """The last points asked for, and the answer."""
+        return {}
+
+    def _search(self, points: Array) -> tuple[Indices, Array]:
+        """Return what ``nearest`` does, among more and more facets until it is sure."""
         n, d = points.shape
         facet = np.zeros(n, dtype=np.intp)
         weights = np.zeros((n, d))

@@ -48,8 +48,8 @@ class Subdomain(Domain, made_by="where"):
             )
         if not self._share:
             raise ValueError(
-                f"the subdomain{self._label} is empty: the function holds at none of "
-                f"{RARE_POINTS} points of the domain, whose bounds are "
+                f"the subdomain{self._label} is empty: the function holds at none of the "
+                f"points tried, up to {RARE_POINTS} of the domain, whose bounds are "
                 f"{named(self.coordinates, self.domain.bounds.T)}"
             )
 
@@ -108,9 +108,10 @@ class Subdomain(Domain, made_by="where"):
     @cached_property
     def _share(self) -> float:
         """The share of the domain where the function holds, by more points if it is small."""
-        share = self.domain.chart.fraction(self._holds)
-        if share > 0.01:
+        chart = self.domain.chart
+        share = chart.fraction(self._holds)
+        if share > 0.01 or chart.count is not None:
             return share
 
-        points = self.domain.chart.sample(RARE_POINTS, seed=0)
+        points = chart.sample(RARE_POINTS, seed=0)
         return float(np.mean(self._holds(points)))
