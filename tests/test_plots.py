@@ -260,7 +260,7 @@ def test_rounds_has_a_panel_per_term_and_shows_what_left_smaller_and_fainter(wav
 
 def test_rounds_says_so_when_there_was_no_resampling(burgers):
     arrays = pinn.RunFolder(burgers.path).points()
-    start = arrays["pde_entered"] == 0
+    start = arrays["pde:entered"] == 0
     figure = plots.rounds(
         burgers.problem, {name: rows[start] for name, rows in arrays.items()}
     )

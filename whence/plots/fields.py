@@ -212,11 +212,11 @@ class _SolutionPanels:
 def rounds(problem: Problem, arrays: Mapping[str, Array]) -> Figure:
     """Draw where the training points are and when they entered, one panel per term.
 
-    ``arrays`` is what :meth:`whence.pinn.RunFolder.points` returns: TERM, TERM_entered, TERM_left.
+    ``arrays`` is what :meth:`whence.pinn.RunFolder.points` returns: TERM, TERM:entered, TERM:left.
     The problem must have two coordinates.
     """
     plane = Plane.of(problem.coordinates, problem.time)
-    terms = [name for name in problem.terms if f"{name}_entered" in arrays]
+    terms = [name for name in problem.terms if f"{name}:entered" in arrays]
     if not terms:
         raise ValueError(
             f"the arrays hold no points of {', '.join(problem.terms)}: give what "
@@ -303,8 +303,8 @@ class _TermPoints:
         return cls(
             name,
             arrays[name],
-            arrays[f"{name}_entered"],
-            arrays[f"{name}_left"],
+            arrays[f"{name}:entered"],
+            arrays[f"{name}:left"],
         )
 
     @property

@@ -341,8 +341,8 @@ JOINT = pinn.Resample(
 def test_the_swapped_points_of_r3_reach_the_loss(tmp_path):
     result = go(tmp_path / "run", resample=pinn.R3(every=10))
     arrays = pinn.RunFolder(tmp_path / "run").points()
-    assert set(arrays["pde_entered"].tolist()) == {0, 10, 20, 30}
-    present = arrays["pde"][arrays["pde_left"] < 0]
+    assert set(arrays["pde:entered"].tolist()) == {0, 10, 20, 30}
+    present = arrays["pde"][arrays["pde:left"] < 0]
     trained = result.objective.terms["pde"].points.numpy()
     assert sorted(map(tuple, present)) == sorted(map(tuple, trained))
     again = float(result.objective.loss())

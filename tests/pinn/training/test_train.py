@@ -56,7 +56,7 @@ def test_every_point_is_recorded_with_its_times(tmp_path):
         tmp_path / "run", schedule=[pinn.GaussNewton(7)], resample=resample, keep="last"
     )
     arrays = runs.RunFolder(tmp_path / "run").points()
-    entered, left = arrays["pde_entered"], arrays["pde_left"]
+    entered, left = arrays["pde:entered"], arrays["pde:left"]
     assert np.array_equal(np.unique(entered, return_counts=True)[1], [40, 5, 5, 5])
     assert sorted(np.unique(left)) == [-1, 2, 4, 6]
     present = arrays["pde"][left < 0]

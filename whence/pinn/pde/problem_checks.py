@@ -9,6 +9,10 @@ from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.names import derivative_of
 from whence.pinn.pde.unknowns import Field, Unknown
 
+RESERVED_TERMS = ("iteration",)
+"""Names that the files of a run have for something else."""
+MARKS = (":", "/", "\\", "\0")
+"""Characters that part names in these files."""
 RESERVED = ("field", "residual", "error", "problem", "network")
 """Names that a solution has for something else."""
 
@@ -131,6 +135,11 @@ def check_terms(equations: Mapping[str, object], terms: Sequence[str]) -> None:
     for name in terms:
         if not isinstance(name, str) or not name:
             raise TypeError(f"the name of a term must be text, got {name!r}")
+        if name in RESERVED_TERMS or any(mark in name for mark in MARKS):
+            raise ValueError(
+                f"no term can be called {name!r}: the files of a run use {', '.join(RESERVED_TERMS)} "
+                f"and the characters {' '.join(MARKS)} for something else; choose another name"
+            )
 
     repeated = [name for name in terms if terms.count(name) > 1]
     if repeated:

@@ -10,12 +10,26 @@ ITERATION = "iteration"
 """Name of the iterations at which spectra were taken."""
 
 
+def renamed_times(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return points with their times under the names that they have since format 4."""
+    if any(":" in name for name in arrays):
+        return arrays
+
+    renamed = dict(arrays)
+    for name in arrays:
+        # TERM_entered beside TERM and TERM_left, which could also be points of other terms.
+        if f"{name}_entered" in arrays and f"{name}_left" in arrays:
+            renamed[f"{name}:entered"] = renamed.pop(f"{name}_entered")
+            renamed[f"{name}:left"] = renamed.pop(f"{name}_left")
+    return renamed
+
+
 def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
     """Raise ``ValueError`` unless these are points with their times, without naming the file."""
-    terms = [name for name in arrays if f"{name}_entered" in arrays]
+    terms = [name for name in arrays if f"{name}:entered" in arrays]
     known: set[str] = set()
     for name in terms:
-        known |= {name, f"{name}_entered", f"{name}_left"}
+        known |= {name, f"{name}:entered", f"{name}:left"}
     if set(arrays) != known:
         raise ValueError(
             f"it holds {', '.join(sorted(arrays))}, not points with their times"
@@ -28,7 +42,7 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name!r} is not an array of finite points")
 
         # Iterations, (n,); a point that is still in training left at −1.
-        for times in (arrays[f"{name}_entered"], arrays[f"{name}_left"]):
+        for times in (arrays[f"{name}:entered"], arrays[f"{name}:left"]):
             # One iteration for each point.
             if times.shape != points.shape[:1] or times.dtype.kind != "i":
                 raise ValueError(

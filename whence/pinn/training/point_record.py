@@ -23,7 +23,7 @@ class PointRecord:
     >>> record.update({"pde": torch.tensor([[0.0], [1.0]])}, iteration=0)
     >>> record.update({"pde": torch.tensor([[1.0], [2.0]])}, iteration=5)
     >>> arrays = record.arrays()
-    >>> arrays["pde_entered"].tolist(), arrays["pde_left"].tolist()       # −1: still there
+    >>> arrays["pde:entered"].tolist(), arrays["pde:left"].tolist()       # −1: still there
     ([0, 0, 5], [5, -1, -1])
     """
 
@@ -33,8 +33,8 @@ class PointRecord:
             return
 
         for name, rows in arrays.items():
-            entered = arrays.get(f"{name}_entered")
-            left = arrays.get(f"{name}_left")
+            entered = arrays.get(f"{name}:entered")
+            left = arrays.get(f"{name}:left")
             if entered is not None and left is not None:
                 term = _TermRecord(list(rows), entered.tolist(), left.tolist())
                 self._terms[name] = term
@@ -61,18 +61,18 @@ class PointRecord:
             is_known = entered <= iteration
             back = np.where(left > iteration, PRESENT, left)
             arrays[name] = np.asarray(term.points)[is_known]
-            arrays[f"{name}_entered"] = entered[is_known]
-            arrays[f"{name}_left"] = back[is_known]
+            arrays[f"{name}:entered"] = entered[is_known]
+            arrays[f"{name}:left"] = back[is_known]
 
         return PointRecord(arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays to save: TERM (n, d), TERM_entered (n,), TERM_left (n,)."""
+        """Return the arrays to save: TERM (n, d), TERM:entered (n,), TERM:left (n,)."""
         arrays: dict[str, np.ndarray] = {}
         for name, term in self._terms.items():
             arrays[name] = np.asarray(term.points)
-            arrays[f"{name}_entered"] = np.asarray(term.entered)
-            arrays[f"{name}_left"] = np.asarray(term.left)
+            arrays[f"{name}:entered"] = np.asarray(term.entered)
+            arrays[f"{name}:left"] = np.asarray(term.left)
         return arrays
 
 

@@ -16,7 +16,6 @@ A file that is damaged or was changed is refused by name. No file can run code b
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +37,7 @@ from whence._files import (
     digest,
     is_temporary,
     make_folder,
+    packed_arrays,
     parsed_json,
     read_arrays,
     strict_json,
@@ -45,12 +45,16 @@ from whence._files import (
     write_atomically,
 )
 from whence._lock import LOCK, Lock, locked
-from whence.pinn.training.array_checks import check_point_arrays, check_spectra
+from whence.pinn.training.array_checks import (
+    check_point_arrays,
+    check_spectra,
+    renamed_times,
+)
 from whence.pinn.training.history import History, from_csv, to_csv
 from whence.pinn.training.point_record import PointRecord
 
-FORMAT = 3
-READABLE_FORMATS = (2, 3)
+FORMAT = 4
+READABLE_FORMATS = (2, 3, 4)
 CONFIG = "config.json"
 PROBLEM = "problem.py"
 HISTORY = "history.csv"
@@ -270,8 +274,8 @@ class RunFolder:
         self.write_arrays(POINTS, record.arrays())
 
     def points(self) -> dict[str, np.ndarray]:
-        """Return the arrays of ``points.npz``: TERM, TERM_entered and TERM_left for each term."""
-        return self._read_arrays(POINTS, check_point_arrays)
+        """Return the arrays of ``points.npz``: TERM, TERM:entered and TERM:left for each term."""
+        return self._read_arrays(POINTS, check_point_arrays, renamed_times)
 
     def has_spectra(self) -> bool:
         """Whether spectra were recorded."""
@@ -283,16 +287,17 @@ class RunFolder:
 
     def write_arrays(self, name: str, arrays: Arrays) -> None:
         """Write arrays into a compressed file."""
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-        write_atomically(self.path / name, buffer.getvalue())
+        write_atomically(self.path / name, packed_arrays(arrays))
 
     def _read_arrays(
-        self, name: str, check: Callable[[Arrays], None]
+        self,
+        name: str,
+        check: Callable[[Arrays], None],
+        prepare: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] = dict,
     ) -> dict[str, np.ndarray]:
         """Return the arrays of a file; what does not pass the check is damaged."""
         path = self.path / name
-        arrays = read_arrays(path)
+        arrays = prepare(read_arrays(path))
 
         try:
             check(arrays)
