@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import qmc
 
 from whence.catalogue import SAMPLINGS
-from whence.pinn.geometry.charts import Chart, product, shares
+from whence.pinn.geometry.charts import Chart, box, mixture, product, shares, table
 from whence.pinn.geometry.samplings import unit_points
 
 SEEDED = [m for m in tuple(SAMPLINGS) if m != "grid"]
@@ -131,6 +131,27 @@ def test_product_rejects_by_factor():
     assert points.shape == (64, 3)
     assert (points[:, [0, 2]] < 0.5).all()
     assert (points[:, 1] == 7).all()
+
+
+@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+def test_a_mixture_is_as_dense_in_every_set(method):
+    """Also where one of the sets rejects most of what it proposes."""
+    rare = box(np.array([5.0]), np.array([6.0])).restricted(lambda p: p[:, 0] < 5.2)
+    sets = [box(np.zeros(1), np.ones(1)), rare, box(np.array([7.0]), np.array([9.0]))]
+    points = mixture(sets).sample(3200, method, seed=0)[:, 0]
+    counts = np.histogram(points, [0, 1, 5.2, 6, 9])[0] / len(points)
+    assert counts == pytest.approx(np.array([1, 0.2, 0, 2]) / 3.2, abs=0.03)
+
+
+def test_rows_of_a_table_are_drawn_once():
+    rows = np.arange(100.0)[:, None]
+    chart = table(rows, size=2.0).restricted(lambda p: p[:, 0] < 60)
+    assert (chart.count, chart.size) == (60, pytest.approx(1.2))
+    for method in SEEDED:
+        assert len(np.unique(chart.sample(60, method, seed=1))) == 60
+    assert np.diff(chart.sample(20)[:, 0]) == pytest.approx(3)
+    with pytest.raises(ValueError, match="has 60 points, too few to draw 61"):
+        chart.sample(61)
 
 
 @given(
