@@ -357,8 +357,21 @@ def test_method(name):
     oracles.close(some.values, whole.sel(term="pde").values[:, :2], 1e-8)
 
 
+def with_unknown():
+    """Return an objective with an unknown number k."""
+    problem = pinn.Problem(
+        domain=pinn.Interval("x", 0, 1),
+        outputs=("u",),
+        equations={"pde": lambda u_x, k: u_x - k},
+        unknowns={"k": pinn.Unknown(2.0, positive=True)},
+    )
+    return problem.objective(pinn.MLP([1, 4, 1], seed=0), problem.sample(5))
+
+
 def quantity_of(name, case, points):
     cls = QUANTITIES[name]
+    if name == "unknown_value":
+        return cls("k")
     if hasattr(cls, "of_objective"):
         return cls.of_objective(case, None if name == "loss" else points)
     return cls(lambda field: field("u", points).square().mean())
@@ -368,6 +381,8 @@ def quantity_of(name, case, points):
 def test_quantity(name):
     """Gradients are the derivatives of values, and their sum is the gradient of the sum."""
     case = objective(5)
+    if name == "unknown_value":
+        case = with_unknown()
     quantity = quantity_of(name, case, case.draw("pde", 3, seed=9))
     values = quantity.values(case)
     gradients = torch.cat(list(quantity.gradients(case)))

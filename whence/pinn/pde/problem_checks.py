@@ -137,7 +137,7 @@ def check_terms(equations: Mapping[str, object], terms: Sequence[str]) -> None:
             raise TypeError(f"the name of a term must be text, got {name!r}")
         if name in RESERVED_TERMS or any(mark in name for mark in MARKS):
             raise ValueError(
-                f"no term can be called {name!r}: the files of a run use {', '.join(RESERVED_TERMS)} "
+                f"no term can be called {name!r}: files of a run use {', '.join(RESERVED_TERMS)} "
                 f"and the characters {' '.join(MARKS)} for something else; choose another name"
             )
 

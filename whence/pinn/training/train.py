@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -13,7 +12,6 @@ from torch import nn
 from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
 from whence.arrays import ArrayLike
-from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 from whence.pinn.pde.problem import Counts, Problem
 from whence.pinn.sampling.resamplers.base import Resampler
@@ -25,6 +23,7 @@ from whence.pinn.training.configuration import (
     circumstances,
     configuration,
 )
+from whence.pinn.training.first_points import first_points, with_given_points
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
@@ -185,17 +184,15 @@ def train(
             folder.check_free()
         stack.enter_context(rng.seeded(seed, place))
         # Made under the seed, so that dropout and the like begin the same each time.
-        module = problem.network(seed) if network is None else network
-        raw = module
-        module = problem.model(module, seed)
-        module = module.to(dtype=dtype, device=place)
+        raw = problem.network(seed) if network is None else network
+        module = problem.model(raw, seed).to(dtype=dtype, device=place)
         # A resumed run has a network of its own: where it started from is past.
         if start is not None and checkpoint is None:
             load_network(module, start)
 
         rows = first_points(problem, points, seed, sampling)
         objective = problem.objective(module, rows, weights)
-        objective = marked_as_given(objective, given_points(points))
+        objective = with_given_points(objective, points)
         check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers
@@ -217,45 +214,6 @@ def train(
         saver.write_summary(summary)
 
     return result_of(problem, module, loop, summary, folder)
-
-
-def first_points(
-    problem: Problem,
-    points: Counts | Mapping[str, int | ArrayLike],
-    seed: int,
-    sampling: str,
-) -> Mapping[str, ArrayLike]:
-    """Return the points given by term, and as many of the other terms as asked for."""
-    if not isinstance(points, Mapping):
-        return problem.sample(points, seed, sampling)
-
-    given = given_points(points)
-    counts: dict[str, Any] = {n: c for n, c in points.items() if n not in given}
-    # The places of given terms are taken, so that only counts are left to be checked.
-    drawn = problem.sample(counts, seed, sampling, but=tuple(given))
-    return {**drawn, **given}
-
-
-def given_points(
-    points: Counts | Mapping[str, ArrayLike | int],
-) -> dict[str, ArrayLike]:
-    """Return the points that the user gave, by term, without numbers of points to draw."""
-    if not isinstance(points, Mapping):
-        return {}
-    given = {}
-    for name, rows in points.items():
-        if not isinstance(rows, (int, float)):
-            given[name] = rows
-    return given
-
-
-def marked_as_given(objective: Objective, names: Iterable[str]) -> Objective:
-    """Return the objective with the points of some terms marked as the user's."""
-    terms = dict(objective.terms)
-    for name in names:
-        if terms[name].source == "drawn":
-            terms[name] = replace(terms[name], source="given")
-    return objective.with_terms(terms.values())
 
 
 def ready_saver(
