@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import keyword
 import math
+import numbers
 from collections.abc import Callable, Iterable, Sequence
-from typing import SupportsFloat, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from whence._names import nearest as nearest
 from whence._names import one_of as one_of
 
 T = TypeVar("T")
+MAX_SEED = 2**63 - 1
+"""Largest seed of torch's generators."""
 
 
 def describe(given: object) -> str:
@@ -33,14 +36,22 @@ def shape_of(value: object) -> object:
     return tuple(shape)
 
 
-def positive(what: str, value: float, *, zero: bool = False) -> None:
+def positive(what: str, value: Any, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a finite number above zero (or zero too)."""
     # A bool is an int in Python, and never meant as a number here.
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    is_in_range = is_number and math.isfinite(value) and value >= 0
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    is_in_range = is_number and is_finite(value) and value >= 0
     if not is_in_range or (value == 0 and not zero):
         bound = "zero or a positive number" if zero else "a positive number"
         raise ValueError(f"{what} must be {bound}, got {value!r}")
+
+
+def is_finite(value: SupportsFloat) -> bool:
+    """Whether a number is finite, integers beyond all floats being not."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def boolean(what: str, value: object) -> None:
@@ -49,13 +60,21 @@ def boolean(what: str, value: object) -> None:
         raise TypeError(f"{what} must be True or False, got {value!r}")
 
 
-def count(what: str, value: int, *, zero: bool = False) -> None:
+def count(what: str, value: Any, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer (or zero too)."""
     least = 0 if zero else 1
-    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    # NumPy's integers too, which are none of Python's.
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or value < least:
         bound = "a non-negative integer" if zero else "a positive integer"
         raise ValueError(f"{what} must be {bound}, got {value!r}")
+
+
+def seed(what: str, value: int) -> None:
+    """Raise ``ValueError`` unless ``value`` is an integer that generators take."""
+    count(what, value, zero=True)
+    if value > MAX_SEED:
+        raise ValueError(f"{what} must be at most {MAX_SEED}, got {value!r}")
 
 
 def points(what: str, given: object, columns: int | str) -> Tensor:
@@ -66,6 +85,17 @@ def points(what: str, given: object, columns: int | str) -> Tensor:
     if not isinstance(given, Tensor):
         raise TypeError(
             f"{what} must be a torch.Tensor of shape (n, {columns}), got {describe(given)}"
+        )
+
+    # What follows is defined for plain tables of ordinary numbers alone.
+    if given.layout != torch.strided or given.is_nested:
+        layout = "nested" if given.is_nested else str(given.layout)
+        raise TypeError(
+            f"{what} must be a plain (strided) tensor, got {layout}: pass points.to_dense()"
+        )
+    if given.dtype.itemsize < 2:
+        raise TypeError(
+            f"{what} must be of a dtype of 16 bits or more, got {given.dtype}"
         )
 
     is_table = given.ndim == 2 and given.numel() > 0

@@ -20,6 +20,8 @@ import numpy as np
 
 PathLike = str | os.PathLike[str]
 
+MAX_NAME_BYTES = 240
+"""Bytes of a file's name: 255 are allowed, and temporary names are longer."""
 STALE_SECONDS = 3600.0
 """No file takes this long to write."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
@@ -222,6 +224,23 @@ def digest(*parts: bytes | str) -> str:
         total.update(content)
 
     return total.hexdigest()
+
+
+def checked_path(what: str, path: object) -> Path:
+    """Return a path that files can have, or raise ``TypeError`` or ``ValueError``."""
+    if not isinstance(path, (str, os.PathLike)) or isinstance(path, bytes):
+        raise TypeError(f"{what} must be a path, such as 'runs/first', got {path!r}")
+
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(f"{what} must be a path that a file can have, got {text!r}")
+    for name in Path(text).parts:
+        if len(name.encode()) > MAX_NAME_BYTES:
+            raise ValueError(
+                f"{what} has a name of {len(name.encode())} bytes, {name[:20]}…: file systems take "
+                f"{MAX_NAME_BYTES}"
+            )
+    return Path(text)
 
 
 def packed_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -52,6 +52,8 @@ def check_uncoupled(
     values: Callable[[Sequence[int]], Tensor],
     n: int,
     advice: str,
+    *,
+    refuse_random: bool = False,
 ) -> None:
     """Raise :class:`CoupledPoints` if a function couples its points.
 
@@ -65,6 +67,8 @@ def check_uncoupled(
         How many points there are; of one nothing can be said.
     advice:
         What to do about it.
+    refuse_random:
+        Whether drawing random numbers is an error too.
     """
     # A spread of points, in no order that a sort would keep.
     rows = [(k * (n - 1)) // max(1, PROBES - 1) for k in range(min(n, PROBES))]
@@ -78,7 +82,12 @@ def check_uncoupled(
     if not differ(together, alone):
         return
     if differ(together, values(rows)):
-        return  # it draws random numbers, which says nothing of other points
+        if refuse_random:
+            raise ValueError(
+                f"{what} draws random numbers, such as dropout, so that it has no derivative to "
+                "speak of: call network.eval() first"
+            )
+        return  # which says nothing of other points
 
     raise CoupledPoints(
         f"{what} couples the points of a batch: its value at a point changes with the points that "

@@ -47,6 +47,7 @@ class Parameters:
     def __init__(self, module: nn.Module, select: Select = None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
+        _check_plain(module)
 
         self.module = module
         # Tied weights once: named_parameters() leaves out the later names.
@@ -168,6 +169,42 @@ def _chosen(
     )
 
 
+WRAPPERS = {
+    "OptimizedModule": "network._orig_mod",
+    "DataParallel": "network.module",
+    "DistributedDataParallel": "network.module",
+}
+"""Modules around another one, which cannot be called with parameters of their own."""
+
+
+def _check_plain(module: nn.Module) -> None:
+    """Raise unless a module can be called with other values of its parameters."""
+    kind = type(module).__name__
+    if kind in WRAPPERS:
+        raise TypeError(
+            f"the network is a {kind}, which cannot be called with other values of its parameters: "
+            f"pass the module inside, {WRAPPERS[kind]}, which has the same parameters"
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(
+            "the network is a ScriptModule, which cannot be called with other values of its "
+            "parameters: pass the module that it was made from"
+        )
+    for name, parameter in module.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(
+                f"the network's parameter {name!r} has no shape yet: call the network once before, "
+                "such as network(points)"
+            )
+        if parameter.is_inference():
+            raise ValueError(
+                f"the network's parameter {name!r} was made under torch.inference_mode, so that "
+                "nothing can be differentiated: make the network outside of it"
+            )
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError("derivatives are needed here: leave torch.inference_mode")
+
+
 def _check_alike(chosen: Mapping[str, nn.Parameter]) -> None:
     """Raise ``ValueError`` unless the parameters can be one vector of real numbers."""
     # Otherwise there is no one vector that holds them all.
@@ -182,6 +219,12 @@ def _check_alike(chosen: Mapping[str, nn.Parameter]) -> None:
         if not parameter.dtype.is_floating_point:
             raise ValueError(
                 f"the selected parameters must be real numbers, got {parameter.dtype}"
+            )
+        if parameter.dtype.itemsize < 4:
+            raise ValueError(
+                f"the selected parameters are {parameter.dtype}, in which derivatives are rounded "
+                "to two or three digits and systems cannot be solved: use network.float() or "
+                "network.double()"
             )
 
 

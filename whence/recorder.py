@@ -120,9 +120,13 @@ def _check_uncoupled(
         with torch.no_grad():
             return function(tensors, points[torch.tensor(rows)]).detach()
 
-    what = f"the function {getattr(function, '__qualname__', function)!r}"
+    what = getattr(function, "__qualname__", "the residual")
     check_uncoupled(
-        what, values, len(points), "Write it as a function of each point alone."
+        what,
+        values,
+        len(points),
+        "Write it as a function of each point alone.",
+        refuse_random=True,
     )
 
 

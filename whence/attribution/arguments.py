@@ -76,6 +76,11 @@ def prepare_points(
             f"{{{next(iter(terms))!r}: points}}"
         )
 
+    if not by_term:
+        raise ValueError(
+            f"no points are given: the terms are {', '.join(terms)}; leave points= out for the "
+            "training points"
+        )
     # An unknown term is an error before any points are prepared.
     for name in by_term:
         objective.term(name)

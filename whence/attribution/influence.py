@@ -203,7 +203,13 @@ class Influence(Method):
             operator = GaussNewtonMatrix(self.objective)
         else:
             operator = Hessian(self.objective)
-        self._state = self.solver.factor(operator, self.damping)
+        state = self.solver.factor(operator, self.damping)
+        if not hasattr(state, "solve") or not hasattr(state, "spectrum"):
+            raise TypeError(
+                f"{type(self.solver).__name__}.factor must return a state with solve and spectrum, "
+                f"got {_checks.describe(state)}"
+            )
+        self._state = state
         self._decrease = None
         self._factored_at = {
             name: tensor.detach().clone() for name, tensor in tensors.items()

@@ -92,13 +92,16 @@ class AtPoints(ABC):
         parts = []
         for block in blocks(self.prepared(objective)):
             parts.append(function(tensors, block.points).detach())
-        return torch.cat(parts).reshape(-1)  # (n, m) to (T,) with T = n·m
+        values = torch.cat(parts).reshape(-1)  # (n, m) to (T,) with T = n·m
+        check_finite(f"the quantity {self.label()!r}", values)
+        return values
 
     def gradients(self, objective: Objective) -> Iterator[Tensor]:
         """Yield the targets' gradients with respect to θ in blocks, each (block, P)."""
         function = self.function(objective)
         points = self.prepared(objective)
         for block in row_blocks(function, objective.parameters, points):
+            check_finite(f"the gradient of {self.label()!r}", block)
             yield block.reshape(-1, objective.parameters.size)  # (n, m, P) to (n·m, P)
 
     def linearized(self, objective: Objective) -> Iterator[Gradients]:
@@ -129,6 +132,18 @@ class AtPoints(ABC):
             **target_arrays(objective, points, len(columns)),
             "quantity": np.tile(np.asarray(columns, dtype=str), len(points)),
         }
+
+
+def check_finite(what: str, values: Tensor) -> None:
+    """Raise ``ValueError`` if some of the values by target (T, …) are not finite."""
+    is_bad = ~torch.isfinite(values).flatten(1 if values.ndim > 1 else 0)
+    if values.ndim > 1:
+        is_bad = is_bad.any(dim=1)
+    if bool(is_bad.any()):
+        raise ValueError(
+            f"{what} must be finite: of {len(values)} targets {int(is_bad.sum())} are not, the "
+            f"first is target {int(is_bad.nonzero()[0])}"
+        )
 
 
 def read_once(points: PointsLike, *, targets: bool) -> PointsLike:

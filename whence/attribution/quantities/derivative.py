@@ -42,4 +42,9 @@ class Derivative(AtPoints):
 
     def function(self, objective: Objective) -> Pointwise:
         """Return the derivative as a pointwise function."""
+        if self.of in objective.coordinates:
+            raise ValueError(
+                f"{self.of!r} is a coordinate, which does not depend on the network: name a "
+                f"derivative, such as '{objective.outputs[0]}_{self.of}'"
+            )
         return objective.fields((self.of,))

@@ -60,14 +60,36 @@ class Functional:
             if objective.has_samples or not isinstance(points, (Tensor, Samples)):
                 points = objective.prepare("the points of a functional", points)
             assert isinstance(points, (Tensor, Samples))
+            if isinstance(points, Tensor):
+                self._check_points(objective, points)
             return objective.fields((name,))(tensors, points)[:, 0]
 
-        value = self.of(field)
-        if not isinstance(value, Tensor) or value.numel() != 1:
+        try:
+            value = self.of(field)
+        except Exception as error:
+            reason = str(error).splitlines() or [""]
             raise ValueError(
-                f"{self.name!r} must return a scalar tensor, got {_checks.shape_of(value)}"
+                f"the function of {self.name!r}, called with field(name, points), fails: "
+                f"{type(error).__name__}: {reason[0]}"
+            ) from error
+        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+            raise ValueError(
+                f"{self.name!r} must return a scalar tensor of a real number, got "
+                f"{_checks.shape_of(value)}"
             )
+        if not bool(torch.isfinite(value)):
+            raise ValueError(f"{self.name!r} is {value.item()}: it must be finite")
         return value.reshape(())
+
+    def _check_points(self, objective: Objective, points: Tensor) -> None:
+        """Raise ``ValueError`` unless points are (n, d) in the dtype of the parameters."""
+        d = len(objective.coordinates)
+        like = objective.parameters
+        if points.ndim != 2 or points.shape[1] != d or points.dtype != like.dtype:
+            raise ValueError(
+                f"the points of {self.name!r} must be of shape (n, {d}) and {like.dtype}, got "
+                f"{tuple(points.shape)} and {points.dtype}"
+            )
 
     def values(self, objective: Objective) -> Tensor:
         """Return the functional's value, shape (1,)."""

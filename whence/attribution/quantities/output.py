@@ -84,4 +84,5 @@ def _composed(objective: Objective, function: Callable[..., Tensor]) -> Pointwis
             )
         return value.unsqueeze(1)
 
+    evaluate.__qualname__ = "the function of an Output"
     return evaluate

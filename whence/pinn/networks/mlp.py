@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whence._checks import count, number
+from whence._checks import seed as check_seed
 from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
@@ -18,6 +19,10 @@ from whence.pinn.networks.fourier import Fourier
 
 Bounds = Sequence[Sequence[float]] | Tensor
 """Lowest and highest value of each input, shape (2, inputs)."""
+
+
+MAX_PARAMETERS = 10**9
+"""Parameters beyond which a network of this kind is a slip of the pen."""
 
 
 @NETWORKS.named("mlp")
@@ -93,7 +98,7 @@ class MLP(nn.Module):
 
         generator: torch.Generator | None = None
         if seed is not None:
-            count("seed", seed, zero=True)
+            check_seed("seed", seed)
             generator = torch.Generator().manual_seed(seed)
 
         self._register_scaling(dtype)
@@ -221,6 +226,7 @@ class MLP(nn.Module):
 
 def checked_widths(layers: Sequence[int]) -> tuple[int, ...]:
     """Return the widths of layers as a tuple, two or more positive integers."""
+    layers = layers.tolist() if hasattr(layers, "tolist") else layers
     if not isinstance(layers, (list, tuple)) or len(layers) < 2:
         raise ValueError(
             f"layers must be at least two widths, as in [2, 32, 32, 1], got {layers!r}"
@@ -228,7 +234,15 @@ def checked_widths(layers: Sequence[int]) -> tuple[int, ...]:
 
     for k, width in enumerate(layers):
         count(f"layers[{k}]", width)
-    return tuple(layers)
+
+    widths = tuple(int(width) for width in layers)
+    size = sum((n + 1) * m for n, m in itertools.pairwise(widths))
+    if size > MAX_PARAMETERS:
+        raise ValueError(
+            f"layers {list(widths)} make {size} parameters, more than {MAX_PARAMETERS}: choose "
+            "smaller widths"
+        )
+    return widths
 
 
 def checked_range(scale_to: tuple[float, float]) -> tuple[float, float]:
@@ -249,7 +263,14 @@ def checked_range(scale_to: tuple[float, float]) -> tuple[float, float]:
 
 def checked_bounds(bounds: Bounds, inputs: int) -> Tensor:
     """Return bounds as a float64 tensor (2, inputs) of its own, low below high."""
-    table = torch.as_tensor(bounds, dtype=torch.float64, device="cpu").detach().clone()
+    try:
+        table = torch.as_tensor(bounds, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"bounds must be two rows of {inputs} numbers, lowest and highest value of each input, "
+            f"got {bounds!r}"
+        ) from None
+    table = table.detach().clone()
     if table.shape != (2, inputs):
         raise ValueError(
             f"bounds must have shape (2, {inputs}), lowest and highest value of each of the "

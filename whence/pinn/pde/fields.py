@@ -94,6 +94,7 @@ class FieldMap:
             values = self.evaluate(tensors, locations(points), names)
             return torch.stack([values[name] for name in names], dim=1)  # (n, names)
 
+        evaluate.__qualname__ = f"the fields {', '.join(names)}"
         return evaluate
 
     def evaluate(
@@ -243,6 +244,8 @@ class FieldMap:
             f"output(s) ({', '.join(self.columns)}), as pinn.MLP([{inputs}, 32, 32, {outputs}]) "
             "does; this one"
         )
+        # Leaves of a graph, which NumPy's functions refuse.
+        points = points.detach().requires_grad_()
         # The network alone first, so that its error does not blame the ansatz.
         raw = tried(what, self.network, {"points": points})
         if not isinstance(raw, Tensor) or raw.shape != (len(points), outputs):
@@ -262,7 +265,7 @@ class FieldMap:
             result = tried("the ansatz", self.ansatz, arguments)
             check_kind("the ansatz", as_tuple(result), points)
 
-        _TAKES_AXES[self.network] = _takes_axes(self.network, points)
+        _TAKES_AXES[self.network] = _takes_axes(self.network, points.detach())
 
 
 def _takes_axes(network: nn.Module, points: Tensor) -> bool:

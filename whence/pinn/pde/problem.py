@@ -30,7 +30,11 @@ from whence.pinn.pde.problem_checks import (
     check_symbols,
     check_terms,
 )
-from whence.pinn.pde.term_function import TermFunction, check_term_uncoupled
+from whence.pinn.pde.term_function import (
+    TermFunction,
+    check_batch_normalization,
+    check_term_uncoupled,
+)
 from whence.pinn.pde.unknowns import Field, Model, Unknown, UnknownLike
 from whence.points import Pointwise, blocks, locations
 from whence.space import Space
@@ -276,7 +280,7 @@ class Problem:
         left_out = (*self.given_terms, *but)
         counted = [name for name in self.terms if name not in left_out]
         # One number is enough where there is one term.
-        if isinstance(counts, int) and not isinstance(counts, bool):
+        if isinstance(counts, (int, np.integer)) and not isinstance(counts, bool):
             if len(counted) != 1:
                 raise ValueError(
                     f"the problem has terms {', '.join(self.terms)}: give a count for each, such "
@@ -391,6 +395,7 @@ class Problem:
 
         model = self.model(network)
         like = Parameters(model)
+        check_batch_normalization(model)
         field_map = self.fields(model)
         terms = []
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence import _checks
-from whence.coupling import check_uncoupled, moved
+from whence.coupling import CoupledPoints, check_uncoupled, moved
 from whence.pinn.geometry.boundary import Part
 from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.equation import Equation
@@ -163,6 +163,7 @@ class TermFunction:
             result = self.function(*(values[name] for name in self.names))
             return stacked(self.what, result, len(rows))
 
+        at.__qualname__ = self.what
         # A periodic condition compares two points, all others look at one.
         if condition is None or condition.along is None:
             return at
@@ -219,11 +220,19 @@ class TermFunction:
     ) -> None:
         """Call the function once; what it gets wrong is an error that names it."""
         field_map = self._with_derived(field_map)
-        values = self.values(field_map, tensors, points)
-        arguments = {name: values[name] for name in self.names}
-        result = tried(self.what, self.function, arguments)
-        stacked(self.what, result, len(points))
+        # Leaves, so that what is not differentiated shows: .detach(), no_grad, NumPy.
+        leaves = {name: t.detach().requires_grad_() for name, t in tensors.items()}
+        with torch.enable_grad():
+            values = self.values(field_map, leaves, points)
+            arguments = {name: values[name] for name in self.names}
+            result = tried(self.what, self.function, arguments)
+        residual = stacked(self.what, result, len(points))
         check_kind(self.what, as_tuple(result), points)
+        if not residual.requires_grad:
+            raise ValueError(
+                f"{self.what} does not depend on the network: it takes no output, or leaves the "
+                "graph by .detach(), torch.no_grad(), float() or NumPy; use functions of torch"
+            )
 
 
 def _bound(
@@ -242,11 +251,17 @@ def _bound(
 def stacked(what: str, result: Tensor | Sequence[Tensor], n: int) -> Tensor:
     """Return a residual's result, one tensor (n,) or a tuple of them, as (n, m)."""
     parts = as_tuple(result)
+    if not parts:
+        raise ValueError(f"{what} returns an empty tuple: it must return a residual")
     for part in parts:
         if not isinstance(part, Tensor) or part.shape != (n,):
             raise ValueError(
                 f"{what} must return a tensor of shape ({n},), or a tuple of such tensors, for "
                 f"{n} points, got {_checks.shape_of(part)}"
+            )
+        if part.layout != torch.strided:
+            raise ValueError(
+                f"{what} must return plain tensors, got layout {part.layout}: use .to_dense()"
             )
 
     return torch.stack(list(parts), dim=1)  # (n, m)
@@ -259,6 +274,18 @@ ADVICE = (
     "normalization, or network.eval()"
 )
 """What to do about a term that couples points."""
+
+
+def check_batch_normalization(network: nn.Module) -> None:
+    """Raise :class:`whence.coupling.CoupledPoints` if a network normalizes by the batch."""
+    for name, module in network.named_modules():
+        by_batch = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if by_batch and (module.training or not module.track_running_stats):
+            raise CoupledPoints(
+                f"the network's layer {name!r} normalizes by the batch, which couples its points: "
+                "no point has a residual of its own. Use nn.LayerNorm, or network.eval() with "
+                "running statistics"
+            )
 
 
 def check_term_uncoupled(term: Term, tensors: Mapping[str, Tensor], what: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from whence.arrays import ArrayLike
 from whence.objective import Objective
 from whence.pinn.pde.problem import Counts, Problem
@@ -34,9 +36,9 @@ def given_points(
     """Return the points that the user gave, by term, without numbers of points to draw."""
     if not isinstance(points, Mapping):
         return {}
-    given = {}
+    given: dict[str, ArrayLike] = {}
     for name, rows in points.items():
-        if not isinstance(rows, (int, float)):
+        if not isinstance(rows, (int, float, np.number)):
             given[name] = rows
     return given
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from whence import _checks
 from whence._files import JsonObject
 from whence._interrupts import Interrupts
 from whence.finiteness import where_not_finite
@@ -346,6 +347,11 @@ class Loop:
         place = self.place
         place.round += 1
         points = resample.update_points(self.objective, place.round, self._plan.seed)
+        if not isinstance(points, Mapping):
+            raise TypeError(
+                f"{type(resample).__name__}.update_points must return points by term, such as "
+                f"{{'pde': points}}, got {_checks.describe(points)}"
+            )
         # Clones, since a resampler may write into its tensors again.
         clones = {name: rows.clone() for name, rows in points.items()}
         self.objective = self.objective.with_points(clones)

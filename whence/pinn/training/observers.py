@@ -97,7 +97,14 @@ class Stop(Observer):
     def should_stop(self, row: Row) -> bool:
         """Whether the criterion is true."""
         # A copy: what the criterion does to it must not reach the history.
-        return bool(self.when(dict(row)))
+        try:
+            return bool(self.when(dict(row)))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {str(error).splitlines()[:1]}"
+            raise ValueError(
+                f"the criterion of Stop fails at iteration {row['iteration']} ({reason}): it must "
+                f"return True or False for a row with the columns {', '.join(row)}"
+            ) from error
 
 
 class ProgressBar(Observer):

@@ -71,17 +71,22 @@ def check_choices(
     device: str | torch.device,
     resume: bool,
     out: PathLike | None,
+    dtype: object,
 ) -> None:
     """Raise ``ValueError`` for a choice that there is not."""
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be torch.float64 or torch.float32, got {dtype!r}")
     _checks.one_of("keep", keep, ("best", "last"))
     _checks.count("validation", validation)
     if max_seconds is not None:
         _checks.positive("max_seconds", max_seconds)
-    _checks.count("seed", seed, zero=True)
+    _checks.seed("seed", seed)
     _checks.one_of("compile", compile, ("auto", True, False))
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
 
+    if torch.device(device).type == "meta" or torch.get_default_device().type == "meta":
+        raise ValueError("on the device 'meta' tensors have no values: choose another")
     try:
         # Only to make a tensor there tells whether a device can be used.
         torch.empty(0, device=device)

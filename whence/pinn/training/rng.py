@@ -13,7 +13,7 @@ from torch import Tensor
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Draw from ``seed`` inside, on the CPU and on ``device``; leave the caller's state alone."""
     with kept(device):
-        torch.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(int(seed))  # NumPy's integers are none
         if device.type == "cuda":
             # A device has a generator of its own, which manual_seed above does not reach alone.
             with torch.cuda.device(device):

@@ -34,6 +34,7 @@ from whence._files import (
     JsonObject,
     NotWritten,
     PathLike,
+    checked_path,
     digest,
     is_temporary,
     make_folder,
@@ -108,6 +109,8 @@ def described(value: object) -> Json:
         return [described(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no inf and no nan
+    if isinstance(value, np.generic):
+        return described(value.item())
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     if isinstance(value, (torch.dtype, torch.device, os.PathLike, nn.Module)):
@@ -131,7 +134,7 @@ class RunFolder:
     """
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path)
+        self.path = checked_path("the folder of a run", path)
         self._lock: Lock | None = None
 
     def __fspath__(self) -> str:

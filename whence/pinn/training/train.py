@@ -158,7 +158,9 @@ def train(
     stages = check_schedule(schedule)
     check_points(problem, points)
     check_parts(resample, weighting, observers)
-    check_choices(keep, validation, max_seconds, seed, compile, device, resume, out)
+    check_choices(
+        keep, validation, max_seconds, seed, compile, device, resume, out, dtype
+    )
 
     # A run that was made in Python comes from nowhere that could be read again.
     origin = origin or Origin()

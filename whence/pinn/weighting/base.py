@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -34,6 +34,16 @@ class Weighting(ABC):
 
     update_every: int = 1
 
+    def __new__(cls, *options: object, **named: object) -> Self:
+        """Return an object with nothing remembered, whatever the subclass's ``__init__`` does."""
+        weighting = super().__new__(cls)
+        # Numbers and tensors only, so that it can be saved and compared.
+        weighting._state = {"calls": 0}
+        return weighting
+
+    if TYPE_CHECKING:  # a real annotation would make it a field
+        _state: State
+
     @property
     def reads_traces(self) -> bool:
         """Whether traces of the kernel are asked for, which may be worth compiling."""
@@ -42,8 +52,6 @@ class Weighting(ABC):
     def __post_init__(self) -> None:
         _checks.count("update_every", self.update_every)
         self.check_options()
-        # Numbers and tensors only, so that it can be saved and compared.
-        self._state: State = {"calls": 0}
 
     # --- what a subclass writes ---
 
@@ -180,6 +188,11 @@ class Weighting(ABC):
     def _check_finite(self, weights: Weights) -> None:
         """Raise ``FloatingPointError`` unless new weights, and what was noted, are finite."""
         for name, weight in weights.items():
+            if isinstance(weight, complex) or _is_complex_or_table(weight):
+                raise TypeError(
+                    f"the weight of term {name!r} must be a real number, or one for each point, "
+                    f"got {_checks.describe(weight)}"
+                )
             if not _is_finite(weight):
                 raise FloatingPointError(
                     f"the weight of term {name!r} came out as {_checks.describe(weight)}: its loss "
@@ -254,3 +267,8 @@ def smoothed(
             weights[name] = previous_share * before + (1 - previous_share) * value
 
     return weights
+
+
+def _is_complex_or_table(weight: object) -> bool:
+    """Whether this is a tensor that cannot be weights of points, (n,)."""
+    return isinstance(weight, Tensor) and (weight.is_complex() or weight.ndim > 1)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -234,7 +235,7 @@ class Resample:
         if n == 0:
             return present
 
-        selected = self.selection.select(values.cpu()[rows], n, spawn(seed, 2))
+        selected = self._selected(values.cpu()[rows], n, spawn(seed, 2))
         taken = rows_in_each(rows[selected], pools)
         leaving = leaving_counts(counts, must_stay, self._surplus(counts, n))
 
@@ -246,6 +247,21 @@ class Resample:
             renewed[name] = torch.cat([points, fresh])[leaving[name] :]
 
         return renewed
+
+    def _selected(self, values: Tensor, n: int, seed: int) -> Tensor:
+        """Return the row numbers that the selection chooses, checked."""
+        selected = torch.as_tensor(self.selection.select(values, n, seed))
+        is_list = selected.ndim == 1 and not selected.dtype.is_floating_point
+        if is_list and len(selected):
+            lowest, highest = int(selected.min()), int(selected.max())
+            is_list = lowest >= 0 and highest < len(values)
+            is_list = is_list and len(selected.unique()) == len(selected)
+        if not is_list:
+            raise ValueError(
+                f"{type(self.selection).__name__} must return {n} different row numbers below "
+                f"{len(values)}, got {selected.tolist()[:10]}"
+            )
+        return selected
 
     def _surplus(self, counts: Mapping[str, int], n: int) -> int:
         """Return how many present points leave when n new ones come."""
@@ -294,11 +310,20 @@ class Resample:
             # Other test points in each round: none is always near, none always far.
             score = replace(score, seed=seed)  # type: ignore[type-var]
 
-        values: Tensor
+        values: object
         if self._needs_embedding:
             values = score.embedding(objective, pools)
         else:
             values = score.score(objective, pools)
+        if isinstance(values, np.ndarray):
+            values = torch.from_numpy(values)
+
+        n = sum(len(pool) for pool in pools.values())
+        if not isinstance(values, Tensor) or values.ndim < 1 or len(values) != n:
+            raise ValueError(
+                f"{type(score).__name__} must return a tensor with one score for each of {n} "
+                f"candidates, got {_checks.shape_of(values)}"
+            )
         return values
 
 

@@ -41,6 +41,7 @@ def check_number(scores: Tensor, n: int) -> None:
 
 def uniform(n: int, seed: int) -> Tensor:
     """Return n random numbers strictly between 0 and 1."""
+    _checks.seed("seed", seed)
     drawn = np.random.default_rng(seed).random(n)
     # Within, so that logarithms of u and of 1 − u are finite.
     return torch.from_numpy(drawn).clamp(1e-300, 1 - 1e-16)
