@@ -56,3 +56,14 @@ def sin_pi(x: Array) -> Array:
     rest = np.pi * (x - whole)
     sine: Array = np.sin(rest) * sign
     return sine + 0.0  # turns -0.0 into 0.0
+
+
+def as_floats(*columns: Array) -> list[Array]:
+    """Return columns of coordinates as float64 of equal shape (n,), finite."""
+    arrays = [np.asarray(column, dtype=np.float64) for column in columns]
+    shapes = [array.shape for array in arrays]
+    if arrays[0].ndim != 1 or len(set(shapes)) > 1:
+        raise ValueError(f"coordinates must be of equal shape (n,), got {shapes}")
+    for k, array in enumerate(arrays):
+        _check_finite(f"coordinate {k}", array)
+    return arrays

@@ -1,0 +1,109 @@
+"""Korteweg–de Vries: u_t + u u_x + 0.0025 u_xxx = 0 on [−1, 1], u(x, 0) = cos πx, periodic."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.pinn.geometry.domain import Interval
+from whence.pinn.networks.mlp import MLP
+from whence.pinn.pde.conditions import Condition, Initial, Periodic
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.zoo._periodic_spectral import Complex, Evolution, Solved
+from whence.pinn.zoo._reference_points import Array, checked_points
+
+DISPERSION = 0.0025
+END = 0.4
+
+
+def equation(u: Tensor, u_t: Tensor, u_x: Tensor, u_xxx: Tensor) -> Tensor:
+    """Return u_t + u u_x + 0.0025 u_xxx."""
+    return u_t + u * u_x + DISPERSION * u_xxx
+
+
+def start(x: Tensor) -> Tensor:
+    """Return the initial value cos πx."""
+    return torch.cos(math.pi * x)
+
+
+def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+    """Return cos πx + t u."""
+    return start(x) + t * u
+
+
+def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
+    """Return the problem with the initial value by an ansatz or a condition; periodic by conditions."""
+    conditions: list[Condition] = [
+        Periodic("u", along="x"),
+        Periodic("u_x", along="x"),
+        Periodic("u_xx", along="x"),
+    ]
+    transform = None
+    if constraints == "hard":
+        transform = ansatz
+    else:
+        conditions.append(Initial(u=start))
+
+    return Problem(
+        name="korteweg_de_vries",
+        domain=Interval("x", -1, 1) * Interval("t", 0, END),
+        outputs=("u",),
+        equations={"pde": equation},
+        ansatz=transform,
+        conditions=conditions,
+        architecture=lambda seed: MLP(
+            [2, 40, 40, 40, 1], bounds=[[-1.0, 0.0], [1.0, END]], seed=seed
+        ),
+        solution=solution,
+    )
+
+
+def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train it."""
+    return growing_recipe(
+        problem(constraints), first=800, limit=1500, renewed=100, max_seconds=290.0
+    )
+
+
+@functools.cache
+def _solved() -> Solved:
+    def linear(k: Array) -> Complex:
+        # −ε ∂_xxx of exp(ikx) is iεk³.
+        return np.asarray(1j * DISPERSION * k**3)
+
+    def nonlinear(c: Complex, k: Array) -> Complex:
+        u = np.fft.ifft(c).real
+        return np.asarray(-0.5j * k * np.fft.fft(u**2))
+
+    evolution = Evolution(-1, 1, 256, END, 4000, linear, nonlinear)
+    return evolution.solved(lambda x: np.cos(np.pi * x))
+
+
+def solution(x: Array, t: Array) -> Array:
+    """Return the solution by a Fourier method in 256 modes.
+
+    Source of the problem: Zabusky & Kruskal, Phys. Rev. Lett. 15, 1965, up to the time when the
+    wave begins to break into solitons.
+
+    Parameters
+    ----------
+    x, t : ndarray of shape (n,)
+        Places and times.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> float(solution(np.array([0.0]), np.array([0.0]))[0].round(9))
+    1.0
+    """
+    x, t = checked_points(x, t)
+    return np.asarray(_solved().at(x, t).real)
