@@ -143,4 +143,4 @@ class Solved:
             part = slice(first, first + 2000)
             waves = np.exp(1j * np.outer(x[part] - self.low, self.wave_numbers))
             values[part] = (waves * self.spline(t[part])).sum(axis=1)
-        return values / len(self.wave_numbers)
+        return np.asarray(values / len(self.wave_numbers), dtype=np.complex128)

@@ -38,7 +38,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
-    """Return the problem with the initial value by an ansatz or a condition; periodic by conditions."""
+    """Return the problem, its initial value by an ansatz or a condition; periodic by conditions."""
     conditions: list[Condition] = [
         Periodic("u", along="x"),
         Periodic("u_x", along="x"),

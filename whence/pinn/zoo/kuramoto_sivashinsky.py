@@ -1,4 +1,4 @@
-"""Kuramoto–Sivashinsky: u_t + 5 u u_x + ½ u_xx + 0.005 u_xxxx = 0 on [−1, 1], u(x, 0) = −sin πx, periodic."""
+"""Kuramoto–Sivashinsky: u_t + 5 u u_x + ½ u_xx + 0.005 u_xxxx = 0, u(x, 0) = −sin πx, periodic."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
-    """Return the problem with the initial value by an ansatz or a condition; periodic by conditions."""
+    """Return the problem, its initial value by an ansatz or a condition; periodic by conditions."""
     conditions: list[Condition] = [
         Periodic("u", along="x"),
         Periodic("u_x", along="x"),

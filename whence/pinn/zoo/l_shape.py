@@ -107,7 +107,8 @@ def _coefficients() -> Array:
     y = np.concatenate([-one, side, one, -half])
     square, angle = _polar(x, y)
     # The maximum principle bounds the error inside by that on the boundary.
-    return np.linalg.lstsq(_harmonics(square, angle), -_particular(square, angle))[0]
+    found = np.linalg.lstsq(_harmonics(square, angle), -_particular(square, angle))
+    return np.asarray(found[0], dtype=np.float64)
 
 
 def _polar(x: Array, y: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Linear elasticity: plane strain on [0, 1]², displacements (u, v) under a body force, λ = 1, μ = ½."""
+"""Linear elasticity: plane strain on [0, 1]², displacements (u, v), body force, λ = 1, μ = ½."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schrödinger: i h_t + ½ h_xx + |h|² h = 0 on [−5, 5], h(x, 0) = 2/cosh x, h = u + i v, periodic."""
+"""Schrödinger: i h_t + ½ h_xx + |h|² h = 0 on [−5, 5], h = u + i v, h(x, 0) = 2/cosh x."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
-    """Return the problem with initial values by an ansatz or by conditions; periodic by conditions."""
+    """Return the problem, its initial values by an ansatz or conditions; periodic by conditions."""
     conditions: list[Condition] = [
         Periodic("u", along="x"),
         Periodic("v", along="x"),
