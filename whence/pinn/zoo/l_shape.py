@@ -20,40 +20,52 @@ from whence.pinn.zoo._reference_points import Array, as_floats
 
 CORNERS = ((0, 0), (0, -1), (-1, -1), (-1, 1), (1, 1), (1, 0))
 """Corners, the re-entrant one first, at the origin."""
-OPENING = 3 * math.pi / 2
-"""Angle between the two sides that meet there: θ from 0 to 3π/2."""
-MODES = 100
-"""Harmonic functions r^(2k/3) sin(2kθ/3) of the reference solution."""
+STARTS = (0.0, 0.5, 0.0, -0.5, 1.0, 0.5)
+"""Direction of the side at each corner from which its angle is counted, in units of π."""
+OPENINGS = (1.5, 0.5, 0.5, 0.5, 0.5, 0.5)
+"""Angle inside each corner, in units of π."""
+MODES = 30
+"""Harmonic functions of each kind in the reference solution."""
 TINY = 1e-30
 """What is added to r², so that logarithms are finite at the corner itself."""
 
-# With θ from the side y = 0, −Δu = 1 has the solution
-#     u = −r²/4 + r² cos 2θ/4 − r² (log r sin 2θ + θ cos 2θ)/(3π),
-# zero on both sides: at θ = 3π/2, cos 2θ = −1, it is −r²/2 + r²/2. The rest is harmonic and zero on
-# both sides, a sum of r^(2k/3) sin(2kθ/3) (Grisvard, Elliptic Problems in Nonsmooth Domains, 1985).
+# With θ from a side of a corner of angle ω, −Δu = 1 has there the solution
+#     u = −r²/4 + r² cos 2θ/4 + b r² (log r sin 2θ + θ cos 2θ),
+# zero at θ = 0, and at θ = ω where −1/2 = b ω, as cos 2ω = −1 for ω = π/2 and 3π/2: b = −1/(2ω).
+# The last part is harmonic, and singular at the corner alone: taking it out at every corner leaves
+# a smooth function and, at the re-entrant corner, c r^(2/3) sin(2θ/3) with an unknown c (Grisvard,
+# Elliptic Problems in Nonsmooth Domains, 1985).
 
 
-def polar(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return r² and the angle θ from the side y = 0, x > 0, between 0 and 3π/2."""
-    middle = OPENING / 2
-    along = x * math.cos(middle) + y * math.sin(middle)
-    across = y * math.cos(middle) - x * math.sin(middle)
-    square = x**2 + y**2 + TINY
+def polar(x: Tensor, y: Tensor, corner: int) -> tuple[Tensor, Tensor]:
+    """Return r² and the angle θ inside a corner, from its first side."""
+    opening = math.pi * OPENINGS[corner]
+    bisector = math.pi * STARTS[corner] + opening / 2
+    at_x, at_y = CORNERS[corner]
+    along = (x - at_x) * math.cos(bisector) + (y - at_y) * math.sin(bisector)
+    across = (y - at_y) * math.cos(bisector) - (x - at_x) * math.sin(bisector)
+    square = (x - at_x) ** 2 + (y - at_y) ** 2 + TINY
     # From the bisector the angle is twice atan(across/(r + along)), smooth all over the domain.
     half = torch.atan(across / (torch.sqrt(square) + along))
-    return square, 2 * half + middle
+    return square, 2 * half + opening / 2
 
 
-def particular(square: Tensor, angle: Tensor) -> Tensor:
-    """Return the solution of −Δu = 1 that vanishes on both sides of the corner, r² = square."""
-    double = torch.cos(2 * angle)
-    # r² log r = r² log(r²)/2
-    logarithm = 0.5 * torch.log(square) * torch.sin(2 * angle) + angle * double
-    return square * (-0.25 + 0.25 * double - logarithm / (3 * math.pi))
+def known(x: Tensor, y: Tensor) -> Tensor:
+    """Return the known part: it solves −Δu = 1 and has the logarithms of all corners."""
+    square, angle = polar(x, y, 0)
+    total = 0.25 * square * (torch.cos(2 * angle) - 1)
+    for corner, opening in enumerate(OPENINGS):
+        square, angle = polar(x, y, corner)
+        # r² log r = r² log(r²)/2
+        wave = 0.5 * torch.log(square) * torch.sin(2 * angle)
+        wave = wave + angle * torch.cos(2 * angle)
+        total = total - square * wave / (2 * math.pi * opening)
+    return total
 
 
-def singular(square: Tensor, angle: Tensor) -> Tensor:
+def singular(x: Tensor, y: Tensor) -> Tensor:
     """Return r^(2/3) sin(2θ/3), what makes the gradient infinite at the corner."""
+    square, angle = polar(x, y, 0)
     return square ** (1 / 3) * torch.sin(2 * angle / 3)
 
 
@@ -63,9 +75,8 @@ def equation(u_xx: Tensor, u_yy: Tensor) -> Tensor:
 
 
 def ansatz(x: Tensor, y: Tensor, u: Tensor, intensity: Tensor) -> Tensor:
-    """Return u + particular + intensity · singular, so that the network is smooth at the corner."""
-    square, angle = polar(x, y)
-    return u + particular(square, angle) + intensity * singular(square, angle)
+    """Return u + known + intensity · singular, so that the network is smooth at every corner."""
+    return u + known(x, y) + intensity * singular(x, y)
 
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
@@ -96,35 +107,31 @@ def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
 
 @functools.cache
 def _coefficients() -> Array:
-    """Return the coefficients of the harmonic functions, by least squares on the outer sides."""
-    side = np.cos(
-        np.pi * (np.arange(400) + 0.5) / 400
-    )  # dense at the corners, in (−1, 1)
-    half = (side - 1) / 2  # in (−1, 0)
-    one = np.ones_like(side)
-    # The sides that do not meet the re-entrant corner.
-    x = np.concatenate([half, -one, side, one])
-    y = np.concatenate([-one, side, one, -half])
-    square, angle = _polar(x, y)
+    """Return the coefficients of the harmonic functions, by least squares on the boundary."""
+    # Dense towards the corners, along each side from corner to corner.
+    share = (1 - np.cos(np.pi * (np.arange(200) + 0.5) / 200)) / 2
+    corners = np.array(CORNERS, dtype=np.float64)
+    ends = np.roll(corners, -1, axis=0)
+    sides = corners[:, None] + share[:, None] * (ends - corners)[:, None]
+    x, y = sides.reshape(-1, 2).T
     # The maximum principle bounds the error inside by that on the boundary.
-    found = np.linalg.lstsq(_harmonics(square, angle), -_particular(square, angle))
+    found = np.linalg.lstsq(_harmonics(x, y), -_known(x, y))
     return np.asarray(found[0], dtype=np.float64)
 
 
-def _polar(x: Array, y: Array) -> tuple[Array, Array]:
-    square, angle = polar(torch.from_numpy(x), torch.from_numpy(y))
-    return square.numpy(), angle.numpy()
+def _known(x: Array, y: Array) -> Array:
+    return np.asarray(known(torch.from_numpy(x), torch.from_numpy(y)).numpy())
 
 
-def _particular(square: Array, angle: Array) -> Array:
-    return particular(torch.from_numpy(square), torch.from_numpy(angle)).numpy()
-
-
-def _harmonics(square: Array, angle: Array) -> Array:
-    """Return (r/√2)^(2k/3) sin(2kθ/3) for each mode k, (n, modes)."""
+def _harmonics(x: Array, y: Array) -> Array:
+    """Return r^(2k/3) sin(2kθ/3) and real and imaginary part of (x + iy)^m, (n, functions)."""
+    tensors = polar(torch.from_numpy(x), torch.from_numpy(y), 0)
+    square, angle = (tensor.numpy() for tensor in tensors)
+    # In units of √2, the farthest corner, so that no power is large.
     k = np.arange(1, MODES + 1)
-    powers = (square[:, None] / 2) ** (k / 3)
-    return np.asarray(powers * np.sin(2 * k * angle[:, None] / 3))
+    singular_ones = (square[:, None] / 2) ** (k / 3) * np.sin(2 * k * angle[:, None] / 3)
+    powers = ((x + 1j * y)[:, None] / np.sqrt(2)) ** np.arange(MODES)
+    return np.concatenate([singular_ones, powers.real, powers.imag[:, 1:]], axis=1)
 
 
 def solution(x: Array, y: Array) -> Array:
@@ -147,5 +154,4 @@ def solution(x: Array, y: Array) -> Array:
     0.1311
     """
     x, y = as_floats(x, y)
-    square, angle = _polar(x, y)
-    return _particular(square, angle) + _harmonics(square, angle) @ _coefficients()
+    return np.asarray(_known(x, y) + _harmonics(x, y) @ _coefficients())
