@@ -26,6 +26,7 @@ COMMANDS = {
     "audit": "Rank the training samples of your own model by how wrong they look.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run: its solution and error, its convergence, where its points went.",
+    "check": "Verify that the files of a run are whole.",
     "problems": "List the benchmark problems, or describe one.",
     "catalogue": "List everything that has a name: scores, optimizers, solvers, methods, …",
 }

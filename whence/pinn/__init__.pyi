@@ -62,6 +62,7 @@ from .training import Result as Result
 from .training import RunFolder as RunFolder
 from .training import Spectra as Spectra
 from .training import Stop as Stop
+from .training import check_run as check_run
 from .training import growing_recipe as growing_recipe
 from .training import load_network as load_network
 from .training import load_points as load_points

@@ -1,6 +1,7 @@
 """Training a network on a problem, and the run folder that it leaves."""
 
 from whence.pinn.training.configuration import Origin
+from whence.pinn.training.integrity import FileState, check_run
 from whence.pinn.training.load import load_network, load_points, load_run, load_weights
 from whence.pinn.training.observers import Observer, ProgressBar, Stop
 from whence.pinn.training.recipe import Recipe, growing_recipe
@@ -10,6 +11,7 @@ from whence.pinn.training.spectra import Spectra
 from whence.pinn.training.train import train
 
 __all__ = [
+    "FileState",
     "Observer",
     "Origin",
     "ProgressBar",
@@ -18,6 +20,7 @@ __all__ = [
     "RunFolder",
     "Spectra",
     "Stop",
+    "check_run",
     "growing_recipe",
     "load_network",
     "load_points",

@@ -235,6 +235,10 @@ class RunFolder:
         """Return the outcome of a finished run."""
         return self._read_json(SUMMARY)
 
+    def json(self, name: str) -> JsonObject:
+        """Return a file of the folder that holds a JSON object."""
+        return self._read_json(name)
+
     def _read_json(self, name: str) -> JsonObject:
         path = self.path / name
         if not path.is_file():

@@ -129,7 +129,9 @@ def _harmonics(x: Array, y: Array) -> Array:
     square, angle = (tensor.numpy() for tensor in tensors)
     # In units of √2, the farthest corner, so that no power is large.
     k = np.arange(1, MODES + 1)
-    singular_ones = (square[:, None] / 2) ** (k / 3) * np.sin(2 * k * angle[:, None] / 3)
+    singular_ones = (square[:, None] / 2) ** (k / 3) * np.sin(
+        2 * k * angle[:, None] / 3
+    )
     powers = ((x + 1j * y)[:, None] / np.sqrt(2)) ** np.arange(MODES)
     return np.concatenate([singular_ones, powers.real, powers.imag[:, 1:]], axis=1)
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from whence.pinn.geometry.domain import Interval
 from whence.pinn.networks.mlp import MLP
+from whence.pinn.optimizers.gauss_newton import GaussNewton
 from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.problem import Problem
-from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.recipe import Recipe
 from whence.pinn.zoo._reference_points import Array
 
 SIGMA, RHO, BETA = 10.0, 15.0, 8.0 / 3.0
@@ -61,7 +62,7 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
         ansatz=transform,
         conditions=conditions,
         architecture=lambda seed: MLP(
-            [1, 40, 40, 40, 3], bounds=[[0.0], [END]], seed=seed, scale_to=(-3.0, 3.0)
+            [1, 32, 32, 3], bounds=[[0.0], [END]], seed=seed, scale_to=(-6.0, 6.0)
         ),
         solution=solution,
     )
@@ -69,9 +70,8 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
-    return growing_recipe(
-        problem(constraints), first=300, limit=500, renewed=50, max_seconds=120.0
-    )
+    counts = {name: 200 if name == "ode" else 1 for name in problem(constraints).terms}
+    return Recipe(counts, (GaussNewton(2000),), None, max_seconds=120.0)
 
 
 @functools.cache

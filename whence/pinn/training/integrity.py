@@ -1,0 +1,149 @@
+"""Whether the files of a run are whole and fit each other, without training or loading it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from whence._files import PathLike, digest, is_temporary
+from whence._netcdf import read_netcdf
+from whence.pinn.sampling.scores.saved import SavedScore
+from whence.pinn.training.point_record import PointRecord
+from whence.pinn.training.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    HISTORY,
+    POINTS,
+    PROBLEM,
+    SPECTRA,
+    STATE,
+    SUMMARY,
+    Checkpoint,
+    RunFolder,
+)
+from whence.pinn.training.state import RunState
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is known of one file of a run.
+
+    Parameters
+    ----------
+    name:
+        Its name in the folder.
+    problem:
+        What is wrong with it; None if it is whole.
+    """
+
+    name: str
+    problem: str | None = None
+
+
+def check_run(path: PathLike) -> list[FileState]:
+    """Return the state of every file of a run: its digest, and whether it fits the others.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no run.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from whence import pinn
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> _ = pinn.train(pinn.zoo.load("diffusion"), points=20, schedule=pinn.GaussNewton(2),
+    ...                out=folder, progress=False, validation=10)
+    >>> [state.name for state in pinn.check_run(folder) if state.problem]
+    []
+    """
+    folder = RunFolder(path)
+    if not (folder.path / CONFIG).is_file():
+        raise FileNotFoundError(
+            f"{folder.path} holds no whence run: {CONFIG} is missing"
+        )
+    return list(_states(folder))
+
+
+def _states(folder: RunFolder) -> Iterator[FileState]:
+    yield _checked(CONFIG, folder.config)
+    if folder.problem_file() is not None:
+        yield _checked(PROBLEM, lambda: _check_problem(folder))
+
+    checkpoint: Checkpoint | None = None
+    if folder.is_started():
+        state = _checked(CHECKPOINT, folder.checkpoint)
+        yield state
+        if state.problem is None:
+            checkpoint = folder.checkpoint()
+    yield _checked(HISTORY, lambda: _check_history(folder, checkpoint))
+    yield _checked(POINTS, lambda: _check_points(folder, checkpoint))
+
+    optional: dict[str, Callable[[], object]] = {
+        SPECTRA: folder.spectra,
+        STATE: lambda: folder.json(STATE),
+        SUMMARY: folder.summary,
+    }
+    for name, read in optional.items():
+        if (folder.path / name).is_file():
+            yield _checked(name, read)
+    yield from _results(folder.path)
+
+
+def _results(path: Path) -> Iterator[FileState]:
+    """Yield the states of attributions, scores and leftovers."""
+    for file in sorted(path.iterdir()):
+        if is_temporary(file):
+            yield FileState(
+                file.name,
+                "left by a killed writer; the next one in this folder removes it",
+            )
+        elif file.suffix == ".nc":
+            yield _checked(file.name, functools.partial(read_netcdf, file))
+        elif file.suffix == ".npz" and file.name not in (POINTS, SPECTRA):
+            yield _checked(file.name, functools.partial(SavedScore.load, file))
+
+
+def _checked(name: str, read: Callable[[], object]) -> FileState:
+    """Return whether a file can be read."""
+    try:
+        read()
+    except (ValueError, OSError, KeyError) as error:
+        return FileState(name, str(error))
+    return FileState(name)
+
+
+def _check_problem(folder: RunFolder) -> None:
+    """Raise ``ValueError`` unless the problem's file is the one that the run was made with."""
+    file = folder.problem_file()
+    assert file is not None
+    if digest(file.read_text()) != folder.config().get("problem_file"):
+        raise ValueError(f"{file} was changed since the run was made")
+
+
+def _check_history(folder: RunFolder, checkpoint: Checkpoint | None) -> None:
+    """Raise ``ValueError`` unless the history reaches as far as the checkpoint, unchanged."""
+    history = folder.history()
+    if checkpoint is None:
+        return
+    n_rows = checkpoint.numbers["history_rows"]
+    is_same = len(history) >= n_rows
+    if not is_same or history.digest(n_rows) != checkpoint.numbers["history"]:
+        raise ValueError(f"{folder.path / HISTORY} does not fit {CHECKPOINT}")
+
+
+def _check_points(folder: RunFolder, checkpoint: Checkpoint | None) -> None:
+    """Raise ``ValueError`` unless the points are those of the checkpoint."""
+    if checkpoint is None and not (folder.path / POINTS).is_file():
+        return
+    record = PointRecord(folder.points())
+    if checkpoint is None:
+        return
+    state = RunState.from_checkpoint(checkpoint)
+    in_training = PointRecord()
+    in_training.update(state.present.points, 0)
+    if record.rewind(state.place.iteration).present() != in_training.present():
+        raise ValueError(f"{folder.path / POINTS} does not fit {CHECKPOINT}")
