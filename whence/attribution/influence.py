@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -59,8 +60,9 @@ class DampingRule(Protocol):
 class Influence(Method):
     """Influence functions of an objective at its current parameters.
 
-    Entry (target f, point z of term k) is ``(w_k/N_k) · ∇f(θ̂)ᵀ (A + λI)⁻¹ ∇ℓ_k(z; θ̂)``: the
-    predicted change of f when z is *removed* from training; ``effect="add"`` is its negative.
+    Entry (target f, point z of term k) is ``(w_k/N_k) · ∇f(θ̂)ᵀ (A + λI)⁻¹ ∇ℓ_k(z; θ̂)``, with
+    ``A + cI`` for A where the objective has the penalty ``(c/2)‖θ‖²``: the predicted change of f
+    when z is *removed* from training; ``effect="add"`` is its negative.
     Positive for a loss: the point helps. For a point that is not in training the same formula
     predicts what adding one copy of it would do (Koh & Liang 2017, arXiv 1703.04730; for PINNs
     Naujoks et al. 2024, arXiv 2409.08958).
@@ -74,6 +76,8 @@ class Influence(Method):
         :class:`whence.attribution.method.Method`.
     parameters:
         Of a model, which parameters to attribute by: a pattern on names, several, a module.
+    weight_decay:
+        Of a model, c of the penalty ``(c/2)‖θ‖²`` that it was trained with.
     solver:
         How to apply ``(A + λI)⁻¹``: a solver, or ``"auto"`` (the default), which takes
         :class:`whence.Exact` while it fits in ``memory_budget``, see :class:`whence.Automatic`.
@@ -126,13 +130,19 @@ class Influence(Method):
         loss: LossLike | None = None,
         *,
         parameters: Select = None,
+        weight_decay: float | None = None,
         solver: Solver | Literal["auto"] = "auto",
         damping: float | Damping | DampingRule | None = None,
         curvature: CurvatureName | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         super().__init__(
-            objective, data, loss, parameters=parameters, memory_budget=memory_budget
+            objective,
+            data,
+            loss,
+            parameters=parameters,
+            weight_decay=weight_decay,
+            memory_budget=memory_budget,
         )
         self.curvature = self._choose_curvature(curvature)
         self.solver = self._choose_solver(solver)
@@ -198,12 +208,15 @@ class Influence(Method):
         if self._state is not None and _equal(tensors, self._factored_at):
             return self._state
 
+        # A is that of the terms: cI is added as damping is, which every solver does exactly.
+        terms_alone = self.objective.with_weight_decay(0.0)
         operator: Curvature
         if self.curvature == "gauss_newton":
-            operator = GaussNewtonMatrix(self.objective)
+            operator = GaussNewtonMatrix(terms_alone)
         else:
-            operator = Hessian(self.objective)
-        self._state = self.solver.factor(operator, self.damping)
+            operator = Hessian(terms_alone)
+        damping = self.damping.with_penalty(self.objective.weight_decay)
+        self._state = self.solver.factor(operator, damping)
         self._decrease = None
         self._factored_at = {
             name: tensor.detach().clone() for name, tensor in tensors.items()
@@ -298,7 +311,8 @@ class Influence(Method):
         )
         decrease = attribution.attrs.get("predicted_decrease", 0.0)
         if decrease > FAR:
-            warnings.warn(far_from_minimum(decrease), FarFromMinimum, stacklevel=3)
+            message = far_from_minimum(attribution.attrs)
+            warnings.warn(message, FarFromMinimum, stacklevel=3)
         return attribution
 
     def attributes(
@@ -319,7 +333,7 @@ class Influence(Method):
 
     def solver_attributes(self, solved: Solved) -> Attributes:
         """Return what attributes say of the curvature, and of how systems were solved."""
-        return {
+        attributes: Attributes = {
             "curvature": self.curvature,
             "solver": self.solver.name,
             "solver_residual": solved.residual,
@@ -327,6 +341,16 @@ class Influence(Method):
             "solver_message": solved.message,
             **self.state().spectrum.attributes(),
         }
+        penalty = self.objective.weight_decay
+        if penalty:
+            # What was factored is A + (λ + c)I; results speak of λ and c apart.
+            spectrum = self.state().spectrum
+            damping = self.damping.resolve(spectrum.largest_eigenvalue)
+            apart = replace(spectrum, damping=damping)
+            attributes["damping"] = apart.damping
+            attributes["relative_damping"] = apart.relative_damping
+            attributes["weight_decay"] = penalty
+        return attributes
 
     def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
         """Return the share of the loss that a Gauss–Newton step would take away.

@@ -83,6 +83,8 @@ class Method(ABC):
         ``(outputs, targets) -> (n,)``.
     parameters:
         Of a model, which parameters to attribute by: a pattern on names, several, a module.
+    weight_decay:
+        Of a model, c of the penalty ``(c/2)‖θ‖²`` that it was trained with.
     memory_budget:
         Bytes that a result may take (2 GiB).
 
@@ -126,10 +128,13 @@ class Method(ABC):
         loss: LossLike | None = None,
         *,
         parameters: Select = None,
+        weight_decay: float | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         who = type(self).__name__
-        self.objective = objective_of(who, objective, data, loss, parameters)
+        self.objective = objective_of(
+            who, objective, data, loss, parameters, weight_decay
+        )
         _checks.positive("memory_budget", memory_budget)
         self.memory_budget = memory_budget
 

@@ -108,9 +108,12 @@ class _Report:
     def statements(self) -> list[str]:
         """Return what was done and how well."""
         attributes = self.attributes
+        penalty = ""
+        if "weight_decay" in attributes:
+            penalty = f", weight decay {attributes['weight_decay']:.3g}"
         statements = [
             f"Solver {attributes['solver']}, damping {attributes['relative_damping']:.0e} of the "
-            f"largest eigenvalue, relative residual {attributes['solver_residual']:.0e}."
+            f"largest eigenvalue{penalty}, relative residual {attributes['solver_residual']:.0e}."
         ]
         if "rank" in attributes and "trace_share" in attributes:
             statements.append(
@@ -118,10 +121,8 @@ class _Report:
                 "trace."
             )
         if "predicted_decrease" in attributes:
-            decrease = _percent(attributes["predicted_decrease"])
-            statements.append(
-                f"A Gauss–Newton step would take away {decrease} of the loss."
-            )
+            decrease = _share_of_loss(attributes["predicted_decrease"])
+            statements.append(f"A Gauss–Newton step would take away {decrease}.")
         return statements
 
     def of_solver(self) -> str:
@@ -155,7 +156,8 @@ class _Report:
 
         # With λ above the most negative eigenvalue A + λI is positive definite.
         smallest = attributes.get("smallest_eigenvalue", -float("inf"))
-        is_outweighed = smallest > -attributes["damping"]
+        added = attributes["damping"] + attributes.get("weight_decay", 0.0)
+        is_outweighed = smallest > -added
         if negative and not is_outweighed:
             return (
                 f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
@@ -169,18 +171,32 @@ class _Report:
     def of_minimum(self) -> str:
         """Return what speaks against the network being near a minimum."""
         decrease: float = self.attributes.get("predicted_decrease", 0.0)
-        return far_from_minimum(decrease) if decrease > FAR else ""
+        return far_from_minimum(self.attributes) if decrease > FAR else ""
 
 
-def far_from_minimum(decrease: float) -> str:
-    """Return what to say of a network whose loss a single step would lower by this share."""
+def far_from_minimum(attributes: Mapping[str, Any]) -> str:
+    """Return what to say of a network whose loss a single step would lower by a large share."""
+    remedy = (
+        "Train further (Gauss–Newton steps get there soonest) or raise the damping."
+    )
+    # Of supervised data, which have a mode of evaluation, the training is the user's own.
+    if "mode" in attributes:
+        remedy = "Train further or raise the damping"
+        if "weight_decay" in attributes:
+            remedy += "."
+        else:
+            remedy += (
+                "; if it was trained with a penalty on its weights, give weight_decay=."
+            )
     return (
         "The network is far from a minimum: a Gauss–Newton step would take away "
-        f"{_percent(decrease)} of "
-        "its loss, and influence functions predict retraining only near a minimum. Train further "
-        "(Gauss–Newton steps get there soonest) or raise the damping."
+        f"{_share_of_loss(attributes['predicted_decrease'])}, and influence functions predict "
+        f"retraining only near a minimum. {remedy}"
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _share_of_loss(decrease: float) -> str:
+    """Return a share of the loss in words: a quadratic model may promise more than all of it."""
+    if decrease >= 1:
+        return "all of the loss"
+    return f"{100 * decrease:.0f} % of the loss"

@@ -156,7 +156,7 @@ class Exact:
             return False
         if self.form == "dual":
             return True
-        return root.shape[0] < operator.size and damping.value > 0
+        return root.shape[0] < operator.size and damping.is_positive
 
     def _of_hessian(self, operator: DenseMatrix, damping: Damping) -> State:
         """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""

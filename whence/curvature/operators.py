@@ -78,7 +78,8 @@ class GaussNewtonMatrix:
     """The Gauss–Newton matrix ``Σ_k w_k/N_k Σ_i Jᵢᵀ Λᵢ Jᵢ`` with Λ = ∂²ℓ/∂r².
 
     It equals the Hessian where residuals vanish and is never indefinite. For the squared loss
-    Λ = 2I, because ℓ = ‖r‖² carries no factor ½ (Schraudolph 2002; Martens, arXiv 1412.1193).
+    Λ = 2I, because ℓ = ‖r‖² carries no factor ½ (Schraudolph 2002; Martens, arXiv 1412.1193). A
+    penalty ``(c/2)‖θ‖²`` of the objective adds cI, and the operator then has no root.
 
     Parameters
     ----------
@@ -106,6 +107,7 @@ class GaussNewtonMatrix:
         self.objective = objective
         self.size = objective.parameters.size
         self._jacobian = Jacobian(objective, scaled=True, chunk=chunk)
+        self._penalty = objective.weight_decay
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
@@ -118,16 +120,25 @@ class GaussNewtonMatrix:
         # the first part. With Λ = S Sᵀ the scaled Jacobian stacks the rows √(w/N) Sᵀ ∂r/∂θ, so
         #     A = JᵀJ:  V → JV → JᵀJV,
         # chunk by chunk of the points.
-        return self._jacobian.normal_product(vectors)
+        product = self._jacobian.normal_product(vectors)
+        if not self._penalty:
+            return product
+        return product + self._penalty * vectors
 
     def cached(self, memory_budget: int) -> Curvature:
         """Return the same operator with its rows in memory, if they fit."""
-        rows, size = self._jacobian.shape
-        needed = rows * size * self.like().itemsize
+        n_rows, size = self._jacobian.shape
+        needed = n_rows * size * self.like().itemsize
         if needed > memory_budget:
             return self
 
-        return CachedRows(self, self._jacobian.dense())
+        rows = self._jacobian.dense()
+        if not self._penalty:
+            return CachedRows(self, rows)
+        terms_alone = GaussNewtonMatrix(
+            self.objective.with_weight_decay(0.0), chunk=self._jacobian.chunk
+        )
+        return Damped(CachedRows(terms_alone, rows), self._penalty)
 
     def subset(self, indices: Mapping[str, Tensor]) -> GaussNewtonMatrix:
         """Return the operator of the same objective with these training points only, by term."""
@@ -138,7 +149,7 @@ class GaussNewtonMatrix:
         """Return the sum of the eigenvalues."""
         # Tr JᵀJ is the sum of the squared entries of J, and a row's norm needs no row.
         norms = self._jacobian.row_norms()
-        return float(norms.square().sum())
+        return float(norms.square().sum()) + self._penalty * self.size
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -148,9 +159,12 @@ class GaussNewtonMatrix:
     def dense(self) -> Tensor:
         """Return A, shape (P, P), summed chunk by chunk; of linear layers block by block."""
         matrix = layerwise.gauss_newton(self._jacobian)
-        if matrix is not None:
-            return matrix
+        if matrix is None:
+            matrix = self._from_rows()
+        matrix.diagonal().add_(self._penalty)
+        return matrix
 
+    def _from_rows(self) -> Tensor:
         like = self.like()
         total = like.new_zeros(self.size, self.size)
         for block, _ in self._jacobian.blocks():
@@ -160,17 +174,19 @@ class GaussNewtonMatrix:
 
         return total
 
-    def root(self) -> Jacobian:
-        """Return the scaled Jacobian J, with ``A = JᵀJ``."""
-        return self._jacobian
+    def root(self) -> Jacobian | None:
+        """Return the scaled Jacobian J with ``A = JᵀJ``, or None where A is ``JᵀJ + cI``."""
+        return None if self._penalty else self._jacobian
 
-    def kernel(self) -> TangentKernel:
-        """Return ``JJᵀ`` and the products that go with it."""
-        return TangentKernel(self.objective)
+    def kernel(self) -> TangentKernel | None:
+        """Return ``JJᵀ`` and the products that go with it, or None where there is no root."""
+        return None if self._penalty else TangentKernel(self.objective)
 
 
 class Hessian:
-    """The Hessian ∂²L/∂θ² of the whole objective; indefinite away from a minimum.
+    """The Hessian ∂²L/∂θ² of the whole objective, any penalty included.
+
+    It is indefinite away from a minimum.
 
     Parameters
     ----------
@@ -260,6 +276,7 @@ class Hessian:
         """Return A, shape (P, P), a few columns at a time; of linear layers block by block."""
         matrix = layerwise.hessian(self.objective)
         if matrix is not None:
+            matrix.diagonal().add_(self.objective.weight_decay)
             return matrix
 
         like = self._theta
