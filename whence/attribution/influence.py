@@ -311,7 +311,11 @@ class Influence(Method):
         )
         decrease = attribution.attrs.get("predicted_decrease", 0.0)
         if decrease > FAR:
-            message = far_from_minimum(attribution.attrs)
+            message = far_from_minimum(
+                decrease,
+                has_samples=self.objective.has_samples,
+                has_penalty=self.objective.weight_decay > 0,
+            )
             warnings.warn(message, FarFromMinimum, stacklevel=3)
         return attribution
 

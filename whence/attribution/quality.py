@@ -171,27 +171,33 @@ class _Report:
     def of_minimum(self) -> str:
         """Return what speaks against the network being near a minimum."""
         decrease: float = self.attributes.get("predicted_decrease", 0.0)
-        return far_from_minimum(self.attributes) if decrease > FAR else ""
+        if decrease <= FAR:
+            return ""
+        # Supervised data have a mode of evaluation.
+        return far_from_minimum(
+            decrease,
+            has_samples="mode" in self.attributes,
+            has_penalty="weight_decay" in self.attributes,
+        )
 
 
-def far_from_minimum(attributes: Mapping[str, Any]) -> str:
-    """Return what to say of a network whose loss a single step would lower by a large share."""
-    remedy = (
-        "Train further (Gauss–Newton steps get there soonest) or raise the damping."
-    )
-    # Of supervised data, which have a mode of evaluation, the training is the user's own.
-    if "mode" in attributes:
-        remedy = "Train further or raise the damping"
-        if "weight_decay" in attributes:
-            remedy += "."
-        else:
-            remedy += (
-                "; if it was trained with a penalty on its weights, give weight_decay=."
-            )
+def far_from_minimum(
+    decrease: float, *, has_samples: bool = False, has_penalty: bool = False
+) -> str:
+    """Return what to say of a network whose loss a single step would lower by this share."""
+    remedy = "Train further or raise the damping"
+    if not has_samples:  # the training of supervised models is the user's own
+        remedy = (
+            "Train further (Gauss–Newton steps get there soonest) or raise the damping"
+        )
+    elif not has_penalty:
+        remedy += (
+            "; if it was trained with a penalty on its weights, give weight_decay=c"
+        )
     return (
         "The network is far from a minimum: a Gauss–Newton step would take away "
-        f"{_share_of_loss(attributes['predicted_decrease'])}, and influence functions predict "
-        f"retraining only near a minimum. {remedy}"
+        f"{_share_of_loss(decrease)}, and influence functions predict retraining only near a "
+        f"minimum. {remedy}."
     )
 
 
