@@ -32,6 +32,9 @@ from whence.recorder import (
     record,
 )
 
+MAX_PASSES = 64
+"""Backward passes whose results are kept."""
+
 
 class Linearization(Protocol):
     """A pointwise function at n points and its derivative with respect to θ there.
@@ -289,6 +292,9 @@ class LayerLinearization:
         )
         deltas = list(gradients)
         self._passes.append((cotangent, deltas))
+        # Of a few cotangents all are asked for again; of many, one after the other, none is.
+        if len(self._passes) > MAX_PASSES:
+            del self._passes[0]
 
         return deltas
 

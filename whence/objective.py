@@ -186,7 +186,8 @@ class Objective:
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
 
-        term = Term("data", function, samples, loss=loss_of(loss, output, probe.target))
+        told = loss_of(loss, output, probe.target, samples.targets())
+        term = Term("data", function, samples, loss=told)
 
         m = output[0].numel()
         names: tuple[str, ...] = ("output",)

@@ -23,6 +23,8 @@ HESSIAN_COLUMNS = 64
 """Most columns of a Hessian that are made at once."""
 HESSIAN_VALUES = 16_000
 """Most columns times points of a Hessian at once: they stay in the processor's cache."""
+LAYERWISE_OUTPUTS = 1024
+"""Most outputs whose derivatives with respect to all layers are held at once."""
 TRACE_PROBES = 32
 """Random vectors of Hutchinson's estimate of a trace."""
 
@@ -127,6 +129,9 @@ class GaussNewtonMatrix:
 
     def cached(self, memory_budget: int) -> Curvature:
         """Return the same operator with its rows in memory, if they fit."""
+        # Of many outputs products go through them, and are quick without the rows.
+        if self._jacobian.has_many_outputs:
+            return self
         n_rows, size = self._jacobian.shape
         needed = n_rows * size * self.like().itemsize
         if needed > memory_budget:
@@ -146,7 +151,9 @@ class GaussNewtonMatrix:
         return GaussNewtonMatrix(objective, chunk=self._jacobian.chunk)
 
     def trace(self) -> float:
-        """Return the sum of the eigenvalues."""
+        """Return the sum of the eigenvalues, estimated where points have many outputs."""
+        if self._jacobian.has_many_outputs:
+            return _estimated_trace(self)
         # Tr JᵀJ is the sum of the squared entries of J, and a row's norm needs no row.
         norms = self._jacobian.row_norms()
         return float(norms.square().sum()) + self._penalty * self.size
@@ -158,14 +165,26 @@ class GaussNewtonMatrix:
 
     def dense(self) -> Tensor:
         """Return A, shape (P, P), summed chunk by chunk; of linear layers block by block."""
-        matrix = layerwise.gauss_newton(self._jacobian)
-        if matrix is None:
-            matrix = self._from_rows()
+        matrix = self._dense_of_terms()
         matrix.diagonal().add_(self._penalty)
         return matrix
 
-    def _from_rows(self) -> Tensor:
+    def _dense_of_terms(self) -> Tensor:
         like = self.like()
+        most_outputs = 0
+        if self._jacobian.has_many_outputs:
+            most_outputs = max(self._jacobian.components().values())
+        # A column takes about three passes through the outputs, rows two for each output.
+        if 3 * self.size <= 2 * most_outputs:
+            eye = torch.eye(self.size, dtype=like.dtype, device=like.device)
+            columns = self._jacobian.normal_product(eye)
+            return 0.5 * (columns + columns.T)
+
+        if most_outputs <= LAYERWISE_OUTPUTS:
+            matrix = layerwise.gauss_newton(self._jacobian)
+            if matrix is not None:
+                return matrix
+
         total = like.new_zeros(self.size, self.size)
         for block, _ in self._jacobian.blocks():
             # JᵀJ = Σ JᵣᵀJᵣ over blocks of r rows, (r, P).
@@ -259,14 +278,7 @@ class Hessian:
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
-        # E[zᵀAz] = Tr A for independent z_i = ±1, because E[zzᵀ] = I.
-        generator = np.random.default_rng(0)
-        signs = generator.choice((-1.0, 1.0), (self.size, TRACE_PROBES))
-        probes = torch.as_tensor(signs).to(self._theta)
-
-        images = self.matmat(probes)
-        estimates = probes * images
-        return float(estimates.sum() / TRACE_PROBES)
+        return _estimated_trace(self)
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -291,6 +303,18 @@ class Hessian:
 
     def kernel(self) -> None:
         """Return ``None``, as there is no root."""
+
+
+def _estimated_trace(operator: Curvature) -> float:
+    """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
+    # E[zᵀAz] = Tr A for independent z_i = ±1, because E[zzᵀ] = I.
+    generator = np.random.default_rng(0)
+    signs = generator.choice((-1.0, 1.0), (operator.size, TRACE_PROBES))
+    probes = torch.as_tensor(signs).to(operator.like())
+
+    images = operator.matmat(probes)
+    estimates = probes * images
+    return float(estimates.sum() / TRACE_PROBES)
 
 
 class _Derived:

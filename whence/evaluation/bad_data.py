@@ -18,7 +18,7 @@ from whence import _checks
 from whence.attribution.labels import point_coordinates
 from whence.attribution.method import Method
 from whence.attribution.quantities import Loss
-from whence.losses import BinaryCrossEntropy, CrossEntropy
+from whence.classification import BinaryCrossEntropy, CrossEntropy
 from whence.objective import PointsLike
 from whence.points import evaluated_at_once
 from whence.samples import Samples
