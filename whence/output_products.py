@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from whence.autodiff import differentiable_attention
 from whence.parameters import Parameters
 from whence.points import Block, Points, Pointwise
 from whence.term import Term
@@ -37,8 +37,7 @@ class OutputDerivative:
         """z, (n, m)."""
 
     def _at(self, theta: Tensor) -> Tensor:
-        # Fused attention has neither forward mode nor a second derivative.
-        with sdpa_kernel(SDPBackend.MATH):
+        with differentiable_attention():
             return self._function(self._parameters.substituted(theta), self._points)
 
     def push(self, vector: Tensor) -> Tensor:

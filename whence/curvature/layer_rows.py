@@ -273,7 +273,8 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
         )
     if isinstance(linear, ReverseLinearization):
         raise ValueError(
-            f"{where} differentiates them by torch.autograd.grad: {instead}"
+            f"{where} differentiates them by torch.autograd.grad, has recurrent layers, or asks "
+            f"for values of its inputs: {instead}"
         )
     raise ValueError(f"{where} does not call them once for each point: {instead}")
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.autodiff import differentiable_attention
 from whence.curvature import layerwise
 from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
@@ -255,7 +256,8 @@ class Hessian:
         def loss(vector: Tensor) -> Tensor:
             parameters = self.objective.parameters
             tensors = parameters.substituted(vector)
-            return self.objective.loss(tensors)
+            with differentiable_attention():
+                return self.objective.loss(tensors)
 
         gradient: Tensor = torch.func.grad(loss)(theta)
         return gradient
