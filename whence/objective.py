@@ -21,9 +21,9 @@ from whence.parameters import Parameters, Select
 from whence.points import Points, Pointwise, are_samples, locations
 from whence.samples import Data, Samples, samples_of
 from whence.space import Space
-from whence.supervised import ModelFunction
+from whence.supervised import ModelFunction, logits_function
 from whence.term import Term
-from whence.torch_losses import loss_of
+from whence.torch_losses import loss_of, of_logits
 
 LossLike = Loss | nn.Module | Callable[[Tensor, Tensor], Tensor]
 """A loss of whence, of ``torch.nn``, or a function ``(outputs, targets) -> (n,)``."""
@@ -147,7 +147,8 @@ class Objective:
             all to their device. Data above 512 MiB are read again in each pass.
         loss:
             ``wh.CrossEntropy()`` and the like; any loss of ``torch.nn``, whose reduction is put
-            aside; or a function ``(outputs, targets) -> (n,)``.
+            aside; or a function ``(outputs, targets) -> (n,)``. ``BCELoss`` of a model that ends in
+            a sigmoid is ``BCEWithLogitsLoss`` of what comes before it.
         parameters:
             Which parameters θ stands for: a pattern on names (``"fc.*"``), several, a module of
             the model, a predicate, or ``None`` for all that require a gradient.
@@ -186,8 +187,17 @@ class Objective:
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
 
+        # A loss of probabilities that end in a sigmoid is one of logits, which has formulas.
+        evaluated = function
+        of_logits_instead = of_logits(loss)
+        if of_logits_instead is not None:
+            before = logits_function(function, selected.tensors(), probe)
+            if before is not None:
+                evaluated, loss = before, of_logits_instead
+                output = before.output(selected.tensors(), probe)
+
         told = loss_of(loss, output, probe.target, samples.targets())
-        term = Term("data", function, samples, loss=told)
+        term = Term("data", evaluated, samples, loss=told)
 
         m = output[0].numel()
         names: tuple[str, ...] = ("output",)

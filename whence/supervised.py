@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from whence.points import Points
 from whence.samples import Samples
+
+SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
+"""Functions by which logits become probabilities; ``nn.Sigmoid`` calls the first."""
 
 
 class ModelFunction:
@@ -60,6 +65,81 @@ class ModelFunction:
             )
 
         return value
+
+
+class LogitsFunction(ModelFunction):
+    """What a model gives before the sigmoid that its outputs end in, flat: (n, m).
+
+    Parameters
+    ----------
+    model:
+        The model, whose outputs are probabilities.
+    place:
+        Which of the sigmoids it calls is the last one, from 1.
+    """
+
+    def __init__(self, model: nn.Module, place: int) -> None:
+        super().__init__(model)
+        self.place = place
+
+    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
+        """Return the logits in the shape of the model's output, (n, ...).
+
+        Raises
+        ------
+        ValueError
+            If the model does not call as many sigmoids as when the objective was made.
+        """
+        with _Sigmoids(skipped=self.place) as sigmoids:
+            logits = super().output(tensors, samples)
+        if sigmoids.calls != self.place:
+            raise ValueError(
+                f"the model called {sigmoids.calls} sigmoids, and {self.place} when the objective "
+                "was made, so that its logits cannot be read: let it return logits, and use "
+                "BCEWithLogitsLoss"
+            )
+        return logits
+
+
+class _Sigmoids(TorchFunctionMode):
+    """Counts the calls of a sigmoid, and lets one of them return its argument."""
+
+    def __init__(self, skipped: int = 0) -> None:
+        super().__init__()
+        self.calls = 0
+        self._skipped = skipped
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in SIGMOIDS:
+            self.calls += 1
+            if self.calls == self._skipped:
+                return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def logits_function(
+    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
+) -> LogitsFunction | None:
+    """Return the function before a model's last sigmoid, or None unless its outputs end in one.
+
+    Whether they do is tried on some samples: the sigmoid of what is found must be the output.
+    """
+    with _Sigmoids() as sigmoids:
+        output = function.output(tensors, samples)
+    if not sigmoids.calls:
+        return None
+
+    candidate = LogitsFunction(function.model, sigmoids.calls)
+    logits = candidate.output(tensors, samples)
+    if logits.shape != output.shape or not torch.equal(logits.sigmoid(), output):
+        return None
+    return candidate
 
 
 @contextmanager

@@ -133,6 +133,14 @@ def loss_of(
     return loss.judged_by(flat, target)
 
 
+def of_logits(given: object) -> nn.Module | None:
+    """Return the loss of logits that a loss of probabilities stands for, or None for any other."""
+    source = _module_of(given)
+    if not isinstance(source, nn.BCELoss):
+        return None
+    return nn.BCEWithLogitsLoss(source.weight, reduction=source.reduction)
+
+
 def _module_of(given: object) -> object:
     """Return the module that stands for a function of torch or a partial of one, or what it is."""
     if isinstance(given, functools.partial) and not given.args:

@@ -345,6 +345,11 @@ class Influence(Method):
             "solver_message": solved.message,
             **self.state().spectrum.attributes(),
         }
+        for term in self.objective.terms.values():
+            caveat: str = getattr(term.loss, "caveat", "")
+            if caveat:
+                attributes["loss_caveat"] = caveat
+
         penalty = self.objective.weight_decay
         if penalty:
             # What was factored is A + (λ + c)I; results speak of λ and c apart.

@@ -94,7 +94,12 @@ def quality(attribution: xr.DataArray) -> Quality:
             )
 
     report = _Report(attributes)
-    candidates = (report.of_solver(), report.of_spectrum(), report.of_minimum())
+    candidates = (
+        report.of_solver(),
+        report.of_spectrum(),
+        report.of_loss(),
+        report.of_minimum(),
+    )
     caveats = tuple(caveat for caveat in candidates if caveat)
     return Quality(tuple(report.statements()), caveats)
 
@@ -167,6 +172,13 @@ class _Report:
         if attributes.get("trace_share", 1.0) < LOW_TRACE:
             return "Much of the curvature is outside the rank: raise it."
         return ""
+
+    def of_loss(self) -> str:
+        """Return what speaks against the form of the loss."""
+        if self.attributes.get("curvature") != "gauss_newton":
+            return ""
+        caveat: str = self.attributes.get("loss_caveat", "")
+        return caveat
 
     def of_minimum(self) -> str:
         """Return what speaks against the network being near a minimum."""
