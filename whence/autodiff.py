@@ -7,6 +7,7 @@ function consists of. Both are exact; both evaluate the function again for each 
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from weakref import WeakSet
@@ -82,7 +83,10 @@ class FunctionLinearization:
         gradient = torch.func.grad(weighted)
         by_point = torch.func.vmap(gradient, in_dims=(None, 0, 0))
         try:
-            rows: Tensor = by_point(self._theta, self._points, cotangent)
+            with warnings.catch_warnings():
+                # Of functions that vmap takes point by point, which is as good.
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                rows: Tensor = by_point(self._theta, self._points, cotangent)
         except RuntimeError as error:
             return self._without_vmap(error).rows(cotangent, out)
         rows = rows.detach()

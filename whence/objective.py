@@ -21,7 +21,7 @@ from whence.parameters import Parameters, Select
 from whence.points import Points, Pointwise, are_samples, locations
 from whence.samples import Data, Samples, samples_of
 from whence.space import Space
-from whence.supervised import ModelFunction, logits_function
+from whence.supervised import ModelFunction, first_output, logits_function
 from whence.term import Term
 from whence.torch_losses import loss_of, of_logits
 
@@ -183,7 +183,7 @@ class Objective:
         # One batch is evaluated, which shows the shape of the output and whether the loss fits.
         function = ModelFunction(model)
         probe = samples[: samples.batch_size]
-        output = function.output(selected.tensors(), probe)  # (n, ...)
+        output = first_output(function, selected.tensors(), probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from whence import _checks
+from whence.data import Inputs
 from whence.points import Points
 from whence.samples import Samples
 
@@ -144,13 +147,71 @@ def logits_function(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the parts of a model that are in training mode into evaluation mode for a while."""
+    """Put the parts of a model that are in training mode into evaluation mode for a while.
+
+    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense.
+    """
     # Part by part: model.eval() would lose which parts were in evaluation mode before.
-    training = [module for module in model.modules() if module.training]
+    modules = list(model.modules())
+    training = [module for module in modules if module.training]
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    sparse = [m for m in modules if isinstance(m, embeddings) and m.sparse]
     for module in training:
         module.training = False
+    for embedding in sparse:
+        embedding.sparse = False
     try:
         yield
     finally:
         for module in training:
             module.training = True
+        for embedding in sparse:
+            embedding.sparse = True
+
+
+def first_output(
+    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
+) -> Tensor:
+    """Return the model's output for some samples, (n, ...), at the first time it is asked.
+
+    Raises
+    ------
+    TypeError
+        If the model does not take as many inputs as the samples have, or of these names.
+    ValueError
+        If it fails on them.
+    """
+    inputs = samples.inputs
+    shown = _checks.describe(inputs)
+    try:
+        _check_arguments(function.model, inputs)
+        return function.output(tensors, samples)
+    except (RuntimeError, IndexError, AttributeError, KeyError) as error:
+        kinds = sorted({str(t.dtype) for t in samples.batch.tensors()})
+        raise ValueError(
+            f"the model fails on inputs {shown} of the data (with {', '.join(kinds)}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
+    """Raise ``TypeError`` unless the model's ``forward`` can be called with these inputs."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # of compiled code, which has none
+        return
+    try:
+        if isinstance(inputs, Mapping):
+            signature.bind(**inputs)
+        else:
+            signature.bind(*inputs)
+    except TypeError as error:
+        given = f"{len(inputs)} inputs"
+        if isinstance(inputs, Mapping):
+            given = "inputs named " + ", ".join(map(str, inputs))
+        elif len(inputs) == 1:
+            given = "one input"
+        raise TypeError(
+            f"the model's forward takes {signature}, and the data have {given}, besides the "
+            f"target, which is the last of a tuple: {error}"
+        ) from error

@@ -265,7 +265,13 @@ class Hessian:
     def _derivative(self, vector: Tensor) -> Tensor:
         """Return the derivative of ∇L along v, which is ``A v``."""
         # Forward mode through the gradient, which reverse mode makes: v → d/dε ∇L(θ + ε v).
-        result = torch.func.jvp(self._gradient, (self._theta,), (vector,))
+        try:
+            result = torch.func.jvp(self._gradient, (self._theta,), (vector,))
+        except NotImplementedError as error:
+            raise ValueError(
+                "the network has an operation without second derivatives, so there is no Hessian "
+                f"({str(error).splitlines()[0]}): use curvature='gauss_newton'"
+            ) from error
         derivative: Tensor = result[1]
         return derivative
 
