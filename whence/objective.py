@@ -21,7 +21,12 @@ from whence.parameters import Parameters, Select
 from whence.points import Points, Pointwise, are_samples, locations
 from whence.samples import Data, Samples, samples_of
 from whence.space import Space
-from whence.supervised import ModelFunction, first_output, logits_function
+from whence.supervised import (
+    ModelFunction,
+    check_samples_apart,
+    first_output,
+    logits_function,
+)
 from whence.term import Term
 from whence.torch_losses import loss_of, of_logits
 
@@ -165,7 +170,8 @@ class Objective:
             If the model's output, the data, the targets or the loss are of the wrong type.
         ValueError
             If no parameter is selected, they mix dtypes or devices, the loss is already reduced,
-            the data change between passes, or shapes do not fit.
+            the data change between passes, shapes do not fit, or the output at a sample depends on
+            the other samples of its batch.
 
         Examples
         --------
@@ -186,6 +192,7 @@ class Objective:
         output = first_output(function, selected.tensors(), probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
+        check_samples_apart(function, selected.tensors(), probe, output)
 
         # A loss of probabilities that end in a sigmoid is one of logits, which has formulas.
         evaluated = function

@@ -12,10 +12,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whence import _checks
+from whence.coupling import check_uncoupled, compared_places, coupled_place
 from whence.data import Inputs
 from whence.points import Points
 from whence.samples import Samples
 
+BATCH_NORMALIZATIONS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+)
 SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
 """Functions by which logits become probabilities; ``nn.Sigmoid`` calls the first."""
 
@@ -192,6 +199,65 @@ def first_output(
             f"the model fails on inputs {shown} of the data (with {', '.join(kinds)}): "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def check_samples_apart(
+    function: ModelFunction,
+    tensors: Mapping[str, Tensor],
+    samples: Samples,
+    output: Tensor,
+) -> None:
+    """Raise ``ValueError`` if the output at a sample depends on the other samples of its batch.
+
+    Parameters
+    ----------
+    output:
+        What the model gives for these samples together, (n, ...); a few are tried alone.
+    """
+    places = compared_places(len(samples))
+    if len(places) < 2:
+        return
+
+    advice = _advice(function.model)
+    alone = []
+    for i in places:
+        try:
+            value = function(tensors, samples[i : i + 1])
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"the model cannot be evaluated at one sample alone ({error}). {advice}"
+            ) from error
+        alone.append(value)
+
+    together = output.reshape(len(output), -1)[places]
+    if coupled_place(together, torch.cat(alone)) is not None:
+        again = function(tensors, samples[places[0] : places[0] + 1])
+        if coupled_place(alone[0], again) is not None:
+            raise ValueError(
+                "the network draws random numbers, so that its output at a sample differs from "
+                "call to call: turn them off in evaluation mode, as "
+                "F.dropout(x, training=self.training) does"
+            )
+    check_uncoupled("the model's output", together, torch.cat(alone), advice)
+
+
+def _advice(model: nn.Module) -> str:
+    """Return what to do about a model that couples samples, with the layers that may do it."""
+    by_batch = []
+    for name, module in model.named_modules():
+        has_statistics = getattr(module, "running_mean", None) is not None
+        if isinstance(module, BATCH_NORMALIZATIONS) and not has_statistics:
+            by_batch.append(repr(name))
+    if by_batch:
+        return (
+            f"Batch normalization without running statistics ({', '.join(by_batch)}) couples the "
+            "samples of a batch: train it with track_running_stats=True, or use GroupNorm or "
+            "LayerNorm."
+        )
+    return (
+        "Attribution to single samples needs a model whose output at a sample comes from that "
+        "sample alone: no mean, softmax, cumulative sum or the like along the first axis."
+    )
 
 
 def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
