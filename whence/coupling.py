@@ -1,108 +1,102 @@
-"""Whether a function's value at a point depends on the other points: then rows of J mean nothing.
+"""Functions that couple the points of a batch, found by what they give at single points.
 
-``∂L/∂θ`` of a sum over points is a sum of rows only where each value comes from its own point.
-A mean over the batch, a softmax along it, a cumulative sum, or normalization by the batch's own
-statistics couple points: values at several of them differ from those at each alone.
+A loss is a sum over points, and a row of its Jacobian is the derivative of one point's residual. A
+function whose value at a point depends on which others are with it (a mean over the batch, a flip,
+a cumulative sum, batch normalization) has no such rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from torch import Tensor
 
-TOLERANCES = {
-    torch.float64: 1e-8,
-    torch.float32: 1e-4,
-    torch.float16: 5e-2,
-    torch.bfloat16: 1e-1,
-}
-"""Difference, relative to the largest value, that rounding and other kernels may make."""
-ACCELERATOR_TOLERANCE = 5e-3
-"""The same of float32 on an accelerator, whose convolutions may round to ten bits."""
-MAX_COMPARED = 4
-"""Points that are evaluated alone."""
+PROBES = 5
+"""Points at which a function is tried together and one by one: more than a sort could hide."""
+SHIFT = 0.1
+"""By what share parameters are moved for it, so that no residual is small by cancellation."""
+ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Largest difference that rounding explains, relative to the largest value."""
+ALLOWED_OTHERWISE = 3e-2
 
 
-def check_uncoupled(
-    what: str, value_at_n: Tensor, values_at_single_points: Tensor, advice: str
-) -> None:
-    """Raise ``ValueError`` unless values at points together are those at each of them alone.
+class CoupledPoints(ValueError):
+    """A function's value at a point depends on the other points of the batch."""
 
-    Parameters
-    ----------
-    what:
-        What was evaluated, for the message, such as "the model's output".
-    value_at_n:
-        Values at n points together, (n, m).
-    values_at_single_points:
-        Values at each of these points alone, (n, m), in the same order; other rows than those that
-        were compared may be left out of both.
-    advice:
-        What to do about it, a sentence.
+
+def differ(together: Tensor, alone: Tensor) -> bool:
+    """Whether values (n, m) of points together and of each alone differ by more than rounding.
+
+    Where values are not finite nothing is said.
 
     Examples
     --------
     >>> import torch
-    >>> from whence.coupling import check_uncoupled
+    >>> from whence.coupling import differ
     >>> x = torch.tensor([[1.0], [3.0]])
-    >>> check_uncoupled("the residual", x**2, torch.cat([x[:1] ** 2, x[1:] ** 2]), "")
-    >>> check_uncoupled("the residual", x - x.mean(), torch.zeros(2, 1), "Use no mean.")
-    Traceback (most recent call last):
-    ...
-    ValueError: the residual at a point depends on the other points: at number 0 it is -1 among 2 \
-points and 0 alone. Use no mean.
+    >>> differ(x - x.mean(0), torch.zeros(2, 1)), differ(2 * x, torch.tensor([[2.0], [6.0]]))
+    (True, False)
     """
-    place = coupled_place(value_at_n, values_at_single_points)
-    if place is None:
+    if together.shape != alone.shape:
+        return True
+    scale = torch.maximum(together.abs(), alone.abs()).max()
+    if not bool(torch.isfinite(scale)):
+        return False
+    allowed = ALLOWED.get(together.dtype, ALLOWED_OTHERWISE)
+    return bool((together - alone).abs().max() > allowed * scale)
+
+
+def check_uncoupled(
+    what: str,
+    values: Callable[[Sequence[int]], Tensor],
+    n: int,
+    advice: str,
+) -> None:
+    """Raise :class:`CoupledPoints` if a function couples its points.
+
+    Parameters
+    ----------
+    what:
+        What the message calls it.
+    values:
+        Its values (k, m) at the points of some row numbers, taken together.
+    n:
+        How many points there are; of one nothing can be said.
+    advice:
+        What to do about it.
+    """
+    # A spread of points, in no order that a sort would keep.
+    probes = min(n, PROBES)
+    rows = [(k * (n - 1)) // max(1, probes - 1) for k in range(probes)]
+    rows = list(dict.fromkeys(rows))
+    rows = rows[1::2] + rows[::2][::-1]
+    if len(rows) < 2:
         return
-    i, k = place
-    together = float(value_at_n[i, k])
-    alone = float(values_at_single_points[i, k])
-    raise ValueError(
-        f"{what} at a point depends on the other points: at number {i} it is {together:.6g} among "
-        f"{len(value_at_n)} points and {alone:.6g} alone. {advice}"
+
+    together = values(rows)
+    alone = torch.cat([values([row]) for row in rows])
+    if not differ(together, alone):
+        return
+    if differ(together, values(rows)):
+        return  # it draws random numbers, which says nothing of other points
+
+    raise CoupledPoints(
+        f"{what} couples the points of a batch: its value at a point changes with the points that "
+        f"are evaluated with it, so that its loss depends on how points are cut into batches and "
+        f"no point has an influence of its own. {advice}"
     )
 
 
-def coupled_place(together: Tensor, alone: Tensor) -> tuple[int, int] | None:
-    """Return the place (i, k) where two tables (n, m) differ most, None but for rounding."""
-    both = together.detach(), alone.detach()
-    # Where both are not finite, as at a singular point, they do not differ.
-    is_finite = both[0].isfinite() & both[1].isfinite()
-    is_one_sided = both[0].isfinite() ^ both[1].isfinite()
-    if bool(is_one_sided.any()):
-        i, k = is_one_sided.nonzero()[0].tolist()
-        return i, k
-    if not bool(is_finite.any()):
-        return None
-
-    zero = torch.zeros_like(both[0])
-    difference = torch.where(is_finite, (both[0] - both[1]).abs(), zero)
-    size = torch.where(is_finite, both[0].abs().maximum(both[1].abs()), zero).max()
-    if float(difference.max()) <= _tolerance(together) * float(size):
-        return None
-
-    i, k = divmod(int(difference.argmax()), difference.shape[1])
-    return i, k
-
-
-def _tolerance(values: Tensor) -> float:
-    tolerance = TOLERANCES.get(values.dtype, max(TOLERANCES.values()))
-    if values.device.type != "cpu" and values.dtype is torch.float32:
-        return ACCELERATOR_TOLERANCE
-    return tolerance
-
-
-def compared_places(n: int) -> list[int]:
-    """Return the places of a few points among n that tell, the first and the last among them.
-
-    Examples
-    --------
-    >>> from whence.coupling import compared_places
-    >>> compared_places(100), compared_places(2)
-    ([0, 33, 66, 99], [0, 1])
-    """
-    steps = min(n, MAX_COMPARED) - 1
-    if steps < 1:
-        return list(range(n))
-    return [k * (n - 1) // steps for k in range(steps + 1)]
+def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of parameters with each number moved by about a tenth, always the same way."""
+    generator = torch.Generator().manual_seed(0)
+    result = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            result[name] = tensor
+            continue
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+        factor = 1 + SHIFT * (2 * noise - 1)
+        result[name] = tensor * factor.to(tensor)
+    return result

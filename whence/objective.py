@@ -192,7 +192,7 @@ class Objective:
         output = first_output(function, selected.tensors(), probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
-        check_samples_apart(function, selected.tensors(), probe, output)
+        check_samples_apart(function, selected.tensors(), probe)
 
         # A loss of probabilities that end in a sigmoid is one of logits, which has formulas.
         evaluated = function

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whence import _checks
-from whence.coupling import check_uncoupled, compared_places, coupled_place
+from whence.coupling import check_uncoupled, differ
 from whence.data import Inputs
 from whence.points import Points
 from whence.samples import Samples
@@ -202,43 +202,32 @@ def first_output(
 
 
 def check_samples_apart(
-    function: ModelFunction,
-    tensors: Mapping[str, Tensor],
-    samples: Samples,
-    output: Tensor,
+    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
 ) -> None:
     """Raise ``ValueError`` if the output at a sample depends on the other samples of its batch.
 
-    Parameters
-    ----------
-    output:
-        What the model gives for these samples together, (n, ...); a few are tried alone.
+    A few of these samples are tried together and alone. Random numbers in evaluation mode, which
+    make another network of each call, are an error too.
     """
-    places = compared_places(len(samples))
-    if len(places) < 2:
-        return
-
     advice = _advice(function.model)
-    alone = []
-    for i in places:
+
+    def values(places: Sequence[int]) -> Tensor:
+        chosen = samples[torch.as_tensor(places, device=samples.device)]
         try:
-            value = function(tensors, samples[i : i + 1])
+            return function(tensors, chosen)
         except (RuntimeError, ValueError) as error:
             raise ValueError(
-                f"the model cannot be evaluated at one sample alone ({error}). {advice}"
+                f"the model cannot be evaluated at {len(places)} of the samples alone ({error}). "
+                f"{advice}"
             ) from error
-        alone.append(value)
 
-    together = output.reshape(len(output), -1)[places]
-    if coupled_place(together, torch.cat(alone)) is not None:
-        again = function(tensors, samples[places[0] : places[0] + 1])
-        if coupled_place(alone[0], again) is not None:
-            raise ValueError(
-                "the network draws random numbers, so that its output at a sample differs from "
-                "call to call: turn them off in evaluation mode, as "
-                "F.dropout(x, training=self.training) does"
-            )
-    check_uncoupled("the model's output", together, torch.cat(alone), advice)
+    if differ(values([0]), values([0])):
+        raise ValueError(
+            "the network draws random numbers, so that its output at a sample differs from call "
+            "to call: turn them off in evaluation mode, as F.dropout(x, training=self.training) "
+            "does"
+        )
+    check_uncoupled("the model", values, len(samples), advice)
 
 
 def _advice(model: nn.Module) -> str:

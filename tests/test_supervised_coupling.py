@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import nn
 
 import whence as wh
-from whence.coupling import check_uncoupled, compared_places, coupled_place
 
 COUPLED = {
     "mean": lambda z: z - z.mean(0),
@@ -51,7 +50,7 @@ def made(end, dtype, n=7):
 @pytest.mark.parametrize("n", [2, 7, 1500])
 def test_coupled_models_are_refused(name, dtype, n):
     with pytest.raises(
-        ValueError, match=r"depends on the other points|at one sample alone"
+        ValueError, match=r"couples the points of a batch|samples alone"
     ):
         made(COUPLED[name], dtype, n)
 
@@ -92,18 +91,3 @@ def test_batch_normalization_without_running_statistics_is_named(layer):
             continue
         with pytest.raises(ValueError, match=r"running statistics \('1'\)"):
             wh.Objective.supervised(network, data, nn.CrossEntropyLoss())
-
-
-def test_places_and_values_that_are_not_finite():
-    assert compared_places(1) == [0]
-    assert compared_places(5) == [0, 1, 2, 4]
-    nan, one = torch.tensor([[float("nan")]]), torch.ones(1, 1)
-    assert coupled_place(nan, nan) is None
-    assert coupled_place(nan, one) == (0, 0)
-    assert coupled_place(torch.zeros(2, 2), torch.zeros(2, 2)) is None
-    with pytest.raises(
-        ValueError, match=r"the residual at a point .* at number 1 it is 2 among 2"
-    ):
-        check_uncoupled(
-            "the residual", torch.tensor([[1.0], [2.0]]), torch.ones(2, 1), "Stop."
-        )
