@@ -28,7 +28,7 @@ class CoupledPoints(ValueError):
 def differ(together: Tensor, alone: Tensor) -> bool:
     """Whether values (n, m) of points together and of each alone differ by more than rounding.
 
-    Where values are not finite nothing is said.
+    A value that is finite in one of the two alone differs.
 
     Examples
     --------
@@ -40,9 +40,15 @@ def differ(together: Tensor, alone: Tensor) -> bool:
     """
     if together.shape != alone.shape:
         return True
-    scale = torch.maximum(together.abs(), alone.abs()).max()
-    if not bool(torch.isfinite(scale)):
+    # Where both are not finite, as at a singular point, nothing is said.
+    is_finite = together.isfinite()
+    if bool((is_finite != alone.isfinite()).any()):
+        return True
+    together, alone = together[is_finite], alone[is_finite]
+    if not together.numel():
         return False
+
+    scale = torch.maximum(together.abs(), alone.abs()).max()
     allowed = ALLOWED.get(together.dtype, ALLOWED_OTHERWISE)
     return bool((together - alone).abs().max() > allowed * scale)
 
