@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
+import torch
 import tyro
 import xarray as xr
 
@@ -96,7 +98,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     # A supervised objective has one term: its name would be the same in every row.
     table = table.reset_index(drop=True).drop(columns=["term"]).set_index("rank")
     if file.kind_of_target() == "value":
-        table = table.rename(columns={"label": "value", "predicted": "prediction"})
+        table = with_predictions(table, file)
     make_folder(out.absolute().parent)
     write_atomically(out, table.to_csv().encode())
 
@@ -109,6 +111,28 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         show_detection(ranked, np.asarray(file.names["corrupted"]), out)
     print(f"all samples, the most suspicious first: {out}")
     return 0
+
+
+def with_predictions(table: pd.DataFrame, file: ModelFile) -> pd.DataFrame:
+    """Return the table of a regressor's samples with what the model predicts of each.
+
+    Of several outputs there is no one number to show.
+    """
+    table = table.rename(columns={"label": "value"})
+    (term,) = file.objective.terms.values()
+    tensors = file.objective.parameters.tensors()
+    parts = []
+    for block in term.blocks():
+        with torch.no_grad():
+            parts.append(term.residual(tensors, block.points))
+    output = torch.cat(parts).cpu().double().numpy()
+    if output.shape[1] != 1 or "value" not in table:
+        return table
+
+    predictions = output[table["index"], 0]
+    table.insert(2, "prediction", predictions)
+    table.insert(3, "residual", predictions - table["value"])
+    return table
 
 
 def method_of(options: _Options, file: ModelFile) -> Method:

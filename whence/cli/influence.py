@@ -133,7 +133,7 @@ def explain_run(options: _Options, out: Path) -> int:
     is_own = options.out is None
     check_file(out, overwrite=options.overwrite or is_own)
     if is_own and out.is_file():
-        print(f"{out} is written anew; --out keeps the former one")
+        print(f"{out} is written again; --out keeps the former one")
 
     # A run names nothing but its objective: a method that needs more says so.
     file = ModelFile(options.run, result.objective, {})

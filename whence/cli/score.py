@@ -69,7 +69,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     is_own = options.out is None
     check_file(out, overwrite=options.overwrite or is_own)
     if is_own and out.is_file():
-        print(f"{out} is written anew; --out keeps the former one")
+        print(f"{out} is written again; --out keeps the former one")
 
     objective = result.objective
     term = options.term or next(iter(objective.terms))

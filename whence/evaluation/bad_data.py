@@ -20,7 +20,6 @@ from whence.attribution.method import Method
 from whence.attribution.quality import quality
 from whence.attribution.quantities import Loss
 from whence.classification import BinaryCrossEntropy, CrossEntropy
-from whence.losses import Absolute, PerSample, Squared
 from whence.objective import PointsLike
 from whence.points import evaluated_at_once
 from whence.samples import Samples
@@ -54,11 +53,10 @@ def suspects(
     Returns
     -------
     xarray.Dataset
-        Dimension (point,): ``suspicion``; ``rank``, 0 for the most suspicious; ``loss``; for
-        classifiers ``predicted`` and ``probability``, the model's for the label that is given, and
-        for regressors of one number ``predicted`` and ``residual``, how far that is above the
-        sample's own; with coordinates ``label`` and ``index``. Attribute ``quality`` says how far
-        the attribution can be trusted. Sort by ``rank`` to read it.
+        Dimension (point,): ``suspicion``; ``rank``, 0 for the most suspicious; ``loss``; and for
+        classifiers ``predicted`` and ``probability``, the model's for the label that is given;
+        with coordinates ``label`` and ``index``. Attribute ``quality`` says how far the attribution
+        can be trusted. Sort by ``rank`` to read it.
 
     Raises
     ------
@@ -181,13 +179,6 @@ def _predictions(loss: object, output: Tensor, samples: Samples) -> dict[str, Te
         label = target.reshape(-1).to(positive)
         probability = label * positive + (1 - label) * (1 - positive)
         return {"predicted": (positive > 0.5).long(), "probability": probability}
-
-    is_regression = isinstance(loss, (Squared, Absolute))
-    if isinstance(loss, PerSample):
-        is_regression = loss.is_elementwise and not loss.caveat
-    if is_regression and output.shape[1] == 1:
-        predicted = output[:, 0]
-        return {"predicted": predicted, "residual": predicted - target.reshape(-1)}
     return {}
 
 
