@@ -15,7 +15,14 @@ from whence import _checks
 from whence.attribution.arguments import PointsByTerm
 from whence.attribution.labels import Attributes, Coordinates, Effect
 from whence.attribution.method import Method
-from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
+from whence.attribution.quality import (
+    FAR,
+    SOLVING,
+    UNSOLVED,
+    FarFromMinimum,
+    far_from_minimum,
+    not_solved,
+)
 from whence.attribution.quantities import Quantity
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
@@ -24,6 +31,7 @@ from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
+    DualState,
     Redamped,
     RowState,
     Solution,
@@ -243,19 +251,39 @@ class Influence(Method):
         """Yield an attribution in tiles; of many targets by one solve for all training points."""
         state = self.state()
         by_target = super().tiles(quantity, points, effect)
-        if points is not None or not isinstance(state, RowState):
+        if points is not None or not isinstance(state, RowState) or not self._spans():
             yield from by_target
         elif self._suits(state, self.n_targets(quantity)):
             yield from self._tiles_by_rows(state, quantity, effect)
+        elif isinstance(state, DualState):
+            yield from self._tiles_by_images(state, quantity, effect)
         else:
             yield from by_target
 
+    def _spans(self) -> bool:
+        """Whether ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows."""
+        return all(term.loss.spans for term in self.objective.terms.values())
+
+    def _tiles_by_images(
+        self, state: DualState, quantity: Quantity, effect: Effect
+    ) -> Iterator[Tile]:
+        # ∇fᵀ(A + λI)⁻¹Jᵢᵀρᵢ = ρᵢ · (J(A + λI)⁻¹∇f)ᵢ for every training point i.
+        jacobian = Jacobian(self.objective, scaled=True)
+        rho = jacobian.residual().unsqueeze(1)  # (R, 1)
+        if effect == "add":
+            rho = -rho
+
+        first = 0
+        every_point = slice(0, self.objective.n_points)
+        for gradients in self.packed_gradients(quantity):
+            solution = state.solve_images(gradients.T)  # (R, t)
+            values = jacobian.by_point(rho * solution.value).T
+            targets = slice(first, first + len(gradients))
+            yield Tile(targets, every_point, values, Solved().worst_with(solution))
+            first = targets.stop
+
     def _suits(self, state: RowState, n_targets: int) -> bool:
         """Whether one solve for every training point fits, and is cheaper than by target."""
-        # Only where ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows.
-        if not all(term.loss.spans for term in self.objective.terms.values()):
-            return False
-
         # A column of the solve for rows costs about a third of a refined solve for a target.
         is_cheaper = 3 * n_targets > self.objective.n_points
         return is_cheaper and state.row_bytes <= self.memory_budget
@@ -309,7 +337,11 @@ class Influence(Method):
         attribution = super().labelled(
             matrix, quantity, points, effect, solved, dims, coords
         )
-        decrease = attribution.attrs.get("predicted_decrease", 0.0)
+        attrs = attribution.attrs
+        # An approximation says of itself how far it is off; these solvers promise a solution.
+        if attrs.get("solver") in SOLVING and not solved.residual <= UNSOLVED:
+            warnings.warn(not_solved(attrs["solver"], solved.residual), stacklevel=3)
+        decrease = attrs.get("predicted_decrease", 0.0)
         if decrease > FAR:
             message = far_from_minimum(
                 decrease,

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 FAR = 0.5
 """Share of the loss that a Gauss–Newton step may still take away near a minimum."""
 LOW_TRACE = 0.9
+SOLVING = ("exact", "conjugate_gradient", "lissa")
+"""Solvers that solve the full system, rather than one near it."""
+UNSOLVED = 0.1
+"""Relative residual above which that is no solution."""
 WITHOUT_CURVATURE = {
     "grad_dot": "Products of gradients at the last parameters.",
     "grad_cos": "Cosines of gradients at the last parameters.",
@@ -146,9 +150,18 @@ class _Report:
             remedy = "raise the dimension of the sketch or the damping"
         elif "rank" in self.attributes:
             remedy = "raise the rank or the damping"
+        # Nobody is told to use what was used.
+        if self.attributes["solver"] == "exact":
+            return (
+                f"The full system is not solved: take it for a ranking at best, {remedy}, or use "
+                "double precision, model.double()."
+            )
+        other = "wh.ConjugateGradient() or wh.Exact()"
+        if self.attributes["solver"] == "conjugate_gradient":
+            other = "wh.Exact()"
         return (
-            f"The full system is not solved: take it for a ranking at best, {remedy}, "
-            "or use wh.ConjugateGradient() or wh.Exact()."
+            f"The full system is not solved: take it for a ranking at best, {remedy}, or use "
+            f"{other}."
         )
 
     def of_spectrum(self) -> str:
@@ -191,6 +204,14 @@ class _Report:
             has_samples="mode" in self.attributes,
             has_penalty="weight_decay" in self.attributes,
         )
+
+
+def not_solved(solver: str, residual: float) -> str:
+    """Return what to say of a solver that did not solve its system."""
+    return (
+        f"the system is not solved: solver {solver} left a relative residual of {residual:.1g}, so "
+        "the numbers mean little; raise the damping or use double precision, model.double()"
+    )
 
 
 def far_from_minimum(

@@ -96,6 +96,21 @@ def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
     return max(damping, 1e3 * precision)
 
 
+def default_tolerance(dtype: torch.dtype) -> float:
+    """Return the relative residual that an iteration stops at: 1e-8, or what rounding allows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.curvature.solvers import default_tolerance
+    >>> default_tolerance(torch.float64), default_tolerance(torch.float32)
+    (1e-08, 1e-05)
+    """
+    if dtype is torch.float64:
+        return 1e-8
+    return 1e-5 if dtype is torch.float32 else 1e-2
+
+
 @dataclass(frozen=True)
 class Solution:
     """The answer of a solver and how good it is.
@@ -155,6 +170,14 @@ class RowState(Protocol):
 
     def solve_rows(self) -> RowSolution:
         """Return ``(A + λI)⁻¹ Jᵀ`` for the rows of its root J, all at once."""
+
+
+@runtime_checkable
+class DualState(Protocol):
+    """A factored operator ``JᵀJ`` that knows ``JJᵀ``, so that images under J are solved there."""
+
+    def solve_images(self, vectors: Tensor) -> Solution:
+        """Return ``J(A + λI)⁻¹V = (JJᵀ + λI)⁻¹JV``: (P, K) to (R, K)."""
 
 
 @runtime_checkable
