@@ -28,7 +28,7 @@ from whence.evaluation import detection, suspects
 SHARE = 0.1
 """Of the labels that are made wrong. The rows looked at are as many, a number fixed before."""
 PENALTY = 1e-2
-"""c of the penalty (c/2)‖θ‖² on the weights: for the attribution it is an absolute damping."""
+"""c of the penalty (c/2)‖θ‖² on the weights: a part of the objective of the attribution, too."""
 
 
 def split(seed=0):
@@ -79,9 +79,10 @@ def accuracy(model, data):
 
 def influence_of(model, data):
     """Return the influence function of a model that was trained with the penalty."""
-    objective = wh.Objective.supervised(model, data, wh.BinaryCrossEntropy())
-    damping = wh.Damping(PENALTY, relative=False)
-    return wh.Influence(objective, damping=damping, curvature="hessian")
+    objective = wh.Objective.supervised(
+        model, data, wh.BinaryCrossEntropy(), weight_decay=PENALTY
+    )
+    return wh.Influence(objective, damping=0.0, curvature="hessian")
 
 
 def explain(influence, training, test, names, save):

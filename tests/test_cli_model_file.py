@@ -142,3 +142,98 @@ def test_the_random_state_of_the_file_is_its_own(file):
         assert cli.main(["influence", str(file), "--sample", "0"]) == 0
         values.append(xr.load_dataarray(file.parent / "model_influence.nc").values)
     assert (values[0] == values[1]).all()
+
+
+REGRESSION = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+x = torch.randn(190, 5)
+y = (x @ torch.randn(5, {outputs}) + 0.1 * torch.randn(190, {outputs})){shape}
+data, test = (x[:150], y[:150]), (x[150:], y[150:])
+corrupted = torch.arange(150) % 10 == 0
+model = nn.Linear(5, {outputs}){end}
+loss = {loss}
+weight_decay = 1e-3
+"""
+MANY_CLASSES = """
+import torch
+from torch import nn
+
+torch.manual_seed(0)
+y = torch.cat([torch.arange(70), torch.randint(0, 70, (230,))])
+x = torch.randn(300, 6)
+data, test = (x[:250], y[:250]), (x[250:], y[250:])
+model, loss = nn.Linear(6, 70), nn.CrossEntropyLoss()
+"""
+
+
+@pytest.mark.parametrize("loss", ["nn.MSELoss()", "nn.HuberLoss()"])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_regressions_are_put_into_ranges(tmp_path, capsys, loss, outputs):
+    path = tmp_path / "model.py"
+    path.write_text(REGRESSION.format(outputs=outputs, loss=loss, shape="", end=""))
+    assert cli.main(["influence", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "weight decay 0.001" in printed
+    assert "label" not in printed
+    found = xr.open_dataarray(tmp_path / "model_influence.nc")
+    assert found.shape == (40, 150)
+    assert (tmp_path / "model_influence.png").exists() == (outputs == 1)
+
+    assert cli.main(["audit", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "quality: Solver exact" in printed
+    table = (tmp_path / "model_suspects.csv").read_text().splitlines()[0]
+    if outputs == 1:
+        assert table == "rank,suspicion,loss,prediction,residual,value,index"
+    assert "label" not in table + printed
+
+
+def test_the_largest_of_many_classes_are_drawn(tmp_path, capsys):
+    path = tmp_path / "model.py"
+    path.write_text(MANY_CLASSES)
+    assert cli.main(["influence", str(path), "--sample", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "the figure shows the 20 largest of 70 classes" in printed
+    assert (tmp_path / "model_influence.png").stat().st_size > 5000
+
+
+def test_an_audit_of_an_untrained_network_says_so(file, capsys):
+    file.write_text(file.read_text().replace("range(60)", "range(0)"))
+    assert cli.main(["audit", str(file)]) == 0
+    assert "far from a minimum" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["influence", "audit"])
+def test_a_former_result_is_kept(file, capsys, command):
+    suffix = {"influence": "influence.nc", "audit": "suspects.csv"}[command]
+    for _ in range(3):
+        assert cli.main([command, str(file), "--method", "grad_dot"]) == 0
+    stem, ending = suffix.split(".")
+    names = {p.name for p in file.parent.glob(f"*.{ending}")}
+    assert names == {f"model_{stem}{n}.{ending}" for n in ("", "-2", "-3")}
+    capsys.readouterr()
+
+    given = [
+        command,
+        str(file),
+        "--method",
+        "grad_dot",
+        "--out",
+        str(file.parent / f"a.{ending}"),
+    ]
+    assert cli.main(given) == 0
+    first = (file.parent / f"a.{ending}").read_bytes()
+    assert cli.main(given) == 2
+    error = capsys.readouterr().err
+    assert "name another file by --out, or write over it by --overwrite" in error
+    assert (file.parent / f"a.{ending}").read_bytes() == first
+    assert cli.main([*given, "--overwrite"]) == 0
+
+
+def test_a_slow_file_is_told_to_load_weights(file, capsys, monkeypatch):
+    monkeypatch.setattr("whence.cli.model_file.SLOW_FILE", 0.0)
+    assert cli.main(["audit", str(file), "--by", "loss"]) == 0
+    assert "load_state_dict(torch.load('weights.pt'))" in capsys.readouterr().out

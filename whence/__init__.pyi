@@ -17,6 +17,8 @@ from .attribution.quantities import Output as Output
 from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
 from .attribution.quantities import UnknownValue as UnknownValue
+from .classification import BinaryCrossEntropy as BinaryCrossEntropy
+from .classification import CrossEntropy as CrossEntropy
 from .curvature.automatic import Automatic as Automatic
 from .curvature.conjugate_gradient import ConjugateGradient as ConjugateGradient
 from .curvature.datainf import DataInf as DataInf
@@ -39,8 +41,6 @@ from .evaluation.leaving_out import leave_one_out as leave_one_out
 from .jacobian import Jacobian as Jacobian
 from .linearization import linearize as linearize
 from .losses import Absolute as Absolute
-from .losses import BinaryCrossEntropy as BinaryCrossEntropy
-from .losses import CrossEntropy as CrossEntropy
 from .losses import Squared as Squared
 from .objective import Objective as Objective
 from .parameters import Parameters as Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import keyword
 import math
 import numbers
@@ -21,11 +22,43 @@ MAX_SEED = 2**63 - 1
 """Largest seed of torch's generators."""
 
 
+MAX_DESCRIBED = 200
+"""Letters by which a message shows what was given."""
+MAX_ENTRIES = 5
+"""Entries of a container that a message shows."""
+
+
 def describe(given: object) -> str:
-    """Return what was passed in one line: arrays by their shape."""
-    if isinstance(given, (Tensor, np.ndarray)):
-        return f"{type(given).__name__} of shape {tuple(given.shape)}"
-    return repr(given)
+    """Return what was passed in one short line: arrays by their shape, modules by their class."""
+    if isinstance(given, torch.nn.Module):
+        return f"a {type(given).__name__}"
+    shape = getattr(given, "shape", None)
+    if isinstance(shape, tuple):  # tensors, arrays, data frames
+        return f"{type(given).__name__} of shape {tuple(shape)}"
+    if isinstance(given, dict):
+        entries = [f"{key!r}: {describe(given[key])}" for key in first_few(given)]
+        return _shortened("{" + _joined(entries, len(given)) + "}")
+    if isinstance(given, (list, tuple)):
+        entries = [describe(entry) for entry in first_few(given)]
+        opening, closing = "[]" if isinstance(given, list) else "()"
+        comma = "," if isinstance(given, tuple) and len(given) == 1 else ""
+        return _shortened(opening + _joined(entries, len(given)) + comma + closing)
+    return _shortened(repr(given))
+
+
+def first_few(entries: Iterable[T]) -> list[T]:
+    """Return the first entries of what may be long."""
+    return list(itertools.islice(entries, MAX_ENTRIES))
+
+
+def _joined(entries: Sequence[str], n: int) -> str:
+    shown = ", ".join(entries)
+    return f"{shown}, … {n} in all" if n > len(entries) else shown
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_DESCRIBED else line[:MAX_DESCRIBED] + " …"
 
 
 def shape_of(value: object) -> object:
@@ -43,7 +76,7 @@ def positive(what: str, value: Any, *, zero: bool = False) -> None:
     is_in_range = is_number and is_finite(value) and value >= 0
     if not is_in_range or (value == 0 and not zero):
         bound = "zero or a positive number" if zero else "a positive number"
-        raise ValueError(f"{what} must be {bound}, got {value!r}")
+        raise ValueError(f"{what} must be {bound}, got {describe(value)}")
 
 
 def is_finite(value: SupportsFloat) -> bool:
@@ -57,7 +90,7 @@ def is_finite(value: SupportsFloat) -> bool:
 def boolean(what: str, value: object) -> None:
     """Raise ``TypeError`` unless ``value`` is True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{what} must be True or False, got {value!r}")
+        raise TypeError(f"{what} must be True or False, got {describe(value)}")
 
 
 def count(what: str, value: Any, *, zero: bool = False) -> None:
@@ -67,7 +100,7 @@ def count(what: str, value: Any, *, zero: bool = False) -> None:
     is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not is_integer or value < least:
         bound = "a non-negative integer" if zero else "a positive integer"
-        raise ValueError(f"{what} must be {bound}, got {value!r}")
+        raise ValueError(f"{what} must be {bound}, got {describe(value)}")
 
 
 def seed(what: str, value: int) -> None:
@@ -200,7 +233,7 @@ def number(what: str, value: SupportsFloat) -> float:
         if math.isfinite(converted):
             return converted
 
-    raise ValueError(f"{what} must be a finite number, got {value!r}")
+    raise ValueError(f"{what} must be a finite number, got {describe(value)}")
 
 
 def pair(what: str, values: Sequence[T], each: str = "coordinate") -> tuple[T, T]:

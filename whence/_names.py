@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MAX_LISTED = 60
+FIRST_LISTED = 10
+MAX_LETTERS = 200
 
 
 def nearest(name: str, names: Iterable[object]) -> str:
@@ -25,6 +29,20 @@ def one_of(what: str, given: object, names: Iterable[object]) -> None:
     if given in known:
         return
 
-    listed = ", ".join(repr(name) for name in known)
     guess = nearest(str(given), known)
-    raise ValueError(f"unknown {what} {given!r}{guess}: choose {listed}")
+    raise ValueError(
+        f"unknown {what} {_shortened(given)}{guess}: choose {listed_names(known)}"
+    )
+
+
+def listed_names(names: Sequence[object]) -> str:
+    """Return names with commas between; of very many the first ones and the last."""
+    shown = [repr(name) for name in names]
+    if len(shown) > MAX_LISTED:
+        shown = [*shown[:FIRST_LISTED], "…", shown[-1]]
+    return ", ".join(shown)
+
+
+def _shortened(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= MAX_LETTERS else text[:MAX_LETTERS] + " …"

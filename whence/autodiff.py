@@ -6,14 +6,44 @@ function consists of. Both are exact; both evaluate the function again for each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whence import _checks
 from whence.parameters import Parameters
 from whence.points import Points, Pointwise
+
+logger = logging.getLogger("whence")
+
+_WITHOUT_VMAP: WeakSet[Pointwise] = WeakSet()
+"""Functions that ``torch.func.vmap`` cannot follow, found when it was tried."""
+
+
+@contextmanager
+def differentiable_attention() -> Iterator[None]:
+    """Let attention be made of functions that have all derivatives, which fused ones lack."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def needs_reverse_mode(function: Pointwise) -> bool:
+    """Whether a function is known to go point by point, by reverse mode, alone."""
+    return _is_rememberable(function) and function in _WITHOUT_VMAP
+
+
+def _is_rememberable(function: Pointwise) -> bool:
+    try:
+        hash(function)
+    except TypeError:
+        return False
+    return hasattr(function, "__weakref__")
 
 
 class FunctionLinearization:
@@ -34,6 +64,8 @@ class FunctionLinearization:
         self._points = points
         self._theta = parameters.vector()
         self._function = function
+        self._reverse: ReverseLinearization | None = None
+        """What takes its place where vmap fails."""
 
     def _at(self, theta: Tensor, points: Points) -> Tensor:
         return self._function(self._parameters.substituted(theta), points)
@@ -46,13 +78,46 @@ class FunctionLinearization:
             value = self._at(theta, point.unsqueeze(0))
             return (value.squeeze(0) * weights).sum()
 
+        if self._reverse is not None:
+            return self._reverse.rows(cotangent, out)
         gradient = torch.func.grad(weighted)
         by_point = torch.func.vmap(gradient, in_dims=(None, 0, 0))
-        rows: Tensor = by_point(self._theta, self._points, cotangent)
+        try:
+            with warnings.catch_warnings():
+                # Of functions that vmap takes point by point, which is as good.
+                warnings.filterwarnings("ignore", "There is a performance drop")
+                rows: Tensor = by_point(self._theta, self._points, cotangent)
+        except RuntimeError as error:
+            return self._without_vmap(error).rows(cotangent, out)
         rows = rows.detach()
         if out is None:
             return rows
         return out.copy_(rows)
+
+    def _without_vmap(self, error: RuntimeError) -> ReverseLinearization:
+        """Return the derivative by reverse mode point by point, and keep that choice."""
+        if "random" in str(error):
+            raise ValueError(
+                "the network draws random numbers, so that it has no derivative of its own: turn "
+                "them off in evaluation mode, as F.dropout(x, training=self.training) does"
+            ) from error
+
+        reverse = ReverseLinearization(
+            self._function, self._parameters, self._points, self.outside
+        )
+        self._reverse = reverse
+        # Another linearization of the same function may have said so.
+        if needs_reverse_mode(self._function):
+            return reverse
+        if _is_rememberable(self._function):
+            _WITHOUT_VMAP.add(self._function)
+        logger.warning(
+            "the network asks for values of its inputs (an `if` on a tensor, .item()) or does what "
+            "torch.func cannot follow (%s): its gradients are taken by reverse mode, one sample "
+            "after the other, which is exact and slower",
+            str(error).splitlines()[0][:80],
+        )
+        return reverse
 
     def squared_norms(self, cotangent: Tensor) -> Tensor:
         """Return ``‖rows(cotangent)‖²`` of each point, (n,)."""
@@ -68,9 +133,10 @@ class FunctionLinearization:
         for vector in vectors.unbind(1):
             try:
                 # Forward mode: v ↦ J v (n, m) in one pass, whatever n and m are.
-                pushed = torch.func.jvp(evaluate, (self._theta,), (vector,))
-            except NotImplementedError:
-                # An operation without forward mode, as in fused attention.
+                with differentiable_attention():
+                    pushed = torch.func.jvp(evaluate, (self._theta,), (vector,))
+            except (NotImplementedError, RuntimeError):
+                # An operation without forward mode, or one that torch.func cannot follow.
                 return self.rows(cotangent) @ vectors
 
             tangent: Tensor = pushed[1]
@@ -95,7 +161,11 @@ class FunctionLinearization:
         def evaluate(theta: Tensor) -> Tensor:
             return self._at(theta, self._points)
 
-        evaluated = torch.func.vjp(evaluate, self._theta)
+        try:
+            evaluated = torch.func.vjp(evaluate, self._theta)
+        except RuntimeError as error:
+            reverse = self._without_vmap(error)
+            return [reverse.rmatvec(cotangent) for cotangent in cotangents]
         pull = evaluated[1]
         products = []
         for cotangent in cotangents:

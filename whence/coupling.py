@@ -28,7 +28,7 @@ class CoupledPoints(ValueError):
 def differ(together: Tensor, alone: Tensor) -> bool:
     """Whether values (n, m) of points together and of each alone differ by more than rounding.
 
-    Where values are not finite nothing is said.
+    A value that is finite in one of the two alone differs.
 
     Examples
     --------
@@ -40,9 +40,15 @@ def differ(together: Tensor, alone: Tensor) -> bool:
     """
     if together.shape != alone.shape:
         return True
-    scale = torch.maximum(together.abs(), alone.abs()).max()
-    if not bool(torch.isfinite(scale)):
+    # Where both are not finite, as at a singular point, nothing is said.
+    is_finite = together.isfinite()
+    if bool((is_finite != alone.isfinite()).any()):
+        return True
+    together, alone = together[is_finite], alone[is_finite]
+    if not together.numel():
         return False
+
+    scale = torch.maximum(together.abs(), alone.abs()).max()
     allowed = ALLOWED.get(together.dtype, ALLOWED_OTHERWISE)
     return bool((together - alone).abs().max() > allowed * scale)
 
@@ -71,7 +77,8 @@ def check_uncoupled(
         Whether drawing random numbers is an error too.
     """
     # A spread of points, in no order that a sort would keep.
-    rows = [(k * (n - 1)) // max(1, PROBES - 1) for k in range(min(n, PROBES))]
+    probes = min(n, PROBES)
+    rows = [(k * (n - 1)) // max(1, probes - 1) for k in range(probes)]
     rows = list(dict.fromkeys(rows))
     rows = rows[1::2] + rows[::2][::-1]
     if len(rows) < 2:

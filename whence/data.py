@@ -73,7 +73,16 @@ class Source:
         else:
             items = [self.dataset[int(place)] for place in places]
 
-        return self._checked(self.collate(items))
+        return self._checked(self._collated(items))
+
+    def _collated(self, items: list[Any]) -> Any:
+        try:
+            return self.collate(items)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ValueError(
+                f"{self.what} cannot be put into one batch: {error}; samples of different lengths "
+                "need a DataLoader with a collate_fn that pads them to one length"
+            ) from error
 
     def read_all(self, places: np.ndarray) -> Batch:
         """Return every sample, read with the loader's own workers."""
@@ -81,7 +90,7 @@ class Source:
             self.dataset,
             batch_size=READ_AT_ONCE,  # the loader's own size is that of training
             sampler=places.tolist(),  # in order, whatever the loader's sampler does
-            collate_fn=self.collate,
+            collate_fn=self._collated,
             num_workers=self.workers,
         )
         bar = tqdm(
@@ -168,7 +177,15 @@ def joined(batches: Sequence[Batch]) -> Batch:
     first = batches[0]
     # Batches have the same tensors in the same order: the k-th of all make the k-th of the whole.
     columns = zip(*(batch.tensors() for batch in batches), strict=True)
-    tensors = [torch.cat(parts) for parts in columns]
+    tensors = []
+    for parts in columns:
+        shapes = {tuple(part.shape[1:]) for part in parts}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"batches of the data differ in shape, {_checks.describe(sorted(shapes))}: pad all "
+                "sequences to one length, not each batch to its own"
+            )
+        tensors.append(torch.cat(parts))
 
     target = None if first.target is None else tensors.pop()
     # The inputs may be nested; their structure is that of the first batch.
@@ -228,6 +245,7 @@ def checked_batch(
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(
             f"{what} must be tensors of one length, at least one, on their first axis, got {shapes}"
+            "; sequences of different lengths go padded, a row each"
         )
 
     for tensor in tensors:

@@ -231,7 +231,9 @@ def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGra
         grads = torch.autograd.grad(
             loss, chosen, allow_unused=True, materialize_grads=True
         )
-        flat = torch.cat([grad.reshape(-1) for grad in grads])  # (P,)
+        # Of embeddings with sparse gradients they are sparse.
+        dense = [grad.to_dense() if grad.is_sparse else grad for grad in grads]
+        flat = torch.cat([grad.reshape(-1) for grad in dense])  # (P,)
         loss = loss.detach()
 
         total = loss if total is None else total + loss

@@ -7,8 +7,9 @@ component. Rows are made in blocks that stay in the processor's cache, each by
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +23,16 @@ from whence.linearization import (
     linearize,
 )
 from whence.objective import Objective
+from whence.output_products import MANY_OUTPUTS, normal_product
 from whence.parameters import Parameters
-from whence.points import Block, Points, Pointwise, blocks, linearized_at_once
+from whence.points import (
+    Block,
+    Points,
+    Pointwise,
+    are_samples,
+    blocks,
+    linearized_at_once,
+)
 from whence.term import Term
 
 SELF_PRODUCT_BLOCKS = 8
@@ -32,6 +41,8 @@ MIN_SELF_PRODUCT_BLOCK = 64
 """Least rows of such a block: below that calls cost more than the products they save."""
 MAX_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
+MANY_ROWS_BYTES = 2**30
+"""Bytes of the rows of a block of points that have many outputs."""
 
 
 def linearized_blocks(
@@ -158,18 +169,37 @@ class Jacobian:
         self.parameters = objective.parameters
         self.scaled = scaled
         self.chunk = chunk
+        self._components: dict[str, int] | None = None
 
     def _linearized(self) -> Iterator[tuple[Term, Block, Linearization]]:
         """Yield the points of all terms in row order, each block with its linearization."""
         for term in self.objective.terms.values():
-            parts = linearized_blocks(
-                term.residual, self.parameters, term.points, self.chunk
-            )
+            size = self.chunk or self._points_at_once(term)
+            parts = linearized_blocks(term.residual, self.parameters, term.points, size)
             for block, linear in parts:
                 yield term, block, linear
 
-    def _cotangents(self, term: Term, block: Block, value: Tensor) -> list[Tensor]:
+    def _points_at_once(self, term: Term) -> int | None:
+        """Return how many points of many outputs are linearized at once; None of few."""
+        # Points with coordinates are those of equations, which have a few components.
+        if not are_samples(term.points) or not self.has_many_outputs:
+            return None
+        m = self.components()[term.name]
+        size = linearized_at_once(term.points, self.parameters.size)
+        row_bytes = m * self.parameters.size * self.parameters.dtype.itemsize
+        return max(1, min(size, MANY_ROWS_BYTES // row_bytes))
+
+    @property
+    def has_many_outputs(self) -> bool:
+        """Whether points have so many outputs that products go through them, not by rows."""
+        if not self.objective.has_samples:
+            return False
+        return max(self.components().values()) > MANY_OUTPUTS
+
+    def _cotangents(self, term: Term, block: Block, value: Tensor) -> Sequence[Tensor]:
         """Return one cotangent (n, m) per row that a point contributes."""
+        if value.shape[1] > MANY_OUTPUTS:
+            return _ManyCotangents(term, block, value, self.scaled)
         if not self.scaled:
             return list(unit_cotangents(value))
 
@@ -270,6 +300,13 @@ class Jacobian:
     def normal_product(self, vectors: Tensor) -> Tensor:
         """Return ``JᵀJ V`` (P, K) in one pass over the points; many columns go through the rows."""
         total = torch.zeros_like(vectors)
+        if self.has_many_outputs:
+            for term in self.objective.terms.values():
+                total += normal_product(
+                    term, self.parameters, vectors, scaled=self.scaled
+                )
+            return total
+
         for term, block, linear in self._linearized():
             cotangents = self._cotangents(term, block, linear.value)
             if vectors.shape[1] > MAX_VECTORS:
@@ -332,18 +369,43 @@ class Jacobian:
 
     def components(self) -> dict[str, int]:
         """Return the number m of residual components of each term."""
-        tensors = self.parameters.tensors()
-        components = {}
-        for name, term in self.objective.terms.items():
-            value = term.residual(tensors, term.points[:1])  # (1, m)
-            components[name] = value.shape[1]
-        return components
+        if self._components is None:
+            tensors = self.parameters.tensors()
+            self._components = {}
+            for name, term in self.objective.terms.items():
+                value = term.residual(tensors, term.points[:1])  # (1, m)
+                self._components[name] = value.shape[1]
+        return dict(self._components)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(R, P)."""
         n_rows = sum(self.counts().values())
         return n_rows, self.parameters.size
+
+
+class _ManyCotangents(Sequence[Tensor]):
+    """The cotangents (n, m) of points of many outputs, each made when it is asked for."""
+
+    def __init__(self, term: Term, block: Block, value: Tensor, scaled: bool) -> None:
+        self._value = value
+        self._column: Callable[[int], Tensor] | None = None
+        if scaled:
+            self._column = term.curvature_column(value, block.points)
+            self._scale = term.scales(block.part)
+
+    def __len__(self) -> int:
+        return self._value.shape[1]
+
+    def __getitem__(self, k: Any) -> Any:
+        if not 0 <= k < len(self):
+            raise IndexError(k)
+        if self._column is not None:
+            return _times_root(self._column(k), self._scale)
+
+        unit = torch.zeros_like(self._value)
+        unit[:, k] = 1.0
+        return unit
 
 
 def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:

@@ -150,7 +150,8 @@ def system_of(
     Parameters
     ----------
     objective:
-        L, at whose network's parameters the step is taken.
+        L, at whose network's parameters the step is taken; a penalty ``(c/2)‖θ‖²`` of it is part
+        of F, and so of the system.
     form:
         ``"primal"`` or ``"dual"``; ``"auto"`` takes the smaller of the two.
     anchor:
@@ -175,6 +176,13 @@ def system_of(
     _checks.one_of("form", form, ("auto", "primal", "dual"))
     theta = objective.parameters.vector()
     moved = torch.zeros_like(theta) if start is None else theta - start
+
+    penalty = objective.weight_decay
+    if penalty:
+        # (α/2)‖θ − θ₀‖² + (c/2)‖θ‖² = (α + c)/2 · ‖θ − θ₁‖² and a constant, θ₁ = α/(α + c) θ₀,
+        # so that θ − θ₁ = (α(θ − θ₀) + cθ) / (α + c).
+        moved = (anchor * moved + penalty * theta) / (anchor + penalty)
+        anchor += penalty
 
     if form == "auto":
         rows, columns = Jacobian(objective).shape

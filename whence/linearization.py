@@ -5,8 +5,9 @@ parameter is used by layers of known kinds only (linear, convolution, normalizat
 :mod:`whence.layers`), one backward pass to the layers' outputs gives everything (each row of a
 linear layer is a sum of outer products, Goodfellow, arXiv 1510.01799, extended here to layers that
 carry input derivatives, and over positions to convolutions, Rochette et al., arXiv 1912.06015);
-any other model goes through ``torch.func``, and one that calls ``torch.autograd.grad`` or has
-recurrent layers through plain reverse mode, point by point (:mod:`whence.autodiff`). All are exact.
+any other model goes through ``torch.func``, and one that it cannot follow, such as one that calls
+``torch.autograd.grad``, has recurrent layers, or asks for values of its inputs, through plain
+reverse mode, point by point (:mod:`whence.autodiff`). All are exact.
 
 Throughout, u is a *cotangent* (n, m): it weighs the m components of each of n points. The row of
 point i is ``Jᵢᵀuᵢ = Σ_m u[i, m] · ∂r_m(z_i)/∂θ``, a vector of P numbers.
@@ -21,7 +22,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from whence.autodiff import FunctionLinearization, ReverseLinearization
+from whence.autodiff import (
+    FunctionLinearization,
+    ReverseLinearization,
+    needs_reverse_mode,
+)
 from whence.layers import Call, put
 from whence.parameters import Parameters
 from whence.points import Points, Pointwise, are_samples
@@ -31,6 +36,9 @@ from whence.recorder import (
     has_layers_alone,
     record,
 )
+
+MAX_PASSES = 64
+"""Backward passes whose results are kept."""
 
 
 class Linearization(Protocol):
@@ -85,7 +93,7 @@ def linearize(
         return ReverseLinearization(function, parameters, points)
 
     outside = sorted(recorder.outside)
-    if recorder.recurrent:
+    if recorder.recurrent or needs_reverse_mode(function):
         return ReverseLinearization(function, parameters, points, outside)
     return FunctionLinearization(function, parameters, points, value, outside)
 
@@ -289,6 +297,9 @@ class LayerLinearization:
         )
         deltas = list(gradients)
         self._passes.append((cotangent, deltas))
+        # Of a few cotangents all are asked for again; of many, one after the other, none is.
+        if len(self._passes) > MAX_PASSES:
+            del self._passes[0]
 
         return deltas
 

@@ -10,9 +10,10 @@ right-hand side the gradient: ``(SᵀJ)ᵀ ρ = Jᵀ S ρ = Jᵀ ∂ℓ/∂z``.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,21 @@ from torch import Tensor
 from whence import _checks
 
 NEGLIGIBLE = 1e-6
-"""Share of the largest eigenvalue of Λ that a negative one may reach by rounding."""
+"""Share of the largest eigenvalue of Λ that a negative one may reach by rounding, at least."""
+JUDGED_NUMBERS = 2**22
+"""Numbers of the curvatures of samples by which a loss is judged to be convex."""
+JUDGED_DENSE = 512
+"""Most outputs for which that is done by all eigenvalues, not by those at the ends."""
+JUDGED_STEPS = 40
+"""Products by which those at the ends are found."""
+EXHAUSTED = 1e-9
+"""Share of a vector below which what is left of it is rounding."""
+JUDGED_SAMPLES = 4
+"""Samples by which it is judged in any case."""
+NOT_CONVEX = (
+    "this loss is not convex in the model's outputs, so the Gauss–Newton matrix is indefinite: use "
+    "Influence(..., curvature='hessian')"
+)
 NO_SPAN = (
     "this loss has gradients where it has no curvature, so exact effects of groups and leverages "
     "are not defined: use method='first_order', or a loss such as wh.Squared() or "
@@ -84,6 +99,35 @@ class Loss(Protocol):
 # --- regression ----------------------------------------------------------------------------------
 
 
+@runtime_checkable
+class WithoutMatrix(Protocol):
+    """A loss whose curvature needs no matrix (m, m), so that m may be large.
+
+    What :class:`Loss` asks for and two methods more: closed forms of Λv and of columns of S.
+    """
+
+    def curvature_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ Λv`` of each point, (n, m) to (n, m)."""
+
+    def curvature_column(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[int], Tensor]:
+        """Return the columns of S, number k to (n, m), each made when it is asked for."""
+
+
+def diagonal_column(diagonal: Tensor) -> Callable[[int], Tensor]:
+    """Return the columns of diagonal matrices, k to (n, m), from their diagonals (n, m)."""
+
+    def column(k: int) -> Tensor:
+        table = torch.zeros_like(diagonal)
+        table[:, k] = diagonal[:, k]
+        return table
+
+    return column
+
+
 @dataclass(frozen=True)
 class Squared:
     """The squared norm ``ℓ = scale · ‖z − y‖²`` (no factor ½); without target y is zero.
@@ -131,6 +175,19 @@ class Squared:
         )
         root = (2 * self.scale) ** 0.5
         return (root * eye).expand(n, m, m)
+
+    def curvature_column(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[int], Tensor]:
+        """Return the columns of √(2·scale)·I, k to (n, m), each made when asked for."""
+        root = (2 * self.scale) ** 0.5
+        return diagonal_column(torch.full_like(output, root))
+
+    def curvature_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ 2·scale·v``."""
+        return lambda vectors: 2 * self.scale * vectors
 
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return √(2·scale)·(z − y)."""
@@ -184,238 +241,13 @@ def _difference(output: Tensor, target: Tensor | None) -> Tensor:
         return output
 
     flat = target.to(output.dtype).reshape(len(output), -1)
-    _check_shape("targets of a regression", flat, output)
+    check_shape("targets of a regression", flat, output)
     return output - flat
-
-
-# --- classification ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class CrossEntropy:
-    """The cross-entropy of a softmax, ``ℓ = −Σ_c q_c log softmax(z)_c`` over m classes.
-
-    The target is a class number for each point, then q is one for it (less ``label_smoothing``),
-    or q itself, (n, m). As ``torch.nn.CrossEntropyLoss(reduction="none")``: with class weights each
-    point counts by its own weight, where a mean in torch divides by the sum of the weights.
-
-    Parameters
-    ----------
-    weight:
-        A weight for each class, (m,).
-    label_smoothing:
-        Share of q spread evenly over all classes.
-    ignore_index:
-        The class number of points that do not count.
-
-    Examples
-    --------
-    >>> import torch, whence as wh
-    >>> logits = torch.tensor([[2.0, 0.0]])
-    >>> wh.CrossEntropy().gradient(logits, torch.tensor([0]))          # softmax − one
-    tensor([[-0.1192,  0.1192]])
-    """
-
-    weight: Tensor | None = None
-    label_smoothing: float = 0.0
-    ignore_index: int = -100
-    is_convex = True
-    spans = True
-
-    def _distribution(self, output: Tensor, target: Tensor | None) -> Tensor:
-        """Return q times the class weights, (n, m)."""
-        n, m = output.shape
-        target = _require(target)
-
-        if target.dtype.is_floating_point:
-            q = target.reshape(n, -1)
-            _check_shape("class probabilities of a cross-entropy", q, output)
-        else:
-            q = _one_hot(target.reshape(-1), m, self.ignore_index, output)
-
-        # (1 − s) q + s/m, which leaves the points that do not count at zero.
-        smoothing = self.label_smoothing
-        if smoothing:
-            counted = q.sum(dim=1, keepdim=True)
-            q = (1 - smoothing) * q + smoothing * counted / m
-
-        if self.weight is None:
-            return q
-        return q * self.weight.to(output)
-
-    def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return −Σ q log softmax(z) of each row."""
-        q = self._distribution(output, target)
-        logarithms = output.log_softmax(dim=-1)
-        summed = (q * logarithms).sum(dim=-1)
-        return -summed
-
-    def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``(Σq) softmax(z) − q``."""
-        # ∂/∂z of −Σ q (z − log Σ eᶻ) is −q + (Σq) softmax(z).
-        q = self._distribution(output, target)
-        total = q.sum(dim=-1, keepdim=True)
-        p = output.softmax(dim=-1)
-        return total * p - q
-
-    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``√Σq (diag √p − p √pᵀ)``, whose square is ``Σq (diag p − p pᵀ)``.
-
-        With ‖√p‖ = 1, ``(diag √p − p √pᵀ)(diag √p − √p pᵀ) = diag p − 2 p pᵀ + p pᵀ``.
-        """
-        q = self._distribution(output, target)
-        root = _power_of_softmax(output, 0.5)
-        p = root.square()
-
-        # (n, m, m): diag √p and p √pᵀ.
-        diagonal = torch.diag_embed(root)
-        outer = p.unsqueeze(2) * root.unsqueeze(1)
-        weight = q.sum(dim=-1).sqrt()
-        return weight[:, None, None] * (diagonal - outer)
-
-    def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``(Σq √p − q/√p) / √Σq``, or zero where q is.
-
-        ``(diag √p − p √pᵀ)(Σq √p − q/√p) = Σq p − q − p (Σq − Σq)``, which is the gradient.
-        """
-        q = self._distribution(output, target)
-        total = q.sum(dim=-1, keepdim=True)
-        root = _power_of_softmax(output, 0.5)
-        inverse_root = _power_of_softmax(output, -0.5)
-
-        # Of a class that is impossible 1/√p is infinite: 0 · ∞ must not get into the sum.
-        zero = torch.zeros_like(q)
-        share = torch.where(q > 0, q * inverse_root, zero)
-
-        # Points that do not count have Σq = 0.
-        whitened = (total * root - share) / total.sqrt()
-        return torch.where(total > 0, whitened, zero)
-
-
-def _power_of_softmax(output: Tensor, exponent: float) -> Tensor:
-    """Return pᵉ through the logarithm, as p itself may be zero in floating point."""
-    logarithm = output.log_softmax(dim=-1)
-    return (exponent * logarithm).exp()
-
-
-def _one_hot(target: Tensor, m: int, ignored: int, like: Tensor) -> Tensor:
-    """Return one for each point's class, (n, m), and zeros for points that are ignored."""
-    if len(target) != len(like):
-        raise ValueError(
-            f"targets of a cross-entropy must be one class number for each of {len(like)} samples, "
-            f"got {len(target)}"
-        )
-
-    is_counted = target != ignored
-    # Under vmap numbers cannot be looked at; they were before.
-    if not torch._C._functorch.is_batchedtensor(target):
-        is_outside = (target < 0) | (target >= m)
-        outside = target[is_counted & is_outside]
-        if len(outside):
-            raise ValueError(
-                f"class numbers must lie in 0 … {m - 1}, as the model has {m} outputs, got "
-                f"{int(outside[0])}"
-            )
-
-    # Ignored numbers, which are no classes, count as class 0, with the factor 0.
-    classes = torch.where(is_counted, target, torch.zeros_like(target))
-    ones = F.one_hot(classes.long(), m).to(like.dtype)
-    factor = is_counted.to(like.dtype)
-    return ones * factor.unsqueeze(1)
-
-
-@dataclass(frozen=True, eq=False)
-class BinaryCrossEntropy:
-    """The cross-entropy of sigmoids, ``ℓ = −scale · Σ[w y log σ(z) + (1−y) log σ(−z)]``.
-
-    The m logits z of a point count each by itself.
-
-    Parameters
-    ----------
-    pos_weight:
-        w, a number for each component or one for all.
-    scale:
-        The factor in front, 1/m for ``torch.nn.BCEWithLogitsLoss``.
-
-    Examples
-    --------
-    >>> import torch, whence as wh
-    >>> wh.BinaryCrossEntropy().gradient(torch.tensor([[0.0]]), torch.tensor([1.0]))  # σ(z) − y
-    tensor([[-0.5000]])
-    """
-
-    pos_weight: Tensor | None = None
-    scale: float = 1.0
-    is_convex = True
-    spans = True
-
-    def __post_init__(self) -> None:
-        _checks.positive("the scale of a loss", self.scale)
-
-    def _weights(self, output: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the weights w⁺ of log σ(z) and w⁻ of log σ(−z), each (n, m)."""
-        y = _require(target).to(output).reshape(len(output), -1)
-        _check_shape("targets of a binary cross-entropy", y, output)
-
-        # Under vmap numbers cannot be looked at; they were before.
-        if not torch._C._functorch.is_batchedtensor(y):
-            is_outside = (y < 0) | (y > 1)
-            if bool(is_outside.any()):
-                raise ValueError(
-                    "targets of a binary cross-entropy must lie in 0 … 1, got "
-                    f"{float(y.min()):g} … {float(y.max()):g}"
-                )
-
-        # w⁺ = scale · w · y and w⁻ = scale · (1 − y)
-        of_positive: float | Tensor = self.scale
-        if self.pos_weight is not None:
-            of_positive = self.scale * self.pos_weight.to(output)
-        positive = of_positive * y
-        negative = self.scale * (1 - y)
-        return positive, negative
-
-    def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ℓ of each row."""
-        positive, negative = self._weights(output, target)
-        # As σ(−z) = 1 − σ(z), without the cancellation of that difference.
-        of_positive = positive * F.logsigmoid(output)
-        of_negative = negative * F.logsigmoid(-output)
-        return -(of_positive + of_negative).sum(dim=-1)
-
-    def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``w⁻ σ(z) − w⁺ σ(−z)`` with the weights of both classes."""
-        positive, negative = self._weights(output, target)
-        # (log σ(z))′ = σ(−z) and (log σ(−z))′ = −σ(z)
-        of_positive = positive * (-output).sigmoid()
-        of_negative = negative * output.sigmoid()
-        return of_negative - of_positive
-
-    def _diagonal(self, output: Tensor, target: Tensor | None) -> Tensor:
-        """Return the diagonal of S: as σ′ = σ(z) σ(−z), Λ is ``(w⁺ + w⁻) σ(z) σ(−z)``."""
-        positive, negative = self._weights(output, target)
-
-        # Through logarithms, as σ(z) σ(−z) is zero in floating point long before its root is.
-        logarithm = F.logsigmoid(output) + F.logsigmoid(-output)
-        root = (0.5 * logarithm).exp()
-        return (positive + negative).sqrt() * root
-
-    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return the diagonal matrices of ``√((w⁺ + w⁻) σ(z) σ(−z))``."""
-        return torch.diag_embed(self._diagonal(output, target))
-
-    def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return the gradient divided by the root."""
-        gradient = self.gradient(output, target)
-        diagonal = self._diagonal(output, target)
-        # Where the root underflows the gradient does: zero, not 0/0.
-        smallest = torch.finfo(output.dtype).tiny
-        return gradient / diagonal.clamp_min(smallest)
 
 
 # --- any other -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
 class PerSample:
     """Any differentiable loss, from a function ``(outputs, targets) -> (n,)``.
 
@@ -432,6 +264,10 @@ class PerSample:
         Shape of the model's output for one sample, where it is not (m,).
     is_convex:
         Whether the loss is convex in the outputs, and not linear; see :class:`Loss`.
+    is_elementwise:
+        Whether it is a sum over outputs of functions of one output each, so that Λ is diagonal.
+    caveat:
+        What results should say of it, such as that another form of it does better.
 
     Examples
     --------
@@ -442,10 +278,47 @@ class PerSample:
     [1.0, 0.0]
     """
 
-    function: Callable[[Tensor, Any], Tensor]
-    shape: tuple[int, ...] | None = None
-    is_convex: bool = True
-    spans: bool = field(default=False, init=False)
+    spans = False
+
+    def __init__(
+        self,
+        function: Callable[[Tensor, Tensor], Tensor],
+        shape: tuple[int, ...] | None = None,
+        is_convex: bool = True,
+        *,
+        is_elementwise: bool = False,
+        caveat: str = "",
+    ) -> None:
+        self.function = function
+        self.shape = shape
+        self.is_elementwise = is_elementwise
+        self.caveat = caveat
+        self._is_convex: bool | None = is_convex
+        self._judged_by: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def is_convex(self) -> bool:
+        """Whether Λ is positive semi-definite and not zero, found at first use."""
+        if self._is_convex is None:
+            assert self._judged_by is not None
+            self._is_convex = self._is_convex_in_double(*self._judged_by)
+            self._judged_by = None
+        return self._is_convex
+
+    def judged_by(self, output: Tensor, target: Tensor) -> PerSample:
+        """Return the same loss, whose convexity will be found from some of these samples.
+
+        Whether a function is convex cannot be told from it, but where it is used. Nothing is
+        computed until :attr:`is_convex` is asked for.
+        """
+        m = output.shape[1]
+        most = max(JUDGED_SAMPLES, JUDGED_NUMBERS // m**2)
+        # Evenly spread, as data may be sorted.
+        step = -(-len(output) // most)
+        judged = copy.copy(self)
+        judged._is_convex = None
+        judged._judged_by = (output[::step].detach().clone(), target[::step].clone())
+        return judged
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return what the function returns, as (n,)."""
@@ -454,7 +327,7 @@ class PerSample:
         if self.shape is not None:
             shaped = output.reshape(n, *self.shape)
 
-        value = self.function(shaped, _require(target))
+        value = self.function(shaped, require_target(target))
         if not isinstance(value, Tensor) or not value.ndim or len(value) != n:
             described = repr(value)
             if isinstance(value, Tensor):
@@ -480,40 +353,70 @@ class PerSample:
         with torch.enable_grad():
             z = output.detach().requires_grad_()
             # ∂(Σ_i ℓ_i)/∂z_i = ∂ℓ_i/∂z_i, as a sample's loss depends on its own z alone.
-            total = self.value(z, target).sum()
+            # A copy, as functions may write to what they are given.
+            total = self.value(z.clone(), target).sum()
+            if not total.requires_grad:
+                raise ValueError(
+                    "the loss has no gradient with respect to the outputs: it must be made of "
+                    "differentiable functions of them, without detach() or argmax()"
+                )
             (gradient,) = torch.autograd.grad(total, z, create_graph=create_graph)
         return gradient, z
 
-    def curvature(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return Λ = ∂²ℓ/∂z² of each point, (n, m, m), by reverse mode twice."""
+    def curvature_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ Λv``, (n, m) to (n, m), by reverse mode twice."""
         gradient, z = self._gradient(output, target, create_graph=True)
-        n, m = output.shape
         if not gradient.requires_grad:  # linear in z
-            return output.new_zeros(n, m, m)
+            return torch.zeros_like
 
-        columns = []
-        for k in range(m):
-            (column,) = torch.autograd.grad(
-                gradient[:, k].sum(),
+        def product(vectors: Tensor) -> Tensor:
+            # Λ is symmetric, so that vᵀΛ is Λv.
+            (image,) = torch.autograd.grad(
+                gradient,
                 z,
+                grad_outputs=vectors,
                 retain_graph=True,
                 allow_unused=True,
                 materialize_grads=True,
             )
-            columns.append(column)
+            return image.detach()
+
+        return product
+
+    def curvature(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return Λ = ∂²ℓ/∂z² of each point, (n, m, m), by reverse mode twice."""
+        product = self.curvature_product(output, target)
+        columns = []
+        for k in range(output.shape[1]):
+            unit = torch.zeros_like(output)
+            unit[:, k] = 1
+            columns.append(product(unit))
 
         # Symmetric but for rounding, which eigenvalues would take for more.
         matrix = torch.stack(columns, dim=2)
         return 0.5 * (matrix + matrix.mT)
 
+    def curvature_column(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[int], Tensor]:
+        """Return the columns of :meth:`curvature_root`, k to (n, m)."""
+        if not self.is_elementwise:
+            root = self.curvature_root(output, target)
+            return lambda k: root[:, :, k]
+
+        # Of a diagonal Λ the product with ones is the diagonal.
+        diagonal = self.curvature_product(output, target)(torch.ones_like(output))
+        if not bool((diagonal >= -NEGLIGIBLE * diagonal.abs().max()).all()):
+            raise ValueError(NOT_CONVEX)
+        return diagonal_column(diagonal.clamp_min(0).sqrt())
+
     def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return V√λ of the eigenvectors and eigenvalues of Λ; a negative one is an error."""
         values, vectors = torch.linalg.eigh(self.curvature(output, target))
         if not _are_semidefinite(values):
-            raise ValueError(
-                "this loss is not convex in the model's outputs, so the Gauss–Newton matrix is "
-                "indefinite: use Influence(..., curvature='hessian')"
-            )
+            raise ValueError(NOT_CONVEX)
 
         roots = values.clamp_min(0).sqrt()
         return vectors * roots.unsqueeze(1)
@@ -522,26 +425,80 @@ class PerSample:
         """Raise ``ValueError``: there need not be one."""
         raise ValueError(NO_SPAN)
 
+    def _is_convex_in_double(self, output: Tensor, target: Tensor) -> bool:
+        """Whether Λ has no negative and some positive eigenvalue, in double precision if it may."""
+        of_target = target
+        if target.dtype.is_floating_point:
+            of_target = target.double()
+        try:
+            return self.is_convex_at(output.double(), of_target)
+        except RuntimeError:
+            # A function with numbers of its own, such as class weights, may take no other dtype.
+            return self.is_convex_at(output, target)
+
     def is_convex_at(self, output: Tensor, target: Tensor | None) -> bool:
         """Whether Λ has no negative and some positive eigenvalue at these points."""
-        curvature = self.curvature(output, target)
-        values = torch.linalg.eigvalsh(curvature)
+        if self.is_elementwise:
+            product = self.curvature_product(output, target)
+            values, _ = product(torch.ones_like(output)).sort(dim=1)
+        elif output.shape[1] <= JUDGED_DENSE:
+            values = torch.linalg.eigvalsh(self.curvature(output, target))
+        else:
+            values = self._krylov_eigenvalues(output, target)
+
         has_curvature = bool((values > 0).any())
-        return has_curvature and _are_semidefinite(values)
+        return has_curvature and _are_semidefinite(values, output.shape[1])
+
+    def _krylov_eigenvalues(self, output: Tensor, target: Tensor | None) -> Tensor:
+        """Return Ritz values of Λ of each point, ascending, (n, steps), from products alone.
+
+        They lie between Λ's smallest and largest eigenvalue, and the outermost come near these
+        first (Lanczos's iteration with full orthogonalization; Golub & Van Loan 2013, chapter 10).
+        """
+        product = self.curvature_product(output, target)
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+        vector = F.normalize(start.to(output), dim=1)
+
+        basis = torch.stack([vector], dim=2)  # (n, m, 1) and more with each step
+        images = []
+        for _ in range(JUDGED_STEPS):
+            image = product(vector)
+            images.append(image)
+            rest = image.unsqueeze(2)
+            for _ in range(2):  # the second time takes off what rounding left
+                rest = rest - basis @ (basis.mT @ rest)
+
+            # Nothing is left where the vectors so far span an invariant subspace.
+            length = rest.norm(dim=1, keepdim=True)
+            is_left = length > EXHAUSTED * image.norm(dim=1)[:, None, None]
+            rest = torch.where(is_left, rest / length, torch.zeros_like(rest))
+            basis = torch.cat([basis, rest], dim=2)
+            vector = rest.squeeze(2)
+
+        projected = basis[:, :, :-1].mT @ torch.stack(images, dim=2)
+        return torch.linalg.eigvalsh(0.5 * (projected + projected.mT))
 
 
-def _are_semidefinite(eigenvalues: Tensor) -> bool:
-    """Whether none of n matrices has a negative eigenvalue beyond rounding: ascending, (n, m)."""
+def _are_semidefinite(eigenvalues: Tensor, size: int | None = None) -> bool:
+    """Whether none of n matrices has a negative eigenvalue beyond rounding: ascending, (n, m).
+
+    ``size`` is that of the matrices, where not all of their eigenvalues are given.
+    """
     smallest = eigenvalues[:, 0]
     largest = eigenvalues.abs().amax(dim=1)
-    is_semidefinite = smallest >= -NEGLIGIBLE * largest
+    # Eigenvalues of m × m matrices are known to about m machine precisions of the largest.
+    m = size or eigenvalues.shape[1]
+    rounding = max(NEGLIGIBLE, m * torch.finfo(eigenvalues.dtype).eps)
+    is_semidefinite = smallest >= -rounding * largest
     return bool(is_semidefinite.all())
 
 
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _require(target: Tensor | None) -> Tensor:
+def require_target(target: Tensor | None) -> Tensor:
+    """Return the target; none is an error."""
     if target is None:
         raise ValueError(
             "this loss compares with targets: give samples (inputs, target)"
@@ -549,7 +506,8 @@ def _require(target: Tensor | None) -> Tensor:
     return target
 
 
-def _check_shape(what: str, values: Tensor, output: Tensor) -> None:
+def check_shape(what: str, values: Tensor, output: Tensor) -> None:
+    """Raise ``ValueError`` unless values have the shape of the outputs."""
     if values.shape != output.shape:
         raise ValueError(
             f"{what} must have the shape of the outputs, {tuple(output.shape)}, got "

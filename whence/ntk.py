@@ -238,6 +238,22 @@ class TangentKernel:
             rows[:, layer.columns] = layer.rows()
         return rows
 
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``J V``, (P, K) to (R, K), without the rows of thin layers."""
+        if not self._thin:
+            return self._rows @ vectors
+
+        total = self._rows @ vectors[self._direct]
+        for layer in self._thin:
+            total += layer.matmat(vectors[layer.columns])
+        return total
+
+    def rmatmat(self, vectors: Tensor) -> Tensor:
+        """Return ``Jᵀ Y``, (R, K) to (P, K), without the rows of thin layers."""
+        if not self._thin:
+            return self._rows.T @ vectors
+        return torch.stack([self.rmatvec(vector) for vector in vectors.unbind(1)], 1)
+
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Jᵀ y``, shape (P,)."""
         total = vector.new_zeros(self.size)

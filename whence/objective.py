@@ -2,7 +2,7 @@
 
 ``L(θ) = Σ_k w_k · (1/N_k) · Σ_i ℓ_k(r_k(z_i; θ))`` with terms k, points z_i and residuals r_k. For
 supervised data the points are samples, the residual is what the model gives, and ℓ compares it
-with the sample's target.
+with the sample's target; a penalty ``(c/2)‖θ‖²`` on the selected parameters may be added.
 """
 
 from __future__ import annotations
@@ -21,9 +21,14 @@ from whence.parameters import Parameters, Select
 from whence.points import Points, Pointwise, are_samples, locations
 from whence.samples import Data, Samples, samples_of
 from whence.space import Space
-from whence.supervised import ModelFunction
+from whence.supervised import (
+    ModelFunction,
+    check_samples_apart,
+    first_output,
+    logits_function,
+)
 from whence.term import Term
-from whence.torch_losses import loss_of
+from whence.torch_losses import loss_of, of_logits
 
 LossLike = Loss | nn.Module | Callable[[Tensor, Tensor], Tensor]
 """A loss of whence, of ``torch.nn``, or a function ``(outputs, targets) -> (n,)``."""
@@ -51,6 +56,8 @@ class Objective:
         … and the one ``output`` of the network.
     evaluator:
         How L(θ) and ∇L(θ) are computed, see :mod:`whence.evaluator`.
+    weight_decay:
+        c of the penalty ``(c/2)‖θ‖²`` on the selected parameters, which is part of L.
 
     Raises
     ------
@@ -81,6 +88,7 @@ class Objective:
     terms: Mapping[str, Term]
     space: Space
     evaluator: Evaluator
+    weight_decay: float
 
     def __init__(
         self,
@@ -90,7 +98,9 @@ class Objective:
         select: Select = None,
         space: Space | None = None,
         evaluator: Evaluator | None = None,
+        weight_decay: float = 0.0,
     ) -> None:
+        _checks.positive("weight_decay", weight_decay, zero=True)
         members = (terms,) if isinstance(terms, Term) else tuple(terms)
         parameters = Parameters(network, select)
         check_terms(members)
@@ -105,6 +115,7 @@ class Objective:
             terms={term.name: term for term in members},
             space=space,
             evaluator=evaluator or Eager(),
+            weight_decay=float(weight_decay),
         )
         for term in members:
             self._check_points(term)
@@ -123,13 +134,12 @@ class Objective:
         *,
         parameters: Select = None,
         batch_size: int | None = None,
+        weight_decay: float = 0.0,
     ) -> Objective:
-        """Return the objective of a model trained on inputs and targets, ``(1/N) Σ ℓ(f(x), y)``.
+        """Return ``(1/N) Σ ℓ(f(x), y) + (c/2)‖θ‖²``, what a model of inputs and targets minimizes.
 
         Results hold for the model in evaluation mode (no dropout, running statistics in batch
-        normalization), whatever mode it is in; the mode itself is left alone. A penalty
-        ``(c/2)‖θ‖²`` on the weights is no term of this sum: give ``damping=wh.Damping(c,
-        relative=False)`` to the attribution.
+        normalization), whatever mode it is in; the mode itself is left alone.
 
         Parameters
         ----------
@@ -142,12 +152,17 @@ class Objective:
             all to their device. Data above 512 MiB are read again in each pass.
         loss:
             ``wh.CrossEntropy()`` and the like; any loss of ``torch.nn``, whose reduction is put
-            aside; or a function ``(outputs, targets) -> (n,)``.
+            aside; or a function ``(outputs, targets) -> (n,)``. ``BCELoss`` of a model that ends in
+            a sigmoid is ``BCEWithLogitsLoss`` of what comes before it.
         parameters:
             Which parameters θ stands for: a pattern on names (``"fc.*"``), several, a module of
             the model, a predicate, or ``None`` for all that require a gradient.
         batch_size:
             Samples evaluated at once: by default 1000 rows of a table, or 256 images.
+        weight_decay:
+            c of the penalty ``(c/2)‖θ‖²`` on the selected parameters that the model was trained
+            with, as ``weight_decay`` of ``torch.optim.SGD``. It is part of loss, gradient and
+            curvature, and stays where samples are left out.
 
         Raises
         ------
@@ -155,7 +170,8 @@ class Objective:
             If the model's output, the data, the targets or the loss are of the wrong type.
         ValueError
             If no parameter is selected, they mix dtypes or devices, the loss is already reduced,
-            the data change between passes, or shapes do not fit.
+            the data change between passes, shapes do not fit, or the output at a sample depends on
+            the other samples of its batch.
 
         Examples
         --------
@@ -173,11 +189,22 @@ class Objective:
         # One batch is evaluated, which shows the shape of the output and whether the loss fits.
         function = ModelFunction(model)
         probe = samples[: samples.batch_size]
-        output = function.output(selected.tensors(), probe)  # (n, ...)
+        output = first_output(function, selected.tensors(), probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
+        check_samples_apart(function, selected.tensors(), probe)
 
-        term = Term("data", function, samples, loss=loss_of(loss, output, probe.target))
+        # A loss of probabilities that end in a sigmoid is one of logits, which has formulas.
+        evaluated = function
+        of_logits_instead = of_logits(loss)
+        if of_logits_instead is not None:
+            before = logits_function(function, selected.tensors(), probe)
+            if before is not None:
+                evaluated, loss = before, of_logits_instead
+                output = before.output(selected.tensors(), probe)
+
+        told = loss_of(loss, output, probe.target, samples.targets())
+        term = Term("data", evaluated, samples, loss=told)
 
         m = output[0].numel()
         names: tuple[str, ...] = ("output",)
@@ -186,7 +213,9 @@ class Objective:
         # Two steps: the fields of the space are columns of the model's outputs.
         columns = Space(outputs=names)
         space = replace(columns, evaluate=lambda of: columns.columns(function, of))
-        return cls(model, term, select=parameters, space=space)
+        return cls(
+            model, term, select=parameters, space=space, weight_decay=weight_decay
+        )
 
     def _check_points(self, term: Term) -> None:
         """Raise unless a term's points are of this space, and where the parameters are."""
@@ -287,6 +316,11 @@ class Objective:
         """Return the same objective whose losses and gradients come from ``evaluator``."""
         return self._changed(evaluator=evaluator)
 
+    def with_weight_decay(self, weight_decay: float) -> Objective:
+        """Return the same objective with the penalty ``(c/2)‖θ‖²`` of this c; 0 for none."""
+        _checks.positive("weight_decay", weight_decay, zero=True)
+        return self._changed(weight_decay=float(weight_decay))
+
     def _changed(self, **attributes: object) -> Objective:
         # Without the checks of the constructor, which took place when this one was made.
         other = object.__new__(Objective)
@@ -354,10 +388,16 @@ class Objective:
 
     def loss(self, tensors: Mapping[str, Tensor] | None = None) -> Tensor:
         """Return L(θ), a scalar; at the network's parameters unless others are given."""
-        return self.total(self.point_losses(tensors))
+        values = self.parameters.tensors() if tensors is None else tensors
+        loss = self.total(self.point_losses(values))
+        if not self.weight_decay:
+            return loss
+
+        squares = [values[name].square().sum() for name in self.parameters.names]
+        return loss + 0.5 * self.weight_decay * torch.stack(squares).sum()
 
     def total(self, point_losses: Mapping[str, Tensor]) -> Tensor:
-        """Return the weighted sum of the terms' mean losses."""
+        """Return the weighted sum of the terms' mean losses, without a penalty."""
         means = []
         for name, values in point_losses.items():
             term = self.terms[name]
@@ -380,7 +420,13 @@ class Objective:
         >>> loss == float(objective.loss()), gradient.shape
         (True, torch.Size([2241]))
         """
-        return self.evaluator.loss_and_gradient(self.parameters, self.terms)
+        loss, gradient = self.evaluator.loss_and_gradient(self.parameters, self.terms)
+        if not self.weight_decay:
+            return loss, gradient
+
+        theta = self.parameters.vector()
+        penalty = 0.5 * self.weight_decay * float(theta.square().sum())
+        return loss + penalty, gradient + self.weight_decay * theta
 
     def term_losses(self) -> dict[str, float]:
         """Return ``(1/N_k) Σ_i m_i ℓ_k(z_i)`` of each term, without its weight w_k."""

@@ -46,7 +46,9 @@ class Parameters:
 
     def __init__(self, module: nn.Module, select: Select = None) -> None:
         if not isinstance(module, nn.Module):
-            raise TypeError(f"the network must be a torch.nn.Module, got {module!r}")
+            raise TypeError(
+                f"the network must be a torch.nn.Module, got {_checks.describe(module)}"
+            )
         _check_plain(module)
 
         self.module = module
@@ -253,5 +255,5 @@ def selector(select: Select) -> Callable[[str, nn.Parameter], bool]:
 
     raise TypeError(
         "select must be None, a pattern such as 'layers.3.*', a list of such, a module, or a "
-        f"function of name and parameter, got {select!r}"
+        f"function of name and parameter, got {_checks.describe(select)}"
     )

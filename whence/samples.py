@@ -192,6 +192,17 @@ class Samples:
         samples._batch_size = size
         return samples
 
+    def targets(self) -> Iterator[Tensor]:
+        """Yield the targets in order, in parts where the data are read when they are used."""
+        if not self.in_memory and self.labels() is not None:
+            yield torch.from_numpy(self.labels())
+            return
+
+        parts = [self] if self.in_memory else self.split(READ_AT_ONCE)
+        for part in parts:
+            if part.target is not None:
+                yield part.target
+
     def features(self) -> Tensor:
         """Return the inputs that are real numbers, one sample's after the other, (n, d)."""
         parts = [tensor.flatten(1) for tensor in self._real_inputs()]

@@ -122,7 +122,8 @@ def check_groups(
 def keep_points(objective: Objective, kept: Chosen) -> Objective:
     """Return the objective of some of its points only, each with the factor w/N it had.
 
-    A term of n points out of N gets the weight ``w·n/N``; one that is not named is left out.
+    A term of n points out of N gets the weight ``w·n/N``; one that is not named is left out, and so
+    is a penalty on the parameters, which is no point's.
     """
     device = objective.parameters.device
     indices = {}
@@ -135,14 +136,15 @@ def keep_points(objective: Objective, kept: Chosen) -> Objective:
         # The factor of a point is weight/N: with n points it stays where the weight is (w/N)·n.
         weight = objective.terms[name].scale * len(places)
         terms.append(replace(fewer.terms[name], weight=weight))
-    return fewer.with_terms(terms)
+    return fewer.with_terms(terms).with_weight_decay(0.0)
 
 
 def drop_points(objective: Objective, points: Members) -> Objective:
     """Return the same objective without these points; the others keep their factor w/N.
 
     A term that loses n of its N points gets the weight ``w·(N−n)/N``, so that
-    ``L_fewer(θ) = L(θ) − Σ_dropped (w/N) ℓ(z)`` at every θ; one that loses all is left out.
+    ``L_fewer(θ) = L(θ) − Σ_dropped (w/N) ℓ(z)`` at every θ; one that loses all is left out. A
+    penalty on the parameters stays.
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ def drop_points(objective: Objective, points: Members) -> Objective:
             f"nothing would be left: all {objective.n_points} points of the objective are to be "
             "removed; keep at least one"
         )
-    return keep_points(objective, kept)
+    return keep_points(objective, kept).with_weight_decay(objective.weight_decay)
 
 
 def all_points(objective: Objective) -> dict[str, np.ndarray]:

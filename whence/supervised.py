@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from whence import _checks
+from whence.coupling import check_uncoupled, differ
+from whence.data import Inputs
 from whence.points import Points
 from whence.samples import Samples
+
+BATCH_NORMALIZATIONS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+)
+SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
+"""Functions by which logits become probabilities; ``nn.Sigmoid`` calls the first."""
 
 
 class ModelFunction:
@@ -62,15 +77,196 @@ class ModelFunction:
         return value
 
 
+class LogitsFunction(ModelFunction):
+    """What a model gives before the sigmoid that its outputs end in, flat: (n, m).
+
+    Parameters
+    ----------
+    model:
+        The model, whose outputs are probabilities.
+    place:
+        Which of the sigmoids it calls is the last one, from 1.
+    """
+
+    def __init__(self, model: nn.Module, place: int) -> None:
+        super().__init__(model)
+        self.place = place
+
+    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
+        """Return the logits in the shape of the model's output, (n, ...).
+
+        Raises
+        ------
+        ValueError
+            If the model does not call as many sigmoids as when the objective was made.
+        """
+        with _Sigmoids(skipped=self.place) as sigmoids:
+            logits = super().output(tensors, samples)
+        if sigmoids.calls != self.place:
+            raise ValueError(
+                f"the model called {sigmoids.calls} sigmoids, and {self.place} when the objective "
+                "was made, so that its logits cannot be read: let it return logits, and use "
+                "BCEWithLogitsLoss"
+            )
+        return logits
+
+
+class _Sigmoids(TorchFunctionMode):
+    """Counts the calls of a sigmoid, and lets one of them return its argument."""
+
+    def __init__(self, skipped: int = 0) -> None:
+        super().__init__()
+        self.calls = 0
+        self._skipped = skipped
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in SIGMOIDS:
+            self.calls += 1
+            if self.calls == self._skipped:
+                return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def logits_function(
+    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
+) -> LogitsFunction | None:
+    """Return the function before a model's last sigmoid, or None unless its outputs end in one.
+
+    Whether they do is tried on some samples: the sigmoid of what is found must be the output.
+    """
+    with _Sigmoids() as sigmoids:
+        output = function.output(tensors, samples)
+    if not sigmoids.calls:
+        return None
+
+    candidate = LogitsFunction(function.model, sigmoids.calls)
+    logits = candidate.output(tensors, samples)
+    if logits.shape != output.shape or not torch.equal(logits.sigmoid(), output):
+        return None
+    return candidate
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the parts of a model that are in training mode into evaluation mode for a while."""
+    """Put the parts of a model that are in training mode into evaluation mode for a while.
+
+    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense.
+    """
     # Part by part: model.eval() would lose which parts were in evaluation mode before.
-    training = [module for module in model.modules() if module.training]
+    modules = list(model.modules())
+    training = [module for module in modules if module.training]
+    embeddings = (nn.Embedding, nn.EmbeddingBag)
+    sparse = [m for m in modules if isinstance(m, embeddings) and m.sparse]
     for module in training:
         module.training = False
+    for embedding in sparse:
+        embedding.sparse = False
     try:
         yield
     finally:
         for module in training:
             module.training = True
+        for embedding in sparse:
+            embedding.sparse = True
+
+
+def first_output(
+    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
+) -> Tensor:
+    """Return the model's output for some samples, (n, ...), at the first time it is asked.
+
+    Raises
+    ------
+    TypeError
+        If the model does not take as many inputs as the samples have, or of these names.
+    ValueError
+        If it fails on them.
+    """
+    inputs = samples.inputs
+    shown = _checks.describe(inputs)
+    try:
+        _check_arguments(function.model, inputs)
+        return function.output(tensors, samples)
+    except (RuntimeError, IndexError, AttributeError, KeyError) as error:
+        kinds = sorted({str(t.dtype) for t in samples.batch.tensors()})
+        raise ValueError(
+            f"the model fails on inputs {shown} of the data (with {', '.join(kinds)}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def check_samples_apart(
+    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
+) -> None:
+    """Raise ``ValueError`` if the output at a sample depends on the other samples of its batch.
+
+    A few of these samples are tried together and alone. Random numbers in evaluation mode, which
+    make another network of each call, are an error too.
+    """
+    advice = _advice(function.model)
+
+    def values(places: Sequence[int]) -> Tensor:
+        chosen = samples[torch.as_tensor(places, device=samples.device)]
+        try:
+            return function(tensors, chosen)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"the model cannot be evaluated at {len(places)} of the samples alone ({error}). "
+                f"{advice}"
+            ) from error
+
+    if differ(values([0]), values([0])):
+        raise ValueError(
+            "the network draws random numbers, so that its output at a sample differs from call "
+            "to call: turn them off in evaluation mode, as F.dropout(x, training=self.training) "
+            "does"
+        )
+    check_uncoupled("the model", values, len(samples), advice)
+
+
+def _advice(model: nn.Module) -> str:
+    """Return what to do about a model that couples samples, with the layers that may do it."""
+    by_batch = []
+    for name, module in model.named_modules():
+        has_statistics = getattr(module, "running_mean", None) is not None
+        if isinstance(module, BATCH_NORMALIZATIONS) and not has_statistics:
+            by_batch.append(repr(name))
+    if by_batch:
+        return (
+            f"Batch normalization without running statistics ({', '.join(by_batch)}) couples the "
+            "samples of a batch: train it with track_running_stats=True, or use GroupNorm or "
+            "LayerNorm."
+        )
+    return (
+        "Attribution to single samples needs a model whose output at a sample comes from that "
+        "sample alone: no mean, softmax, cumulative sum or the like along the first axis."
+    )
+
+
+def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
+    """Raise ``TypeError`` unless the model's ``forward`` can be called with these inputs."""
+    try:
+        signature = inspect.signature(model.forward)
+    except (TypeError, ValueError):  # of compiled code, which has none
+        return
+    try:
+        if isinstance(inputs, Mapping):
+            signature.bind(**inputs)
+        else:
+            signature.bind(*inputs)
+    except TypeError as error:
+        given = f"{len(inputs)} inputs"
+        if isinstance(inputs, Mapping):
+            given = "inputs named " + ", ".join(map(str, inputs))
+        elif len(inputs) == 1:
+            given = "one input"
+        raise TypeError(
+            f"the model's forward takes {signature}, and the data have {given}, besides the "
+            f"target, which is the last of a tuple: {error}"
+        ) from error

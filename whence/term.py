@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.losses import Loss, Squared
+from whence.losses import Loss, Squared, WithoutMatrix
 from whence.points import (
     Block,
     Points,
@@ -135,6 +135,29 @@ class Term:
     def curvature_root(self, residual: Tensor, points: Points) -> Tensor:
         """Return S with S Sᵀ = ∂²ℓ/∂r² at these points: (n, m) to (n, m, m)."""
         return self.loss.curvature_root(residual, target_of(points))
+
+    def curvature_product(
+        self, residual: Tensor, points: Points
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ Λv`` at these points, (n, m) to (n, m), Λ = ∂²ℓ/∂r²."""
+        target = target_of(points)
+        if isinstance(self.loss, WithoutMatrix):
+            return self.loss.curvature_product(residual, target)
+
+        root = self.curvature_root(residual, points)
+        # Λ = S Sᵀ of each point.
+        curvature = root @ root.mT
+        return lambda vectors: (curvature @ vectors.unsqueeze(2)).squeeze(2)
+
+    def curvature_column(
+        self, residual: Tensor, points: Points
+    ) -> Callable[[int], Tensor]:
+        """Return the columns of S at these points, k to (n, m), without S where the loss can."""
+        if isinstance(self.loss, WithoutMatrix):
+            return self.loss.curvature_column(residual, target_of(points))
+
+        root = self.curvature_root(residual, points)
+        return lambda k: root[:, :, k]
 
     def whitened_gradient(self, residual: Tensor, points: Points) -> Tensor:
         """Return ρ with S ρ = ∂ℓ/∂r at these points: (n, m) to (n, m)."""

@@ -87,6 +87,17 @@ class ThinLayer:
         factor = Factor(self.columns, self.left, self.right)
         return factor.rows()
 
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``rows @ vectors`` without the rows: the layer's part (out·in, K) to (R, K)."""
+        out, inputs = self.left.shape[2], self.right.shape[2]
+        columns = []
+        for vector in vectors.unbind(1):
+            weight = vector.view(out, inputs)
+            # Σ_c δ_c · (V a_c)
+            images = self.right @ weight.T  # (c, R, out)
+            columns.append((self.left * images).sum(dim=(0, 2)))
+        return torch.stack(columns, dim=1)
+
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Σ_i vector[i] · row_i`` of this layer, flat."""
         # Σ_i y_i Σ_c δ_ci ⊗ a_ci is one product, (out, c · R) (c · R, in).

@@ -1,9 +1,15 @@
-"""Which loss stands for one of torch, or for any function, tried on some samples."""
+"""Which loss stands for one of torch, or for any function, tried on some samples.
+
+A mean of torch over samples of several positions (tokens, pixels) divides by the positions that
+count, each by its class weight; ``ℓ_i`` of a sample is the sum over its own times N over that
+total, so that the mean over samples is torch's loss.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -12,46 +18,68 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from whence import _checks
-from whence.losses import (
-    Absolute,
+from whence.classification import (
     BinaryCrossEntropy,
     CrossEntropy,
-    Loss,
-    PerSample,
-    Squared,
+    check_class_weights,
 )
+from whence.losses import Absolute, Loss, PerSample, Squared
 
-_MODULES: dict[Any, nn.Module] = {
-    F.cross_entropy: nn.CrossEntropyLoss(),
-    F.nll_loss: nn.NLLLoss(),
-    F.mse_loss: nn.MSELoss(),
-    F.l1_loss: nn.L1Loss(),
-    F.smooth_l1_loss: nn.SmoothL1Loss(),
-    F.huber_loss: nn.HuberLoss(),
-    F.binary_cross_entropy: nn.BCELoss(),
-    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss(),
+_MODULES: dict[Any, type[nn.Module]] = {
+    F.cross_entropy: nn.CrossEntropyLoss,
+    F.nll_loss: nn.NLLLoss,
+    F.mse_loss: nn.MSELoss,
+    F.l1_loss: nn.L1Loss,
+    F.smooth_l1_loss: nn.SmoothL1Loss,
+    F.huber_loss: nn.HuberLoss,
+    F.binary_cross_entropy: nn.BCELoss,
+    F.binary_cross_entropy_with_logits: nn.BCEWithLogitsLoss,
 }
 """The module for each function: functions reduce too, and have no reduction to put aside."""
+_ELEMENTWISE = (
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.PoissonNLLLoss,
+    nn.SoftMarginLoss,
+)
+"""Losses that are a sum over outputs, so that their curvature is diagonal."""
+LOG_SOFTMAX_ERROR = 1e-3
+"""How far exponentials may be from the sum 1 to be those of a log-softmax."""
+OF_PROBABILITIES = (
+    "The loss is one of probabilities, whose Gauss–Newton matrix differs from that of logits: let "
+    "the model return logits, and use BCEWithLogitsLoss."
+)
 
 
-def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
+def loss_of(
+    given: object,
+    output: Tensor,
+    target: Tensor,
+    targets: Iterable[Tensor] | None = None,
+) -> Loss:
     """Return a loss from one of ours, any of ``torch.nn`` or any callable, tried on some samples.
 
     Parameters
     ----------
     given:
         A loss of :mod:`whence.losses`; a loss module of torch, whose reduction is put aside; a
-        function of ``torch.nn.functional`` for which there is such a loss; or a function
-        ``(outputs, targets) -> (n,)``.
+        function of ``torch.nn.functional`` for which there is such a loss, or a partial of it; or
+        a function ``(outputs, targets) -> (n,)``.
     output, target:
         What the model gives for some samples, (n, ...), and their targets.
+    targets:
+        Those of all samples, in parts, by which a mean over what counts is divided; by default
+        ``target`` alone.
 
     Raises
     ------
     TypeError
         If it is none of these, or the targets are of the wrong type.
     ValueError
-        If it returns one number for all samples, or targets have another shape or range.
+        If it returns one number for all samples, targets have another shape or range, class
+        weights are not finite, negative, or not one for each class, or nothing counts.
 
     Examples
     --------
@@ -62,11 +90,10 @@ def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
     """
     n, *shape = output.shape
     flat = output.reshape(n, -1)
-    source = given
-    if callable(given):
-        source = _MODULES.get(given, given)
+    source = _module_of(given)
 
-    loss = _with_formulas(source, tuple(shape))
+    _check_layout(source, output, target)
+    loss = _with_formulas(source, output)
     if loss is None:
         if not callable(source) or isinstance(source, type):
             raise TypeError(
@@ -74,9 +101,22 @@ def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
                 f"(outputs, targets) -> (n,), got {_checks.describe(given)}"
             )
         sample_shape = None if len(shape) == 1 else tuple(shape)
-        loss = PerSample(_without_reduction(source), sample_shape)
+        loss = PerSample(
+            _without_reduction(source),
+            sample_shape,
+            is_elementwise=isinstance(source, _ELEMENTWISE),
+            caveat=OF_PROBABILITIES if isinstance(source, nn.BCELoss) else "",
+        )
 
     _check_target(loss, output, target)
+    if isinstance(loss, CrossEntropy):
+        n_classes = flat.shape[1] // loss.positions
+        loss.check_weights(n_classes)
+        everything = (target,) if targets is None else targets
+        loss = _averaged(loss, source, everything)
+    if isinstance(loss, BinaryCrossEntropy):
+        loss.check_weights(flat.shape[1])
+
     try:
         values = loss.value(flat, target)
     except (RuntimeError, IndexError) as error:
@@ -89,15 +129,39 @@ def loss_of(given: object, output: Tensor, target: Tensor) -> Loss:
         return loss
     if not values.dtype.is_floating_point:
         raise TypeError(f"a loss must return real numbers, got {values.dtype}")
-    # Whether a function is convex cannot be told from it, but from these samples.
-    return replace(loss, is_convex=loss.is_convex_at(flat, target))
+    loss.gradient(flat[:1], target[:1])  # which not every function has
+    return loss.judged_by(flat, target)
 
 
-def _with_formulas(source: object, shape: tuple[int, ...]) -> Loss | None:
+def of_logits(given: object) -> nn.Module | None:
+    """Return the loss of logits that a loss of probabilities stands for, or None for any other."""
+    source = _module_of(given)
+    if not isinstance(source, nn.BCELoss):
+        return None
+    return nn.BCEWithLogitsLoss(source.weight, reduction=source.reduction)
+
+
+def _module_of(given: object) -> object:
+    """Return the module that stands for a function of torch or a partial of one, or what it is."""
+    if isinstance(given, functools.partial) and not given.args:
+        if given.func in _MODULES:
+            return _MODULES[given.func](**given.keywords)
+        return given
+    # What has no hash is no function of torch.
+    if callable(given) and getattr(given, "__hash__", None) is not None:
+        module = _MODULES.get(given)
+        return given if module is None else module()
+    return given
+
+
+def _with_formulas(source: object, output: Tensor) -> Loss | None:
     """Return the loss with formulas of its own that stands for one of torch, or None."""
-    if isinstance(
-        source, (Squared, Absolute, CrossEntropy, BinaryCrossEntropy, PerSample)
-    ):
+    _, *shape = output.shape
+    # Of further axes, as in segmentation, classes are the first one of a sample.
+    positions = int(torch.Size(shape[1:]).numel())
+    if isinstance(source, CrossEntropy):
+        return replace(source, positions=positions) if positions > 1 else source
+    if isinstance(source, (Squared, Absolute, BinaryCrossEntropy, PerSample)):
         return source
 
     # Reductions by mean divide by components too; without one, further axes are averaged.
@@ -110,19 +174,71 @@ def _with_formulas(source: object, shape: tuple[int, ...]) -> Loss | None:
     if isinstance(source, nn.L1Loss):
         return Absolute(scale=scale)
 
-    # Of further axes, as in segmentation, classes are the second one: there are no formulas.
-    is_vector = len(shape) == 1
-    if isinstance(source, nn.CrossEntropyLoss) and is_vector:
-        return CrossEntropy(source.weight, source.label_smoothing, source.ignore_index)
+    if isinstance(source, nn.CrossEntropyLoss):
+        return CrossEntropy(
+            source.weight,
+            source.label_smoothing,
+            source.ignore_index,
+            positions=positions,
+        )
     # Of a log-softmax, whose exponentials sum to one: its own log-softmax is itself.
-    if isinstance(source, nn.NLLLoss) and is_vector:
-        return CrossEntropy(source.weight, ignore_index=source.ignore_index)
+    if isinstance(source, nn.NLLLoss) and _is_log_softmax(output):
+        return CrossEntropy(
+            source.weight, ignore_index=source.ignore_index, positions=positions
+        )
 
-    if isinstance(source, nn.BCEWithLogitsLoss):
-        is_flat = len(shape) <= 1
-        if source.weight is None and is_flat:
-            return BinaryCrossEntropy(source.pos_weight, scale=scale)
+    if isinstance(source, nn.BCEWithLogitsLoss) and source.weight is None:
+        weight = source.pos_weight
+        if weight is not None:
+            check_class_weights("pos_weight", weight)
+            if weight.numel() > 1:
+                weight = _by_output(weight, tuple(shape))
+        return BinaryCrossEntropy(weight, scale=scale)
     return None
+
+
+def _by_output(weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return weights that broadcast to a sample's output as one for each of its numbers."""
+    try:
+        return weight.expand(shape).reshape(-1)
+    except RuntimeError:
+        raise ValueError(
+            f"pos_weight must be one number, or broadcast to a sample's output of shape {shape}, "
+            f"got shape {tuple(weight.shape)}"
+        ) from None
+
+
+def _is_log_softmax(output: Tensor) -> bool:
+    """Whether the exponentials of the classes sum to one at each position."""
+    if output.ndim < 2:
+        return False
+    logarithms = output.detach().double().logsumexp(dim=1)
+    return bool((logarithms.abs() < LOG_SOFTMAX_ERROR).all())
+
+
+def _averaged(
+    loss: CrossEntropy, source: object, targets: Iterable[Tensor]
+) -> CrossEntropy:
+    """Return the loss whose mean over samples is torch's, or over all positions that count."""
+    reduction = getattr(source, "reduction", "mean")
+    if reduction == "sum":
+        return loss
+    if reduction == "none":
+        return replace(loss, scale=1 / loss.positions)
+
+    # Of torch a mean divides by class weights, too; of ours they are factors.
+    is_torchs = isinstance(source, nn.Module)
+    n = 0
+    total = 0.0
+    for part in targets:
+        n += len(part)
+        total += loss.counted(part, weigh=is_torchs)
+    if not total > 0:
+        raise ValueError(
+            f"none of the {n} targets counts: each is ignore_index={loss.ignore_index}, or of a "
+            "class of weight 0"
+        )
+    return replace(loss, scale=loss.scale * n / total)
 
 
 def _without_reduction(source: Any) -> Callable[[Tensor, Any], Tensor]:
@@ -142,6 +258,30 @@ def _without_reduction(source: Any) -> Callable[[Tensor, Any], Tensor]:
     return summed
 
 
+def _check_layout(source: object, output: Tensor, target: Tensor) -> None:
+    """Raise where the classes of a sequence are on the last axis, as (n, T, classes)."""
+    of_classes = (nn.CrossEntropyLoss, nn.NLLLoss, CrossEntropy)
+    if not isinstance(source, of_classes) or target.dtype.is_floating_point:
+        return
+    if output.ndim < 3:
+        return
+
+    expected = (len(output), *output.shape[2:])
+    classes_last = tuple(output.shape[:-1])
+    if tuple(target.shape) == classes_last != expected:
+        order = ", ".join(map(str, [0, output.ndim - 1, *range(1, output.ndim - 1)]))
+        raise ValueError(
+            f"the model gives {tuple(output.shape)} with the classes on the last axis for targets "
+            f"of shape {tuple(target.shape)}; a cross-entropy takes them on the second, as in "
+            f"torch: let the model return output.permute({order})"
+        )
+    if tuple(target.shape) != expected:
+        raise ValueError(
+            f"targets of a cross-entropy for outputs of shape {tuple(output.shape)} (samples, "
+            f"classes, positions …) must have shape {expected}, got {tuple(target.shape)}"
+        )
+
+
 def _check_target(loss: Loss, output: Tensor, target: Tensor) -> None:
     is_real = target.dtype.is_floating_point
     if isinstance(loss, (Squared, Absolute)) and not is_real:
@@ -152,7 +292,7 @@ def _check_target(loss: Loss, output: Tensor, target: Tensor) -> None:
     if not isinstance(loss, CrossEntropy):
         return
 
-    m = output.shape[-1]
+    m = output.shape[1] if output.ndim > 1 else 1
     if is_real and target.shape != output.shape:
         raise TypeError(
             f"targets of a cross-entropy must be class numbers (integers, shape (n,)) or "

@@ -22,17 +22,24 @@ def objective_of(
     data: Data | None,
     loss: LossLike | None,
     parameters: Select = None,
+    weight_decay: float | None = None,
 ) -> Objective:
     """Return the objective given, or that of a model trained on data; errors name ``who``.
 
     Raises
     ------
     TypeError
-        If an objective comes with data, loss or parameters, a model without data or loss, or it
-        is neither of the two.
+        If an objective comes with data, loss, parameters or a penalty, a model without data or
+        loss, or it is neither of the two.
     """
     if isinstance(objective, Objective):
-        for name, extra in (("data", data), ("loss", loss), ("parameters", parameters)):
+        extras = {
+            "data": data,
+            "loss": loss,
+            "parameters": parameters,
+            "weight_decay": weight_decay,
+        }
+        for name, extra in extras.items():
             if extra is not None:
                 raise TypeError(
                     f"an Objective has {name} of its own: leave {name} out, or give the model "
@@ -55,7 +62,9 @@ def objective_of(
     # The loop has seen to it, which the type checker cannot follow.
     assert data is not None
     assert loss is not None
-    return Objective.supervised(objective, data, loss, parameters=parameters)
+    return Objective.supervised(
+        objective, data, loss, parameters=parameters, weight_decay=weight_decay or 0.0
+    )
 
 
 def prepare_points(

@@ -41,7 +41,8 @@ def group_influence(
     ``e = ρ − J B⁻¹∇L``; the other points keep their weight w/N. It is exact for linear least
     squares without damping (Cook & Weisberg 1982, *Residuals and Influence in Regression*). With
     damping λ, and away from a minimum, it is the difference that the group makes to the minimizer
-    of ``L + (λ/2)·‖θ − θ̂‖²``, which ``leave_out(…, anchor=λ)`` finds by refitting. Positive:
+    of ``L + (λ/2)·‖θ − θ̂‖²``, which ``leave_out(…, anchor=λ)`` finds by refitting. A penalty
+    ``(c/2)‖θ‖²`` of the objective is part of L, so that B is ``A + (c + λ)I``, and stays. Positive:
     removing the group raises f.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,14 @@ from whence import _checks
 from whence.attribution.arguments import PointsByTerm
 from whence.attribution.labels import Attributes, Coordinates, Effect
 from whence.attribution.method import Method
-from whence.attribution.quality import FAR, FarFromMinimum, far_from_minimum
+from whence.attribution.quality import (
+    FAR,
+    SOLVING,
+    UNSOLVED,
+    FarFromMinimum,
+    far_from_minimum,
+    not_solved,
+)
 from whence.attribution.quantities import Quantity
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
@@ -23,6 +31,7 @@ from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
+    DualState,
     Redamped,
     RowState,
     Solution,
@@ -59,8 +68,9 @@ class DampingRule(Protocol):
 class Influence(Method):
     """Influence functions of an objective at its current parameters.
 
-    Entry (target f, point z of term k) is ``(w_k/N_k) · ∇f(θ̂)ᵀ (A + λI)⁻¹ ∇ℓ_k(z; θ̂)``: the
-    predicted change of f when z is *removed* from training; ``effect="add"`` is its negative.
+    Entry (target f, point z of term k) is ``(w_k/N_k) · ∇f(θ̂)ᵀ (A + λI)⁻¹ ∇ℓ_k(z; θ̂)``, with
+    ``A + cI`` for A where the objective has the penalty ``(c/2)‖θ‖²``: the predicted change of f
+    when z is *removed* from training; ``effect="add"`` is its negative.
     Positive for a loss: the point helps. For a point that is not in training the same formula
     predicts what adding one copy of it would do (Koh & Liang 2017, arXiv 1703.04730; for PINNs
     Naujoks et al. 2024, arXiv 2409.08958).
@@ -74,6 +84,8 @@ class Influence(Method):
         :class:`whence.attribution.method.Method`.
     parameters:
         Of a model, which parameters to attribute by: a pattern on names, several, a module.
+    weight_decay:
+        Of a model, c of the penalty ``(c/2)‖θ‖²`` that it was trained with.
     solver:
         How to apply ``(A + λI)⁻¹``: a solver, or ``"auto"`` (the default), which takes
         :class:`whence.Exact` while it fits in ``memory_budget``, see :class:`whence.Automatic`.
@@ -126,13 +138,19 @@ class Influence(Method):
         loss: LossLike | None = None,
         *,
         parameters: Select = None,
+        weight_decay: float | None = None,
         solver: Solver | Literal["auto"] = "auto",
         damping: float | Damping | DampingRule | None = None,
         curvature: CurvatureName | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         super().__init__(
-            objective, data, loss, parameters=parameters, memory_budget=memory_budget
+            objective,
+            data,
+            loss,
+            parameters=parameters,
+            weight_decay=weight_decay,
+            memory_budget=memory_budget,
         )
         self.curvature = self._choose_curvature(curvature)
         self.solver = self._choose_solver(solver)
@@ -198,12 +216,15 @@ class Influence(Method):
         if self._state is not None and _equal(tensors, self._factored_at):
             return self._state
 
+        # A is that of the terms: cI is added as damping is, which every solver does exactly.
+        terms_alone = self.objective.with_weight_decay(0.0)
         operator: Curvature
         if self.curvature == "gauss_newton":
-            operator = GaussNewtonMatrix(self.objective)
+            operator = GaussNewtonMatrix(terms_alone)
         else:
-            operator = Hessian(self.objective)
-        state = self.solver.factor(operator, self.damping)
+            operator = Hessian(terms_alone)
+        damping = self.damping.with_penalty(self.objective.weight_decay)
+        state = self.solver.factor(operator, damping)
         if not hasattr(state, "solve") or not hasattr(state, "spectrum"):
             raise TypeError(
                 f"{type(self.solver).__name__}.factor must return a state with solve and spectrum, "
@@ -236,19 +257,39 @@ class Influence(Method):
         """Yield an attribution in tiles; of many targets by one solve for all training points."""
         state = self.state()
         by_target = super().tiles(quantity, points, effect)
-        if points is not None or not isinstance(state, RowState):
+        if points is not None or not isinstance(state, RowState) or not self._spans():
             yield from by_target
         elif self._suits(state, self.n_targets(quantity)):
             yield from self._tiles_by_rows(state, quantity, effect)
+        elif isinstance(state, DualState):
+            yield from self._tiles_by_images(state, quantity, effect)
         else:
             yield from by_target
 
+    def _spans(self) -> bool:
+        """Whether ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows."""
+        return all(term.loss.spans for term in self.objective.terms.values())
+
+    def _tiles_by_images(
+        self, state: DualState, quantity: Quantity, effect: Effect
+    ) -> Iterator[Tile]:
+        # ∇fᵀ(A + λI)⁻¹Jᵢᵀρᵢ = ρᵢ · (J(A + λI)⁻¹∇f)ᵢ for every training point i.
+        jacobian = Jacobian(self.objective, scaled=True)
+        rho = jacobian.residual().unsqueeze(1)  # (R, 1)
+        if effect == "add":
+            rho = -rho
+
+        first = 0
+        every_point = slice(0, self.objective.n_points)
+        for gradients in self.packed_gradients(quantity):
+            solution = state.solve_images(gradients.T)  # (R, t)
+            values = jacobian.by_point(rho * solution.value).T
+            targets = slice(first, first + len(gradients))
+            yield Tile(targets, every_point, values, Solved().worst_with(solution))
+            first = targets.stop
+
     def _suits(self, state: RowState, n_targets: int) -> bool:
         """Whether one solve for every training point fits, and is cheaper than by target."""
-        # Only where ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows.
-        if not all(term.loss.spans for term in self.objective.terms.values()):
-            return False
-
         # A column of the solve for rows costs about a third of a refined solve for a target.
         is_cheaper = 3 * n_targets > self.objective.n_points
         return is_cheaper and state.row_bytes <= self.memory_budget
@@ -302,9 +343,18 @@ class Influence(Method):
         attribution = super().labelled(
             matrix, quantity, points, effect, solved, dims, coords
         )
-        decrease = attribution.attrs.get("predicted_decrease", 0.0)
+        attrs = attribution.attrs
+        # An approximation says of itself how far it is off; these solvers promise a solution.
+        if attrs.get("solver") in SOLVING and not solved.residual <= UNSOLVED:
+            warnings.warn(not_solved(attrs["solver"], solved.residual), stacklevel=3)
+        decrease = attrs.get("predicted_decrease", 0.0)
         if decrease > FAR:
-            warnings.warn(far_from_minimum(decrease), FarFromMinimum, stacklevel=3)
+            message = far_from_minimum(
+                decrease,
+                has_samples=self.objective.has_samples,
+                has_penalty=self.objective.weight_decay > 0,
+            )
+            warnings.warn(message, FarFromMinimum, stacklevel=3)
         return attribution
 
     def attributes(
@@ -325,7 +375,7 @@ class Influence(Method):
 
     def solver_attributes(self, solved: Solved) -> Attributes:
         """Return what attributes say of the curvature, and of how systems were solved."""
-        return {
+        attributes: Attributes = {
             "curvature": self.curvature,
             "solver": self.solver.name,
             "solver_residual": solved.residual,
@@ -333,6 +383,21 @@ class Influence(Method):
             "solver_message": solved.message,
             **self.state().spectrum.attributes(),
         }
+        for term in self.objective.terms.values():
+            caveat: str = getattr(term.loss, "caveat", "")
+            if caveat:
+                attributes["loss_caveat"] = caveat
+
+        penalty = self.objective.weight_decay
+        if penalty:
+            # What was factored is A + (λ + c)I; results speak of λ and c apart.
+            spectrum = self.state().spectrum
+            damping = self.damping.resolve(spectrum.largest_eigenvalue)
+            apart = replace(spectrum, damping=damping)
+            attributes["damping"] = apart.damping
+            attributes["relative_damping"] = apart.relative_damping
+            attributes["weight_decay"] = penalty
+        return attributes
 
     def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
         """Return the share of the loss that a Gauss–Newton step would take away.

@@ -108,7 +108,8 @@ def cooks_distance(influence: Influence) -> xr.DataArray:
     check_spans(influence)
     rows = SolvedRows(influence)
     budget = influence.memory_budget // 2
-    operator = GaussNewtonMatrix(influence.objective).cached(budget)
+    terms_alone = influence.objective.with_weight_decay(0.0)
+    operator = GaussNewtonMatrix(terms_alone).cached(budget)
 
     squares = []
     leverages = []

@@ -56,6 +56,8 @@ from whence.term import Term
 if TYPE_CHECKING:
     from whence.attribution.result import Attribution
 
+COPIES = 8
+"""Matrices of the size of a block of gradients that working on it may take."""
 TARGET_BLOCK = 512
 """Targets whose gradients are taken at once, where memory allows it."""
 
@@ -83,6 +85,8 @@ class Method(ABC):
         ``(outputs, targets) -> (n,)``.
     parameters:
         Of a model, which parameters to attribute by: a pattern on names, several, a module.
+    weight_decay:
+        Of a model, c of the penalty ``(c/2)‖θ‖²`` that it was trained with.
     memory_budget:
         Bytes that a result may take (2 GiB).
 
@@ -126,10 +130,13 @@ class Method(ABC):
         loss: LossLike | None = None,
         *,
         parameters: Select = None,
+        weight_decay: float | None = None,
         memory_budget: int = MEMORY_BUDGET,
     ) -> None:
         who = type(self).__name__
-        self.objective = objective_of(who, objective, data, loss, parameters)
+        self.objective = objective_of(
+            who, objective, data, loss, parameters, weight_decay
+        )
         _checks.positive("memory_budget", memory_budget)
         self.memory_budget = memory_budget
 
@@ -402,7 +409,9 @@ class Method(ABC):
         """Yield a quantity's gradients, as many targets at a time as memory allows."""
         parameters = self.objective.parameters
         row_bytes = parameters.dtype.itemsize * parameters.size
-        fit = MAX_ROW_BYTES // (row_bytes * len(self.stages()))
+        # Solving for a block of gradients takes several matrices of its size.
+        room = min(MAX_ROW_BYTES, self.memory_budget // COPIES)
+        fit = room // (row_bytes * len(self.stages()))
         size = max(1, min(self.n_targets(quantity), fit, TARGET_BLOCK))
         return packed(quantity.gradients(self.objective), size)
 

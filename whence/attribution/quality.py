@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 FAR = 0.5
 """Share of the loss that a Gauss–Newton step may still take away near a minimum."""
 LOW_TRACE = 0.9
+SOLVING = ("exact", "conjugate_gradient", "lissa")
+"""Solvers that solve the full system, rather than one near it."""
+UNSOLVED = 0.1
+"""Relative residual above which that is no solution."""
 WITHOUT_CURVATURE = {
     "grad_dot": "Products of gradients at the last parameters.",
     "grad_cos": "Cosines of gradients at the last parameters.",
@@ -94,7 +98,12 @@ def quality(attribution: xr.DataArray) -> Quality:
             )
 
     report = _Report(attributes)
-    candidates = (report.of_solver(), report.of_spectrum(), report.of_minimum())
+    candidates = (
+        report.of_solver(),
+        report.of_spectrum(),
+        report.of_loss(),
+        report.of_minimum(),
+    )
     caveats = tuple(caveat for caveat in candidates if caveat)
     return Quality(tuple(report.statements()), caveats)
 
@@ -108,9 +117,12 @@ class _Report:
     def statements(self) -> list[str]:
         """Return what was done and how well."""
         attributes = self.attributes
+        penalty = ""
+        if "weight_decay" in attributes:
+            penalty = f", weight decay {attributes['weight_decay']:.3g}"
         statements = [
             f"Solver {attributes['solver']}, damping {attributes['relative_damping']:.0e} of the "
-            f"largest eigenvalue, relative residual {attributes['solver_residual']:.0e}."
+            f"largest eigenvalue{penalty}, relative residual {attributes['solver_residual']:.0e}."
         ]
         if "rank" in attributes and "trace_share" in attributes:
             statements.append(
@@ -118,10 +130,8 @@ class _Report:
                 "trace."
             )
         if "predicted_decrease" in attributes:
-            decrease = _percent(attributes["predicted_decrease"])
-            statements.append(
-                f"A Gauss–Newton step would take away {decrease} of the loss."
-            )
+            decrease = _share_of_loss(attributes["predicted_decrease"])
+            statements.append(f"A Gauss–Newton step would take away {decrease}.")
         return statements
 
     def of_solver(self) -> str:
@@ -140,9 +150,18 @@ class _Report:
             remedy = "raise the dimension of the sketch or the damping"
         elif "rank" in self.attributes:
             remedy = "raise the rank or the damping"
+        # Nobody is told to use what was used.
+        if self.attributes["solver"] == "exact":
+            return (
+                f"The full system is not solved: take it for a ranking at best, {remedy}, or use "
+                "double precision, model.double()."
+            )
+        other = "wh.ConjugateGradient() or wh.Exact()"
+        if self.attributes["solver"] == "conjugate_gradient":
+            other = "wh.Exact()"
         return (
-            f"The full system is not solved: take it for a ranking at best, {remedy}, "
-            "or use wh.ConjugateGradient() or wh.Exact()."
+            f"The full system is not solved: take it for a ranking at best, {remedy}, or use "
+            f"{other}."
         )
 
     def of_spectrum(self) -> str:
@@ -155,7 +174,8 @@ class _Report:
 
         # With λ above the most negative eigenvalue A + λI is positive definite.
         smallest = attributes.get("smallest_eigenvalue", -float("inf"))
-        is_outweighed = smallest > -attributes["damping"]
+        added = attributes["damping"] + attributes.get("weight_decay", 0.0)
+        is_outweighed = smallest > -added
         if negative and not is_outweighed:
             return (
                 f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
@@ -166,21 +186,56 @@ class _Report:
             return "Much of the curvature is outside the rank: raise it."
         return ""
 
+    def of_loss(self) -> str:
+        """Return what speaks against the form of the loss."""
+        if self.attributes.get("curvature") != "gauss_newton":
+            return ""
+        caveat: str = self.attributes.get("loss_caveat", "")
+        return caveat
+
     def of_minimum(self) -> str:
         """Return what speaks against the network being near a minimum."""
         decrease: float = self.attributes.get("predicted_decrease", 0.0)
-        return far_from_minimum(decrease) if decrease > FAR else ""
+        if decrease <= FAR:
+            return ""
+        # Supervised data have a mode of evaluation.
+        return far_from_minimum(
+            decrease,
+            has_samples="mode" in self.attributes,
+            has_penalty="weight_decay" in self.attributes,
+        )
 
 
-def far_from_minimum(decrease: float) -> str:
-    """Return what to say of a network whose loss a single step would lower by this share."""
+def not_solved(solver: str, residual: float) -> str:
+    """Return what to say of a solver that did not solve its system."""
     return (
-        "The network is far from a minimum: a Gauss–Newton step would take away "
-        f"{_percent(decrease)} of "
-        "its loss, and influence functions predict retraining only near a minimum. Train further "
-        "(Gauss–Newton steps get there soonest) or raise the damping."
+        f"the system is not solved: solver {solver} left a relative residual of {residual:.1g}, so "
+        "the numbers mean little; raise the damping or use double precision, model.double()"
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def far_from_minimum(
+    decrease: float, *, has_samples: bool = False, has_penalty: bool = False
+) -> str:
+    """Return what to say of a network whose loss a single step would lower by this share."""
+    remedy = "Train further or raise the damping"
+    if not has_samples:  # the training of supervised models is the user's own
+        remedy = (
+            "Train further (Gauss–Newton steps get there soonest) or raise the damping"
+        )
+    elif not has_penalty:
+        remedy += (
+            "; if it was trained with a penalty on its weights, give weight_decay=c"
+        )
+    return (
+        "The network is far from a minimum: a Gauss–Newton step would take away "
+        f"{_share_of_loss(decrease)}, and influence functions predict retraining only near a "
+        f"minimum. {remedy}."
+    )
+
+
+def _share_of_loss(decrease: float) -> str:
+    """Return a share of the loss in words: a quadratic model may promise more than all of it."""
+    if decrease >= 1:
+        return "all of the loss"
+    return f"{100 * decrease:.0f} % of the loss"

@@ -1,6 +1,7 @@
 """Rows of the Jacobian at chosen points, solved: the algebra of removing points.
 
-With J the scaled Jacobian (``JᵀJ = A``, ``Jᵀρ = ∇L``), ``B = A + λI``, S the rows of the removed
+With J the scaled Jacobian (``JᵀJ = A``, ``Jᵀρ = ∇L``), ``B = A + λI`` (and cI of a penalty
+``(c/2)‖θ‖²``, whose gradient is then part of ∇L), S the rows of the removed
 points, ``Q = J_S B⁻¹ J_Sᵀ`` and ``e = ρ − J B⁻¹∇L`` what ρ is where the Gauss–Newton model has its
 minimum (ρ itself, at one), removing them moves that minimum by ``Δθ = B⁻¹ J_Sᵀ (I − Q)⁻¹ e_S``
 (Cook & Weisberg 1982; Woodbury). The sum of influences has ρ for e and leaves ``(I − Q)⁻¹`` out:

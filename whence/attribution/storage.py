@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from whence._files import NotWritten, make_folder
+from whence._lock import locked
 from whence.attribution.labels import Attributes, Coordinates
 from whence.attribution.tiles import Solved, Tile
 
@@ -120,12 +123,26 @@ def read_zarr(path: str | Path) -> Attribution:
 
 @contextmanager
 def _renamed_when_complete(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``out`` that takes its name when all is written."""
+    """Yield a temporary folder beside ``out`` that takes its name when all is written.
+
+    What earlier processes left of the same name when they were killed is removed.
+    """
+    _sweep(out)
     part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        yield part
-        part.rename(out)
+        part.mkdir()
+        with locked(part):
+            yield part / "zarr"
+            (part / "zarr").rename(out)
     except OSError as error:
         raise NotWritten.because(out, error) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _sweep(out: Path) -> None:
+    """Remove the temporary folders of ``out`` that no process holds any more."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
+        # The lock of a process ends with it, however that ends.
+        with contextlib.suppress(OSError), locked(left):
+            shutil.rmtree(left, ignore_errors=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import tyro
 
@@ -43,6 +44,12 @@ T = TypeVar("T")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for an error, 130 for an interrupt)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with printing_what_can_be():
+        return run_command(words)
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run the command that these words name; return the exit code."""
     try:
         if words == ["--version"]:
             print(f"whence {__version__}")
@@ -64,6 +71,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("whence: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+class _Forgiving(io.TextIOBase):
+    """A stream that is written to as long as it takes anything.
+
+    What is printed is said of results that are on disk: a full disk or a closed pipe behind the
+    standard output is no failure of theirs.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.failed = False
+
+    def write(self, text: str) -> int:
+        """Write, or drop what cannot be written."""
+        if not self.failed:
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except OSError:
+                self.failed = True
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing, as each write is flushed."""
+
+    def isatty(self) -> bool:
+        """Whether a person reads along."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """Return the stream's own descriptor."""
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The stream's own encoding."""
+        return self._stream.encoding
+
+
+@contextlib.contextmanager
+def printing_what_can_be() -> Iterator[None]:
+    """Let a standard output that takes nothing more be no error, now and when Python ends."""
+    streams = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+    forgiving = {name: _Forgiving(stream) for name, stream in streams.items()}
+    for name, stream in forgiving.items():
+        setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        for name, stream in streams.items():
+            setattr(sys, name, stream)
+            if forgiving[name].failed:
+                # What is left in its buffer would fail again at the end.
+                with contextlib.suppress(OSError, ValueError):
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, stream.fileno())
+                    os.close(nowhere)
 
 
 def parsed(options: type[T], command: str, arguments: Sequence[str]) -> T:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+import pandas as pd
+import torch
 import tyro
 import xarray as xr
 
@@ -17,7 +19,7 @@ from whence._files import make_folder, write_atomically
 from whence.attribution.method import Method
 from whence.attribution.quality import FarFromMinimum
 from whence.catalogue import METHODS
-from whence.cli.files import check_file
+from whence.cli.files import check_file, free_name
 from whence.cli.flags import (
     check_used,
     choices,
@@ -28,6 +30,7 @@ from whence.cli.flags import (
 )
 from whence.cli.model_file import ModelFile, read
 from whence.evaluation.bad_data import detection, label_report, suspects
+from whence.plots.histograms import MAX_LABELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,11 +51,13 @@ class _Options:
     show: int = 20
     """How many of the most suspicious to print."""
     out: Annotated[Path | None, default_words("FILE_suspects.csv", "PATH")] = None
-    """CSV file of all samples, the most suspicious first."""
+    """CSV file of all samples, the most suspicious first; one more each time."""
+    overwrite: bool = False
+    """Write over a former result."""
 
 
 GROUPS = groups_of((METHODS,), [field.name for field in dataclasses.fields(_Options)])
-SKIPPED = ("memory_budget", "damping", "solver", "learning_rates")
+SKIPPED = ("memory_budget", "damping", "solver", "learning_rates", "weight_decay")
 Options = with_groups(_Options, GROUPS, SKIPPED)
 
 REASONS = {
@@ -68,13 +73,15 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     out = options.out
     if out is None:
         out = options.file.with_name(f"{options.file.stem}_suspects.csv")
+        if not options.overwrite:
+            out = free_name(out)
     if out.suffix != ".csv":
         raise ValueError(f"--out names a CSV file, which ends in .csv, got {out}")
     if options.show < 0:
         raise ValueError(f"--show must not be negative, got {options.show}")
 
     check_used(options, GROUPS, {"attribution method": [options.method]})
-    check_file(out)
+    check_file(out, overwrite=options.overwrite)
 
     file = read(options.file)
     # Only where it is needed, as a file without test data may be audited too.
@@ -82,7 +89,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     method = method_of(options, file)
 
     with warnings.catch_warnings():
-        # A ranking needs no minimum; `whence influence` says how far from one the model is.
+        # The quality, which is printed, says how far from a minimum the model is.
         warnings.simplefilter("ignore", FarFromMinimum)
         ranked = suspects(method, options.by, validation=validation)
 
@@ -90,16 +97,42 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     table = ranked.sortby("rank").reset_coords(drop=False).to_dataframe()
     # A supervised objective has one term: its name would be the same in every row.
     table = table.reset_index(drop=True).drop(columns=["term"]).set_index("rank")
+    if file.kind_of_target() == "value":
+        table = with_predictions(table, file)
     make_folder(out.absolute().parent)
     write_atomically(out, table.to_csv().encode())
 
     reason = REASONS[options.by].format(method=options.method)
     print(f"{len(table)} training samples by {reason}")
     print(table.head(options.show).to_string(float_format="{:.4g}".format))
+    if "quality" in ranked.attrs:
+        print(f"quality: {ranked.attrs['quality']}")
     if "corrupted" in file.names:
         show_detection(ranked, np.asarray(file.names["corrupted"]), out)
     print(f"all samples, the most suspicious first: {out}")
     return 0
+
+
+def with_predictions(table: pd.DataFrame, file: ModelFile) -> pd.DataFrame:
+    """Return the table of a regressor's samples with what the model predicts of each.
+
+    Of several outputs there is no one number to show.
+    """
+    table = table.rename(columns={"label": "value"})
+    (term,) = file.objective.terms.values()
+    tensors = file.objective.parameters.tensors()
+    parts = []
+    for block in term.blocks():
+        with torch.no_grad():
+            parts.append(term.residual(tensors, block.points))
+    output = torch.cat(parts).cpu().double().numpy()
+    if output.shape[1] != 1 or "value" not in table:
+        return table
+
+    predictions = output[table["index"], 0]
+    table.insert(2, "prediction", predictions)
+    table.insert(3, "residual", predictions - table["value"])
+    return table
 
 
 def method_of(options: _Options, file: ModelFile) -> Method:
@@ -129,7 +162,7 @@ def show_detection(ranked: xr.Dataset, is_bad: np.ndarray, out: Path) -> None:
     print(text.replace("%", " %"))
 
     # Which classes the bad samples were given, where samples have labels.
-    if "label" in ranked.coords:
+    if len(np.unique(ranked.coords.get("label", np.arange(0)))) in range(1, MAX_LABELS):
         report = label_report(ranked, is_bad).to_dataframe()
         print(report.to_string(float_format="{:.4g}".format))
 

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 import xarray as xr
+from matplotlib.figure import Figure
 
 from whence import plots
 from whence._netcdf import write_netcdf
@@ -17,7 +19,7 @@ from whence.attribution.method import Method
 from whence.attribution.quality import FarFromMinimum, quality
 from whence.attribution.quantities import Quantity
 from whence.catalogue import METHODS, SOLVERS
-from whence.cli.files import INFLUENCE_FILE, check_file
+from whence.cli.files import INFLUENCE_FILE, check_file, free_name
 from whence.cli.flags import (
     build,
     check_used,
@@ -30,8 +32,12 @@ from whence.cli.flags import (
 from whence.cli.model_file import NEEDED, ModelFile, file_parameters, read
 from whence.cli.quantities import quantity_of_run, quantity_of_tests
 from whence.pinn.training.load import load_run
+from whence.plots.grouping import in_ranges, largest_groups
+from whence.plots.histograms import MAX_LABELS
 
 AUTO = "auto"
+MAX_VALUES = 12
+"""Different values of a regression's targets above which they are put into ranges."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,9 @@ class _Options:
     """Say what every training point does to an answer of a run, or of a model of your own.
 
     A Python file must name `model`, `data` = (inputs, targets), a Dataset or a DataLoader, and
-    `loss`; `test` data to explain, `parameters`, `checkpoints` and `learning_rates` if wanted.
+    `loss`; `test` data to explain, `parameters`, `weight_decay`, `checkpoints` and
+    `learning_rates` if wanted. It is run each time: let it load the trained weights, as
+    model.load_state_dict(torch.load("weights.pt")), rather than train.
     """
 
     run: tyro.conf.Positional[Path]
@@ -73,13 +81,15 @@ class _Options:
     out: Annotated[
         Path | None, default_words("RUN/influence.nc or FILE_influence.nc", "PATH")
     ] = None
-    """NetCDF file to write."""
+    """NetCDF file to write; beside a Python file one more each time."""
+    overwrite: bool = False
+    """Write over a former result."""
 
 
 def options_not_flags() -> list[str]:
     """Return the options of methods that a model file names, or that have a flag of their own."""
     names = ["memory_budget", "damping", "curvature", "solver"]
-    names += [*NEEDED, "parameters"]
+    names += [*NEEDED, "parameters", "weight_decay"]
     for cls in METHODS.values():
         names += [parameter.name for parameter in file_parameters(cls)]
     return names
@@ -97,6 +107,8 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     out = options.out
     if out is None and is_file:
         out = options.run.with_name(f"{options.run.stem}_{INFLUENCE_FILE}")
+        if not options.overwrite:
+            out = free_name(out)
     elif out is None:
         out = options.run / INFLUENCE_FILE
     if out.suffix != ".nc":
@@ -116,9 +128,13 @@ def explain_run(options: _Options, out: Path) -> int:
         raise ValueError("--sample is for a Python file: leave it out for a run")
 
     result = load_run(options.run)
-    check_file(out)
-
     quantity = quantity_of_run(result, options.of, options.at)
+    # A run has one attribution, which `whence plot` draws; another file is another matter.
+    is_own = options.out is None
+    check_file(out, overwrite=options.overwrite or is_own)
+    if is_own and out.is_file():
+        print(f"{out} is written again; --out keeps the former one")
+
     # A run names nothing but its objective: a method that needs more says so.
     file = ModelFile(options.run, result.objective, {})
     table = attributed(method_of(options, file), quantity, options.effect)
@@ -140,8 +156,9 @@ def explain_file(options: _Options, out: Path) -> int:
     if options.at:
         raise ValueError("--at is for a run: name test samples with --sample 0 3")
 
+    # Before the file is run, which may take a while.
+    check_file(out, overwrite=options.overwrite)
     file = read(options.run)
-    check_file(out)
 
     method = method_of(options, file)
     quantity = quantity_of_tests(file, options.of, options.sample)
@@ -152,14 +169,34 @@ def explain_file(options: _Options, out: Path) -> int:
         table = table.assign_coords(target_index=("target", numbers))
 
     write_netcdf(table.drop_indexes("term"), out)
-    print(plots.describe_samples(table))
+    kind = file.kind_of_target()
+    named = table.rename(
+        {
+            name: str(name).replace("label", kind)
+            for name in table.coords
+            if name in ("label", "target_label")
+        }
+    )
+    print(plots.describe_samples(named, kind))
     print(f"quality: {quality(table)}")
     print(f"attribution: {out}  (xarray.open_dataarray reads it)")
-    if "label" in table.coords:
-        figure = plots.influence_histograms(table)
-        png, svg = plots.save(figure, out.with_suffix(""))
+    if kind in named.coords:
+        png, svg = plots.save(histograms(named, kind), out.with_suffix(""))
         print(f"figure: {png}  {svg}")
     return 0
+
+
+def histograms(table: xr.DataArray, kind: str) -> Figure:
+    """Return histograms of influences by class, or by range of values, a few of them."""
+    names = None
+    n_kinds = len(np.unique(table.coords[kind].values))
+    if kind == "value" and n_kinds > MAX_VALUES:
+        table, names = in_ranges(table, kind)
+    elif n_kinds > MAX_LABELS:
+        table, n_kinds = largest_groups(table, kind)
+        n_shown = len(np.unique(table.coords[kind].values))
+        print(f"the figure shows the {n_shown} largest of {n_kinds} classes")
+    return plots.influence_histograms(table, kind, names=names)
 
 
 def attributed(

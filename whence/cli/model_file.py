@@ -1,12 +1,15 @@
 """A user's own model for the command line: a Python file that names model, data and loss.
 
-The file is run, as ``python FILE`` would run it, and these names are taken from it::
+The file is run, as ``python FILE`` would run it, each time: one that loads trained weights
+(``model.load_state_dict(torch.load("weights.pt"))``) is quicker than one that trains. These names
+are taken from it::
 
     model = ...                  # a trained torch.nn.Module
     data = (x, y)                # training data: tensors, a Dataset or a DataLoader
     loss = nn.CrossEntropyLoss()
     test = (x_test, y_test)      # what to explain; optional
     parameters = "fc.*"          # which parameters; optional
+    weight_decay = 1e-2          # c of the training's penalty (c/2)‖θ‖²; optional
     checkpoints = [...]          # for --method tracin: state_dicts or .safetensors files; optional
     learning_rates = 1e-3        # of the checkpoints; optional
     corrupted = [...]            # known bad samples, to measure an audit; optional
@@ -15,19 +18,23 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from whence import _checks
 from whence.attribution.method import Method
 from whence.catalogue import METHODS
+from whence.classification import BinaryCrossEntropy, CrossEntropy
 from whence.objective import Objective
 from whence.pinn.training.problem_file import run_file
-from whence.samples import Data
+from whence.samples import Data, Samples
 
 NEEDED = ("model", "data", "loss")
+SLOW_FILE = 10.0
+"""Seconds of running a file above which it is said how to be quicker."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,16 @@ class ModelFile:
 
         data: Data = self.names["test"]
         return data
+
+    def kind_of_target(self) -> Literal["label", "value"]:
+        """Return what targets are: labels of classes, or values of a regression."""
+        (term,) = self.objective.terms.values()
+        is_classifier = isinstance(term.loss, (CrossEntropy, BinaryCrossEntropy))
+        samples = term.points
+        assert isinstance(samples, Samples)
+        target = samples[:1].target
+        is_real = target is not None and target.dtype.is_floating_point
+        return "value" if is_real and not is_classifier else "label"
 
     def method(self, name: str, options: Mapping[str, object]) -> Method:
         """Return the method of this name, with options from flags and the rest from the file.
@@ -90,7 +107,15 @@ def read(path: Path) -> ModelFile:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
 
+    start = time.perf_counter()
     names = run_file(path)
+    seconds = time.perf_counter() - start
+    if seconds > SLOW_FILE:
+        print(
+            f"running {path} took {seconds:.0f} s; if it trains, save the weights once, "
+            "torch.save(model.state_dict(), 'weights.pt'), and load them in it, "
+            "model.load_state_dict(torch.load('weights.pt'))"
+        )
     for name in NEEDED:
         if name not in names:
             public = [name for name in names if not name.startswith("_")]
@@ -101,6 +126,10 @@ def read(path: Path) -> ModelFile:
 
     # Made here once, so that every method explains the same model.
     objective = Objective.supervised(
-        names["model"], names["data"], names["loss"], parameters=names.get("parameters")
+        names["model"],
+        names["data"],
+        names["loss"],
+        parameters=names.get("parameters"),
+        weight_decay=names.get("weight_decay", 0.0),
     )
     return ModelFile(path, objective, names)

@@ -42,6 +42,8 @@ class _Options:
     """Seed of candidates and test points."""
     out: Annotated[Path | None, default_words("RUN/scores.npz", "PATH")] = None
     """File to write."""
+    overwrite: bool = False
+    """Write over a former result."""
 
 
 GROUPS = groups_of((SCORES,), [field.name for field in dataclasses.fields(_Options)])
@@ -64,7 +66,10 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     result = load_run(options.run)
     out = options.out or options.run / SCORES_FILE
     # A file that cannot be written is an error before the scores are computed.
-    check_file(out)
+    is_own = options.out is None
+    check_file(out, overwrite=options.overwrite or is_own)
+    if is_own and out.is_file():
+        print(f"{out} is written again; --out keeps the former one")
 
     objective = result.objective
     term = options.term or next(iter(objective.terms))

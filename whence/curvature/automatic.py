@@ -42,7 +42,7 @@ class Automatic:
     >>> wh.Automatic().choice(operator, damping).name
     'exact'
     >>> wh.Automatic(memory_budget=900_000).choice(operator, damping)
-    ConjugateGradient(rtol=1e-08, max_iterations=2000, preconditioner=Nystrom(rank=4, \
+    ConjugateGradient(rtol=None, max_iterations=2000, preconditioner=Nystrom(rank=4, \
 tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=900000)
     >>> wh.Automatic(memory_budget=600_000).choice(operator, damping).name
     'nystrom'

@@ -12,7 +12,7 @@ from whence import _checks
 from whence.catalogue import SOLVERS
 from whence.curvature.failures import needs_rows
 from whence.curvature.lanczos import Product, largest_eigenvalue
-from whence.curvature.lowrank import Nystrom
+from whence.curvature.lowrank import COPIES, Nystrom
 from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
@@ -20,6 +20,7 @@ from whence.curvature.solvers import (
     Solution,
     Solver,
     State,
+    default_tolerance,
     norms,
 )
 from whence.curvature.spectrum import Spectrum
@@ -55,14 +56,15 @@ class ConjugateGradient:
     Parameters
     ----------
     rtol:
-        Relative residual to reach.
+        Relative residual to reach, by default 1e-8, or 1e-5 in single precision.
     max_iterations:
         Products with A, over all restarts.
     preconditioner:
         ``None``, ``"jacobi"`` (the diagonal of A; Gauss–Newton only), a solver whose state can
         be one (:class:`whence.Nystrom`, :class:`whence.Arnoldi`, :class:`whence.EKFAC`, which
         slows PINNs down, as their layers are too coupled), or
-        ``"auto"``: ``Nystrom`` of rank 100 for Gauss–Newton, none for a Hessian.
+        ``"auto"``: ``Nystrom`` of rank 100, or what memory holds, for Gauss–Newton, none for a
+        Hessian.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made again.
 
@@ -85,14 +87,15 @@ class ConjugateGradient:
     (0.5, True, 1)
     """
 
-    rtol: float = 1e-8
+    rtol: float | None = None
     max_iterations: int = 2000
     preconditioner: Literal["auto", "jacobi"] | Solver | None = "auto"
     memory_budget: int = MEMORY_BUDGET
     name = "conjugate_gradient"
 
     def __post_init__(self) -> None:
-        _checks.positive("rtol", self.rtol)
+        if self.rtol is not None:
+            _checks.positive("rtol", self.rtol)
         _checks.count("max_iterations", self.max_iterations)
         if isinstance(self.preconditioner, str):
             _checks.one_of("preconditioner", self.preconditioner, ("auto", "jacobi"))
@@ -126,7 +129,7 @@ class ConjugateGradient:
         # Without damping, or of a Hessian, a low rank would not be positive definite.
         if chosen == "auto":
             suits = operator.semidefinite and damping > 0
-            chosen = Nystrom(min(AUTO_RANK, operator.size)) if suits else None
+            chosen = self._low_rank(operator) if suits else None
         if chosen is None:
             return (lambda right: right), "none"
 
@@ -137,6 +140,14 @@ class ConjugateGradient:
                 "wh.EKFAC()"
             )
         return state.precondition, chosen.name
+
+    def _low_rank(self, operator: Curvature) -> Nystrom | None:
+        """Return a preconditioner of rank 100, or less where memory holds less."""
+        column_bytes = COPIES * operator.size * operator.like().itemsize
+        rank = min(AUTO_RANK, operator.size, self.memory_budget // column_bytes)
+        if not rank:
+            return None
+        return Nystrom(rank, memory_budget=self.memory_budget)
 
     def _jacobi(self, operator: Curvature, damping: float) -> Product:
         """Return division by the diagonal of ``A + λI``."""
@@ -167,7 +178,7 @@ class _Conjugate:
     ) -> None:
         self._system = system
         self._inverse = inverse
-        self._rtol = options.rtol
+        self._rtol = options.rtol or default_tolerance(system.like().dtype)
         self._most = options.max_iterations
         self.spectrum = spectrum
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from whence.curvature.solvers import (
 from whence.curvature.spectrum import Spectrum
 from whence.jacobian import self_product
 from whence.ntk import TangentKernel
+from whence.points import MAX_ROW_BYTES
 
 MAX_REFINEMENTS = 4
 ROUNDING = 8
@@ -141,7 +142,12 @@ class Exact:
         if root is not None and self._is_dual(operator, damping):
             rows = root.shape[0]
             # JJᵀ and its Cholesky factor, (R, R) each, and J, (R, P).
-            return rows * (2 * rows + size) * itemsize
+            kept = rows * (2 * rows + size) * itemsize
+            if kept <= MAX_ROW_BYTES:
+                return kept
+            # Of large ones copies matter too: J whole and by layers, a block of its making and
+            # solutions, JJᵀ shifted and in double precision.
+            return rows * (6 * rows + 2 * size) * itemsize + 2 * MAX_ROW_BYTES
 
         # A and its factor, (P, P) each.
         needed = 2 * size**2 * itemsize
@@ -156,7 +162,7 @@ class Exact:
             return False
         if self.form == "dual":
             return True
-        return root.shape[0] < operator.size and damping.value > 0
+        return root.shape[0] < operator.size and damping.is_positive
 
     def _of_hessian(self, operator: DenseMatrix, damping: Damping) -> State:
         """Factor by Cholesky where damping outweighs every negative eigenvalue, else by LU."""
@@ -190,8 +196,28 @@ class Exact:
         return state
 
 
+class _Multiplied(Protocol):
+    """What a refinement needs of a system: products."""
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return the product with columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class _KernelSystem:
+    """``JJᵀ + λI`` by products with J, which know it better than its own rounding."""
+
+    kernel: TangentKernel
+    damping: float
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``(JJᵀ + λI) Y``, (R, K) to (R, K)."""
+        images = self.kernel.matmat(self.kernel.rmatmat(vectors))
+        return images + self.damping * vectors
+
+
 def _refined(
-    apply: Product, system: Curvature, right: Tensor, tolerance: float
+    apply: Product, system: _Multiplied, right: Tensor, tolerance: float
 ) -> Solution:
     """Apply an approximate inverse, then refine until the residual stops falling, or is met.
 
@@ -299,6 +325,7 @@ class _Dual:
         shifted = gram.clone()
         shifted.diagonal().add_(self._damping)
         self._factor = _cholesky(shifted, self._damping, largest)
+        self._factor_of_images: Tensor | None = None
 
         # Solving for all rows takes four matrices (R, R + P).
         self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
@@ -329,6 +356,26 @@ class _Dual:
             return (columns - rows.T @ inner) / self._damping
 
         return _refined(apply, self._system(rows), right, self._tolerance)
+
+    def solve_images(self, vectors: Tensor) -> Solution:
+        """Return ``J(A + λI)⁻¹V = (JJᵀ + λI)⁻¹JV``: (P, K) to (R, K).
+
+        :meth:`solve` finds the part of a solution within J's rows as a small difference of what is
+        divided by λ; here nothing cancels, and no vector of P numbers is solved for.
+        """
+        kernel = self._kernel
+        if self._factor_of_images is None:
+            # In double precision, as λ may be less than the kernel's rounding.
+            shifted = kernel.gram.double()
+            shifted.diagonal().add_(self._damping)
+            self._factor_of_images = torch.linalg.cholesky(shifted)
+        factor = self._factor_of_images
+
+        def apply(columns: Tensor) -> Tensor:
+            return torch.cholesky_solve(columns.double(), factor).to(columns.dtype)
+
+        system = _KernelSystem(kernel, self._damping)
+        return _refined(apply, system, kernel.matmat(vectors), self._tolerance)
 
     def solve_rows(self) -> RowSolution:
         """Return ``X = Jᵀ(JJᵀ + λI)⁻¹`` by Cholesky QR done twice.

@@ -273,7 +273,8 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
         )
     if isinstance(linear, ReverseLinearization):
         raise ValueError(
-            f"{where} differentiates them by torch.autograd.grad: {instead}"
+            f"{where} has recurrent layers, asks for values of its inputs, or differentiates them "
+            f"by torch.autograd.grad: {instead}"
         )
     raise ValueError(f"{where} does not call them once for each point: {instead}")
 

@@ -18,6 +18,7 @@ from whence.curvature.solvers import (
     Damping,
     Solution,
     State,
+    default_tolerance,
     norms,
     relative_residual,
 )
@@ -89,7 +90,7 @@ class LiSSA:
     batch: int | None = None
     repeats: int = 1
     scale: float | None = None
-    tolerance: float = 1e-8
+    tolerance: float | None = None
     seed: int = 0
     memory_budget: int = MEMORY_BUDGET
     name = "lissa"
@@ -106,7 +107,8 @@ class LiSSA:
             )
         if self.scale is not None:
             _checks.positive("scale", self.scale)
-        _checks.positive("tolerance", self.tolerance, zero=True)
+        if self.tolerance is not None:
+            _checks.positive("tolerance", self.tolerance, zero=True)
         _checks.positive("memory_budget", self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
@@ -143,6 +145,10 @@ class _Neumann:
         self._system = system
         self._options = options
         self._scale = scale
+        tolerance = options.tolerance
+        if tolerance is None:
+            tolerance = default_tolerance(system.like().dtype)
+        self._tolerance = tolerance
         self.spectrum = NeumannSpectrum(
             solver=options.name,
             damping=system.damping,
@@ -167,7 +173,7 @@ class _Neumann:
         # What batches reach is random, so nothing is promised of it.
         residual = relative_residual(self._system, right, total)
         is_random = self._options.batch is not None
-        reached = is_random or residual <= 2 * self._options.tolerance
+        reached = is_random or residual <= 2 * self._tolerance
 
         if not message and not reached:
             message = (
@@ -179,7 +185,7 @@ class _Neumann:
     def _series(self, right: Tensor, repeat: int) -> tuple[Tensor, int, str]:
         """Return v, the steps taken, and what went wrong."""
         norm = norms(right)
-        tolerance = self._options.tolerance * norm
+        tolerance = self._tolerance * norm
         is_exact = self._options.batch is None
 
         # v_n = Σ_{j≤n} (I − (A + λI)/s)ʲ b, from v_0 = b.

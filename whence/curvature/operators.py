@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whence.autodiff import differentiable_attention
 from whence.curvature import layerwise
 from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
@@ -23,6 +24,8 @@ HESSIAN_COLUMNS = 64
 """Most columns of a Hessian that are made at once."""
 HESSIAN_VALUES = 16_000
 """Most columns times points of a Hessian at once: they stay in the processor's cache."""
+LAYERWISE_OUTPUTS = 1024
+"""Most outputs whose derivatives with respect to all layers are held at once."""
 TRACE_PROBES = 32
 """Random vectors of Hutchinson's estimate of a trace."""
 
@@ -78,7 +81,8 @@ class GaussNewtonMatrix:
     """The Gauss–Newton matrix ``Σ_k w_k/N_k Σ_i Jᵢᵀ Λᵢ Jᵢ`` with Λ = ∂²ℓ/∂r².
 
     It equals the Hessian where residuals vanish and is never indefinite. For the squared loss
-    Λ = 2I, because ℓ = ‖r‖² carries no factor ½ (Schraudolph 2002; Martens, arXiv 1412.1193).
+    Λ = 2I, because ℓ = ‖r‖² carries no factor ½ (Schraudolph 2002; Martens, arXiv 1412.1193). A
+    penalty ``(c/2)‖θ‖²`` of the objective adds cI, and the operator then has no root.
 
     Parameters
     ----------
@@ -106,6 +110,7 @@ class GaussNewtonMatrix:
         self.objective = objective
         self.size = objective.parameters.size
         self._jacobian = Jacobian(objective, scaled=True, chunk=chunk)
+        self._penalty = objective.weight_decay
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,)."""
@@ -118,16 +123,28 @@ class GaussNewtonMatrix:
         # the first part. With Λ = S Sᵀ the scaled Jacobian stacks the rows √(w/N) Sᵀ ∂r/∂θ, so
         #     A = JᵀJ:  V → JV → JᵀJV,
         # chunk by chunk of the points.
-        return self._jacobian.normal_product(vectors)
+        product = self._jacobian.normal_product(vectors)
+        if not self._penalty:
+            return product
+        return product + self._penalty * vectors
 
     def cached(self, memory_budget: int) -> Curvature:
         """Return the same operator with its rows in memory, if they fit."""
-        rows, size = self._jacobian.shape
-        needed = rows * size * self.like().itemsize
+        # Of many outputs products go through them, and are quick without the rows.
+        if self._jacobian.has_many_outputs:
+            return self
+        n_rows, size = self._jacobian.shape
+        needed = n_rows * size * self.like().itemsize
         if needed > memory_budget:
             return self
 
-        return CachedRows(self, self._jacobian.dense())
+        rows = self._jacobian.dense()
+        if not self._penalty:
+            return CachedRows(self, rows)
+        terms_alone = GaussNewtonMatrix(
+            self.objective.with_weight_decay(0.0), chunk=self._jacobian.chunk
+        )
+        return Damped(CachedRows(terms_alone, rows), self._penalty)
 
     def subset(self, indices: Mapping[str, Tensor]) -> GaussNewtonMatrix:
         """Return the operator of the same objective with these training points only, by term."""
@@ -135,10 +152,12 @@ class GaussNewtonMatrix:
         return GaussNewtonMatrix(objective, chunk=self._jacobian.chunk)
 
     def trace(self) -> float:
-        """Return the sum of the eigenvalues."""
+        """Return the sum of the eigenvalues, estimated where points have many outputs."""
+        if self._jacobian.has_many_outputs:
+            return _estimated_trace(self)
         # Tr JᵀJ is the sum of the squared entries of J, and a row's norm needs no row.
         norms = self._jacobian.row_norms()
-        return float(norms.square().sum())
+        return float(norms.square().sum()) + self._penalty * self.size
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -147,11 +166,26 @@ class GaussNewtonMatrix:
 
     def dense(self) -> Tensor:
         """Return A, shape (P, P), summed chunk by chunk; of linear layers block by block."""
-        matrix = layerwise.gauss_newton(self._jacobian)
-        if matrix is not None:
-            return matrix
+        matrix = self._dense_of_terms()
+        matrix.diagonal().add_(self._penalty)
+        return matrix
 
+    def _dense_of_terms(self) -> Tensor:
         like = self.like()
+        most_outputs = 0
+        if self._jacobian.has_many_outputs:
+            most_outputs = max(self._jacobian.components().values())
+        # A column takes about three passes through the outputs, rows two for each output.
+        if 3 * self.size <= 2 * most_outputs:
+            eye = torch.eye(self.size, dtype=like.dtype, device=like.device)
+            columns = self._jacobian.normal_product(eye)
+            return 0.5 * (columns + columns.T)
+
+        if most_outputs <= LAYERWISE_OUTPUTS:
+            matrix = layerwise.gauss_newton(self._jacobian)
+            if matrix is not None:
+                return matrix
+
         total = like.new_zeros(self.size, self.size)
         for block, _ in self._jacobian.blocks():
             # JᵀJ = Σ JᵣᵀJᵣ over blocks of r rows, (r, P).
@@ -160,17 +194,19 @@ class GaussNewtonMatrix:
 
         return total
 
-    def root(self) -> Jacobian:
-        """Return the scaled Jacobian J, with ``A = JᵀJ``."""
-        return self._jacobian
+    def root(self) -> Jacobian | None:
+        """Return the scaled Jacobian J with ``A = JᵀJ``, or None where A is ``JᵀJ + cI``."""
+        return None if self._penalty else self._jacobian
 
-    def kernel(self) -> TangentKernel:
-        """Return ``JJᵀ`` and the products that go with it."""
-        return TangentKernel(self.objective)
+    def kernel(self) -> TangentKernel | None:
+        """Return ``JJᵀ`` and the products that go with it, or None where there is no root."""
+        return None if self._penalty else TangentKernel(self.objective)
 
 
 class Hessian:
-    """The Hessian ∂²L/∂θ² of the whole objective; indefinite away from a minimum.
+    """The Hessian ∂²L/∂θ² of the whole objective, any penalty included.
+
+    It is indefinite away from a minimum.
 
     Parameters
     ----------
@@ -220,7 +256,8 @@ class Hessian:
         def loss(vector: Tensor) -> Tensor:
             parameters = self.objective.parameters
             tensors = parameters.substituted(vector)
-            return self.objective.loss(tensors)
+            with differentiable_attention():
+                return self.objective.loss(tensors)
 
         gradient: Tensor = torch.func.grad(loss)(theta)
         return gradient
@@ -228,7 +265,13 @@ class Hessian:
     def _derivative(self, vector: Tensor) -> Tensor:
         """Return the derivative of ∇L along v, which is ``A v``."""
         # Forward mode through the gradient, which reverse mode makes: v → d/dε ∇L(θ + ε v).
-        result = torch.func.jvp(self._gradient, (self._theta,), (vector,))
+        try:
+            result = torch.func.jvp(self._gradient, (self._theta,), (vector,))
+        except NotImplementedError as error:
+            raise ValueError(
+                "the network has an operation without second derivatives, so there is no Hessian "
+                f"({str(error).splitlines()[0]}): use curvature='gauss_newton'"
+            ) from error
         derivative: Tensor = result[1]
         return derivative
 
@@ -243,14 +286,7 @@ class Hessian:
 
     def trace(self) -> float:
         """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
-        # E[zᵀAz] = Tr A for independent z_i = ±1, because E[zzᵀ] = I.
-        generator = np.random.default_rng(0)
-        signs = generator.choice((-1.0, 1.0), (self.size, TRACE_PROBES))
-        probes = torch.as_tensor(signs).to(self._theta)
-
-        images = self.matmat(probes)
-        estimates = probes * images
-        return float(estimates.sum() / TRACE_PROBES)
+        return _estimated_trace(self)
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the vectors it takes."""
@@ -260,6 +296,7 @@ class Hessian:
         """Return A, shape (P, P), a few columns at a time; of linear layers block by block."""
         matrix = layerwise.hessian(self.objective)
         if matrix is not None:
+            matrix.diagonal().add_(self.objective.weight_decay)
             return matrix
 
         like = self._theta
@@ -274,6 +311,18 @@ class Hessian:
 
     def kernel(self) -> None:
         """Return ``None``, as there is no root."""
+
+
+def _estimated_trace(operator: Curvature) -> float:
+    """Return Hutchinson's estimate of the sum of the eigenvalues, from fixed probes."""
+    # E[zᵀAz] = Tr A for independent z_i = ±1, because E[zzᵀ] = I.
+    generator = np.random.default_rng(0)
+    signs = generator.choice((-1.0, 1.0), (operator.size, TRACE_PROBES))
+    probes = torch.as_tensor(signs).to(operator.like())
+
+    images = operator.matmat(probes)
+    estimates = probes * images
+    return float(estimates.sum() / TRACE_PROBES)
 
 
 class _Derived:

@@ -28,6 +28,9 @@ from whence.curvature.spectrum import Spectrum
 BLOCK = 1024
 """Parameters whose random numbers are drawn together: the projection does not depend on memory."""
 
+DIMENSION = 1024
+"""Columns of a sketch, unless another number is asked for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SketchedSpectrum(Spectrum):
@@ -49,7 +52,8 @@ class Sketched:
     Parameters
     ----------
     dimension:
-        k.
+        k, by default 1024; of no more parameters than that S is the identity by default, so that
+        nothing is lost.
     kind:
         ``"sparse"``, which costs the same for any k, or ``"gaussian"``.
     nonzeros:
@@ -79,7 +83,7 @@ class Sketched:
     torch.Size([2241, 1])
     """
 
-    dimension: int = 1024
+    dimension: int | None = None
     kind: Literal["sparse", "gaussian"] = "sparse"
     nonzeros: int = 4
     seed: int = 0
@@ -87,14 +91,16 @@ class Sketched:
     name = "sketched"
 
     def __post_init__(self) -> None:
-        _checks.count("dimension", self.dimension)
+        if self.dimension is not None:
+            _checks.count("dimension", self.dimension)
         _checks.one_of("kind of sketch", self.kind, ("sparse", "gaussian"))
         _checks.count("nonzeros", self.nonzeros)
         _checks.count("seed", self.seed, zero=True)
         _checks.positive("memory_budget", self.memory_budget)
-        if self.kind == "sparse" and self.nonzeros > self.dimension:
+        k = DIMENSION if self.dimension is None else self.dimension
+        if self.kind == "sparse" and self.nonzeros > k:
             raise ValueError(
-                f"nonzeros is {self.nonzeros}, above the dimension of the sketch, {self.dimension}"
+                f"nonzeros is {self.nonzeros}, above the dimension of the sketch, {k}"
             )
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
@@ -102,7 +108,7 @@ class Sketched:
         root = operator.root()
         if root is None:
             raise needs_rows("Sketched", "or wh.ConjugateGradient()")
-        if self.dimension > operator.size:
+        if self.dimension is not None and self.dimension > operator.size:
             raise ValueError(
                 f"the dimension of the sketch is {self.dimension}, above the number of "
                 f"parameters, {operator.size}: use wh.Exact()"
@@ -114,14 +120,15 @@ class Sketched:
 
         # SᵀAS = (JS)ᵀ(JS), summed over blocks of rows.
         sketch = self.matrix(operator.size, operator.like())
-        curvature = operator.like().new_zeros(self.dimension, self.dimension)
+        k = self._columns(operator.size)
+        curvature = operator.like().new_zeros(k, k)
         for rows, _ in root.blocks():
             projected = sketch.mT @ rows.dense().T  # (k, r)
             curvature.addmm_(projected, projected.T)
         return _Projected(self, system, sketch, curvature, largest)
 
     def _check_memory(self, operator: Curvature) -> None:
-        k = self.dimension
+        k = self._columns(operator.size)
         if self.kind == "gaussian":
             entries = operator.size * k
         else:
@@ -137,15 +144,21 @@ class Sketched:
             "lower its dimension, use kind='sparse' or raise memory_budget",
         )
 
+    def _columns(self, size: int) -> int:
+        """Return k for so many parameters."""
+        return min(DIMENSION, size) if self.dimension is None else self.dimension
+
     def matrix(self, size: int, like: Tensor) -> Tensor:
         """Return S, shape (size, dimension), dense or as a sparse tensor."""
+        if self.dimension is None and size <= DIMENSION:
+            return torch.eye(size, dtype=like.dtype, device=like.device)
         if self.kind == "gaussian":
             return self._gaussian(size, like)
         return self._sparse(size, like)
 
     def _gaussian(self, size: int, like: Tensor) -> Tensor:
         # Variance 1/k, so that E[SSᵀ] = I.
-        k = self.dimension
+        k = self._columns(size)
         parts = []
         for generator, n in self._generators(size):
             part = generator.standard_normal((n, k)) / k**0.5
@@ -153,7 +166,7 @@ class Sketched:
         return torch.as_tensor(np.concatenate(parts)).to(like)
 
     def _sparse(self, size: int, like: Tensor) -> Tensor:
-        k = self.dimension
+        k = self._columns(size)
 
         # The places of the smallest of k random numbers are distinct, and any set is as likely.
         places = []
@@ -215,7 +228,7 @@ class _Projected:
             damping=system.damping,
             largest_eigenvalue=largest,
             sketch=solver.kind,
-            rank=solver.dimension,
+            rank=sketch.shape[1],
         )
 
     def solve(self, right: Tensor) -> Solution:

@@ -6,7 +6,7 @@ A solver is a frozen dataclass of options; ``factor(operator, damping)`` returns
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +41,9 @@ class Damping:
         λ, or λ divided by the largest eigenvalue. Not negative.
     relative:
         Which of the two.
+    penalty:
+        c of a penalty ``(c/2)‖θ‖²`` in the objective, which is added to λ;
+        :class:`whence.Influence` sets it.
 
     Examples
     --------
@@ -51,15 +54,25 @@ class Damping:
 
     value: float = DEFAULT_DAMPING
     relative: bool = True
+    penalty: float = field(default=0.0, repr=False)
 
     def __post_init__(self) -> None:
         _checks.positive("damping", self.value, zero=True)
+        _checks.positive("penalty", self.penalty, zero=True)
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether anything is added to A."""
+        return self.value > 0 or self.penalty > 0
+
+    def with_penalty(self, penalty: float) -> Damping:
+        """Return the same damping of an objective with the penalty ``(c/2)‖θ‖²``."""
+        return replace(self, penalty=penalty)
 
     def resolve(self, largest: float) -> float:
-        """Return the absolute λ for an operator with this largest eigenvalue."""
-        if self.relative:
-            return self.value * largest
-        return self.value
+        """Return the absolute λ, c included, for an operator with this largest eigenvalue."""
+        absolute = self.value * largest if self.relative else self.value
+        return absolute + self.penalty
 
 
 def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
@@ -81,6 +94,21 @@ def default_damping(dtype: torch.dtype, *, samples: bool = False) -> float:
     # A is known to some machine precisions of its largest eigenvalue: a smaller λ would be lost.
     precision = torch.finfo(dtype).eps
     return max(damping, 1e3 * precision)
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """Return the relative residual that an iteration stops at: 1e-8, or what rounding allows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.curvature.solvers import default_tolerance
+    >>> default_tolerance(torch.float64), default_tolerance(torch.float32)
+    (1e-08, 1e-05)
+    """
+    if dtype is torch.float64:
+        return 1e-8
+    return 1e-5 if dtype is torch.float32 else 1e-2
 
 
 @dataclass(frozen=True)
@@ -142,6 +170,14 @@ class RowState(Protocol):
 
     def solve_rows(self) -> RowSolution:
         """Return ``(A + λI)⁻¹ Jᵀ`` for the rows of its root J, all at once."""
+
+
+@runtime_checkable
+class DualState(Protocol):
+    """A factored operator ``JᵀJ`` that knows ``JJᵀ``, so that images under J are solved there."""
+
+    def solve_images(self, vectors: Tensor) -> Solution:
+        """Return ``J(A + λI)⁻¹V = (JJᵀ + λI)⁻¹JV``: (P, K) to (R, K)."""
 
 
 @runtime_checkable

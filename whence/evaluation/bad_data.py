@@ -17,8 +17,9 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.labels import point_coordinates
 from whence.attribution.method import Method
+from whence.attribution.quality import quality
 from whence.attribution.quantities import Loss
-from whence.losses import BinaryCrossEntropy, CrossEntropy
+from whence.classification import BinaryCrossEntropy, CrossEntropy
 from whence.objective import PointsLike
 from whence.points import evaluated_at_once
 from whence.samples import Samples
@@ -54,7 +55,8 @@ def suspects(
     xarray.Dataset
         Dimension (point,): ``suspicion``; ``rank``, 0 for the most suspicious; ``loss``; and for
         classifiers ``predicted`` and ``probability``, the model's for the label that is given;
-        with coordinates ``label`` and ``index``. Sort by ``rank`` to read it.
+        with coordinates ``label`` and ``index``. Attribute ``quality`` says how far the attribution
+        can be trusted. Sort by ``rank`` to read it.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def suspects(
     _check_kind(by, validation)
 
     known = _losses_and_classes(method, samples)
-    suspicion = _suspicion(method, by, validation, known["loss"])
+    suspicion, quality_text = _suspicion(method, by, validation, known["loss"])
     # Each sample's place in the order from the most suspicious down.
     order = np.argsort(-suspicion, kind="stable")
     rank = np.empty_like(order)
@@ -99,7 +101,11 @@ def suspects(
     return xr.Dataset(
         {name: ("point", values) for name, values in variables.items()},
         coords=coordinates,
-        attrs={"method": "loss" if by == "loss" else method.name, "by": by},
+        attrs={
+            "method": "loss" if by == "loss" else method.name,
+            "by": by,
+            **quality_text,
+        },
     )
 
 
@@ -123,18 +129,21 @@ def _samples(method: Method) -> Samples:
 
 def _suspicion(
     method: Method, by: By, validation: PointsLike | None, losses: Array
-) -> Array:
-    """Return a number for each sample, higher for more suspicious."""
+) -> tuple[Array, dict[str, str]]:
+    """Return a number for each sample, higher for more suspicious, and what is known of it."""
     if by == "loss":
-        return losses
+        return losses, {}
     if by == "self_influence":
-        return np.asarray(method.self_influence().values)
+        attribution = method.self_influence()
+        return np.asarray(attribution.values), {"quality": str(quality(attribution))}
 
     # Removing a bad sample lowers the mean loss of clean data: the effect is negative.
     validation_loss = Loss(validation)
     (points,) = validation_loss.prepared(method.objective).values()
-    effects = method.attribute_sum(validation_loss) / len(points)
-    return -np.asarray(effects.values)
+    summed = method.attribute_sum(validation_loss)
+    effects = summed / len(points)
+    of_sum = {"quality": str(quality(summed))}
+    return -np.asarray(effects.values), of_sum
 
 
 def _losses_and_classes(method: Method, samples: Samples) -> dict[str, Array]:

@@ -38,7 +38,7 @@ def random_subsets(n: int, count: int, share: float = 0.5, seed: int = 0) -> Arr
     kept = round(share * n) if 0 < share < 1 else 0
     if not 0 < kept < n:
         raise ValueError(
-            f"share must leave some of {n} samples in and some out, got {share!r}"
+            f"share must leave some of {n} samples in and some out, got {_checks.describe(share)}"
         )
 
     generator = np.random.default_rng(seed)

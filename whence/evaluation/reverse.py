@@ -61,7 +61,7 @@ def reverse_check(
     from scipy.stats import spearmanr  # slow to import
 
     if not 0 < _checks.number("share", share) <= 0.5:
-        raise ValueError(f"share must lie in (0, 0.5], got {share!r}")
+        raise ValueError(f"share must lie in (0, 0.5], got {_checks.describe(share)}")
     loss = Loss(target)
     row = method.attribute(loss)
     if row.sizes["target"] != 1:

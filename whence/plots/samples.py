@@ -29,6 +29,8 @@ class SampleInfluences:
     n_targets: int
     story: Story
     sign: str
+    kind: str = "label"
+    """What the labels are called."""
 
     @classmethod
     def of(
@@ -76,6 +78,7 @@ class SampleInfluences:
             n_targets,
             Story.of(data),
             sign,
+            label,
         )
 
     def __len__(self) -> int:
@@ -169,14 +172,14 @@ class SampleInfluences:
             text += f" of {self.n_targets} targets"
             # Known only if all targets have the same.
             if label:
-                text += f" of label {label}"
+                text += f" of {self.kind} {label}"
             return text
 
         if "index" in self.story.location:
             index = self.story.location["index"]
             text += f" of target {index:.0f}"
         if label:
-            text += f" (label {label})"
+            text += f" ({self.kind} {label})"
         return text
 
     def sides(self) -> tuple[str, str]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from whence import _checks
 from whence.attribution.labels import target_arrays
 from whence.jacobian import linearized_blocks, row_blocks
 from whence.linearization import Linearization
@@ -178,5 +179,5 @@ def check_quantity(quantity: object) -> None:
     if not isinstance(quantity, Quantity):
         raise TypeError(
             "what to explain must be a quantity, such as wh.Output(points) or wh.Loss(), got "
-            f"{quantity!r}"
+            f"{_checks.describe(quantity)}"
         )

@@ -1,0 +1,410 @@
+"""Losses of classifiers with formulas of their own, at one position or at many.
+
+What a network gives at a sample, z of m numbers, may belong to D positions (tokens, pixels) of C
+classes each, the classes first, as torch lays them out: ``m = C·D``, number ``c·D + d`` for class
+c at position d. A loss is a sum over positions, so its curvature never needs an m × m matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from whence import _checks
+from whence.losses import check_shape, diagonal_column, require_target
+
+
+@dataclass(frozen=True, eq=False)
+class CrossEntropy:
+    """The cross-entropy of a softmax, ``ℓ = −scale · Σ_d Σ_c q_dc log softmax(z_d)_c``.
+
+    The target is a class number for each position, then q is one for it (less
+    ``label_smoothing``), or q itself, in the shape of the outputs. As
+    ``torch.nn.CrossEntropyLoss(reduction="none")``: with class weights each position counts by its
+    own weight, where a mean in torch divides by the sum of the weights.
+
+    :meth:`whence.Objective.supervised` sets positions and scale by the data, so that the mean over
+    samples is the mean over all positions that count; a loss of torch whose reduction is a mean is
+    divided by the sum of their weights, as torch does.
+
+    Parameters
+    ----------
+    weight:
+        A weight for each class, (C,).
+    label_smoothing:
+        Share of q spread evenly over all classes.
+    ignore_index:
+        The class number of positions that do not count.
+    positions:
+        D, the number of positions of a sample.
+    scale:
+        The factor in front.
+
+    Raises
+    ------
+    ValueError
+        If the smoothing is not in 0 … 1; and where it meets a model, if a class weight is negative
+        or not finite, or there is not one for each class.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> logits = torch.tensor([[2.0, 0.0]])
+    >>> wh.CrossEntropy().gradient(logits, torch.tensor([0]))          # softmax − one
+    tensor([[-0.1192,  0.1192]])
+    """
+
+    weight: Tensor | None = None
+    label_smoothing: float = 0.0
+    ignore_index: int = -100
+    positions: int = 1
+    scale: float = 1.0
+    is_convex = True
+    spans = True
+
+    def __post_init__(self) -> None:
+        _checks.count("the number of positions", self.positions)
+        _checks.positive("the scale of a loss", self.scale)
+        _checks.positive("label_smoothing", self.label_smoothing, zero=True)
+        if self.label_smoothing > 1:
+            raise ValueError(
+                f"label_smoothing must lie in 0 … 1, got {self.label_smoothing}"
+            )
+
+    def _rows(self, values: Tensor) -> Tensor:
+        """Return (n, C·D) as (n, D, C)."""
+        table = values.reshape(len(values), -1, self.positions)
+        return table.transpose(1, 2)
+
+    def _flat(self, rows: Tensor) -> Tensor:
+        """Return (n, D, C) as (n, C·D)."""
+        return rows.transpose(1, 2).reshape(len(rows), -1)
+
+    def _distribution(self, logits: Tensor, target: Tensor | None) -> Tensor:
+        """Return q times the class weights and the scale, (n, D, C)."""
+        target = require_target(target)
+        n_classes = logits.shape[2]
+
+        if target.dtype.is_floating_point:
+            q = target.reshape(len(logits), -1)
+            output = self._flat(logits)
+            check_shape("class probabilities of a cross-entropy", q, output)
+            q = self._rows(q)
+        else:
+            q = self._one_hot(target, logits)
+
+        # (1 − s) q + s/C, which leaves the positions that do not count at zero.
+        smoothing = self.label_smoothing
+        if smoothing:
+            counted = q.sum(dim=-1, keepdim=True)
+            q = (1 - smoothing) * q + smoothing * counted / n_classes
+
+        if self.scale != 1:
+            q = self.scale * q
+        if self.weight is None:
+            return q
+        return q * self.weight.to(logits)
+
+    def _one_hot(self, target: Tensor, logits: Tensor) -> Tensor:
+        """Return one for each position's class, (n, D, C), and zeros where it is ignored."""
+        n, n_positions, n_classes = logits.shape
+        if target.numel() != n * n_positions:
+            each = f"each of {n} samples"
+            if n_positions > 1:
+                each = f"each of {n_positions} positions of {n} samples"
+            raise ValueError(
+                f"targets of a cross-entropy must be one class number for {each}, got shape "
+                f"{tuple(target.shape)}"
+            )
+
+        target = target.reshape(n, n_positions)
+        is_counted = target != self.ignore_index
+        # Under vmap numbers cannot be looked at; they were before.
+        if not torch._C._functorch.is_batchedtensor(target):
+            is_outside = (target < 0) | (target >= n_classes)
+            outside = target[is_counted & is_outside]
+            if len(outside):
+                outputs = "outputs" if n_positions == 1 else "classes"
+                raise ValueError(
+                    f"class numbers must lie in 0 … {n_classes - 1}, as the model has {n_classes} "
+                    f"{outputs}, got {int(outside[0])}"
+                )
+
+        # Ignored numbers, which are no classes, count as class 0, with the factor 0.
+        classes = torch.where(is_counted, target, torch.zeros_like(target))
+        ones = F.one_hot(classes.long(), n_classes).to(logits.dtype)
+        factor = is_counted.to(logits.dtype)
+        return ones * factor.unsqueeze(-1)
+
+    def check_weights(self, n_classes: int) -> None:
+        """Raise ``ValueError`` unless there is a proper weight for each of so many classes."""
+        if self.weight is None:
+            return
+        if self.weight.shape != (n_classes,):
+            raise ValueError(
+                f"class weights must be one for each of the model's {n_classes} classes, got "
+                f"{self.weight.numel()} in shape {tuple(self.weight.shape)}"
+            )
+        check_class_weights("class weights", self.weight)
+
+    def counted(self, target: Tensor, weigh: bool) -> float:
+        """Return how many positions of these targets count, or the sum of their class weights.
+
+        Of class probabilities every position counts, and by one, as in torch.
+        """
+        if target.dtype.is_floating_point:
+            return float(len(target) * self.positions)
+
+        classes = target[target != self.ignore_index].long()
+        if self.weight is None or not weigh:
+            return float(classes.numel())
+        self._check_classes(classes)
+        by_class = torch.bincount(classes, minlength=len(self.weight))
+        return float((by_class.to(self.weight.device) * self.weight.double()).sum())
+
+    def _check_classes(self, classes: Tensor) -> None:
+        assert self.weight is not None
+        outside = classes[(classes < 0) | (classes >= len(self.weight))]
+        if len(outside):
+            raise ValueError(
+                f"class numbers must lie in 0 … {len(self.weight) - 1}, as there are "
+                f"{len(self.weight)} class weights, got {int(outside[0])}"
+            )
+
+    def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return −Σ q log softmax(z) of each sample."""
+        logits = self._rows(output)
+        q = self._distribution(logits, target)
+        logarithms = logits.log_softmax(dim=-1)
+        summed = (q * logarithms).sum(dim=(-2, -1))
+        return -summed
+
+    def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ``(Σq) softmax(z) − q`` by position."""
+        # ∂/∂z of −Σ q (z − log Σ eᶻ) is −q + (Σq) softmax(z).
+        logits = self._rows(output)
+        q = self._distribution(logits, target)
+        total = q.sum(dim=-1, keepdim=True)
+        return self._flat(total * logits.softmax(dim=-1) - q)
+
+    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ``√Σq (diag √p − p √pᵀ)`` by position, whose square is ``Σq (diag p − p pᵀ)``.
+
+        With ‖√p‖ = 1, ``(diag √p − p √pᵀ)(diag √p − √p pᵀ) = diag p − 2 p pᵀ + p pᵀ``.
+        """
+        if self.positions > 1:
+            column = self.curvature_column(output, target)
+            return torch.stack([column(k) for k in range(output.shape[1])], dim=2)
+
+        q = self._distribution(self._rows(output), target).squeeze(1)
+        root = _power_of_softmax(output, 0.5)
+        p = root.square()
+        # (n, m, m): diag √p and p √pᵀ.
+        diagonal = torch.diag_embed(root)
+        outer = p.unsqueeze(2) * root.unsqueeze(1)
+        weight = q.sum(dim=-1).sqrt()
+        return weight[:, None, None] * (diagonal - outer)
+
+    def curvature_column(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[int], Tensor]:
+        """Return the columns of :meth:`curvature_root`, k to (n, m), each made when asked for."""
+        logits = self._rows(output)
+        q = self._distribution(logits, target)
+        weight = q.sum(dim=-1).sqrt()  # √Σq, (n, D)
+        root = _power_of_softmax(logits, 0.5)  # √p, (n, D, C)
+        p = root.square()
+
+        def column(k: int) -> Tensor:
+            c, d = divmod(k, self.positions)
+            # √p_c (e_c − p) at position d, and nothing at the others.
+            at_position = -p[:, d] * root[:, d, c, None]  # (n, C)
+            at_position[:, c] += root[:, d, c]
+            rows = torch.zeros_like(p)
+            rows[:, d] = weight[:, d, None] * at_position
+            return self._flat(rows)
+
+        return column
+
+    def curvature_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ Λv``, (n, m) to (n, m): ``Σq (p∘v − p (pᵀv))`` by position."""
+        logits = self._rows(output)
+        total = self._distribution(logits, target).sum(dim=-1, keepdim=True)
+        p = logits.softmax(dim=-1)
+
+        def product(vectors: Tensor) -> Tensor:
+            weighted = p * self._rows(vectors)  # p∘v
+            image = weighted - p * weighted.sum(dim=-1, keepdim=True)
+            return self._flat(total * image)
+
+        return product
+
+    def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ``(Σq √p − q/√p) / √Σq`` by position, or zero where q is.
+
+        ``(diag √p − p √pᵀ)(Σq √p − q/√p) = Σq p − q − p (Σq − Σq)``, which is the gradient.
+        """
+        logits = self._rows(output)
+        q = self._distribution(logits, target)
+        total = q.sum(dim=-1, keepdim=True)
+        root = _power_of_softmax(logits, 0.5)
+        inverse_root = _power_of_softmax(logits, -0.5)
+
+        # Of a class that is impossible 1/√p is infinite: 0 · ∞ must not get into the sum.
+        zero = torch.zeros_like(q)
+        share = torch.where(q > 0, q * inverse_root, zero)
+
+        # Positions that do not count have Σq = 0.
+        whitened = (total * root - share) / total.sqrt()
+        return self._flat(torch.where(total > 0, whitened, zero))
+
+
+def _power_of_softmax(logits: Tensor, exponent: float) -> Tensor:
+    """Return pᵉ through the logarithm, as p itself may be zero in floating point."""
+    logarithm = logits.log_softmax(dim=-1)
+    return (exponent * logarithm).exp()
+
+
+def check_class_weights(what: str, weight: object) -> None:
+    """Raise unless every weight is finite and not negative, and one is positive."""
+    if not isinstance(weight, Tensor) or not weight.dtype.is_floating_point:
+        raise TypeError(
+            f"{what} must be a tensor of real numbers, got {_checks.describe(weight)}"
+        )
+
+    bad = ~(torch.isfinite(weight) & (weight >= 0))
+    if bool(bad.any()):
+        place = int(bad.reshape(-1).nonzero()[0])
+        number = float(weight.reshape(-1)[place])
+        of = f"class {place}" if weight.numel() > 1 else "all"
+        raise ValueError(
+            f"{what} must be finite and not negative, got {number} for {of}: give a class that has "
+            "no samples any finite weight, such as 0"
+        )
+    if not bool((weight > 0).any()):
+        raise ValueError(f"{what} must not all be zero: no sample would count")
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryCrossEntropy:
+    """The cross-entropy of sigmoids, ``ℓ = −scale · Σ[w y log σ(z) + (1−y) log σ(−z)]``.
+
+    The m logits z of a point count each by itself.
+
+    Parameters
+    ----------
+    pos_weight:
+        w, a number for each component or one for all.
+    scale:
+        The factor in front, 1/m for ``torch.nn.BCEWithLogitsLoss``.
+
+    Raises
+    ------
+    ValueError
+        Where it meets a model, if a weight is negative or not finite, or there is not one for each
+        component.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> wh.BinaryCrossEntropy().gradient(torch.tensor([[0.0]]), torch.tensor([1.0]))  # σ(z) − y
+    tensor([[-0.5000]])
+    """
+
+    pos_weight: Tensor | None = None
+    scale: float = 1.0
+    is_convex = True
+    spans = True
+
+    def __post_init__(self) -> None:
+        _checks.positive("the scale of a loss", self.scale)
+
+    def _weights(self, output: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the weights w⁺ of log σ(z) and w⁻ of log σ(−z), each (n, m)."""
+        y = require_target(target).to(output).reshape(len(output), -1)
+        check_shape("targets of a binary cross-entropy", y, output)
+
+        # Under vmap numbers cannot be looked at; they were before.
+        if not torch._C._functorch.is_batchedtensor(y):
+            is_outside = (y < 0) | (y > 1)
+            if bool(is_outside.any()):
+                raise ValueError(
+                    "targets of a binary cross-entropy must lie in 0 … 1, got "
+                    f"{float(y.min()):g} … {float(y.max()):g}"
+                )
+
+        # w⁺ = scale · w · y and w⁻ = scale · (1 − y)
+        of_positive: float | Tensor = self.scale
+        if self.pos_weight is not None:
+            of_positive = self.scale * self.pos_weight.to(output)
+        positive = of_positive * y
+        negative = self.scale * (1 - y)
+        return positive, negative
+
+    def check_weights(self, n_outputs: int) -> None:
+        """Raise ``ValueError`` unless there is one weight, or one for each of so many outputs."""
+        weight = self.pos_weight
+        if weight is None:
+            return
+        if weight.shape not in ((), (1,), (n_outputs,)):
+            raise ValueError(
+                f"pos_weight must be one number, or one for each of {n_outputs} outputs, got "
+                f"shape {tuple(weight.shape)}"
+            )
+        check_class_weights("pos_weight", weight)
+
+    def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ℓ of each row."""
+        positive, negative = self._weights(output, target)
+        # As σ(−z) = 1 − σ(z), without the cancellation of that difference.
+        of_positive = positive * F.logsigmoid(output)
+        of_negative = negative * F.logsigmoid(-output)
+        return -(of_positive + of_negative).sum(dim=-1)
+
+    def gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return ``w⁻ σ(z) − w⁺ σ(−z)`` with the weights of both classes."""
+        positive, negative = self._weights(output, target)
+        # (log σ(z))′ = σ(−z) and (log σ(−z))′ = −σ(z)
+        of_positive = positive * (-output).sigmoid()
+        of_negative = negative * output.sigmoid()
+        return of_negative - of_positive
+
+    def _diagonal(self, output: Tensor, target: Tensor | None) -> Tensor:
+        """Return the diagonal of S: as σ′ = σ(z) σ(−z), Λ is ``(w⁺ + w⁻) σ(z) σ(−z)``."""
+        positive, negative = self._weights(output, target)
+
+        # Through logarithms, as σ(z) σ(−z) is zero in floating point long before its root is.
+        logarithm = F.logsigmoid(output) + F.logsigmoid(-output)
+        root = (0.5 * logarithm).exp()
+        return (positive + negative).sqrt() * root
+
+    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return the diagonal matrices of ``√((w⁺ + w⁻) σ(z) σ(−z))``."""
+        return torch.diag_embed(self._diagonal(output, target))
+
+    def curvature_column(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[int], Tensor]:
+        """Return the columns of :meth:`curvature_root`, k to (n, m), each made when asked for."""
+        return diagonal_column(self._diagonal(output, target))
+
+    def curvature_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ Λv``, (n, m) to (n, m)."""
+        diagonal = self._diagonal(output, target).square()
+        return lambda vectors: diagonal * vectors
+
+    def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return the gradient divided by the root."""
+        gradient = self.gradient(output, target)
+        diagonal = self._diagonal(output, target)
+        # Where the root underflows the gradient does: zero, not 0/0.
+        smallest = torch.finfo(output.dtype).tiny
+        return gradient / diagonal.clamp_min(smallest)

@@ -1,0 +1,112 @@
+"""Products with a Gauss–Newton matrix through the network's outputs, for terms of many of them.
+
+Where a point has m outputs, J has m rows for it, and products by rows take a backward pass for each
+of the m. Through the outputs a product takes one pass forward and one backward, whatever m is:
+``v → (∂z/∂θ)v → Λ(∂z/∂θ)v → (∂z/∂θ)ᵀΛ(∂z/∂θ)v`` (Schraudolph 2002).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from whence.autodiff import differentiable_attention
+from whence.parameters import Parameters
+from whence.points import Block, Points, Pointwise
+from whence.term import Term
+
+MANY_OUTPUTS = 64
+"""Outputs of a point above which products go through the outputs, not by rows."""
+
+
+class OutputDerivative:
+    """∂z/∂θ of a function's outputs z (n, m) at some points: products with it and its transpose."""
+
+    def __init__(
+        self, function: Pointwise, parameters: Parameters, points: Points
+    ) -> None:
+        self._function = function
+        self._parameters = parameters
+        self._points = points
+        self._theta = parameters.vector().requires_grad_()
+        with torch.enable_grad():
+            self._graph = self._at(self._theta)
+        self.value = self._graph.detach()
+        """z, (n, m)."""
+
+    def _at(self, theta: Tensor) -> Tensor:
+        with differentiable_attention():
+            return self._function(self._parameters.substituted(theta), self._points)
+
+    def push(self, vector: Tensor) -> Tensor:
+        """Return ``(∂z/∂θ) v``, (P,) to (n, m), by forward mode where there is one."""
+        theta = self._theta.detach()
+        try:
+            pushed = torch.func.jvp(self._at, (theta,), (vector,))
+        except (NotImplementedError, RuntimeError):
+            return self._push_by_reverse_mode(vector)
+        tangent: Tensor = pushed[1]
+        return tangent.detach()
+
+    def _push_by_reverse_mode(self, vector: Tensor) -> Tensor:
+        """Return the same as the derivative of ``u ↦ vᵀ(∂z/∂θ)ᵀu``, which is linear in u."""
+        if not self._graph.requires_grad:
+            return torch.zeros_like(self.value)
+
+        cotangent = torch.zeros_like(self.value, requires_grad=True)
+        with torch.enable_grad():
+            (pulled,) = torch.autograd.grad(
+                self._graph, self._theta, grad_outputs=cotangent, create_graph=True
+            )
+            (tangent,) = torch.autograd.grad(
+                pulled,
+                cotangent,
+                grad_outputs=vector,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        return tangent.detach()
+
+    def pull(self, cotangent: Tensor) -> Tensor:
+        """Return ``(∂z/∂θ)ᵀ u``, (n, m) to (P,)."""
+        if not self._graph.requires_grad:
+            return torch.zeros_like(self._theta.detach())
+
+        (gradient,) = torch.autograd.grad(
+            self._graph,
+            self._theta,
+            grad_outputs=cotangent,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return gradient
+
+
+def normal_product(
+    term: Term, parameters: Parameters, vectors: Tensor, *, scaled: bool
+) -> Tensor:
+    """Return ``JᵀJ V`` (P, K) of one term, with the rows as in :class:`whence.Jacobian`."""
+    total = torch.zeros_like(vectors)
+    for block in term.blocks():
+        derivative = OutputDerivative(term.residual, parameters, block.points)
+        product = _curvature(term, block, derivative.value) if scaled else None
+
+        for k, vector in enumerate(vectors.unbind(1)):
+            image = derivative.push(vector)
+            if product is not None:
+                image = product(image)
+            total[:, k] += derivative.pull(image)
+
+    return total
+
+
+def _curvature(term: Term, block: Block, value: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ``u ↦ (w/N)·m_i·Λ_i u_i`` of the points of a block, (n, m) to (n, m)."""
+    product = term.curvature_product(value, block.points)
+    scale = term.scales(block.part)
+    if isinstance(scale, Tensor):
+        scale = scale.unsqueeze(1)
+    return lambda image: scale * product(image)
