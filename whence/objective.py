@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from whence import _checks
 from whence.arrays import ArrayLike, to_locations
 from whence.evaluator import Eager, Evaluator, LossAndGradient
+from whence.frozen import head_of
 from whence.losses import Loss
 from whence.parameters import Parameters, Select
 from whence.points import Points, Pointwise, are_samples, locations
@@ -203,6 +204,12 @@ class Objective:
                 evaluated, loss = before, of_logits_instead
                 output = before.output(selected.tensors(), probe)
 
+        # Frozen layers before the selected parameters are evaluated once.
+        if evaluated is function:
+            kept = head_of(function, selected, samples)
+            if kept is not None:
+                evaluated, samples = kept
+
         told = loss_of(loss, output, probe.target, samples.targets())
         term = Term("data", evaluated, samples, loss=told)
 
@@ -296,6 +303,8 @@ class Objective:
             samples = samples_of(
                 what, points, like.dtype, like.device, targets=term is not None
             )
+            # Other functions than the term's have no use for its features.
+            samples = samples.without_kept()
             return samples.in_batches(training_points.batch_size)
 
         # Checked in the precision given: float32 would move points off a boundary.

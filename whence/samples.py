@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,14 +30,27 @@ from whence.data import (
     source_of,
 )
 
-Structure = tuple[pytree.TreeSpec, bool]
-"""How tensors make inputs, and whether a target is the last of them."""
+Structure = tuple[pytree.TreeSpec, bool, bool]
+"""How tensors make inputs, whether a target is the last of them, and features the first."""
 IN_MEMORY_BYTES = 512 * 2**20
 """Data up to this size are read once and kept; larger data are read again in each pass."""
 ROWS_AT_ONCE = 1000
 """Rows of a table that a model evaluates at once."""
 IMAGES_AT_ONCE = 256
 """Samples of more axes that a model evaluates at once."""
+
+
+class KeptFeatures(Protocol):
+    """What a network's frozen part gives for samples, see :mod:`whence.frozen`."""
+
+    def is_current(self) -> bool:
+        """Whether it would give the same now."""
+
+    def at(self, places: np.ndarray) -> Tensor:
+        """Return the features of samples by their places, (n, ...)."""
+
+    def targets_at(self, places: np.ndarray) -> Tensor | None:
+        """Return the targets of samples by their places."""
 
 
 class Samples:
@@ -91,6 +104,42 @@ class Samples:
         self._places = places
         self._batch_size: int | None = None
         self._labels: np.ndarray | None = None
+        self._kept: KeptFeatures | None = None
+        self._kept_places: np.ndarray | None = None
+        self._loaded: Tensor | None = None
+
+    def with_kept(self, features: KeptFeatures) -> Samples:
+        """Return the same samples, whose features are kept for as long as they are current."""
+        samples = self.in_batches(self._batch_size)
+        samples._kept = features
+        samples._kept_places = np.arange(len(self))
+        return samples
+
+    def without_kept(self) -> Samples:
+        """Return the same samples without features."""
+        if self._kept is None:
+            return self
+        samples = Samples.__new__(Samples)
+        samples._set(self._batch, self._n, self._source, self._places)
+        samples._batch_size = self._batch_size
+        return samples
+
+    def kept_features(self) -> Tensor | None:
+        """Return what is kept of these samples, (n, ...), or None."""
+        if self._loaded is not None:
+            return self._loaded
+        if self._kept is None or not self._kept.is_current():
+            return None
+        assert self._kept_places is not None
+        return self._kept.at(self._kept_places)
+
+    def _keeping(self, samples: Samples, part: slice | np.ndarray | None) -> Samples:
+        """Return other samples with a part of the features of these."""
+        if self._kept is not None and self._kept_places is not None:
+            samples._kept = self._kept
+            places = self._kept_places
+            samples._kept_places = places if part is None else places[part]
+        return samples
 
     @classmethod
     def from_batch(cls, batch: Batch) -> Samples:
@@ -128,8 +177,9 @@ class Samples:
         return self._source, self._places
 
     def read(self) -> None:
-        """Read these samples now, if they are not held."""
-        _ = self.batch
+        """Read these samples now, if they are not held, or what is kept in their place."""
+        if self.kept_features() is None:
+            _ = self.batch
 
     @property
     def inputs(self) -> Inputs:
@@ -139,6 +189,10 @@ class Samples:
     @property
     def target(self) -> Tensor | None:
         """What the loss compares with."""
+        # A source knows whole samples only: targets are kept with the features.
+        if self._batch is None and self._kept is not None and self._kept.is_current():
+            assert self._kept_places is not None
+            return self._kept.targets_at(self._kept_places)
         return self.batch.target
 
     @property
@@ -147,13 +201,15 @@ class Samples:
         return self[:1].batch.tensors()[0].device  # one sample is read, not all
 
     def __getitem__(self, part: slice | Tensor) -> Samples:
-        if self._batch is not None:
-            return Samples.from_batch(self._batch.map(lambda tensor: tensor[part]))
-
-        # Places are NumPy's; only they are kept, the data themselves are read when used.
-        source, places = self._origin()
+        # Places are NumPy's.
         chosen = part.cpu().numpy() if isinstance(part, Tensor) else part
-        return Samples.from_source(source, places[chosen])
+        if self._batch is not None:
+            of_part = self._batch.map(lambda tensor: tensor[part])
+            return self._keeping(Samples.from_batch(of_part), chosen)
+
+        # Only places are kept, the data themselves are read when used.
+        source, places = self._origin()
+        return self._keeping(Samples.from_source(source, places[chosen]), chosen)
 
     def split(self, size: int) -> Iterator[Samples]:
         """Yield parts of ``size`` samples, the last of those left, and keep none of them."""
@@ -163,16 +219,20 @@ class Samples:
     def unsqueeze(self, axis: int) -> Samples:
         """Return one sample, whose tensors lack the axis of the samples, as samples."""
         batch = self.batch.map(lambda tensor: tensor.unsqueeze(axis))
-        return Samples.from_batch(batch)
+        samples = Samples.from_batch(batch)
+        if self._loaded is not None:
+            samples._loaded = self._loaded.unsqueeze(axis)
+        return samples
 
     def to(self, dtype: torch.dtype | None, device: torch.device | None) -> Samples:
         """Return the same samples with numbers of this dtype, on this device."""
         if self._batch is not None:
             batch = self._batch.map(lambda tensor: moved(tensor, dtype, device))
-            return Samples.from_batch(batch)
+            return self._keeping(Samples.from_batch(batch), None)
 
         source, places = self._origin()
-        return Samples.from_source(replace(source, dtype=dtype, device=device), places)
+        source = replace(source, dtype=dtype, device=device)
+        return self._keeping(Samples.from_source(source, places), None)
 
     @property
     def batch_size(self) -> int:
@@ -190,7 +250,7 @@ class Samples:
         samples = Samples.__new__(Samples)
         samples._set(self._batch, self._n, self._source, self._places)
         samples._batch_size = size
-        return samples
+        return self._keeping(samples, None)
 
     def targets(self) -> Iterator[Tensor]:
         """Yield the targets in order, in parts where the data are read when they are used."""
@@ -261,15 +321,24 @@ class Samples:
 
     def flattened(self) -> tuple[list[Tensor], Structure]:
         """Return the tensors, and what :meth:`unflattened` needs to put them together."""
+        features = self.kept_features()
+        if features is not None:
+            # They stand for the inputs.
+            _, nothing = pytree.tree_flatten(())
+            target = self.target
+            parts = [features] if target is None else [features, target]
+            return parts, (nothing, target is not None, True)
+
         _, spec = pytree.tree_flatten(self.batch.inputs)
         has_target = self.batch.target is not None
-        return list(self.batch.tensors()), (spec, has_target)
+        return list(self.batch.tensors()), (spec, has_target, False)
 
     @classmethod
     def unflattened(cls, leaves: Iterable[object], context: Structure) -> Samples:
         """Return the samples of these tensors, which may lack the axis of the samples."""
-        spec, has_target = context
+        spec, has_target, has_features = context
         tensors = list(leaves)
+        features = tensors.pop(0) if has_features else None
         target = None
         if has_target and len(tensors) > spec.num_leaves:
             target = tensors.pop()
@@ -278,6 +347,7 @@ class Samples:
         batch = Batch(pytree.tree_unflatten(tensors, spec), target)
         # One sample of a map over samples has no length.
         samples._set(batch, -1, None, None)
+        samples._loaded = features  # type: ignore[assignment]
         return samples
 
 

@@ -261,10 +261,14 @@ class Influence(Method):
             yield from by_target
         elif self._suits(state, self.n_targets(quantity)):
             yield from self._tiles_by_rows(state, quantity, effect)
-        elif isinstance(state, DualState):
+        elif self._is_single() and isinstance(state, DualState):
             yield from self._tiles_by_images(state, quantity, effect)
         else:
             yield from by_target
+
+    def _is_single(self) -> bool:
+        """Whether what is divided by λ may cancel to nothing, as in single precision."""
+        return self.objective.parameters.dtype is not torch.float64
 
     def _spans(self) -> bool:
         """Whether ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows."""

@@ -19,6 +19,7 @@ from whence.curvature import layerwise
 from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
+from whence.points import are_samples
 
 HESSIAN_COLUMNS = 64
 """Most columns of a Hessian that are made at once."""
@@ -233,6 +234,10 @@ class Hessian:
         self.objective = objective
         self.size = objective.parameters.size
         self._theta = objective.parameters.vector()
+        for term in objective.terms.values():
+            if are_samples(term.points):
+                # Features of frozen layers are evaluated before torch.func is at work.
+                term.points.kept_features()
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``A v``, shape (P,), forward over reverse."""
