@@ -6,9 +6,8 @@ import inspect
 import itertools
 import keyword
 import math
-import numbers
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, SupportsFloat, TypeVar
+from typing import SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -69,11 +68,12 @@ def shape_of(value: object) -> object:
     return tuple(shape)
 
 
-def positive(what: str, value: Any, *, zero: bool = False) -> None:
+def positive(what: str, value: object, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a finite number above zero (or zero too)."""
     # A bool is an int in Python, and never meant as a number here.
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    is_in_range = is_number and is_finite(value) and value >= 0
+    is_in_range = False
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        is_in_range = is_finite(value) and float(value) >= 0
     if not is_in_range or (value == 0 and not zero):
         bound = "zero or a positive number" if zero else "a positive number"
         raise ValueError(f"{what} must be {bound}, got {describe(value)}")
@@ -93,12 +93,14 @@ def boolean(what: str, value: object) -> None:
         raise TypeError(f"{what} must be True or False, got {describe(value)}")
 
 
-def count(what: str, value: Any, *, zero: bool = False) -> None:
+def count(what: str, value: object, *, zero: bool = False) -> None:
     """Raise ``ValueError`` unless ``value`` is a positive integer (or zero too)."""
     least = 0 if zero else 1
     # NumPy's integers too, which are none of Python's.
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_integer or value < least:
+    is_in_range = False
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        is_in_range = int(value) >= least
+    if not is_in_range:
         bound = "a non-negative integer" if zero else "a positive integer"
         raise ValueError(f"{what} must be {bound}, got {describe(value)}")
 

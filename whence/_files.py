@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
 import math
 import os
+import platform
 import re
 import time
 import zipfile
@@ -24,7 +26,7 @@ MAX_NAME_BYTES = 240
 """Bytes of a file's name: 255 are allowed, and temporary names are longer."""
 STALE_SECONDS = 3600.0
 """No file takes this long to write."""
-_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.tmp")
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)\.tmp")
 _CAUSES = {
     "ENOSPC": "the disk is full: free some space",
     "EDQUOT": "the disk quota is used up: free some space",
@@ -67,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     # In the same folder, as a rename within a file system is atomic and one between two is none.
     # The process's number tells sweepers whether the writer is alive.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         _sweep_stale(path)
         yield temporary
@@ -118,6 +120,20 @@ def make_folder(path: Path) -> None:
 # --- what killed writers leave -------------------------------------------------------------------
 
 
+def temporary_beside(path: Path) -> Path:
+    """Return the temporary name of a file, or folder, that this process is to put at ``path``."""
+    return path.with_name(f".{path.name}.{_host()}-{os.getpid()}.tmp")
+
+
+@functools.cache
+def _host() -> str:
+    """Return a mark of where process numbers mean what they do here: host and name space."""
+    space = ""
+    with contextlib.suppress(OSError):  # of containers, on Linux
+        space = os.readlink("/proc/self/ns/pid")
+    return digest(platform.node(), space)[:8]
+
+
 def is_temporary(path: Path) -> bool:
     """Whether :func:`replacing` made this file."""
     return _TEMPORARY.fullmatch(path.name) is not None
@@ -130,8 +146,9 @@ def sweep(folder: Path, own: Collection[str] = ()) -> None:
     process now has the number of the one that died. Other files may be in the making by a process
     that is alive, so theirs stay as long as one of that number is.
     """
-    for path, name, pid in _temporaries(folder):
-        if name in own or not _is_alive(pid):
+    for path, name, host, pid in _temporaries(folder):
+        is_ours = host in (None, _host())
+        if name in own or (is_ours and not _is_alive(pid)):
             with contextlib.suppress(OSError):
                 path.unlink()
 
@@ -141,22 +158,26 @@ def _sweep_stale(target: Path) -> None:
 
     A process on another host may be the one at work, so its file must be old as well.
     """
-    for path, name, pid in _temporaries(target.parent):
-        if name != target.name or _is_alive(pid):
+    for path, name, host, pid in _temporaries(target.parent):
+        if name != target.name:
+            continue
+        # Of an older version, which left no mark, the number may be of this host.
+        is_ours = host == _host()
+        if (is_ours or host is None) and _is_alive(pid):
             continue
         # Another process may sweep at the same time: whoever comes second finds nothing.
         with contextlib.suppress(OSError):
             age = time.time() - path.stat().st_mtime
-            if age > STALE_SECONDS:
+            if is_ours or age > STALE_SECONDS:
                 path.unlink()
 
 
-def _temporaries(folder: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield the path, target name and process number of each temporary file in a folder."""
+def _temporaries(folder: Path) -> Iterator[tuple[Path, str, str | None, int]]:
+    """Yield path, target name, host and process number of each temporary file in a folder."""
     for path in folder.iterdir():
         match = _TEMPORARY.fullmatch(path.name)
         if match:
-            yield path, match["name"], int(match["pid"])
+            yield path, match["name"], match["host"], int(match["pid"])
 
 
 def _is_alive(pid: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from whence._files import NotWritten, make_folder
+from whence._files import NotWritten, make_folder, temporary_beside
 from whence._lock import locked
 from whence.attribution.labels import Attributes, Coordinates
 from whence.attribution.tiles import Solved, Tile
@@ -128,7 +127,7 @@ def _renamed_when_complete(out: Path) -> Iterator[Path]:
     What earlier processes left of the same name when they were killed is removed.
     """
     _sweep(out)
-    part = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    part = temporary_beside(out)
     try:
         part.mkdir()
         with locked(part):

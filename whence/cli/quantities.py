@@ -61,8 +61,9 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
         if name.symbol in problem.numbers:
             return _unknown_value(of, at)
         if name.output is None:
+            kind = "a derived field" if name.symbol else "a coordinate"
             raise ValueError(
-                f"--of {of} is no output: name one, a derivative of one, or an unknown"
+                f"--of {of} is {kind}: name an output or a derivative of one"
             )
 
     point = point_of(problem, at) if at else worst_point(result)

@@ -72,11 +72,12 @@ class Functional:
                 f"the function of {self.name!r}, called with field(name, points), fails: "
                 f"{type(error).__name__}: {reason[0]}"
             ) from error
-        if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex():
+        if not isinstance(value, Tensor) or value.numel() != 1:
             raise ValueError(
-                f"{self.name!r} must return a scalar tensor of a real number, got "
-                f"{_checks.shape_of(value)}"
+                f"{self.name!r} must return a scalar tensor, got {_checks.shape_of(value)}"
             )
+        if value.is_complex():
+            raise ValueError(f"{self.name!r} must be a real number, got {value.dtype}")
         if not bool(torch.isfinite(value)):
             raise ValueError(f"{self.name!r} is {value.item()}: it must be finite")
         return value.reshape(())

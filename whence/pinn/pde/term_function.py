@@ -276,10 +276,18 @@ ADVICE = (
 """What to do about a term that couples points."""
 
 
+BATCH_NORMALIZATIONS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+)
+
+
 def check_batch_normalization(network: nn.Module) -> None:
     """Raise :class:`whence.coupling.CoupledPoints` if a network normalizes by the batch."""
     for name, module in network.named_modules():
-        by_batch = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        by_batch = isinstance(module, BATCH_NORMALIZATIONS)
         if by_batch and (module.training or not module.track_running_stats):
             raise CoupledPoints(
                 f"the network's layer {name!r} normalizes by the batch, which couples its points: "

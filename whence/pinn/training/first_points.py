@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from whence.arrays import ArrayLike
 from whence.objective import Objective
@@ -43,10 +44,15 @@ def given_points(
     return given
 
 
-def with_given_points(
-    objective: Objective, points: Counts | Mapping[str, int | ArrayLike]
+def first_objective(
+    problem: Problem,
+    network: nn.Module,
+    rows: Mapping[str, ArrayLike],
+    points: Counts | Mapping[str, int | ArrayLike],
+    weights: Mapping[str, float] | None,
 ) -> Objective:
-    """Return the objective with those points marked that the user gave."""
+    """Return the objective at its first points, those marked that the user gave."""
+    objective = problem.objective(network, rows, weights)
     terms = dict(objective.terms)
     for name in given_points(points):
         if terms[name].source == "drawn":

@@ -85,14 +85,14 @@ def check_choices(
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
 
-    if torch.device(device).type == "meta" or torch.get_default_device().type == "meta":
-        raise ValueError("on the device 'meta' tensors have no values: choose another")
     try:
         # Only to make a tensor there tells whether a device can be used.
-        torch.empty(0, device=device)
+        places = [torch.empty(0, device=device), torch.empty(0)]
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used: {reason}") from None
+    if any(tensor.is_meta for tensor in places):
+        raise ValueError("on the device 'meta' tensors have no values: choose another")
 
 
 def check_plan(plan: Plan, objective: Objective) -> None:

@@ -23,7 +23,7 @@ from whence.pinn.training.configuration import (
     circumstances,
     configuration,
 )
-from whence.pinn.training.first_points import first_points, with_given_points
+from whence.pinn.training.first_points import first_objective, first_points
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
@@ -193,8 +193,7 @@ def train(
             load_network(module, start)
 
         rows = first_points(problem, points, seed, sampling)
-        objective = problem.objective(module, rows, weights)
-        objective = with_given_points(objective, points)
+        objective = first_objective(problem, module, rows, points, weights)
         check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers

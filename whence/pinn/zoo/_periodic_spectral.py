@@ -105,26 +105,37 @@ class Scheme:
         def mean(values: Complex) -> Complex:
             return np.asarray(step * values.mean(axis=1))
 
+        # The quotients of Cox & Matthews, without the z³ that all divide by.
+        first = -4 - z + exp * (4 - 3 * z + z**2)
+        middle = 2 + z + exp * (z - 2)
+        last = -4 - 3 * z - z**2 + exp * (4 - z)
+        half_step = np.exp(z / 2) - 1
+
         return cls(
             whole=np.exp(step * linear),
             half=np.exp(step * linear / 2),
-            inner=mean((np.exp(z / 2) - 1) / z),
-            first=mean((-4 - z + exp * (4 - 3 * z + z**2)) / z**3),
-            middle=mean((2 + z + exp * (z - 2)) / z**3),
-            last=mean((-4 - 3 * z - z**2 + exp * (4 - z)) / z**3),
+            inner=mean(half_step / z),
+            first=mean(first / z**3),
+            middle=mean(middle / z**3),
+            last=mean(last / z**3),
         )
 
     def advance(self, c: Complex, nonlinear: Callable[[Complex], Complex]) -> Complex:
         """Return the coefficients after a step, equations 26–29 of Cox & Matthews."""
+        half_way = self.half * c
         at_c = nonlinear(c)
-        a = self.half * c + self.inner * at_c
+        a = half_way + self.inner * at_c
+
         at_a = nonlinear(a)
-        b = self.half * c + self.inner * at_a
+        b = half_way + self.inner * at_a
+
         at_b = nonlinear(b)
         d = self.half * a + self.inner * (2 * at_b - at_c)
+
         at_d = nonlinear(d)
-        total = self.first * at_c + 2 * self.middle * (at_a + at_b) + self.last * at_d
-        return np.asarray(self.whole * c + total)
+        total = self.whole * c + self.first * at_c
+        total = total + 2 * self.middle * (at_a + at_b)
+        return np.asarray(total + self.last * at_d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +152,8 @@ class Solved:
         # A part at a time: the table of waves has a column for each mode.
         for first in range(0, len(x), 2000):
             part = slice(first, first + 2000)
-            waves = np.exp(1j * np.outer(x[part] - self.low, self.wave_numbers))
-            values[part] = (waves * self.spline(t[part])).sum(axis=1)
+            phases = np.outer(x[part] - self.low, self.wave_numbers)
+            waves = np.exp(1j * phases)
+            terms = waves * self.spline(t[part])
+            values[part] = terms.sum(axis=1)
         return np.asarray(values / len(self.wave_numbers), dtype=np.complex128)

@@ -19,7 +19,7 @@ from whence.pinn.zoo._periodic_spectral import Complex, Evolution, Solved
 from whence.pinn.zoo._reference_points import Array, checked_points
 
 DISPERSION = 0.0025
-END = 0.4
+END = 0.25
 
 
 def equation(u: Tensor, u_t: Tensor, u_x: Tensor, u_xxx: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
     return growing_recipe(
-        problem(constraints), first=800, limit=1500, renewed=100, max_seconds=290.0
+        problem(constraints), first=600, limit=1000, renewed=50, max_seconds=290.0
     )
 
 

@@ -129,11 +129,13 @@ def _harmonics(x: Array, y: Array) -> Array:
     square, angle = (tensor.numpy() for tensor in tensors)
     # In units of √2, the farthest corner, so that no power is large.
     k = np.arange(1, MODES + 1)
-    singular_ones = (square[:, None] / 2) ** (k / 3) * np.sin(
-        2 * k * angle[:, None] / 3
-    )
-    powers = ((x + 1j * y)[:, None] / np.sqrt(2)) ** np.arange(MODES)
-    return np.concatenate([singular_ones, powers.real, powers.imag[:, 1:]], axis=1)
+    radial = (square[:, None] / 2) ** (k / 3)
+    angular = np.sin(2 * k * angle[:, None] / 3)
+
+    z = (x + 1j * y) / np.sqrt(2)
+    powers = z[:, None] ** np.arange(MODES)
+    parts = [radial * angular, powers.real, powers.imag[:, 1:]]
+    return np.concatenate(parts, axis=1)
 
 
 def solution(x: Array, y: Array) -> Array:

@@ -1,0 +1,200 @@
+"""Lid-driven cavity: steady flow in [0, 1]² at Re = 100, the lid y = 1 moves by 16 x²(1 − x)²."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import numpy as np
+from numpy.polynomial import chebyshev
+from torch import Tensor
+
+from whence.pinn.geometry.domain import Rectangle
+from whence.pinn.networks.mlp import MLP
+from whence.pinn.pde.conditions import Condition
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.zoo._reference_points import Array, as_floats
+
+VISCOSITY = 0.01
+DEGREE = 36
+"""Degree of the polynomials of the reference solution, along each coordinate."""
+NEWTON_STEPS = 12
+SCALE = 0.1
+"""Size of the stream function, by which residuals and the network are multiplied."""
+
+
+def equation(
+    psi_x: Tensor,
+    psi_y: Tensor,
+    psi_xxx: Tensor,
+    psi_xxy: Tensor,
+    psi_xyy: Tensor,
+    psi_yyy: Tensor,
+    psi_xxxx: Tensor,
+    psi_xxyy: Tensor,
+    psi_yyyy: Tensor,
+) -> Tensor:
+    """Return u ω_x + v ω_y − ν Δω of the vorticity ω = −Δψ, with u = ψ_y and v = −ψ_x."""
+    vorticity_x = -(psi_xxx + psi_xyy)
+    vorticity_y = -(psi_xxy + psi_yyy)
+    diffused = -(psi_xxxx + 2 * psi_xxyy + psi_yyyy)
+    return psi_y * vorticity_x - psi_x * vorticity_y - VISCOSITY * diffused
+
+
+def lid(x: Tensor) -> Tensor:
+    """Return the lid's speed 16 x²(1 − x)²."""
+    return 16 * x**2 * (1 - x) ** 2
+
+
+def ansatz(x: Tensor, y: Tensor, psi: Tensor) -> Tensor:
+    """Return lid(x) (y³ − y²) + 16 (x y (1 − x) (1 − y))² ψ, with the speeds of all walls."""
+    walls = x * (1 - x) * y * (1 - y)
+    return lid(x) * (y**3 - y**2) + 16 * walls**2 * psi
+
+
+def at_wall(psi: Tensor, psi_x: Tensor, psi_y: Tensor) -> tuple[Tensor, ...]:
+    """Return ψ and its slopes, which vanish at a wall at rest."""
+    return psi, psi_x, psi_y
+
+
+def at_lid(psi: Tensor, psi_x: Tensor, psi_y: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+    """Return the same at the lid, where ψ_y is its speed."""
+    return psi, psi_x, psi_y - lid(x)
+
+
+def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
+    """Return the problem for the stream function ψ with hard or soft constraints."""
+    conditions = [
+        Condition("walls", on=("x", "y_min"), residual=at_wall),
+        Condition("lid", on="y_max", residual=at_lid),
+    ]
+    transform = None
+    if constraints == "hard":
+        transform = ansatz
+        conditions = []
+
+    return Problem(
+        name="lid_driven_cavity",
+        domain=Rectangle(("x", "y"), (0, 0), (1, 1)),
+        outputs=("psi",),
+        equations={"vorticity": equation},
+        ansatz=transform,
+        conditions=conditions,
+        architecture=lambda seed: MLP(
+            [2, 30, 30, 1], bounds=[[0.0, 0.0], [1.0, 1.0]], seed=seed
+        ),
+        solution=solution,
+    )
+
+
+def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train it."""
+    return growing_recipe(
+        problem(constraints), first=400, limit=800, renewed=50, max_seconds=200.0
+    )
+
+
+# --- the reference: Chebyshev collocation and Newton's method -----------------------------------
+
+
+def _derivatives(nodes: Array) -> list[Array]:
+    """Return the matrices of the derivatives 0 to 4 of (1 − s²)² q(s) for q at nodes in (−1, 1).
+
+    The factor makes value and slope vanish at both ends, as in Trefethen, Spectral Methods in
+    MATLAB, 2000, program 38, for polynomials through the inner nodes.
+    """
+    degree = len(nodes) - 1
+    to_coefficients = np.linalg.inv(chebyshev.chebvander(nodes, degree))
+    # (1 − s²)² in Chebyshev's polynomials.
+    factor = chebyshev.poly2cheb([1.0, 0.0, -2.0, 0.0, 1.0])
+    matrices = []
+    for order in range(5):
+        columns = []
+        for k in range(degree + 1):
+            unit = np.zeros(degree + 1)
+            unit[k] = 1.0
+            product = chebyshev.chebmul(factor, unit)
+            columns.append(chebyshev.chebval(nodes, chebyshev.chebder(product, order)))
+        matrices.append(np.stack(columns, axis=1) @ to_coefficients)
+    return [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
+
+
+@functools.cache
+def _coefficients() -> Array:
+    """Return the Chebyshev coefficients of q, ψ = lift + (1 − s²)²(1 − t²)² q on [−1, 1]²."""
+    turns = (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
+    nodes = np.asarray(np.cos(np.pi * turns), dtype=np.float64)
+    n = len(nodes)
+    # x = (1 + s)/2, so that each derivative by x is twice that by s.
+    along = [2.0**order * matrix for order, matrix in enumerate(_derivatives(nodes))]
+    place = (1 + nodes) / 2
+
+    def derivative(order_x: int, order_y: int) -> Array:
+        return np.kron(along[order_x], along[order_y])
+
+    lift = np.polynomial.Polynomial([0, 0, 16, -32, 16])
+    rise = np.polynomial.Polynomial([0, 0, -1, 1])
+
+    def lifted(order_x: int, order_y: int) -> Array:
+        along_x = lift.deriv(order_x)(place) if order_x else lift(place)
+        along_y = rise.deriv(order_y)(place) if order_y else rise(place)
+        return np.kron(along_x, along_y)
+
+    orders = {
+        "x": (1, 0), "y": (0, 1), "xxx": (3, 0), "xxy": (2, 1), "xyy": (1, 2),
+        "yyy": (0, 3), "xxxx": (4, 0), "xxyy": (2, 2), "yyyy": (0, 4),
+    }  # fmt: skip
+    matrices = {name: derivative(*order) for name, order in orders.items()}
+    lifts = {name: lifted(*order) for name, order in orders.items()}
+
+    q = np.zeros(n * n)
+    for _ in range(NEWTON_STEPS):
+        value = {name: matrices[name] @ q + lifts[name] for name in orders}
+        curl_x = value["xxx"] + value["xyy"]
+        curl_y = value["xxy"] + value["yyy"]
+        biharmonic = value["xxxx"] + 2 * value["xxyy"] + value["yyyy"]
+        residual = value["x"] * curl_y - value["y"] * curl_x + VISCOSITY * biharmonic
+
+        # Each product by the rule of Leibniz.
+        jacobian = curl_y[:, None] * matrices["x"] - curl_x[:, None] * matrices["y"]
+        jacobian += value["x"][:, None] * (matrices["xxy"] + matrices["yyy"])
+        jacobian -= value["y"][:, None] * (matrices["xxx"] + matrices["xyy"])
+        jacobian += VISCOSITY * (
+            matrices["xxxx"] + 2 * matrices["xxyy"] + matrices["yyyy"]
+        )
+        step = np.linalg.solve(jacobian, residual)
+        q -= step
+        if np.abs(step).max() < 1e-12:
+            break
+
+    to_coefficients = np.linalg.inv(chebyshev.chebvander(nodes, DEGREE))
+    table = q.reshape(n, n)
+    return np.asarray(to_coefficients @ table @ to_coefficients.T)
+
+
+def solution(x: Array, y: Array) -> Array:
+    """Return the stream function by Chebyshev collocation of degree 36 and Newton's method.
+
+    Source of the problem: Shen, J. Comput. Phys. 95, 1991: the lid's speed vanishes with its
+    slope in the corners, so that the flow is smooth.
+
+    Parameters
+    ----------
+    x, y : ndarray of shape (n,)
+        Places.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> float(solution(np.array([0.5]), np.array([1.0])).round(9)[0])
+    0.0
+    """
+    x, y = as_floats(x, y)
+    s, t = 2 * x - 1, 2 * y - 1
+    inner = (1 - s**2) ** 2 * (1 - t**2) ** 2
+    lift = 16 * x**2 * (1 - x) ** 2 * (y**3 - y**2)
+    return np.asarray(lift + inner * chebyshev.chebval2d(s, t, _coefficients()))
