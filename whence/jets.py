@@ -1,10 +1,11 @@
 """Values and derivatives carried through torch operations, in one pass.
 
-A :class:`Jet` holds a value, its first and its requested second derivatives with respect to
-the coordinates as the leading axis ("channels") of one tensor. It implements
+A :class:`Jet` holds a value and its requested derivatives with respect to the coordinates, with
+all lower ones, as the leading axis ("channels") of one tensor. It implements
 ``__torch_function__``, so any module made of supported operations runs on it unchanged; a
 linear layer treats all channels in one matrix product. The rules are the chain and product
-rules to second order (Griewank & Walther, *Evaluating Derivatives*, 2008, ch. 13).
+rules (Griewank & Walther, *Evaluating Derivatives*, 2008, ch. 13), written out here to second
+order, which most equations are of; :mod:`whence.taylor` has them for any order.
 
 With a and b functions of the coordinates x, and subscripts for their derivatives:
 
@@ -25,8 +26,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from whence import affine, elementwise
-from whence.elementwise import Unary
+from whence import affine, elementwise, taylor
 from whence.layout import Layout as Layout
 from whence.layout import MultiIndex as MultiIndex
 from whence.layout import UnsupportedOperation as UnsupportedOperation
@@ -315,10 +315,19 @@ def _mul(a: Any, b: Any) -> Jet:
         scaled = _against(a, b) * b
         return Jet(scaled, a.layout)
 
-    # (a b)_i = a_i b + a b_i, and of second order a_ij b + a b_ij likewise.
     x, y = _pair(a, b)
-    a_value, *a_rest = _orders(x, a.layout)
-    b_value, *b_rest = _orders(y, a.layout)
+    if a.layout.order > 2:
+        shape = torch.broadcast_shapes(x.shape, y.shape)
+        product = taylor.multiply(x.expand(shape), y.expand(shape), a.layout)
+    else:
+        product = _second_order_product(x, y, a.layout)
+    return Jet(product, a.layout)
+
+
+def _second_order_product(x: Tensor, y: Tensor, layout: Layout) -> Tensor:
+    # (a b)_i = a_i b + a b_i, and of second order a_ij b + a b_ij likewise.
+    a_value, *a_rest = _orders(x, layout)
+    b_value, *b_rest = _orders(y, layout)
     parts = [a_value * b_value]
     for a_part, b_part in zip(a_rest, b_rest, strict=True):
         part = a_part * b_value + a_value * b_part
@@ -326,11 +335,11 @@ def _mul(a: Any, b: Any) -> Jet:
 
     # Of second order also + a_i b_j + a_j b_i. Unbound at once, because its derivative is one
     # stack; a slice's is a tensor of zeros.
-    if a.layout.pairs:
+    if layout.pairs:
         a_first = a_rest[0].unbind(0)
         b_first = b_rest[0].unbind(0)
         cross = []
-        for i, j in a.layout.pairs:
+        for i, j in layout.pairs:
             if i == j:
                 product = 2 * a_first[i] * b_first[i]
             else:
@@ -338,7 +347,7 @@ def _mul(a: Any, b: Any) -> Jet:
             cross.append(product)
         parts[2] = parts[2] + torch.stack(cross)
 
-    return Jet(torch.cat(parts), a.layout)
+    return torch.cat(parts)
 
 
 @_rule("div", "divide", "true_divide", "__truediv__")
@@ -362,7 +371,7 @@ def _pow(base: Any, exponent: Any) -> Jet:
         # a^b = exp(b log a), for a number, a tensor or a jet a.
         is_number = not isinstance(base, (Jet, Tensor))
         logarithm = math.log(base) if is_number else base.log()
-        return _apply(elementwise.RULES["exp"], exponent * logarithm)
+        return _apply("exp", exponent * logarithm)
 
     # It may be a parameter, whose gradient a number would lose.
     if isinstance(exponent, Tensor):
@@ -372,8 +381,12 @@ def _pow(base: Any, exponent: Any) -> Jet:
 
     n = float(exponent)
     if n == 2:
-        return _apply(elementwise.RULES["square"], base)
-    return _apply(elementwise.power(n), base)
+        return _apply("square", base)
+    if base.layout.order > 2:
+        data = taylor.apply(taylor.power(n), base.data, base.layout)
+    else:
+        data = elementwise.chain(elementwise.power(n), base.data, base.layout.pairs)
+    return Jet(data, base.layout)
 
 
 @_rule("__rpow__")
@@ -507,27 +520,31 @@ def _sum(x: Jet, dim: int | None = None, keepdim: bool = False) -> Jet:
 # --- elementwise functions -----------------------------------------------------------------------
 
 
-def _apply(rule: Unary, jet: Jet) -> Jet:
-    """Carry a jet through an elementwise function."""
-    data = elementwise.chain(rule, jet.data, jet.layout.pairs)
-    return Jet(data, jet.layout)
+def _apply(name: str, jet: Jet) -> Jet:
+    """Carry a jet through an elementwise function, by the name of torch's function."""
+    layout = jet.layout
+    if layout.order > 2:
+        data = taylor.apply(taylor.RULES[name], jet.data, layout)
+    else:
+        data = elementwise.chain(elementwise.RULES[name], jet.data, layout.pairs)
+    return Jet(data, layout)
 
 
-def _elementwise(rule: Unary) -> Rule:
+def _elementwise(name: str) -> Rule:
     def carry(x: Jet, *args: Any, inplace: bool = False, **kwargs: Any) -> Jet:
         if args or kwargs or inplace:
             raise UnsupportedOperation("jets have a rule for the default options only")
-        return _apply(rule, x)
+        return _apply(name, x)
 
     return carry
 
 
-for _function, _unary in elementwise.RULES.items():
-    _RULES[_function] = _elementwise(_unary)
+for _function in elementwise.RULES:
+    _RULES[_function] = _elementwise(_function)
 
 
 @_rule("gelu")  # in place of that above, as it has an option that is given by default
 def _gelu(x: Jet, *, approximate: str = "none") -> Jet:
     if approximate != "none":
         raise UnsupportedOperation("jets have a rule for gelu(approximate='none') only")
-    return _apply(elementwise.RULES["gelu"], x)
+    return _apply("gelu", x)
