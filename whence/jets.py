@@ -52,6 +52,9 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 class Jet:
     """A tensor with its derivatives: ``data`` has shape (channels, *shape).
 
+    Above second order a jet whose derivatives above the first vanish, such as the coordinates and
+    what a linear layer makes of them, has channels for value and first derivatives alone.
+
     Examples
     --------
     >>> import torch
@@ -75,6 +78,8 @@ class Jet:
     def derivative(self, index: MultiIndex) -> Tensor:
         """Return the derivative with respect to the coordinates of ``index``, (*shape)."""
         channel = self.layout.position[tuple(sorted(index))]
+        if channel >= len(self.data):
+            return torch.zeros_like(self.value)
         return self.data[channel]
 
     @property
@@ -215,8 +220,9 @@ def _carry(rule: Rule, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 def seed(points: Tensor, layout: Layout) -> Jet:
     """Return the coordinates themselves as a jet: value ``points`` (..., d), unit derivatives."""
     # ∂x_k/∂x_i is one for k = i and zero otherwise; second derivatives of x vanish.
+    n_channels = layout.n_affine if layout.order > 2 else len(layout)
     channels = [points]
-    for index in layout.indices[1:]:
+    for index in layout.indices[1:n_channels]:
         channel = torch.zeros_like(points)
         if len(index) == 1:
             (i,) = index
@@ -230,11 +236,17 @@ def seed(points: Tensor, layout: Layout) -> Jet:
 
 def constant(value: Tensor, layout: Layout) -> Jet:
     """Return ``value`` as a jet all of whose derivatives vanish."""
-    n_derivatives = len(layout) - 1
-    zero = torch.zeros_like(value)
-    derivatives = zero.expand(n_derivatives, *value.shape)
-    data = torch.cat([value.unsqueeze(0), derivatives])
-    return Jet(data, layout)
+    return Jet(_padded(value.unsqueeze(0), len(layout)), layout)
+
+
+def _padded(data: Tensor, n_channels: int) -> Tensor:
+    """Return channels with zeros for those that were left out."""
+    missing = n_channels - len(data)
+    if missing == 0:
+        return data
+
+    zeros = torch.zeros_like(data[0]).expand(missing, *data.shape[1:])
+    return torch.cat([data, zeros])
 
 
 # --- arithmetic ----------------------------------------------------------------------------------
@@ -246,8 +258,9 @@ def _pair(a: Jet, b: Jet) -> tuple[Tensor, Tensor]:
         raise UnsupportedOperation("jets of different layouts cannot be combined")
 
     ndim = max(a.ndim, b.ndim)
-    x = _with_axes(a.data, ndim)
-    y = _with_axes(b.data, ndim)
+    n_channels = max(len(a.data), len(b.data))
+    x = _with_axes(_padded(a.data, n_channels), ndim)
+    y = _with_axes(_padded(b.data, n_channels), ndim)
     return x, y
 
 
@@ -317,8 +330,10 @@ def _mul(a: Any, b: Any) -> Jet:
 
     x, y = _pair(a, b)
     if a.layout.order > 2:
-        shape = torch.broadcast_shapes(x.shape, y.shape)
-        product = taylor.multiply(x.expand(shape), y.expand(shape), a.layout)
+        x = _padded(x, len(a.layout))
+        y = _padded(y, len(a.layout))
+        x, y = torch.broadcast_tensors(x, y)
+        product = taylor.multiply(x, y, a.layout)
     else:
         product = _second_order_product(x, y, a.layout)
     return Jet(product, a.layout)
@@ -454,12 +469,11 @@ def _stack(parts: Sequence[Any], dim: int = 0) -> Jet:
 def _tables(parts: Sequence[Any]) -> tuple[list[Tensor], Layout]:
     """Return the channels of jets, and of tensors among them as constants."""
     layout = next(part.layout for part in parts if isinstance(part, Jet))
+    n_channels = max(len(part.data) for part in parts if isinstance(part, Jet))
     tables = []
     for part in parts:
-        jet = part
-        if not isinstance(part, Jet):
-            jet = constant(part, layout)
-        tables.append(jet.data)
+        data = part.data if isinstance(part, Jet) else part.unsqueeze(0)
+        tables.append(_padded(data, n_channels))
     return tables, layout
 
 

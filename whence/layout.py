@@ -38,13 +38,21 @@ Terms = tuple[Term, ...]
 
 
 class Composition(NamedTuple):
-    """What Faà di Bruno's formula takes: products of derivatives of u, and sums over them."""
+    """The sums by which derivatives of f(u) come from those of u, one for each channel.
 
+    The value's are empty.
+    """
+
+    chains: tuple[Terms, ...]
+    """The chain rule ``y_{β+i} = Σ_{γ ≤ β} C(β, γ) w_γ u_{β−γ+i}``, w being the jet of f′(u)."""
+    inner: frozenset[int]
+    """The channels of w that :attr:`chains` takes."""
     monomials: tuple[tuple[int, int], ...]
-    """Products of two or more derivatives, each as an earlier product and a channel by which it is
-    multiplied; products are numbered after the channels."""
-    terms: tuple[Terms, ...]
-    """For each channel but the value the sum over products: ``count · f⁽ᵃ⁾(u) · product b``."""
+    """Products of two or more derivatives of u, each as an earlier product and a channel by which
+    it is multiplied; products are numbered after the channels."""
+    partitions: tuple[Terms, ...]
+    """Faà di Bruno's formula over the partitions π of α into blocks,
+    ``f(u)_α = Σ_π f^(|π|)(u) Π_{β ∈ π} u_β``: terms ``count · f⁽ᵃ⁾(u) · product b``."""
 
 
 class Layout:
@@ -126,62 +134,26 @@ class Layout:
         return tuple(sums)
 
     @cached_property
-    def chains(self) -> tuple[Terms, ...]:
-        """The chain rule ``y_{β+i} = Σ_{γ ≤ β} C(β, γ) w_γ u_{β−γ+i}`` with w the jet of f′(u).
-
-        It is Leibniz' rule of ``y_i = w u_i``, differentiated by β; γ = () comes first. Of the
-        coordinates of α = β + i the one is i for which the fewest terms arise. The value's sum is
-        empty.
-        """
-        sums: list[Terms] = [()]
-        for index in self.indices[1:]:
-            # Π_j (β_j + 1) terms, the fewest where α_i is least.
-            often = Counter(index)
-            i = min(often, key=lambda coordinate: (often[coordinate], coordinate))
-            lower = _without(index, (i,))
-            terms = []
-            for part, rest, count in _splits(lower):
-                other = tuple(sorted((*rest, i)))
-                terms.append(Term(count, self.position[part], self.position[other]))
-            sums.append(tuple(terms))
-        return tuple(sums)
+    def compositions(self) -> Composition:
+        """The rules of f(u) where u has all channels."""
+        return _composition(self, len(self))
 
     @cached_property
-    def inner(self) -> frozenset[int]:
-        """Channels of the slope w that :attr:`chains` takes."""
-        return frozenset(term.a for terms in self.chains for term in terms)
+    def affine_compositions(self) -> Composition:
+        """The rules of f(u) where u has no derivatives above the first: ``f⁽ᵏ⁾(u) Π_i u_i``."""
+        return _composition(self, self.n_affine)
 
-    @cached_property
-    def composition(self) -> Composition:
-        """Faà di Bruno's formula, a sum over the partitions π of α into blocks:
+    @property
+    def n_affine(self) -> int:
+        """Channels of a function whose derivatives above the first vanish."""
+        value, first, *_ = self.sizes
+        return value + first
 
-        ``f(u)_α = Σ_π f^(|π|)(u) Π_{β ∈ π} u_β``, equal products taken together.
-        """
-        # A product of k channels is numbered when first met, after those that begin it.
-        numbers: dict[tuple[int, ...], int] = {
-            (channel,): channel for channel in range(len(self))
-        }
-        monomials: list[tuple[int, int]] = []
-
-        def numbered(factors: tuple[int, ...]) -> int:
-            if factors not in numbers:
-                begun = numbered(factors[:-1])
-                numbers[factors] = len(self) + len(monomials)
-                monomials.append((begun, factors[-1]))
-            return numbers[factors]
-
-        sums: list[Terms] = [()]
-        for index in self.indices[1:]:
-            partitions = _partitions(index)
-            terms = []
-            # The fewest blocks first: f′(u) u_α leads.
-            for blocks in sorted(partitions, key=lambda blocks: (len(blocks), blocks)):
-                factors = tuple(sorted(self.position[block] for block in blocks))
-                count = partitions[blocks]
-                terms.append(Term(count, len(blocks), numbered(factors)))
-            sums.append(tuple(terms))
-
-        return Composition(tuple(monomials), tuple(sums))
+    def composition(self, n_channels: int) -> Composition:
+        """Return the rules of f(u) where u has so many channels, all or :attr:`n_affine`."""
+        if n_channels == len(self):
+            return self.compositions
+        return self.affine_compositions
 
 
 def layout(requested: Iterable[MultiIndex]) -> Layout:
@@ -216,6 +188,56 @@ def _layout(requested: frozenset[MultiIndex]) -> Layout:
     return Layout(tuple(by_order))
 
 
+def _composition(layout: Layout, n_channels: int) -> Composition:
+    """Return the rules of f(u) where u has the first channels alone and the others vanish."""
+    chains = tuple(_chain(layout, index, n_channels) for index in layout.indices)
+    inner = frozenset(term.a for terms in chains for term in terms)
+
+    # A product of k channels is numbered when first met, after those that begin it.
+    numbers = {(channel,): channel for channel in range(n_channels)}
+    monomials: list[tuple[int, int]] = []
+
+    def numbered(factors: tuple[int, ...]) -> int:
+        if factors not in numbers:
+            begun = numbered(factors[:-1])
+            numbers[factors] = n_channels + len(monomials)
+            monomials.append((begun, factors[-1]))
+        return numbers[factors]
+
+    sums: list[Terms] = [()]
+    for index in layout.indices[1:]:
+        partitions = _partitions(index)
+        terms = []
+        # The fewest blocks first: f′(u) u_α leads, which counts once.
+        for blocks in sorted(partitions, key=lambda blocks: (len(blocks), blocks)):
+            factors = tuple(sorted(layout.position[block] for block in blocks))
+            if factors[-1] < n_channels:
+                term = Term(partitions[blocks], len(blocks), numbered(factors))
+                terms.append(term)
+        sums.append(tuple(terms))
+
+    return Composition(chains, inner, tuple(monomials), tuple(sums))
+
+
+def _chain(layout: Layout, index: MultiIndex, n_channels: int) -> Terms:
+    """Return Leibniz' rule of ``y_i = w u_i``, differentiated by β, where α = β + i."""
+    if not index:
+        return ()
+
+    # Of all i in α the one for which the fewest terms arise, Π_j (β_j + 1): that of least α_i.
+    often = Counter(index)
+    i = min(often, key=lambda coordinate: (often[coordinate], coordinate))
+    place = index.index(i)
+    lower = index[:place] + index[place + 1 :]
+
+    terms = []
+    for part, rest, count in _splits(lower):
+        other = layout.position[tuple(sorted((*rest, i)))]
+        if other < n_channels:
+            terms.append(Term(count, layout.position[part], other))
+    return tuple(terms)
+
+
 def _splits(index: MultiIndex) -> Iterator[tuple[MultiIndex, MultiIndex, int]]:
     """Yield every β ≤ α with α − β and ``C(α, β)``, from β = () to β = α."""
     often = Counter(index)
@@ -229,12 +251,6 @@ def _splits(index: MultiIndex) -> Iterator[tuple[MultiIndex, MultiIndex, int]]:
             rest.extend([coordinate] * (total - chosen))
             count *= math.comb(total, chosen)
         yield tuple(part), tuple(rest), count
-
-
-def _without(index: MultiIndex, part: MultiIndex) -> MultiIndex:
-    """Return α − β."""
-    rest = Counter(index) - Counter(part)
-    return tuple(sorted(rest.elements()))
 
 
 @lru_cache(maxsize=1024)

@@ -35,10 +35,10 @@ from torch._C import DisableTorchFunction
 from whence import ladders
 from whence.elementwise import plain_reverse
 from whence.ladders import Ladder
-from whence.layout import Layout, Terms
+from whence.layout import Composition, Layout, Terms
 
 Channels = Sequence[Tensor]
-"""The channels of a jet, one tensor each."""
+"""The channels of a jet, one tensor each; those left out at the end vanish."""
 Places = Sequence[Tensor | None]
 """Where the channels of a result are written; None for a new tensor."""
 Carried = tuple[list[Tensor], list[Tensor]]
@@ -91,13 +91,15 @@ def _stacked(sums: Sequence[Terms], left: Channels, right: Channels) -> Tensor:
     return torch.stack(_bilinear(sums, left, right, anywhere))
 
 
-def _transposed(gradient: Tensor, factor: Tensor, layout: Layout) -> Tensor:
-    """Return ``Σ_{α ≥ β} C(α, β) g_α w_{α−β}`` for each channel β."""
-    sums = layout.transposed_products
+def _transposed(
+    gradient: Tensor, factor: Tensor, layout: Layout, n_channels: int
+) -> Tensor:
+    """Return ``Σ_{α ≥ β} C(α, β) g_α w_{α−β}`` for each of the first channels β."""
+    sums = layout.transposed_products[:n_channels]
     if torch.is_grad_enabled():  # this derivative is to be differentiated again
         return _stacked(sums, gradient.unbind(0), factor.unbind(0))
 
-    out = torch.empty_like(factor)
+    out = factor.new_empty(n_channels, *factor.shape[1:])
     _bilinear(sums, gradient.unbind(0), factor.unbind(0), out.unbind(0))
     return out
 
@@ -119,8 +121,8 @@ class _Product(torch.autograd.Function):
         a, b = ctx.saved_tensors
         of_a, of_b, _ = ctx.needs_input_grad
         return (
-            _transposed(grad, b, ctx.layout) if of_a else None,
-            _transposed(grad, a, ctx.layout) if of_b else None,
+            _transposed(grad, b, ctx.layout, len(a)) if of_a else None,
+            _transposed(grad, a, ctx.layout, len(b)) if of_b else None,
             None,
         )
 
@@ -129,7 +131,7 @@ class _Product(torch.autograd.Function):
 
 
 def apply(carry: Carry, data: Tensor, layout: Layout) -> Tensor:
-    """Return the channels of f(u) from those of u, shape (c, ...) like ``data``."""
+    """Return the channels of f(u), (c, ...), from those of u: all, or value and slopes alone."""
     if plain_reverse(data):
         result: Tensor = _Composition.apply(data, carry, layout)  # type: ignore[no-untyped-call]
         return result
@@ -147,11 +149,11 @@ class _Composition(torch.autograd.Function):
         ctx.carry = carry
         ctx.layout = layout
         channels = data.unbind(0)
-        out = torch.empty_like(data)
+        out = data.new_empty(len(layout), *data.shape[1:])
         is_differentiated = ctx.needs_input_grad[0]
 
         # The slope shares all products with the values: it is made here, not for the gradient.
-        slopes = torch.empty_like(data) if is_differentiated else None
+        slopes = torch.empty_like(out) if is_differentiated else None
         places = None if slopes is None else slopes.unbind(0)
         with DisableTorchFunction():
             carry(channels, layout, out.unbind(0), places)
@@ -170,14 +172,18 @@ class _Composition(torch.autograd.Function):
             _, again = ctx.carry(data.unbind(0), layout, anywhere, anywhere)
             slopes = torch.stack(again)
 
-        return _transposed(grad, slopes, layout), None, None
+        return _transposed(grad, slopes, layout, len(data)), None, None
 
 
 def _chained(
-    layout: Layout, channel: int, slopes: Channels, u: Channels, place: Tensor | None
+    rules: Composition,
+    channel: int,
+    slopes: Channels,
+    u: Channels,
+    place: Tensor | None,
 ) -> Tensor:
     """Return y's next channel ``Σ_γ C(β, γ) w_γ u_{β−γ+i}`` from channels of w so far."""
-    first, *terms = layout.chains[channel]
+    first, *terms = rules.chains[channel]  # the first counts once
     lead = torch.mul(slopes[first.a], u[first.b], out=place)
     return _sum(lead, tuple(terms), slopes, u, place)
 
@@ -194,6 +200,7 @@ def by_square(
     def carry(
         u: Channels, layout: Layout, places: Places, slope_places: Places | None
     ) -> Carried:
+        rules = layout.composition(len(u))
         value = function(u[0], out=places[0])
         slope, bend = of_value(value)
         values = [value]
@@ -202,9 +209,9 @@ def by_square(
             slope_places[0].copy_(slope)
 
         for channel in range(1, len(layout)):
-            y = _chained(layout, channel, slopes, u, places[channel])
+            y = _chained(rules, channel, slopes, u, places[channel])
             values.append(y)
-            if slope_places is None and channel not in layout.inner:
+            if slope_places is None and channel not in rules.inner:
                 slopes.append(bend)
                 continue
 
@@ -234,9 +241,10 @@ def _exp(
     u: Channels, layout: Layout, places: Places, slope_places: Places | None
 ) -> Carried:
     # f′ = f: the slope is y itself.
+    rules = layout.composition(len(u))
     values = [torch.exp(u[0], out=places[0])]
     for channel in range(1, len(layout)):
-        values.append(_chained(layout, channel, values, u, places[channel]))
+        values.append(_chained(rules, channel, values, u, places[channel]))
 
     if slope_places is not None:
         for value, place in zip(values, slope_places, strict=True):
@@ -254,22 +262,28 @@ def by_turning(
     def carry(
         u: Channels, layout: Layout, places: Places, slope_places: Places | None
     ) -> Carried:
+        rules = layout.composition(len(u))
         wanted = [None] * len(layout) if slope_places is None else slope_places
         values = [function(u[0], out=places[0])]
         slopes = [slope(u[0], out=wanted[0])]
         signed = values[0] if sign > 0 else -values[0]
 
         for channel in range(1, len(layout)):
-            y = _chained(layout, channel, slopes, u, places[channel])
+            y = _chained(rules, channel, slopes, u, places[channel])
             values.append(y)
-            if slope_places is None and channel not in layout.inner:
+            if slope_places is None and channel not in rules.inner:
                 slopes.append(signed)
                 continue
 
-            # As y with the two exchanged. What leads is sign · y u_α.
-            first, *terms = layout.chains[channel]
-            lead = torch.mul(signed, u[first.b], out=wanted[channel])
-            slopes.append(_sum(lead, tuple(terms), values, u, wanted[channel], sign))
+            # As y with the two exchanged. What leads is sign · y u_α, if u has that channel.
+            place = wanted[channel]
+            first, *terms = rules.chains[channel]
+            if first.a == 0:
+                lead = torch.mul(signed, u[first.b], out=place)
+            else:
+                lead = torch.mul(values[first.a], u[first.b], out=place)
+                lead = lead if sign > 0 else torch.neg(lead, out=place)
+            slopes.append(_sum(lead, tuple(terms), values, u, place, sign))
 
         return values, slopes
 
@@ -284,15 +298,15 @@ def by_ladder(ladder: Ladder) -> Carry:
     ) -> Carried:
         has_slopes = slope_places is not None
         derivatives = ladder(u[0], layout.order + has_slopes)
-        monomials, sums = layout.composition
+        rules = layout.composition(len(u))
         products = list(u)
-        for begun, channel in monomials:
+        for begun, channel in rules.monomials:
             products.append(products[begun] * u[channel])
 
-        values = _composed(derivatives, sums, products, places)
+        values = _composed(derivatives, rules.partitions, products, places)
         if slope_places is None:
             return values, []
-        slopes = _composed(derivatives[1:], sums, products, slope_places)
+        slopes = _composed(derivatives[1:], rules.partitions, products, slope_places)
         return values, slopes
 
     return carry
@@ -307,16 +321,17 @@ def _composed(
         value = places[0].copy_(value)
 
     channels = [value]
-    for (first, *terms), place in zip(sums[1:], places[1:], strict=True):
-        if len(derivatives) == 1:
+    for terms, place in zip(sums[1:], places[1:], strict=True):
+        # Where f is a polynomial, its derivatives end.
+        left = tuple(term for term in terms if term.a < len(derivatives))
+        if not left:
             zero = torch.zeros_like(value) if place is None else place.zero_()
             channels.append(zero)
             continue
 
+        first, *others = left
         lead = torch.mul(derivatives[first.a], products[first.b], out=place)
-        # Where f is a polynomial, its derivatives end.
-        left = tuple(term for term in terms if term.a < len(derivatives))
-        channels.append(_sum(lead, left, derivatives, products, place))
+        channels.append(_sum(lead, tuple(others), derivatives, products, place))
 
     return channels
 
