@@ -27,7 +27,7 @@ from whence.linearization import linearize
 from whence.parameters import Parameters
 from whence.pinn.pde.fields import FieldMap
 
-FEW, MANY = 30, 1000
+FEW, MANY, VERY_MANY = 30, 1000, 10_000
 FEW_BAR, MANY_BAR, BOUND_BAR = 1.0, 2.0, 1.3
 BEAM_STEPS = 110
 NETWORKS = {
@@ -42,13 +42,14 @@ class Sizes:
 
     few: int = FEW
     many: int = MANY
+    very_many: int = VERY_MANY
     steps: int = BEAM_STEPS
     adam_steps: int = 50
     repeats: int = 15
     step_repeats: int = 5
 
 
-QUICK = Sizes(5, 20, 2, 2, repeats=2, step_repeats=2)
+QUICK = Sizes(5, 20, 50, 2, 2, repeats=2, step_repeats=2)
 
 
 # --- rows of J -----------------------------------------------------------------------------------
@@ -157,34 +158,31 @@ def multiplications(channels: Layout) -> int:
 def bare_arithmetic(
     network: pinn.MLP, channels: Layout, n: int
 ) -> Callable[[], object]:
-    """Return what does the residual's matrix products and multiplications, and nothing else."""
-    weights = [p.detach() for p in network.parameters() if p.ndim == 2]
-    inputs = [
-        torch.rand(len(channels), n, w.shape[1], dtype=torch.float64) for w in weights
-    ]
-    outputs = [
-        torch.rand(len(channels), n, w.shape[0], dtype=torch.float64) for w in weights
-    ]
-    n_products = multiplications(channels)
+    """Return what does the residual's matrix products and multiplications, and nothing else.
 
-    # Views by channel are made before, as is all memory.
-    sources = [tensor.unbind(0) for tensor in inputs]
-    targets = [tensor.unbind(0) for tensor in outputs]
-    flat = [(a.flatten(0, 1), b.flatten(0, 1)) for a, b in zip(inputs, outputs)]
-    transposed = [w.T for w in weights]
+    Every layer makes one tensor of all channels, and its activation another one.
+    """
+    weights = [p.detach() for p in network.parameters() if p.ndim == 2]
     c = len(channels)
+    n_products = multiplications(channels)
+    inputs = torch.rand(c, n, weights[0].shape[1], dtype=torch.float64)
 
     def run() -> None:
-        for k, weight in enumerate(transposed):
-            torch.mm(flat[k][0], weight, out=flat[k][1])
+        y = inputs
+        for k, weight in enumerate(weights):
+            u = torch.nn.functional.linear(y, weight)
             if k == len(weights) - 1:
                 return
-            u, y = targets[k], sources[k + 1]
-            torch.tanh(u[0], out=y[0])
-            for j in range(n_products):
-                # As the recurrences do: results and factors are channels in turn.
-                place = y[1 + j % (c - 1)]
-                torch.addcmul(place, u[j % c], u[(j // c) % c], value=0.5, out=place)
+            y = torch.empty_like(u)
+            sources = u.unbind(0)
+            results = y.unbind(0)
+            torch.tanh(sources[0], out=results[0])
+            for j in range(c - 1):
+                torch.mul(sources[0], sources[j], out=results[1 + j])
+            for j in range(n_products - c + 1):
+                place = results[1 + j % (c - 1)]
+                a, b = sources[j % c], sources[(j // c) % c]
+                torch.addcmul(place, a, b, value=0.5, out=place)
 
     return run
 
@@ -200,7 +198,11 @@ def bound_rows(sizes: Sizes) -> list[Row]:
         channels = layout(indices)
         fields = FieldMap(network, coordinates, ("u",))(wanted)
         tensors = dict(network.named_parameters())
-        for n, bar in ((sizes.few, None), (sizes.many, BOUND_BAR)):
+        for n, bar in (
+            (sizes.few, None),
+            (sizes.many, BOUND_BAR),
+            (sizes.very_many, BOUND_BAR),
+        ):
             at = points(n, len(coordinates))
 
             def residual(at: Tensor = at) -> Tensor:

@@ -34,7 +34,7 @@ class Term(NamedTuple):
 
 
 Terms = tuple[Term, ...]
-"""A sum of products."""
+"""A sum of products. One that is led by a product of count 1 has that first."""
 
 
 class Composition(NamedTuple):
@@ -85,6 +85,8 @@ class Layout:
         sizes = [1, len(number), len(pairs)]
         self.sizes = sizes[: 1 + self.order]
         """Channels of the value, of the first and of the second derivatives."""
+        self.n_affine = sum(self.sizes[:2])
+        """Channels of a function whose derivatives above the first vanish."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -142,12 +144,6 @@ class Layout:
     def affine_compositions(self) -> Composition:
         """The rules of f(u) where u has no derivatives above the first: ``f⁽ᵏ⁾(u) Π_i u_i``."""
         return _composition(self, self.n_affine)
-
-    @property
-    def n_affine(self) -> int:
-        """Channels of a function whose derivatives above the first vanish."""
-        value, first, *_ = self.sizes
-        return value + first
 
     def composition(self, n_channels: int) -> Composition:
         """Return the rules of f(u) where u has so many channels, all or :attr:`n_affine`."""

@@ -62,14 +62,22 @@ def _sum(
     return lead
 
 
+def _led(
+    terms: Terms, left: Channels, right: Channels, place: Tensor | None
+) -> Tensor:
+    """Return ``Σ count · left[a] · right[b]``, whose first term has a count of 1."""
+    _, a, b = terms[0]
+    lead = torch.mul(left[a], right[b], out=place)
+    return _sum(lead, terms[1:], left, right, place)
+
+
 def _bilinear(
     sums: Sequence[Terms], left: Channels, right: Channels, places: Places
 ) -> list[Tensor]:
-    """Return ``Σ count · left[a] · right[b]`` of each channel; the first term has a count of 1."""
+    """Return ``Σ count · left[a] · right[b]`` of each channel."""
     results = []
-    for (first, *terms), place in zip(sums, places, strict=True):
-        lead = torch.mul(left[first.a], right[first.b], out=place)
-        results.append(_sum(lead, tuple(terms), left, right, place))
+    for terms, place in zip(sums, places, strict=True):
+        results.append(_led(terms, left, right, place))
     return results
 
 
@@ -175,19 +183,6 @@ class _Composition(torch.autograd.Function):
         return _transposed(grad, slopes, layout, len(data)), None, None
 
 
-def _chained(
-    rules: Composition,
-    channel: int,
-    slopes: Channels,
-    u: Channels,
-    place: Tensor | None,
-) -> Tensor:
-    """Return y's next channel ``Σ_γ C(β, γ) w_γ u_{β−γ+i}`` from channels of w so far."""
-    first, *terms = rules.chains[channel]  # the first counts once
-    lead = torch.mul(slopes[first.a], u[first.b], out=place)
-    return _sum(lead, tuple(terms), slopes, u, place)
-
-
 def by_square(
     function: Callable[..., Tensor], of_value: Callable[[Tensor], tuple[Tensor, Tensor]]
 ) -> Carry:
@@ -209,7 +204,7 @@ def by_square(
             slope_places[0].copy_(slope)
 
         for channel in range(1, len(layout)):
-            y = _chained(rules, channel, slopes, u, places[channel])
+            y = _led(rules.chains[channel], slopes, u, places[channel])
             values.append(y)
             if slope_places is None and channel not in rules.inner:
                 slopes.append(bend)
@@ -226,11 +221,11 @@ def by_square(
 
 
 def _of_tanh(y: Tensor) -> tuple[Tensor, Tensor]:
-    return 1 - y * y, -2 * y
+    return torch.rsub(y * y, 1), -2 * y
 
 
 def _of_sigmoid(y: Tensor) -> tuple[Tensor, Tensor]:
-    return y * (1 - y), 1 - 2 * y
+    return y * torch.rsub(y, 1), torch.rsub(y, 1, alpha=2)
 
 
 def _of_reciprocal(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,7 +239,7 @@ def _exp(
     rules = layout.composition(len(u))
     values = [torch.exp(u[0], out=places[0])]
     for channel in range(1, len(layout)):
-        values.append(_chained(rules, channel, values, u, places[channel]))
+        values.append(_led(rules.chains[channel], values, u, places[channel]))
 
     if slope_places is not None:
         for value, place in zip(values, slope_places, strict=True):
@@ -269,7 +264,7 @@ def by_turning(
         signed = values[0] if sign > 0 else -values[0]
 
         for channel in range(1, len(layout)):
-            y = _chained(rules, channel, slopes, u, places[channel])
+            y = _led(rules.chains[channel], slopes, u, places[channel])
             values.append(y)
             if slope_places is None and channel not in rules.inner:
                 slopes.append(signed)
@@ -277,13 +272,14 @@ def by_turning(
 
             # As y with the two exchanged. What leads is sign · y u_α, if u has that channel.
             place = wanted[channel]
-            first, *terms = rules.chains[channel]
-            if first.a == 0:
-                lead = torch.mul(signed, u[first.b], out=place)
+            _, a, b = rules.chains[channel][0]
+            if a == 0:
+                lead = torch.mul(signed, u[b], out=place)
             else:
-                lead = torch.mul(values[first.a], u[first.b], out=place)
+                lead = torch.mul(values[a], u[b], out=place)
                 lead = lead if sign > 0 else torch.neg(lead, out=place)
-            slopes.append(_sum(lead, tuple(terms), values, u, place, sign))
+            terms = rules.chains[channel][1:]
+            slopes.append(_sum(lead, terms, values, u, place, sign))
 
         return values, slopes
 
@@ -329,9 +325,7 @@ def _composed(
             channels.append(zero)
             continue
 
-        first, *others = left
-        lead = torch.mul(derivatives[first.a], products[first.b], out=place)
-        channels.append(_sum(lead, tuple(others), derivatives, products, place))
+        channels.append(_led(left, derivatives, products, place))
 
     return channels
 
