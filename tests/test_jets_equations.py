@@ -97,7 +97,9 @@ def rows_by_brute_force(problem, network, points):
     names = equation.__code__.co_varnames
 
     def residual(tensors, point):
-        parts = (derivative(tensors, point, n.removeprefix("u").strip("_")) for n in names)
+        parts = (
+            derivative(tensors, point, n.removeprefix("u").strip("_")) for n in names
+        )
         return equation(*parts)
 
     parts = vmap(jacrev(residual), in_dims=(None, 0))(tensors, points)

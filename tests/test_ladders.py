@@ -43,10 +43,9 @@ def test_few_derivatives_are_the_first_of_many(ladder):
 
 def times_x_minus(p, scale):
     """Coefficients of p′ − scale · x p."""
-    derived = [k * c for k, c in enumerate(p)][1:] + [0, 0]
-    return [
-        d - scale * c for d, c in zip([*derived, 0], [0, *p, 0], strict=False)
-    ]
+    derived = [*(k * c for k, c in enumerate(p) if k), 0, 0]
+    shifted = [0, *p]
+    return [d - scale * c for d, c in zip(derived, shifted, strict=True)]
 
 
 def exact(p, x):
@@ -64,7 +63,9 @@ def test_no_digits_are_lost_by_densities(name, scale):
     for k in range(first, 9):
         for i, v in enumerate(RATIONAL):
             value = factor * exact(p, v) * math.exp(-scale * float(v) ** 2 / 2)
-            assert math.isclose(float(found[k][i]), value, rel_tol=1e-11, abs_tol=1e-300)
+            assert math.isclose(
+                float(found[k][i]), value, rel_tol=1e-11, abs_tol=1e-300
+            )
         p = times_x_minus(p, scale)
 
 

@@ -33,8 +33,8 @@ def test_the_counts_are_those_of_leibniz():
         assert sorted((*lay.indices[a], *lay.indices[b])) == [0, 0, 0, 1, 1]
     # The sum over β of C(α, β) is 2^|α|, with and without the pairs of squares.
     assert sum(top.values()) == 2**5
-    assert sum(term.count for term in lay.squares[-1]) == 2**5 - 2
-    assert sum(term.count for term in lay.compositions.chains[-1]) == 2**4
+    assert sum(term.times for term in lay.squares[-1]) == 2**5 - 2
+    assert sum(term.times for term in lay.compositions.chains[-1]) == 2**4
 
 
 def test_the_transposed_sums_are_the_transpose():
@@ -53,7 +53,7 @@ def test_partitions_are_as_many_as_there_are(index):
     lay = layout([index])
     for channel, terms in enumerate(lay.compositions.partitions):
         size = len(lay.indices[channel])
-        assert sum(term.count for term in terms) == (BELL[size] if size else 0)
+        assert sum(term.times for term in terms) == (BELL[size] if size else 0)
     by_blocks = [0] * 6
     for count, blocks, _ in lay.compositions.partitions[-1]:
         by_blocks[blocks - 1] += count

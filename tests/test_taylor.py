@@ -26,6 +26,7 @@ ORDERS = {
     "u_xxxxxx": (0,) * 6,
     "u_xxxttt": (0, 0, 0, 1, 1, 1),
 }
+SEVEN = tuple(ORDERS.values())
 UP_TO_FIVE = [index for index in ORDERS.values() if len(index) < 6]
 FOURTH = layout.layout([ORDERS["u_xxxx"], ORDERS["u_xxtt"], (1,) * 4])
 
@@ -44,7 +45,7 @@ def nested(function, index):
     return derivative
 
 
-def check(function, indices=tuple(ORDERS.values()), points=POINTS, tolerance=1e-10):
+def check(function, indices=SEVEN, points=POINTS, tolerance=1e-10):
     found = function(jets.seed(points, jets.layout(indices)))
     assert isinstance(found, Jet)
     for index in indices:
@@ -198,9 +199,7 @@ def test_the_fused_product_and_its_derivatives_are_the_composed_ones():
     weights = torch.randn(len(FOURTH), 5, 3).double()
 
     def by_hand(a, b):
-        parts = [
-            sum(n * a[i] * b[j] for n, i, j in terms) for terms in FOURTH.products
-        ]
+        parts = [sum(n * a[i] * b[j] for n, i, j in terms) for terms in FOURTH.products]
         return torch.stack(parts)
 
     results = []

@@ -220,20 +220,18 @@ def _carry(rule: Rule, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 def seed(points: Tensor, layout: Layout) -> Jet:
     """Return the coordinates themselves as a jet: value ``points`` (..., d), unit derivatives."""
     # ∂x_k/∂x_i is one for k = i and zero otherwise; second derivatives of x vanish.
-    d = points.shape[-1]
-    first = layout.indices[1 : layout.n_affine]
-    units = points.new_zeros(len(first), d)
-    for channel, (i,) in enumerate(first):
-        units[channel, i] = 1.0
+    n_channels = layout.n_affine if layout.order > 2 else len(layout)
+    channels = [points]
+    for index in layout.indices[1:n_channels]:
+        channel = torch.zeros_like(points)
+        if len(index) == 1:
+            (i,) = index
+            unit = points.new_zeros(points.shape[-1])
+            unit[i] = 1.0
+            channel = channel + unit
+        channels.append(channel)
 
-    axes_between = [1] * (points.ndim - 1)
-    slopes = units.reshape(len(first), *axes_between, d)
-    data = torch.cat(
-        [points.unsqueeze(0), slopes.expand(len(first), *points.shape)]
-    )
-    if layout.order == 2:
-        data = _padded(data, len(layout))
-    return Jet(data, layout)
+    return Jet(torch.stack(channels), layout)
 
 
 def constant(value: Tensor, layout: Layout) -> Jet:

@@ -233,8 +233,8 @@ def _erf(x: Tensor, order: int) -> list[Tensor]:
 
 @_rule("gelu")
 def _gelu(x: Tensor, order: int) -> list[Tensor]:
-    # (x Φ)⁽ᵏ⁾ = x Φ⁽ᵏ⁾ + k Φ⁽ᵏ⁻¹⁾ with Φ⁽ᵏ⁾ = (−1)ᵏ⁻¹ h_{k−1}. As x h_{k−1} = h_k + (k − 1) h_{k−2},
-    # it is (−1)ᵏ⁻¹ (h_k − h_{k−2}) from k = 2 on.
+    # (x Φ)⁽ᵏ⁾ = x Φ⁽ᵏ⁾ + k Φ⁽ᵏ⁻¹⁾ with Φ⁽ᵏ⁾ = (−1)ᵏ⁻¹ h_{k−1}. As
+    # x h_{k−1} = h_k + (k − 1) h_{k−2}, it is (−1)ᵏ⁻¹ (h_k − h_{k−2}) from k = 2 on.
     cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
     density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     h = _hermite(x, density, 1, order)

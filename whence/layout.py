@@ -26,15 +26,15 @@ class UnsupportedOperation(NotImplementedError):
 
 
 class Term(NamedTuple):
-    """A product ``count · left[a] · right[b]`` of a sum, by its factors' places."""
+    """A product ``times · left[a] · right[b]`` of a sum, by its factors' places."""
 
-    count: int
+    times: int
     a: int
     b: int
 
 
 Terms = tuple[Term, ...]
-"""A sum of products. One that is led by a product of count 1 has that first."""
+"""A sum of products. One that is led by a product that counts once has that first."""
 
 
 class Composition(NamedTuple):
@@ -52,7 +52,7 @@ class Composition(NamedTuple):
     it is multiplied; products are numbered after the channels."""
     partitions: tuple[Terms, ...]
     """Faà di Bruno's formula over the partitions π of α into blocks,
-    ``f(u)_α = Σ_π f^(|π|)(u) Π_{β ∈ π} u_β``: terms ``count · f⁽ᵃ⁾(u) · product b``."""
+    ``f(u)_α = Σ_π f^(|π|)(u) Π_{β ∈ π} u_β``: terms ``times · f⁽ᵃ⁾(u) · product b``."""
 
 
 class Layout:
@@ -190,7 +190,9 @@ def _composition(layout: Layout, n_channels: int) -> Composition:
     inner = frozenset(term.a for terms in chains for term in terms)
 
     # A product of k channels is numbered when first met, after those that begin it.
-    numbers = {(channel,): channel for channel in range(n_channels)}
+    numbers: dict[tuple[int, ...], int] = {
+        (channel,): channel for channel in range(n_channels)
+    }
     monomials: list[tuple[int, int]] = []
 
     def numbered(factors: tuple[int, ...]) -> int:

@@ -35,7 +35,7 @@ from torch._C import DisableTorchFunction
 from whence import ladders
 from whence.elementwise import plain_reverse
 from whence.ladders import Ladder
-from whence.layout import Composition, Layout, Terms
+from whence.layout import Layout, Terms
 
 Channels = Sequence[Tensor]
 """The channels of a jet, one tensor each; those left out at the end vanish."""
@@ -56,16 +56,14 @@ def _sum(
     place: Tensor | None,
     sign: int = 1,
 ) -> Tensor:
-    """Return ``lead + sign · Σ count · left[a] · right[b]``, in ``place`` where lead is there."""
-    for count, a, b in terms:
-        lead = torch.addcmul(lead, left[a], right[b], value=sign * count, out=place)
+    """Return ``lead + sign · Σ times · left[a] · right[b]``, in ``place`` where lead is there."""
+    for times, a, b in terms:
+        lead = torch.addcmul(lead, left[a], right[b], value=sign * times, out=place)
     return lead
 
 
-def _led(
-    terms: Terms, left: Channels, right: Channels, place: Tensor | None
-) -> Tensor:
-    """Return ``Σ count · left[a] · right[b]``, whose first term has a count of 1."""
+def _led(terms: Terms, left: Channels, right: Channels, place: Tensor | None) -> Tensor:
+    """Return ``Σ times · left[a] · right[b]``, whose first term counts once."""
     _, a, b = terms[0]
     lead = torch.mul(left[a], right[b], out=place)
     return _sum(lead, terms[1:], left, right, place)
@@ -74,7 +72,7 @@ def _led(
 def _bilinear(
     sums: Sequence[Terms], left: Channels, right: Channels, places: Places
 ) -> list[Tensor]:
-    """Return ``Σ count · left[a] · right[b]`` of each channel."""
+    """Return ``Σ times · left[a] · right[b]`` of each channel."""
     results = []
     for terms, place in zip(sums, places, strict=True):
         results.append(_led(terms, left, right, place))
@@ -252,7 +250,7 @@ def _exp(
 def by_turning(
     function: Callable[..., Tensor], slope: Callable[..., Tensor], sign: int
 ) -> Carry:
-    """Return what carries f with ``f″ = sign · f``: ``f(u)_i = w u_i`` and ``w_i = sign · y u_i``."""
+    """Return what carries f with ``f″ = sign · f``, so that ``w_i = sign · y u_i``."""
 
     def carry(
         u: Channels, layout: Layout, places: Places, slope_places: Places | None
