@@ -149,10 +149,9 @@ def test_recurrences_are_the_formula_of_faa_di_bruno(name):
     data = 0.3 + torch.rand(len(FOURTH), 5, 3).double()
     for channels in (len(FOURTH), FOURTH.n_affine):
         u = data[:channels].unbind(0)
-        anywhere = [None] * len(FOURTH)
-        ours = taylor.RULES[name](u, FOURTH, anywhere, anywhere)
-        general = taylor.by_ladder(ladders.RULES[name])
-        theirs = general(u, FOURTH, anywhere, anywhere)
+        request = taylor.Request.anywhere(FOURTH, all_slopes=True)
+        ours = taylor.RULES[name](u, request)
+        theirs = taylor.by_ladder(ladders.RULES[name])(u, request)
         for found, expected in zip(ours, theirs, strict=True):
             torch.testing.assert_close(
                 torch.stack(found), torch.stack(expected), rtol=1e-11, atol=1e-11
@@ -163,8 +162,8 @@ CARRIES = {**taylor.RULES, "power": taylor.power(2.5), "cube": taylor.power(3.0)
 
 
 def composed(carry, data):
-    anywhere = [None] * len(FOURTH)
-    return torch.stack(carry(data.unbind(0), FOURTH, anywhere, None)[0])
+    request = taylor.Request.anywhere(FOURTH, all_slopes=False)
+    return torch.stack(carry(data.unbind(0), request)[0])
 
 
 @pytest.mark.parametrize("channels", [len(FOURTH), FOURTH.n_affine])

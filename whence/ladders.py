@@ -8,6 +8,7 @@ is stable.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -49,7 +50,10 @@ def power(n: float) -> Ladder:
             if factor == 0:
                 # Not 0 · xⁿ⁻ᵏ⁻¹, which is not a number at x = 0.
                 return [*derivatives, torch.zeros_like(x)]
-            derivatives.append(factor * x ** (n - k - 1))
+
+            derivative = factor * x ** (n - k - 1)
+            derivatives.append(derivative)
+
         return derivatives
 
     return ladder
@@ -67,15 +71,19 @@ RULES["sqrt"] = power(0.5)
 def _reciprocal(x: Tensor, order: int) -> list[Tensor]:
     # f⁽ᵏ⁾ = (−1)ᵏ k! x⁻ᵏ⁻¹ = −k f⁽ᵏ⁻¹⁾/x
     r = 1 / x
+    derivative = r
     derivatives = [r]
     for k in range(1, order + 1):
-        derivatives.append(-k * r * derivatives[-1])
+        derivative = -k * r * derivative
+        derivatives.append(derivative)
+
     return derivatives
 
 
 @_rule("log")
 def _log(x: Tensor, order: int) -> list[Tensor]:
-    return [torch.log(x), *_reciprocal(x, order - 1)]
+    slopes = _reciprocal(x, order - 1)
+    return [torch.log(x), *slopes]
 
 
 # --- periodic and hyperbolic functions -----------------------------------------------------------
@@ -83,7 +91,8 @@ def _log(x: Tensor, order: int) -> list[Tensor]:
 
 def _cycle(cycle: Sequence[Tensor], order: int) -> list[Tensor]:
     """Return derivatives that repeat themselves."""
-    return [cycle[k % len(cycle)] for k in range(order + 1)]
+    repeated = itertools.cycle(cycle)
+    return list(itertools.islice(repeated, order + 1))
 
 
 @_rule("exp")
@@ -107,12 +116,16 @@ def _cos(x: Tensor, order: int) -> list[Tensor]:
 
 @_rule("sinh")
 def _sinh(x: Tensor, order: int) -> list[Tensor]:
-    return _cycle([torch.sinh(x), torch.cosh(x)], order)
+    s = torch.sinh(x)
+    c = torch.cosh(x)
+    return _cycle([s, c], order)
 
 
 @_rule("cosh")
 def _cosh(x: Tensor, order: int) -> list[Tensor]:
-    return _cycle([torch.cosh(x), torch.sinh(x)], order)
+    s = torch.sinh(x)
+    c = torch.cosh(x)
+    return _cycle([c, s], order)
 
 
 @_rule("atan", "arctan")
@@ -122,10 +135,13 @@ def _atan(x: Tensor, order: int) -> list[Tensor]:
     r = 1 / (1 + x * x)
     derivatives = [torch.atan(x), r]
     for k in range(1, order):
-        of_last = 2 * k * x * derivatives[k]
+        total = 2 * k * x * derivatives[k]
         if k > 1:
-            of_last = of_last + k * (k - 1) * derivatives[k - 1]
-        derivatives.append(-r * of_last)
+            total = total + k * (k - 1) * derivatives[k - 1]
+
+        derivative = -r * total
+        derivatives.append(derivative)
+
     return derivatives
 
 
@@ -147,7 +163,10 @@ def logistic_polynomial(
     below, is_odd = logistic_polynomial(step, turn, fold, k - 1)
     if not is_odd:
         # p(d)′ = step · c · d p′(d)
-        return tuple(step * j * p for j, p in enumerate(below, start=1)), True
+        derived = []
+        for j, p in enumerate(below, start=1):
+            derived.append(step * j * p)
+        return tuple(derived), True
 
     # (c q(d))′ = turn · d q + step · c² d q′, where c² = 1 − fold · d.
     coefficients = [0] * (len(below) + 1)
@@ -166,10 +185,15 @@ def _logistic(
     for k in range(1, order + 1):
         coefficients, is_odd = logistic_polynomial(*rule, k)
         # By Horner's rule, Σ_j p_j dʲ = d (p_1 + d (p_2 + …)).
-        total: Tensor | int = coefficients[-1]
-        for p in reversed(coefficients[:-1]):
+        *lower, highest = coefficients
+        total: Tensor | int = highest
+        for p in reversed(lower):
             total = p + d * total
-        derivatives.append((odd if is_odd else d) * total)
+
+        factor = odd if is_odd else d
+        derivative = factor * total
+        derivatives.append(derivative)
+
     return derivatives
 
 
@@ -177,13 +201,18 @@ def _logistic(
 def _tanh(x: Tensor, order: int) -> list[Tensor]:
     # d = 1 − t² with d′ = −2 t d, t′ = d and t² = 1 − d.
     t = torch.tanh(x)
-    return [t, *_logistic(1 - t * t, t, (-2, 1, 1), order)]
+    d = 1 - t * t
+    slopes = _logistic(d, t, (-2, 1, 1), order)
+    return [t, *slopes]
 
 
 def _of_sigmoid(s: Tensor, order: int) -> list[Tensor]:
     """Return σ and its derivatives from its value."""
     # d = s (1 − s) with d′ = (1 − 2 s) d, (1 − 2 s)′ = −2 d and (1 − 2 s)² = 1 − 4 d.
-    return [s, *_logistic(s * (1 - s), 1 - 2 * s, (1, -2, 4), order)]
+    d = s * (1 - s)
+    c = 1 - 2 * s
+    slopes = _logistic(d, c, (1, -2, 4), order)
+    return [s, *slopes]
 
 
 @_rule("sigmoid")
@@ -196,7 +225,8 @@ def _softplus(x: Tensor, order: int) -> list[Tensor]:
     # log(1 + eˣ), whose derivative is the sigmoid; torch has it linear above 20.
     is_linear = x > 20
     s = torch.where(is_linear, torch.ones_like(x), torch.sigmoid(x))
-    return [F.softplus(x), *_of_sigmoid(s, order - 1)]
+    slopes = _of_sigmoid(s, order - 1)
+    return [F.softplus(x), *slopes]
 
 
 @_rule("silu")
@@ -205,7 +235,9 @@ def _silu(x: Tensor, order: int) -> list[Tensor]:
     s = _sigmoid(x, order)
     derivatives = [x * s[0]]
     for k in range(1, order + 1):
-        derivatives.append(k * s[k - 1] + x * s[k])
+        derivative = k * s[k - 1] + x * s[k]
+        derivatives.append(derivative)
+
     return derivatives
 
 
@@ -219,7 +251,9 @@ def _hermite(x: Tensor, first: Tensor, scale: int, order: int) -> list[Tensor]:
     """
     functions = [first, scale * x * first]
     for k in range(1, order):
-        functions.append(scale * (x * functions[k] - k * functions[k - 1]))
+        difference = x * functions[k] - k * functions[k - 1]
+        functions.append(scale * difference)
+
     return functions
 
 
@@ -227,8 +261,8 @@ def _hermite(x: Tensor, first: Tensor, scale: int, order: int) -> list[Tensor]:
 def _erf(x: Tensor, order: int) -> list[Tensor]:
     density = 2 / math.sqrt(math.pi) * torch.exp(-x * x)
     functions = _hermite(x, density, 2, order - 1)
-    signed = [h if k % 2 == 0 else -h for k, h in enumerate(functions)]
-    return [torch.erf(x), *signed]
+    functions[1::2] = [-h for h in functions[1::2]]
+    return [torch.erf(x), *functions]
 
 
 @_rule("gelu")
@@ -240,6 +274,9 @@ def _gelu(x: Tensor, order: int) -> list[Tensor]:
     h = _hermite(x, density, 1, order)
     derivatives = [x * cdf, cdf + x * density]
     for k in range(2, order + 1):
-        difference = h[k - 2] - h[k] if k % 2 == 0 else h[k] - h[k - 2]
+        difference = h[k - 2] - h[k]
+        if k % 2 == 1:
+            difference = -difference
         derivatives.append(difference)
+
     return derivatives

@@ -98,11 +98,13 @@ class Layout:
         """Leibniz' rule, ``(a b)_α = Σ_{β ≤ α} C(α, β) a_β b_{α−β}``; β = () comes first."""
         sums = []
         for index in self.indices:
-            terms = [
-                Term(count, self.position[part], self.position[rest])
-                for part, rest, count in _splits(index)
-            ]
+            terms = []
+            for part, rest, count in _splits(index):
+                a = self.position[part]
+                b = self.position[rest]
+                terms.append(Term(count, a, b))
             sums.append(tuple(terms))
+
         return tuple(sums)
 
     @cached_property
@@ -114,7 +116,9 @@ class Layout:
         sums: list[list[Term]] = [[] for _ in self.indices]
         for channel, terms in enumerate(self.products):
             for count, part, rest in terms:
-                sums[part].append(Term(count, channel, rest))
+                term = Term(count, channel, rest)
+                sums[part].append(term)
+
         # Channels are sorted by order, so that α = β, with the least of α, came first.
         return tuple(map(tuple, sums))
 
@@ -126,13 +130,14 @@ class Layout:
         """
         sums = []
         for terms in self.products:
-            inner = terms[1:-1]  # without β = () and β = α
-            pairs = [
-                Term(count if a == b else 2 * count, a, b)
-                for count, a, b in inner
-                if a <= b
-            ]
+            pairs = []
+            for count, a, b in terms[1:-1]:  # without β = () and β = α
+                if a == b:
+                    pairs.append(Term(count, a, b))
+                elif a < b:
+                    pairs.append(Term(2 * count, a, b))
             sums.append(tuple(pairs))
+
         return tuple(sums)
 
     @cached_property
@@ -170,14 +175,17 @@ def _layout(requested: frozenset[MultiIndex]) -> Layout:
     closed: set[MultiIndex] = {()}
     for index in requested:
         # Counted before they are made: Π_i (α_i + 1) multi-indices are no greater than α.
-        needed = math.prod(often + 1 for often in Counter(index).values())
-        if needed <= MAX_CHANNELS:
-            closed.update(part for part, _, _ in _splits(index))
-        if max(needed, len(closed)) > MAX_CHANNELS:
+        n_channels = math.prod(often + 1 for often in Counter(index).values())
+        if n_channels <= MAX_CHANNELS:
+            parts = (part for part, _, _ in _splits(index))
+            closed.update(parts)
+            n_channels = len(closed)
+
+        if n_channels > MAX_CHANNELS:
             raise UnsupportedOperation(
                 f"jets carry at most {MAX_CHANNELS} derivatives; a derivative of order "
                 f"{len(index)} by {len(set(index))} coordinate(s), with all lower ones, needs "
-                f"{max(needed, len(closed))}"
+                f"{n_channels}"
             )
 
     by_order = sorted(closed, key=lambda index: (len(index), index))
@@ -208,10 +216,13 @@ def _composition(layout: Layout, n_channels: int) -> Composition:
         terms = []
         # The fewest blocks first: f′(u) u_α leads, which counts once.
         for blocks in sorted(partitions, key=lambda blocks: (len(blocks), blocks)):
-            factors = tuple(sorted(layout.position[block] for block in blocks))
-            if factors[-1] < n_channels:
-                term = Term(partitions[blocks], len(blocks), numbered(factors))
-                terms.append(term)
+            factors = sorted(layout.position[block] for block in blocks)
+            if factors[-1] >= n_channels:
+                continue
+            product = numbered(tuple(factors))
+            term = Term(partitions[blocks], len(blocks), product)
+            terms.append(term)
+
         sums.append(tuple(terms))
 
     return Composition(chains, inner, tuple(monomials), tuple(sums))
@@ -230,9 +241,12 @@ def _chain(layout: Layout, index: MultiIndex, n_channels: int) -> Terms:
 
     terms = []
     for part, rest, count in _splits(lower):
-        other = layout.position[tuple(sorted((*rest, i)))]
-        if other < n_channels:
-            terms.append(Term(count, layout.position[part], other))
+        with_i = tuple(sorted((*rest, i)))
+        a = layout.position[part]
+        b = layout.position[with_i]
+        if b < n_channels:
+            terms.append(Term(count, a, b))
+
     return tuple(terms)
 
 
@@ -263,6 +277,7 @@ def _partitions(index: MultiIndex) -> dict[tuple[MultiIndex, ...], int]:
     for part, rest, ways in _splits(tuple(others)):
         block = (first, *part)
         for blocks, count in _partitions(rest).items():
-            counts[tuple(sorted((block, *blocks)))] += ways * count
+            joined = tuple(sorted((block, *blocks)))
+            counts[joined] += ways * count
 
     return dict(counts)

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,17 +36,46 @@ from torch._C import DisableTorchFunction
 from whence import ladders
 from whence.elementwise import plain_reverse
 from whence.ladders import Ladder
-from whence.layout import Layout, Terms
+from whence.layout import Composition, Layout, Terms
 
 Channels = Sequence[Tensor]
 """The channels of a jet, one tensor each; those left out at the end vanish."""
 Places = Sequence[Tensor | None]
 """Where the channels of a result are written; None for a new tensor."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which channels of y = f(u) and of its slope w are wanted, and where they are written."""
+
+    layout: Layout
+    values: Places
+    slopes: Places
+    all_slopes: bool
+    """Whether all of w is wanted, and not only what y takes of it."""
+
+    @classmethod
+    def anywhere(cls, layout: Layout, all_slopes: bool) -> Request:
+        """Return a request of new tensors, which can be differentiated."""
+        places = [None] * len(layout)
+        return cls(layout, places, places, all_slopes)
+
+    def wants_slope(self, channel: int, rules: Composition) -> bool:
+        """Whether a channel of w is to be made."""
+        return self.all_slopes or channel in rules.inner
+
+
 Carried = tuple[list[Tensor], list[Tensor]]
-"""The channels of y = f(u), and those of the slope f′(u) that were asked for."""
-Carry = Callable[[Channels, Layout, Places, Places | None], Carried]
-"""Carries channels of u through f. Without places for the slope only what y takes of it is made,
-and what is left out is a tensor without meaning."""
+"""The channels of y, and those of w; what is not wanted of w has some tensor in its place."""
+Carry = Callable[[Channels, Request], Carried]
+"""Carries the channels of u through a function."""
+
+
+def _put(tensor: Tensor, place: Tensor | None) -> Tensor:
+    """Return a tensor, copied to its place where it has one."""
+    if place is None:
+        return tensor
+    return place.copy_(tensor)
 
 
 def _sum(
@@ -75,7 +105,9 @@ def _bilinear(
     """Return ``Σ times · left[a] · right[b]`` of each channel."""
     results = []
     for terms, place in zip(sums, places, strict=True):
-        results.append(_led(terms, left, right, place))
+        result = _led(terms, left, right, place)
+        results.append(result)
+
     return results
 
 
@@ -102,11 +134,13 @@ def _transposed(
 ) -> Tensor:
     """Return ``Σ_{α ≥ β} C(α, β) g_α w_{α−β}`` for each of the first channels β."""
     sums = layout.transposed_products[:n_channels]
+    left = gradient.unbind(0)
+    right = factor.unbind(0)
     if torch.is_grad_enabled():  # this derivative is to be differentiated again
-        return _stacked(sums, gradient.unbind(0), factor.unbind(0))
+        return _stacked(sums, left, right)
 
     out = factor.new_empty(n_channels, *factor.shape[1:])
-    _bilinear(sums, gradient.unbind(0), factor.unbind(0), out.unbind(0))
+    _bilinear(sums, left, right, out.unbind(0))
     return out
 
 
@@ -125,12 +159,15 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         a, b = ctx.saved_tensors
-        of_a, of_b, _ = ctx.needs_input_grad
-        return (
-            _transposed(grad, b, ctx.layout, len(a)) if of_a else None,
-            _transposed(grad, a, ctx.layout, len(b)) if of_b else None,
-            None,
-        )
+        layout = ctx.layout
+        of_a = None
+        of_b = None
+        if ctx.needs_input_grad[0]:
+            of_a = _transposed(grad, b, layout, len(layout))
+        if ctx.needs_input_grad[1]:
+            of_b = _transposed(grad, a, layout, len(layout))
+
+        return of_a, of_b, None
 
 
 # --- elementwise functions -----------------------------------------------------------------------
@@ -142,8 +179,7 @@ def apply(carry: Carry, data: Tensor, layout: Layout) -> Tensor:
         result: Tensor = _Composition.apply(data, carry, layout)  # type: ignore[no-untyped-call]
         return result
 
-    anywhere = [None] * len(layout)
-    values, _ = carry(data.unbind(0), layout, anywhere, None)
+    values, _ = carry(data.unbind(0), Request.anywhere(layout, all_slopes=False))
     return torch.stack(values)
 
 
@@ -154,15 +190,19 @@ class _Composition(torch.autograd.Function):
     def forward(ctx: Any, data: Tensor, carry: Carry, layout: Layout) -> Tensor:
         ctx.carry = carry
         ctx.layout = layout
-        channels = data.unbind(0)
         out = data.new_empty(len(layout), *data.shape[1:])
-        is_differentiated = ctx.needs_input_grad[0]
 
         # The slope shares all products with the values: it is made here, not for the gradient.
-        slopes = torch.empty_like(out) if is_differentiated else None
-        places = None if slopes is None else slopes.unbind(0)
+        is_differentiated = ctx.needs_input_grad[0]
+        slopes = None
+        slope_places: Places = [None] * len(layout)
+        if is_differentiated:
+            slopes = torch.empty_like(out)
+            slope_places = slopes.unbind(0)
+
+        request = Request(layout, out.unbind(0), slope_places, is_differentiated)
         with DisableTorchFunction():
-            carry(channels, layout, out.unbind(0), places)
+            carry(data.unbind(0), request)
 
         ctx.save_for_backward(data, slopes)
         return out
@@ -174,8 +214,8 @@ class _Composition(torch.autograd.Function):
 
         # This derivative is to be differentiated again: the slope as a function of u.
         if torch.is_grad_enabled():
-            anywhere = [None] * len(layout)
-            _, again = ctx.carry(data.unbind(0), layout, anywhere, anywhere)
+            request = Request.anywhere(layout, all_slopes=True)
+            _, again = ctx.carry(data.unbind(0), request)
             slopes = torch.stack(again)
 
         return _transposed(grad, slopes, layout, len(data)), None, None
@@ -190,28 +230,27 @@ def by_square(
     these ``w_α = (q − 2 y) y_α − Σ_{0 < β < α} C(α, β) y_β y_{α−β}``.
     """
 
-    def carry(
-        u: Channels, layout: Layout, places: Places, slope_places: Places | None
-    ) -> Carried:
+    def carry(u: Channels, request: Request) -> Carried:
+        layout = request.layout
         rules = layout.composition(len(u))
-        value = function(u[0], out=places[0])
+        value = function(u[0], out=request.values[0])
         slope, bend = of_value(value)
         values = [value]
-        slopes = [slope]
-        if slope_places is not None and slope_places[0] is not None:
-            slope_places[0].copy_(slope)
+        slopes = [_put(slope, request.slopes[0])]
 
         for channel in range(1, len(layout)):
-            y = _led(rules.chains[channel], slopes, u, places[channel])
+            place = request.values[channel]
+            y = _led(rules.chains[channel], slopes, u, place)
             values.append(y)
-            if slope_places is None and channel not in rules.inner:
-                slopes.append(bend)
+            if not request.wants_slope(channel, rules):
+                slopes.append(y)
                 continue
 
-            place = None if slope_places is None else slope_places[channel]
+            place = request.slopes[channel]
             lead = torch.mul(bend, y, out=place)
             terms = layout.squares[channel]
-            slopes.append(_sum(lead, terms, values, values, place, sign=-1))
+            w = _sum(lead, terms, values, values, place, sign=-1)
+            slopes.append(w)
 
         return values, slopes
 
@@ -219,32 +258,30 @@ def by_square(
 
 
 def _of_tanh(y: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.rsub(y * y, 1), -2 * y
+    square = y * y
+    return torch.rsub(square, 1), -2 * y
 
 
 def _of_sigmoid(y: Tensor) -> tuple[Tensor, Tensor]:
-    return y * torch.rsub(y, 1), torch.rsub(y, 1, alpha=2)
+    rest = torch.rsub(y, 1)
+    return y * rest, torch.rsub(y, 1, alpha=2)
 
 
 def _of_reciprocal(y: Tensor) -> tuple[Tensor, Tensor]:
     return -y * y, -2 * y
 
 
-def _exp(
-    u: Channels, layout: Layout, places: Places, slope_places: Places | None
-) -> Carried:
+def _exp(u: Channels, request: Request) -> Carried:
     # f′ = f: the slope is y itself.
-    rules = layout.composition(len(u))
-    values = [torch.exp(u[0], out=places[0])]
-    for channel in range(1, len(layout)):
-        values.append(_led(rules.chains[channel], values, u, places[channel]))
+    rules = request.layout.composition(len(u))
+    values = [torch.exp(u[0], out=request.values[0])]
+    for channel in range(1, len(request.layout)):
+        place = request.values[channel]
+        y = _led(rules.chains[channel], values, u, place)
+        values.append(y)
 
-    if slope_places is not None:
-        for value, place in zip(values, slope_places, strict=True):
-            if place is not None:
-                place.copy_(value)
-
-    return values, values
+    slopes = map(_put, values, request.slopes)
+    return values, list(slopes)
 
 
 def by_turning(
@@ -252,32 +289,33 @@ def by_turning(
 ) -> Carry:
     """Return what carries f with ``f″ = sign · f``, so that ``w_i = sign · y u_i``."""
 
-    def carry(
-        u: Channels, layout: Layout, places: Places, slope_places: Places | None
-    ) -> Carried:
-        rules = layout.composition(len(u))
-        wanted = [None] * len(layout) if slope_places is None else slope_places
-        values = [function(u[0], out=places[0])]
-        slopes = [slope(u[0], out=wanted[0])]
-        signed = values[0] if sign > 0 else -values[0]
+    def carry(u: Channels, request: Request) -> Carried:
+        rules = request.layout.composition(len(u))
+        value = function(u[0], out=request.values[0])
+        signed = sign * value
+        values = [value]
+        slopes = [slope(u[0], out=request.slopes[0])]
 
-        for channel in range(1, len(layout)):
-            y = _led(rules.chains[channel], slopes, u, places[channel])
+        for channel in range(1, len(request.layout)):
+            terms = rules.chains[channel]
+            place = request.values[channel]
+            y = _led(terms, slopes, u, place)
             values.append(y)
-            if slope_places is None and channel not in rules.inner:
-                slopes.append(signed)
+            if not request.wants_slope(channel, rules):
+                slopes.append(y)
                 continue
 
             # As y with the two exchanged. What leads is sign · y u_α, if u has that channel.
-            place = wanted[channel]
-            _, a, b = rules.chains[channel][0]
+            place = request.slopes[channel]
+            _, a, b = terms[0]
             if a == 0:
                 lead = torch.mul(signed, u[b], out=place)
             else:
-                lead = torch.mul(values[a], u[b], out=place)
-                lead = lead if sign > 0 else torch.neg(lead, out=place)
-            terms = rules.chains[channel][1:]
-            slopes.append(_sum(lead, terms, values, u, place, sign))
+                product = torch.mul(values[a], u[b], out=place)
+                lead = torch.mul(product, sign, out=place)
+
+            w = _sum(lead, terms[1:], values, u, place, sign)
+            slopes.append(w)
 
         return values, slopes
 
@@ -287,20 +325,23 @@ def by_turning(
 def by_ladder(ladder: Ladder) -> Carry:
     """Return what carries a function by its derivatives and Faà di Bruno's formula."""
 
-    def carry(
-        u: Channels, layout: Layout, places: Places, slope_places: Places | None
-    ) -> Carried:
-        has_slopes = slope_places is not None
-        derivatives = ladder(u[0], layout.order + has_slopes)
+    def carry(u: Channels, request: Request) -> Carried:
+        layout = request.layout
         rules = layout.composition(len(u))
         products = list(u)
         for begun, channel in rules.monomials:
-            products.append(products[begun] * u[channel])
+            product = products[begun] * u[channel]
+            products.append(product)
 
-        values = _composed(derivatives, rules.partitions, products, places)
-        if slope_places is None:
-            return values, []
-        slopes = _composed(derivatives[1:], rules.partitions, products, slope_places)
+        # The slope of highest order takes one derivative more.
+        order = layout.order + request.all_slopes
+        derivatives = ladder(u[0], order)
+        sums = rules.partitions
+        values = _composed(derivatives, sums, products, request.values)
+        slopes: list[Tensor] = []
+        if request.all_slopes:
+            slopes = _composed(derivatives[1:], sums, products, request.slopes)
+
         return values, slopes
 
     return carry
@@ -310,20 +351,16 @@ def _composed(
     derivatives: list[Tensor], sums: Sequence[Terms], products: Channels, places: Places
 ) -> list[Tensor]:
     """Return ``Σ_k f⁽ᵏ⁾ B_{α,k}`` of each channel; derivatives beyond those listed vanish."""
-    value = derivatives[0]
-    if places[0] is not None:
-        value = places[0].copy_(value)
-
+    value = _put(derivatives[0], places[0])
     channels = [value]
     for terms, place in zip(sums[1:], places[1:], strict=True):
         # Where f is a polynomial, its derivatives end.
         left = tuple(term for term in terms if term.a < len(derivatives))
-        if not left:
-            zero = torch.zeros_like(value) if place is None else place.zero_()
-            channels.append(zero)
-            continue
-
-        channels.append(_led(left, derivatives, products, place))
+        if left:
+            channel = _led(left, derivatives, products, place)
+        else:
+            channel = _put(torch.zeros_like(value), place)
+        channels.append(channel)
 
     return channels
 
