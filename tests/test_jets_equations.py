@@ -146,7 +146,8 @@ def test_rows_products_norms_and_the_kernel_are_those_of_brute_force(
 
 def test_a_fourth_order_step_is_compiled():
     problem = problem_of("kuramoto_sivashinsky")
-    objective = problem.objective(network_of(problem), problem.sample(40, seed=0))
+    network = pinn.MLP([2, 5, 1], seed=0)
+    objective = problem.objective(network, problem.sample(40, seed=0))
     compiled = objective.with_evaluator(compilation.Compiled(objective))
     (loss, gradient), (ours, ours_gradient) = (
         each.loss_and_gradient() for each in (objective, compiled)

@@ -27,10 +27,12 @@ import torch
 from torch import Tensor
 
 from whence import affine, elementwise, taylor
+from whence.elementwise import Unary
 from whence.layout import Layout as Layout
 from whence.layout import MultiIndex as MultiIndex
 from whence.layout import UnsupportedOperation as UnsupportedOperation
 from whence.layout import layout as layout
+from whence.taylor import Carry
 
 Rule = Callable[..., Any]
 """What a function of torch does to jets, by the same arguments."""
@@ -236,7 +238,9 @@ def seed(points: Tensor, layout: Layout) -> Jet:
 
 def constant(value: Tensor, layout: Layout) -> Jet:
     """Return ``value`` as a jet all of whose derivatives vanish."""
-    return Jet(_padded(value.unsqueeze(0), len(layout)), layout)
+    channel = value.unsqueeze(0)
+    data = _padded(channel, len(layout))
+    return Jet(data, layout)
 
 
 def _padded(data: Tensor, n_channels: int) -> Tensor:
@@ -259,9 +263,9 @@ def _pair(a: Jet, b: Jet) -> tuple[Tensor, Tensor]:
 
     ndim = max(a.ndim, b.ndim)
     n_channels = max(len(a.data), len(b.data))
-    x = _with_axes(_padded(a.data, n_channels), ndim)
-    y = _with_axes(_padded(b.data, n_channels), ndim)
-    return x, y
+    x = _padded(a.data, n_channels)
+    y = _padded(b.data, n_channels)
+    return _with_axes(x, ndim), _with_axes(y, ndim)
 
 
 def _with_axes(data: Tensor, ndim: int) -> Tensor:
@@ -397,11 +401,9 @@ def _pow(base: Any, exponent: Any) -> Jet:
     n = float(exponent)
     if n == 2:
         return _apply("square", base)
-    if base.layout.order > 2:
-        data = taylor.apply(taylor.power(n), base.data, base.layout)
-    else:
-        data = elementwise.chain(elementwise.power(n), base.data, base.layout.pairs)
-    return Jet(data, base.layout)
+    rule = elementwise.power(n)
+    carry = taylor.power(n)
+    return _through(base, rule, carry)
 
 
 @_rule("__rpow__")
@@ -472,8 +474,11 @@ def _tables(parts: Sequence[Any]) -> tuple[list[Tensor], Layout]:
     n_channels = max(len(part.data) for part in parts if isinstance(part, Jet))
     tables = []
     for part in parts:
+        # A constant has the value alone.
         data = part.data if isinstance(part, Jet) else part.unsqueeze(0)
-        tables.append(_padded(data, n_channels))
+        table = _padded(data, n_channels)
+        tables.append(table)
+
     return tables, layout
 
 
@@ -536,11 +541,18 @@ def _sum(x: Jet, dim: int | None = None, keepdim: bool = False) -> Jet:
 
 def _apply(name: str, jet: Jet) -> Jet:
     """Carry a jet through an elementwise function, by the name of torch's function."""
+    rule = elementwise.RULES[name]
+    carry = taylor.RULES[name]
+    return _through(jet, rule, carry)
+
+
+def _through(jet: Jet, rule: Unary, carry: Carry) -> Jet:
+    """Carry a jet through a function by its rule to second order, or that of any order."""
     layout = jet.layout
     if layout.order > 2:
-        data = taylor.apply(taylor.RULES[name], jet.data, layout)
+        data = taylor.apply(carry, jet.data, layout)
     else:
-        data = elementwise.chain(elementwise.RULES[name], jet.data, layout.pairs)
+        data = elementwise.chain(rule, jet.data, layout.pairs)
     return Jet(data, layout)
 
 

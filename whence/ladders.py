@@ -49,7 +49,8 @@ def power(n: float) -> Ladder:
             factor *= n - k
             if factor == 0:
                 # Not 0 · xⁿ⁻ᵏ⁻¹, which is not a number at x = 0.
-                return [*derivatives, torch.zeros_like(x)]
+                zero = torch.zeros_like(x)
+                return [*derivatives, zero]
 
             derivative = factor * x ** (n - k - 1)
             derivatives.append(derivative)
@@ -61,7 +62,9 @@ def power(n: float) -> Ladder:
 
 @_rule("square")
 def _square(x: Tensor, order: int) -> list[Tensor]:
-    return [x * x, 2 * x, torch.full_like(x, 2.0)]
+    slope = 2 * x
+    two = torch.full_like(x, 2.0)
+    return [x * x, slope, two]
 
 
 RULES["sqrt"] = power(0.5)
@@ -97,7 +100,8 @@ def _cycle(cycle: Sequence[Tensor], order: int) -> list[Tensor]:
 
 @_rule("exp")
 def _exp(x: Tensor, order: int) -> list[Tensor]:
-    return _cycle([torch.exp(x)], order)
+    e = torch.exp(x)
+    return _cycle([e], order)
 
 
 @_rule("sin")
@@ -171,8 +175,9 @@ def logistic_polynomial(
     # (c q(d))′ = turn · d q + step · c² d q′, where c² = 1 − fold · d.
     coefficients = [0] * (len(below) + 1)
     for j, q in enumerate(below, start=1):
-        coefficients[j - 1] += step * j * q
-        coefficients[j] += turn * q - step * fold * j * q
+        of_slope = step * j * q
+        coefficients[j - 1] += of_slope
+        coefficients[j] += turn * q - fold * of_slope
     return tuple(coefficients), False
 
 
@@ -217,7 +222,8 @@ def _of_sigmoid(s: Tensor, order: int) -> list[Tensor]:
 
 @_rule("sigmoid")
 def _sigmoid(x: Tensor, order: int) -> list[Tensor]:
-    return _of_sigmoid(torch.sigmoid(x), order)
+    s = torch.sigmoid(x)
+    return _of_sigmoid(s, order)
 
 
 @_rule("softplus")
@@ -249,7 +255,8 @@ def _hermite(x: Tensor, first: Tensor, scale: int, order: int) -> list[Tensor]:
 
     The derivative of f′ = −scale x f gives ``h_{k+1} = scale (x h_k − k h_{k−1})``.
     """
-    functions = [first, scale * x * first]
+    second = scale * x * first
+    functions = [first, second]
     for k in range(1, order):
         difference = x * functions[k] - k * functions[k - 1]
         functions.append(scale * difference)
@@ -259,7 +266,8 @@ def _hermite(x: Tensor, first: Tensor, scale: int, order: int) -> list[Tensor]:
 
 @_rule("erf")
 def _erf(x: Tensor, order: int) -> list[Tensor]:
-    density = 2 / math.sqrt(math.pi) * torch.exp(-x * x)
+    factor = 2 / math.sqrt(math.pi)
+    density = factor * torch.exp(-x * x)
     functions = _hermite(x, density, 2, order - 1)
     functions[1::2] = [-h for h in functions[1::2]]
     return [torch.erf(x), *functions]
@@ -269,8 +277,10 @@ def _erf(x: Tensor, order: int) -> list[Tensor]:
 def _gelu(x: Tensor, order: int) -> list[Tensor]:
     # (x Φ)⁽ᵏ⁾ = x Φ⁽ᵏ⁾ + k Φ⁽ᵏ⁻¹⁾ with Φ⁽ᵏ⁾ = (−1)ᵏ⁻¹ h_{k−1}. As
     # x h_{k−1} = h_k + (k − 1) h_{k−2}, it is (−1)ᵏ⁻¹ (h_k − h_{k−2}) from k = 2 on.
-    cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-    density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+    error = torch.erf(x / math.sqrt(2))
+    cdf = 0.5 * (1 + error)
+    bell = torch.exp(-0.5 * x * x)
+    density = bell / math.sqrt(2 * math.pi)
     h = _hermite(x, density, 1, order)
     derivatives = [x * cdf, cdf + x * density]
     for k in range(2, order + 1):

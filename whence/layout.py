@@ -217,8 +217,10 @@ def _composition(layout: Layout, n_channels: int) -> Composition:
         # The fewest blocks first: f′(u) u_α leads, which counts once.
         for blocks in sorted(partitions, key=lambda blocks: (len(blocks), blocks)):
             factors = sorted(layout.position[block] for block in blocks)
-            if factors[-1] >= n_channels:
+            is_left_out = factors[-1] >= n_channels
+            if is_left_out:
                 continue
+
             product = numbered(tuple(factors))
             term = Term(partitions[blocks], len(blocks), product)
             terms.append(term)
@@ -258,9 +260,11 @@ def _splits(index: MultiIndex) -> Iterator[tuple[MultiIndex, MultiIndex, int]]:
         part: list[int] = []
         rest: list[int] = []
         count = 1
-        for (coordinate, total), chosen in zip(often.items(), taken, strict=True):
+        choices = zip(often.items(), taken, strict=True)
+        for (coordinate, total), chosen in choices:
+            left = total - chosen
             part.extend([coordinate] * chosen)
-            rest.extend([coordinate] * (total - chosen))
+            rest.extend([coordinate] * left)
             count *= math.comb(total, chosen)
         yield tuple(part), tuple(rest), count
 
