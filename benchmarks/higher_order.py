@@ -49,6 +49,7 @@ class Sizes:
     adam_steps: int = 50
     repeats: int = 15
     step_repeats: int = 5
+    beam_repeats: int = 2
 
 
 QUICK = Sizes(5, 20, 50, 2, 2, repeats=2, step_repeats=2)
@@ -274,7 +275,7 @@ def beam_rows(sizes: Sizes) -> list[Row]:
 
         ways = ("jets", "autograd")
         timings = _measure.paired(
-            {way: lambda way=way: train(way) for way in ways}, sizes.step_repeats
+            {way: lambda way=way: train(way) for way in ways}, sizes.beam_repeats
         )
         steps = {way: timings[way].per(sizes.steps) for way in ways}
         note = f"; relative L2 error {errors['jets']:.1e}, {errors['autograd']:.1e}"
