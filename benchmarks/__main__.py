@@ -13,6 +13,7 @@ from benchmarks import _measure
 PARTS = (
     "startup",
     "steps",
+    "higher_order",
     "weighting",
     "scoring",
     "attribution",

@@ -202,11 +202,6 @@ def test_first_and_second_derivatives_of_the_coordinates_themselves():
     assert not jet.derivative((0, 1)).any()
 
 
-def test_a_jet_of_order_above_two_is_refused():
-    with pytest.raises(UnsupportedOperation, match="order 2"):
-        jets.layout([(0, 0, 0)])
-
-
 @pytest.mark.parametrize(
     "function",
     [
@@ -385,17 +380,6 @@ def test_a_learned_exponent_keeps_its_gradient():
     gradients = [torch.autograd.grad(t.sum(), network.p)[0] for t in tables]
     torch.testing.assert_close(*gradients)
     assert float(gradients[0]) != 0
-
-
-@pytest.mark.parametrize("name", ["u_xxx", "u_xxt", "u_xxxx", "u_xxtt"])
-def test_orders_three_and_four_fall_back_exactly(name):
-    network = MLP([2, 5, 1], seed=3)
-    found, expected = both_ways(network, (name, "u_x"), outputs=("u",))
-    assert torch.equal(found, expected)
-    index = ["xt".index(c) for c in name[2:]]
-    for z, row in zip(POINTS[:2], found, strict=False):
-        exact = nested(lambda p: network(p.unsqueeze(0))[0, 0], z, index)
-        torch.testing.assert_close(row[0], exact, rtol=1e-11, atol=1e-12)
 
 
 @pytest.fixture(name="pointwise")

@@ -1,10 +1,11 @@
 """Values and derivatives carried through torch operations, in one pass.
 
-A :class:`Jet` holds a value, its first and its requested second derivatives with respect to
-the coordinates as the leading axis ("channels") of one tensor. It implements
+A :class:`Jet` holds a value and its requested derivatives with respect to the coordinates, with
+all lower ones, as the leading axis ("channels") of one tensor. It implements
 ``__torch_function__``, so any module made of supported operations runs on it unchanged; a
 linear layer treats all channels in one matrix product. The rules are the chain and product
-rules to second order (Griewank & Walther, *Evaluating Derivatives*, 2008, ch. 13).
+rules (Griewank & Walther, *Evaluating Derivatives*, 2008, ch. 13), written out here to second
+order, which most equations are of; :mod:`whence.taylor` has them for any order.
 
 With a and b functions of the coordinates x, and subscripts for their derivatives:
 
@@ -25,12 +26,13 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from whence import affine, elementwise
+from whence import affine, elementwise, taylor
 from whence.elementwise import Unary
 from whence.layout import Layout as Layout
 from whence.layout import MultiIndex as MultiIndex
 from whence.layout import UnsupportedOperation as UnsupportedOperation
 from whence.layout import layout as layout
+from whence.taylor import Carry
 
 Rule = Callable[..., Any]
 """What a function of torch does to jets, by the same arguments."""
@@ -51,6 +53,9 @@ def _rule(*names: str) -> Callable[[Rule], Rule]:
 
 class Jet:
     """A tensor with its derivatives: ``data`` has shape (channels, *shape).
+
+    Above second order a jet whose derivatives above the first vanish, such as the coordinates and
+    what a linear layer makes of them, has channels for value and first derivatives alone.
 
     Examples
     --------
@@ -75,6 +80,8 @@ class Jet:
     def derivative(self, index: MultiIndex) -> Tensor:
         """Return the derivative with respect to the coordinates of ``index``, (*shape)."""
         channel = self.layout.position[tuple(sorted(index))]
+        if channel >= len(self.data):
+            return torch.zeros_like(self.value)
         return self.data[channel]
 
     @property
@@ -215,8 +222,9 @@ def _carry(rule: Rule, name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 def seed(points: Tensor, layout: Layout) -> Jet:
     """Return the coordinates themselves as a jet: value ``points`` (..., d), unit derivatives."""
     # ∂x_k/∂x_i is one for k = i and zero otherwise; second derivatives of x vanish.
+    n_channels = layout.n_affine if layout.order > 2 else len(layout)
     channels = [points]
-    for index in layout.indices[1:]:
+    for index in layout.indices[1:n_channels]:
         channel = torch.zeros_like(points)
         if len(index) == 1:
             (i,) = index
@@ -230,11 +238,19 @@ def seed(points: Tensor, layout: Layout) -> Jet:
 
 def constant(value: Tensor, layout: Layout) -> Jet:
     """Return ``value`` as a jet all of whose derivatives vanish."""
-    n_derivatives = len(layout) - 1
-    zero = torch.zeros_like(value)
-    derivatives = zero.expand(n_derivatives, *value.shape)
-    data = torch.cat([value.unsqueeze(0), derivatives])
+    channel = value.unsqueeze(0)
+    data = _padded(channel, len(layout))
     return Jet(data, layout)
+
+
+def _padded(data: Tensor, n_channels: int) -> Tensor:
+    """Return channels with zeros for those that were left out."""
+    missing = n_channels - len(data)
+    if missing == 0:
+        return data
+
+    zeros = torch.zeros_like(data[0]).expand(missing, *data.shape[1:])
+    return torch.cat([data, zeros])
 
 
 # --- arithmetic ----------------------------------------------------------------------------------
@@ -246,9 +262,10 @@ def _pair(a: Jet, b: Jet) -> tuple[Tensor, Tensor]:
         raise UnsupportedOperation("jets of different layouts cannot be combined")
 
     ndim = max(a.ndim, b.ndim)
-    x = _with_axes(a.data, ndim)
-    y = _with_axes(b.data, ndim)
-    return x, y
+    n_channels = max(len(a.data), len(b.data))
+    x = _padded(a.data, n_channels)
+    y = _padded(b.data, n_channels)
+    return _with_axes(x, ndim), _with_axes(y, ndim)
 
 
 def _with_axes(data: Tensor, ndim: int) -> Tensor:
@@ -315,10 +332,21 @@ def _mul(a: Any, b: Any) -> Jet:
         scaled = _against(a, b) * b
         return Jet(scaled, a.layout)
 
-    # (a b)_i = a_i b + a b_i, and of second order a_ij b + a b_ij likewise.
     x, y = _pair(a, b)
-    a_value, *a_rest = _orders(x, a.layout)
-    b_value, *b_rest = _orders(y, a.layout)
+    if a.layout.order > 2:
+        x = _padded(x, len(a.layout))
+        y = _padded(y, len(a.layout))
+        x, y = torch.broadcast_tensors(x, y)
+        product = taylor.multiply(x, y, a.layout)
+    else:
+        product = _second_order_product(x, y, a.layout)
+    return Jet(product, a.layout)
+
+
+def _second_order_product(x: Tensor, y: Tensor, layout: Layout) -> Tensor:
+    # (a b)_i = a_i b + a b_i, and of second order a_ij b + a b_ij likewise.
+    a_value, *a_rest = _orders(x, layout)
+    b_value, *b_rest = _orders(y, layout)
     parts = [a_value * b_value]
     for a_part, b_part in zip(a_rest, b_rest, strict=True):
         part = a_part * b_value + a_value * b_part
@@ -326,11 +354,11 @@ def _mul(a: Any, b: Any) -> Jet:
 
     # Of second order also + a_i b_j + a_j b_i. Unbound at once, because its derivative is one
     # stack; a slice's is a tensor of zeros.
-    if a.layout.pairs:
+    if layout.pairs:
         a_first = a_rest[0].unbind(0)
         b_first = b_rest[0].unbind(0)
         cross = []
-        for i, j in a.layout.pairs:
+        for i, j in layout.pairs:
             if i == j:
                 product = 2 * a_first[i] * b_first[i]
             else:
@@ -338,7 +366,7 @@ def _mul(a: Any, b: Any) -> Jet:
             cross.append(product)
         parts[2] = parts[2] + torch.stack(cross)
 
-    return Jet(torch.cat(parts), a.layout)
+    return torch.cat(parts)
 
 
 @_rule("div", "divide", "true_divide", "__truediv__")
@@ -362,7 +390,7 @@ def _pow(base: Any, exponent: Any) -> Jet:
         # a^b = exp(b log a), for a number, a tensor or a jet a.
         is_number = not isinstance(base, (Jet, Tensor))
         logarithm = math.log(base) if is_number else base.log()
-        return _apply(elementwise.RULES["exp"], exponent * logarithm)
+        return _apply("exp", exponent * logarithm)
 
     # It may be a parameter, whose gradient a number would lose.
     if isinstance(exponent, Tensor):
@@ -372,8 +400,10 @@ def _pow(base: Any, exponent: Any) -> Jet:
 
     n = float(exponent)
     if n == 2:
-        return _apply(elementwise.RULES["square"], base)
-    return _apply(elementwise.power(n), base)
+        return _apply("square", base)
+    rule = elementwise.power(n)
+    carry = taylor.power(n)
+    return _through(base, rule, carry)
 
 
 @_rule("__rpow__")
@@ -441,12 +471,14 @@ def _stack(parts: Sequence[Any], dim: int = 0) -> Jet:
 def _tables(parts: Sequence[Any]) -> tuple[list[Tensor], Layout]:
     """Return the channels of jets, and of tensors among them as constants."""
     layout = next(part.layout for part in parts if isinstance(part, Jet))
+    n_channels = max(len(part.data) for part in parts if isinstance(part, Jet))
     tables = []
     for part in parts:
-        jet = part
-        if not isinstance(part, Jet):
-            jet = constant(part, layout)
-        tables.append(jet.data)
+        # A constant has the value alone.
+        data = part.data if isinstance(part, Jet) else part.unsqueeze(0)
+        table = _padded(data, n_channels)
+        tables.append(table)
+
     return tables, layout
 
 
@@ -507,27 +539,38 @@ def _sum(x: Jet, dim: int | None = None, keepdim: bool = False) -> Jet:
 # --- elementwise functions -----------------------------------------------------------------------
 
 
-def _apply(rule: Unary, jet: Jet) -> Jet:
-    """Carry a jet through an elementwise function."""
-    data = elementwise.chain(rule, jet.data, jet.layout.pairs)
-    return Jet(data, jet.layout)
+def _apply(name: str, jet: Jet) -> Jet:
+    """Carry a jet through an elementwise function, by the name of torch's function."""
+    rule = elementwise.RULES[name]
+    carry = taylor.RULES[name]
+    return _through(jet, rule, carry)
 
 
-def _elementwise(rule: Unary) -> Rule:
+def _through(jet: Jet, rule: Unary, carry: Carry) -> Jet:
+    """Carry a jet through a function by its rule to second order, or that of any order."""
+    layout = jet.layout
+    if layout.order > 2:
+        data = taylor.apply(carry, jet.data, layout)
+    else:
+        data = elementwise.chain(rule, jet.data, layout.pairs)
+    return Jet(data, layout)
+
+
+def _elementwise(name: str) -> Rule:
     def carry(x: Jet, *args: Any, inplace: bool = False, **kwargs: Any) -> Jet:
         if args or kwargs or inplace:
             raise UnsupportedOperation("jets have a rule for the default options only")
-        return _apply(rule, x)
+        return _apply(name, x)
 
     return carry
 
 
-for _function, _unary in elementwise.RULES.items():
-    _RULES[_function] = _elementwise(_unary)
+for _function in elementwise.RULES:
+    _RULES[_function] = _elementwise(_function)
 
 
 @_rule("gelu")  # in place of that above, as it has an option that is given by default
 def _gelu(x: Jet, *, approximate: str = "none") -> Jet:
     if approximate != "none":
         raise UnsupportedOperation("jets have a rule for gelu(approximate='none') only")
-    return _apply(elementwise.RULES["gelu"], x)
+    return _apply("gelu", x)
