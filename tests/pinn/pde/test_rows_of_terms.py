@@ -112,7 +112,45 @@ def of_fraction() -> pinn.Problem:
     )
 
 
+def of_interface() -> pinn.Problem:
+    """Two materials with an output and a field of a network of its own."""
+    return pinn.Problem(
+        domain=pinn.Rectangle(("x", "y"), (0, 0), (1, 1)),
+        outputs=("a",),
+        equations={
+            "below": pinn.Equation(lambda a_xx, a_yy: a_xx + a_yy, lambda y: y < 0.5),
+            "above": pinn.Equation(lambda b_xx, b_yy: b_xx + b_yy, lambda y: y > 0.5),
+        },
+        conditions=[
+            pinn.Condition(
+                "jump",
+                on={"y": 0.5},
+                residual=lambda a, b, a_n, b_n: (a - b, a_n - 3 * b_n),
+            ),
+            pinn.Neumann(a=0.0, on=pinn.Disk(("x", "y"), (0.5, 0.2), 0.1)),
+        ],
+        unknowns={"b": pinn.Field("b", of=("x", "y"))},
+    )
+
+
+def of_mesh() -> pinn.Problem:
+    corners = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    faces = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
+    return pinn.Problem(
+        domain=pinn.Mesh((corners, faces), name="hull"),
+        outputs=("u",),
+        equations={"pde": lambda u_xx, u_yy, u_zz: u_xx + u_yy + u_zz},
+        conditions=[
+            pinn.Neumann(u=1.0, on="hull"),
+            pinn.Integral("mean", over=None, of="u", equals=0.0, nodes=9),
+            pinn.Integral("flux", over="hull", of="u_n", equals=1.0, nodes=8),
+        ],
+    )
+
+
 PROBLEMS = {
+    "interface": of_interface,
+    "mesh": of_mesh,
     "delay": of_delay,
     "memory": of_memory,
     "integrals": of_integrals,

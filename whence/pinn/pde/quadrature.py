@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whence import _checks
 from whence.pinn.geometry.boundary import Part
-from whence.pinn.geometry.domain import Domain
+from whence.pinn.geometry.domain import Domain, Product
 from whence.pinn.pde.place import Place
 
 NODES = {1: 40, 2: 20, 3: 10}
@@ -110,24 +110,35 @@ class BoxRule:
 
 @dataclass(frozen=True, eq=False)
 class RegionRule:
-    """The same quasi-random places in a region for every point, of equal weight."""
+    """The same quasi-random places in a region for every point, of equal weight.
 
-    region: Domain | Part
+    The region may be one of some coordinates only; the point keeps the others.
+    """
+
+    place: Place
+    names: tuple[str, ...]
     places: Tensor
     measure: float
     outward: Tensor | None
 
     @property
     def free(self) -> tuple[str, ...]:
-        """None: the region is the same for every point."""
-        return ()
+        """The coordinates that the region has not."""
+        return tuple(n for n in self.place.coordinates if n not in self.names)
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return places (..., Q, d) and weights (..., Q) for points (..., d)."""
-        n_places, d = self.places.shape
+        n_places = len(self.places)
+        own = self.places.to(points)
         outer = points.shape[:-1]
-        # A copy, as forward mode writes into memory of its own.
-        places = self.places.to(points).expand(*outer, n_places, d).clone()
+        columns = []
+        for k, name in enumerate(self.place.coordinates):
+            column = points[..., k].unsqueeze(-1)  # (..., 1)
+            if name in self.names:
+                column = own[:, self.names.index(name)]  # (Q,)
+            columns.append(column.expand(*outer, n_places))
+
+        places = torch.stack(columns, dim=-1)
         weights = torch.full_like(places[..., 0], self.measure / n_places)
         return places, weights
 
@@ -188,10 +199,13 @@ def rule_over(
 
     limits = limits_of(what, over, place)
     if not _is_box(limits, place):
-        raise ValueError(
-            f"{what} runs over {', '.join(limits)}, but the domain is no box in these: pass the "
-            "region itself, such as over=pinn.Disk(...)"
-        )
+        factor = factor_of(place.domain, tuple(limits))
+        if factor is None or isinstance(over, Mapping):
+            raise ValueError(
+                f"{what} runs over {', '.join(limits)}, but the domain is no box in these: pass "
+                "the region itself, such as over=pinn.Disk(...)"
+            )
+        return region_rule(what, factor, place, nodes)
 
     per_axis = nodes or NODES.get(len(limits), NODES[3])
     return BoxRule(place, limits, per_axis, singularity)
@@ -218,11 +232,15 @@ def limits_of(what: str, over: object, place: Place) -> dict[str, Limits]:
 def region_rule(
     what: str, region: Domain | Part, place: Place, nodes: int | None
 ) -> RegionRule:
-    """Return the rule of quasi-random places in a region of all coordinates."""
-    if region.coordinates != place.coordinates:
+    """Return the rule of quasi-random places in a region of some or all coordinates."""
+    names = region.coordinates
+    for name in names:
+        _checks.one_of(f"coordinate of {what}", name, place.coordinates)
+    is_surface = isinstance(region, Part)
+    if is_surface and names != place.coordinates:
         raise ValueError(
-            f"{what} runs over a region of coordinates {', '.join(region.coordinates)}, the "
-            f"problem has {', '.join(place.coordinates)}: give a region of all of them"
+            f"{what} runs over a surface of coordinates {', '.join(names)}, the problem has "
+            f"{', '.join(place.coordinates)}: give a surface of all of them"
         )
 
     n = nodes or REGION_NODES
@@ -230,7 +248,20 @@ def region_rule(
         n = region.size  # at few points, such as an end, each once
     places = region.sample(n)
     outward = region.normals(places) if isinstance(region, Part) else None
-    return RegionRule(region, places, region.measure, outward)
+    return RegionRule(place, names, places, region.measure, outward)
+
+
+def factor_of(domain: Domain, names: tuple[str, ...]) -> Domain | None:
+    """Return the factor of a product, or the domain itself, that has these coordinates."""
+    if set(domain.coordinates) == set(names):
+        return domain
+    if not isinstance(domain, Product):
+        return None
+    for factor in domain.factors:
+        found = factor_of(factor, names)
+        if found is not None:
+            return found
+    return None
 
 
 def _is_box(limits: Mapping[str, Limits], place: Place) -> bool:
