@@ -210,7 +210,7 @@ def distinct(what: str, points: Tensor) -> None:
     raise ValueError(
         f"{what} must differ: {int(again.sum())} of {len(points)} repeat an earlier one, the "
         f"first is row {row}, equal to row {first}: {points[row].tolist()}; give each point "
-        "once"
+        "once (measurements that repeat a place: pinn.Data)"
     )
 
 

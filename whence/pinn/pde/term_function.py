@@ -21,6 +21,7 @@ from whence.pinn.pde.place import Place, Region
 from whence.points import Points, Pointwise, locations
 from whence.term import Term
 
+NO_STORAGE = "doesn't have storage"
 COORDINATE_TOLERANCE = 1e-6
 """Distance from a surface at which points count as on it, in units of the coordinates."""
 
@@ -160,7 +161,7 @@ class TermFunction:
         def at(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
             rows = locations(points)
             values = self.values(field_map, tensors, rows)
-            result = self.function(*(values[name] for name in self.names))
+            result = self._called(values)
             return stacked(self.what, result, len(rows))
 
         at.__qualname__ = self.what
@@ -174,6 +175,20 @@ class TermFunction:
             return at(tensors, points) - at(tensors, partner)
 
         return difference
+
+    def _called(self, values: Mapping[str, Tensor]) -> Any:
+        """Return what the function gives; where it leaves torch under a transform, say so."""
+        try:
+            return self.function(*(values[name] for name in self.names))
+        except RuntimeError as error:
+            # What NumPy is told of tensors that stand for others, as in a second derivative.
+            if NO_STORAGE not in str(error):
+                raise
+            raise ValueError(
+                f"{self.what} leaves torch, for NumPy or SciPy say, where second derivatives, "
+                "moving points and compilation cannot follow: write it with functions of torch, "
+                "such as torch.searchsorted for a table"
+            ) from error
 
     def _with_derived(self, field_map: FieldMap) -> FieldMap:
         """Return the map with the term's own derived fields."""

@@ -70,7 +70,7 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
     return growing_recipe(
-        problem(constraints), first=500, limit=900, renewed=50, max_seconds=290.0
+        problem(constraints), first=500, limit=900, renewed=50, max_seconds=280.0
     )
 
 
