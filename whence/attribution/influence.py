@@ -21,6 +21,7 @@ from whence.attribution.quality import (
     UNSOLVED,
     FarFromMinimum,
     far_from_minimum,
+    is_far,
     not_solved,
 )
 from whence.attribution.quantities import Quantity
@@ -160,6 +161,7 @@ class Influence(Method):
         # Parameters and buffers for which the state and the decrease hold.
         self._factored_at: dict[str, Tensor] = {}
         self._decrease: float | None = None
+        self._step: Tensor | None = None
 
     def _choose_curvature(self, curvature: CurvatureName | None) -> CurvatureName:
         terms = self.objective.terms
@@ -352,7 +354,7 @@ class Influence(Method):
         if attrs.get("solver") in SOLVING and not solved.residual <= UNSOLVED:
             warnings.warn(not_solved(attrs["solver"], solved.residual), stacklevel=3)
         decrease = attrs.get("predicted_decrease", 0.0)
-        if decrease > FAR:
+        if is_far(attrs):
             message = far_from_minimum(
                 decrease,
                 has_samples=self.objective.has_samples,
@@ -375,6 +377,8 @@ class Influence(Method):
         decrease = self._predicted_decrease(loss, gradient)
         if decrease is not None:
             attributes["predicted_decrease"] = decrease
+            if decrease > FAR and quantity is not None:
+                attributes["predicted_shift"] = self._predicted_shift(quantity)
         return attributes
 
     def solver_attributes(self, solved: Solved) -> Attributes:
@@ -421,7 +425,17 @@ class Influence(Method):
             # The model's decrease of a step δ = −(A + μI)⁻¹∇L, with ∇Lᵀδ = −∇Lᵀ(A + μI)⁻¹∇L.
             decrease = 0.5 * float(gradient @ step)
             self._decrease = decrease / loss if loss else 0.0
+            self._step = step
         return self._decrease
+
+    def _predicted_shift(self, quantity: Quantity) -> float:
+        """Return how far the step moves the first targets, relative to the largest of them."""
+        assert self._step is not None
+        gradients = next(iter(quantity.gradients(self.objective)))  # (block, P)
+        values = quantity.values(self.objective)[: len(gradients)]
+        shift = float((gradients @ self._step).abs().max())
+        size = float(values.abs().max())
+        return shift / size if size else shift
 
 
 def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:

@@ -11,6 +11,8 @@ from whence.curvature.solvers import GOOD_RESIDUAL
 if TYPE_CHECKING:
     import xarray as xr
 
+NEAR = 1e-2
+"""Share by which such a step may move the answers of a network that is near enough."""
 FAR = 0.5
 """Share of the loss that a Gauss–Newton step may still take away near a minimum."""
 LOW_TRACE = 0.9
@@ -196,7 +198,7 @@ class _Report:
     def of_minimum(self) -> str:
         """Return what speaks against the network being near a minimum."""
         decrease: float = self.attributes.get("predicted_decrease", 0.0)
-        if decrease <= FAR:
+        if not is_far(self.attributes):
             return ""
         # Supervised data have a mode of evaluation.
         return far_from_minimum(
@@ -212,6 +214,17 @@ def not_solved(solver: str, residual: float) -> str:
         f"the system is not solved: solver {solver} left a relative residual of {residual:.1g}, so "
         "the numbers mean little; raise the damping or use double precision, model.double()"
     )
+
+
+def is_far(attributes: Mapping[str, Any]) -> bool:
+    """Whether a network is so far from a minimum that its influences predict little.
+
+    A step that takes away most of a loss of 1e-12 moves no answer: a solution can be good long
+    before its loss is at its least.
+    """
+    decrease = attributes.get("predicted_decrease", 0.0)
+    shift = attributes.get("predicted_shift", NEAR)
+    return bool(decrease > FAR and shift >= NEAR)
 
 
 def far_from_minimum(
