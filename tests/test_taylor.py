@@ -103,7 +103,10 @@ def test_products_sums_and_shapes(function):
 
 
 def test_sixth_order():
-    check(lambda z: torch.tanh(inner(z)) * torch.sin(z[:, 1]) / (1 + z[:, 0]))
+    check(
+        lambda z: torch.tanh(inner(z)) * torch.sin(z[:, 1]) / (1 + z[:, 0]),
+        points=POINTS[:1],
+    )
 
 
 def test_closed_forms():
@@ -261,7 +264,7 @@ def expressions(draw, depth=3):
     return lambda z: f(z) / (2 + torch.sin(g(z)))
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(expressions())
 def test_random_compositions(function):
     check(function, [(0, 0, 0), (0, 0, 1, 1), (0, 0, 0, 1)], points=POINTS[:2])
