@@ -128,16 +128,35 @@ def test_several_outputs_components_and_terms():
     assert objective.n_points == 67
 
 
-def test_ansatz_meets_conditions_for_any_network():
-    for name in pinn.zoo.names():
-        hard, soft = pinn.zoo.load(name), pinn.zoo.load(name, "soft")
-        network = hard.network(seed=3)
-        ansatz = dataclasses.replace(soft, ansatz=hard.ansatz)
-        # drift_diffusion's ansatz prescribes the values at both ends, from which slopes follow.
-        for term in set(soft.terms) - {"pde", "periodic_u_x"}:
-            points = soft.draw(term, 50, seed=1)
-            worst = values_of(ansatz, network, term, points).abs().max()
-            assert worst < 1e-12, (name, term)
+# Conditions that an ansatz does not meet by itself: what the loss asks for in both kinds.
+REMAINING = {
+    "drift_diffusion": {"periodic_u_x"},  # both ends' values are given, slopes follow
+    "euler_bernoulli": {"free"},
+    "inverse_heat": {"sensors"},
+    "korteweg_de_vries": {"periodic_u", "periodic_u_x", "periodic_u_xx"},
+    "kuramoto_sivashinsky": {
+        "periodic_u", "periodic_u_x", "periodic_u_xx", "periodic_u_xxx"
+    },
+    "l_shape": {"dirichlet_u"},
+    "linear_elasticity": {"held", "pulled"},
+}  # fmt: skip
+
+
+def drawn(problem, term, n, seed):
+    """Points of a term: n of them, or all where it holds at few."""
+    return problem.draw(term, min(n, problem.room(term) or n), seed)
+
+
+@pytest.mark.parametrize("name", pinn.zoo.names())
+def test_ansatz_meets_conditions_for_any_network(name):
+    hard, soft = pinn.zoo.load(name), pinn.zoo.load(name, "soft")
+    network = hard.network(seed=3)
+    ansatz = dataclasses.replace(soft, ansatz=hard.ansatz, unknowns=hard.unknowns)
+    left = set(soft.terms) - set(soft.equations) - REMAINING.get(name, set())
+    for term in left:
+        points = drawn(soft, term, 50, seed=1)
+        worst = values_of(ansatz, hard.model(network), term, points).abs().max()
+        assert worst < 1e-12, term
 
 
 @pytest.mark.parametrize("name", pinn.zoo.names())
@@ -145,42 +164,69 @@ def test_ansatz_meets_conditions_for_any_network():
 def test_both_derivative_paths_agree_on_the_zoo(name, constraints):
     problem = pinn.zoo.load(name, constraints)
     nested = dataclasses.replace(problem, derivatives="autograd")
-    network = problem.network(seed=0)
-    for term in problem.terms:
-        points = problem.draw(term, 30, seed=4)
+    network = problem.model(problem.network(seed=0))
+    # Fourth derivatives are sums of larger numbers.
+    allowed = 1e-12 if name not in FOURTH_ORDER else 1e-10
+    for term in set(problem.terms) - set(problem.given_terms):
+        points = drawn(problem, term, 30, seed=4)
         a, b = (values_of(p, network, term, points) for p in (problem, nested))
-        assert float((a - b).abs().max()) <= 1e-12 * float(b.abs().max())
+        assert float((a - b).abs().max()) <= allowed * float(b.abs().max())
+
+
+FOURTH_ORDER = ("euler_bernoulli", "kuramoto_sivashinsky", "lid_driven_cavity")
+# Central differences of sixth order on the offsets −3..3.
+SIXTH = {-3: -1 / 60, -2: 3 / 20, -1: -3 / 4, 1: 3 / 4, 2: -3 / 20, 3: 1 / 60}
+# What remains of an equation beside its largest part: differences of higher order lose more, and
+# the cavity's reference is known to about 1e-5.
+REMAINDERS = {
+    "euler_bernoulli": 1e-4, "korteweg_de_vries": 1e-4, "kuramoto_sivashinsky": 1e-4,
+    "lid_driven_cavity": 2e-2,
+}  # fmt: skip
+
+
+def differences(problem, points, output, index, h):
+    """Differentiate an output of the reference along each coordinate of an index in turn."""
+    if not index:
+        return problem.reference(points)[:, output]
+    k, *rest = index
+    total = 0.0
+    for offset, factor in SIXTH.items():
+        moved = points.clone()
+        moved[:, k] += offset * h[k]
+        total = total + factor * differences(problem, moved, output, rest, h)
+    return total / h[k]
 
 
 @pytest.mark.parametrize("name", pinn.zoo.names())
 def test_reference_solves_the_zoo_problem(name):
-    """The reference must satisfy the zoo's own equation: fourth-order differences of it do."""
+    """The reference must satisfy the zoo's own equation: differences of it do."""
     problem = pinn.zoo.load(name, "soft")
-    points = problem.domain.sample(200, "random", seed=5)
     low, high = torch.from_numpy(problem.domain.bounds)
-    points = low + (high - low) * (0.1 + 0.8 * (points - low) / (high - low))
-    equation = problem.equations["pde"]
-    h = 2e-4 * (high - low)
+    share = 5e-3 if name in REMAINDERS else 1e-3
+    h = share * (high - low)
+    points = problem.domain.sample(400, "random", seed=5)
+    # As far inside as differences of fourth order reach.
+    inside = problem.domain.contains(points, -float(12 * h.max()))
+    points = points[inside][:25]
+    assert len(points) > 10
 
-    def shifted(k, steps):
-        moved = points.clone()
-        moved[:, k] += steps * h[k]
-        return problem.reference(moved)[:, 0]
+    (equation,) = problem.equations.values()
+    names = problem.fields_of(next(iter(problem.equations)))
+    fields = {}
+    for field in names:
+        parsed = problem.parse(field)
+        if parsed.coordinate is not None:
+            fields[field] = points[:, parsed.coordinate]
+        elif parsed.symbol is not None:
+            fields[field] = torch.full((len(points),), 0.3)  # the only unknown there is
+        else:
+            fields[field] = differences(problem, points, parsed.output, parsed.index, h)
 
-    u = problem.reference(points)[:, 0]
-    fields = {"u": u, "x": points[:, 0], "t": points[:, 1]}
-    for k, c in enumerate(("x", "t")):
-        plus, minus, plus2, minus2 = (shifted(k, s) for s in (1, -1, 2, -2))
-        fields[f"u_{c}"] = (8 * (plus - minus) - (plus2 - minus2)) / (12 * h[k])
-        fields[f"u_{c}{c}"] = (16 * (plus + minus) - (plus2 + minus2) - 30 * u) / (
-            12 * h[k] ** 2
-        )
-    import inspect
-
-    names = list(inspect.signature(equation).parameters)
     residual = equation(*(fields[n] for n in names))
-    scale = max(float(fields[n].abs().max()) for n in names)
-    assert float(residual.abs().median()) < 1e-5 * scale
+    parts = residual if isinstance(residual, tuple) else (residual,)
+    scale = max(float(values.abs().max()) for values in fields.values())
+    for part in parts:
+        assert float(part.abs().median()) < REMAINDERS.get(name, 1e-5) * scale
 
 
 def test_relative_l2_of_a_perfect_and_a_zero_network():
@@ -343,7 +389,8 @@ def test_trying_the_functions_leaves_points_and_parameters_alone():
     before, network = points["pde"].clone(), pinn.MLP([2, 4, 1], seed=0)
     state = {name: p.detach().clone() for name, p in network.named_parameters()}
     objective = problem.objective(network, points)
-    assert [tuple(x.shape) for x in seen] == [(2,)]
+    # First at two points, then at several together and one by one.
+    assert {tuple(x.shape) for x in seen} == {(2,), (5,), (1,)}
     assert torch.equal(objective.terms["pde"].points, before)
     assert all(torch.equal(p, state[name]) for name, p in network.named_parameters())
     assert all(p.grad is None for p in network.parameters())
