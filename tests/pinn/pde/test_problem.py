@@ -137,7 +137,7 @@ REMAINING = {
     "kuramoto_sivashinsky": {
         "periodic_u", "periodic_u_x", "periodic_u_xx", "periodic_u_xxx"
     },
-    "l_shape": {"dirichlet_u"},
+    "l_shape": {"boundary"},
     "linear_elasticity": {"held", "pulled"},
 }  # fmt: skip
 

@@ -20,11 +20,11 @@ from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
 
 CONDUCTIVITY = 0.3
 """The k that the measurements were made with."""
-SIGMA = 2e-4
+SIGMA = 1e-4
 """Standard deviation of the measurements."""
 BAD_SENSOR = 41
 """The measurement that is wrong."""
-BAD = 1.6e-3
+BAD = 8e-4
 """What it is off by, eight standard deviations."""
 
 
