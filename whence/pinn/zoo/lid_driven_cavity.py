@@ -158,9 +158,10 @@ def _coefficients() -> Array:
     for name, (order_x, order_y) in orders.items():
         product = np.kron(along[order_x], along[order_y])
         matrices[name] = np.asarray(product, dtype=np.float64)
-        lift_x = lift.deriv(order_x)(place) if order_x else lift(place)
-        rise_y = rise.deriv(order_y)(place) if order_y else rise(place)
-        lifts[name] = np.kron(lift_x, rise_y)
+        # deriv(0) is the polynomial itself.
+        lift_x = lift.deriv(order_x)
+        rise_y = rise.deriv(order_y)
+        lifts[name] = np.kron(lift_x(place), rise_y(place))
 
     # ∂_x Δ, ∂_y Δ and Δ Δ.
     curls_x = matrices["xxx"] + matrices["xyy"]
