@@ -132,17 +132,16 @@ def _derivatives(nodes: Array) -> list[Array]:
     return matrices
 
 
-@functools.cache
-def _coefficients() -> Array:
-    """Return the Chebyshev coefficients of q, ψ = lift + (1 − s²)²(1 − t²)² q on [−1, 1]²."""
-    turns = (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
-    nodes = np.asarray(np.cos(np.pi * turns), dtype=np.float64)
-    n = len(nodes)
+def _affine_derivatives(nodes: Array) -> dict[str, tuple[Array, Array]]:
+    """Return A and b with ψ's derivative ``A q + b`` at pairs of nodes, by name.
+
+    ψ = lift + (1 − s²)²(1 − t²)² q, (n², n²) and (n²,) for q at the n² pairs of nodes.
+    """
     place = (1 + nodes) / 2
     # x = (1 + s)/2, so that each derivative by x is twice that by s.
     along = []
-    for order, matrix in enumerate(_derivatives(nodes)):
-        along.append(2.0**order * matrix)
+    for order, derivative in enumerate(_derivatives(nodes)):
+        along.append(2.0**order * derivative)
 
     # The lift 16 x²(1 − x)² (y³ − y²) has the speeds of all walls.
     lift = np.polynomial.Polynomial([0, 0, 16, -32, 16])
@@ -152,17 +151,27 @@ def _coefficients() -> Array:
         "x": (1, 0), "y": (0, 1), "xxx": (3, 0), "xxy": (2, 1), "xyy": (1, 2),
         "yyy": (0, 3), "xxxx": (4, 0), "xxyy": (2, 2), "yyyy": (0, 4),
     }  # fmt: skip
-    # Derivatives of ψ at all nodes are matrices[name] @ q + lifts[name].
-    matrices = {}
-    lifts = {}
+    derivatives = {}
     for name, (order_x, order_y) in orders.items():
-        product = np.kron(along[order_x], along[order_y])
-        matrices[name] = np.asarray(product, dtype=np.float64)
+        matrix = np.kron(along[order_x], along[order_y])
         # deriv(0) is the polynomial itself.
         lift_x = lift.deriv(order_x)
         rise_y = rise.deriv(order_y)
-        lifts[name] = np.kron(lift_x(place), rise_y(place))
+        offset = np.kron(lift_x(place), rise_y(place))
+        derivatives[name] = (np.asarray(matrix), np.asarray(offset))
 
+    return derivatives
+
+
+@functools.cache
+def _coefficients() -> Array:
+    """Return the Chebyshev coefficients of q, ψ = lift + (1 − s²)²(1 − t²)² q on [−1, 1]²."""
+    turns = (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
+    nodes = np.asarray(np.cos(np.pi * turns), dtype=np.float64)
+    n = len(nodes)
+
+    derivatives = _affine_derivatives(nodes)
+    matrices = {name: matrix for name, (matrix, _) in derivatives.items()}
     # ∂_x Δ, ∂_y Δ and Δ Δ.
     curls_x = matrices["xxx"] + matrices["xyy"]
     curls_y = matrices["xxy"] + matrices["yyy"]
@@ -171,8 +180,8 @@ def _coefficients() -> Array:
     q = np.zeros(n * n)
     for _ in range(NEWTON_STEPS):
         value = {}
-        for name, matrix in matrices.items():
-            value[name] = matrix @ q + lifts[name]
+        for name, (matrix, offset) in derivatives.items():
+            value[name] = matrix @ q + offset
 
         # ψ_x Δψ_y − ψ_y Δψ_x + ν ΔΔψ
         curl_x = value["xxx"] + value["xyy"]
