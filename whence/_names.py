@@ -30,9 +30,10 @@ def one_of(what: str, given: object, names: Iterable[object]) -> None:
         return
 
     guess = nearest(str(given), known)
-    raise ValueError(
-        f"unknown {what} {_shortened(given)}{guess}: choose {listed_names(known)}"
-    )
+    shown = repr(given)
+    if len(shown) > MAX_LETTERS:
+        shown = shown[:MAX_LETTERS] + " …"
+    raise ValueError(f"unknown {what} {shown}{guess}: choose {listed_names(known)}")
 
 
 def listed_names(names: Sequence[object]) -> str:
@@ -41,8 +42,3 @@ def listed_names(names: Sequence[object]) -> str:
     if len(shown) > MAX_LISTED:
         shown = [*shown[:FIRST_LISTED], "…", shown[-1]]
     return ", ".join(shown)
-
-
-def _shortened(given: object) -> str:
-    text = repr(given)
-    return text if len(text) <= MAX_LETTERS else text[:MAX_LETTERS] + " …"

@@ -218,7 +218,10 @@ class Recorder(TorchFunctionMode):
         is_jet = isinstance(layer.input, Jet)
         source = layer.input.data if is_jet else layer.input
         target = output.data if is_jet else output
-        if layer.make is None or _is_differentiated(source):
+        # Calls do not see forward mode and the transforms of torch.func.
+        is_forward = forward_ad._current_level >= 0
+        is_transformed = is_functorch_wrapped_tensor(source)
+        if layer.make is None or is_forward or is_transformed:
             self.layers_alone = False
             return output
 
@@ -249,11 +252,6 @@ def _make_call(
 
     shape = () if layer.weight is None else tuple(layer.weight.shape)
     return layer.make(weight, bias, shape, source, source._version, output, origin)
-
-
-def _is_differentiated(source: Tensor) -> bool:
-    """Whether forward mode or a transform of ``torch.func`` is at work, which calls do not see."""
-    return forward_ad._current_level >= 0 or is_functorch_wrapped_tensor(source)
 
 
 def _has_tensor(result: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -75,15 +75,10 @@ def point_coordinates(
 
     coordinates: Coordinates = {}
     for name, parts in columns.items():
-        coordinates[name] = ("point", _joined(parts))
+        # The only part is not copied.
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        coordinates[name] = ("point", whole)
     return coordinates
-
-
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    # The only part is not copied.
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts)
 
 
 def target_coordinates(targets: Mapping[str, np.ndarray]) -> Coordinates:

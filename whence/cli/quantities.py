@@ -59,7 +59,12 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
     if is_field:
         name = problem.parse(of)
         if name.symbol in problem.numbers:
-            return _unknown_value(of, at)
+            # An unknown number is the same everywhere.
+            if at:
+                raise ValueError(
+                    f"--at does nothing with --of {of}, which is the same everywhere: leave it out"
+                )
+            return UnknownValue(of)
         if name.output is None:
             kind = "a derived field" if name.symbol else "a coordinate"
             raise ValueError(
@@ -76,15 +81,6 @@ def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quan
         return Derivative(point, of)
 
     return Output(point, of)
-
-
-def _unknown_value(name: str, at: Sequence[float]) -> Quantity:
-    """Return the value of an unknown, which is the same everywhere."""
-    if at:
-        raise ValueError(
-            f"--at does nothing with --of {name}, which is the same everywhere: leave it out"
-        )
-    return UnknownValue(name)
 
 
 def quantity_of_tests(

@@ -267,7 +267,12 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
 
     outside: Sequence[str] = getattr(linear, "outside", ())
     if outside:
-        listed = ", ".join(_with_module(root, name) for name in outside)
+        names = []
+        for name in outside:
+            module, _, _ = name.rpartition(".")
+            kind = type(root.objective.network.get_submodule(module))
+            names.append(f"{name} of {kind.__name__}")
+        listed = ", ".join(names)
         raise ValueError(
             f"{where} uses elsewhere {listed}: select other parameters, or {instead}"
         )
@@ -277,10 +282,3 @@ def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinear
             f"by torch.autograd.grad: {instead}"
         )
     raise ValueError(f"{where} does not call them once for each point: {instead}")
-
-
-def _with_module(root: Jacobian, name: str) -> str:
-    """Return a parameter's name and the class of the module that it belongs to."""
-    module, _, _ = name.rpartition(".")
-    kind = type(root.objective.network.get_submodule(module))
-    return f"{name} of {kind.__name__}"

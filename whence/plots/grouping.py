@@ -40,7 +40,9 @@ def in_ranges(
     names = []
     for place in present:
         inside = values[places == place]
-        names.append(_range(float(inside.min()), float(inside.max())))
+        low = inside.min()
+        high = inside.max()
+        names.append(f"{low:.3g}" if low == high else f"{low:.3g} … {high:.3g}")
 
     coordinates: dict[str, object] = {label: ("point", numbers)}
     of_target = f"target_{label}"
@@ -52,12 +54,6 @@ def in_ranges(
         nearest = np.abs(of_edges[..., None] - present).argmin(axis=-1)
         grouped = grouped.assign_coords({of_target: (targets.dims, nearest)})
     return grouped, names
-
-
-def _range(low: float, high: float) -> str:
-    if low == high:
-        return f"{low:.3g}"
-    return f"{low:.3g} … {high:.3g}"
 
 
 def largest_groups(

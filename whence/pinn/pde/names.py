@@ -37,7 +37,7 @@ def parse(
     --------
     >>> from whence.pinn.pde.names import parse
     >>> parse("u_xt", ("x", "t"), ("u",))
-    Name(output=0, index=(0, 1), coordinate=None)
+    Name(output=0, index=(0, 1), coordinate=None, symbol=None)
     """
     name = str(name)  # anything may be asked for, and is then named in the error
     if name in coordinates:

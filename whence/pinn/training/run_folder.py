@@ -148,7 +148,7 @@ class RunFolder:
 
     def create(self, config: JsonObject, problem_code: str | None = None) -> None:
         """Make the folder and write its configuration; an existing run or file is an error."""
-        self.check_free()
+        self.check_free(problem_code)
         make_folder(self.path)
         if problem_code is not None:
             write_atomically(self.path / PROBLEM, problem_code.encode())
@@ -182,7 +182,7 @@ class RunFolder:
                 f"{self.path} was removed or replaced while this run was training"
             )
 
-    def check_free(self) -> None:
+    def check_free(self, problem_code: str | None = None) -> None:
         """Raise ``FileExistsError`` unless a run can be made here without touching anything."""
         if self.exists():
             raise FileExistsError(
@@ -192,16 +192,24 @@ class RunFolder:
         if not self.path.exists():
             return
 
-        # A start that was killed leaves a lock and half-written files, which do no harm.
-        is_empty = self.path.is_dir()
-        if is_empty:
-            for path in self.path.iterdir():
-                if path.name != LOCK and not is_temporary(path):
-                    is_empty = False
-        if not is_empty:
+        if not self.path.is_dir() or not self._is_fresh(problem_code):
             raise FileExistsError(
                 f"{self.path} exists and is not an empty folder: choose another"
             )
+
+    def _is_fresh(self, problem_code: str | None) -> bool:
+        """Whether the folder holds no more than a start leaves that was killed or failed."""
+        for path in self.path.iterdir():
+            if path.name == LOCK or is_temporary(path):
+                continue
+            # The problem is written before the configuration; the same again changes nothing.
+            is_problem = path.name == PROBLEM and path.is_file()
+            if not is_problem or problem_code is None:
+                return False
+            if path.read_bytes() != problem_code.encode():
+                return False
+
+        return True
 
     def is_started(self) -> bool:
         """Whether the run has a checkpoint; one killed in its first seconds has none."""

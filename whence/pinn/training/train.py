@@ -183,7 +183,7 @@ def train(
             stack.enter_context(folder.locked())
             checkpoint = checkpoint_to_resume(folder, config, max_seconds)
         elif folder is not None:
-            folder.check_free()
+            folder.check_free(origin.code())
         stack.enter_context(rng.seeded(seed, place))
         # Made under the seed, so that dropout and the like begin the same each time.
         raw = problem.network(seed) if network is None else network

@@ -188,7 +188,11 @@ class Weighting(ABC):
     def _check_finite(self, weights: Weights) -> None:
         """Raise ``FloatingPointError`` unless new weights, and what was noted, are finite."""
         for name, weight in weights.items():
-            if isinstance(weight, complex) or _is_complex_or_table(weight):
+            # Of a tensor only weights of points, (n,), or a single number.
+            is_wrong = isinstance(weight, complex)
+            if isinstance(weight, Tensor):
+                is_wrong = weight.is_complex() or weight.ndim > 1
+            if is_wrong:
                 raise TypeError(
                     f"the weight of term {name!r} must be a real number, or one for each point, "
                     f"got {_checks.describe(weight)}"
@@ -267,8 +271,3 @@ def smoothed(
             weights[name] = previous_share * before + (1 - previous_share) * value
 
     return weights
-
-
-def _is_complex_or_table(weight: object) -> bool:
-    """Whether this is a tensor that cannot be weights of points, (n,)."""
-    return isinstance(weight, Tensor) and (weight.is_complex() or weight.ndim > 1)

@@ -53,9 +53,8 @@ class Evolution:
     @property
     def places(self) -> Array:
         """The places, (modes,)."""
-        return np.asarray(
-            self.low + (self.high - self.low) * np.arange(self.modes) / self.modes
-        )
+        period = self.high - self.low
+        return np.asarray(self.low + period * np.arange(self.modes) / self.modes)
 
     @property
     def wave_numbers(self) -> Array:
@@ -69,18 +68,24 @@ class Evolution:
         linear = self.linear(k)
         step = self.end / self.steps
         scheme = Scheme.of(linear, step)
-        coefficients = np.fft.fft(start(self.places).astype(complex))
+        values = start(self.places).astype(complex)
+        coefficients = np.fft.fft(values)
 
+        def nonlinear(c: Complex) -> Complex:
+            return self.nonlinear(c, k)
+
+        # u_t = L u + N(u)
         states = [coefficients]
-        slopes = [linear * coefficients + self.nonlinear(coefficients, k)]
+        slopes = [linear * coefficients + nonlinear(coefficients)]
         for _ in range(self.steps):
-            coefficients = scheme.advance(coefficients, lambda c: self.nonlinear(c, k))
+            coefficients = scheme.advance(coefficients, nonlinear)
             states.append(coefficients)
-            slopes.append(linear * coefficients + self.nonlinear(coefficients, k))
+            slopes.append(linear * coefficients + nonlinear(coefficients))
 
         times = np.linspace(0, self.end, self.steps + 1)
         # Cubic between steps, by values and slopes: of the scheme's own order.
-        spline = CubicHermiteSpline(times, np.stack(states), np.stack(slopes))
+        rows = np.stack(states)
+        spline = CubicHermiteSpline(times, rows, np.stack(slopes))
         return Solved(self.low, k, spline)
 
 
@@ -98,8 +103,10 @@ class Scheme:
     @classmethod
     def of(cls, linear: Complex, step: float) -> Scheme:
         """Return the scheme for L and a step, its quotients as means over circles around h L."""
-        turns = np.exp(2j * np.pi * (np.arange(CIRCLE) + 0.5) / CIRCLE)
-        z = step * linear[:, None] + turns[None, :]
+        angles = 2j * np.pi * (np.arange(CIRCLE) + 0.5) / CIRCLE
+        circle = np.exp(angles)
+        # (modes, points of the circle)
+        z = step * linear[:, None] + circle[None, :]
         exp = np.exp(z)
 
         def mean(values: Complex) -> Complex:
@@ -135,7 +142,8 @@ class Scheme:
         at_d = nonlinear(d)
         total = self.whole * c + self.first * at_c
         total = total + 2 * self.middle * (at_a + at_b)
-        return np.asarray(total + self.last * at_d)
+        total = total + self.last * at_d
+        return np.asarray(total)
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,32 +42,51 @@ def polar(x: Tensor, y: Tensor, corner: int) -> tuple[Tensor, Tensor]:
     """Return r² and the angle θ inside a corner, from its first side."""
     opening = math.pi * OPENINGS[corner]
     bisector = math.pi * STARTS[corner] + opening / 2
+    cosine = math.cos(bisector)
+    sine = math.sin(bisector)
+
+    # From the corner, along its bisector and across it.
     at_x, at_y = CORNERS[corner]
-    along = (x - at_x) * math.cos(bisector) + (y - at_y) * math.sin(bisector)
-    across = (y - at_y) * math.cos(bisector) - (x - at_x) * math.sin(bisector)
-    square = (x - at_x) ** 2 + (y - at_y) ** 2 + TINY
+    from_x = x - at_x
+    from_y = y - at_y
+    along = from_x * cosine + from_y * sine
+    across = from_y * cosine - from_x * sine
+    square = from_x**2 + from_y**2 + TINY
+
     # From the bisector the angle is twice atan(across/(r + along)), smooth all over the domain.
-    half = torch.atan(across / (torch.sqrt(square) + along))
-    return square, 2 * half + opening / 2
+    radius = torch.sqrt(square)
+    half = torch.atan(across / (radius + along))
+    angle = 2 * half + opening / 2
+    return square, angle
 
 
 def known(x: Tensor, y: Tensor) -> Tensor:
     """Return the known part: it solves −Δu = 1 and has the logarithms of all corners."""
+    # −r²/4 + r² cos 2θ/4
     square, angle = polar(x, y, 0)
-    total = 0.25 * square * (torch.cos(2 * angle) - 1)
+    cosine = torch.cos(2 * angle)
+    total = 0.25 * square * (cosine - 1)
+
     for corner, opening in enumerate(OPENINGS):
         square, angle = polar(x, y, corner)
+        sine = torch.sin(2 * angle)
+        cosine = torch.cos(2 * angle)
         # r² log r = r² log(r²)/2
-        wave = 0.5 * torch.log(square) * torch.sin(2 * angle)
-        wave = wave + angle * torch.cos(2 * angle)
+        logarithm = 0.5 * torch.log(square)
+        wave = logarithm * sine + angle * cosine
+        # b = −1/(2ω)
         total = total - square * wave / (2 * math.pi * opening)
+
     return total
 
 
 def singular(x: Tensor, y: Tensor) -> Tensor:
     """Return r^(2/3) sin(2θ/3), what makes the gradient infinite at the corner."""
     square, angle = polar(x, y, 0)
-    return square ** (1 / 3) * torch.sin(2 * angle / 3)
+    # (r²)^(1/3)
+    radial = square ** (1 / 3)
+    angular = torch.sin(2 * angle / 3)
+    return radial * angular
 
 
 def equation(u_xx: Tensor, u_yy: Tensor) -> Tensor:
@@ -77,7 +96,8 @@ def equation(u_xx: Tensor, u_yy: Tensor) -> Tensor:
 
 def ansatz(x: Tensor, y: Tensor, u: Tensor, intensity: Tensor) -> Tensor:
     """Return u + known + intensity · singular, so that the network is smooth at every corner."""
-    return u + known(x, y) + intensity * singular(x, y)
+    infinite = intensity * singular(x, y)
+    return u + known(x, y) + infinite
 
 
 def on_boundary(u: Tensor) -> Tensor:
@@ -90,19 +110,24 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
     The boundary values are a condition in both.
     """
-    hard = constraints == "hard"
+    transform = None
+    unknowns = {}
+    if constraints == "hard":
+        transform = ansatz
+        unknowns = {"intensity": Unknown(0.0)}
+
     return Problem(
         name="l_shape",
         domain=Polygon(("x", "y"), CORNERS),
         outputs=("u",),
         equations={"pde": equation},
-        ansatz=ansatz if hard else None,
+        ansatz=transform,
         conditions=[Condition("boundary", on="polygon", residual=on_boundary)],
         architecture=lambda seed: MLP(
             [2, 30, 30, 1], bounds=[[-1.0, -1.0], [1.0, 1.0]], seed=seed
         ),
         solution=solution,
-        unknowns={"intensity": Unknown(0.0)} if hard else {},
+        unknowns=unknowns,
     )
 
 
@@ -116,18 +141,24 @@ def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
 def _coefficients() -> Array:
     """Return the coefficients of the harmonic functions, by least squares on the boundary."""
     # Dense towards the corners, along each side from corner to corner.
-    share = (1 - np.cos(np.pi * (np.arange(200) + 0.5) / 200)) / 2
+    turns = (np.arange(200) + 0.5) / 200
+    share = (1 - np.cos(np.pi * turns)) / 2
+
     corners = np.array(CORNERS, dtype=np.float64)
     ends = np.roll(corners, -1, axis=0)
-    sides = corners[:, None] + share[:, None] * (ends - corners)[:, None]
+    steps = share[:, None] * (ends - corners)[:, None]
+    sides = corners[:, None] + steps
     x, y = sides.reshape(-1, 2).T
+
     # The maximum principle bounds the error inside by that on the boundary.
-    found = np.linalg.lstsq(_harmonics(x, y), -_known(x, y))
-    return np.asarray(found[0], dtype=np.float64)
+    harmonics = _harmonics(x, y)
+    coefficients, *_ = np.linalg.lstsq(harmonics, -_known(x, y))
+    return np.asarray(coefficients, dtype=np.float64)
 
 
 def _known(x: Array, y: Array) -> Array:
-    return np.asarray(known(torch.from_numpy(x), torch.from_numpy(y)).numpy())
+    values = known(torch.from_numpy(x), torch.from_numpy(y))
+    return np.asarray(values.numpy())
 
 
 def _harmonics(x: Array, y: Array) -> Array:
@@ -138,10 +169,13 @@ def _harmonics(x: Array, y: Array) -> Array:
     k = np.arange(1, MODES + 1)
     radial = (square[:, None] / 2) ** (k / 3)
     angular = np.sin(2 * k * angle[:, None] / 3)
+    waves = radial * angular
 
     z = (x + 1j * y) / np.sqrt(2)
     powers = z[:, None] ** np.arange(MODES)
-    parts = [radial * angular, powers.real, powers.imag[:, 1:]]
+    # The imaginary part of z⁰ is zero.
+    imaginary = powers.imag[:, 1:]
+    parts = [waves, powers.real, imaginary]
     return np.concatenate(parts, axis=1)
 
 
@@ -165,4 +199,5 @@ def solution(x: Array, y: Array) -> Array:
     0.1311
     """
     x, y = as_floats(x, y)
-    return np.asarray(_known(x, y) + _harmonics(x, y) @ _coefficients())
+    harmonic = _harmonics(x, y) @ _coefficients()
+    return np.asarray(_known(x, y) + harmonic)

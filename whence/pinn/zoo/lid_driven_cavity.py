@@ -38,8 +38,11 @@ def equation(
     """Return u ω_x + v ω_y − ν Δω of the vorticity ω = −Δψ, with u = ψ_y and v = −ψ_x."""
     vorticity_x = -(psi_xxx + psi_xyy)
     vorticity_y = -(psi_xxy + psi_yyy)
+    carried = psi_y * vorticity_x - psi_x * vorticity_y
+
+    # Δω = −ΔΔψ
     diffused = -(psi_xxxx + 2 * psi_xxyy + psi_yyyy)
-    return psi_y * vorticity_x - psi_x * vorticity_y - VISCOSITY * diffused
+    return carried - VISCOSITY * diffused
 
 
 def lid(x: Tensor) -> Tensor:
@@ -82,7 +85,9 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
         ansatz=transform,
         conditions=conditions,
         architecture=lambda seed: MLP(
-            [2, 30, 30, 1], bounds=[[0.0, 0.0], [1.0, 1.0]], seed=seed
+            [2, 30, 30, 1],
+            bounds=[[0.0, 0.0], [1.0, 1.0]],
+            seed=seed,
         ),
         solution=solution,
     )
@@ -105,9 +110,11 @@ def _derivatives(nodes: Array) -> list[Array]:
     MATLAB, 2000, program 38, for polynomials through the inner nodes.
     """
     degree = len(nodes) - 1
-    to_coefficients = np.linalg.inv(chebyshev.chebvander(nodes, degree))
-    # (1 − s²)² in Chebyshev's polynomials.
+    values = chebyshev.chebvander(nodes, degree)
+    to_coefficients = np.linalg.inv(values)
+    # (1 − s²)² = 1 − 2 s² + s⁴ in Chebyshev's polynomials.
     factor = chebyshev.poly2cheb([1.0, 0.0, -2.0, 0.0, 1.0])
+
     matrices = []
     for order in range(5):
         columns = []
@@ -115,9 +122,45 @@ def _derivatives(nodes: Array) -> list[Array]:
             unit = np.zeros(degree + 1)
             unit[k] = 1.0
             product = chebyshev.chebmul(factor, unit)
-            columns.append(chebyshev.chebval(nodes, chebyshev.chebder(product, order)))
-        matrices.append(np.stack(columns, axis=1) @ to_coefficients)
-    return [np.asarray(matrix, dtype=np.float64) for matrix in matrices]
+            derived = chebyshev.chebder(product, order)
+            columns.append(chebyshev.chebval(nodes, derived))
+
+        # Values at the nodes → coefficients of q → derivatives at the nodes.
+        matrix = np.stack(columns, axis=1) @ to_coefficients
+        matrices.append(np.asarray(matrix, dtype=np.float64))
+
+    return matrices
+
+
+def _affine_derivatives(nodes: Array) -> dict[str, tuple[Array, Array]]:
+    """Return A and b with ψ's derivative ``A q + b`` at pairs of nodes, by name.
+
+    ψ = lift + (1 − s²)²(1 − t²)² q, (n², n²) and (n²,) for q at the n² pairs of nodes.
+    """
+    place = (1 + nodes) / 2
+    # x = (1 + s)/2, so that each derivative by x is twice that by s.
+    along = []
+    for order, derivative in enumerate(_derivatives(nodes)):
+        along.append(2.0**order * derivative)
+
+    # The lift 16 x²(1 − x)² (y³ − y²) has the speeds of all walls.
+    lift = np.polynomial.Polynomial([0, 0, 16, -32, 16])
+    rise = np.polynomial.Polynomial([0, 0, -1, 1])
+
+    orders = {
+        "x": (1, 0), "y": (0, 1), "xxx": (3, 0), "xxy": (2, 1), "xyy": (1, 2),
+        "yyy": (0, 3), "xxxx": (4, 0), "xxyy": (2, 2), "yyyy": (0, 4),
+    }  # fmt: skip
+    derivatives = {}
+    for name, (order_x, order_y) in orders.items():
+        matrix = np.kron(along[order_x], along[order_y])
+        # deriv(0) is the polynomial itself.
+        lift_x = lift.deriv(order_x)
+        rise_y = rise.deriv(order_y)
+        offset = np.kron(lift_x(place), rise_y(place))
+        derivatives[name] = (np.asarray(matrix), np.asarray(offset))
+
+    return derivatives
 
 
 @functools.cache
@@ -126,49 +169,41 @@ def _coefficients() -> Array:
     turns = (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1)
     nodes = np.asarray(np.cos(np.pi * turns), dtype=np.float64)
     n = len(nodes)
-    # x = (1 + s)/2, so that each derivative by x is twice that by s.
-    along = [2.0**order * matrix for order, matrix in enumerate(_derivatives(nodes))]
-    place = (1 + nodes) / 2
 
-    def derivative(order_x: int, order_y: int) -> Array:
-        return np.kron(along[order_x], along[order_y])
-
-    lift = np.polynomial.Polynomial([0, 0, 16, -32, 16])
-    rise = np.polynomial.Polynomial([0, 0, -1, 1])
-
-    def lifted(order_x: int, order_y: int) -> Array:
-        along_x = lift.deriv(order_x)(place) if order_x else lift(place)
-        along_y = rise.deriv(order_y)(place) if order_y else rise(place)
-        return np.kron(along_x, along_y)
-
-    orders = {
-        "x": (1, 0), "y": (0, 1), "xxx": (3, 0), "xxy": (2, 1), "xyy": (1, 2),
-        "yyy": (0, 3), "xxxx": (4, 0), "xxyy": (2, 2), "yyyy": (0, 4),
-    }  # fmt: skip
-    matrices = {name: derivative(*order) for name, order in orders.items()}
-    lifts = {name: lifted(*order) for name, order in orders.items()}
+    derivatives = _affine_derivatives(nodes)
+    matrices = {name: matrix for name, (matrix, _) in derivatives.items()}
+    # ∂_x Δ, ∂_y Δ and Δ Δ.
+    curls_x = matrices["xxx"] + matrices["xyy"]
+    curls_y = matrices["xxy"] + matrices["yyy"]
+    biharmonics = matrices["xxxx"] + 2 * matrices["xxyy"] + matrices["yyyy"]
 
     q = np.zeros(n * n)
     for _ in range(NEWTON_STEPS):
-        value = {name: matrices[name] @ q + lifts[name] for name in orders}
+        value = {}
+        for name, (matrix, offset) in derivatives.items():
+            value[name] = matrix @ q + offset
+
+        # ψ_x Δψ_y − ψ_y Δψ_x + ν ΔΔψ
         curl_x = value["xxx"] + value["xyy"]
         curl_y = value["xxy"] + value["yyy"]
         biharmonic = value["xxxx"] + 2 * value["xxyy"] + value["yyyy"]
-        residual = value["x"] * curl_y - value["y"] * curl_x + VISCOSITY * biharmonic
+        residual = value["x"] * curl_y - value["y"] * curl_x
+        residual += VISCOSITY * biharmonic
 
         # Each product by the rule of Leibniz.
-        jacobian = curl_y[:, None] * matrices["x"] - curl_x[:, None] * matrices["y"]
-        jacobian += value["x"][:, None] * (matrices["xxy"] + matrices["yyy"])
-        jacobian -= value["y"][:, None] * (matrices["xxx"] + matrices["xyy"])
-        jacobian += VISCOSITY * (
-            matrices["xxxx"] + 2 * matrices["xxyy"] + matrices["yyyy"]
-        )
+        jacobian = curl_y[:, None] * matrices["x"]
+        jacobian -= curl_x[:, None] * matrices["y"]
+        jacobian += value["x"][:, None] * curls_y
+        jacobian -= value["y"][:, None] * curls_x
+        jacobian += VISCOSITY * biharmonics
+
         step = np.linalg.solve(jacobian, residual)
         q -= step
         if np.abs(step).max() < 1e-12:
             break
 
-    to_coefficients = np.linalg.inv(chebyshev.chebvander(nodes, DEGREE))
+    values = chebyshev.chebvander(nodes, DEGREE)
+    to_coefficients = np.linalg.inv(values)
     table = q.reshape(n, n)
     return np.asarray(to_coefficients @ table @ to_coefficients.T)
 
@@ -194,7 +229,11 @@ def solution(x: Array, y: Array) -> Array:
     0.0
     """
     x, y = as_floats(x, y)
-    s, t = 2 * x - 1, 2 * y - 1
-    inner = (1 - s**2) ** 2 * (1 - t**2) ** 2
     lift = 16 * x**2 * (1 - x) ** 2 * (y**3 - y**2)
-    return np.asarray(lift + inner * chebyshev.chebval2d(s, t, _coefficients()))
+
+    # From [0, 1] to [−1, 1].
+    s = 2 * x - 1
+    t = 2 * y - 1
+    inner = (1 - s**2) ** 2 * (1 - t**2) ** 2
+    q = chebyshev.chebval2d(s, t, _coefficients())
+    return np.asarray(lift + inner * q)

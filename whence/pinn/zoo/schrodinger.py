@@ -109,9 +109,10 @@ def solution(x: Array, t: Array) -> tuple[Array, Array]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> u, v = solution(np.array([0.0]), np.array([1.0]))
-    >>> float(u[0]), float(v[0])
-    (1.0, 0.0)
+    >>> u.round(12).tolist(), (v.round(12) + 0.0).tolist()
+    ([1.0], [0.0])
     """
     x, t = checked_points(x, t)
     real, imaginary = soliton(torch.from_numpy(x), torch.from_numpy(t))
