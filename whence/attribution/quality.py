@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from whence.curvature.solvers import GOOD_RESIDUAL
+from whence.curvature.spectrum import Attributes
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -216,7 +217,7 @@ def not_solved(solver: str, residual: float) -> str:
     )
 
 
-def is_far(attributes: Mapping[str, Any]) -> bool:
+def is_far(attributes: Attributes) -> bool:
     """Whether a network is so far from a minimum that its influences predict little.
 
     A step that takes away most of a loss of 1e-12 moves no answer: a solution can be good long
