@@ -223,9 +223,9 @@ def is_far(attributes: Attributes) -> bool:
     A step that takes away most of a loss of 1e-12 moves no answer: a solution can be good long
     before its loss is at its least.
     """
-    decrease = attributes.get("predicted_decrease", 0.0)
-    shift = attributes.get("predicted_shift", NEAR)
-    return bool(decrease > FAR and shift >= NEAR)
+    decrease = float(attributes.get("predicted_decrease", 0.0))
+    shift = float(attributes.get("predicted_shift", NEAR))
+    return decrease > FAR and shift >= NEAR
 
 
 def far_from_minimum(
