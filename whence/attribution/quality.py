@@ -199,7 +199,7 @@ class _Report:
     def of_minimum(self) -> str:
         """Return what speaks against the network being near a minimum."""
         decrease: float = self.attributes.get("predicted_decrease", 0.0)
-        if not is_far(self.attributes):
+        if not is_far(dict(self.attributes)):
             return ""
         # Supervised data have a mode of evaluation.
         return far_from_minimum(
