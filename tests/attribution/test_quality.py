@@ -26,12 +26,12 @@ def settled(case):
     return case
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def near():
     return settled(oracles.burgers_soft(n=30, widths=(2, 4, 1)))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def far():
     return oracles.burgers_soft()
 

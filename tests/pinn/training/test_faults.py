@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import stat
 import sys
 import threading
 import time
@@ -102,7 +103,10 @@ def test_kills_at_random_moments_leave_no_trace(tmp_path, whole):
 
 
 def dying(event):
-    """Kill this process at one moment of writing: a file half written, whole, or just renamed."""
+    """Kill this process at one moment of writing.
+
+    A file half written, whole, just renamed, or renamed and its folder about to go to the disk.
+    """
     count, fsync, replace = itertools.count(), os.fsync, os.replace
 
     def die_at(number):
@@ -111,7 +115,8 @@ def dying(event):
 
     def dying_fsync(descriptor):
         number = next(count)
-        if number == event:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        if number == event and is_file:
             os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
         die_at(number)
         fsync(descriptor)
@@ -137,7 +142,7 @@ def killed_in_writing(event, work):
 
 
 def test_a_kill_at_every_moment_of_writing_leaves_no_trace(tmp_path):
-    """From the configuration over two saves to the summary: ten files, three moments each."""
+    """From the configuration over two saves to the summary: ten files, four moments each."""
     options = {"schedule": [pinn.GaussNewton(2)]}
     go(tmp_path / "whole", **options)
     for event in itertools.count():
@@ -147,7 +152,7 @@ def test_a_kill_at_every_moment_of_writing_leaves_no_trace(tmp_path):
         go(folder, resume=RunFolder(folder).exists(), **options)
         assert_same_run(tmp_path / "whole", folder)
         assert temporaries(folder) == []
-    assert event == 30
+    assert event == 40
 
 
 def test_a_kill_while_going_on_leaves_no_trace(tmp_path):
@@ -163,7 +168,7 @@ def test_a_kill_while_going_on_leaves_no_trace(tmp_path):
             break
         go(folder, resume=True, **options)
         assert_same_run(tmp_path / "whole", folder)
-    assert event == 15
+    assert event == 20
 
 
 WRITERS = {
@@ -185,7 +190,7 @@ def test_a_kill_leaves_scores_attributions_and_figures_old_or_new(tmp_path, name
     write, path, moments = (
         WRITERS[name],
         tmp_path / name,
-        3 * (1 + (name == "curve.png")),
+        4 * (1 + (name == "curve.png")),
     )
     write(path, 1)
     new = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
