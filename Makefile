@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/demo
+JOBS ?= 2
 
 .PHONY: setup demo test bench lint format clean
 
@@ -22,8 +23,9 @@ demo: $(READY)
 	$(BIN)/whence influence $(RUN)
 	$(BIN)/whence plot $(RUN)
 
+# Two processes of one thread each (tests/conftest.py), for two cores: JOBS=0 runs in one process.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 # Speed and memory beside captum, DeepXDE, PINA and pyDVL, about 40 minutes; leave the machine idle
 # meanwhile. curvlinops brings torchvision, whose builds need not fit torch's and then break PINA.

@@ -29,8 +29,8 @@ def objective(dtype, width=300):
     )
 
 
-def attributed(dtype, damping, effect="remove", **options):
-    influence = wh.Influence(objective(dtype), damping=damping, **options)
+def attributed(dtype, damping, effect="remove", width=300, **options):
+    influence = wh.Influence(objective(dtype, width), damping=damping, **options)
     x, y = data(dtype)
     return influence.attribute(wh.Loss(0.9 * x[:3], y[:3]), effect=effect)
 
@@ -48,8 +48,12 @@ def test_dual_form_at_the_training_points(damping, effect):
 
 @pytest.mark.parametrize("damping", [1e-3, 1e-11])
 def test_dual_form_is_exact_in_double_precision(damping):
-    expected = attributed(torch.float64, damping, solver=wh.Exact("primal")).values
-    found = attributed(torch.float64, damping).values
+    options = {"width": 80}  # the primal form decomposes a matrix of all parameters
+    primal = wh.Exact("primal")
+    expected = attributed(torch.float64, damping, solver=primal, **options).values
+    found = attributed(torch.float64, damping, **options)
+    assert found.attrs["solver_form"] == "dual"
+    found = found.values
     # The primal form itself is exact to the rounding that λ leaves of it.
     tolerance = 1e-9 if damping > 1e-6 else 1e-3
     assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
