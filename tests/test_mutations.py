@@ -31,7 +31,7 @@ def identity(self):
     return torch.eye(self.size, dtype=torch.float64)
 
 
-def drop_curved(rule, jet):
+def drop_curved(jet, rule, carry):
     """f(x)″ = f′ x″ without the f″ x′ x′."""
     value, first, *_ = rule(jet.data[0])
     return Jet(torch.cat([value.unsqueeze(0), first() * jet.data[1:]]), jet.layout)
@@ -141,7 +141,7 @@ MUTATIONS = {
         lambda old: lambda self, factors, thin: 0 * old(self, factors, thin),
         {"make": WIDE},
     ),
-    "jets drop f″": (jets, "_apply", lambda old: drop_curved, {"make": HARD}),
+    "jets drop f″": (jets, "_through", lambda old: drop_curved, {"make": HARD}),
     "the fused chain rule drops f‴": (
         elementwise, "_add_second_orders", lambda old: lambda *given: None, {"make": HARD},
     ),
