@@ -20,11 +20,11 @@ from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
 
 CONDUCTIVITY = 0.3
 """The k that the measurements were made with."""
-SIGMA = 1e-4
+SIGMA = 5e-5
 """Standard deviation of the measurements."""
 BAD_SENSOR = 41
 """The measurement that is wrong."""
-BAD = 8e-4
+BAD = 4e-4
 """What it is off by, eight standard deviations."""
 
 
