@@ -23,12 +23,18 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     """Print the state of each file; return the exit code, 2 if one is damaged."""
     states = check_run(options.run)
     width = max(len(state.name) for state in states)
-    for state in states:
-        print(f"{state.name:{width}s}  {state.problem or 'whole'}")
+    n_files = len(states)
+    n_damaged = 0
 
-    damaged = [state for state in states if state.problem is not None]
-    if not damaged:
-        print(f"{options.run}: {len(states)} files, all whole")
-        return 0
-    print(f"{options.run}: {len(damaged)} of {len(states)} files are not whole")
-    return 2
+    for state in states:
+        condition = "whole"
+        if state.problem is not None:
+            condition = state.problem
+            n_damaged += 1
+        print(f"{state.name:{width}s}  {condition}")
+
+    if n_damaged:
+        print(f"{options.run}: {n_damaged} of {n_files} files are not whole")
+        return 2
+    print(f"{options.run}: {n_files} files, all whole")
+    return 0

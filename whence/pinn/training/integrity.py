@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from torch import Tensor
 
 from whence._files import PathLike, digest, is_temporary
 from whence._netcdf import read_netcdf
 from whence.pinn.sampling.scores.saved import SavedScore
+from whence.pinn.training.history import History
 from whence.pinn.training.point_record import PointRecord
 from whence.pinn.training.run_folder import (
     CHECKPOINT,
@@ -125,25 +128,48 @@ def _check_problem(folder: RunFolder) -> None:
 
 
 def _check_history(folder: RunFolder, checkpoint: Checkpoint | None) -> None:
-    """Raise ``ValueError`` unless the history reaches as far as the checkpoint, unchanged."""
+    """Raise ``ValueError`` if the history is damaged."""
     history = folder.history()
-    if checkpoint is None:
-        return
-    n_rows = checkpoint.numbers["history_rows"]
-    is_same = len(history) >= n_rows
-    if not is_same or history.digest(n_rows) != checkpoint.numbers["history"]:
-        raise ValueError(f"{folder.path / HISTORY} does not fit {CHECKPOINT}")
+    if checkpoint is not None:
+        check_history(folder, history, checkpoint)
 
 
 def _check_points(folder: RunFolder, checkpoint: Checkpoint | None) -> None:
-    """Raise ``ValueError`` unless the points are those of the checkpoint."""
+    """Raise ``ValueError`` if the points are damaged, or missing beside a checkpoint."""
     if checkpoint is None and not (folder.path / POINTS).is_file():
         return
+
     record = PointRecord(folder.points())
-    if checkpoint is None:
-        return
-    state = RunState.from_checkpoint(checkpoint)
+    if checkpoint is not None:
+        state = RunState.from_checkpoint(checkpoint)
+        check_points(folder, record, state, state.present.points)
+
+
+# --- files against the checkpoint ----------------------------------------------------------------
+
+
+def check_history(folder: RunFolder, history: History, checkpoint: Checkpoint) -> None:
+    """Raise ``ValueError`` unless the history reaches as far as the checkpoint, unchanged."""
+    # The file may have rows from after the checkpoint, written before a kill.
+    n_rows = checkpoint.numbers["history_rows"]
+    expected = checkpoint.numbers["history"]
+    if len(history) < n_rows or history.digest(n_rows) != expected:
+        raise ValueError(
+            f"{folder.path / HISTORY} is damaged: it does not fit {CHECKPOINT}"
+        )
+
+
+def check_points(
+    folder: RunFolder,
+    record: PointRecord,
+    state: RunState,
+    points: Mapping[str, Tensor],
+) -> None:
+    """Raise ``ValueError`` unless the record had these points when the checkpoint was made."""
+    recorded = record.rewind(state.place.iteration).present()
     in_training = PointRecord()
-    in_training.update(state.present.points, 0)
-    if record.rewind(state.place.iteration).present() != in_training.present():
-        raise ValueError(f"{folder.path / POINTS} does not fit {CHECKPOINT}")
+    in_training.update(points, 0)
+    if recorded != in_training.present():
+        raise ValueError(
+            f"{folder.path / POINTS} is damaged: it does not fit {CHECKPOINT}"
+        )

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from whence._files import JsonObject, NotWritten
 from whence.objective import Objective
 from whence.pinn.training.history import History
+from whence.pinn.training.integrity import check_history, check_points
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.point_record import PointRecord
 from whence.pinn.training.run_folder import (
     CHECKPOINT,
-    HISTORY,
-    POINTS,
     Checkpoint,
     RunFolder,
 )
@@ -121,20 +120,11 @@ def read_state(
         objective.network.load_state_dict(checkpoint.group("network"))
         state = RunState.from_checkpoint(checkpoint)
         present = state.present.restored(objective)
-        expected = checkpoint.numbers["history"]
+        _ = checkpoint.numbers["history"]  # said here where it is missing
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{path / CHECKPOINT} is not of this run: {error}") from None
 
-    # The file may have rows from after the checkpoint, written before a kill.
-    n_rows = state.history_rows
-    if len(history) < n_rows or history.digest(n_rows) != expected:
-        raise ValueError(f"{path / HISTORY} is damaged: it does not fit {CHECKPOINT}")
-
-    # Likewise with points: what the record had then must be what the checkpoint has.
-    recorded = points.rewind(state.place.iteration).present()
-    in_training = PointRecord()
-    in_training.update(Snapshot.of(present).points, 0)
-    if recorded != in_training.present():
-        raise ValueError(f"{path / POINTS} is damaged: it does not fit {CHECKPOINT}")
-
+    check_history(folder, history, checkpoint)
+    # As the objective has them, in its own number type.
+    check_points(folder, points, state, Snapshot.of(present).points)
     return state, history, points
