@@ -69,6 +69,7 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         weighting=training.weighting(),
         observers=training.observers(),
         sampling=options.sampling,
+        hold_out=options.hold_out,
         seed=options.seed,
         dtype=getattr(torch, options.dtype),
         device=options.device,

@@ -87,6 +87,8 @@ class TrainOptions:
     """First training points as TERM=COUNT, such as pde=500."""
     sampling: Annotated[str, choices(SAMPLINGS)] = "hammersley"
     """How the first points are placed."""
+    hold_out: Annotated[float, tyro.conf.arg(metavar="SHARE")] = 0.0
+    """Share of measurements to keep out of training and to judge the network by."""
     schedule: Annotated[
         tuple[str, ...], default_words("the recipe's", "[KIND:ITERATIONS ...]")
     ] = ()

@@ -25,6 +25,7 @@ from whence.attribution.quantities import Quantity, UnknownValue
 from whence.attribution.solved_rows import SolvedRows
 from whence.objective import Objective
 from whence.pinn.pde.data import Data
+from whence.pinn.pde.trained_data import TrainedData
 from whence.pinn.pde.unknowns import Model, UnknownLayer
 from whence.refits import refit
 
@@ -61,7 +62,10 @@ class Estimates(Mapping[str, "Estimate"]):
     def __init__(self, objective: Objective, data: Sequence[Data] = ()) -> None:
         model = objective.network
         self.objective = objective
-        self.data = [each for each in data if each.name in objective.terms]
+        self.data = []
+        for each in data:
+            if each.name in objective.terms:
+                self.data.append(TrainedData.of(each, objective))
         self._values = model.values() if isinstance(model, Model) else {}
 
     def __getitem__(self, name: str) -> Estimate:
@@ -341,8 +345,8 @@ def suspects(
     Returns
     -------
     pandas.DataFrame
-        A row for each measurement: its term, index, coordinates, field, value, fit, leverage,
-        deviation.
+        A row for each measurement trained on: its term, index in the set, coordinates, field,
+        value, fit, leverage, deviation.
     """
     import pandas as pd  # slow to import
 
@@ -359,7 +363,7 @@ def suspects(
     return table.loc[order].reset_index(drop=True)
 
 
-def _deviations(estimates: Estimates, data: Data, factor: float) -> pd.DataFrame:
+def _deviations(estimates: Estimates, data: TrainedData, factor: float) -> pd.DataFrame:
     """Return one set's measurements with their deviations, in order."""
     import pandas as pd  # slow to import
 
@@ -380,7 +384,7 @@ def _deviations(estimates: Estimates, data: Data, factor: float) -> pd.DataFrame
     for k, name in enumerate(data.fields):
         columns = {
             "term": data.name,
-            "index": np.arange(len(data)),
+            "index": data.rows.numpy(),
             **dict(
                 zip(objective.coordinates, term.locations.cpu().numpy().T, strict=True)
             ),

@@ -34,7 +34,7 @@ class Data:
     against each other, with 1/σ̄² the mean of 1/σ_i²: where all are the same, the term is the mean
     squared difference in the units of the field. Several sets of one problem whose errors are all
     given weigh each row by 1/σ² whatever set it is in. The points are never resampled, and the term
-    is validated where it was measured.
+    is validated where it was measured, at rows held out if ``pinn.train(hold_out=)`` says so.
 
     Parameters
     ----------

@@ -274,6 +274,13 @@ class Problem:
         """Terms whose points are part of the problem, such as measurements."""
         return tuple(n for n, f in self._functions.items() if f.rows is not None)
 
+    def given_rows(self, term: str) -> Tensor:
+        """Return the points of such a term with what they carry, (n, columns), float64."""
+        _checks.one_of("term with given points", term, self.given_terms)
+        rows = self._functions[term].rows
+        assert rows is not None
+        return rows
+
     def _counts(self, counts: object, but: Sequence[str]) -> Mapping[str, int]:
         """Return numbers of points by term; a term that is unknown or missing is an error."""
         first = self.terms[0]

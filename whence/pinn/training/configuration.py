@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from whence._files import JsonObject, digest
+from whence._files import Json, JsonObject, digest
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.base import Rebuildable
 from whence.pinn.pde.problem import Problem
@@ -79,10 +79,31 @@ def configuration(
         "spectra": spectra,
         "dtype": str(dtype),
         "schedule": described(list(schedule)),
+        "measurements": measurements_of(problem),
+        "unknowns": unknowns_of(problem),
     }
     for name, option in options.items():
         config[name] = described(option)
     return config
+
+
+def measurements_of(problem: Problem) -> dict[str, str] | None:
+    """Return a digest of the given rows of each term, None where there are none.
+
+    They come from files and arrays that no code shows.
+    """
+    digests = {}
+    for name in problem.given_terms:
+        rows = problem.given_rows(name)
+        digests[name] = digest(rows.contiguous().numpy().tobytes())
+    return digests or None
+
+
+def unknowns_of(problem: Problem) -> dict[str, Json] | None:
+    """Return the unknowns by name with their options, None where there are none."""
+    if not problem.unknowns:
+        return None
+    return {name: described(each) for name, each in problem.unknowns.items()}
 
 
 def circumstances(

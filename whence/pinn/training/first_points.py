@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from whence import _checks
 from whence.arrays import ArrayLike
 from whence.objective import Objective
 from whence.pinn.pde.problem import Counts, Problem
+from whence.points import locations
 
 
 def first_points(
@@ -58,3 +61,79 @@ def first_objective(
         if terms[name].source == "drawn":
             terms[name] = replace(terms[name], source="given")
     return objective.with_terms(terms.values())
+
+
+HeldOut = float | Mapping[str, float]
+"""Share of the given points that are kept out of training, of all terms or by term."""
+
+
+def hold_out_points(
+    objective: Objective, problem: Problem, shares: HeldOut, seed: int
+) -> tuple[Objective, dict[str, Tensor]]:
+    """Split given points: return the objective without those held out, and these by term.
+
+    Only points that the user gave can be held out: measurements, and points by term. Of N points a
+    share s leaves out ``round(s N)``, one at least and never all, chosen by the seed.
+
+    Raises
+    ------
+    ValueError
+        If a share is not in [0, 1), a term's points are not given, or a term has a single one.
+    """
+    by_term = _shares_by_term(objective, problem, shares)
+    terms = dict(objective.terms)
+    held: dict[str, Tensor] = {}
+
+    for name, share in by_term.items():
+        term = terms[name]
+        n_points = len(term.points)
+        n_held = min(max(1, round(share * n_points)), n_points - 1)
+        if n_held == 0:
+            raise ValueError(
+                f"term {name!r} has one point, which cannot be both trained on and held out: "
+                "leave it out of hold_out"
+            )
+
+        # A seed of its own by term, apart from those that draw points.
+        position = problem.terms.index(name)
+        sequence = np.random.SeedSequence([seed, 104729, position])
+        generator = torch.Generator()
+        generator.manual_seed(int(sequence.generate_state(1)[0]))
+        order = torch.randperm(n_points, generator=generator)
+        rows = order.to(term.locations.device)
+
+        # In their first order, so that rows can be told by their places.
+        held[name] = locations(term.part(rows[:n_held].sort().values).points)
+        terms[name] = term.part(rows[n_held:].sort().values)
+
+    return objective.with_terms(terms.values()), held
+
+
+def _shares_by_term(
+    objective: Objective, problem: Problem, shares: HeldOut
+) -> dict[str, float]:
+    """Return the shares to hold out by term, without those of zero."""
+    measured = [data.name for data in problem.data]
+    given = []
+    for name, term in objective.terms.items():
+        if term.source == "given" or name in measured:
+            given.append(name)
+
+    asked = shares if isinstance(shares, Mapping) else dict.fromkeys(given, shares)
+    example = "hold_out=0.2 or hold_out={'sensors': 0.2}"
+    if not isinstance(shares, Mapping) and shares and not given:
+        raise ValueError(
+            f"hold_out={shares!r} holds out given points, but all points of this problem are "
+            "drawn: they are validated on fresh ones anyway"
+        )
+
+    by_term = {}
+    for name, share in asked.items():
+        _checks.one_of("term for hold_out", name, given)
+        if not 0 <= _checks.number("hold_out", share) < 1:
+            raise ValueError(
+                f"hold_out must be a share in [0, 1), such as {example}, got {share!r}"
+            )
+        if share:
+            by_term[name] = float(share)
+    return by_term

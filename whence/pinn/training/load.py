@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from whence._files import PathLike
+from whence._files import JsonObject, PathLike
 from whence.catalogue import NETWORKS, PROBLEMS
+from whence.objective import Objective
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.configuration import OWN_NETWORK
+from whence.pinn.training.first_points import hold_out_points
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
@@ -67,6 +70,7 @@ def load_run(
 
     # At the points and weights that the network was kept with, not the first ones.
     objective = problem.objective(network, load_points(path), config["weights"])
+    objective = without_held_out(objective, problem, config)
     like = objective.parameters.vector()
     # A weighting changes them in training: those kept replace those of the configuration.
     weights = {name: weight.to(like) for name, weight in load_weights(path).items()}
@@ -80,6 +84,24 @@ def load_run(
     return Result(
         problem, network, objective, history, summary, Path(path), spectra, points
     )
+
+
+def without_held_out(
+    objective: Objective, problem: Problem, config: JsonObject
+) -> Objective:
+    """Return the objective without the measurements that its run held out.
+
+    These are not among the points that a run keeps, unlike those that training may change.
+    """
+    shares = config.get("hold_out")
+    measured = [data.name for data in problem.data]
+    if isinstance(shares, Mapping):
+        shares = {name: share for name, share in shares.items() if name in measured}
+    if not shares or not measured:
+        return objective
+
+    trained, _ = hold_out_points(objective, problem, shares, config["seed"])
+    return trained
 
 
 def problem_source(folder: RunFolder) -> ProblemFile | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,12 @@ class Monitor:
     """Measures losses and test error; no training step uses what is measured."""
 
     def __init__(
-        self, problem: Problem, objective: Objective, validation: int, seed: int
+        self,
+        problem: Problem,
+        objective: Objective,
+        validation: int,
+        seed: int,
+        held_out: Mapping[str, Tensor],
     ) -> None:
         self.problem = problem
         # A seed of its own, so that validation points are apart from training and test points.
@@ -27,7 +34,9 @@ class Monitor:
         validation_seed = int(sequence.generate_state(1)[0])
         self._validation = {}
         for name, term in objective.terms.items():
-            if term.source == "drawn":
+            if name in held_out:
+                points = held_out[name]
+            elif term.source == "drawn":
                 points = objective.draw(name, validation, validation_seed)
             else:
                 # What holds at the points given need not hold anywhere else.

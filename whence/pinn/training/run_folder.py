@@ -46,6 +46,7 @@ from whence._files import (
     write_atomically,
 )
 from whence._lock import LOCK, Lock, locked
+from whence.arrays import DataFrameLike
 from whence.pinn.training.array_checks import (
     check_point_arrays,
     check_spectra,
@@ -102,9 +103,9 @@ def described(value: object) -> Json:
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}
     if isinstance(value, Tensor):
-        # Its sum tells other points from the same ones, without a copy of them.
-        total = float(value.double().sum())
-        return {"kind": "tensor", "shape": list(value.shape), "sum": total}
+        value = value.detach().cpu().numpy()
+    if isinstance(value, (np.ndarray, DataFrameLike)):
+        return _described_array(np.asarray(value))
     if isinstance(value, (list, tuple)):
         return [described(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
@@ -118,6 +119,14 @@ def described(value: object) -> Json:
 
     # A function by its name: another of the same name cannot be told from it.
     return getattr(value, "__qualname__", type(value).__name__)
+
+
+def _described_array(array: np.ndarray) -> Json:
+    """Return an array by its shape and digest, by which others are told from it."""
+    numbers = np.ascontiguousarray(array)
+    # Rows of objects have no bytes of their own, but all that they say in text.
+    content = repr(numbers.tolist()) if numbers.dtype == object else numbers.tobytes()
+    return {"kind": "array", "shape": list(array.shape), "digest": digest(content)}
 
 
 class RunFolder:

@@ -23,7 +23,12 @@ from whence.pinn.training.configuration import (
     circumstances,
     configuration,
 )
-from whence.pinn.training.first_points import first_objective, first_points
+from whence.pinn.training.first_points import (
+    HeldOut,
+    first_objective,
+    first_points,
+    hold_out_points,
+)
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
@@ -53,6 +58,7 @@ def train(
     observers: Sequence[Observer] = (),
     sampling: str = "hammersley",
     validation: int = 2000,
+    hold_out: HeldOut = 0.0,
     keep: Literal["best", "last"] = "best",
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
@@ -102,7 +108,12 @@ def train(
         How the first points are placed, see :meth:`Problem.sample`.
     validation:
         Fresh random points per term, apart from training and test points, on which the loss is
-        watched. A term whose points were given is watched at (at most so many of) these.
+        watched. A term whose points were given is watched at (at most so many of) these, or at
+        those held out.
+    hold_out:
+        Share of given points, measurements among them, that is kept out of training and watched
+        instead: a number for all such terms, or by term. By default none, as an estimate is best
+        made of all measurements; where a network could fit their noise, 0.2 shows when it does.
     keep:
         ``"best"``: in the end the parameters of least validation loss are kept, among those of
         the logged iterations. ``"last"``: the last ones.
@@ -170,8 +181,8 @@ def train(
     config = configuration(
         problem=problem, network=network, points=points, schedule=stages,
         resample=resample, weights=weights, weighting=weighting, observers=observers,
-        sampling=sampling, validation=validation, keep=keep, seed=seed, dtype=dtype,
-        start=start, compile=compile, origin=origin,
+        sampling=sampling, validation=validation, hold_out=hold_out or None, keep=keep, seed=seed,
+        dtype=dtype, start=start, compile=compile, origin=origin,
     )  # fmt: skip
     plan = Plan(stages, resample, weighting, seed, keep)
     folder = None if out is None else RunFolder(out)
@@ -194,10 +205,11 @@ def train(
 
         rows = first_points(problem, points, seed, sampling)
         objective = first_objective(problem, module, rows, points, weights)
+        objective, held_out = hold_out_points(objective, problem, hold_out, seed)
         check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers
-        monitor = Monitor(problem, objective, validation, seed)
+        monitor = Monitor(problem, objective, validation, seed, held_out)
         loop = Loop(objective, plan, monitor, watching)
         saver = ready_saver(loop, folder, checkpoint)
 
