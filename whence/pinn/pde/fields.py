@@ -21,7 +21,7 @@ from torch.func import functional_call
 from whence import _checks, jets
 from whence.jets import Jet, MultiIndex, UnsupportedOperation
 from whence.pinn.pde.names import Name, parse
-from whence.points import Points, Pointwise, locations
+from whence.points import Points, Pointwise, blocks, locations
 
 logger = logging.getLogger("whence")
 
@@ -357,3 +357,19 @@ def _directional(
 def log_once(reason: str) -> None:
     """Log why derivatives are slower than they could be, once for each reason."""
     logger.info("derivatives by nested autograd, exact but slower: %s", reason)
+
+
+def evaluate_at(network: nn.Module, function: Pointwise, points: Tensor) -> Tensor:
+    """Return a function of a network's parameters at points (n, d), in blocks: (n, m)."""
+    # Detached and without a graph: values, not something to differentiate.
+    like = next(network.parameters())
+    rows = points.to(dtype=like.dtype, device=like.device)
+    tensors = {}
+    for name, parameter in network.named_parameters():
+        tensors[name] = parameter.detach()
+
+    parts = []
+    with torch.no_grad():
+        for block in blocks(rows):
+            parts.append(function(tensors, block.points))
+    return torch.cat(parts)

@@ -20,7 +20,7 @@ from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.data import Data, data_weights
 from whence.pinn.pde.derived import DerivedField
 from whence.pinn.pde.equation import Equation
-from whence.pinn.pde.fields import Derived, FieldMap, as_tuple
+from whence.pinn.pde.fields import Derived, FieldMap, as_tuple, evaluate_at
 from whence.pinn.pde.integrals import Integral
 from whence.pinn.pde.names import Name
 from whence.pinn.pde.place import Place, Region
@@ -36,7 +36,7 @@ from whence.pinn.pde.term_function import (
     check_term_uncoupled,
 )
 from whence.pinn.pde.unknowns import Field, Model, Unknown, UnknownLike
-from whence.points import Pointwise, blocks, locations
+from whence.points import Pointwise, locations
 from whence.space import Space
 from whence.term import Term
 
@@ -563,22 +563,6 @@ class Problem:
         """Return named fields of a network's solution at points (n, d): (n, len(names))."""
         function = self.fields(network)(tuple(names))
         return evaluate_at(network, function, points)
-
-
-def evaluate_at(network: nn.Module, function: Pointwise, points: Tensor) -> Tensor:
-    """Return a function of a network's parameters at points (n, d), in blocks: (n, m)."""
-    # Detached and without a graph: values, not something to differentiate.
-    like = next(network.parameters())
-    rows = points.to(dtype=like.dtype, device=like.device)
-    tensors = {}
-    for name, parameter in network.named_parameters():
-        tensors[name] = parameter.detach()
-
-    parts = []
-    with torch.no_grad():
-        for block in blocks(rows):
-            parts.append(function(tensors, block.points))
-    return torch.cat(parts)
 
 
 class ProblemSpace(Space):

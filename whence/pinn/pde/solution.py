@@ -9,7 +9,8 @@ from torch import nn
 
 from whence import _checks
 from whence.arrays import ArrayLike, Values, in_kind_of, to_locations
-from whence.pinn.pde.problem import Problem, evaluate_at
+from whence.pinn.pde.fields import evaluate_at
+from whence.pinn.pde.problem import Problem
 
 
 class Solution:

@@ -179,10 +179,10 @@ def train(
     if network is not None:
         network = network.to(dtype=dtype, device=place)
     config = configuration(
-        problem=problem, network=network, points=points, schedule=stages,
-        resample=resample, weights=weights, weighting=weighting, observers=observers,
-        sampling=sampling, validation=validation, hold_out=hold_out or None, keep=keep, seed=seed,
-        dtype=dtype, start=start, compile=compile, origin=origin,
+        problem=problem, network=network, points=points, schedule=stages, resample=resample,
+        weights=weights, weighting=weighting, observers=observers, sampling=sampling,
+        validation=validation, hold_out=hold_out or None, keep=keep, seed=seed, dtype=dtype,
+        start=start, compile=compile, origin=origin,
     )  # fmt: skip
     plan = Plan(stages, resample, weighting, seed, keep)
     folder = None if out is None else RunFolder(out)
@@ -216,8 +216,9 @@ def train(
         # From here on Ctrl-C ends training in order, until then it ends the call.
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
-            # Late, so that a wrong option leaves nothing behind.
-            make_folder(folder.path)
+            make_folder(
+                folder.path
+            )  # late, so that a wrong option leaves nothing behind
             stack.enter_context(folder.locked())
             config |= circumstances(raw, device, origin)
             folder.create(config, origin.code())
