@@ -173,8 +173,7 @@ def train(
         keep, validation, max_seconds, seed, compile, device, resume, out, dtype
     )
 
-    # A run that was made in Python comes from nowhere that could be read again.
-    origin = origin or Origin()
+    origin = origin or Origin()  # of Python: from nowhere that could be read again
     place = torch.device(device)
     if network is not None:
         network = network.to(dtype=dtype, device=place)
