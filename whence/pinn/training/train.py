@@ -212,12 +212,11 @@ def train(
         loop = Loop(objective, plan, monitor, watching)
         saver = ready_saver(loop, folder, checkpoint)
 
-        # From here on Ctrl-C ends training in order, until then it ends the call.
+        # From here on Ctrl-C ends training in order, until then it ends the call. The folder is
+        # made as late as this, so that a wrong option leaves nothing behind.
         interrupts = stack.enter_context(Interrupts())
         if folder is not None and not resume:
-            make_folder(
-                folder.path
-            )  # late, so that a wrong option leaves nothing behind
+            make_folder(folder.path)
             stack.enter_context(folder.locked())
             config |= circumstances(raw, device, origin)
             folder.create(config, origin.code())
