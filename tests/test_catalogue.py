@@ -194,8 +194,8 @@ def test_problem(name, constraints):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_network(name):
-    network = NETWORKS[name]([2, 8, 8, 1], seed=3)
-    again = NETWORKS[name]([2, 8, 8, 1], seed=3)
+    network = NETWORKS[name]([2, 8, 1], seed=3)
+    again = NETWORKS[name]([2, 8, 1], seed=3)
     points = torch.rand(5, 2, dtype=torch.float64)
     assert torch.equal(network(points), again(points))
     rebuilt = NETWORKS[name].from_options(network.options())

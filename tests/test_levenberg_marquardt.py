@@ -68,7 +68,7 @@ def moved_from(objective):
     return theta + 0.1 * torch.randn(len(theta), generator=generator).double()
 
 
-@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("form", ["primal", "dual", "triangular"])
 @pytest.mark.parametrize("anchor", [0.0, 1e-3, 2.0])
 @pytest.mark.parametrize("damping", [1e-4, 1.0, 100.0])
 def test_a_step_is_that_of_a_dense_solve(objective, form, anchor, damping):
@@ -101,22 +101,22 @@ def test_a_step_is_that_of_a_dense_solve(objective, form, anchor, damping):
 @pytest.mark.parametrize("anchor", [0.0, 0.5])
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
-def test_both_forms_give_the_same_step_and_promise(objective, anchor, moved, damping):
+def test_all_forms_give_the_same_step_and_promise(objective, anchor, moved, damping):
     start = moved_from(objective) if moved else None
     steps = []
     systems = []
-    for form in ("primal", "dual"):
+    for form in ("dual", "primal", "triangular"):
         system = system_of(objective, form, anchor=anchor, start=start)
         systems.append(system)
         steps.append(system.solve(damping))
-    primal, dual = steps
-    torch.testing.assert_close(primal.delta, dual.delta, **TIGHT)
-    assert primal.promised == pytest.approx(dual.promised, rel=1e-10)
-    assert systems[0].mean_diagonal == pytest.approx(
-        systems[1].mean_diagonal, rel=1e-12
-    )
-    assert systems[0].scale == pytest.approx(systems[1].scale, rel=1e-12)
-    torch.testing.assert_close(systems[0].gradient, systems[1].gradient, **TIGHT)
+    dual = steps[0]
+    for system, step in zip(systems[1:], steps[1:], strict=True):
+        torch.testing.assert_close(step.delta, dual.delta, **TIGHT)
+        assert step.promised == pytest.approx(dual.promised, rel=1e-10)
+        mean_diagonal = systems[0].mean_diagonal
+        assert system.mean_diagonal == pytest.approx(mean_diagonal, rel=1e-12)
+        assert system.scale == pytest.approx(systems[0].scale, rel=1e-12)
+        torch.testing.assert_close(system.gradient, systems[0].gradient, **TIGHT)
 
 
 def test_the_scale_bounds_the_gradient_and_the_diagonal_is_the_kernels(objective):
@@ -132,7 +132,7 @@ def test_the_gradient_is_that_of_the_objective(objective):
     loss_gradient = objective.loss_and_gradient()[1]
     start = moved_from(objective)
     moved = objective.parameters.vector() - start
-    for form in ("primal", "dual"):
+    for form in ("primal", "dual", "triangular"):
         gradient = system_of(objective, form).gradient
         torch.testing.assert_close(gradient, loss_gradient, **TIGHT)
         anchored = system_of(objective, form, anchor=0.3, start=start).gradient
@@ -154,7 +154,7 @@ def test_the_promise_of_a_linear_model_is_kept():
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(9, 3, generator=generator, dtype=torch.float64)
     objective = wh.Objective(network, wh.Term("data", residual, points))
-    for form in ("primal", "dual"):
+    for form in ("primal", "dual", "triangular"):
         step = system_of(objective, form).solve(0.1)
         before = float(objective.loss())
         theta = objective.parameters.vector()

@@ -434,6 +434,27 @@ def self_product(rows: Tensor) -> Tensor:
     return product
 
 
+def add_self_product(matrix: Tensor, rows: Tensor) -> None:
+    """Add ``rows.T @ rows`` to a matrix (P, P) in place, on and below the diagonal alone.
+
+    Entries above it are of no meaning until :func:`mirror` is called.
+    """
+    n = len(matrix)
+    step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
+    for start in range(0, n, step):
+        end = min(start + step, n)
+        matrix[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
+
+
+def mirror(matrix: Tensor) -> None:
+    """Copy what is below the diagonal of a square matrix to above it, in place."""
+    n = len(matrix)
+    step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
+    for start in range(0, n, step):
+        end = min(start + step, n)
+        matrix[:start, start:end] = matrix[start:end, :start].T
+
+
 def interleaved(factors: Sequence[Factor]) -> Factor:
     """Join the factors of a point's m rows so that row order is point by point."""
     if len(factors) == 1:

@@ -22,9 +22,11 @@ from .geometry import Triangle as Triangle
 from .geometry import Union as Union
 from .networks import MLP as MLP
 from .networks import Fourier as Fourier
+from .networks import RandomFeatures as RandomFeatures
 from .optimizers import LBFGS as LBFGS
 from .optimizers import Adam as Adam
 from .optimizers import GaussNewton as GaussNewton
+from .optimizers import VarPro as VarPro
 from .pde import At as At
 from .pde import Average as Average
 from .pde import CaputoDerivative as CaputoDerivative

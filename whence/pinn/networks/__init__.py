@@ -3,5 +3,6 @@
 from whence.pinn.networks.activations import ACTIVATIONS
 from whence.pinn.networks.fourier import Fourier
 from whence.pinn.networks.mlp import MLP
+from whence.pinn.networks.random_features import RandomFeatures
 
-__all__ = ["ACTIVATIONS", "MLP", "Fourier"]
+__all__ = ["ACTIVATIONS", "MLP", "Fourier", "RandomFeatures"]

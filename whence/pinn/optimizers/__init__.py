@@ -10,6 +10,7 @@ from whence.pinn.optimizers.stepper import (
     Stepper,
     check_schedule,
 )
+from whence.pinn.optimizers.varpro import VarPro
 
 __all__ = [
     "LBFGS",
@@ -19,5 +20,6 @@ __all__ = [
     "OptimizerState",
     "Progress",
     "Stepper",
+    "VarPro",
     "check_schedule",
 ]

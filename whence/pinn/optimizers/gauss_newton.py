@@ -9,6 +9,7 @@ from typing import ClassVar
 from whence import _checks
 from whence.catalogue import OPTIMIZERS
 from whence.levenberg_marquardt import (
+    FORMS,
     Form,
     System,
     next_damping,
@@ -49,6 +50,8 @@ class GaussNewton:
         Factors by which μ changes.
     form:
         ``"auto"`` takes the smaller system; ``"primal"`` or ``"dual"`` forces one.
+        ``"triangular"`` goes through ``J = QR``, which costs more and loses no digits to the
+        square of J.
 
     Examples
     --------
@@ -74,7 +77,7 @@ class GaussNewton:
             factor = getattr(self, name)
             if not _checks.number(name, factor) > 1:
                 raise ValueError(f"{name} must be a number above 1, got {factor!r}")
-        _checks.one_of("form", self.form, ("auto", "primal", "dual"))
+        _checks.one_of("form", self.form, FORMS)
 
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters."""
