@@ -58,9 +58,9 @@ class TrainOptions:
     """Run folder to make."""
     seed: int = 0
     """Seed of the network and of everything random."""
-    max_seconds: Annotated[float | None, default_words("the recipe's", "SECONDS")] = (
-        None
-    )
+    max_seconds: Annotated[
+        float | None, default_words("the recipe's, none with --schedule", "SECONDS")
+    ] = None
     """Stop, resumably, after this many seconds."""
     constraints: Annotated[Literal["hard", "soft"] | None, default_words("hard")] = None
     """hard: an ansatz meets initial and boundary conditions exactly. soft: each is a loss term."""
@@ -68,7 +68,7 @@ class TrainOptions:
     """Go on with a run: of the folder that is named in place of the problem, with its own
     options; or of --out, with the same options as before."""
     start: Annotated[Path | None, default_words("a new network", "RUN")] = None
-    """Start from the network of this run."""
+    """Start from the network of this run, and from its points where --points gives no number."""
 
     network: Annotated[
         str | None, choices(NETWORKS), default_words("the problem's own")
@@ -82,7 +82,8 @@ class TrainOptions:
     """Function between the layers: tanh, gelu, sin or silu."""
 
     points: Annotated[
-        tuple[str, ...], default_words("the recipe's", "[TERM=COUNT ...]")
+        tuple[str, ...],
+        default_words("those of --start, else the recipe's", "[TERM=COUNT ...]"),
     ] = ()
     """First training points as TERM=COUNT, such as pde=500."""
     sampling: Annotated[str, choices(SAMPLINGS)] = "hammersley"
@@ -163,11 +164,16 @@ class Training:
         """Return the time limit, None for none."""
         if self.options.max_seconds is not None:
             return self.options.max_seconds
+        # The recipe's limit suits its own schedule, and would cut another one short.
+        if self.options.schedule:
+            return None
         return self.recipe.max_seconds
 
     def points(self) -> dict[str, int]:
-        """Return the numbers of first points by term."""
+        """Return the numbers of first points by term; with --start only those asked for."""
         counts = counts_by_term("--points", self.options.points, self.problem.terms)
+        if self.options.start is not None:
+            return dict(counts)
         return {**self.recipe.points, **counts}
 
     # --- weights and observers ---

@@ -13,6 +13,7 @@ from torch import nn
 
 from whence._files import Json, JsonObject, digest
 from whence.catalogue import NETWORKS
+from whence.objective import Objective
 from whence.pinn.networks.base import Rebuildable
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.observers import Observer
@@ -107,7 +108,10 @@ def unknowns_of(problem: Problem) -> dict[str, Json] | None:
 
 
 def circumstances(
-    network: nn.Module, device: str | torch.device, origin: Origin
+    network: nn.Module,
+    objective: Objective,
+    device: str | torch.device,
+    origin: Origin,
 ) -> JsonObject:
     """Return what the configuration says beside options: a run may be resumed under others."""
     architecture = None
@@ -115,10 +119,15 @@ def circumstances(
     if isinstance(network, Rebuildable):
         name = NETWORKS.name_of(network)
         architecture = {"name": name, "options": network.options()}
+
+    # A run that starts from this one takes these points as the user's again.
+    terms = objective.terms.values()
+    given = [term.name for term in terms if term.source == "given"]
     return {
         "architecture": architecture,
         "command": described(origin.command),
         "device": str(device),
+        "given": given,
         "versions": versions(),
     }
 

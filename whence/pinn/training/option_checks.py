@@ -16,13 +16,16 @@ from whence.pinn.training.observers import Observer
 from whence.pinn.training.reweighting import WeightingLike
 
 
-def check_points(problem: Problem, points: object) -> None:
+def check_points(problem: Problem, points: object, start: PathLike | None) -> None:
     """Raise ``ValueError`` unless points by term are of every term, and of no other."""
     if not isinstance(points, Mapping):
         return  # a count, which the problem checks
 
     for name in points:
         _checks.one_of("term", name, problem.terms)
+    if start is not None:
+        return  # that run has the points of the others
+
     for name in problem.terms:
         if name not in points and name not in problem.given_terms:
             raise ValueError(f"no points for term {name!r}: every term needs points")

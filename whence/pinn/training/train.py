@@ -23,12 +23,7 @@ from whence.pinn.training.configuration import (
     circumstances,
     configuration,
 )
-from whence.pinn.training.first_points import (
-    HeldOut,
-    first_objective,
-    first_points,
-    hold_out_points,
-)
+from whence.pinn.training.first_points import HeldOut
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
@@ -44,13 +39,14 @@ from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.run_folder import Checkpoint, RunFolder
 from whence.pinn.training.saving import Saver, read_state
 from whence.pinn.training.spectra import SpectraRecord
+from whence.pinn.training.start import starting_points
 
 
 def train(
     problem: Problem,
     network: nn.Module | None = None,
     *,
-    points: Counts | Mapping[str, int | ArrayLike],
+    points: Counts | Mapping[str, int | ArrayLike] | None = None,
     schedule: Optimizer | Sequence[Optimizer],
     resample: Resampler | None = None,
     weights: Mapping[str, float] | None = None,
@@ -89,7 +85,8 @@ def train(
     points:
         By term a number of points to draw, or the points themselves: tensors, arrays, lists or
         data frames (one number where there is one term). Points that are given are not resampled
-        unless their term is named for that. Measurements and integrals need none.
+        unless their term is named for that. Measurements and integrals need none. With ``start``,
+        terms that are left out take the points of that run.
     schedule:
         Optimizers, one after another; or just one.
     resample:
@@ -129,7 +126,8 @@ def train(
         Go on with the run in ``out``, which must have been made with the same options, to the
         same bits as if it had never stopped; one killed before its first checkpoint starts over.
     start:
-        A run whose final network to start from.
+        A run to start from: its final network, and its last points for the terms that ``points``
+        leaves out. Points that it drew are renewed and validated as if drawn here.
     compile:
         Whether Adam and L-BFGS use a compiled loss and gradient, see :mod:`whence.compilation`.
         ``"auto"``: where there is a compiler and the schedule is long enough to pay for it;
@@ -167,7 +165,7 @@ def train(
     True
     """
     stages = check_schedule(schedule)
-    check_points(problem, points)
+    check_points(problem, points, start)
     check_parts(resample, weighting, observers)
     check_choices(
         keep, validation, max_seconds, seed, compile, device, resume, out, dtype
@@ -198,13 +196,12 @@ def train(
         # Made under the seed, so that dropout and the like begin the same each time.
         raw = problem.network(seed) if network is None else network
         module = problem.model(raw, seed).to(dtype=dtype, device=place)
-        # A resumed run has a network of its own: where it started from is past.
+        # A resumed run has a network and points of its own: where it started from is past.
         if start is not None and checkpoint is None:
             load_network(module, start)
-
-        rows = first_points(problem, points, seed, sampling)
-        objective = first_objective(problem, module, rows, points, weights)
-        objective, held_out = hold_out_points(objective, problem, hold_out, seed)
+        earlier = folder if start and checkpoint else start
+        first = starting_points(problem, points, earlier, seed, sampling)
+        objective, held_out = first.objective(problem, module, weights, hold_out, seed)
         check_plan(plan, objective)
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers
@@ -218,7 +215,7 @@ def train(
         if folder is not None and not resume:
             make_folder(folder.path)
             stack.enter_context(folder.locked())
-            config |= circumstances(raw, device, origin)
+            config |= circumstances(raw, objective, device, origin)
             folder.create(config, origin.code())
 
         why = loop.run(interrupts, max_seconds, saver)
