@@ -16,10 +16,10 @@ from matplotlib.ticker import SymmetricalLogLocator
 
 from whence import _checks
 from whence.pinn.pde.problem import Problem
+from whence.plots.looks import legend_columns, legend_inches, mark_looks
 from whence.plots.plane import Plane
 from whence.plots.style import (
     GREEN,
-    MARKERS,
     MAX_SHARP_MARKS,
     TEXT,
     Array,
@@ -38,6 +38,9 @@ from whence.plots.text import (
     one_target,
     terms_of,
 )
+
+LEGEND_WIDTH = 5.0
+"""Width in inches of the legend above a map."""
 
 
 def influence_map(
@@ -64,14 +67,17 @@ def influence_map(
         _checks.one_of("term", term, dict.fromkeys(terms_of(data)))
         data = data.isel(point=terms_of(data) == term)
 
-    figure = Figure((6.6, 1.8 + 4.8 * slope), layout="constrained")
+    story = Story.of(data)
+    marks = _Marks(data, plane)
+    # Two lines of a legend fit beside title and caption; more would take the panel's room.
+    legend = legend_inches(list(marks.looks), LEGEND_WIDTH)
+    height = 1.8 + 4.8 * slope + max(0.0, legend - 0.4)
+    figure = Figure((6.6, height), layout="constrained")
     ax = figure.add_subplot()
     dress(ax, plane.names)
     if problem is not None:
         plane.frame(ax, problem)
 
-    story = Story.of(data)
-    marks = _Marks(data, plane)
     marks.draw(ax)
     handles = marks.legend()
     # An aggregate over several targets is nowhere.
@@ -96,10 +102,8 @@ class _Marks:
         self.sizes = np.abs(data.values)
         self.terms = terms_of(data)
 
-        shapes = {}
-        for k, name in enumerate(dict.fromkeys(self.terms)):
-            shapes[str(name)] = MARKERS[k % len(MARKERS)]
-        self.shapes = shapes
+        names = [str(name) for name in dict.fromkeys(self.terms)]
+        self.looks = mark_looks(names)
 
         # Influences span decades and have both signs: two decades below the largest the scale
         # of colors turns linear, so that it can pass zero.
@@ -128,22 +132,18 @@ class _Marks:
         horizontal, vertical = (self.data.coords[n].values for n in self.plane.names)
         colors = self.colors.to_rgba(self.values)
         order = np.argsort(self.sizes, kind="stable")
-        look: Look = {
-            "edgecolors": "0.45",
-            "linewidths": 0.3,
-            "rasterized": len(self.values) > MAX_SHARP_MARKS,
-        }
+        is_raster = len(self.values) > MAX_SHARP_MARKS
         # A call draws marks of one shape; the term of the strongest point comes last.
-        for name in sorted(self.shapes, key=self._strongest):
+        for name in sorted(self.looks, key=self._strongest):
             shown = order[self.terms[order] == name]
             ax.scatter(
                 horizontal[shown],
                 vertical[shown],
                 s=self.areas[shown],
                 c=colors[shown],
-                marker=self.shapes[name],
+                rasterized=is_raster,
                 zorder=3,
-                **look,
+                **self.looks[name],
             )
 
     def _strongest(self, term: str) -> float:
@@ -152,12 +152,15 @@ class _Marks:
 
     def legend(self) -> list[Line2D]:
         """Return a mark for each term; none where there is only one."""
-        if len(self.shapes) == 1:
+        if len(self.looks) == 1:
             return []
-        return [
-            legend_mark(shape, name, "0.85", edge="0.45")
-            for name, shape in self.shapes.items()
-        ]
+
+        handles = []
+        for name, look in self.looks.items():
+            shape = look["marker"]
+            edge = look["edgecolors"]
+            handles.append(legend_mark(shape, name, "0.85", edge=edge))
+        return handles
 
     def draw_color_bar(self, figure: Figure, ax: Axes, label: str) -> None:
         bar = color_bar(
@@ -194,10 +197,12 @@ class _Marks:
         """Draw the legend above the panel, as points are everywhere in it."""
         if not handles:
             return
+
+        labels = [str(handle.get_label()) for handle in handles]
         place: Look = {
             "loc": "lower left",
             "bbox_to_anchor": (0, 1),
-            "ncols": min(5, len(handles)),
+            "ncols": legend_columns(labels, LEGEND_WIDTH),
             "handletextpad": 0.2,
             "columnspacing": 1.0,
             "borderaxespad": 0.2,

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from whence import _checks
 from whence.arrays import ArrayLike
+from whence.plots.looks import line_looks
 from whence.plots.style import (
     BLUE,
-    COLORS,
     GRAY,
     INK,
     TEXT,
@@ -36,9 +36,6 @@ from whence.plots.text import Names, name_labels
 
 MAX_COUNTS = 25
 """Classes up to which a number fits into each cell."""
-DASHES = ("-", "--", "-.", ":")
-CURVE_COLORS = COLORS[:6]
-"""All but yellow, which is too light for a line."""
 
 
 def confusion(labels: ArrayLike, predicted: ArrayLike, names: Names = None) -> Figure:
@@ -297,14 +294,7 @@ def detection(curves: Mapping[str, xr.Dataset]) -> Figure:
 
 def _draw_curves(ax: Axes, curves: Mapping[str, xr.Dataset]) -> None:
     """Draw the curves, the best first; a method's look depends on its place in ``curves``."""
-    looks: dict[str, Look] = {}
-    for k, name in enumerate(curves):
-        round_of_colors = k // len(CURVE_COLORS)
-        looks[name] = {
-            "color": CURVE_COLORS[k % len(CURVE_COLORS)],
-            "linestyle": DASHES[round_of_colors % len(DASHES)],
-        }
-
+    looks = line_looks(curves)
     scores = {
         name: float(curve.attrs["average_precision"]) for name, curve in curves.items()
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from whence.plots.looks import legend_columns, legend_inches, line_looks
 from whence.plots.style import (
     BLUE,
-    COLORS,
     GRAY,
     GREEN,
     INK,
@@ -45,6 +44,10 @@ SETS = {
 }
 """Name and color by what stands before ``_loss`` or ``_accuracy``."""
 KINDS = ("loss", "accuracy")
+WIDTH = 7.0
+"""Width of figures in inches."""
+MAX_BESIDE = 9
+"""A legend of more lines is below the panels."""
 MAX_MARKED = 30
 """Up to so many values of a curve are marked by a dot."""
 LOG_DECADES = 1.5
@@ -82,7 +85,13 @@ def convergence(history: Rows) -> Figure:
     if is_resampled:
         heights["points"] = 1.0
     ratios = list(heights.values())
-    figure, axes = _stacked(3.0 + sum(ratios) / 4, ratios)
+    height = 3.0 + sum(ratios) / 4
+    # A long legend is below all panels, which keep their size.
+    labels = run.labels()
+    is_below = len(labels) > MAX_BESIDE
+    if is_below:
+        height += legend_inches(labels, WIDTH)
+    figure, axes = _stacked(height, ratios)
 
     run.draw_losses(axes[0])
     if weighted:
@@ -95,12 +104,22 @@ def convergence(history: Rows) -> Figure:
     axes[-1].set_xlabel("iteration")
     count_ticks(axes[0])
     run.mark_stages(axes)
+
+    if is_below:
+        figure.legend(
+            loc="outside lower left",
+            ncols=legend_columns(labels, WIDTH),
+            fontsize=TEXT,
+            frameon=False,
+        )
+    else:
+        legend_beside(axes[0])
     return figure
 
 
 def _stacked(height: float, ratios: list[float]) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels below each other that share the horizontal axis."""
-    figure = Figure((7.0, height), layout="constrained")
+    figure = Figure((WIDTH, height), layout="constrained")
     table = figure.subplots(
         len(ratios),
         sharex=True,
@@ -123,8 +142,8 @@ class _Run:
             if name.startswith("loss_"):
                 self.terms.append(name.removeprefix("loss_"))
 
-        # A term has one color in all panels.
-        self.colors = dict(zip(self.terms, itertools.cycle(COLORS), strict=False))
+        # A term looks the same in all panels.
+        self.looks = line_looks(self.terms)
 
     def column(self, name: str) -> Array:
         numbers = []
@@ -141,6 +160,11 @@ class _Run:
         known = counts[np.isfinite(counts)]
         return len(np.unique(known)) > 1
 
+    def labels(self) -> list[str]:
+        """Return what the legend of the losses says."""
+        lines = [label for name, (label, *_) in LINES.items() if name in self.names]
+        return [*lines, *(f"loss: {term}" for term in self.terms)]
+
     def draw_losses(self, ax: Axes) -> None:
         """Draw the losses of all terms, their sum and the errors, as far as recorded."""
         # The sum of a single term would be drawn twice.
@@ -151,9 +175,9 @@ class _Run:
             ax.plot(
                 self.iterations,
                 self.column(f"loss_{term}"),
-                color=self.colors[term],
                 linewidth=1.5,
                 label=f"loss: {term}",
+                **self.looks[term],
             )
 
         self._draw_known(ax, "validation_loss")
@@ -164,7 +188,6 @@ class _Run:
         first = self.iterations[0]
         last = self.iterations[-1]
         ax.set_xlim(first, max(last, first + 1))
-        legend_beside(ax)
 
     def _draw_known(self, ax: Axes, name: str) -> None:
         if name not in self.names:
@@ -185,8 +208,8 @@ class _Run:
             ax.plot(
                 self.iterations,
                 self.column(f"weight_{term}"),
-                color=self.colors[term],
                 linewidth=1.5,
+                **self.looks[term],
             )
 
         # Weights are factors: twice and half are equally far from one.
