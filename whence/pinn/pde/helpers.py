@@ -22,202 +22,40 @@ plain tensors for its arguments that are outputs. Navier–Stokes reads as on pa
 ('u_x', 'v_y')
 
 Derivatives are taken along the coordinates of space, all but the time. They come from the same
-jets as those of arguments such as ``u_xx``, and an equation may mix both.
+jets as those of arguments such as ``u_xx``, and an equation may mix both. What the helpers return
+is differentiated again, to any order, and so are sums of fields and their multiples by numbers;
+products and functions of fields are values, without derivatives:
+
+>>> @field_equation
+... def plate(w):
+...     return laplacian(laplacian(w)) - 1
+>>> problem = pinn.Problem(pinn.Rectangle(("x", "y"), (0, 0), (1, 1)), ("w",), {"pde": plate})
+>>> problem.fields_of("pde")
+('w_xxxx', 'w_xxyy', 'w_yyyy')
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import Any, TypeAlias, overload
 
-import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.pinn.pde.field_algebra import (
+    Components,
+    Derivatives,
+    Field,
+    Partial,
+    Probe,
+    Scalar,
+    Vector,
+    value_of,
+)
 
-PROBE_POINTS = 2
-"""Random values by which an equation is tried, to see which derivatives it asks for."""
-
-Other = TypeVar("Other")
-Scalar: TypeAlias = "Field | Tensor | float"
-"""What takes part in arithmetic: a field, values (n,), or a number."""
-Components: TypeAlias = "Vector | Sequence[Scalar]"
-"""A vector, or its components in order."""
 Result: TypeAlias = "Tensor | Field | Vector | Sequence[Tensor | Field]"
 """What an equation may return."""
-
-
-class Derivatives:
-    """Values of fields by name, and along which coordinates they can be differentiated."""
-
-    def __init__(
-        self, coordinates: Sequence[str], time: str | None, values: Mapping[str, Tensor]
-    ) -> None:
-        self.coordinates = tuple(coordinates)
-        self.time = time
-        self._values = values
-
-    @property
-    def space(self) -> tuple[str, ...]:
-        """The coordinates other than the time."""
-        return tuple(
-            name for name in self.coordinates if name != self.time
-        )  # the divergence is taken in space alone
-
-    def value(self, name: str) -> Tensor:
-        """Return a field's values, (n,)."""
-        return self._values[name]
-
-
-class _Probe(Derivatives):
-    """Random values for any name, which notes what is asked for."""
-
-    def __init__(self, coordinates: Sequence[str], time: str | None) -> None:
-        super().__init__(coordinates, time, {})
-        self._generator = torch.Generator().manual_seed(0)
-        self.requested: dict[str, Tensor] = {}
-
-    def value(self, name: str) -> Tensor:
-        """Return the same random values each time a name is asked for, (PROBE_POINTS,)."""
-        if name not in self.requested:
-            # In (0, 1), where logarithms and roots are defined.
-            self.requested[name] = torch.rand(
-                PROBE_POINTS, generator=self._generator, dtype=torch.float64
-            )
-        return self.requested[name]
-
-
-def _elementwise(operation: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """Return the operator of a field or vector that applies an operation to values."""
-
-    def operator(self: Field | Vector, other: Scalar | Vector) -> Any:
-        if isinstance(self, Vector):
-            return self._with(other, operation)
-        if isinstance(other, Vector):
-            # A field times a vector, as p * n.
-            return Vector(operation(self.value, value_of(part)) for part in other)
-
-        return operation(self.value, value_of(other))
-
-    return operator
-
-
-class Field:
-    """An output of the network, or a derivative of one, in an equation.
-
-    It takes part in arithmetic and in functions of torch as the tensor of its values, (n,).
-    """
-
-    def __init__(
-        self, output: str, along: tuple[str, ...], derivatives: Derivatives
-    ) -> None:
-        self.output = output
-        self.along = along
-        self.derivatives = derivatives
-
-    @property
-    def name(self) -> str:
-        """Its name in equations: ``u``, ``u_x``, ``u_xt``."""
-        # As arguments of equations are called, so that both ways share one field.
-        if not self.along:
-            return self.output
-        return f"{self.output}_{''.join(self.along)}"
-
-    @property
-    def value(self) -> Tensor:
-        """Its values, (n,)."""
-        return self.derivatives.value(self.name)
-
-    def derivative(self, coordinate: str) -> Field:
-        """Return its derivative along a coordinate, a field again."""
-        # In the order of the coordinates, as derivatives commute: one name for u_xt and u_tx.
-        order = self.derivatives.coordinates
-        along = sorted((*self.along, coordinate), key=order.index)
-        return Field(self.output, tuple(along), self.derivatives)
-
-    __add__ = _elementwise(lambda a, b: a + b)
-    __radd__ = _elementwise(lambda a, b: b + a)
-    __sub__ = _elementwise(lambda a, b: a - b)
-    __rsub__ = _elementwise(lambda a, b: b - a)
-    __mul__ = _elementwise(lambda a, b: a * b)
-    __rmul__ = _elementwise(lambda a, b: b * a)
-    __truediv__ = _elementwise(lambda a, b: a / b)
-    __rtruediv__ = _elementwise(lambda a, b: b / a)
-    __pow__ = _elementwise(lambda a, b: a**b)
-
-    def __neg__(self) -> Tensor:
-        return -self.value
-
-    @classmethod
-    def __torch_function__(
-        cls,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        # torch.sin(u) and the like: functions of the values, which know no derivatives.
-        return function(*map(value_of, args), **dict(kwargs or {}))
-
-    def __repr__(self) -> str:
-        return f"Field({self.name!r})"
-
-
-class Vector:
-    """Components along the coordinates of space; arithmetic goes component by component."""
-
-    def __init__(self, components: Iterable[Scalar]) -> None:
-        self.components = tuple(components)
-
-    def __len__(self) -> int:
-        return len(self.components)
-
-    def __iter__(self) -> Iterator[Scalar]:
-        return iter(self.components)
-
-    def __getitem__(self, k: int) -> Scalar:
-        return self.components[k]
-
-    def __repr__(self) -> str:
-        return f"Vector({', '.join(map(repr, self.components))})"
-
-    def _with(
-        self, other: Scalar | Vector, operation: Callable[[Any, Any], Any]
-    ) -> Vector:
-        """Return the vector of an operation, component by component."""
-        if not isinstance(other, Vector):
-            value = value_of(other)
-            return Vector(operation(value_of(a), value) for a in self)
-
-        self._check_length(other)
-        pairs = zip(self, other, strict=True)
-        return Vector(operation(value_of(a), value_of(b)) for a, b in pairs)
-
-    def _check_length(self, other: Components) -> None:
-        if len(other) != len(self):
-            raise ValueError(
-                f"vectors of {len(self)} and {len(other)} components do not fit each other"
-            )
-
-    __add__ = _elementwise(lambda a, b: a + b)
-    __radd__ = _elementwise(lambda a, b: b + a)
-    __sub__ = _elementwise(lambda a, b: a - b)
-    __rsub__ = _elementwise(lambda a, b: b - a)
-    __mul__ = _elementwise(lambda a, b: a * b)
-    __rmul__ = _elementwise(lambda a, b: b * a)
-    __truediv__ = _elementwise(lambda a, b: a / b)
-
-    def __neg__(self) -> Vector:
-        return Vector(-value_of(part) for part in self)
-
-    def dot(self, other: Components) -> Tensor:
-        """Return the scalar product with another vector, ``Σ_i a_i b_i``, (n,)."""
-        self._check_length(other)
-        total: Any = 0.0
-        for a, b in zip(self, other, strict=True):
-            total = total + value_of(a) * value_of(b)
-        return total
 
 
 def vector(*components: Scalar) -> Vector:
@@ -236,11 +74,19 @@ def slopes_of(what: str, of: Scalar | Vector) -> list[Field]:
     return [known.derivative(c) for c in known.derivatives.space]
 
 
-def div(of: Vector) -> Tensor:
-    """Return the divergence of a vector of fields, ``Σ_i ∂w_i/∂x_i``, (n,)."""
-    total: Any = 0.0
+def div(of: Vector) -> Field:
+    """Return the divergence of a vector of fields, ``Σ_i ∂w_i/∂x_i``, a field."""
+    slopes = []
     for component, coordinate in _along_space("div", of):
-        total = total + component.derivative(coordinate).value
+        slopes.append(component.derivative(coordinate))
+    return total_of(slopes)
+
+
+def total_of(fields: Sequence[Field]) -> Field:
+    """Return the sum of one field or more."""
+    total = fields[0]
+    for term in fields[1:]:
+        total = total.plus(term)
     return total
 
 
@@ -249,25 +95,24 @@ def laplacian(of: Vector) -> Vector: ...
 
 
 @overload
-def laplacian(of: Field) -> Tensor: ...
+def laplacian(of: Field) -> Field: ...
 
 
-def laplacian(of: Field | Vector) -> Tensor | Vector:
-    """Return ``Σ_i ∂²u/∂x_i²`` of a field, (n,), or of each component of a vector."""
+def laplacian(of: Field | Vector) -> Field | Vector:
+    """Return ``Σ_i ∂²u/∂x_i²`` of a field, a field, or of each component of a vector.
+
+    Of a Laplacian, it is the biharmonic operator: ``laplacian(laplacian(u))`` is
+    ``u_xxxx + 2 u_xxyy + u_yyyy`` in the plane.
+    """
     if isinstance(of, Vector):
         return Vector(laplacian(_field("laplacian", part)) for part in of)
 
-    total: Any = 0.0
-    for slope, coordinate in zip(
-        slopes_of("laplacian", of), of.derivatives.space, strict=True
-    ):
-        total = total + slope.derivative(coordinate).value
-
-    return total
+    slopes = slopes_of("laplacian", of)
+    return div(Vector(slopes))
 
 
-def curl(of: Field | Vector) -> Tensor | Vector:
-    """Return the curl: of a vector in 3-D a vector, in 2-D ``∂v/∂x − ∂u/∂y``, (n,).
+def curl(of: Field | Vector) -> Field | Vector:
+    """Return the curl: of a vector in 3-D a vector, in 2-D ``∂v/∂x − ∂u/∂y``, a field.
 
     Of a field in 2-D, a stream function, ``(∂ψ/∂y, −∂ψ/∂x)``.
     """
@@ -280,13 +125,13 @@ def curl(of: Field | Vector) -> Tensor | Vector:
 
         d_x, d_y = slopes
         # Free of divergence: ∂²ψ/∂x∂y − ∂²ψ/∂y∂x = 0.
-        return Vector((d_y.value, -d_x.value))
+        return Vector((d_y, -d_x))
 
     # Rows of the Jacobian matrix ∂w_i/∂x_j.
     rows = [slopes_of("curl", part) for part, _ in _along_space("curl", of)]
     if len(rows) == 2:
         (_, u_y), (v_x, _) = rows
-        return v_x.value - u_y.value  # the component of ∇ × w out of the plane
+        return v_x.minus(u_y)  # the component of ∇ × w out of the plane
     if len(rows) == 3:
         (_, u_y, u_z), (v_x, _, v_z), (w_x, w_y, _) = rows
         return Vector((w_y - v_z, u_z - w_x, v_x - u_y))  # ∇ × w
@@ -299,11 +144,14 @@ def advect(velocity: Components, of: Vector) -> Vector: ...
 
 
 @overload
-def advect(velocity: Components, of: Field) -> Tensor: ...
+def advect(velocity: Components, of: Field) -> Tensor | Field: ...
 
 
-def advect(velocity: Components, of: Field | Vector) -> Tensor | Vector:
-    """Return ``(w·∇)u = Σ_i w_i ∂u/∂x_i`` of a field, (n,), or of each component of a vector."""
+def advect(velocity: Components, of: Field | Vector) -> Tensor | Field | Vector:
+    """Return ``(w·∇)u = Σ_i w_i ∂u/∂x_i`` of a field, or of each component of a vector.
+
+    Values (n,); where the velocity is of numbers, a field.
+    """
     if isinstance(of, Vector):
         return Vector(advect(velocity, _field("advect", part)) for part in of)
     slopes = slopes_of("advect", of)
@@ -315,34 +163,22 @@ def dt(of: Vector) -> Vector: ...
 
 
 @overload
-def dt(of: Field) -> Tensor: ...
+def dt(of: Field) -> Field: ...
 
 
-def dt(of: Field | Vector) -> Tensor | Vector:
-    """Return the derivative with respect to time of a field, (n,), or of each component."""
+def dt(of: Field | Vector) -> Field | Vector:
+    """Return the derivative with respect to time of a field, or of each component of a vector."""
     if isinstance(of, Vector):
         return Vector(dt(_field("dt", part)) for part in of)
 
-    of = _field("dt", of)
-    if of.derivatives.time is None:
+    known = _field("dt", of)
+    time = known.derivatives.time
+    if time is None:
         raise ValueError(
             "dt needs a coordinate of time: name one 't', or pass time= to Problem"
         )
 
-    return of.derivative(of.derivatives.time).value
-
-
-@overload
-def value_of(of: Field) -> Tensor: ...
-
-
-@overload
-def value_of(of: Other) -> Other: ...
-
-
-def value_of(of: Field | Other) -> Tensor | Other:
-    """Return the values of a field, (n,); anything else as it is."""
-    return of.value if isinstance(of, Field) else of
+    return known.derivative(time)
 
 
 def values_in(result: Result) -> Tensor | tuple[Tensor, ...]:
@@ -360,8 +196,9 @@ def _field(what: str, of: object) -> Field:
     if not isinstance(of, Field):
         raise TypeError(
             f"{what} needs a field, such as the argument u of an equation under "
-            f"@field_equation, or its gradient's components, got {_checks.describe(of)}: "
-            "products and sums of fields have no derivatives here"
+            "@field_equation, its derivatives, or their sums and multiples by numbers, got "
+            f"{_checks.describe(of)}: products and functions of fields have no derivatives here, "
+            "write these out, as ∇·(u∇u) = u∇²u + |∇u|²"
         )
 
     return of
@@ -410,7 +247,7 @@ class FieldEquation:
 
         It is called once with random values, to see which derivatives it asks for.
         """
-        probe = _Probe(coordinates, time)
+        probe = Probe(coordinates, time)
         # Its values too: what it returns may be fields that nothing has asked for so far.
         values_in(self._call(outputs, probe))
         names = tuple(probe.requested)  # in the order in which they were asked for
@@ -427,7 +264,7 @@ class FieldEquation:
         for name in self.arguments:
             # Derivatives and coordinates among the arguments are values already.
             if name in outputs:
-                arguments.append(Field(name, (), derivatives))
+                arguments.append(Field({Partial(name): 1.0}, derivatives))
             else:
                 arguments.append(derivatives.value(name))
         return self.function(*arguments)
