@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def read_table(what: str, path: Path) -> DataFrameLike:
     ImportError
         If what reads Parquet is not installed.
     ValueError
-        If it is of another kind.
+        If it is of another kind, or damaged.
     """
     if not path.exists():
         raise FileNotFoundError(f"{what}: there is no file {path}")
@@ -36,14 +37,9 @@ def read_table(what: str, path: Path) -> DataFrameLike:
 
     table: Any
     if path.suffix == ".csv":
-        table = pd.read_csv(path)
+        table = _read(what, path, pd.read_csv)
     elif path.suffix == ".parquet":
-        try:
-            table = pd.read_parquet(path)
-        except ImportError:
-            raise ImportError(
-                f"{what}: to read {path.name} needs pyarrow: pip install pyarrow"
-            ) from None
+        table = _read(what, path, pd.read_parquet)
     elif path.suffix == ".zarr":
         table = pd.DataFrame(_zarr_columns(what, path))
     else:
@@ -54,6 +50,22 @@ def read_table(what: str, path: Path) -> DataFrameLike:
 
     frame: DataFrameLike = table
     return frame
+
+
+def _read(what: str, path: Path, reader: Callable[[Path], object]) -> object:
+    """Return what pandas reads; what it lacks or finds damaged is an error that names the file."""
+    try:
+        return reader(path)
+    except ImportError:
+        # Of the files that pandas reads here, Parquet alone needs more than pandas.
+        raise ImportError(
+            f"{what}: to read {path.name} needs pyarrow: pip install 'whence[parquet]', or pass "
+            "arrays or a data frame"
+        ) from None
+    except ValueError as error:
+        # Readers say what is wrong in their first line, and then where in their own code.
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{what}: {path.name} cannot be read: {reason}") from None
 
 
 def _zarr_columns(what: str, path: Path) -> dict[str, Any]:
