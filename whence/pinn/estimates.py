@@ -5,6 +5,8 @@ negative log-likelihood is ``L/s`` with ``s = 2 w σ̄²/N``, so that its Hessia
 Gauss–Newton matrix of L, and the covariance of θ is ``s A⁻¹`` (Seber & Wild, Nonlinear Regression,
 2003, ch. 2). Equations enter as what they are in L: the heavier they weigh beside measurements, the
 closer they are to constraints.
+
+All of this is computed in double precision, at the parameters of a network of either.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from whence.attribution.quantities import Quantity, UnknownValue
 from whence.attribution.solved_rows import SolvedRows
 from whence.objective import Objective
 from whence.pinn.pde.data import Data
+from whence.pinn.pde.precision import in_double
 from whence.pinn.pde.trained_data import TrainedData
 from whence.pinn.pde.unknowns import Model, UnknownLayer
 from whence.refits import refit
@@ -61,7 +64,7 @@ class Estimates(Mapping[str, "Estimate"]):
 
     def __init__(self, objective: Objective, data: Sequence[Data] = ()) -> None:
         model = objective.network
-        self.objective = objective
+        self._trained = objective
         self.data = []
         for each in data:
             if each.name in objective.terms:
@@ -83,6 +86,13 @@ class Estimates(Mapping[str, "Estimate"]):
         return "\n".join(repr(self[name]) for name in self) or "no unknowns"
 
     # --- noise ---
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What was trained, in double precision whatever it was trained in."""
+        # Only at need, as it is a copy. What measurements hardly determine has eigenvalues of A
+        # that rounding to single precision, and the damping it needs, would hide.
+        return in_double(self._trained)
 
     @cached_property
     def influence(self) -> Influence:

@@ -81,8 +81,9 @@ def starting_points(
 ) -> StartingPoints:
     """Return the points asked for; terms that are left out take those that ``run`` was kept with.
 
-    Where numbers are asked for, points are drawn by ``seed`` and ``sampling``. Points that the run drew are drawn ones here too: they are renewed and validated on fresh
-    points. Those that its user gave remain given.
+    Where numbers are asked for, points are drawn by ``seed`` and ``sampling``. Points that the run
+    drew are drawn ones here too: they are renewed and validated on fresh points. Those that its
+    user gave remain given.
 
     Raises
     ------
