@@ -1,8 +1,7 @@
 """Vector calculus in equations, see :mod:`whence.pinn.pde.helpers`."""
 
+from whence.pinn.pde.field_algebra import Field, Vector
 from whence.pinn.pde.helpers import (
-    Field,
-    Vector,
     advect,
     curl,
     div,
