@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.pinn.geometry.domain import Interval
-from whence.pinn.networks.mlp import MLP
-from whence.pinn.pde.conditions import Condition, Initial, Periodic
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.zoo._periodic_flow import PeriodicFlow, self_advection
 from whence.pinn.zoo._periodic_spectral import Complex, Evolution, Solved
 from whence.pinn.zoo._reference_points import Array, checked_points
 
@@ -39,29 +37,18 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem, its initial value by an ansatz or a condition; periodic by conditions."""
-    conditions: list[Condition] = [
-        Periodic("u", along="x"),
-        Periodic("u_x", along="x"),
-        Periodic("u_xx", along="x"),
-    ]
-    transform = None
-    if constraints == "hard":
-        transform = ansatz
-    else:
-        conditions.append(Initial(u=start))
-
-    return Problem(
+    flow = PeriodicFlow(
         name="korteweg_de_vries",
-        domain=Interval("x", -1, 1) * Interval("t", 0, END),
-        outputs=("u",),
-        equations={"pde": equation},
-        ansatz=transform,
-        conditions=conditions,
-        architecture=lambda seed: MLP(
-            [2, 40, 40, 40, 1], bounds=[[-1.0, 0.0], [1.0, END]], seed=seed
-        ),
+        half=1,
+        end=END,
+        equation=equation,
+        start=start,
+        ansatz=ansatz,
+        matched=("u", "u_x", "u_xx"),
+        widths=(40, 40, 40),
         solution=solution,
     )
+    return flow.problem(constraints)
 
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
@@ -77,11 +64,7 @@ def _solved() -> Solved:
         # −ε ∂_xxx of exp(ikx) is iεk³.
         return np.asarray(1j * DISPERSION * k**3)
 
-    def nonlinear(c: Complex, k: Array) -> Complex:
-        u = np.fft.ifft(c).real
-        return np.asarray(-0.5j * k * np.fft.fft(u**2))
-
-    evolution = Evolution(-1, 1, 256, END, 4000, linear, nonlinear)
+    evolution = Evolution(-1, 1, 256, END, 4000, linear, self_advection)
     return evolution.solved(lambda x: np.cos(np.pi * x))
 
 

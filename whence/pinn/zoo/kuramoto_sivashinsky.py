@@ -10,11 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence.pinn.geometry.domain import Interval
-from whence.pinn.networks.mlp import MLP
-from whence.pinn.pde.conditions import Condition, Initial, Periodic
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.zoo._periodic_flow import PeriodicFlow, self_advection
 from whence.pinn.zoo._periodic_spectral import Complex, Evolution, Solved
 from whence.pinn.zoo._reference_points import Array, checked_points
 
@@ -41,30 +39,18 @@ def ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
 
 def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
     """Return the problem, its initial value by an ansatz or a condition; periodic by conditions."""
-    conditions: list[Condition] = [
-        Periodic("u", along="x"),
-        Periodic("u_x", along="x"),
-        Periodic("u_xx", along="x"),
-        Periodic("u_xxx", along="x"),
-    ]
-    transform = None
-    if constraints == "hard":
-        transform = ansatz
-    else:
-        conditions.append(Initial(u=start))
-
-    return Problem(
+    flow = PeriodicFlow(
         name="kuramoto_sivashinsky",
-        domain=Interval("x", -HALF, HALF) * Interval("t", 0, END),
-        outputs=("u",),
-        equations={"pde": equation},
-        ansatz=transform,
-        conditions=conditions,
-        architecture=lambda seed: MLP(
-            [2, 30, 30, 30, 1], bounds=[[-HALF, 0.0], [HALF, END]], seed=seed
-        ),
+        half=HALF,
+        end=END,
+        equation=equation,
+        start=start,
+        ansatz=ansatz,
+        matched=("u", "u_x", "u_xx", "u_xxx"),
+        widths=(30, 30, 30),
         solution=solution,
     )
+    return flow.problem(constraints)
 
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
@@ -80,11 +66,7 @@ def _solved() -> Solved:
         # Of exp(ikx): ∂_xx gives −k², ∂_xxxx gives k⁴.
         return np.asarray(k**2 - k**4 + 0j)
 
-    def nonlinear(c: Complex, k: Array) -> Complex:
-        u = np.fft.ifft(c).real
-        return np.asarray(-0.5j * k * np.fft.fft(u**2))
-
-    evolution = Evolution(-HALF, HALF, 128, END, 4000, linear, nonlinear)
+    evolution = Evolution(-HALF, HALF, 128, END, 4000, linear, self_advection)
     return evolution.solved(lambda x: np.cos(x / 2) * (1 + np.sin(x / 2)))
 
 
