@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,22 @@ from whence.pinn.geometry.similarity import (
 TINY = float(np.finfo(float).tiny)
 ARC_NODES = 4096
 """Intervals of the table from arc length to angle, refined by Newton's method."""
+
+
+def _check_place(shape: Any, dimension: int, what: str) -> None:
+    """Check a shape's names and its point of reference, and keep them as tuples."""
+    names = coordinate_names(shape.names, dimension)
+    point = vector(what, getattr(shape, what), names)
+    # The shape is frozen for all but its own making.
+    object.__setattr__(shape, "names", names)
+    object.__setattr__(shape, what, tuple(point.tolist()))
+
+
+def _check_length(shape: Any, what: str) -> None:
+    """Check that an attribute of a shape is a positive number, and keep it as a float."""
+    length = _checks.number(what, getattr(shape, what))
+    _checks.positive(what, length)
+    object.__setattr__(shape, what, length)
 
 
 @dataclass(frozen=True)
@@ -52,14 +69,8 @@ class Sphere(Domain):
     name: str = "sphere"
 
     def __post_init__(self) -> None:
-        names = coordinate_names(self.names, 3)
-        object.__setattr__(self, "names", names)
-        center = vector("center", self.center, names)
-        object.__setattr__(self, "center", tuple(center.tolist()))
-
-        radius = _checks.number("radius", self.radius)
-        _checks.positive("radius", radius)
-        object.__setattr__(self, "radius", radius)
+        _check_place(self, 3, "center")
+        _check_length(self, "radius")
         check_names(self.boundary, self.coordinates)
 
     @property
@@ -164,12 +175,8 @@ class Ellipse(Domain):
     name: str = "ellipse"
 
     def __post_init__(self) -> None:
-        names = coordinate_names(self.names, 2)
-        object.__setattr__(self, "names", names)
-        center = vector("center", self.center, names)
-        object.__setattr__(self, "center", tuple(center.tolist()))
-
-        radii = vector("radii", self.radii, names).tolist()
+        _check_place(self, 2, "center")
+        radii = vector("radii", self.radii, self.names).tolist()
         for radius in radii:
             _checks.positive("a radius", radius)
         object.__setattr__(self, "radii", tuple(radii))
@@ -316,18 +323,13 @@ class Cylinder(Domain):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        names = coordinate_names(self.names, 3)
-        object.__setattr__(self, "names", names)
-        base = vector("base", self.base, names)
-        object.__setattr__(self, "base", tuple(base.tolist()))
-        for what in ("radius", "height"):
-            value = _checks.number(what, getattr(self, what))
-            _checks.positive(what, value)
-            object.__setattr__(self, what, value)
+        _check_place(self, 3, "base")
+        _check_length(self, "radius")
+        _check_length(self, "height")
 
         if self.axis is None:
-            object.__setattr__(self, "axis", names[-1])
-        _checks.one_of("coordinate for axis=", str(self.axis), names)
+            object.__setattr__(self, "axis", self.names[-1])
+        _checks.one_of("coordinate for axis=", str(self.axis), self.names)
         if self.name is not None:
             _checks.identifiers("cylinder", (self.name,))
         check_names(self.boundary, self.coordinates)
