@@ -199,7 +199,11 @@ def load_network(network: nn.Module, run: PathLike) -> nn.Module:
 
 
 def load_points(run: PathLike) -> dict[str, Tensor]:
-    """Return the points by term that a run's network was trained on when it was kept."""
+    """Return the points by term that a run's network was trained on when it was kept.
+
+    As ``points=`` of :func:`whence.pinn.train` they are given ones; ``start=`` takes those that the
+    run drew as drawn ones.
+    """
     return RunFolder(run).checkpoint().group("kept")
 
 
