@@ -22,6 +22,8 @@ from .geometry import Triangle as Triangle
 from .geometry import Union as Union
 from .networks import MLP as MLP
 from .networks import Fourier as Fourier
+from .networks import Piecewise as Piecewise
+from .networks import Placement as Placement
 from .networks import RandomFeatures as RandomFeatures
 from .optimizers import LBFGS as LBFGS
 from .optimizers import Adam as Adam
@@ -62,6 +64,7 @@ from .training import Observer as Observer
 from .training import Recipe as Recipe
 from .training import Result as Result
 from .training import RunFolder as RunFolder
+from .training import Slabs as Slabs
 from .training import Spectra as Spectra
 from .training import Stop as Stop
 from .training import check_run as check_run

@@ -13,7 +13,10 @@ from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
 from whence.pinn.networks.mlp import Bounds, checked_bounds, checked_widths
+from whence.triangular import Triangle
 
+FIT_RIDGE = 1e-12
+"""Weight of the last layer's own norm where it is fitted to values."""
 PERIODIC = ("sin",)
 """Activations of which a phase, not a center, places a feature."""
 
@@ -120,6 +123,35 @@ class RandomFeatures(nn.Module):
         hidden = self.hidden
         return hidden.in_features, hidden.out_features, self.last.out_features
 
+    @property
+    def scale(self) -> float:
+        """Of the features, in units of the half box."""
+        return self._scale
+
+    def set_features(self, weight: Tensor, bias: Tensor) -> None:
+        """Replace the features by others of weights (features, inputs) and biases (features,)."""
+        with torch.no_grad():
+            self.hidden.weight.copy_(weight)
+            self.hidden.bias.copy_(bias)
+
+    def scaled(self, points: Tensor) -> Tensor:
+        """Return points (n, inputs) as the features see them."""
+        if self.slope is None or self.offset is None:
+            return points
+        return points * self.slope + self.offset
+
+    def fit(self, points: Tensor, values: Tensor) -> None:
+        """Solve the last layer so that outputs at points (n, inputs) are values (n, outputs)."""
+        with torch.no_grad():
+            features = self._function(self.hidden(self.scaled(points)))
+        one = torch.ones_like(features[:, :1])
+        rows = torch.cat([features, one], dim=1)
+        for k, column in enumerate(values.unbind(1)):
+            solution = Triangle.of_rows(rows, -column).least_squares(FIT_RIDGE)
+            with torch.no_grad():
+                self.last.weight[k] = solution[:-1]
+                self.last.bias[k] = solution[-1]
+
     def _drawn(
         self, inputs: int, features: int, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
@@ -160,9 +192,7 @@ class RandomFeatures(nn.Module):
             raise ValueError(
                 f"x must have shape (n, {self.hidden.in_features}), got {tuple(x.shape)}"
             )
-        if self.slope is not None and self.offset is not None:
-            x = x * self.slope + self.offset
-        y: Tensor = self.last(self._function(self.hidden(x)))
+        y: Tensor = self.last(self._function(self.hidden(self.scaled(x))))
         return y
 
     def options(self) -> JsonObject:

@@ -7,6 +7,7 @@ from whence.pinn.training.observers import Observer, ProgressBar, Stop
 from whence.pinn.training.recipe import Recipe, growing_recipe
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
+from whence.pinn.training.slabs import Slabs
 from whence.pinn.training.spectra import Spectra
 from whence.pinn.training.train import train
 
@@ -18,6 +19,7 @@ __all__ = [
     "Recipe",
     "Result",
     "RunFolder",
+    "Slabs",
     "Spectra",
     "Stop",
     "check_run",

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from whence._files import JsonObject, PathLike
 from whence.catalogue import NETWORKS, PROBLEMS
 from whence.objective import Objective
+from whence.pinn.networks import Piecewise
 from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.slab import joined_problem
 from whence.pinn.training.configuration import OWN_NETWORK
 from whence.pinn.training.first_points import hold_out_points
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
@@ -64,6 +66,9 @@ def load_run(
     if network is None:
         network = trained_network(folder, problem, source)
     dtype = getattr(torch, config["dtype"].removeprefix("torch."))
+    if isinstance(network, Piecewise) and problem.time is not None:
+        # Slabs are tied to each other by terms that the user's problem does not have.
+        problem = joined_problem(problem, network.edges)
     # With the unknowns, which were trained and kept with it.
     network = problem.model(network).to(dtype)
     network = load_network(network, path)

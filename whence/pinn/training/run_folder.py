@@ -58,6 +58,8 @@ from whence.pinn.training.point_record import PointRecord
 FORMAT = 4
 READABLE_FORMATS = (2, 3, 4)
 CONFIG = "config.json"
+SLABS = "slabs"
+"""Folder of the runs of single slabs."""
 PROBLEM = "problem.py"
 HISTORY = "history.csv"
 POINTS = "points.npz"
@@ -210,6 +212,9 @@ class RunFolder:
         """Whether the folder holds no more than a start leaves that was killed or failed."""
         for path in self.path.iterdir():
             if path.name == LOCK or is_temporary(path):
+                continue
+            # The runs of slabs are there before the run that joins them.
+            if path.name == SLABS and path.is_dir():
                 continue
             # The problem is written before the configuration; the same again changes nothing.
             is_problem = path.name == PROBLEM and path.is_file()

@@ -1,0 +1,124 @@
+"""Where random features go, and how steep they are, by a solution that is known roughly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whence import _checks
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How features and points follow the steep places of a solution.
+
+    In units of the half box, the gradient over the range of the solution is its steepness m.
+    Features are drawn at places of density ``share · mᵖ/mean(mᵖ) + (1 − share)``, each with a slope
+    log-uniform between 1 and the larger of ``steepness · m`` and the network's own scale, along the
+    gradient where m is large and any way where it is small. So a front gets features of every
+    scale from its own width to that of the domain, all of them near it, as a sum of few features
+    needs to follow one (compare Bolager et al., arXiv 2306.16830).
+
+    Parameters
+    ----------
+    share:
+        Share of features, and of points, that follow the steepness.
+    power:
+        p.
+    steepness:
+        Steepest slope of a feature, in units of m.
+    reach:
+        Greatest distance of a feature from its place, in units of its own width.
+    drift:
+        Greatest slope along time, in units of half a slab.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence import pinn
+    >>> points = torch.linspace(-1, 1, 20001, dtype=torch.float64)[:, None]
+    >>> gradients = 50 * torch.cosh(100 * points) ** -2       # of tanh(100 x) / 2
+    >>> rows = pinn.Placement().rows(gradients, 100, torch.Generator().manual_seed(0))
+    >>> bool((points[rows].abs() < 0.02).double().mean() > 0.3)
+    True
+    """
+
+    share: float = 0.6
+    power: float = 3.0
+    steepness: float = 8.0
+    reach: float = 5.0
+    drift: float = 0.7
+
+    def __post_init__(self) -> None:
+        for name in ("power", "steepness", "reach", "drift"):
+            _checks.positive(name, getattr(self, name))
+        if not 0 <= _checks.number("share", self.share) <= 1:
+            raise ValueError(f"share must lie in [0, 1], got {self.share!r}")
+
+    def density(self, gradients: Tensor) -> Tensor:
+        """Return the density of features at places with these gradients (n, s): (n,)."""
+        steep = gradients.norm(dim=1) ** self.power
+        mean = steep.mean()
+        if not bool(mean > 0):
+            return torch.ones_like(steep)
+        return self.share * steep / mean + (1 - self.share)
+
+    def rows(self, gradients: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """Return n different places, drawn by density: (n,)."""
+        return torch.multinomial(self.density(gradients), n, generator=generator)
+
+    def features(
+        self,
+        places: Tensor,
+        gradients: Tensor,
+        scale: float,
+        time: int | None,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor]:
+        """Return weights (n, d) and biases (n,) of a feature at each place.
+
+        Parameters
+        ----------
+        places:
+            In the box [−1, 1]ᵈ, (n, d).
+        gradients:
+            Of the solution there along all inputs but time, (n, s).
+        scale:
+            Slope up to which features go wherever they are.
+        time:
+            Which input is time, along which features are nearly flat.
+        generator:
+            What draws.
+        """
+        n, d = places.shape
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+        steep = gradients.norm(dim=1, keepdim=True)  # m, (n, 1)
+        noise = torch.randn(
+            n, gradients.shape[1], generator=generator, dtype=torch.float64
+        )
+        noise = noise / noise.norm(dim=1, keepdim=True)
+        # Along the gradient where that is large, any way where it is not.
+        along = gradients / steep.clamp_min(1e-300)
+        trust = steep / (1 + steep)
+        direction = trust * along + (1 - trust) * noise
+        direction = direction / direction.norm(dim=1, keepdim=True)
+
+        largest = (self.steepness * steep).clamp_min(scale)
+        slope = torch.exp(uniform(n, 1) * largest.log())
+        sign = torch.where(uniform(n, 1) < 0.5, -1.0, 1.0)
+        in_space = sign * slope * direction
+
+        weight = torch.zeros(n, d, dtype=torch.float64)
+        space = [k for k in range(d) if k != time]
+        weight[:, space] = in_space
+        # σ(w·(z − c) + shift): a shift of 1 is one width of the feature.
+        shift = self.reach * (2 * uniform(n) - 1)
+        bias = shift - (in_space * places[:, space]).sum(dim=1)
+        if time is not None:
+            weight[:, time] = self.drift * (2 * uniform(n) - 1)
+        return weight, bias

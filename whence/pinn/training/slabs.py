@@ -1,0 +1,601 @@
+"""Training in slabs of time: one network after another, each starting from where the last ends."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from whence import _checks
+from whence._files import PathLike
+from whence.catalogue import NETWORKS
+from whence.objective import Objective
+from whence.parameters import Parameters
+from whence.pinn.networks import Piecewise, Placement, RandomFeatures
+from whence.pinn.networks.base import Rebuildable
+from whence.pinn.optimizers.stepper import Optimizer, OptimizerState, Progress, Stepper
+from whence.pinn.pde.data import Data
+from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.slab import (
+    CONTINUITY,
+    between,
+    check_slabs,
+    continued_fields,
+    joined_problem,
+    slab_problem,
+)
+from whence.pinn.training.load import load_run
+from whence.pinn.training.observers import say
+from whence.pinn.training.result import Result
+from whence.pinn.training.run_folder import SLABS, RunFolder
+from whence.pinn.training.train import train
+
+CANDIDATES = 10
+"""Places among which each feature and each point is drawn."""
+CONTINUED_SHARE = 6
+"""Points of an equation for each point at which a slab continues the last."""
+MIN_CONTINUED = 50
+"""Least such points."""
+MIN_LENGTH = 0.1
+"""Shortest slab that is halved, in units of the first."""
+GROWTH = 1.5
+"""Factor by which a slab that was easy is followed by a longer one."""
+EASY = 0.1
+"""Share of the tolerance below which a slab was easy."""
+MAX_GROWTH = 2.5
+"""Longest slab, in units of the first."""
+GAIN = 0.3
+"""Share of its loss that a further pass over a slab must reach for another to follow."""
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Slabs:
+    """Slabs of time, trained one after another: ``pinn.Slabs(t=0.1).train(problem, network, …)``.
+
+    The first slab has the problem's own initial conditions or ansatz. Each later one has its own
+    network, the problem's equations and other conditions between its two times, and one more term,
+    ``continuity``: what the slab before says at its end, at points of this slab's start. What comes
+    out is one network, :class:`whence.pinn.Piecewise`, of the whole problem, with the slabs tied to
+    each other by a term for each edge, so that influence goes through the edges.
+
+    :class:`whence.pinn.RandomFeatures` are placed anew for each slab, and for each pass over it, by
+    the steepness of what is known of the solution (:class:`whence.pinn.Placement`); any other
+    network starts as a copy of the slab's before.
+
+    Parameters
+    ----------
+    passes:
+        Most trainings of a slab with features placed by the one before; one for other networks.
+    tolerance:
+        Loss up to which a slab is good: below it no further pass is made, a slab far above it is
+        halved, and an easy one followed by a longer one. None: slabs of equal length, one pass each
+        unless features are placed.
+    weight:
+        Weight of the term ``continuity``.
+    placement:
+        How features and points follow steep places.
+    length:
+        Length of a slab by the name of the time: ``t=0.1``.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> problem = pinn.zoo.load("diffusion")
+    >>> network = pinn.RandomFeatures([2, 100, 1], bounds=problem.domain.bounds, seed=0)
+    >>> result = pinn.Slabs(t=0.5, passes=1).train(
+    ...     problem, network, points=400, schedule=pinn.VarPro(5), progress=False)
+    >>> result.network
+    Piecewise(2 × RandomFeatures, edges=[0.5])
+    >>> result.summary["relative_l2"] < 1e-4
+    True
+    """
+
+    time: str
+    length: float
+    passes: int = 3
+    tolerance: float | None = None
+    weight: float = 1e4
+    placement: Placement = field(default_factory=Placement)
+
+    def __init__(
+        self,
+        *,
+        passes: int = 3,
+        tolerance: float | None = None,
+        weight: float = 1e4,
+        placement: Placement | None = None,
+        **length: float,
+    ) -> None:
+        if len(length) != 1:
+            raise TypeError(
+                "pinn.Slabs takes the length of a slab by the name of the time, such as "
+                f"pinn.Slabs(t=0.1), got {', '.join(length) or 'none'}"
+            )
+        ((time, size),) = length.items()
+        _checks.positive(f"the length of a slab, {time}", size)
+        _checks.count("passes", passes)
+        _checks.positive("weight", weight)
+        if tolerance is not None:
+            _checks.positive("tolerance", tolerance)
+
+        values = {
+            "time": time,
+            "length": float(size),
+            "passes": passes,
+            "tolerance": tolerance,
+            "weight": float(weight),
+            "placement": placement or Placement(),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def train(
+        self,
+        problem: Problem,
+        network: nn.Module | None = None,
+        *,
+        points: int | Mapping[str, int],
+        schedule: Optimizer | Sequence[Optimizer],
+        weights: Mapping[str, float] | None = None,
+        seed: int = 0,
+        out: PathLike | None = None,
+        resume: bool = False,
+        max_seconds: float | None = None,
+        progress: bool = True,
+        **options: Any,
+    ) -> Result:
+        """Train a network on each slab in turn; return the run of all of them.
+
+        Parameters
+        ----------
+        problem, schedule, weights, seed, options:
+            As in :func:`whence.pinn.train`; the schedule is that of each slab.
+        network:
+            The network of one slab; by default the problem's own architecture.
+        points:
+            Numbers of points by term of each slab.
+        out:
+            Run folder to make, with the runs of the slabs in its folder ``slabs``.
+        resume:
+            Go on with the slabs in ``out``; those that are finished are not trained again.
+        max_seconds:
+            Stop after this time, with what was reached of the slab in training; None for no limit.
+        progress:
+            Whether to say what each slab came to.
+
+        Raises
+        ------
+        ValueError
+            If the problem has no time, or measurements, integrals, unknowns or conditions at the
+            end of time, or the time limit comes before the last slab is begun.
+        """
+        check_slabs(problem)
+        if problem.time != self.time:
+            raise ValueError(
+                f"{problem.name!r} has the time {problem.time!r}, not {self.time!r}: give the "
+                f"length of a slab as pinn.Slabs({problem.time}={self.length:g})"
+            )
+        march = _March(
+            self, problem, network, points, schedule, weights, seed, options,
+            None if out is None else Path(out), resume, max_seconds, progress,
+        )  # fmt: skip
+        return march.run()
+
+
+@dataclass
+class _Slab:
+    """A slab that was trained: its times, its run, and what it was trained on."""
+
+    low: float
+    high: float
+    result: Result
+
+    @property
+    def loss(self) -> float:
+        """The loss at the end of its training."""
+        return float(self.result.summary["loss"])
+
+
+@dataclass
+class _March:
+    """One slab after another."""
+
+    slabs: Slabs
+    problem: Problem
+    network: nn.Module | None
+    points: int | Mapping[str, int]
+    schedule: Optimizer | Sequence[Optimizer]
+    weights: Mapping[str, float] | None
+    seed: int
+    options: dict[str, Any]
+    out: Path | None
+    resume: bool
+    max_seconds: float | None
+    progress: bool
+
+    def __post_init__(self) -> None:
+        problem = self.problem
+        self._column = problem.coordinates.index(self.slabs.time)
+        self._begun = clock.perf_counter()
+        self._trained = 0
+        if self.out is not None and not self.resume:
+            RunFolder(self.out).check_free()
+        # Made once: later slabs are made like it.
+        self._like = self.network
+        if self._like is None:
+            self._like = problem.network(self.seed)
+
+    def run(self) -> Result:
+        """Train every slab, then join them."""
+        start, end = (float(t) for t in self.problem.domain.bounds[:, self._column])
+        done: list[_Slab] = []
+        low = start
+        length = self.slabs.length
+
+        while low < end - 1e-12 * (end - start):
+            high = low + length
+            # No sliver is left at the end.
+            if high > end - 0.2 * length:
+                high = end
+            slab = self._slab(low, high, done)
+            can_halve = high - low > 2 * MIN_LENGTH * self.slabs.length
+            if self._is_poor(slab) and can_halve:
+                length = (high - low) / 2
+                continue
+
+            done.append(slab)
+            self._tell(slab)
+            low = high
+            tolerance = self.slabs.tolerance
+            if tolerance is not None and slab.loss < EASY * tolerance:
+                length = min(GROWTH * length, MAX_GROWTH * self.slabs.length)
+
+        return self._joined(done)
+
+    def _is_poor(self, slab: _Slab) -> bool:
+        tolerance = self.slabs.tolerance
+        return tolerance is not None and not slab.loss < tolerance / EASY
+
+    def _tell(self, slab: _Slab) -> None:
+        if not self.progress:
+            return
+        seconds = clock.perf_counter() - self._begun
+        error = slab.result.summary["relative_l2"]
+        of_error = "" if error is None else f", relative L2 error {error:.1e}"
+        time = self.slabs.time
+        say(
+            f"slab {time} = {slab.low:.4g} to {slab.high:.4g}: loss {slab.loss:.1e}{of_error} "
+            f"({seconds:.0f} s)"
+        )
+
+    # --- one slab ---
+
+    def _slab(self, low: float, high: float, done: Sequence[_Slab]) -> _Slab:
+        """Train one slab, in as many passes as help; return the best."""
+        best: _Slab | None = None
+        places = isinstance(self._like, RandomFeatures)
+        passes = self.slabs.passes if places else 1
+
+        for number in range(passes):
+            known = best or (done[-1] if done else None)
+            slab = self._pass(low, high, done, known, number)
+            before = best
+            if best is None or slab.loss < best.loss:
+                best = slab
+            tolerance = self.slabs.tolerance
+            if tolerance is not None and slab.loss < tolerance:
+                break
+            if before is not None and not slab.loss < GAIN * before.loss:
+                break
+
+        assert best is not None
+        return best
+
+    def _pass(
+        self,
+        low: float,
+        high: float,
+        done: Sequence[_Slab],
+        known: _Slab | None,
+        number: int,
+    ) -> _Slab:
+        """Train a slab once, from what is known of it or of the one before."""
+        generator = self._generator(low, high, number)
+        domain = between(self.problem.domain, self.slabs.time, low, high)
+        network = self._new_network(domain.bounds, generator)
+        places, gradients = self._steepness(domain, known, generator)
+        if isinstance(network, RandomFeatures):
+            self._place(network, places, gradients, known, generator)
+        elif done:
+            network.load_state_dict(_parameters_of(done[-1].result.network, network))
+
+        before = None
+        if done:
+            before = self._continued(done[-1], low, places, gradients, generator)
+        problem = slab_problem(self.problem, low, high, before)
+        points = self._points(problem, places, gradients, low, high, generator)
+        weights = dict(self.weights or {})
+        weights = {name: w for name, w in weights.items() if name in problem.terms}
+        if before is not None:
+            weights[CONTINUITY] = self.slabs.weight
+
+        out = None
+        if self.out is not None:
+            out = self.out / SLABS / f"{self._trained:03d}"
+        self._trained += 1
+        result = self._trained_slab(problem, network, points, weights, out)
+        return _Slab(low, high, result)
+
+    def _trained_slab(
+        self,
+        problem: Problem,
+        network: nn.Module,
+        points: Mapping[str, Any],
+        weights: Mapping[str, float],
+        out: Path | None,
+    ) -> Result:
+        folder = None if out is None else RunFolder(out)
+        resume = folder is not None and self.resume and folder.exists()
+        if resume and folder is not None and folder.is_finished():
+            return load_run(folder.path, problem, network)
+
+        left = None
+        if self.max_seconds is not None:
+            left = self.max_seconds - (clock.perf_counter() - self._begun)
+            if left <= 0:
+                raise ValueError(
+                    f"the limit of {self.max_seconds:g} s came before the last slab was begun: "
+                    "give more (max_seconds), or fewer slabs"
+                )
+        given = [name for name in problem.equations if name in points]
+        options = {
+            "hold_out": dict.fromkeys(given, 0.1),
+            "keep": "last",
+            **self.options,
+        }
+        return train(
+            problem, network, points=points, schedule=self.schedule, weights=weights,
+            seed=self.seed, out=out, resume=resume, max_seconds=left, progress=False, **options,
+        )  # fmt: skip
+
+    def _generator(self, low: float, high: float, number: int) -> torch.Generator:
+        """Return what draws for one pass over one slab: the same again where that is repeated."""
+        bits = np.array([low, high]).view(np.uint32).tolist()
+        sequence = np.random.SeedSequence([self.seed, number, *bits])
+        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+
+    def _new_network(self, bounds: np.ndarray, generator: torch.Generator) -> nn.Module:
+        """Return a network like the one given, for the slab's own bounds where it knows bounds."""
+        like = self._like
+        assert like is not None
+        kind = NETWORKS.name_of(like)
+        if kind is None or not isinstance(like, Rebuildable):
+            return copy.deepcopy(like)
+
+        options = dict(like.options())
+        if options.get("bounds") is None:
+            return copy.deepcopy(like)
+        options["bounds"] = bounds.tolist()
+        network: nn.Module = NETWORKS[kind].from_options(options)
+        network = network.to(next(like.parameters()).dtype)
+        if not isinstance(network, RandomFeatures):
+            network.load_state_dict(_parameters_of(like, network))
+        return network
+
+    # --- where the solution is steep ---
+
+    def _steepness(
+        self, domain: Any, known: _Slab | None, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return candidate places (n, d), and the solution's gradients there in space (n, s).
+
+        In units of the half box over the range of the output that is the steepest there; zero where
+        nothing is known yet but an initial condition that no network has.
+        """
+        n = CANDIDATES * max(self._most_points(), self._features())
+        seed = int(torch.randint(2**31, (1,), generator=generator))
+        places = domain.sample(n, "random", seed)
+        space = [c for c in self.problem.coordinates if c != self.slabs.time]
+        half = torch.as_tensor(domain.bounds[1] - domain.bounds[0]) / 2
+        columns = [self.problem.coordinates.index(c) for c in space]
+
+        outputs = tuple(self.problem.outputs)
+        names = [f"{output}_{c}" for output in outputs for c in space]
+        at = places.clone()
+        problem = self.problem
+        network: nn.Module
+        if known is None:
+            # The ansatz and a network of zeros: the initial value, where that is built in.
+            network = _Zero(len(outputs), len(self.problem.coordinates))
+            at[:, self._column] = float(domain.bounds[0, self._column])
+        else:
+            network = known.result.network
+            at[:, self._column] = at[:, self._column].clamp(known.low, known.high)
+        values = problem.evaluate(network, at, (*outputs, *names)).double()
+
+        of_outputs = values[:, : len(outputs)]
+        ranges = of_outputs.amax(dim=0) - of_outputs.amin(dim=0)
+        slopes = values[:, len(outputs) :].view(n, len(outputs), len(space))
+        relative = slopes * half[columns] / ranges.clamp_min(1e-12).view(1, -1, 1)
+        steepest = relative.norm(dim=2).argmax(dim=1)
+        gradients = relative[torch.arange(n), steepest]
+        return places, gradients
+
+    def _features(self) -> int:
+        like = self._like
+        return like.layers[1] if isinstance(like, RandomFeatures) else 1
+
+    def _most_points(self) -> int:
+        counts = self.points
+        return max(counts.values()) if isinstance(counts, Mapping) else int(counts)
+
+    def _place(
+        self,
+        network: RandomFeatures,
+        places: Tensor,
+        gradients: Tensor,
+        known: _Slab | None,
+        generator: torch.Generator,
+    ) -> None:
+        """Place the features, and let the last layer begin where the solution is known to be."""
+        placement = self.slabs.placement
+        rows = placement.rows(gradients, network.layers[1], generator)
+        weight, bias = placement.features(
+            network.scaled(places[rows]), gradients[rows], network.scale, self._column, generator
+        )  # fmt: skip
+        network.set_features(weight, bias)
+        if known is None:
+            return
+
+        n_fitted = 3 * network.layers[1]
+        chosen = placement.rows(gradients, min(n_fitted, len(places)), generator)
+        at = places[chosen]
+        asked = at.clone()
+        asked[:, self._column] = asked[:, self._column].clamp(known.low, known.high)
+        with torch.no_grad():
+            values = known.result.network(asked)
+        network.fit(at, values)
+
+    # --- points ---
+
+    def _continued(
+        self,
+        last: _Slab,
+        low: float,
+        places: Tensor,
+        gradients: Tensor,
+        generator: torch.Generator,
+    ) -> Data:
+        """Return what the slab before says at its end, as measurements of this one."""
+        names = continued_fields(self.problem)
+        n = max(MIN_CONTINUED, self._most_points() // CONTINUED_SHARE)
+        rows = self.slabs.placement.rows(gradients, n, generator)
+        at = places[rows].clone()
+        at[:, self._column] = low
+        values = self.problem.evaluate(last.result.network, at, names)
+        columns: dict[str, Any] = {}
+        for k, name in enumerate(names):
+            columns[name] = values[:, k]
+        return Data(CONTINUITY, at, **columns)
+
+    def _points(
+        self,
+        problem: Problem,
+        places: Tensor,
+        gradients: Tensor,
+        low: float,
+        high: float,
+        generator: torch.Generator,
+    ) -> dict[str, Any]:
+        """Return points by term: those of equations follow steep places and the ends of the slab.
+
+        Times have the arcsine density of Chebyshev nodes, which a polynomial in time needs at the
+        ends of a slab not to leave them.
+        """
+        counts = self.points
+        if not isinstance(counts, Mapping):
+            counts = {next(iter(problem.equations)): counts}
+        points: dict[str, Any] = {}
+        for name, count in counts.items():
+            if name not in problem.terms:
+                continue  # an initial condition, which later slabs do not have
+            if name not in problem.equations:
+                points[name] = count
+                continue
+            rows = self.slabs.placement.rows(gradients, count, generator)
+            at = places[rows].clone()
+            uniform = torch.rand(count, generator=generator, dtype=torch.float64)
+            share = 0.5 - 0.5 * torch.cos(math.pi * uniform)
+            at[:, self._column] = low + (high - low) * share
+            points[name] = at
+        return points
+
+    # --- all together ---
+
+    def _joined(self, done: Sequence[_Slab]) -> Result:
+        """Return the run of all slabs together, none of whose networks is changed."""
+        edges = [slab.high for slab in done[:-1]]
+        networks = [slab.result.network for slab in done]
+        network = Piecewise.of(networks, edges, self._column)
+        problem = joined_problem(self.problem, edges)
+
+        points: dict[str, Tensor] = {}
+        for k, slab in enumerate(done):
+            for name, term in slab.result.objective.terms.items():
+                if name == CONTINUITY:
+                    points[f"{CONTINUITY}_{k}"] = term.locations
+                    continue
+                rows = term.locations
+                if name in points:
+                    rows = torch.cat([points[name], rows])
+                points[name] = rows
+
+        weights = dict(self.weights or {})
+        for k in range(1, len(done)):
+            weights[f"{CONTINUITY}_{k}"] = self.slabs.weight
+        options = {"keep": "last", **self.options}
+        result = train(
+            problem, network, points=points, schedule=_Joining(), weights=weights,
+            seed=self.seed, out=self.out, progress=False, **options,
+        )  # fmt: skip
+        result.summary["seconds"] = clock.perf_counter() - self._begun
+        return replace(result)
+
+
+def _parameters_of(network: nn.Module, of: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters of a network, with the buffers (scaling) of another like it."""
+    state = dict(of.state_dict())
+    state |= {name: p.detach() for name, p in network.named_parameters()}
+    return state
+
+
+class _Zero(nn.Module):
+    """A network that says zero everywhere."""
+
+    def __init__(self, outputs: int, inputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs, dtype=torch.float64)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return zeros, (n, outputs)."""
+        y: Tensor = self.linear(x)
+        return y
+
+
+@dataclass(frozen=True)
+class _Joining:
+    """A stage that changes nothing: the run of networks that were trained already."""
+
+    iterations: int = 1
+    chunk: ClassVar[int] = 1
+    log_every: ClassVar[int] = 1
+    by_gradient: ClassVar[bool] = False
+
+    def start(self, parameters: Parameters) -> Stepper:
+        """Return a stepper that takes no step."""
+        return _JoiningStepper()
+
+
+class _JoiningStepper:
+    """Takes no step."""
+
+    def advance(self, objective: Objective, iterations: int) -> Progress:
+        """Leave the network as it is."""
+        return Progress(iterations, float(objective.loss()), finished=True)
+
+    def state(self) -> OptimizerState:
+        """Return nothing."""
+        return OptimizerState()
+
+    def restore(self, state: OptimizerState) -> None:
+        """Take up nothing."""
