@@ -4,7 +4,7 @@ from whence.pinn.training.configuration import Origin
 from whence.pinn.training.integrity import FileState, check_run
 from whence.pinn.training.load import load_network, load_points, load_run, load_weights
 from whence.pinn.training.observers import Observer, ProgressBar, Stop
-from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.recipe import Recipe, growing_recipe, linear_recipe
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
 from whence.pinn.training.slabs import Slabs
@@ -24,6 +24,7 @@ __all__ = [
     "Stop",
     "check_run",
     "growing_recipe",
+    "linear_recipe",
     "load_network",
     "load_points",
     "load_run",

@@ -121,11 +121,22 @@ class ProblemFile:
         """Whether it defines a network of its own."""
         return "network" in self.names
 
-    def recipe(self, problem: Problem, constraints: str | None = None) -> Recipe:
-        """Return the recipe, by default that of a growing set of points."""
-        recipe = self.names.get("recipe")
+    def recipe(
+        self,
+        problem: Problem,
+        constraints: str | None = None,
+        own_network: bool = False,
+    ) -> Recipe:
+        """Return the recipe, by default that of a growing set of points.
+
+        With ``own_network`` that for the problem's own network, if the file's is for another.
+        """
+        name = "recipe"
+        if own_network and "own_network_recipe" in self.names:
+            name = "own_network_recipe"
+        recipe = self.names.get(name)
         if callable(recipe):
-            recipe = self._of_constraints("recipe", constraints)
+            recipe = self._of_constraints(name, constraints)
         if recipe is None:
             return growing_recipe(problem)
         if not isinstance(recipe, Recipe):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
+from torch import nn
+
+from whence.pinn.networks import RandomFeatures
 from whence.pinn.optimizers.gauss_newton import GaussNewton
 from whence.pinn.optimizers.stepper import Optimizer
+from whence.pinn.optimizers.varpro import VarPro
 from whence.pinn.pde.problem import Problem
 from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.sampling.resamplers.resample import Resample
@@ -31,12 +36,92 @@ class Recipe:
         What renews points, None to keep them.
     max_seconds:
         Time limit, None for none.
+    network:
+        What to train, from a seed; None for the problem's own architecture.
+    weights:
+        Weight of each term, 1 unless given.
+    slabs:
+        Slabs of time (:class:`whence.pinn.Slabs`), None for all times at once.
     """
 
     points: Mapping[str, int]
     schedule: tuple[Optimizer, ...]
     resample: Resampler | None
     max_seconds: float | None
+    network: Callable[[int], nn.Module] | None = None
+    weights: Mapping[str, float] | None = None
+    slabs: Marching | None = None
+
+
+class Marching(Protocol):
+    """What trains one slab of time after another."""
+
+    def train(self, problem: Problem, network: nn.Module | None, **options: Any) -> Any:
+        """Train a network on each slab in turn; return the run of all of them."""
+
+
+def linear_recipe(
+    problem: Problem,
+    *,
+    features: int,
+    scale: float,
+    points: int,
+    activation: str = "sin",
+    condition_weight: float = 1e4,
+) -> Recipe:
+    """Return the recipe of a problem whose equations and conditions are linear.
+
+    Random features with the last layer solved by least squares: seconds, and as many digits as the
+    features can follow. They can where the solution is smooth on the scale of 1/``scale`` of the
+    half box; more features, and points with them, follow more.
+
+    Parameters
+    ----------
+    problem:
+        What to solve.
+    features, scale, activation:
+        As in :class:`whence.pinn.RandomFeatures`.
+    points:
+        Points of each equation.
+    condition_weight:
+        Weight of each soft condition beside equations of weight 1.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> recipe = pinn.linear_recipe(
+    ...     pinn.zoo.load("wave", "soft"), features=600, scale=16.0, points=3000)
+    >>> recipe.points["initial_u"], recipe.weights["initial_u"]
+    (218, 10000.0)
+    """
+    counts = {}
+    weights = {}
+    for term in problem.terms:
+        if term in problem.given_terms:
+            continue
+        if term in problem.equations:
+            counts[term] = points
+            continue
+        # As dense along a boundary as within: four sides of a square of so many points.
+        dense = int(4 * points**0.5)
+        room = problem.room(term)
+        counts[term] = dense if room is None else min(dense, room)
+        weights[term] = condition_weight
+
+    bounds = problem.domain.bounds
+    layers = (problem.domain.dimension, features, len(problem.outputs))
+
+    def network(seed: int) -> nn.Module:
+        return RandomFeatures(layers, activation, scale, bounds, seed=seed)
+
+    return Recipe(
+        points=counts,
+        schedule=(VarPro(10),),
+        resample=None,
+        max_seconds=None,
+        network=network,
+        weights=weights or None,
+    )
 
 
 def growing_recipe(

@@ -13,7 +13,7 @@ from whence.pinn.geometry.domain import Interval
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.conditions import Condition, Initial, Periodic
 from whence.pinn.pde.problem import Problem
-from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.recipe import Recipe, growing_recipe, linear_recipe
 from whence.pinn.zoo._reference_points import Array, checked_points
 
 
@@ -69,6 +69,11 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
+    return linear_recipe(problem(constraints), features=1500, scale=18.0, points=5000)
+
+
+def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train the network of its own."""
     return growing_recipe(
         problem(constraints), first=500, limit=1000, renewed=200, max_seconds=480.0
     )
