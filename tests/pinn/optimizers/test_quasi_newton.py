@@ -140,7 +140,7 @@ def test_few_evaluations_are_spent_on_a_step(method, monkeypatch):
     stepper = method(100).start(objective.parameters)
     for _ in range(5):
         stepper.advance(objective, 20)
-    assert count < 180
+    assert count < 145
 
 
 def with_new_points(objective):

@@ -37,6 +37,12 @@ MAX_PARAMETERS = 20_000
 MIN_GAIN = 1e-6
 """Share of the loss between two stalls below which the stage ends."""
 
+MIN_LENGTH = 0.1
+"""Least length of a step to try first."""
+
+NEARLY_ONE = 0.9
+"""Share of the expected curvature from which on it counts as met."""
+
 OnResample = Literal["keep", "restart"]
 
 
@@ -197,6 +203,8 @@ class QuasiNewtonStepper:
         self._product = nothing
         self._loss = math.nan
         self._fingerprint: str | None = None
+        self._length = 1.0
+        """What a step tries first, once H is more than the identity."""
         self._stalled_at: float | None = None
         self._bad: Trial | None = None
 
@@ -227,13 +235,18 @@ class QuasiNewtonStepper:
         if not is_same:
             # The next pair (s, y) has both gradients on the new points, so that H may stay.
             if self._options.on_resample == "restart":
-                self._inverse = InverseHessian()
+                self._restart()
             self._stalled_at = None
             self._fingerprint = fingerprint
 
         self._theta = theta
         self._loss, self._gradient = objective.loss_and_gradient()
         self._product = self._inverse.times(self._gradient)
+
+    def _restart(self) -> None:
+        """Forget H."""
+        self._inverse = InverseHessian()
+        self._length = 1.0
 
     def _search(self, objective: Objective) -> Trial | None:
         """Return a point on the line along −Hg that lowers the loss, and go there."""
@@ -254,9 +267,9 @@ class QuasiNewtonStepper:
                 self._bad = trial
             return trial
 
-        # A quasi-Newton step has its length in it. That of the gradient does not: it is cut, so
-        # that no entries of θ move by more than 1 together.
-        length = 1.0
+        # A step along −Hg has its length in H. One along the gradient has not: it is cut, so that
+        # the entries of θ move by no more than 1 together.
+        length = self._length
         if self._inverse.is_identity:
             length = min(1.0, 1.0 / float(self._gradient.abs().sum()))
 
@@ -274,6 +287,8 @@ class QuasiNewtonStepper:
         product = self._inverse.times(trial.gradient)  # the one product with H
         # Bs = −αg, as s = −αHg.
         sBs = -trial.length * float(step @ self._gradient)
+        if not self._inverse.is_identity:
+            self._expect(sBs, float(change @ step))
 
         self._product = self._inverse.update(
             s=step,
@@ -288,6 +303,22 @@ class QuasiNewtonStepper:
         self._gradient = trial.gradient
         self._loss = trial.loss
 
+    def _expect(self, sBs: float, ys: float) -> None:
+        """Choose the length to try first at the next step."""
+        if not ys > 0:
+            return
+
+        # By the slopes at both ends of a step, the loss is least along it at the length
+        # b = sᵀBs/(yᵀs). H of the scaled methods is rather too large, with b about a half: there a
+        # first length of 1 costs another evaluation at every second step.
+        b = min(max(sBs / ys, MIN_LENGTH), 1.0)
+        # Near a minimum b tends to 1, and steps of length 1 converge superlinearly.
+        if b > NEARLY_ONE:
+            self._length = 1.0
+            return
+
+        self._length = math.sqrt(self._length * b)
+
     def _stall(self, objective: Objective, done: int, before: Tensor) -> Progress:
         """Restart H; end the stage if little was gained since that was done last."""
         name = self._options.name
@@ -297,7 +328,7 @@ class QuasiNewtonStepper:
             is_again = self._loss >= (1 - MIN_GAIN) * self._stalled_at
 
         self._stalled_at = self._loss
-        self._inverse = InverseHessian()
+        self._restart()
         self._product = self._gradient
         bad = self._bad
 
@@ -335,6 +366,7 @@ class QuasiNewtonStepper:
 
         numbers = {
             "loss": self._loss,
+            "length": self._length,
             "stalled_at": self._stalled_at,
             "seen": self._fingerprint,
         }
@@ -355,5 +387,6 @@ class QuasiNewtonStepper:
         self._product = tensors["product"]
         self._inverse = InverseHessian(tensors.get("inverse_hessian"))
         self._loss = float(numbers["loss"])
+        self._length = float(numbers["length"])
         self._stalled_at = numbers["stalled_at"]
         self._fingerprint = numbers["seen"]
