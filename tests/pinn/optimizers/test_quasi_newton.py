@@ -259,6 +259,22 @@ def test_a_loss_that_is_finite_nowhere_else_fails_and_says_where():
     assert float(objective.parameters.vector()) == 1.0
 
 
+def test_a_stall_after_a_trial_too_far_is_no_failure():
+    """The gradient promises what the loss does not keep; further than 0.5 nothing is finite."""
+    points = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+
+    def residual(theta, z):
+        far = (theta.detach() - 1).abs() > 0.5
+        return 3 + (theta - theta.detach()) + torch.where(far, torch.nan, 0.0) * z
+
+    objective = of_weights(residual, [1.0], points)
+    stepper = pinn.BFGS(5).start(objective.parameters)
+    assert "found no step that lowers" in stepper.advance(objective, 5).messages[0]
+    progress = stepper.advance(objective, 5)
+    assert progress.finished
+    assert progress.failure is None
+
+
 def test_too_many_parameters_are_refused_before_any_work(monkeypatch, tmp_path):
     monkeypatch.setattr(quasi_newton, "MAX_PARAMETERS", 150)
     with pytest.raises(ValueError, match=r"151 x 151 .* 0\.0 GB.*pinn\.LBFGS"):

@@ -207,6 +207,7 @@ class QuasiNewtonStepper:
         """What a step tries first, once H is more than the identity."""
         self._stalled_at: float | None = None
         self._bad: Trial | None = None
+        """The first trial of the last search, if none was finite."""
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
         """Take steps; where none lowers the loss, H is restarted, and then the stage ended."""
@@ -253,6 +254,7 @@ class QuasiNewtonStepper:
         direction = -self._product
         slope = float(self._gradient @ direction)
         self._bad = None
+        trials: list[Trial] = []
         # Rounding can make H indefinite, and at a minimum the gradient vanishes.
         if not slope < 0:
             return None
@@ -263,8 +265,7 @@ class QuasiNewtonStepper:
             loss, gradient = objective.loss_and_gradient()
             slope = float(gradient @ direction)
             trial = Trial(length, loss, slope, theta, gradient)
-            if not trial.is_finite and self._bad is None:
-                self._bad = trial
+            trials.append(trial)
             return trial
 
         # A step along −Hg has its length in H. One along the gradient has not: it is cut, so that
@@ -276,6 +277,10 @@ class QuasiNewtonStepper:
         start = Trial(0.0, self._loss, slope, self._theta, self._gradient)
         options = self._options
         trial = strong_wolfe(evaluate, start, length, options.c1, options.c2)
+        # Where some were finite, that the first went too far is no reason for a failure.
+        if not any(t.is_finite for t in trials):
+            self._bad = trials[0]
+
         # The last trial need not be the one that was taken.
         self._parameters.assign(self._theta if trial is None else trial.theta)
         return trial

@@ -13,10 +13,10 @@ lengths, and where it does not succeed it drops the best point that it saw.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 MAX_TRIALS = 25
@@ -182,4 +182,5 @@ def _is_below_rounding(low: Trial, high: Trial) -> bool:
     """Whether what the bracket can still gain is lost in the rounding of the loss."""
     width = abs(high.length - low.length)
     gain = width * abs(low.slope)
-    return gain < sys.float_info.epsilon * abs(low.loss)
+    rounding = torch.finfo(low.theta.dtype).eps
+    return gain < rounding * abs(low.loss)
