@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from whence.pinn.optimizers import inverse_hessian
 from whence.pinn.optimizers.inverse_hessian import (
     Change,
     Curvatures,
@@ -135,3 +136,22 @@ def test_what_was_lent_stays_as_it_is():
         product = inverse.update(s, y, lent @ y, 1.0, after, product, self_scaled_bfgs)
     assert torch.equal(lent, kept)
     assert not torch.equal(inverse.lend(), kept)
+
+
+def test_negative_eigenvalues_are_raised_and_the_others_kept():
+    root = torch.linalg.qr(problem(seed=3)[0])[0]
+    values = torch.tensor([-1e-3, -1e-20, 1e-3, 1.0, 2.0, 3.0, 1e6]).double()
+    matrix = (root * values) @ root.T
+    before = matrix.clone()
+    inverse = InverseHessian(matrix)
+    assert inverse.mend()
+    assert torch.equal(matrix, before)
+    mended = torch.linalg.eigvalsh(inverse.lend())
+    assert float(mended[:2].abs().max()) < 1e-8
+    torch.testing.assert_close(mended[2:], values[2:], rtol=1e-6, atol=1e-9)
+    assert not InverseHessian().mend()
+
+
+def test_a_large_matrix_is_not_mended(monkeypatch):
+    monkeypatch.setattr(inverse_hessian, "MAX_MENDED", 6)
+    assert not InverseHessian(problem()[0]).mend()

@@ -227,6 +227,25 @@ def test_at_a_minimum_the_stage_ends():
     torch.testing.assert_close(theta, minimum, rtol=1e-7, atol=1e-7)
 
 
+def test_a_matrix_that_no_longer_descends_is_mended():
+    objective = diffusion()
+    stepper = pinn.SSBroyden(20).start(objective.parameters)
+    stepper.advance(objective, 12)
+    state = stepper.state()
+    g = state.tensors["gradient"]
+    # An eigenvalue far below zero along the gradient.
+    spoilt = state.tensors["inverse_hessian"].clone()
+    spoilt -= torch.outer(g, g) * (2 * g @ spoilt @ g / (g @ g) ** 2)
+    state.tensors["inverse_hessian"] = spoilt
+    state.tensors["product"] = spoilt @ g
+    stepper.restore(state)
+    before = state.numbers["loss"]
+    progress = stepper.advance(objective, 3)
+    assert not progress.messages
+    assert progress.iterations == 3
+    assert progress.loss < before
+
+
 def pit(radius):
     """A loss with a slope at θ = 1, which is not finite further than ``radius`` from there."""
     points = torch.tensor([[1.0], [0.0]], dtype=torch.float64)

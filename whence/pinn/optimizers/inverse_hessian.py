@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 
 TINY = 1e-300
+MAX_MENDED = 2000
+"""Parameters of which the eigenvalues of H take seconds."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,24 @@ class InverseHessian:
         if self._matrix is None:
             return vector
         return self._matrix @ vector
+
+    def mend(self) -> bool:
+        """Raise eigenvalues that rounding has made negative; return whether that was done.
+
+        The identity, and an H of more than ``MAX_MENDED`` rows, stay as they are.
+        """
+        matrix = self._matrix
+        if matrix is None or len(matrix) > MAX_MENDED:
+            return False
+
+        symmetric = (matrix + matrix.T) / 2
+        values, vectors = torch.linalg.eigh(symmetric)
+        # Of eigenvalues below ε λ_max nothing is left but rounding.
+        least = torch.finfo(matrix.dtype).eps * values[-1]
+        raised = values.clamp_min(least)
+        self._matrix = (vectors * raised) @ vectors.T
+        self._is_lent = False
+        return True
 
     def update(
         self,

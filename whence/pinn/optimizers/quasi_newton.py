@@ -251,13 +251,19 @@ class QuasiNewtonStepper:
 
     def _search(self, objective: Objective) -> Trial | None:
         """Return a point on the line along −Hg that lowers the loss, and go there."""
-        direction = -self._product
-        slope = float(self._gradient @ direction)
         self._bad = None
-        trials: list[Trial] = []
-        # Rounding can make H indefinite, and at a minimum the gradient vanishes.
+        slope = -float(self._gradient @ self._product)
+        # Rounding can make H indefinite, once its eigenvalues differ by sixteen orders.
+        if 0 < slope < math.inf and self._inverse.mend():
+            self._product = self._inverse.times(self._gradient)
+            slope = -float(self._gradient @ self._product)
+
+        # At a minimum the gradient vanishes.
         if not slope < 0:
             return None
+
+        direction = -self._product
+        trials: list[Trial] = []
 
         def evaluate(length: float) -> Trial:
             theta = torch.add(self._theta, direction, alpha=length)
