@@ -147,7 +147,7 @@ def test_negative_eigenvalues_are_raised_and_the_others_kept():
     assert inverse.mend()
     assert torch.equal(matrix, before)
     mended = torch.linalg.eigvalsh(inverse.lend())
-    assert float(mended[:2].abs().max()) < 1e-8
+    assert float(mended[:2].abs().max()) < 1e-7
     torch.testing.assert_close(mended[2:], values[2:], rtol=1e-6, atol=1e-9)
     assert not InverseHessian().mend()
 

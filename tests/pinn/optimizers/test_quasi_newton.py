@@ -118,8 +118,8 @@ def test_convergence_is_superlinear(method):
     near = [d for d in distances if d < 1e-2]
     factors = [b / a for a, b in itertools.pairwise(near)]
     assert min(factors) < 0.01
-    # 8 digits in few steps: a linear rate of 0.1 would need as many steps as digits.
-    assert len(near) < 8
+    # From 1e-2 to 1e-9; a linear rate of a quarter would need 12 steps.
+    assert len(near) < 11
 
 
 @pytest.mark.parametrize("method", METHODS, ids=ids)

@@ -25,8 +25,10 @@ import torch
 from torch import Tensor
 
 TINY = 1e-300
-MAX_MENDED = 2000
-"""Parameters of which the eigenvalues of H take seconds."""
+MAX_MENDED = 1000
+"""Parameters up to which the eigenvalues of H take less than half a second."""
+MENDED = 100
+"""Least eigenvalue of a mended H, in units of ε λ_max: room for the rounding of the next steps."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ class InverseHessian:
         symmetric = (matrix + matrix.T) / 2
         values, vectors = torch.linalg.eigh(symmetric)
         # Of eigenvalues below ε λ_max nothing is left but rounding.
-        least = torch.finfo(matrix.dtype).eps * values[-1]
+        least = MENDED * torch.finfo(matrix.dtype).eps * values[-1]
         raised = values.clamp_min(least)
         self._matrix = (vectors * raised) @ vectors.T
         self._is_lent = False

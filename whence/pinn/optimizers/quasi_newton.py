@@ -40,8 +40,10 @@ MIN_GAIN = 1e-6
 MIN_LENGTH = 0.1
 """Least length of a step to try first."""
 
-NEARLY_ONE = 0.9
-"""Share of the expected curvature from which on it counts as met."""
+MET = 0.1
+"""How far the curvature along a step may be from the expected one to count as met."""
+CAUTION = 0.85
+"""Share of the length expected to be best that a step tries first."""
 
 OnResample = Literal["keep", "restart"]
 
@@ -205,6 +207,7 @@ class QuasiNewtonStepper:
         self._fingerprint: str | None = None
         self._length = 1.0
         """What a step tries first, once H is more than the identity."""
+        self._was_met = False
         self._stalled_at: float | None = None
         self._bad: Trial | None = None
         """The first trial of the last search, if none was finite."""
@@ -248,6 +251,7 @@ class QuasiNewtonStepper:
         """Forget H."""
         self._inverse = InverseHessian()
         self._length = 1.0
+        self._was_met = False
 
     def _search(self, objective: Objective) -> Trial | None:
         """Return a point on the line along −Hg that lowers the loss, and go there."""
@@ -322,13 +326,16 @@ class QuasiNewtonStepper:
         # By the slopes at both ends of a step, the loss is least along it at the length
         # b = sᵀBs/(yᵀs). H of the scaled methods is rather too large, with b about a half: there a
         # first length of 1 costs another evaluation at every second step.
-        b = min(max(sBs / ys, MIN_LENGTH), 1.0)
+        b = sBs / ys
+        is_met = abs(b - 1.0) < MET
         # Near a minimum b tends to 1, and steps of length 1 converge superlinearly.
-        if b > NEARLY_ONE:
+        if is_met and self._was_met:
             self._length = 1.0
-            return
-
-        self._length = math.sqrt(self._length * b)
+        else:
+            # Too short costs less than too long, which is evaluated in vain.
+            target = min(max(CAUTION * b, MIN_LENGTH), 1.0)
+            self._length = math.sqrt(self._length * target)
+        self._was_met = is_met
 
     def _stall(self, objective: Objective, done: int, before: Tensor) -> Progress:
         """Restart H; end the stage if little was gained since that was done last."""
@@ -378,6 +385,7 @@ class QuasiNewtonStepper:
         numbers = {
             "loss": self._loss,
             "length": self._length,
+            "was_met": self._was_met,
             "stalled_at": self._stalled_at,
             "seen": self._fingerprint,
         }
@@ -399,5 +407,6 @@ class QuasiNewtonStepper:
         self._inverse = InverseHessian(tensors.get("inverse_hessian"))
         self._loss = float(numbers["loss"])
         self._length = float(numbers["length"])
+        self._was_met = bool(numbers["was_met"])
         self._stalled_at = numbers["stalled_at"]
         self._fingerprint = numbers["seen"]
