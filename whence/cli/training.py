@@ -127,7 +127,7 @@ class TrainOptions:
     device: str = "cpu"
     """Device, such as cpu or cuda."""
     compile: Literal["auto", "yes", "no"] = "auto"
-    """Compile loss and gradient for Adam and L-BFGS; auto: where the run is long enough."""
+    """Compile loss and gradient (not for Gauss–Newton); auto: where the run is long enough."""
     quiet: bool = False
     """Show no progress bar."""
 

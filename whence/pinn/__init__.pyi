@@ -25,9 +25,16 @@ from .networks import Fourier as Fourier
 from .networks import Piecewise as Piecewise
 from .networks import Placement as Placement
 from .networks import RandomFeatures as RandomFeatures
+from .optimizers import BFGS as BFGS
 from .optimizers import LBFGS as LBFGS
+from .optimizers import SSBFGS as SSBFGS
 from .optimizers import Adam as Adam
 from .optimizers import GaussNewton as GaussNewton
+from .optimizers import Optimizer as Optimizer
+from .optimizers import OptimizerState as OptimizerState
+from .optimizers import Progress as Progress
+from .optimizers import SSBroyden as SSBroyden
+from .optimizers import Stepper as Stepper
 from .optimizers import VarPro as VarPro
 from .pde import At as At
 from .pde import Average as Average

@@ -6,7 +6,14 @@ import torch
 import whence as wh
 from whence import pinn
 
-EVERY = [pinn.Adam(4), pinn.LBFGS(4), pinn.GaussNewton(4)]
+EVERY = [
+    pinn.Adam(4),
+    pinn.LBFGS(4),
+    pinn.BFGS(4),
+    pinn.SSBFGS(4),
+    pinn.SSBroyden(4),
+    pinn.GaussNewton(4),
+]
 
 
 def small(seed=0, n=40):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from whence import _checks
 from whence.catalogue import OPTIMIZERS
 from whence.objective import Objective
 from whence.parameters import Parameters
+from whence.pinn.optimizers.fingerprint import fingerprint_of
 from whence.pinn.optimizers.stepper import (
     OptimizerState,
     Progress,
@@ -240,16 +240,3 @@ class LBFGSStepper:
             for name in self._LISTS:
                 count = sum(key.startswith(f"{name}/") for key in state.tensors)
                 memory[name] = [state.tensors[f"{name}/{k}"] for k in range(count)]
-
-
-def fingerprint_of(objective: Objective) -> str:
-    """Return a digest of points and weights, by which a change shows, also after a restart."""
-    digest = hashlib.sha256()
-    for name, term in objective.terms.items():
-        points = objective.locations(name)
-        digest.update(f"{name} {term.weight!r} {tuple(points.shape)}".encode())
-        for tensor in (points, term.point_weights):
-            if tensor is not None:
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-
-    return digest.hexdigest()

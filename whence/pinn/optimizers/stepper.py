@@ -12,7 +12,7 @@ A new optimizer is one module in this folder (or of another package, by the entr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -54,8 +54,8 @@ class Progress:
 class OptimizerState:
     """All that a stepper needs to go on as if it had never stopped.
 
-    Later steps must not change its tensors in place. Tensors are numbers, or of shape (P,);
-    ``numbers`` holds what JSON can.
+    Later steps must not change its tensors in place. Tensors are numbers, or of shape (P,) or
+    (P, P); ``numbers`` holds what JSON can.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -176,11 +176,18 @@ def describe_failure(objective: Objective, loss: float, theta: Tensor) -> str:
     return f"the loss is {loss}{but}: {where_not_finite(objective, theta)}"
 
 
-def check_state(state: OptimizerState, size: int) -> None:
-    """Raise ``ValueError`` unless every tensor is one number or one per parameter."""
+def check_state(state: OptimizerState, size: int, square: Collection[str] = ()) -> None:
+    """Raise ``ValueError`` unless every tensor is one number or one per parameter.
+
+    Those named ``square`` are matrices with a row and a column for each parameter.
+    """
     for name, tensor in state.tensors.items():
         # A tensor of no axes is a count, such as Adam's number of steps.
-        if tensor.ndim and tensor.shape != (size,):
+        if not tensor.ndim:
+            continue
+
+        expected = (size, size) if name in square else (size,)
+        if tensor.shape != expected:
             raise ValueError(
-                f"the optimizer's {name!r} has shape {tuple(tensor.shape)}, not ({size},)"
+                f"the optimizer's {name!r} has shape {tuple(tensor.shape)}, not {expected}"
             )

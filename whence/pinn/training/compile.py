@@ -31,7 +31,8 @@ def with_evaluator_for(
     gradients = sum(s.iterations for s in plan.schedule if s.by_gradient)
     if compile is True and not gradients:
         raise ValueError(
-            "compile=True does nothing: no Adam and no L-BFGS is in the schedule"
+            "compile=True does nothing: no optimizer in the schedule steps by gradients, as "
+            "Adam, L-BFGS and SSBroyden do"
         )
 
     n_parameters = objective.parameters.size

@@ -99,7 +99,11 @@ def check_choices(
 
 
 def check_plan(plan: Plan, objective: Objective) -> None:
-    """Raise ``ValueError`` if points or weights of this objective could not be renewed so."""
+    """Raise ``ValueError`` if this objective could not be trained, or its points renewed, so."""
+    # A stage that refuses these parameters says so before the stages ahead of it do their work.
+    for stage in plan.schedule:
+        stage.start(objective.parameters)
+
     if plan.resample is not None:
         plan.resample.check(objective)
     if plan.weighting is not None:

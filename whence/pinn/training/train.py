@@ -129,7 +129,7 @@ def train(
         A run to start from: its final network, and its last points for the terms that ``points``
         leaves out. Points that it drew are renewed and validated as if drawn here.
     compile:
-        Whether Adam and L-BFGS use a compiled loss and gradient, see :mod:`whence.compilation`.
+        Whether stages that step by gradients have them compiled, see :mod:`whence.compilation`.
         ``"auto"``: where there is a compiler and the schedule is long enough to pay for it;
         where compiling fails, that is said once and training goes on without.
     progress:
