@@ -59,27 +59,36 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         command=tuple(arguments),
     )
 
+    slabs = training.recipe.slabs
+    arguments_of_run: dict[str, Any] = {
+        "points": training.points(),
+        "schedule": schedule,
+        "weights": training.weights(),
+        "sampling": options.sampling,
+        "seed": options.seed,
+        "device": options.device,
+        "out": out,
+        "max_seconds": training.max_seconds(),
+        "resume": options.resume,
+        "compile": COMPILE[options.compile],
+        "progress": not options.quiet,
+        "origin": origin,
+    }
+    if slabs is not None:
+        # Its recipe is the best one, which no flag has changed: there is nothing else to tell.
+        result = slabs.train(training.problem, training.network(), **arguments_of_run)
+        return report(result, out)
+
     result = train(
         training.problem,
         training.network(),
-        points=training.points(),
-        schedule=schedule,
         resample=resampler,
-        weights=training.weights(),
         weighting=training.weighting(),
         observers=training.observers(),
-        sampling=options.sampling,
         hold_out=options.hold_out,
-        seed=options.seed,
         dtype=getattr(torch, options.dtype),
-        device=options.device,
-        out=out,
-        max_seconds=training.max_seconds(),
-        resume=options.resume,
         start=options.start,
-        compile=COMPILE[options.compile],
-        progress=not options.quiet,
-        origin=origin,
+        **arguments_of_run,
     )
     return report(result, out)
 

@@ -47,6 +47,14 @@ NONE = "none"
 """Choice of a flag that switches something off."""
 
 
+BEST = "best"
+SUIT_EVERY_RECIPE = (
+    "problem", "out", "seed", "max_seconds", "constraints", "resume", "points", "sampling",
+    "hold_out", "weights", "device", "compile", "quiet", "recipe",
+)  # fmt: skip
+"""Flags that say nothing of how a network is trained."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:
     """Train a network on a problem, resampling its points, and leave a run folder."""
@@ -81,6 +89,9 @@ class TrainOptions:
     activation: Annotated[str | None, default_words("tanh", "NAME")] = None
     """Function between the layers: tanh, gelu, sin or silu."""
 
+    recipe: Literal["best", "own_network"] = "best"
+    """best: what reaches the least error, by another network where that helps. own_network: the
+    best for the problem's own network, as whenever a flag sets how to train."""
     points: Annotated[
         tuple[str, ...],
         default_words("those of --start, else the recipe's", "[TERM=COUNT ...]"),
@@ -154,7 +165,24 @@ class Training:
         self.groups = groups
         self.source = source
         self.problem = source.problem(options.constraints)
-        self.recipe = source.recipe(self.problem, options.constraints)
+        # What is set of the training is meant for the problem's own network, not for another.
+        self.recipe = source.recipe(
+            self.problem, options.constraints, own_network=self._sets_training()
+        )
+
+    def _sets_training(self) -> bool:
+        """Whether any flag says how to train, beside those that suit every recipe."""
+        if self.options.recipe != BEST:
+            return True
+        for entry in dataclasses.fields(self.options):
+            if entry.name in SUIT_EVERY_RECIPE:
+                continue
+            default = entry.default
+            if entry.default_factory is not dataclasses.MISSING:
+                default = entry.default_factory()
+            if getattr(self.options, entry.name) != default:
+                return True
+        return False
 
     def _values(self, catalogue: AnyCatalogue, name: str) -> dict[str, Any]:
         """Return what the flags of one class set."""
@@ -183,7 +211,7 @@ class Training:
         weights = numbers_by_term("--weights", self.options.weights)
         for term in weights:
             _checks.one_of("term in --weights", term, self.problem.terms)
-        return weights or None
+        return {**(self.recipe.weights or {}), **weights} or None
 
     def weighting(self) -> WeightingLike | None:
         """Return what renews the weights, None if they stay."""
@@ -212,6 +240,8 @@ class Training:
         if options.activation is not None:
             values["activation"] = options.activation
 
+        if options.network is None and not values and self.recipe.network is not None:
+            return self.recipe.network(options.seed)
         if options.network is None and not values:
             if not self.source.has_network and self.problem.architecture is not None:
                 return None

@@ -75,8 +75,8 @@ from .training import Slabs as Slabs
 from .training import Spectra as Spectra
 from .training import Stop as Stop
 from .training import check_run as check_run
+from .training import features_recipe as features_recipe
 from .training import growing_recipe as growing_recipe
-from .training import linear_recipe as linear_recipe
 from .training import load_network as load_network
 from .training import load_points as load_points
 from .training import load_run as load_run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +57,7 @@ class Piecewise(nn.Module):
         kind: str = "mlp",
         bounds: Bounds | None = None,
         seed: int | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__()
         _checks.one_of("kind of network", kind, NETWORKS)

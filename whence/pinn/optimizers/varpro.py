@@ -20,8 +20,10 @@ from whence.pinn.optimizers.stepper import (
     describe_failure,
 )
 from whence.pinn.pde.unknowns import Model
-from whence.triangular import Triangle
+from whence.triangular import ROWS_PER_FACTOR, Triangle
 
+MAX_PARAMETERS = 10_000
+"""Trained parameters above which the factor of J is too large, and too slow, to be made."""
 MAX_TRIALS = 12
 """Dampings, or lengths of a step, that are tried for one step."""
 MAX_PROJECTIONS = 3
@@ -131,6 +133,13 @@ class VarProStepper:
         self._mu: float | None = None
 
         last = set(last_layer(parameters.module))
+        if parameters.size > MAX_PARAMETERS:
+            gigabytes = 8 * (1 + ROWS_PER_FACTOR) * parameters.size**2 / 1e9
+            raise ValueError(
+                f"VarPro factors J, which takes {gigabytes:.0f} GB for {parameters.size} trained "
+                f"parameters: train at most {MAX_PARAMETERS}, such as the last layer alone "
+                "(pinn.RandomFeatures), or use pinn.GaussNewton"
+            )
         is_last = torch.zeros(parameters.size, dtype=torch.bool)
         for name, part in parameters.slices.items():
             is_last[part] = name in last

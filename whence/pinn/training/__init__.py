@@ -4,7 +4,7 @@ from whence.pinn.training.configuration import Origin
 from whence.pinn.training.integrity import FileState, check_run
 from whence.pinn.training.load import load_network, load_points, load_run, load_weights
 from whence.pinn.training.observers import Observer, ProgressBar, Stop
-from whence.pinn.training.recipe import Recipe, growing_recipe, linear_recipe
+from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
 from whence.pinn.training.slabs import Slabs
@@ -23,8 +23,8 @@ __all__ = [
     "Spectra",
     "Stop",
     "check_run",
+    "features_recipe",
     "growing_recipe",
-    "linear_recipe",
     "load_network",
     "load_points",
     "load_run",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.sampling.resamplers.resample import Resample
 from whence.pinn.sampling.scores.influence import InfluenceScore
 from whence.pinn.sampling.selections.proportional import Proportional
+from whence.pinn.training.result import Result
 
 CONDITION_POINTS = 100
 """First points of each condition."""
@@ -56,11 +57,12 @@ class Recipe:
 class Marching(Protocol):
     """What trains one slab of time after another."""
 
-    def train(self, problem: Problem, network: nn.Module | None, **options: Any) -> Any:
-        """Train a network on each slab in turn; return the run of all of them."""
+    @property
+    def train(self) -> Callable[..., Result]:
+        """Train a network on each slab in turn, with the options of :func:`whence.pinn.train`."""
 
 
-def linear_recipe(
+def features_recipe(
     problem: Problem,
     *,
     features: int,
@@ -68,12 +70,14 @@ def linear_recipe(
     points: int,
     activation: str = "sin",
     condition_weight: float = 1e4,
+    slabs: Marching | None = None,
 ) -> Recipe:
-    """Return the recipe of a problem whose equations and conditions are linear.
+    """Return the recipe of random features, whose last layer is solved by least squares.
 
-    Random features with the last layer solved by least squares: seconds, and as many digits as the
+    Where equations and conditions are linear it takes seconds, and gives as many digits as the
     features can follow. They can where the solution is smooth on the scale of 1/``scale`` of the
-    half box; more features, and points with them, follow more.
+    half box; more features, and points with them, follow more. Nonlinear equations in time want
+    slabs, over each of which the solution changes little.
 
     Parameters
     ----------
@@ -85,11 +89,13 @@ def linear_recipe(
         Points of each equation.
     condition_weight:
         Weight of each soft condition beside equations of weight 1.
+    slabs:
+        Slabs of time, None for all times at once.
 
     Examples
     --------
     >>> from whence import pinn
-    >>> recipe = pinn.linear_recipe(
+    >>> recipe = pinn.features_recipe(
     ...     pinn.zoo.load("wave", "soft"), features=600, scale=16.0, points=3000)
     >>> recipe.points["initial_u"], recipe.weights["initial_u"]
     (218, 10000.0)
@@ -108,7 +114,7 @@ def linear_recipe(
         counts[term] = dense if room is None else min(dense, room)
         weights[term] = condition_weight
 
-    bounds = problem.domain.bounds
+    bounds = problem.domain.bounds.tolist()
     layers = (problem.domain.dimension, features, len(problem.outputs))
 
     def network(seed: int) -> nn.Module:
@@ -121,6 +127,7 @@ def linear_recipe(
         max_seconds=None,
         network=network,
         weights=weights or None,
+        slabs=slabs,
     )
 
 

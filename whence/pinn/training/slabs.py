@@ -6,9 +6,9 @@ import copy
 import math
 import time as clock
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from whence import _checks
 from whence._files import PathLike
 from whence.catalogue import NETWORKS
-from whence.objective import Objective
-from whence.parameters import Parameters
+from whence.pinn.geometry.domain import Domain
 from whence.pinn.networks import Piecewise, Placement, RandomFeatures
 from whence.pinn.networks.base import Rebuildable
-from whence.pinn.optimizers.stepper import Optimizer, OptimizerState, Progress, Stepper
+from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.pde.data import Data
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.slab import (
@@ -32,12 +31,17 @@ from whence.pinn.pde.slab import (
     joined_problem,
     slab_problem,
 )
+from whence.pinn.training.joining import Joining
+from whence.pinn.training.known_solution import KnownSolution
 from whence.pinn.training.load import load_run
+from whence.pinn.training.loop import INTERRUPTED, TIME_LIMIT
 from whence.pinn.training.observers import say
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import SLABS, RunFolder
 from whence.pinn.training.train import train
 
+FITTED = 3
+"""Places at which features are fitted to what is known, for each feature."""
 CANDIDATES = 10
 """Places among which each feature and each point is drawn."""
 CONTINUED_SHARE = 6
@@ -66,8 +70,8 @@ class Slabs:
     out is one network, :class:`whence.pinn.Piecewise`, of the whole problem, with the slabs tied to
     each other by a term for each edge, so that influence goes through the edges.
 
-    :class:`whence.pinn.RandomFeatures` are placed anew for each slab, and for each pass over it, by
-    the steepness of what is known of the solution (:class:`whence.pinn.Placement`); any other
+    :class:`whence.pinn.RandomFeatures` are placed again for each slab, and for each pass over it,
+    by how steep the solution is that is known so far (:class:`whence.pinn.Placement`); any other
     network starts as a copy of the slab's before.
 
     Parameters
@@ -150,7 +154,7 @@ class Slabs:
         resume: bool = False,
         max_seconds: float | None = None,
         progress: bool = True,
-        **options: Any,
+        **options: object,
     ) -> Result:
         """Train a network on each slab in turn; return the run of all of them.
 
@@ -175,7 +179,13 @@ class Slabs:
         ------
         ValueError
             If the problem has no time, or measurements, integrals, unknowns or conditions at the
-            end of time, or the time limit comes before the last slab is begun.
+            end of time.
+        TimeoutError
+            If the time limit comes before the last slab is trained.
+        KeyboardInterrupt
+            After Ctrl-C; with ``out`` the run goes on with ``resume=True``.
+        FloatingPointError
+            If the loss of a slab is not finite.
         """
         check_slabs(problem)
         if problem.time != self.time:
@@ -239,6 +249,9 @@ class _March:
         done: list[_Slab] = []
         low = start
         length = self.slabs.length
+        if self.slabs.tolerance is None:
+            # Of equal length, none longer than asked for.
+            length = (end - start) / math.ceil((end - start) / length - 1e-9)
 
         while low < end - 1e-12 * (end - start):
             high = low + length
@@ -311,9 +324,11 @@ class _March:
         generator = self._generator(low, high, number)
         domain = between(self.problem.domain, self.slabs.time, low, high)
         network = self._new_network(domain.bounds, generator)
-        places, gradients = self._steepness(domain, known, generator)
+        solution = self._known(known)
+        places = self._candidates(domain, generator)
+        gradients = solution.gradients(places, domain)
         if isinstance(network, RandomFeatures):
-            self._place(network, places, gradients, known, generator)
+            self._place(network, places, gradients, solution, generator)
         elif done:
             network.load_state_dict(_parameters_of(done[-1].result.network, network))
 
@@ -351,20 +366,43 @@ class _March:
         if self.max_seconds is not None:
             left = self.max_seconds - (clock.perf_counter() - self._begun)
             if left <= 0:
-                raise ValueError(
-                    f"the limit of {self.max_seconds:g} s came before the last slab was begun: "
-                    "give more (max_seconds), or fewer slabs"
-                )
+                raise self._out_of_time()
+
         given = [name for name in problem.equations if name in points]
         options = {
             "hold_out": dict.fromkeys(given, 0.1),
             "keep": "last",
             **self.options,
         }
-        return train(
+        result = train(
             problem, network, points=points, schedule=self.schedule, weights=weights,
             seed=self.seed, out=out, resume=resume, max_seconds=left, progress=False, **options,
         )  # fmt: skip
+        self._check_finished(result)
+        return result
+
+    def _check_finished(self, result: Result) -> None:
+        """Raise unless the slab was trained to its end: no other can start from it."""
+        stopped_by = result.summary["stopped_by"]
+        if stopped_by == INTERRUPTED:
+            raise KeyboardInterrupt
+        if stopped_by == TIME_LIMIT:
+            raise self._out_of_time()
+        if result.summary["failure"]:
+            raise FloatingPointError(
+                f"a slab could not be trained: {result.summary['failure']}"
+            )
+
+    def _out_of_time(self) -> TimeoutError:
+        kept = "without out= nothing is kept"
+        if self.out is not None:
+            kept = (
+                f"go on with resume=True: {self.out / SLABS} has those that are trained"
+            )
+        return TimeoutError(
+            f"the limit of {self.max_seconds:g} s came before the last slab was trained; give more "
+            f"(max_seconds), and {kept}"
+        )
 
     def _generator(self, low: float, high: float, number: int) -> torch.Generator:
         """Return what draws for one pass over one slab: the same again where that is repeated."""
@@ -392,42 +430,19 @@ class _March:
 
     # --- where the solution is steep ---
 
-    def _steepness(
-        self, domain: Any, known: _Slab | None, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Return candidate places (n, d), and the solution's gradients there in space (n, s).
+    def _known(self, slab: _Slab | None) -> KnownSolution:
+        """Return what a slab says, or before the first what the ansatz says of the start."""
+        if slab is None:
+            start = float(self.problem.domain.bounds[0, self._column])
+            return KnownSolution.at_start(self.problem, start, self._column)
+        network = slab.result.network
+        return KnownSolution(self.problem, network, slab.low, slab.high, self._column)
 
-        In units of the half box over the range of the output that is the steepest there; zero where
-        nothing is known yet but an initial condition that no network has.
-        """
+    def _candidates(self, domain: Domain, generator: torch.Generator) -> Tensor:
+        """Return places among which features and points are drawn, (n, d)."""
         n = CANDIDATES * max(self._most_points(), self._features())
         seed = int(torch.randint(2**31, (1,), generator=generator))
-        places = domain.sample(n, "random", seed)
-        space = [c for c in self.problem.coordinates if c != self.slabs.time]
-        half = torch.as_tensor(domain.bounds[1] - domain.bounds[0]) / 2
-        columns = [self.problem.coordinates.index(c) for c in space]
-
-        outputs = tuple(self.problem.outputs)
-        names = [f"{output}_{c}" for output in outputs for c in space]
-        at = places.clone()
-        problem = self.problem
-        network: nn.Module
-        if known is None:
-            # The ansatz and a network of zeros: the initial value, where that is built in.
-            network = _Zero(len(outputs), len(self.problem.coordinates))
-            at[:, self._column] = float(domain.bounds[0, self._column])
-        else:
-            network = known.result.network
-            at[:, self._column] = at[:, self._column].clamp(known.low, known.high)
-        values = problem.evaluate(network, at, (*outputs, *names)).double()
-
-        of_outputs = values[:, : len(outputs)]
-        ranges = of_outputs.amax(dim=0) - of_outputs.amin(dim=0)
-        slopes = values[:, len(outputs) :].view(n, len(outputs), len(space))
-        relative = slopes * half[columns] / ranges.clamp_min(1e-12).view(1, -1, 1)
-        steepest = relative.norm(dim=2).argmax(dim=1)
-        gradients = relative[torch.arange(n), steepest]
-        return places, gradients
+        return domain.sample(n, "random", seed)
 
     def _features(self) -> int:
         like = self._like
@@ -442,7 +457,7 @@ class _March:
         network: RandomFeatures,
         places: Tensor,
         gradients: Tensor,
-        known: _Slab | None,
+        known: KnownSolution,
         generator: torch.Generator,
     ) -> None:
         """Place the features, and let the last layer begin where the solution is known to be."""
@@ -452,17 +467,10 @@ class _March:
             network.scaled(places[rows]), gradients[rows], network.scale, self._column, generator
         )  # fmt: skip
         network.set_features(weight, bias)
-        if known is None:
-            return
 
-        n_fitted = 3 * network.layers[1]
-        chosen = placement.rows(gradients, min(n_fitted, len(places)), generator)
-        at = places[chosen]
-        asked = at.clone()
-        asked[:, self._column] = asked[:, self._column].clamp(known.low, known.high)
-        with torch.no_grad():
-            values = known.result.network(asked)
-        network.fit(at, values)
+        n_fitted = min(FITTED * network.layers[1], len(places))
+        fitted = places[placement.rows(gradients, n_fitted, generator)]
+        network.fit(fitted, known.raw(fitted))
 
     # --- points ---
 
@@ -542,12 +550,14 @@ class _March:
         for k in range(1, len(done)):
             weights[f"{CONTINUITY}_{k}"] = self.slabs.weight
         options = {"keep": "last", **self.options}
+        if self.out is not None and self.resume:
+            options["resume"] = RunFolder(self.out).exists()
         result = train(
-            problem, network, points=points, schedule=_Joining(), weights=weights,
+            problem, network, points=points, schedule=Joining(), weights=weights,
             seed=self.seed, out=self.out, progress=False, **options,
         )  # fmt: skip
         result.summary["seconds"] = clock.perf_counter() - self._begun
-        return replace(result)
+        return result
 
 
 def _parameters_of(network: nn.Module, of: nn.Module) -> dict[str, Tensor]:
@@ -555,47 +565,3 @@ def _parameters_of(network: nn.Module, of: nn.Module) -> dict[str, Tensor]:
     state = dict(of.state_dict())
     state |= {name: p.detach() for name, p in network.named_parameters()}
     return state
-
-
-class _Zero(nn.Module):
-    """A network that says zero everywhere."""
-
-    def __init__(self, outputs: int, inputs: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs, dtype=torch.float64)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return zeros, (n, outputs)."""
-        y: Tensor = self.linear(x)
-        return y
-
-
-@dataclass(frozen=True)
-class _Joining:
-    """A stage that changes nothing: the run of networks that were trained already."""
-
-    iterations: int = 1
-    chunk: ClassVar[int] = 1
-    log_every: ClassVar[int] = 1
-    by_gradient: ClassVar[bool] = False
-
-    def start(self, parameters: Parameters) -> Stepper:
-        """Return a stepper that takes no step."""
-        return _JoiningStepper()
-
-
-class _JoiningStepper:
-    """Takes no step."""
-
-    def advance(self, objective: Objective, iterations: int) -> Progress:
-        """Leave the network as it is."""
-        return Progress(iterations, float(objective.loss()), finished=True)
-
-    def state(self) -> OptimizerState:
-        """Return nothing."""
-        return OptimizerState()
-
-    def restore(self, state: OptimizerState) -> None:
-        """Take up nothing."""

@@ -13,7 +13,7 @@ from whence.pinn.geometry.domain import Interval
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.conditions import Condition, Dirichlet, Initial
 from whence.pinn.pde.problem import Problem
-from whence.pinn.training.recipe import Recipe, growing_recipe, linear_recipe
+from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
 
 
@@ -55,7 +55,7 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
-    return linear_recipe(problem(constraints), features=300, scale=4.0, points=1500)
+    return features_recipe(problem(constraints), features=300, scale=4.0, points=1500)
 
 
 def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:

@@ -12,7 +12,7 @@ from whence.pinn.geometry.domain import Rectangle
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.conditions import Condition, Dirichlet
 from whence.pinn.pde.problem import Problem
-from whence.pinn.training.recipe import Recipe, growing_recipe, linear_recipe
+from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.zoo._reference_points import Array, as_floats, sin_pi
 
 WAVES = (1, 4)
@@ -55,7 +55,7 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
-    return linear_recipe(problem(constraints), features=800, scale=12.0, points=4000)
+    return features_recipe(problem(constraints), features=800, scale=12.0, points=4000)
 
 
 def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:

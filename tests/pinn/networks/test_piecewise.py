@@ -1,0 +1,101 @@
+"""Pieces side by side: which answers where, and the features that are placed in each."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from whence import pinn
+
+
+def test_the_piece_between_two_edges_answers() -> None:
+    network = pinn.Piecewise([2, 5, 1], edges=[-0.5, 0.25], column=0, seed=3)
+    points = torch.tensor(
+        [[-0.9, 0.1], [-0.5, 0.2], [0.0, 0.3], [0.25, 0.4], [0.9, 0.5]],
+        dtype=torch.float64,
+    )
+    wanted = [0, 1, 1, 2, 2]
+    for k, point in zip(wanted, points, strict=True):
+        assert torch.equal(network(point[None]), network.pieces[k](point[None]))
+
+
+def test_derivatives_are_those_of_the_piece() -> None:
+    problem = pinn.zoo.load("burgers")
+    network = pinn.Piecewise([2, 5, 1], edges=[0.5], seed=3)
+    points = torch.tensor([[0.3, 0.2], [-0.4, 0.8]], dtype=torch.float64)
+    names = ("u", "u_t", "u_xx")
+    found = problem.evaluate(network, points, names)
+    for k in (0, 1):
+        wanted = problem.evaluate(network.pieces[k], points[k : k + 1], names)
+        torch.testing.assert_close(found[k : k + 1], wanted)
+
+
+def test_rows_of_j_are_zero_at_other_pieces() -> None:
+    problem = pinn.zoo.load("burgers")
+    network = pinn.Piecewise([2, 4, 1], edges=[0.5], seed=3)
+    points = torch.tensor([[0.3, 0.2], [-0.4, 0.8]], dtype=torch.float64)
+    objective = problem.objective(network, {"pde": points})
+    import whence as wh
+
+    rows = wh.Jacobian(objective).dense()
+    half = rows.shape[1] // 2
+    assert float(rows[0, half:].abs().max()) == 0
+    assert float(rows[1, :half].abs().max()) == 0
+    assert float(rows.abs().max()) > 0
+
+
+def test_wrong_edges_and_pieces_are_refused() -> None:
+    with pytest.raises(ValueError, match="must rise"):
+        pinn.Piecewise([2, 4, 1], edges=[0.5, 0.5])
+    with pytest.raises(ValueError, match="1 pieces have 0 edges"):
+        pinn.Piecewise.of([pinn.MLP([1, 1])], [0.5])
+    with pytest.raises(ValueError, match="did you mean 'mlp'"):
+        pinn.Piecewise([2, 4, 1], kind="mlpp")
+    with pytest.raises(TypeError, match="Sequential, which is not in the catalogue"):
+        pinn.Piecewise.of([torch.nn.Sequential()], []).options()
+
+
+# --- placement ----------------------------------------------------------------------------------
+
+
+def front(n: int = 4000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places in the box, and the gradient along x of a front at x = 0.3 of width 1/40."""
+    generator = torch.Generator().manual_seed(0)
+    places = 2 * torch.rand(n, 2, generator=generator, dtype=torch.float64) - 1
+    gradients = 20 / torch.cosh(40 * (places[:, :1] - 0.3)) ** 2
+    return places, gradients
+
+
+def test_features_crowd_at_a_front_at_every_scale() -> None:
+    places, gradients = front()
+    placement = pinn.Placement()
+    generator = torch.Generator().manual_seed(1)
+    rows = placement.rows(gradients, 400, generator)
+    weight, bias = placement.features(places[rows], gradients[rows], 4.0, 1, generator)
+    near = (places[rows, 0] - 0.3).abs() < 0.05
+    # One place in twenty lies there; without replacement half of the features cannot.
+    assert float(near.double().mean()) > 0.2
+    slopes = weight[:, 0].abs()
+    assert float(slopes.min()) >= 1 - 1e-12
+    assert float(slopes[~near].max()) < 60
+    assert float(slopes[near].max()) > 60
+    assert float(slopes.max()) <= 8 * 20
+    assert float(weight[:, 1].abs().max()) <= placement.drift
+    # Each feature's own plane is within its reach of its place.
+    distance = (weight[:, 0] * places[rows, 0] + bias).abs()
+    assert float(distance.max()) <= placement.reach + 1e-9
+
+
+def test_where_nothing_is_steep_features_are_spread_evenly() -> None:
+    places, gradients = front()
+    density = pinn.Placement().density(torch.zeros_like(gradients))
+    assert density.tolist() == [1.0] * len(places)
+    assert float(pinn.Placement(share=0.0).density(gradients).std()) == 0
+
+
+@pytest.mark.parametrize("name", ["power", "steepness", "reach", "drift"])
+def test_wrong_placements_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        pinn.Placement(**{name: 0.0})
+    with pytest.raises(ValueError, match="share"):
+        pinn.Placement(share=1.5)

@@ -1,0 +1,80 @@
+"""What is known of a solution before a slab is trained: where it is steep, and what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from whence.pinn.geometry.domain import Domain
+from whence.pinn.pde.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class KnownSolution:
+    """A network's solution between two times, asked at other times as at the nearest of these.
+
+    Parameters
+    ----------
+    problem:
+        What it solves.
+    network:
+        The network.
+    low, high:
+        The times.
+    time:
+        Column of the time among the coordinates.
+    """
+
+    problem: Problem
+    network: nn.Module
+    low: float
+    high: float
+    time: int
+
+    @classmethod
+    def at_start(cls, problem: Problem, start: float, time: int) -> KnownSolution:
+        """Return what an ansatz makes of a network of zeros at the start: the initial value."""
+        zero = nn.Linear(len(problem.coordinates), len(problem.outputs)).double()
+        nn.init.zeros_(zero.weight)
+        nn.init.zeros_(zero.bias)
+        return cls(problem, zero, start, start, time)
+
+    def near(self, places: Tensor) -> Tensor:
+        """Return the places (n, d) at the nearest times that are known."""
+        nearest = places.clone()
+        nearest[:, self.time] = places[:, self.time].clamp(self.low, self.high)
+        return nearest
+
+    def raw(self, places: Tensor) -> Tensor:
+        """Return the network's own outputs at places, without the ansatz: (n, outputs)."""
+        with torch.no_grad():
+            values: Tensor = self.network(self.near(places))
+        return values
+
+    def gradients(self, places: Tensor, domain: Domain) -> Tensor:
+        """Return the gradient in space of the output that is the steepest at each place, (n, s).
+
+        In units of the half box over the range of that output, so that 1 is as steep as a line from
+        one end to the other.
+        """
+        problem = self.problem
+        outputs = tuple(problem.outputs)
+        columns = [k for k in range(len(problem.coordinates)) if k != self.time]
+        space = [problem.coordinates[k] for k in columns]
+        slopes = [f"{output}_{c}" for output in outputs for c in space]
+        values = problem.evaluate(self.network, self.near(places), (*outputs, *slopes))
+
+        n = len(places)
+        values = values.double()
+        of_outputs = values[:, : len(outputs)]
+        ranges = of_outputs.amax(dim=0) - of_outputs.amin(dim=0)
+        # A constant is steep nowhere.
+        ranges = torch.where(ranges > 0, ranges, torch.ones_like(ranges))
+        table = values[:, len(outputs) :].view(n, len(outputs), len(space))
+
+        half = torch.as_tensor(domain.bounds[1] - domain.bounds[0]) / 2
+        relative = table * half[columns] / ranges.view(1, -1, 1)
+        steepest = relative.norm(dim=2).argmax(dim=1)
+        return relative[torch.arange(n), steepest]
