@@ -1,7 +1,9 @@
 """Relative L2 error of ``whence train`` with its defaults: problems of a set, three seeds.
 
-``python -m benchmarks.accuracy`` takes the five problems of the set ``paper``, ``--set physics``
-the ten others of the zoo, ``--set all`` both, and names of problems just these. It runs what is
+``python -m benchmarks.accuracy`` takes the five problems of the paper with its own networks (the
+set ``paper``), ``--set frontier`` the best recipes, whatever the network, ``--set soft`` these with
+soft conditions, ``--set physics`` the ten other problems of the zoo, and names of problems just
+these. It runs what is
 missing in ``--runs`` (``runs/accuracy``), one run at a time with all cores, and prints the table;
 ``--jobs 2`` runs two at a time with one core each, which can only make each run worse, as runs are
 bounded in seconds. ``--json`` prints one JSON object instead.
@@ -16,7 +18,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,15 +38,23 @@ class Bar:
         Most that the median relative L2 error may be.
     seconds, points:
         Most that any run may take, and use.
+    flags:
+        Flags of ``whence train``.
     """
 
     error: float
     seconds: float
     points: float
+    flags: Sequence[str] = ()
 
 
 def _paper(error: float) -> Bar:
-    return Bar(error, seconds=600.0, points=2000)
+    flags = ("--recipe", "own_network")
+    return Bar(error, seconds=600.0, points=2000, flags=flags)
+
+
+def _frontier(error: float, *flags: str) -> Bar:
+    return Bar(error, seconds=600.0, points=math.inf, flags=flags)
 
 
 def _physics(error: float) -> Bar:
@@ -70,8 +80,24 @@ PHYSICS = {
     "inverse_heat": _physics(1e-4),
     "schrodinger": _physics(1e-4),
 }
-BARS = {**PAPER, **PHYSICS}
-SETS = {"paper": PAPER, "physics": PHYSICS, "all": BARS}
+FRONTIER = {
+    "diffusion": _frontier(1e-9),
+    "burgers": _frontier(1e-6),
+    "allen_cahn": _frontier(2e-6),
+    "wave": _frontier(5e-6),
+    "drift_diffusion": _frontier(1e-6),
+    "helmholtz": _frontier(1e-8),
+    "korteweg_de_vries": _frontier(1e-6),
+    "kuramoto_sivashinsky": _frontier(1e-4),
+}
+SOFT = {
+    "diffusion": _frontier(5e-9, "--constraints", "soft"),
+    "burgers": _frontier(5e-6, "--constraints", "soft"),
+    "allen_cahn": _frontier(1e-5, "--constraints", "soft"),
+    "wave": _frontier(2.5e-5, "--constraints", "soft"),
+    "drift_diffusion": _frontier(5e-6, "--constraints", "soft"),
+}
+SETS = {"paper": PAPER, "frontier": FRONTIER, "soft": SOFT, "physics": PHYSICS}
 
 
 @dataclass(frozen=True)
@@ -89,16 +115,21 @@ class Runs:
     """
 
     folder: Path
+    bars: Mapping[str, Bar]
     jobs: int = 1
     flags: Sequence[str] = field(default_factory=tuple)
 
     def summary(self, problem: str, seed: int) -> Summary:
         """Return the summary of one run, trained as a user would."""
-        out = self.folder / f"{problem}-{seed}"
+        of_bar = self.bars[problem].flags
+        # Runs of other flags are other runs.
+        suffix = "".join(f"-{flag}" for flag in of_bar if not flag.startswith("-"))
+        out = self.folder / f"{problem}{suffix}-{seed}"
         file = out / "summary.json"
         if not file.is_file():
             command = [sys.executable, "-m", "whence.cli", "train", problem]
-            command += ["--out", str(out), "--seed", str(seed), "--quiet", *self.flags]
+            command += ["--out", str(out), "--seed", str(seed), "--quiet"]
+            command += [*of_bar, *self.flags]
             environment = dict(os.environ)
             if self.jobs > 1:
                 environment["OMP_NUM_THREADS"] = "1"
@@ -121,7 +152,7 @@ class Runs:
         table = {}
         for problem in problems:
             summaries = [pending[problem, seed].result() for seed in seeds]
-            table[problem] = judged(BARS[problem], summaries)
+            table[problem] = judged(self.bars[problem], summaries)
         return table
 
 
@@ -168,15 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--json", action="store_true")
     given = parser.parse_args(arguments)
 
-    problems = given.problems or list(SETS[given.set])
+    bars = SETS[given.set]
+    problems = given.problems or list(bars)
     for problem in problems:
-        if problem not in BARS:
-            parser.error(f"no problem {problem!r}: choose from {', '.join(BARS)}")
+        if problem not in bars:
+            parser.error(
+                f"no problem {problem!r} in the set {given.set}: choose from {', '.join(bars)}"
+            )
 
     flags: list[str] = []
     if given.max_seconds is not None:
         flags = ["--max-seconds", str(given.max_seconds)]
-    runs = Runs(given.runs, given.jobs, flags)
+    runs = Runs(given.runs, bars, given.jobs, flags)
     table = runs.measure(problems, given.seeds)
     if given.json:
         print(json.dumps(table))

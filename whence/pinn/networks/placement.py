@@ -48,8 +48,8 @@ class Placement:
     share: float = 0.6
     power: float = 3.0
     steepness: float = 8.0
-    reach: float = 5.0
-    drift: float = 0.7
+    reach: float = 2.0
+    drift: float = 0.3
 
     def __post_init__(self) -> None:
         for name in ("power", "steepness", "reach", "drift"):

@@ -98,7 +98,7 @@ def features_recipe(
     >>> recipe = pinn.features_recipe(
     ...     pinn.zoo.load("wave", "soft"), features=600, scale=16.0, points=3000)
     >>> recipe.points["initial_u"], recipe.weights["initial_u"]
-    (218, 10000.0)
+    (219, 10000.0)
     """
     counts = {}
     weights = {}

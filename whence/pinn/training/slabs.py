@@ -253,23 +253,32 @@ class _March:
             # Of equal length, none longer than asked for.
             length = (end - start) / math.ceil((end - start) / length - 1e-9)
 
+        first = length
+        whole: _Slab | None = None
         while low < end - 1e-12 * (end - start):
             high = low + length
             # No sliver is left at the end.
             if high > end - 0.2 * length:
                 high = end
             slab = self._slab(low, high, done)
-            can_halve = high - low > 2 * MIN_LENGTH * self.slabs.length
-            if self._is_poor(slab) and can_halve:
+            # A half that is not much better than the whole does not pay: the features are at their
+            # limit, not the length of the slab.
+            if whole is not None and slab.loss > GAIN * whole.loss:
+                slab = whole
+                high = whole.high
+            elif self._is_poor(slab) and high - low > 2 * MIN_LENGTH * first:
+                whole = slab
                 length = (high - low) / 2
                 continue
+            whole = None
 
             done.append(slab)
             self._tell(slab)
             low = high
+            length = max(length, slab.high - slab.low)
             tolerance = self.slabs.tolerance
             if tolerance is not None and slab.loss < EASY * tolerance:
-                length = min(GROWTH * length, MAX_GROWTH * self.slabs.length)
+                length = min(GROWTH * length, MAX_GROWTH * first)
 
         return self._joined(done)
 
