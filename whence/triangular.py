@@ -118,11 +118,13 @@ class Triangle:
         """Return δ of least ``‖Rδ + z‖² + ridge²·‖Dδ‖²``, (P,), D the norms of J's columns.
 
         Columns of very different sizes count alike. A ridge of ``1e-13`` keeps out what rounding
-        alone makes of directions that J does not see.
+        alone makes of directions that J does not see. Below ten units in the last place it would
+        not, and counts as that.
         """
         sizes = self.factor.norm(dim=0)
         sizes = torch.where(sizes > 0, sizes, torch.ones_like(sizes))
         scaled = self.factor / sizes
+        ridge = max(ridge, 10 * torch.finfo(scaled.dtype).eps)
         return _ridge_solution(scaled, self.right, ridge) / sizes
 
     def damped(self, shift: float, moved: Tensor | None = None) -> Tensor:

@@ -262,3 +262,15 @@ def test_a_run_knows_its_features_again(tmp_path) -> None:
 def test_wrong_features_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         features(**wrong)
+
+
+def test_single_precision_keeps_to_its_own_digits() -> None:
+    result = pinn.train(
+        pinn.zoo.load("diffusion"),
+        features(60),
+        points=300,
+        schedule=pinn.VarPro(5),
+        dtype=torch.float32,
+        progress=False,
+    )
+    assert result.summary["relative_l2"] < 1e-3

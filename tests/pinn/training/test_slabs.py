@@ -107,9 +107,10 @@ def test_poor_slabs_are_halved_and_easy_ones_followed_by_longer() -> None:
     )
     lengths = np.diff([0, *result.network.edges, 1])
     assert lengths[1] == pytest.approx(0.375)
-    strict = pinn.Slabs(t=0.5, tolerance=1e-30, passes=1)
-    result = march(strict, points=100, network=features(12))
-    assert len(result.network.pieces) > 4
+    # Halves are kept where they are much better than the whole.
+    strict = pinn.Slabs(t=0.5, tolerance=1e-13, passes=1)
+    result = march(strict, points=400, network=features(60))
+    assert len(result.network.pieces) > 2
 
 
 def test_runs_load_and_resume(tmp_path) -> None:

@@ -49,9 +49,10 @@ class KnownSolution:
 
     def raw(self, places: Tensor) -> Tensor:
         """Return the network's own outputs at places, without the ansatz: (n, outputs)."""
+        like = next(self.network.parameters())
         with torch.no_grad():
-            values: Tensor = self.network(self.near(places))
-        return values
+            values: Tensor = self.network(self.near(places).to(like))
+        return values.to(places)
 
     def gradients(self, places: Tensor, domain: Domain) -> Tensor:
         """Return the gradient in space of the output that is the steepest at each place, (n, s).
@@ -67,7 +68,7 @@ class KnownSolution:
         values = problem.evaluate(self.network, self.near(places), (*outputs, *slopes))
 
         n = len(places)
-        values = values.double()
+        values = values.to(places)
         of_outputs = values[:, : len(outputs)]
         ranges = of_outputs.amax(dim=0) - of_outputs.amin(dim=0)
         # A constant is steep nowhere.

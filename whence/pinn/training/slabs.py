@@ -54,7 +54,7 @@ GROWTH = 1.5
 """Factor by which a slab that was easy is followed by a longer one."""
 EASY = 0.1
 """Share of the tolerance below which a slab was easy."""
-MAX_GROWTH = 2.5
+MAX_GROWTH = 1.5
 """Longest slab, in units of the first."""
 GAIN = 0.3
 """Share of its loss that a further pass over a slab must reach for another to follow."""
@@ -343,7 +343,9 @@ class _March:
 
         before = None
         if done:
-            before = self._continued(done[-1], low, places, gradients, generator)
+            before = self._continued(
+                done[-1], low, places, gradients, domain, generator
+            )
         problem = slab_problem(self.problem, low, high, before)
         points = self._points(problem, places, gradients, low, high, generator)
         weights = dict(self.weights or {})
@@ -477,11 +479,34 @@ class _March:
         )  # fmt: skip
         network.set_features(weight, bias)
 
-        n_fitted = min(FITTED * network.layers[1], len(places))
+        n_fitted = FITTED * network.layers[1]
         fitted = places[placement.rows(gradients, n_fitted, generator)]
         network.fit(fitted, known.raw(fitted))
 
     # --- points ---
+
+    def _drawn(
+        self,
+        places: Tensor,
+        gradients: Tensor,
+        n: int,
+        domain: Domain,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return n points of the domain that follow steep places, (n, d)."""
+        low, high = torch.as_tensor(domain.bounds)
+        half = (high - low) / 2
+        points = self.slabs.placement.points(
+            places, gradients, n, half, self._column, generator
+        )
+        # What a move takes out of the box is reflected; where the domain is none, another of its
+        # places serves as well.
+        points = low + (points - low).abs()
+        points = high - (high - points).abs()
+        outside = ~domain.contains(points)
+        others = torch.randperm(len(places), generator=generator)
+        points[outside] = places[others[: int(outside.sum())]]
+        return points
 
     def _continued(
         self,
@@ -489,13 +514,13 @@ class _March:
         low: float,
         places: Tensor,
         gradients: Tensor,
+        domain: Domain,
         generator: torch.Generator,
     ) -> Data:
         """Return what the slab before says at its end, as measurements of this one."""
         names = continued_fields(self.problem)
         n = max(MIN_CONTINUED, self._most_points() // CONTINUED_SHARE)
-        rows = self.slabs.placement.rows(gradients, n, generator)
-        at = places[rows].clone()
+        at = self._drawn(places, gradients, n, domain, generator)
         at[:, self._column] = low
         values = self.problem.evaluate(last.result.network, at, names)
         columns: dict[str, Any] = {}
@@ -527,8 +552,7 @@ class _March:
             if name not in problem.equations:
                 points[name] = count
                 continue
-            rows = self.slabs.placement.rows(gradients, count, generator)
-            at = places[rows].clone()
+            at = self._drawn(places, gradients, count, problem.domain, generator)
             uniform = torch.rand(count, generator=generator, dtype=torch.float64)
             share = 0.5 - 0.5 * torch.cos(math.pi * uniform)
             at[:, self._column] = low + (high - low) * share

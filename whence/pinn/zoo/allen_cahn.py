@@ -57,7 +57,7 @@ def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
     slabs = Slabs(t=0.1, tolerance=1e-10)
     return features_recipe(
-        problem(constraints), features=1000, scale=30.0, points=4000, activation="tanh", slabs=slabs
+        problem(constraints), features=1200, scale=30.0, points=4800, activation="tanh", slabs=slabs
     )  # fmt: skip
 
 
