@@ -42,6 +42,13 @@ def test_rows_of_j_are_zero_at_other_pieces() -> None:
     assert float(rows[0, half:].abs().max()) == 0
     assert float(rows[1, :half].abs().max()) == 0
     assert float(rows.abs().max()) > 0
+    # The same, whether a block's points are of one piece or of both.
+    for k in (0, 1):
+        alone = problem.objective(network, {"pde": points[k : k + 1]})
+        found = wh.Jacobian(alone).dense()
+        torch.testing.assert_close(found, rows[k : k + 1], rtol=1e-12, atol=1e-15)
+        norms = wh.Jacobian(alone).row_norms()
+        assert float(norms) == pytest.approx(float(rows[k].norm()))
 
 
 def test_wrong_edges_and_pieces_are_refused() -> None:
