@@ -45,7 +45,7 @@ class Placement:
     True
     """
 
-    share: float = 0.75
+    share: float = 0.5
     power: float = 1.5
     steepness: float = 12.0
     reach: float = 2.0

@@ -426,11 +426,10 @@ class _March:
         like = self._like
         assert like is not None
         kind = NETWORKS.name_of(like)
-        if kind is None or not isinstance(like, Rebuildable):
-            return copy.deepcopy(like)
-
-        options = dict(like.options())
-        if options.get("bounds") is None:
+        options: dict[str, Any] = {}
+        if kind is not None and isinstance(like, Rebuildable):
+            options = dict(like.options())
+        if kind is None or options.get("bounds") is None:
             return copy.deepcopy(like)
         options["bounds"] = bounds.tolist()
         network: nn.Module = NETWORKS[kind].from_options(options)
