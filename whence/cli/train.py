@@ -71,6 +71,7 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         "max_seconds": training.max_seconds(),
         "resume": options.resume,
         "compile": COMPILE[options.compile],
+        "threads": training.threads(),
         "progress": not options.quiet,
         "origin": origin,
     }

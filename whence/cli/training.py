@@ -40,6 +40,7 @@ from whence.pinn.training.observers import Observer
 from whence.pinn.training.problem_file import ProblemFile
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.spectra import Spectra
+from whence.pinn.training.threads import Threads
 
 RECIPE = "recipe"
 """Choice of a flag that leaves what the problem's recipe has."""
@@ -50,7 +51,7 @@ NONE = "none"
 BEST = "best"
 SUIT_EVERY_RECIPE = (
     "problem", "out", "seed", "max_seconds", "constraints", "resume", "points", "sampling",
-    "hold_out", "weights", "device", "compile", "quiet", "recipe",
+    "hold_out", "weights", "device", "compile", "threads", "quiet", "recipe",
 )  # fmt: skip
 """Flags that say nothing of how a network is trained."""
 
@@ -139,6 +140,9 @@ class TrainOptions:
     """Device, such as cpu or cuda."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Compile loss and gradient (not for Gauss–Newton); auto: where the run is long enough."""
+    threads: Annotated[str, tyro.conf.arg(metavar="{auto,INT}")] = "auto"
+    """Threads to compute with; auto: one or all, whichever takes a step sooner. A resumed run
+    keeps its number."""
     quiet: bool = False
     """Show no progress bar."""
 
@@ -221,6 +225,18 @@ class Training:
         values = self._values(WEIGHTINGS, name)
         weighting: WeightingLike = build(WEIGHTINGS, name, values)
         return weighting
+
+    def threads(self) -> Threads:
+        """Return the number of threads, or ``"auto"``."""
+        text = self.options.threads
+        if text == "auto":
+            # Slabs are many short runs, which must all compute alike.
+            return "auto" if self.recipe.slabs is None else None
+        if not text.isdecimal():
+            raise ValueError(
+                f"--threads takes a number such as 4, or auto, got {text!r}"
+            )
+        return int(text)
 
     def observers(self) -> list[Observer]:
         """Return what looks on while the network trains."""

@@ -14,6 +14,7 @@ from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training.loop import Plan
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.reweighting import WeightingLike
+from whence.pinn.training.threads import Threads, check_threads
 
 
 def check_points(problem: Problem, points: object, start: PathLike | None) -> None:
@@ -75,6 +76,7 @@ def check_choices(
     resume: bool,
     out: PathLike | None,
     dtype: object,
+    threads: Threads,
 ) -> None:
     """Raise ``ValueError`` for a choice that there is not."""
     if dtype not in (torch.float32, torch.float64):
@@ -85,6 +87,7 @@ def check_choices(
         _checks.positive("max_seconds", max_seconds)
     _checks.seed("seed", seed)
     _checks.one_of("compile", compile, ("auto", True, False))
+    check_threads(threads)
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
 

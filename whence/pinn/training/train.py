@@ -40,6 +40,7 @@ from whence.pinn.training.run_folder import Checkpoint, RunFolder
 from whence.pinn.training.saving import Saver, read_state
 from whence.pinn.training.spectra import SpectraRecord
 from whence.pinn.training.start import starting_points
+from whence.pinn.training.threads import Threads, on_threads
 
 
 def train(
@@ -64,6 +65,7 @@ def train(
     resume: bool = False,
     start: PathLike | None = None,
     compile: Compile = "auto",
+    threads: Threads = None,
     progress: bool = True,
     origin: Origin | None = None,
 ) -> Result:
@@ -132,6 +134,10 @@ def train(
         Whether stages that step by gradients have them compiled, see :mod:`whence.compilation`.
         ``"auto"``: where there is a compiler and the schedule is long enough to pay for it;
         where compiling fails, that is said once and training goes on without.
+    threads:
+        Threads of torch to compute with: a number; ``"auto"``: one or all that torch has,
+        whichever takes a step sooner in half a second of trials; ``None``: as torch is set. The
+        number that the run began with is in its folder, and a resume keeps it.
     progress:
         Whether to show a progress bar.
     origin:
@@ -168,8 +174,8 @@ def train(
     check_points(problem, points, start)
     check_parts(resample, weighting, observers)
     check_choices(
-        keep, validation, max_seconds, seed, compile, device, resume, out, dtype
-    )
+        keep, validation, max_seconds, seed, compile, device, resume, out, dtype, threads
+    )  # fmt: skip
 
     origin = origin or Origin()  # of Python: from nowhere that could be read again
     place = torch.device(device)
@@ -203,6 +209,7 @@ def train(
         first = starting_points(problem, points, earlier, seed, sampling)
         objective, held_out = first.objective(problem, module, weights, hold_out, seed)
         check_plan(plan, objective)
+        config |= stack.enter_context(on_threads(threads, objective, plan, out, resume))
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers
         monitor = Monitor(problem, objective, validation, seed, held_out)
