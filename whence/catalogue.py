@@ -264,6 +264,9 @@ WEIGHTINGS: AnyCatalogue = Catalogue(
     "weighting", ("whence.pinn.weighting",), "whence.weightings"
 )
 SOLVERS: AnyCatalogue = Catalogue("solver", ("whence.curvature",), "whence.solvers")
+SETTINGS: AnyCatalogue = Catalogue(
+    "setting", ("whence.pinn.settings",), "whence.settings"
+)
 METHODS: AnyCatalogue = Catalogue(
     "attribution method", ("whence.attribution",), "whence.methods"
 )
@@ -280,6 +283,7 @@ KINDS: dict[str, AnyCatalogue] = {
     "resamplers": RESAMPLERS,
     "optimizers": OPTIMIZERS,
     "weightings": WEIGHTINGS,
+    "settings": SETTINGS,
     "solvers": SOLVERS,
     "methods": METHODS,
     "quantities": QUANTITIES,

@@ -33,9 +33,10 @@ def check_points(problem: Problem, points: object, start: PathLike | None) -> No
 
 
 def check_parts(
-    resample: object, weighting: object, observers: Sequence[object]
+    resample: object, weighting: object, observers: Sequence[object], test: int
 ) -> None:
-    """Raise ``TypeError`` for an object of the wrong kind."""
+    """Raise ``TypeError`` for an object of the wrong kind, ``ValueError`` for a wrong number."""
+    _checks.count("test", test, zero=True)
     # A class has the methods of its objects, so that it would pass for one of them.
     is_resampler = isinstance(resample, Resampler) and not isinstance(resample, type)
     if resample is not None and not is_resampler:
