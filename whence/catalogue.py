@@ -26,6 +26,10 @@ from typing import Any, Generic, TypeVar
 
 from whence._names import one_of
 
+LATER = {"later": True}
+"""Metadata of a dataclass's field that its class has had since runs were saved without it: where
+it has its default, a run's folder leaves it out, so that those runs can be resumed."""
+
 T = TypeVar("T")
 Registered = TypeVar("Registered", bound=Any)
 

@@ -6,6 +6,7 @@ import torch
 from trainings import go, small
 
 from whence import pinn
+from whence.pinn.training.run_folder import described
 
 
 def resample(**options):
@@ -86,6 +87,17 @@ def test_a_resumed_run_has_the_same_rounds(tmp_path):
     assert entered(part) == entered(whole)
     vectors = [r.objective.parameters.vector() for r in (whole, part)]
     assert torch.equal(*vectors)
+
+
+def test_options_that_came_later_are_in_the_folder_only_if_set(tmp_path):
+    """Runs of before, whose folders lack them, can be resumed."""
+    plain = described(resample())
+    assert "stages" not in plain
+    assert "at_start" not in plain
+    chosen = described(resample(stages=2, at_start=True))
+    assert (chosen["stages"], chosen["at_start"]) == (2, True)
+    assert "reduce" not in described(pinn.GradDotScore())
+    assert described(pinn.GradDotScore(reduce="sum_of_abs"))["reduce"] == "sum_of_abs"
 
 
 def test_the_test_loss_is_the_loss_at_other_points():

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.catalogue import RESAMPLERS
+from whence.catalogue import LATER, RESAMPLERS
 from whence.objective import Objective
 from whence.pinn.sampling.resamplers.base import new_rows, renewable_terms
 from whence.pinn.sampling.scores.base import EmbeddedScore, Score, by_term, spawn
@@ -77,8 +77,8 @@ class Resample:
     selection: Selection = field(default_factory=lambda: Proportional(k=2, c=0))
     n: int | None = 10
     every: int = 100
-    stages: int | None = None
-    at_start: bool = False
+    stages: int | None = field(default=None, metadata=LATER)
+    at_start: bool = field(default=False, metadata=LATER)
     update: Literal["add", "replace"] = "add"
     candidates: int = 10_000
     max_points: int | None = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.attribution.quantities import aggregate_gradient
-from whence.catalogue import SCORES
+from whence.catalogue import LATER, SCORES
 from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import (
@@ -49,7 +49,7 @@ class GradDotScore:
     """
 
     n_test: int = 1000
-    reduce: Reduction = "abs_of_sum"
+    reduce: Reduction = field(default="abs_of_sum", metadata=LATER)
     sign: Sign = "abs"
     seed: int = 0
 
