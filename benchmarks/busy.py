@@ -22,7 +22,7 @@ from benchmarks._measure import Row
 
 BUSY_PROCESSES = 2
 REPEATS = 5
-ROUNDS = 3
+ROUNDS = 2
 TIMES_IDLE = 4
 TASKS = {
     "scores": "1000 × 10000 scores, |Σ|",

@@ -27,8 +27,9 @@ Threads = int | Literal["auto"] | None
 
 CALIBRATION_SECONDS = 0.3
 """How long steps are timed."""
-STEP_SECONDS = 0.03
-"""A timed step takes about so long: several of them fit, none is all overhead."""
+STEP_SECONDS = 0.025
+"""A timed step takes so long, up to four times: larger ones gain more from threads, but several
+must fit."""
 MIN_POINTS = 64
 """Points of each term in the first, smallest step that is timed."""
 MIN_GAIN = 1.1
@@ -125,6 +126,7 @@ def affordable_part(objective: Objective, stage: Optimizer) -> Objective:
     largest = max(sizes.values())
     points = MIN_POINTS
     torch.set_num_threads(1)
+    is_first = True
 
     while True:
         rows = {}
@@ -132,11 +134,14 @@ def affordable_part(objective: Objective, stage: Optimizer) -> Objective:
             rows[name] = torch.arange(min(size, points))
         part = objective.subset(rows)
 
-        step_seconds(part, stage)  # the first step of its kind loads code
+        if is_first:
+            step_seconds(part, stage)  # which loads code
+            is_first = False
+
         seconds = step_seconds(part, stage)
-        if seconds > STEP_SECONDS / 2 or points >= largest:
+        if seconds > STEP_SECONDS or points >= largest:
             return part
-        points *= 2
+        points *= 2  # a step takes two to four times as long
 
 
 def seconds_by_number(
