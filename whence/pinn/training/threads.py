@@ -25,8 +25,8 @@ from whence.pinn.training.run_folder import RunFolder
 Threads = int | Literal["auto"] | None
 """A number of threads, ``"auto"`` to measure it, None for what torch has."""
 
-CALIBRATION_SECONDS = 0.3
-"""How long steps are timed."""
+CALIBRATION_SECONDS = 0.4
+"""How long steps are tried, up to one more step on each number of threads."""
 STEP_SECONDS = 0.025
 """A timed step takes so long, up to four times: larger ones gain more from threads, but several
 must fit."""
@@ -108,10 +108,11 @@ def fastest_number(objective: Objective, stage: Optimizer) -> int:
         return most
 
     theta = parameters.vector()
+    end = time.perf_counter() + CALIBRATION_SECONDS
     try:
         with rng.kept(parameters.device):
             part = affordable_part(objective, stage)
-            seconds = seconds_by_number(part, stage, (1, most))
+            seconds = seconds_by_number(part, stage, most, end)
     finally:
         torch.set_num_threads(most)
         parameters.assign(theta)
@@ -145,21 +146,19 @@ def affordable_part(objective: Objective, stage: Optimizer) -> Objective:
 
 
 def seconds_by_number(
-    objective: Objective, stage: Optimizer, numbers: tuple[int, ...]
+    objective: Objective, stage: Optimizer, most: int, end: float
 ) -> dict[int, float]:
-    """Return the median seconds of a step by number of threads."""
-    for number in numbers:
-        # The first step on several threads starts them.
-        torch.set_num_threads(number)
-        step_seconds(objective, stage)
+    """Return the median seconds of a step on 1 and on ``most`` threads, tried until ``end``."""
+    # The first step on several threads starts them.
+    torch.set_num_threads(most)
+    step_seconds(objective, stage)
 
-    timings: dict[int, list[float]] = {number: [] for number in numbers}
-    end = time.perf_counter() + CALIBRATION_SECONDS
+    timings: dict[int, list[float]] = {1: [], most: []}
     is_over = False
 
     while not is_over:
         # In turn, so that what slows the machine for a while slows all of them.
-        for number in numbers:
+        for number in timings:
             torch.set_num_threads(number)
             seconds = step_seconds(objective, stage)
             timings[number].append(seconds)
