@@ -23,6 +23,7 @@ PARTS = (
     "detection",
     "retraining",
     "samples_memory",
+    "busy",
     "time_to_error",
 )
 

@@ -18,6 +18,7 @@ ADDED = {
     "resamplers": "shuffle",
     "optimizers": "descent",
     "weightings": "by_loss",
+    "settings": "brief",
     "solvers": "diagonal_only",
     "methods": "plain_products",
     "quantities": "energy",
@@ -156,3 +157,10 @@ def test_classes_are_names_of_the_package(site):
     )
     assert "DistanceScore(power=2.0)" in done.stdout
     assert "Energy" in done.stdout
+
+
+def test_a_setting_trains(whence, tmp_path):
+    out = tmp_path / "run"
+    done = whence("train", "decay", "--setting", "brief", "--out", out, "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((out / "summary.json").read_text())["iterations"] == 6

@@ -26,6 +26,10 @@ from typing import Any, Generic, TypeVar
 
 from whence._names import one_of
 
+LATER = {"later": True}
+"""Metadata of a dataclass's field that its class has had since runs were saved without it: where
+it has its default, a run's folder leaves it out, so that those runs can be resumed."""
+
 T = TypeVar("T")
 Registered = TypeVar("Registered", bound=Any)
 
@@ -264,6 +268,9 @@ WEIGHTINGS: AnyCatalogue = Catalogue(
     "weighting", ("whence.pinn.weighting",), "whence.weightings"
 )
 SOLVERS: AnyCatalogue = Catalogue("solver", ("whence.curvature",), "whence.solvers")
+SETTINGS: AnyCatalogue = Catalogue(
+    "setting", ("whence.pinn.settings",), "whence.settings"
+)
 METHODS: AnyCatalogue = Catalogue(
     "attribution method", ("whence.attribution",), "whence.methods"
 )
@@ -280,6 +287,7 @@ KINDS: dict[str, AnyCatalogue] = {
     "resamplers": RESAMPLERS,
     "optimizers": OPTIMIZERS,
     "weightings": WEIGHTINGS,
+    "settings": SETTINGS,
     "solvers": SOLVERS,
     "methods": METHODS,
     "quantities": QUANTITIES,

@@ -20,6 +20,7 @@ import tyro
 
 from whence import __version__
 from whence._names import one_of
+from whence.cli.environment import let_threads_sleep
 
 COMMANDS = {
     "train": "Train a network on a problem, resampling its points, and leave a run folder.",
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code (2 for an error, 130 for an interrupt)."""
+    let_threads_sleep()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with printing_what_can_be():
         return run_command(words)

@@ -55,7 +55,7 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
     # So that --resume needs no more than the folder.
     origin = Origin(
         problem_file=Path(options.problem) if is_file else None,
-        constraints=options.constraints,
+        constraints=training.constraints,
         command=tuple(arguments),
     )
 
@@ -71,6 +71,7 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         "max_seconds": training.max_seconds(),
         "resume": options.resume,
         "compile": COMPILE[options.compile],
+        "threads": training.threads(),
         "progress": not options.quiet,
         "origin": origin,
     }
@@ -86,6 +87,9 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         weighting=training.weighting(),
         observers=training.observers(),
         hold_out=options.hold_out,
+        validation=training.recipe.validation,
+        test=training.test(),
+        keep=options.keep or training.recipe.keep,
         dtype=getattr(torch, options.dtype),
         start=options.start,
         **arguments_of_run,

@@ -18,6 +18,7 @@ from whence.catalogue import (
     SAMPLINGS,
     SCORES,
     SELECTIONS,
+    SETTINGS,
     WEIGHTINGS,
     AnyCatalogue,
 )
@@ -36,10 +37,12 @@ from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.sampling.resamplers import Resample, Resampler
 from whence.pinn.sampling.scores import SavedScore, Score
 from whence.pinn.sampling.selections import Selection
+from whence.pinn.settings import Setting
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.problem_file import ProblemFile
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.spectra import Spectra
+from whence.pinn.training.threads import Threads
 
 RECIPE = "recipe"
 """Choice of a flag that leaves what the problem's recipe has."""
@@ -50,7 +53,7 @@ NONE = "none"
 BEST = "best"
 SUIT_EVERY_RECIPE = (
     "problem", "out", "seed", "max_seconds", "constraints", "resume", "points", "sampling",
-    "hold_out", "weights", "device", "compile", "quiet", "recipe",
+    "hold_out", "weights", "device", "compile", "threads", "quiet", "recipe",
 )  # fmt: skip
 """Flags that say nothing of how a network is trained."""
 
@@ -62,6 +65,11 @@ class TrainOptions:
     problem: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="PROBLEM")]
     """What to solve: a name (`whence problems` describes each), a Python file that defines
     `problem` (and `network`, `recipe` if wanted), or with --resume a run folder."""
+    setting: Annotated[str | None, default_words("the problem's recipe", "SETTING")] = (
+        None
+    )
+    """Published way to train, in place of the recipe: paper, paper-replace, pinnfluence-good,
+    pinnfluence-poor (`whence catalogue settings`). Other flags count on top."""
     out: Annotated[Path | None, default_words("runs/PROBLEM-SEED", "PATH")] = None
     """Run folder to make."""
     seed: int = 0
@@ -105,6 +113,15 @@ class TrainOptions:
         tuple[str, ...], default_words("the recipe's", "[KIND:ITERATIONS ...]")
     ] = ()
     """Optimizers in turn as KIND:ITERATIONS, such as adam:5000 lbfgs:2000 gauss_newton:200."""
+    cycles: Annotated[int | None, default_words("the recipe's, 1", "INT")] = None
+    """How many times to go through the schedule. Points are then renewed between two cycles,
+    unless --resample.every says when."""
+    keep: Annotated[
+        Literal["best", "last"] | None, default_words("the recipe's, best")
+    ] = None
+    """best: keep the network of least validation loss. last: the last one."""
+    test: Annotated[int | None, default_words("the recipe's, none", "INT")] = None
+    """Random points for the column test_loss of the history."""
     lr: Annotated[float | None, default_words("1e-3", "FLOAT")] = None
     """Learning rate of Adam."""
 
@@ -139,6 +156,9 @@ class TrainOptions:
     """Device, such as cpu or cuda."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Compile loss and gradient (not for Gauss–Newton); auto: where the run is long enough."""
+    threads: Annotated[str, tyro.conf.arg(metavar="{auto,INT}")] = "auto"
+    """Threads to compute with; auto: one or all, whichever takes a step sooner. A resumed run
+    keeps its number."""
     quiet: bool = False
     """Show no progress bar."""
 
@@ -164,11 +184,22 @@ class Training:
         self.options = options
         self.groups = groups
         self.source = source
-        self.problem = source.problem(options.constraints)
-        # What is set of the training is meant for the problem's own network, not for another.
-        self.recipe = source.recipe(
-            self.problem, options.constraints, own_network=self._sets_training()
-        )
+        setting = setting_of(options.setting)
+        self.constraints: str | None = options.constraints
+        if setting is not None and self.constraints is None and source.has_constraints:
+            self.constraints = setting.constraints
+
+        self.problem = source.problem(self.constraints)
+        if setting is None:
+            # What is set of the training is meant for the problem's own network, not for another.
+            own_network = self._sets_training()
+            self.recipe = source.recipe(self.problem, self.constraints, own_network)
+        elif options.recipe != BEST:
+            raise ValueError(
+                "--setting and --recipe exclude each other: leave one of them out"
+            )
+        else:
+            self.recipe = setting.recipe(self.problem)
 
     def _sets_training(self) -> bool:
         """Whether any flag says how to train, beside those that suit every recipe."""
@@ -204,6 +235,12 @@ class Training:
             return dict(counts)
         return {**self.recipe.points, **counts}
 
+    def test(self) -> int:
+        """Return the number of points of the test loss."""
+        if self.options.test is None:
+            return self.recipe.test
+        return self.options.test
+
     # --- weights and observers ---
 
     def weights(self) -> dict[str, float] | None:
@@ -221,6 +258,18 @@ class Training:
         values = self._values(WEIGHTINGS, name)
         weighting: WeightingLike = build(WEIGHTINGS, name, values)
         return weighting
+
+    def threads(self) -> Threads:
+        """Return the number of threads, or ``"auto"``."""
+        text = self.options.threads
+        if text == "auto":
+            # Slabs are many short runs, which must all compute alike.
+            return "auto" if self.recipe.slabs is None else None
+        if not text.isdecimal():
+            raise ValueError(
+                f"--threads takes a number such as 4, or auto, got {text!r}"
+            )
+        return int(text)
 
     def observers(self) -> list[Observer]:
         """Return what looks on while the network trains."""
@@ -259,8 +308,19 @@ class Training:
 
     # --- the schedule ---
 
+    def cycles(self) -> int:
+        """Return how many times the optimizers take turns."""
+        if self.options.cycles is None:
+            return self.recipe.cycles
+        _checks.count("--cycles", self.options.cycles)
+        return self.options.cycles
+
     def schedule(self) -> list[Optimizer]:
-        """Return the optimizers in turn, with what is set for each kind."""
+        """Return the optimizers in turn, those of all cycles."""
+        return self.cycle() * self.cycles()
+
+    def cycle(self) -> list[Optimizer]:
+        """Return the optimizers of a cycle, with what is set for each kind."""
         if not self.options.schedule:
             return [self._with_options(stage) for stage in self.recipe.schedule]
 
@@ -333,6 +393,10 @@ class Training:
         if values.get("update") == "replace":
             # The recipe's limit is for adding points: their number stays the same here.
             values = {"max_points": None, **values}
+        if "every" in values:
+            values = {"stages": None, **values}
+        elif self.cycles() > 1:
+            values = {"stages": len(self.cycle()), **values}
         return dataclasses.replace(
             base, score=self._score(base), selection=self._selection(base), **values
         )
@@ -399,6 +463,14 @@ class Training:
             raise ValueError(
                 "--lr does nothing, as no adam is in the schedule: leave it out"
             )
+
+
+def setting_of(name: str | None) -> Setting | None:
+    """Return a setting by its name, in which hyphens may stand for underscores."""
+    if name is None:
+        return None
+    setting: Setting = SETTINGS[name.replace("-", "_")]()
+    return setting
 
 
 def names_in(catalogue: AnyCatalogue, things: Sequence[object]) -> list[str]:

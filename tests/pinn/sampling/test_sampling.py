@@ -60,6 +60,44 @@ def pairs(objective, candidates, score):
     return gradients(objective, test) @ right
 
 
+def shifted(values):
+    return values - min(float(values.min()), 0)
+
+
+@pytest.mark.parametrize("reduce", ["abs_of_sum", "sum_of_abs"])
+@pytest.mark.parametrize("factor", [1, -1])
+def test_shifted_signs_keep_the_order_of_the_sum(objective, candidates, reduce, factor):
+    """What the published code makes of its signs pos and neg."""
+    sign = "positive_shifted" if factor == 1 else "negative_shifted"
+    rows = gradients(objective, candidates)
+    test = gradients(objective, objective.draw("pde", 20, spawn(0, 1)))
+    found = pinn.GradDotScore(20, reduce, sign).score(objective, candidates)
+    torch.testing.assert_close(found, shifted(factor * (test @ rows.T).sum(0)))
+
+    score = pinn.InfluenceScore(20, reduce, sign, damping=1e-3)
+    sums = factor * pairs(objective, candidates, score).sum(0)
+    found = score.score(objective, candidates)
+    torch.testing.assert_close(found, shifted(sums), rtol=1e-6, atol=1e-8)
+    assert torch.equal(found.argsort(), sums.argsort())
+    # Of one sign alone nothing is shifted, as there is nothing negative.
+    alike = candidates[sums > 0]
+    alone = score.score(objective, alike)
+    torch.testing.assert_close(alone, sums[sums > 0], rtol=1e-6, atol=1e-8)
+
+
+def test_grad_dot_by_sizes_against_brute_force(objective, candidates):
+    rows = gradients(objective, candidates)
+    test = gradients(objective, objective.draw("pde", 20, spawn(0, 1)))
+    products = test @ rows.T
+    for sign, part in [
+        ("abs", torch.abs),
+        ("positive", torch.relu),
+        ("negative", lambda values: torch.relu(-values)),
+    ]:
+        found = pinn.GradDotScore(20, "sum_of_abs", sign).score(objective, candidates)
+        torch.testing.assert_close(found, part(products).sum(0))
+
+
 @pytest.mark.parametrize("sign", ["abs", "positive", "negative"])
 @pytest.mark.parametrize("reduce", ["abs_of_sum", "sum_of_abs"])
 def test_influence_score_against_brute_force(objective, candidates, reduce, sign):

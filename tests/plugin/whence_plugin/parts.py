@@ -214,3 +214,14 @@ class Energy(wh.Output):
     def of_objective(cls, objective, points):
         """Return the energy at these points."""
         return cls(points, lambda u: u**2)
+
+
+class Brief:
+    """A few steps of Adam on a few points."""
+
+    constraints = "soft"
+
+    def recipe(self, problem):
+        """Return how a problem is trained."""
+        points = dict.fromkeys(problem.terms, 5)
+        return pinn.Recipe(points, (pinn.Adam(3),), None, None, cycles=2)

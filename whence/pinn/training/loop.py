@@ -53,6 +53,16 @@ class Plan:
         """Steps of all stages."""
         return sum(stage.iterations for stage in self.schedule)
 
+    @property
+    def resamples_at_start(self) -> bool:
+        """Whether points are renewed before the first step."""
+        return bool(getattr(self.resample, "at_start", False))
+
+    @property
+    def stages_of_round(self) -> int | None:
+        """Stages between two rounds of resampling, None where iterations are counted."""
+        return getattr(self.resample, "stages", None)
+
 
 class Loop:
     """One training run.
@@ -94,7 +104,10 @@ class Loop:
     def begin(self) -> None:
         """Note the first points and the first row; a loss that is not finite is a ValueError."""
         self.points.update(Snapshot.of(self.objective).points, 0)
-        self._log()
+        if self._plan.resamples_at_start:
+            self._renew_points()
+        if self._failure is None:
+            self._log()
         self._show_row()
         if self._failure is not None:
             raise ValueError(f"before any step, {self._failure}")
@@ -258,7 +271,7 @@ class Loop:
             place.done = place.stage >= len(self._plan.schedule)
             self._stepper = None
 
-        if self._resampling_is_due() and done.iterations:
+        if self._resampling_is_due(done.iterations):
             self._renew_points()
         for observer in self.observers:
             observer.at_step(place.iteration, self.history[-1])
@@ -273,7 +286,7 @@ class Loop:
             stage.log_every - place.stage_iteration % stage.log_every,
         ]
         resample = self._plan.resample
-        if resample is not None:
+        if resample is not None and self._plan.stages_of_round is None:
             steps.append(resample.every - place.iteration % resample.every)
         return min(steps)
 
@@ -329,12 +342,21 @@ class Loop:
 
         return self._failure is None
 
-    def _resampling_is_due(self) -> bool:
-        """Whether points are to be renewed at this iteration."""
+    def _resampling_is_due(self, steps_taken: int) -> bool:
+        """Whether points are to be renewed at this iteration, after so many steps."""
         resample = self._plan.resample
         if resample is None or self.place.done or self._failure is not None:
             return False
-        return self.place.iteration % resample.every == 0
+
+        stages = self._plan.stages_of_round
+        if stages is not None:
+            # A stage has just ended, if the next one has taken no step.
+            is_between = self.place.stage_iteration == 0
+            return is_between and self.place.stage % stages == 0
+
+        # An optimizer that finds no step to take must not renew the points of its place again.
+        is_multiple = self.place.iteration % resample.every == 0
+        return is_multiple and steps_taken > 0
 
     def _renew_points(self) -> None:
         """Let the resampler change the points, weights with them; note a failure."""

@@ -27,6 +27,7 @@ class Monitor:
         validation: int,
         seed: int,
         held_out: Mapping[str, Tensor],
+        test: int = 0,
     ) -> None:
         self.problem = problem
         # A seed of its own, so that validation points are apart from training and test points.
@@ -43,6 +44,15 @@ class Monitor:
                 points = locations(term.some_points(validation, validation_seed))
             self._validation[name] = points
 
+        # Apart from the validation points, by which a network may have been chosen.
+        self._test_points: dict[str, Tensor] = {}
+        if test:
+            sequence = np.random.SeedSequence([seed, 7919, 2])
+            test_seed = int(sequence.generate_state(1)[0])
+            for name, term in objective.terms.items():
+                if term.source == "drawn":
+                    self._test_points[name] = objective.draw(name, test, test_seed)
+
         self._test: Tensor | None = None
         if problem.solution is not None:
             # A grid, so that the error approximates a norm of functions.
@@ -51,10 +61,7 @@ class Monitor:
 
     def validation_loss(self, objective: Objective) -> float:
         """Return the loss at the validation points, with the mean weight of each term."""
-        weights = {name: term.mean_weight for name, term in objective.terms.items()}
-        at_validation = objective.with_points(self._validation).with_weights(weights)
-        with torch.no_grad():
-            return float(at_validation.loss())
+        return loss_elsewhere(objective, self._validation)
 
     def relative_l2(self, objective: Objective) -> float | None:
         """Return the relative error at the test points, a uniform grid, if there is a reference."""
@@ -79,7 +86,20 @@ class Monitor:
                 row[f"unknown_{name}"] = value
 
         row["validation_loss"] = self.validation_loss(objective)
+        if self._test_points:
+            row["test_loss"] = loss_elsewhere(objective, self._test_points)
         error = self.relative_l2(objective)
         if error is not None:
             row["relative_l2"] = error
         return row
+
+
+def loss_elsewhere(objective: Objective, points: Mapping[str, Tensor]) -> float:
+    """Return the loss at other points, with the mean weight of each term.
+
+    A term without other points counts at its own.
+    """
+    weights = {name: term.mean_weight for name, term in objective.terms.items()}
+    elsewhere = objective.with_points(points).with_weights(weights)
+    with torch.no_grad():
+        return float(elsewhere.loss())

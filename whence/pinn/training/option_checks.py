@@ -14,6 +14,7 @@ from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training.loop import Plan
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.reweighting import WeightingLike
+from whence.pinn.training.threads import Threads, check_threads
 
 
 def check_points(problem: Problem, points: object, start: PathLike | None) -> None:
@@ -32,9 +33,10 @@ def check_points(problem: Problem, points: object, start: PathLike | None) -> No
 
 
 def check_parts(
-    resample: object, weighting: object, observers: Sequence[object]
+    resample: object, weighting: object, observers: Sequence[object], test: int
 ) -> None:
-    """Raise ``TypeError`` for an object of the wrong kind."""
+    """Raise ``TypeError`` for an object of the wrong kind, ``ValueError`` for a wrong number."""
+    _checks.count("test", test, zero=True)
     # A class has the methods of its objects, so that it would pass for one of them.
     is_resampler = isinstance(resample, Resampler) and not isinstance(resample, type)
     if resample is not None and not is_resampler:
@@ -75,6 +77,7 @@ def check_choices(
     resume: bool,
     out: PathLike | None,
     dtype: object,
+    threads: Threads,
 ) -> None:
     """Raise ``ValueError`` for a choice that there is not."""
     if dtype not in (torch.float32, torch.float64):
@@ -85,6 +88,7 @@ def check_choices(
         _checks.positive("max_seconds", max_seconds)
     _checks.seed("seed", seed)
     _checks.one_of("compile", compile, ("auto", True, False))
+    check_threads(threads)
     if resume and out is None:
         raise ValueError("resume=True needs out=, the folder of the run to go on with")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import nn
 
@@ -43,6 +43,12 @@ class Recipe:
         Weight of each term, 1 unless given.
     slabs:
         Slabs of time (:class:`whence.pinn.Slabs`), None for all times at once.
+    cycles:
+        How many times the schedule is gone through.
+    keep:
+        Which network is kept, ``"best"`` or ``"last"``.
+    validation, test:
+        Numbers of points of each term at which losses are reported, see :func:`whence.pinn.train`.
     """
 
     points: Mapping[str, int]
@@ -52,6 +58,10 @@ class Recipe:
     network: Callable[[int], nn.Module] | None = None
     weights: Mapping[str, float] | None = None
     slabs: Marching | None = None
+    cycles: int = 1
+    keep: Literal["best", "last"] = "best"
+    validation: int = 2000
+    test: int = 0
 
 
 class Marching(Protocol):

@@ -99,8 +99,10 @@ def described(value: object) -> Json:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         options: JsonObject = {"kind": type(value).__name__}
         for entry in dataclasses.fields(value):
-            if entry.init:
-                options[entry.name] = described(getattr(value, entry.name))
+            option = getattr(value, entry.name, None)
+            is_unset = "later" in entry.metadata and option == entry.default
+            if entry.init and not is_unset:
+                options[entry.name] = described(option)
         return options
     if isinstance(value, Mapping):
         return {str(key): described(entry) for key, entry in value.items()}

@@ -40,6 +40,7 @@ from whence.pinn.training.run_folder import Checkpoint, RunFolder
 from whence.pinn.training.saving import Saver, read_state
 from whence.pinn.training.spectra import SpectraRecord
 from whence.pinn.training.start import starting_points
+from whence.pinn.training.threads import Threads, on_threads
 
 
 def train(
@@ -54,6 +55,7 @@ def train(
     observers: Sequence[Observer] = (),
     sampling: str = "hammersley",
     validation: int = 2000,
+    test: int = 0,
     hold_out: HeldOut = 0.0,
     keep: Literal["best", "last"] = "best",
     seed: int = 0,
@@ -64,6 +66,7 @@ def train(
     resume: bool = False,
     start: PathLike | None = None,
     compile: Compile = "auto",
+    threads: Threads = None,
     progress: bool = True,
     origin: Origin | None = None,
 ) -> Result:
@@ -107,6 +110,9 @@ def train(
         Fresh random points per term, apart from training and test points, on which the loss is
         watched. A term whose points were given is watched at (at most so many of) these, or at
         those held out.
+    test:
+        Further random points per term at which no network is chosen, for the column ``test_loss``
+        of the history; terms whose points were given count at these. 0: no such column.
     hold_out:
         Share of given points, measurements among them, that is kept out of training and watched
         instead: a number for all such terms, or by term. By default none, as an estimate is best
@@ -132,6 +138,10 @@ def train(
         Whether stages that step by gradients have them compiled, see :mod:`whence.compilation`.
         ``"auto"``: where there is a compiler and the schedule is long enough to pay for it;
         where compiling fails, that is said once and training goes on without.
+    threads:
+        Threads of torch to compute with: a number; ``"auto"``: one or all that torch has,
+        whichever takes a step sooner in half a second of trials; ``None``: as torch is set. The
+        number that the run began with is in its folder, and a resume keeps it.
     progress:
         Whether to show a progress bar.
     origin:
@@ -166,10 +176,10 @@ def train(
     """
     stages = check_schedule(schedule)
     check_points(problem, points, start)
-    check_parts(resample, weighting, observers)
+    check_parts(resample, weighting, observers, test)
     check_choices(
-        keep, validation, max_seconds, seed, compile, device, resume, out, dtype
-    )
+        keep, validation, max_seconds, seed, compile, device, resume, out, dtype, threads
+    )  # fmt: skip
 
     origin = origin or Origin()  # of Python: from nowhere that could be read again
     place = torch.device(device)
@@ -179,7 +189,7 @@ def train(
         problem=problem, network=network, points=points, schedule=stages, resample=resample,
         weights=weights, weighting=weighting, observers=observers, sampling=sampling,
         validation=validation, hold_out=hold_out or None, keep=keep, seed=seed, dtype=dtype,
-        start=start, compile=compile, origin=origin,
+        start=start, compile=compile, origin=origin, test=test or None,
     )  # fmt: skip
     plan = Plan(stages, resample, weighting, seed, keep)
     folder = None if out is None else RunFolder(out)
@@ -203,9 +213,10 @@ def train(
         first = starting_points(problem, points, earlier, seed, sampling)
         objective, held_out = first.objective(problem, module, weights, hold_out, seed)
         check_plan(plan, objective)
+        config |= stack.enter_context(on_threads(threads, objective, plan, out, resume))
         objective = with_evaluator_for(objective, plan, compile, progress)
         watching = [*observers, ProgressBar()] if progress else observers
-        monitor = Monitor(problem, objective, validation, seed, held_out)
+        monitor = Monitor(problem, objective, validation, seed, held_out, test)
         loop = Loop(objective, plan, monitor, watching)
         saver = ready_saver(loop, folder, checkpoint)
 

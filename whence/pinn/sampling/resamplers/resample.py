@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.catalogue import RESAMPLERS
+from whence.catalogue import LATER, RESAMPLERS
 from whence.objective import Objective
 from whence.pinn.sampling.resamplers.base import new_rows, renewable_terms
 from whence.pinn.sampling.scores.base import EmbeddedScore, Score, by_term, spawn
@@ -40,6 +40,11 @@ class Resample:
         Points selected each time; ``None``: as many as there are (``replace`` only).
     every:
         Iterations between two rounds.
+    stages:
+        Rounds follow every so many stages of the schedule in place of ``every`` iterations: 2 is
+        a cycle of Adam and L-BFGS, which may end early.
+    at_start:
+        Whether there is a round before the first step too.
     update:
         ``"add"`` or ``"replace"``.
     candidates:
@@ -72,6 +77,8 @@ class Resample:
     selection: Selection = field(default_factory=lambda: Proportional(k=2, c=0))
     n: int | None = 10
     every: int = 100
+    stages: int | None = field(default=None, metadata=LATER)
+    at_start: bool = field(default=False, metadata=LATER)
     update: Literal["add", "replace"] = "add"
     candidates: int = 10_000
     max_points: int | None = None
@@ -82,6 +89,9 @@ class Resample:
         self._check_parts()
         _checks.names("terms", self.terms)
         _checks.count("every", self.every)
+        if self.stages is not None:
+            _checks.count("stages", self.stages)
+        _checks.boolean("at_start", self.at_start)
         _checks.count("candidates", self.candidates)
         _checks.one_of("update", self.update, ("add", "replace"))
         self._check_numbers()

@@ -12,15 +12,18 @@ from torch import Tensor
 from whence import _checks
 from whence.arrays import ArrayLike
 from whence.attribution.quantities import Loss
+from whence.jacobian import point_gradients
 from whence.objective import Objective
 from whence.points import blocks, locations
 from whence.term import Term
 
 Candidates = ArrayLike | Mapping[str, ArrayLike]
 """Candidates of the first term, (n, d), or by term."""
-Sign = Literal["abs", "positive", "negative"]
+Sign = Literal["abs", "positive", "negative", "positive_shifted", "negative_shifted"]
+Reduction = Literal["abs_of_sum", "sum_of_abs"]
 
-SIGNS = ("abs", "positive", "negative")
+SIGNS = ("abs", "positive", "negative", "positive_shifted", "negative_shifted")
+REDUCTIONS = ("abs_of_sum", "sum_of_abs")
 SCORE_DAMPING = 1e-6
 """Least relative damping of scores: candidates lie outside the training set, and weaker damping
 scores little but how far outside."""
@@ -73,12 +76,43 @@ def candidate_blocks(
 
 
 def signed_part(values: Tensor, sign: Sign) -> Tensor:
-    """Return the size of values, or of the positive or negative ones alone, zero elsewhere."""
+    """Return what a sum over test points takes of each value.
+
+    The size, or that of the positive or negative ones alone and zero elsewhere; for a sign that
+    shifts the value itself, or its negative.
+    """
     if sign == "abs":
         return values.abs()
     if sign == "positive":
         return values.clamp_min(0)
-    return (-values).clamp_min(0)
+    if sign == "negative":
+        return (-values).clamp_min(0)
+    return values if sign == "positive_shifted" else -values
+
+
+def shifted(scores: Tensor, sign: Sign) -> Tensor:
+    """Return scores (n,); those of a sign that shifts less the least one, where that is negative.
+
+    So none is negative and their order stays, as the published code makes weights of them.
+    """
+    if not sign.endswith("_shifted"):
+        return scores
+    return scores - scores.min().clamp_max(0)
+
+
+def summed_products(
+    objective: Objective, terms: Mapping[str, Tensor], vectors: Tensor, sign: Sign
+) -> Tensor:
+    """Return ``Σ_t part(∇ℓ(x)ᵀ v_t)`` of each point, (n,), of vectors v_t, (P, T)."""
+    totals = []
+    for name, points in terms.items():
+        term = objective.terms[name]
+        parts = point_gradients(term, objective.parameters, points)
+        for _, linear, cotangent in parts:
+            products = linear.rows(cotangent) @ vectors  # (n, T)
+            totals.append(signed_part(products, sign).sum(dim=1))
+
+    return torch.cat(totals)
 
 
 def loss_at_test_points(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.attribution.quantities import aggregate_gradient
-from whence.catalogue import SCORES
+from whence.catalogue import LATER, SCORES
 from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import (
+    REDUCTIONS,
     SIGNS,
     Candidates,
+    Reduction,
     Sign,
     by_term,
     candidate_blocks,
     loss_at_test_points,
+    shifted,
     signed_part,
+    summed_products,
 )
 
 
@@ -28,24 +32,30 @@ from whence.pinn.sampling.scores.base import (
 class GradDotScore:
     """Alignment with the test gradient, ``∇L_testᵀ ∇ℓ(x⁺)``, L_test a sum over test points.
 
-    Charpiat et al. 2019, arXiv 2102.05262.
+    ``sum_of_abs`` takes sizes point by point: ``Σ_t |∇ℓ_tᵀ ∇ℓ(x⁺)|`` (Charpiat et al. 2019, arXiv
+    2102.05262).
 
     Parameters
     ----------
     n_test:
         Fresh uniform test points of each scored term.
+    reduce:
+        ``"abs_of_sum"`` or ``"sum_of_abs"``.
     sign:
-        ``"abs"``, ``"positive"`` or ``"negative"`` part.
+        ``"abs"``, ``"positive"`` or ``"negative"`` part; ``"positive_shifted"`` or
+        ``"negative_shifted"`` sum, as in :class:`InfluenceScore`.
     seed:
         Seed of the test points.
     """
 
     n_test: int = 1000
+    reduce: Reduction = field(default="abs_of_sum", metadata=LATER)
     sign: Sign = "abs"
     seed: int = 0
 
     def __post_init__(self) -> None:
         _checks.count("n_test", self.n_test)
+        _checks.one_of("reduction", self.reduce, REDUCTIONS)
         _checks.one_of("sign", self.sign, SIGNS)
         _checks.count("seed", self.seed, zero=True)
 
@@ -53,8 +63,12 @@ class GradDotScore:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
         loss = loss_at_test_points(objective, terms, self.n_test, self.seed)
-        gradient = aggregate_gradient(loss, objective).unsqueeze(1)  # ∇L_test, (P, 1)
+        if self.reduce == "sum_of_abs":
+            gradients = torch.cat(list(loss.gradients(objective)))  # ∇ℓ_t, (T, P)
+            totals = summed_products(objective, terms, gradients.T, self.sign)
+            return shifted(totals, self.sign)
 
+        gradient = aggregate_gradient(loss, objective).unsqueeze(1)  # ∇L_test, (P, 1)
         products = []
 
         for name, points in terms.items():
@@ -62,7 +76,8 @@ class GradDotScore:
             product = gradient_products(term, objective.parameters, points, gradient)
             products.append(product[:, 0])
 
-        return signed_part(torch.cat(products), self.sign)
+        parts = signed_part(torch.cat(products), self.sign)
+        return shifted(parts, self.sign)
 
 
 @SCORES.named("output_grad")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,19 +14,22 @@ from whence.attribution.quantities import Quantity, aggregate_gradient
 from whence.catalogue import SCORES
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solver, default_damping
-from whence.jacobian import gradient_products, point_gradients
+from whence.jacobian import gradient_products
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import (
+    REDUCTIONS,
     SCORE_DAMPING,
     SIGNS,
     Candidates,
+    Reduction,
     Sign,
     by_term,
     loss_at_test_points,
+    shifted,
     signed_part,
+    summed_products,
 )
 
-REDUCTIONS = ("abs_of_sum", "sum_of_abs")
 SCORE_TOLERANCE = 1e-10
 """Relative residual of a score's linear system: ranks need no more."""
 
@@ -50,6 +52,8 @@ class InfluenceScore:
         ``"abs_of_sum"`` or ``"sum_of_abs"``.
     sign:
         ``"abs"``: the size. ``"positive"``, ``"negative"``: that part only, zero elsewhere.
+        ``"positive_shifted"``, ``"negative_shifted"``: the sum, or its negative, less the least
+        of all candidates where that is negative, as the published code does.
     quantity:
         Any quantity of interest in place of the test loss: goal-oriented sampling.
     damping:
@@ -70,7 +74,7 @@ class InfluenceScore:
     """
 
     n_test: int = 1000
-    reduce: Literal["abs_of_sum", "sum_of_abs"] = "abs_of_sum"
+    reduce: Reduction = "abs_of_sum"
     sign: Sign = "abs"
     quantity: Quantity | None = None
     damping: float | Damping | None = None
@@ -95,9 +99,10 @@ class InfluenceScore:
 
         influence = self._influence(objective)
         if self.reduce == "abs_of_sum":
-            return self._abs_of_sum(influence, quantity, terms)
-
-        return self._sum_of_abs(influence, quantity, terms)
+            scores = self._abs_of_sum(influence, quantity, terms)
+        else:
+            scores = self._sum_of_abs(influence, quantity, terms)
+        return shifted(scores, self.sign)
 
     def _influence(self, objective: Objective) -> Influence:
         """Return the influence whose inverse curvature is applied."""
@@ -138,12 +143,4 @@ class InfluenceScore:
             vectors.append(influence.solve(gradients.T).value)
         solved = torch.cat(vectors, dim=1)
 
-        totals = []
-        for name, points in terms.items():
-            term = objective.terms[name]
-            parts = point_gradients(term, objective.parameters, points)
-            for _, linear, cotangent in parts:
-                products = linear.rows(cotangent) @ solved  # (n, T)
-                totals.append(signed_part(products, self.sign).sum(dim=1))
-
-        return torch.cat(totals)
+        return summed_products(objective, terms, solved, self.sign)

@@ -1,0 +1,85 @@
+"""Networks to explain, trained well and trained poorly (arXiv 2409.08958, ICML 2026)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from whence import _checks
+from whence.catalogue import SETTINGS
+from whence.pinn.optimizers.adam import Adam
+from whence.pinn.optimizers.lbfgs import LBFGS
+from whence.pinn.optimizers.stepper import Optimizer
+from whence.pinn.pde.problem import Problem
+from whence.pinn.settings.base import points_by_term
+from whence.pinn.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the published table: points of each kind, steps of each optimizer."""
+
+    domain: int
+    initial: int
+    boundary: int
+    adam: int
+    lbfgs: int
+
+    def recipe(self, problem: Problem) -> Recipe:
+        """Return the recipe of these numbers, which keeps its points."""
+        schedule: tuple[Optimizer, ...] = (Adam(self.adam, lr=1e-3),)
+        if self.lbfgs:
+            schedule += (LBFGS(self.lbfgs),)
+
+        points = points_by_term(problem, self.domain, self.initial, self.boundary)
+        return Recipe(
+            points=points,
+            schedule=schedule,
+            resample=None,
+            max_seconds=None,
+            keep="last",
+        )
+
+
+GOOD = {
+    "allen_cahn": Row(2500, 500, 500, adam=100_000, lbfgs=25_000),
+    "burgers": Row(2500, 500, 500, adam=50_000, lbfgs=12_000),
+    "diffusion": Row(1000, 100, 100, adam=15_000, lbfgs=5000),
+    "drift_diffusion": Row(1000, 100, 100, adam=15_000, lbfgs=5000),
+    "wave": Row(2500, 500, 500, adam=100_000, lbfgs=25_000),
+}
+POOR = {
+    "allen_cahn": Row(2500, 500, 500, adam=100_000, lbfgs=0),
+    "burgers": Row(500, 100, 100, adam=50_000, lbfgs=12_000),
+    "diffusion": Row(10, 2, 2, adam=15_000, lbfgs=5000),
+    "drift_diffusion": Row(200, 20, 20, adam=15_000, lbfgs=5000),
+    "wave": Row(2500, 500, 500, adam=100_000, lbfgs=0),
+}
+
+
+def recipe_in(rows: Mapping[str, Row], problem: Problem) -> Recipe:
+    """Return the recipe of a problem's row; a problem without one is a ``ValueError``."""
+    _checks.one_of("problem of this setting", problem.name, rows)
+    return rows[problem.name].recipe(problem)
+
+
+@SETTINGS.named("pinnfluence_good")
+class WellTrained:
+    """ICML 2026, trained well: soft constraints, fixed points, Adam and then L-BFGS."""
+
+    constraints = "soft"
+
+    def recipe(self, problem: Problem) -> Recipe:
+        """Return how the problem is trained."""
+        return recipe_in(GOOD, problem)
+
+
+@SETTINGS.named("pinnfluence_poor")
+class PoorlyTrained:
+    """ICML 2026, trained poorly: the same with fewer points, or without L-BFGS."""
+
+    constraints = "soft"
+
+    def recipe(self, problem: Problem) -> Recipe:
+        """Return how the problem is trained."""
+        return recipe_in(POOR, problem)
