@@ -105,6 +105,15 @@ SHAPED = {
     "view": lambda z: torch.sin(z).view(z.shape[0], 1, 2),
     "sum": lambda z: torch.sin(z).sum(-1, keepdim=True) * z.sum(dim=1, keepdim=True),
     "__rpow__": lambda z: 1.7**z * V**z,
+    # Which holds is known without the jet; a constant in either place has no derivatives.
+    "where": lambda z: (
+        torch.where(
+            torch.tensor([True, False]),
+            torch.sin(z) * z[:, :1],
+            torch.where(torch.tensor([True, False]), 2.0, torch.exp(z)),
+        )
+        + torch.where(torch.tensor([False, True]), z * z, V)
+    ),
 }
 
 

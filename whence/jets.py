@@ -314,6 +314,19 @@ def _add(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     return Jet(joined, a.layout)
 
 
+@_rule("where")
+def _where(condition: Tensor, a: Any, b: Any) -> Jet:
+    # Which of the two holds does not change within a neighbourhood of the point.
+    if not isinstance(a, Jet):
+        return _where(~condition, b, a)
+    if not isinstance(b, Jet):
+        # A constant has the value alone.
+        b = _add(_mul(a, 0.0), b)
+
+    x, y = _pair(a, b)
+    return Jet(torch.where(condition, x, y), a.layout)
+
+
 @_rule("sub", "subtract", "__sub__")
 def _sub(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     return _add(a, -b, alpha=alpha)

@@ -81,7 +81,7 @@ def test_features_crowd_at_a_front_at_every_scale() -> None:
     weight, bias = placement.features(places[rows], gradients[rows], 4.0, 1, generator)
     near = (places[rows, 0] - 0.3).abs() < 0.05
     # One place in twenty lies there.
-    assert float(near.double().mean()) > 0.6
+    assert float(near.double().mean()) > 0.4
     slopes = weight[:, 0].abs()
     assert float(slopes.min()) >= 1 - 1e-12
     assert float(slopes[~near].max()) < 60
@@ -100,7 +100,7 @@ def test_points_crowd_at_a_front_and_none_comes_twice() -> None:
     points = pinn.Placement().points(places, gradients, 3000, half, 1, generator)
     assert len(points.unique(dim=0)) == 3000
     near = (points[:, 0] - 0.3).abs() < 0.05
-    assert float(near.double().mean()) > 0.6
+    assert float(near.double().mean()) > 0.4
     assert bool(torch.isin(points[:, 1], places[:, 1]).all())
 
 

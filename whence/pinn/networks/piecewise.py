@@ -12,7 +12,6 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from whence import _checks
 from whence._files import JsonObject
 from whence.catalogue import NETWORKS
-from whence.jets import Jet
 from whence.pinn.networks.base import Rebuildable
 from whence.pinn.networks.mlp import Bounds, checked_bounds
 
@@ -118,25 +117,26 @@ class Piecewise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
-        place = x[..., self.column].unsqueeze(-1)
+        # The place itself, without the derivatives that a jet carries.
+        place = getattr(x, "value", x)[..., self.column].unsqueeze(-1)
         # Points in order of time are all in one piece, or in two that lie side by side.
-        first, last = self._asked(x)
+        first, last = self._asked(place)
         y: Tensor = self.pieces[last](x)
         for k in range(last - 1, first - 1, -1):
             y = torch.where(place < self.edges[k], self.pieces[k](x), y)
         return y
 
-    def _asked(self, x: Tensor | Jet) -> tuple[int, int]:
+    def _asked(self, place: Tensor) -> tuple[int, int]:
         """Return the first and the last piece that has any of the points."""
-        values = x.value if isinstance(x, Jet) else x
         whole = (0, len(self.edges))
         # Of a point under a transform the place cannot be read; of none there is nothing to read.
-        if is_functorch_wrapped_tensor(values) or torch.compiler.is_compiling():
+        if is_functorch_wrapped_tensor(place) or torch.compiler.is_compiling():
             return whole
-        places = values[..., self.column].detach()
-        if places.numel() == 0:
+        if place.numel() == 0:
             return whole
-        low, high = (float(place) for place in places.aminmax())
+        lowest, highest = place.detach().aminmax()
+        low = float(lowest)
+        high = float(highest)
         # At an edge the piece above it answers.
         return bisect_right(self.edges, low), bisect_right(self.edges, high)
 
