@@ -55,6 +55,10 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
+    if constraints == "soft":
+        # Slabs with soft conditions have not been measured.
+        return own_network_recipe(constraints)
+
     slabs = Slabs(t=0.1, tolerance=1e-10)
     return features_recipe(
         problem(constraints), features=1200, scale=30.0, points=4800, activation="tanh", slabs=slabs
