@@ -420,17 +420,9 @@ def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:
 
 def self_product(rows: Tensor) -> Tensor:
     """Return ``rows @ rows.T``, (n, n); only blocks on and below the diagonal are multiplied."""
-    n = len(rows)
-    product = rows.new_empty(n, n)
-    # With b blocks of rows (b + 1)/2b of the full product is multiplied: 9/16 with 8.
-    step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
-
-    for start in range(0, n, step):
-        end = min(start + step, n)
-        product[start:end, :end] = rows[start:end] @ rows[:end].T
-        # What lies above the diagonal mirrors what was just computed.
-        product[:start, start:end] = product[start:end, :start].T
-
+    product = rows.new_zeros(len(rows), len(rows))
+    add_self_product(product, rows.T)
+    mirror(product)
     return product
 
 
@@ -439,20 +431,22 @@ def add_self_product(matrix: Tensor, rows: Tensor) -> None:
 
     Entries above it are of no meaning until :func:`mirror` is called.
     """
-    n = len(matrix)
-    step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
-    for start in range(0, n, step):
-        end = min(start + step, n)
+    for start, end in self_product_blocks(len(matrix)):
         matrix[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
 
 
 def mirror(matrix: Tensor) -> None:
     """Copy what is below the diagonal of a square matrix to above it, in place."""
-    n = len(matrix)
+    for start, end in self_product_blocks(len(matrix)):
+        matrix[:start, start:end] = matrix[start:end, :start].T
+
+
+def self_product_blocks(n: int) -> Iterator[tuple[int, int]]:
+    """Yield where blocks of rows of a symmetric product of order n start and end."""
+    # With b blocks of rows (b + 1)/2b of the full product is multiplied: 9/16 with 8.
     step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
     for start in range(0, n, step):
-        end = min(start + step, n)
-        matrix[:start, start:end] = matrix[start:end, :start].T
+        yield start, min(start + step, n)
 
 
 def interleaved(factors: Sequence[Factor]) -> Factor:

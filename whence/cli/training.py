@@ -53,7 +53,7 @@ NONE = "none"
 BEST = "best"
 SUIT_EVERY_RECIPE = (
     "problem", "out", "seed", "max_seconds", "constraints", "resume", "points", "sampling",
-    "hold_out", "weights", "device", "compile", "threads", "quiet", "recipe",
+    "weights", "device", "compile", "threads", "quiet", "recipe",
 )  # fmt: skip
 """Flags that say nothing of how a network is trained."""
 

@@ -128,8 +128,39 @@ def test_runs_load_and_resume(tmp_path) -> None:
     assert resumed.solution(points).tolist() == whole.solution(points).tolist()
     again = march(out=tmp_path / "cut", resume=True)
     assert again.solution(points).tolist() == whole.solution(points).tolist()
+    with pytest.raises(ValueError, match="resume with the same options"):
+        march(out=tmp_path / "cut", resume=True, schedule=pinn.VarPro(6))
     with pytest.raises(FileExistsError, match="already holds a run"):
         march(out=tmp_path / "whole")
+
+
+def test_what_a_run_took_is_that_of_all_slabs(tmp_path) -> None:
+    result = march(out=tmp_path / "run")
+    summary = pinn.RunFolder(tmp_path / "run").summary()
+    parts = sorted((tmp_path / "run" / "slabs").iterdir())
+    of_slabs = sum(pinn.RunFolder(part).summary()["seconds"] for part in parts)
+    assert summary["seconds"] == result.summary["seconds"] > of_slabs > 0
+
+
+def test_the_random_numbers_of_the_caller_stay(run: pinn.Result) -> None:
+    state = torch.get_rng_state()
+    march(points=100, network=features(10))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_piecewise_network_of_a_plain_run_loads(tmp_path) -> None:
+    """Whose problem has an unknown, and so could not be cut into slabs."""
+    problem = pinn.Problem(
+        domain=pinn.Interval("x", 0, 1) * pinn.Interval("t", 0, 1),
+        outputs=("u",),
+        equations={"pde": lambda u_t, k: u_t - k},
+        unknowns={"k": 1.0},
+    )
+    network = pinn.Piecewise([2, 4, 1], edges=[0.5], seed=0)
+    options = {"points": 20, "schedule": pinn.GaussNewton(2), "progress": False}
+    pinn.train(problem, network, out=tmp_path / "run", **options)
+    loaded = pinn.load_run(tmp_path / "run", problem)
+    assert set(loaded.objective.terms) == {"pde"}
 
 
 def test_ctrl_c_ends_the_march(tmp_path) -> None:

@@ -101,7 +101,9 @@ class MLP(nn.Module):
             check_seed("seed", seed)
             generator = torch.Generator().manual_seed(seed)
 
-        self._register_scaling(dtype)
+        slope, offset = input_scaling(self._bounds, self._scale_to, dtype)
+        self.register_buffer("slope", slope)
+        self.register_buffer("offset", offset)
         widths = list(self._layers)
         frequencies = None
         if fourier is not None:
@@ -207,21 +209,20 @@ class MLP(nn.Module):
         parts.append(f"parameters={sum(p.numel() for p in self.parameters())}")
         return f"MLP({', '.join(parts)})"
 
-    def _register_scaling(self, dtype: torch.dtype) -> None:
-        """Keep x ↦ slope·x + offset, which maps the bounds to ``scale_to``."""
-        slope = None
-        offset = None
-        if self._bounds is not None:
-            lowest, highest = self._bounds
-            low, high = self._scale_to
-            slope = (high - low) / (highest - lowest)
-            offset = low - lowest * slope
-            # Computed in float64, rounded once.
-            slope = slope.to(dtype)
-            offset = offset.to(dtype)
 
-        self.register_buffer("slope", slope)
-        self.register_buffer("offset", offset)
+def input_scaling(
+    bounds: Tensor | None, scale_to: tuple[float, float], dtype: torch.dtype
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return a and b of x ↦ a·x + b, which maps bounds (2, d) to ``scale_to``; None for none."""
+    if bounds is None:
+        return None, None
+
+    lowest, highest = bounds
+    low, high = scale_to
+    slope = (high - low) / (highest - lowest)
+    offset = low - lowest * slope
+    # Computed in float64, rounded once.
+    return slope.to(dtype), offset.to(dtype)
 
 
 def checked_widths(layers: Sequence[int]) -> tuple[int, ...]:

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from whence import _checks
 from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
-from whence.pinn.networks.mlp import Bounds, checked_bounds, checked_widths
+from whence.pinn.networks.mlp import (
+    Bounds,
+    checked_bounds,
+    checked_widths,
+    input_scaling,
+)
 from whence.triangular import Triangle
 
 FIT_RIDGE = 1e-12
@@ -99,7 +105,9 @@ class RandomFeatures(nn.Module):
         self._bounds: Tensor | None = None
         if bounds is not None:
             self._bounds = checked_bounds(bounds, inputs)
-        self._register_scaling(dtype)
+        slope, offset = input_scaling(self._bounds, (-1.0, 1.0), dtype)
+        self.register_buffer("slope", slope)
+        self.register_buffer("offset", offset)
 
         generator: torch.Generator | None = None
         if seed is not None:
@@ -107,8 +115,9 @@ class RandomFeatures(nn.Module):
             generator = torch.Generator().manual_seed(seed)
         # Drawn in float64 whatever the dtype, so that one seed means one network.
         weight, bias = self._drawn(inputs, features, generator)
-        self.hidden = nn.Linear(inputs, features, dtype=dtype)
-        self.last = nn.Linear(features, outputs, dtype=dtype)
+        # Without torch's own initialization, which draws from the global random state.
+        self.hidden = skip_init(nn.Linear, inputs, features, dtype=dtype)
+        self.last = skip_init(nn.Linear, features, outputs, dtype=dtype)
         with torch.no_grad():
             self.hidden.weight.copy_(weight)
             self.hidden.bias.copy_(bias)
@@ -174,17 +183,6 @@ class RandomFeatures(nn.Module):
         weight = slope * direction
         center = 2 * uniform(features, inputs) - 1
         return weight, -(weight * center).sum(dim=1)
-
-    def _register_scaling(self, dtype: torch.dtype) -> None:
-        """Keep x ↦ slope·x + offset, which maps the bounds to [−1, 1]."""
-        slope = None
-        offset = None
-        if self._bounds is not None:
-            lowest, highest = self._bounds
-            slope = (2 / (highest - lowest)).to(dtype)
-            offset = (-(highest + lowest) / (highest - lowest)).to(dtype)
-        self.register_buffer("slope", slope)
-        self.register_buffer("offset", offset)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""

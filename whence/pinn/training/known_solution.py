@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.problem import Problem
@@ -36,7 +37,10 @@ class KnownSolution:
     @classmethod
     def at_start(cls, problem: Problem, start: float, time: int) -> KnownSolution:
         """Return what an ansatz makes of a network of zeros at the start: the initial value."""
-        zero = nn.Linear(len(problem.coordinates), len(problem.outputs)).double()
+        inputs = len(problem.coordinates)
+        outputs = len(problem.outputs)
+        # Without torch's own initialization, which draws from the global random state.
+        zero = skip_init(nn.Linear, inputs, outputs, dtype=torch.float64)
         nn.init.zeros_(zero.weight)
         nn.init.zeros_(zero.bias)
         return cls(problem, zero, start, start, time)

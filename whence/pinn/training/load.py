@@ -13,7 +13,7 @@ from whence.catalogue import NETWORKS, PROBLEMS
 from whence.objective import Objective
 from whence.pinn.networks import Piecewise
 from whence.pinn.pde.problem import Problem
-from whence.pinn.pde.slab import joined_problem
+from whence.pinn.pde.slab import CONTINUITY, joined_problem
 from whence.pinn.training.configuration import OWN_NETWORK
 from whence.pinn.training.first_points import hold_out_points
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
@@ -66,7 +66,8 @@ def load_run(
     if network is None:
         network = trained_network(folder, problem, source)
     dtype = getattr(torch, config["dtype"].removeprefix("torch."))
-    if isinstance(network, Piecewise) and problem.time is not None:
+    points = load_points(path)
+    if isinstance(network, Piecewise) and f"{CONTINUITY}_1" in points:
         # Slabs are tied to each other by terms that the user's problem does not have.
         problem = joined_problem(problem, network.edges)
     # With the unknowns, which were trained and kept with it.
@@ -74,7 +75,7 @@ def load_run(
     network = load_network(network, path)
 
     # At the points and weights that the network was kept with, not the first ones.
-    objective = problem.objective(network, load_points(path), config["weights"])
+    objective = problem.objective(network, points, config["weights"])
     objective = without_held_out(objective, problem, config)
     like = objective.parameters.vector()
     # A weighting changes them in training: those kept replace those of the configuration.
@@ -84,10 +85,10 @@ def load_run(
     history = folder.history()
     summary = folder.summary() if folder.is_finished() else {}
     spectra = folder.spectra() if folder.has_spectra() else None
-    points = folder.points()
+    record = folder.points()
 
     return Result(
-        problem, network, objective, history, summary, Path(path), spectra, points
+        problem, network, objective, history, summary, Path(path), spectra, record
     )
 
 

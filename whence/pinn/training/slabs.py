@@ -31,13 +31,14 @@ from whence.pinn.pde.slab import (
     joined_problem,
     slab_problem,
 )
+from whence.pinn.training import rng
 from whence.pinn.training.joining import Joining
 from whence.pinn.training.known_solution import KnownSolution
-from whence.pinn.training.load import load_run
 from whence.pinn.training.loop import INTERRUPTED, TIME_LIMIT
 from whence.pinn.training.observers import say
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import SLABS, RunFolder
+from whence.pinn.training.slab_points import arcsine_times, steep_points
 from whence.pinn.training.train import train
 
 FITTED = 3
@@ -49,7 +50,7 @@ CONTINUED_SHARE = 6
 MIN_CONTINUED = 50
 """Least such points."""
 MIN_LENGTH = 0.1
-"""Shortest slab that is halved, in units of the first."""
+"""Shortest slab that halving makes, in units of the first."""
 GROWTH = 1.5
 """Factor by which a slab that was easy is followed by a longer one."""
 EASY = 0.1
@@ -169,9 +170,10 @@ class Slabs:
         out:
             Run folder to make, with the runs of the slabs in its folder ``slabs``.
         resume:
-            Go on with the slabs in ``out``; those that are finished are not trained again.
+            Go on with the slabs in ``out``, made with the same options; those that are finished are
+            not trained again.
         max_seconds:
-            Stop after this time, with what was reached of the slab in training; None for no limit.
+            Most time for all slabs; None for no limit.
         progress:
             Whether to say what each slab came to.
 
@@ -236,6 +238,7 @@ class _March:
         self._column = problem.coordinates.index(self.slabs.time)
         self._begun = clock.perf_counter()
         self._trained = 0
+        self._seconds_before = 0.0
         if self.out is not None and not self.resume:
             RunFolder(self.out).check_free()
         # Made once: later slabs are made like it.
@@ -332,7 +335,7 @@ class _March:
         """Train a slab once, from what is known of it or of the one before."""
         generator = self._generator(low, high, number)
         domain = between(self.problem.domain, self.slabs.time, low, high)
-        network = self._new_network(domain.bounds, generator)
+        network = self._new_network(domain.bounds)
         solution = self._known(known)
         places = self._candidates(domain, generator)
         gradients = solution.gradients(places, domain)
@@ -368,16 +371,16 @@ class _March:
         weights: Mapping[str, float],
         out: Path | None,
     ) -> Result:
-        folder = None if out is None else RunFolder(out)
-        resume = folder is not None and self.resume and folder.exists()
-        if resume and folder is not None and folder.is_finished():
-            return load_run(folder.path, problem, network)
+        resume = self.resume and out is not None and RunFolder(out).exists()
+        is_done = resume and out is not None and RunFolder(out).is_finished()
 
         left = None
         if self.max_seconds is not None:
             left = self.max_seconds - (clock.perf_counter() - self._begun)
-            if left <= 0:
+            if left <= 0 and not is_done:
                 raise self._out_of_time()
+            if is_done:
+                left = None
 
         given = [name for name in problem.equations if name in points]
         options = {
@@ -390,6 +393,9 @@ class _March:
             seed=self.seed, out=out, resume=resume, max_seconds=left, progress=False, **options,
         )  # fmt: skip
         self._check_finished(result)
+        if is_done:
+            # It was trained by an earlier call, whose time counts too.
+            self._seconds_before += float(result.summary["seconds"])
         return result
 
     def _check_finished(self, result: Result) -> None:
@@ -421,7 +427,7 @@ class _March:
         sequence = np.random.SeedSequence([self.seed, number, *bits])
         return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
-    def _new_network(self, bounds: np.ndarray, generator: torch.Generator) -> nn.Module:
+    def _new_network(self, bounds: np.ndarray) -> nn.Module:
         """Return a network like the one given, for the slab's own bounds where it knows bounds."""
         like = self._like
         assert like is not None
@@ -432,7 +438,9 @@ class _March:
         if kind is None or options.get("bounds") is None:
             return copy.deepcopy(like)
         options["bounds"] = bounds.tolist()
-        network: nn.Module = NETWORKS[kind].from_options(options)
+        # What it draws at first is replaced: the caller's random numbers stay as they were.
+        with rng.kept(torch.device("cpu")):
+            network: nn.Module = NETWORKS[kind].from_options(options)
         network = network.to(next(like.parameters()).dtype)
         if not isinstance(network, RandomFeatures):
             network.load_state_dict(_parameters_of(like, network))
@@ -493,19 +501,10 @@ class _March:
         generator: torch.Generator,
     ) -> Tensor:
         """Return n points of the domain that follow steep places, (n, d)."""
-        low, high = torch.as_tensor(domain.bounds)
-        half = (high - low) / 2
-        points = self.slabs.placement.points(
-            places, gradients, n, half, self._column, generator
+        placement = self.slabs.placement
+        return steep_points(
+            placement, places, gradients, n, domain, self._column, generator
         )
-        # What a move takes out of the box is reflected; where the domain is none, another of its
-        # places serves as well.
-        points = low + (points - low).abs()
-        points = high - (high - points).abs()
-        outside = ~domain.contains(points)
-        others = torch.randperm(len(places), generator=generator)
-        points[outside] = places[others[: int(outside.sum())]]
-        return points
 
     def _continued(
         self,
@@ -536,11 +535,7 @@ class _March:
         high: float,
         generator: torch.Generator,
     ) -> dict[str, Any]:
-        """Return points by term: those of equations follow steep places and the ends of the slab.
-
-        Times have the arcsine density of Chebyshev nodes, which a polynomial in time needs at the
-        ends of a slab not to leave them.
-        """
+        """Return points by term: those of equations follow steep places and the slab's ends."""
         counts = self.points
         if not isinstance(counts, Mapping):
             counts = {next(iter(problem.equations)): counts}
@@ -552,9 +547,7 @@ class _March:
                 points[name] = count
                 continue
             at = self._drawn(places, gradients, count, problem.domain, generator)
-            uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-            share = 0.5 - 0.5 * torch.cos(math.pi * uniform)
-            at[:, self._column] = low + (high - low) * share
+            at[:, self._column] = arcsine_times(low, high, count, generator)
             points[name] = at
         return points
 
@@ -588,7 +581,11 @@ class _March:
             problem, network, points=points, schedule=Joining(), weights=weights,
             seed=self.seed, out=self.out, progress=False, **options,
         )  # fmt: skip
-        result.summary["seconds"] = clock.perf_counter() - self._begun
+        seconds = self._seconds_before + clock.perf_counter() - self._begun
+        result.summary["seconds"] = round(seconds, 3)
+        if self.out is not None:
+            # What it took to train all slabs, not to join them.
+            RunFolder(self.out).write_summary(result.summary)
         return result
 
 
