@@ -21,10 +21,16 @@ from .geometry import Subdomain as Subdomain
 from .geometry import Triangle as Triangle
 from .geometry import Union as Union
 from .networks import MLP as MLP
+from .networks import SIREN as SIREN
 from .networks import Fourier as Fourier
+from .networks import ModifiedMLP as ModifiedMLP
+from .networks import PeriodicNetwork as PeriodicNetwork
 from .networks import Piecewise as Piecewise
+from .networks import PirateNet as PirateNet
 from .networks import Placement as Placement
 from .networks import RandomFeatures as RandomFeatures
+from .networks import Separable as Separable
+from .networks import Stages as Stages
 from .optimizers import BFGS as BFGS
 from .optimizers import LBFGS as LBFGS
 from .optimizers import SSBFGS as SSBFGS
@@ -81,6 +87,8 @@ from .training import load_network as load_network
 from .training import load_points as load_points
 from .training import load_run as load_run
 from .training import load_weights as load_weights
+from .training import refine as refine
+from .training import refined as refined
 from .training import train as train
 from .weighting import Causal as Causal
 from .weighting import Fixed as Fixed

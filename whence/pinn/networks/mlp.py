@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from whence._checks import count, number
+from whence._checks import count, number, one_of, positive
 from whence._checks import seed as check_seed
 from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
 from whence.pinn.networks.fourier import Fourier
+from whence.pinn.networks.trainable_scale import TrainableScale
+
+Adaptive = Literal["none", "layer", "neuron"]
+"""What has a trainable slope of its activation."""
+ADAPTIVE: tuple[Adaptive, ...] = ("none", "layer", "neuron")
 
 Bounds = Sequence[Sequence[float]] | Tensor
 """Lowest and highest value of each input, shape (2, inputs)."""
@@ -52,6 +58,12 @@ class MLP(nn.Module):
         random state alone; ``None`` draws from the global one.
     dtype
         Floating-point type of parameters and buffers.
+    adaptive
+        Trainable slopes of the activation, ``σ(n a h)`` in place of ``σ(h)``: one a for each
+        hidden layer or one for each of its neurons, 1/n at first (Jagtap, Kawaguchi &
+        Karniadakis, arXiv 1906.01170 and 1909.12228), without the latter's slope recovery term.
+    slope_factor
+        n, at least 1: how fast slopes train.
 
     Examples
     --------
@@ -77,6 +89,8 @@ class MLP(nn.Module):
         seed: int | None = None,
         dtype: torch.dtype = torch.float64,
         scale_to: tuple[float, float] = (-1.0, 1.0),
+        adaptive: Adaptive = "none",
+        slope_factor: float = 1.0,
     ) -> None:
         super().__init__()
         self._layers = checked_widths(layers)
@@ -95,6 +109,10 @@ class MLP(nn.Module):
             self._bounds = checked_bounds(bounds, self._layers[0])
         self._fourier = fourier
         self._scale_to = checked_range(scale_to)
+        one_of("adaptive", adaptive, ADAPTIVE)
+        positive("slope_factor", slope_factor)
+        self._adaptive: Adaptive = adaptive
+        self._slope_factor = float(slope_factor)
 
         generator: torch.Generator | None = None
         if seed is not None:
@@ -114,6 +132,16 @@ class MLP(nn.Module):
         self.linears = nn.ModuleList()
         for inputs, outputs in itertools.pairwise(widths):
             self.linears.append(glorot(inputs, outputs, generator, dtype))
+
+        self.slopes = nn.ModuleList()
+        if adaptive != "none":
+            for width in self._layers[1:-1]:
+                features = 1 if adaptive == "layer" else width
+                # n a is 1 at first: the network begins as it would without.
+                slope_of_layer = TrainableScale(
+                    features, 1 / self._slope_factor, self._slope_factor, dtype
+                )
+                self.slopes.append(slope_of_layer)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -141,6 +169,11 @@ class MLP(nn.Module):
         """The Fourier features, or ``None``."""
         return self._fourier
 
+    @property
+    def adaptive(self) -> Adaptive:
+        """What has a trainable slope: none, each hidden layer, or each neuron."""
+        return self._adaptive
+
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
         options: JsonObject = {
@@ -152,6 +185,9 @@ class MLP(nn.Module):
             options["scale_to"] = list(self._scale_to)
         if self._fourier is not None:
             options["fourier"] = [self._fourier.features, self._fourier.scale]
+        if self._adaptive != "none":
+            options["adaptive"] = self._adaptive
+            options["slope_factor"] = self._slope_factor
         return options
 
     @classmethod
@@ -189,8 +225,11 @@ class MLP(nn.Module):
             angles = F.linear(x, self.frequencies)  # 2πBx, (n, features)
             x = torch.cat([torch.sin(angles), torch.cos(angles)], dim=-1)
 
-        for linear in self.linears[:-1]:
-            x = self._function(linear(x))
+        for k, linear in enumerate(self.linears[:-1]):
+            x = linear(x)
+            if self.slopes:
+                x = self.slopes[k](x)
+            x = self._function(x)
         y: Tensor = self.linears[-1](x)
         return y
 
@@ -202,6 +241,9 @@ class MLP(nn.Module):
                 parts.append(f"scale_to={self._scale_to}")
         if self._fourier is not None:
             parts.append(f"fourier={self._fourier}")
+        if self._adaptive != "none":
+            parts.append(f"adaptive={self._adaptive!r}")
+            parts.append(f"slope_factor={self._slope_factor}")
 
         weight = next(self.parameters())
         if weight.dtype != torch.float64:

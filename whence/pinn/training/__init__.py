@@ -5,6 +5,7 @@ from whence.pinn.training.integrity import FileState, check_run
 from whence.pinn.training.load import load_network, load_points, load_run, load_weights
 from whence.pinn.training.observers import Observer, ProgressBar, Stop
 from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
+from whence.pinn.training.refinement import refine, refined
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
 from whence.pinn.training.slabs import Slabs
@@ -29,5 +30,7 @@ __all__ = [
     "load_points",
     "load_run",
     "load_weights",
+    "refine",
+    "refined",
     "train",
 ]
