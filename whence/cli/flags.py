@@ -208,8 +208,9 @@ def options_of(cls: object) -> list[Option]:
     hints = typing.get_type_hints(init if inspect.isfunction(init) else cls)
     options = []
     for parameter in inspect.signature(cls).parameters.values():
-        # Without a hint it is self, or nothing that a flag could carry.
-        if parameter.name in hints:
+        # Without a hint it is self; what stands for any others is none itself.
+        is_any = parameter.kind is parameter.VAR_KEYWORD
+        if parameter.name in hints and not is_any:
             has_default = parameter.default is not parameter.empty
             default = parameter.default if has_default else REQUIRED
             options.append(Option(parameter.name, hints[parameter.name], default))

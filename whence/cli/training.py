@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,6 +31,7 @@ from whence.cli.flags import (
     counts_by_term,
     default_words,
     numbers_by_term,
+    options_of,
     values_for,
 )
 from whence.pinn.networks.mlp import MLP
@@ -38,8 +40,11 @@ from whence.pinn.sampling.resamplers import Resample, Resampler
 from whence.pinn.sampling.scores import SavedScore, Score
 from whence.pinn.sampling.selections import Selection
 from whence.pinn.settings import Setting
+from whence.pinn.training.load import load_run
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.problem_file import ProblemFile
+from whence.pinn.training.refinement import refined, weights_of
+from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.spectra import Spectra
 from whence.pinn.training.threads import Threads
@@ -85,6 +90,9 @@ class TrainOptions:
     options; or of --out, with the same options as before."""
     start: Annotated[Path | None, default_words("a new network", "RUN")] = None
     """Start from the network of this run, and from its points where --points gives no number."""
+    refine: Annotated[Path | None, default_words("no other network", "RUN")] = None
+    """Keep the network of this run and train a second one on what it leaves (`pinn.refine`);
+    --network, --layers and their like say what it is."""
 
     network: Annotated[
         str | None, choices(NETWORKS), default_words("the problem's own")
@@ -248,6 +256,8 @@ class Training:
         weights = numbers_by_term("--weights", self.options.weights)
         for term in weights:
             _checks.one_of("term in --weights", term, self.problem.terms)
+        if self.options.refine is not None:
+            return {**weights_of(self._refined_run), **weights}
         return {**(self.recipe.weights or {}), **weights} or None
 
     def weighting(self) -> WeightingLike | None:
@@ -283,28 +293,96 @@ class Training:
         """Return the network asked for, or the file's; None for the problem's own."""
         options = self.options
         kind = options.network or "mlp"
-        values = self._values(NETWORKS, kind)
-        if options.layers:
-            values["layers"] = list(options.layers)
-        if options.activation is not None:
-            values["activation"] = options.activation
+        values = self._network_values(kind)
+        is_set = options.network is not None or bool(values)
+        if options.refine is not None:
+            # One more than the run's own seed: equal seeds would draw equal numbers.
+            seed = options.seed + 1
+            second = self._network(kind, values, seed) if is_set else None
+            return refined(self._refined_run, second, seed=seed)
 
-        if options.network is None and not values and self.recipe.network is not None:
+        if not is_set and self.recipe.network is not None:
             return self.recipe.network(options.seed)
-        if options.network is None and not values:
+        if not is_set:
             if not self.source.has_network and self.problem.architecture is not None:
                 return None
             return self.source.network(self.problem, options.seed)
+        return self._network(kind, values, options.seed)
 
-        base = self.source.network(self.problem, options.seed)
+    def _network_values(self, kind: str) -> dict[str, Any]:
+        """Return what the flags set of a network of this kind, and of the one within it."""
+        options = self.options
+        values: dict[str, Any] = {}
+        for name in reversed(self._network_kinds()):
+            values |= self._values(NETWORKS, name)
+        if options.layers:
+            values["layers"] = list(options.layers)
+        if options.activation is not None:
+            takes = [_option_names(name) for name in self._network_kinds()]
+            if not any("activation" in names for names in takes):
+                raise ValueError(
+                    f"--activation does nothing, as a network {kind!r} has its own: leave it out"
+                )
+            values["activation"] = options.activation
+        return values
+
+    def _network_kinds(self) -> list[str]:
+        """Return the kind of network, and of the network within it where it has one."""
+        kind = self.options.network or "mlp"
+        kinds = [kind]
+        for option in options_of(NETWORKS[kind]):
+            if option.name == "kind":
+                values = self._values(NETWORKS, kind)
+                within = str(values.get("kind", option.default))
+                _checks.one_of("kind of network", within, NETWORKS)
+                kinds.append(within)
+        return kinds
+
+    def _network(self, kind: str, values: dict[str, Any], seed: int) -> nn.Module:
+        """Return a network of these options, others as the problem's own has them."""
+        base = self.source.network(self.problem, seed)
         if kind == "mlp" and "layers" not in values and isinstance(base, MLP):
             # Another activation, say, of the network that would be trained anyway.
             values = {**base.options(), **values}
+        if kind != "mlp":
+            values = {**self._of_problem(kind, base), **values}
         if "layers" in values:
             values["layers"] = list(values["layers"])
-        values["seed"] = options.seed
+        values["seed"] = seed
         network: nn.Module = build(NETWORKS, kind, values)
         return network
+
+    def _of_problem(self, kind: str, base: nn.Module) -> dict[str, Any]:
+        """Return what a network of this kind takes of the problem and of its own network."""
+        known: dict[str, Any] = {
+            "coordinates": list(self.problem.coordinates),
+            "bounds": self.problem.domain.bounds.tolist(),
+        }
+        if isinstance(base, MLP):
+            known["layers"] = list(base.layers)
+        names = _option_names(kind)
+        return {name: value for name, value in known.items() if name in names}
+
+    @functools.cached_property
+    def _refined_run(self) -> Result:
+        """Return the run of --refine, which must solve the same problem."""
+        path = self.options.refine
+        assert path is not None
+        if self.options.start is not None:
+            raise ValueError(
+                "--refine and --start exclude each other: leave one of them out"
+            )
+
+        run = load_run(path)
+        mine = (self.problem.name, self.problem.ansatz is not None)
+        other = (run.problem.name, run.problem.ansatz is not None)
+        if mine != other:
+            raise ValueError(
+                f"{path} solves {other[0]!r} with {'hard' if other[1] else 'soft'} conditions, "
+                f"not {mine[0]!r} with {'hard' if mine[1] else 'soft'} ones: refine a run of the "
+                "same problem"
+            )
+        return run
 
     # --- the schedule ---
 
@@ -441,7 +519,7 @@ class Training:
         # Names in use by kind: options of all others would be ignored, so they are refused.
         chosen: dict[str, list[str]] = {
             "weighting": [options.weighting],
-            "network": [options.network or "mlp"],
+            "network": self._network_kinds(),
             "optimizer": names_in(OPTIMIZERS, schedule),
             "resampler": names_in(RESAMPLERS, [resampler]),
             "score": [],
@@ -463,6 +541,11 @@ class Training:
             raise ValueError(
                 "--lr does nothing, as no adam is in the schedule: leave it out"
             )
+
+
+def _option_names(kind: str) -> list[str]:
+    """Return the names of the options of a kind of network."""
+    return [option.name for option in options_of(NETWORKS[kind])]
 
 
 def setting_of(name: str | None) -> Setting | None:

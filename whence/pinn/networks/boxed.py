@@ -19,6 +19,9 @@ from whence.pinn.networks.mlp import (
 
 Network = TypeVar("Network", bound="BoxedNetwork")
 
+SCALED_TO = (-1.0, 1.0)
+"""The range that bounded inputs are scaled to."""
+
 
 class BoxedNetwork(nn.Module):
     """A network whose inputs are scaled from their bounds to [−1, 1].
@@ -54,11 +57,20 @@ class BoxedNetwork(nn.Module):
                 f"dtype must be a floating-point torch.dtype, got {dtype!r}"
             )
 
-        self._bounds: Tensor | None = None
+        # A tensor of its own, as the scaling is computed from these numbers.
+        table = None
         if bounds is not None:
-            self._bounds = checked_bounds(bounds, self._layers[0])
+            inputs = self._layers[0]
+            table = checked_bounds(bounds, inputs)
+        self._bounds = table
 
-        slope, offset = input_scaling(self._bounds, (-1.0, 1.0), dtype)
+        # ẑ = a z + b with a = 2/(high − low) and b = −1 − a low.
+        slope, offset = input_scaling(
+            table,
+            SCALED_TO,
+            dtype,
+        )
+        # Buffers, so that they move with the network and stand in its checkpoint.
         self.register_buffer("slope", slope)
         self.register_buffer("offset", offset)
 
@@ -70,8 +82,11 @@ class BoxedNetwork(nn.Module):
     @property
     def bounds(self) -> Tensor | None:
         """Input bounds, shape (2, inputs), or ``None``."""
+        bounds = self._bounds
+        if bounds is None:
+            return None
         # A copy: the scaling was computed from these numbers.
-        return None if self._bounds is None else self._bounds.clone()
+        return bounds.clone()
 
     def scaled(self, x: Tensor) -> Tensor:
         """Return inputs (n, inputs) as the first layer sees them.
@@ -84,11 +99,14 @@ class BoxedNetwork(nn.Module):
         # Checked here because a single column would broadcast through the scaling.
         inputs = self._layers[0]
         if x.shape[-1] != inputs:
-            raise ValueError(f"x must have shape (n, {inputs}), got {tuple(x.shape)}")
+            shape = tuple(x.shape)
+            raise ValueError(f"x must have shape (n, {inputs}), got {shape}")
 
-        if self.slope is None or self.offset is None:
+        slope = self.slope
+        offset = self.offset
+        if slope is None or offset is None:
             return x
-        return x * self.slope + self.offset
+        return x * slope + offset
 
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
@@ -104,26 +122,36 @@ class BoxedNetwork(nn.Module):
 
     def __repr__(self) -> str:
         options = self.options()
-        parts = [str(options.pop("layers"))]
+        widths = options.pop("layers")
+        parts = [str(widths)]
         for name, value in options.items():
-            parts.append(f"{name}={value!r}")
+            part = f"{name}={value!r}"
+            parts.append(part)
 
         # Two networks that differ in this alone would otherwise look the same.
-        dtype = next(self.parameters()).dtype
+        parameters = list(self.parameters())
+        dtype = parameters[0].dtype
         if dtype != torch.float64:
             parts.append(f"dtype={dtype}")
 
-        count = sum(parameter.numel() for parameter in self.parameters())
-        parts.append(f"parameters={count}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+        # What its budget is, which widths alone do not tell of all kinds.
+        sizes = [parameter.numel() for parameter in parameters]
+        parts.append(f"parameters={sum(sizes)}")
+
+        kind = type(self).__name__
+        inside = ", ".join(parts)
+        return f"{kind}({inside})"
 
 
 def generator_of(seed: int | None) -> torch.Generator | None:
     """Return what draws the parameters: of a seed its own, None for the global random state."""
     if seed is None:
         return None
+
     _checks.seed("seed", seed)
-    return torch.Generator().manual_seed(seed)
+    # Its own, so that the global random state stays as it was.
+    generator = torch.Generator()
+    return generator.manual_seed(seed)
 
 
 def hidden_width(layers: Sequence[int], what: str) -> int:
@@ -134,7 +162,9 @@ def hidden_width(layers: Sequence[int], what: str) -> int:
     ValueError
         If there is no hidden layer, or two of different widths.
     """
-    widths = set(layers[1:-1])
+    # Inputs and outputs are no hidden layers.
+    hidden = layers[1:-1]
+    widths = set(hidden)
     if len(widths) != 1:
         raise ValueError(
             f"{what} has hidden layers of one width, as in [2, 32, 32, 1], got {list(layers)}"

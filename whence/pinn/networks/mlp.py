@@ -111,7 +111,7 @@ class MLP(nn.Module):
         self._scale_to = checked_range(scale_to)
         one_of("adaptive", adaptive, ADAPTIVE)
         positive("slope_factor", slope_factor)
-        self._adaptive: Adaptive = adaptive
+        self._adaptive = adaptive
         self._slope_factor = float(slope_factor)
 
         generator: torch.Generator | None = None
@@ -135,13 +135,12 @@ class MLP(nn.Module):
 
         self.slopes = nn.ModuleList()
         if adaptive != "none":
+            n = self._slope_factor
             for width in self._layers[1:-1]:
-                features = 1 if adaptive == "layer" else width
                 # n a is 1 at first: the network begins as it would without.
-                slope_of_layer = TrainableScale(
-                    features, 1 / self._slope_factor, self._slope_factor, dtype
-                )
-                self.slopes.append(slope_of_layer)
+                features = width if adaptive == "neuron" else 1
+                scale = TrainableScale(features, 1 / n, n, dtype)
+                self.slopes.append(scale)
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -54,30 +54,50 @@ class ModifiedMLP(BoxedNetwork):
         super().__init__(layers, bounds, dtype)
         inputs, *hidden, outputs = self.layers
         width = hidden_width(self.layers, "a modified MLP")
+        # The function for the network, the name for its folder.
         self._function = activation_of(activation)
         self._activation = name_of(activation)
         generator = generator_of(seed)
 
-        self.gates = Gates(inputs, width, self._function, generator, dtype)
+        self.gates = Gates(
+            inputs,
+            width,
+            self._function,
+            generator,
+            dtype,
+        )
         self.linears = nn.ModuleList()
-        for incoming in [inputs, *hidden[:-1]]:
-            self.linears.append(glorot(incoming, width, generator, dtype))
+        # The first takes the inputs, each other what comes of the one before.
+        incoming = inputs
+        for outgoing in hidden:
+            linear = glorot(
+                incoming,
+                outgoing,
+                generator,
+                dtype,
+            )
+            self.linears.append(linear)
+            incoming = outgoing
         self.last = glorot(width, outputs, generator, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
         h = self.scaled(x)
+        # U and V are of the inputs, whatever the layer.
         first, difference = self.gates(h)
         for linear in self.linears:
+            z = self._function(linear(h))
             # (1 − Z) U + Z V = U + Z (V − U): one product in place of two.
-            h = first + self._function(linear(h)) * difference
+            h = first + z * difference
 
         y: Tensor = self.last(h)
         return y
 
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
-        return {**super().options(), "activation": self._activation}
+        options = super().options()
+        options["activation"] = self._activation
+        return options
 
 
 class Gates(nn.Module):
@@ -93,11 +113,16 @@ class Gates(nn.Module):
     ) -> None:
         super().__init__()
         self._function = function
+        # Drawn alike and apart: equal ones would leave nothing to choose.
         self.first = glorot(inputs, width, generator, dtype)
         self.second = glorot(inputs, width, generator, dtype)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return U and V − U, each (n, width), at inputs (n, inputs)."""
-        u = self._function(self.first(x))
-        v = self._function(self.second(x))
-        return u, v - u
+        to_first = self.first(x)
+        to_second = self.second(x)
+        u = self._function(to_first)
+        v = self._function(to_second)
+        # What layers multiply by, made once for all of them.
+        difference = v - u
+        return u, difference

@@ -17,6 +17,7 @@ def part_options(part: nn.Module) -> JsonObject:
     TypeError
         If it is no network of the catalogue.
     """
+    # By its class: what a user derives from one is another network.
     name = NETWORKS.name_of(part)
     if name is None or not isinstance(part, Rebuildable):
         raise TypeError(
@@ -28,5 +29,7 @@ def part_options(part: nn.Module) -> JsonObject:
 
 def part_of(options: JsonObject) -> nn.Module:
     """Return a network of the architecture that :func:`part_options` returned."""
-    part: nn.Module = NETWORKS[options["kind"]].from_options(options["options"])
+    # Only architectures are here; parameters are in the checkpoint.
+    kind = NETWORKS[options["kind"]]
+    part: nn.Module = kind.from_options(options["options"])
     return part

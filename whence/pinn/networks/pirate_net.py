@@ -68,13 +68,17 @@ class PirateNet(BoxedNetwork):
     ) -> None:
         super().__init__(layers, bounds, dtype)
         inputs, *hidden, outputs = self.layers
+        # Blocks add to what comes in, which is as wide as what they make.
         width = hidden_width(self.layers, "a PirateNet")
         if width % 2:
+            even = width + 1
             raise ValueError(
                 f"hidden layers of a PirateNet hold as many cosines as sines: {width} is odd, take "
-                f"{width + 1}"
+                f"{even}"
             )
+
         _checks.positive("scale", scale)
+        # The function for the network, the name for its folder.
         self._function = activation_of(activation)
         self._activation = name_of(activation)
         self._scale = float(scale)
@@ -82,14 +86,37 @@ class PirateNet(BoxedNetwork):
 
         # Drawn in float64 whatever the dtype, so that one seed means one network.
         normal = torch.randn(
-            width // 2, inputs, generator=generator, dtype=torch.float64
+            width // 2,
+            inputs,
+            generator=generator,
+            dtype=torch.float64,
         )
-        self.register_buffer("frequencies", (self._scale * normal).to(dtype))
-        self.gates = Gates(width, width, self._function, generator, dtype)
+        frequencies = self._scale * normal
+        self.register_buffer("frequencies", frequencies.to(dtype))
+
+        # Gates take the embedding, which is as wide as every block.
+        self.gates = Gates(
+            width,
+            width,
+            self._function,
+            generator,
+            dtype,
+        )
         self.blocks = nn.ModuleList()
         for _ in hidden:
-            self.blocks.append(Block(width, self._function, generator, dtype))
-        self.last = glorot(width, outputs, generator, dtype)
+            block = Block(
+                width,
+                self._function,
+                generator,
+                dtype,
+            )
+            self.blocks.append(block)
+        self.last = glorot(
+            width,
+            outputs,
+            generator,
+            dtype,
+        )
 
     @property
     def scale(self) -> float:
@@ -98,16 +125,25 @@ class PirateNet(BoxedNetwork):
 
     def embedding(self, x: Tensor) -> Tensor:
         """Return ``Φ = (cos Bx, sin Bx)``, (n, width), at inputs (n, inputs)."""
-        angles = F.linear(self.scaled(x), self.frequencies)
-        return torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
+        scaled = self.scaled(x)
+        angles = F.linear(scaled, self.frequencies)  # Bx, (n, width/2)
+        waves = [
+            torch.cos(angles),
+            torch.sin(angles),
+        ]
+        return torch.cat(waves, dim=-1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the last layer takes, (n, width), at inputs (n, inputs)."""
         h = self.embedding(x)
         gates = self.gates(h)
         for block in self.blocks:
             h = block(h, gates)
+        return h
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
+        h = self.features(x)
         y: Tensor = self.last(h)
         return y
 
@@ -118,15 +154,16 @@ class PirateNet(BoxedNetwork):
         are linear in the embedding, and values may be an initial condition or measurements.
         """
         with torch.no_grad():
-            h = self.embedding(points)
-            gates = self.gates(h)
-            for block in self.blocks:
-                h = block(h, gates)
+            h = self.features(points)
 
+        # The bias is the weight of a feature that is 1 everywhere.
         one = torch.ones_like(h[:, :1])
         rows = torch.cat([h, one], dim=1)
-        for k, column in enumerate(values.unbind(1)):
-            solution = Triangle.of_rows(rows, -column).least_squares(FIT_RIDGE)
+        columns = values.unbind(1)
+        for k, column in enumerate(columns):
+            # A triangle is of ‖Jδ + ρ‖: here J are the features and ρ the values' negative.
+            triangle = Triangle.of_rows(rows, -column)
+            solution = triangle.least_squares(FIT_RIDGE)
             with torch.no_grad():
                 self.last.weight[k] = solution[:-1]
                 self.last.bias[k] = solution[-1]
@@ -151,19 +188,29 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self._function = function
-        self.first = glorot(width, width, generator, dtype)
-        self.second = glorot(width, width, generator, dtype)
-        self.third = glorot(width, width, generator, dtype)
-        self.share = TrainableScale(1, initial=0.0, dtype=dtype)
+        square = (width, width)
+        self.first = glorot(*square, generator, dtype)
+        self.second = glorot(*square, generator, dtype)
+        self.third = glorot(*square, generator, dtype)
+        # α: at zero a block is the identity, and a network of blocks as deep as it needs to be.
+        self.share = TrainableScale(
+            1,
+            initial=0.0,
+            dtype=dtype,
+        )
 
     def forward(self, h: Tensor, gates: tuple[Tensor, Tensor]) -> Tensor:
         """Return what comes of features (n, width), given U and V − U."""
         u, difference = gates
+        f = self._function(self.first(h))
         # f U + (1 − f) V in the paper; with U and V exchanged, which are drawn alike, as here.
-        inner = u + self._function(self.first(h)) * difference
-        inner = u + self._function(self.second(inner)) * difference
-        inner = self._function(self.third(inner))
+        mixed = u + f * difference
+
+        g = self._function(self.second(mixed))
+        mixed = u + g * difference
+        full = self._function(self.third(mixed))
 
         # α H + (1 − α) h = h + α (H − h)
-        out: Tensor = h + self.share(inner - h)
+        change = full - h
+        out: Tensor = h + self.share(change)
         return out

@@ -65,12 +65,21 @@ class Separable(BoxedNetwork):
         inputs, *hidden, outputs = self.layers
         self._rank = int(rank)
 
-        # The inputs are scaled once, here.
-        widths = [1, *hidden, outputs * self._rank]
+        # A factor of each term and output; the inputs are scaled once, here, and not by factors.
+        terms = outputs * self._rank
+        widths = [1, *hidden, terms]
         self.factors = nn.ModuleList()
         for k in range(inputs):
-            factor_seed = None if seed is None else seed + k
-            factor = MLP(widths, activation, seed=factor_seed, dtype=dtype)
+            # Equal seeds would make all factors equal.
+            factor_seed = seed
+            if seed is not None:
+                factor_seed = seed + k
+            factor = MLP(
+                widths,
+                activation,
+                seed=factor_seed,
+                dtype=dtype,
+            )
             self.factors.append(factor)
         self._activation = factor.activation
 
@@ -82,11 +91,17 @@ class Separable(BoxedNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
         scaled = self.scaled(x)
-        product = self.factors[0](scaled[..., :1])
-        for k, factor in enumerate(self.factors[1:], 1):
-            product = product * factor(scaled[..., k : k + 1])
+        product = None
+        for k, factor in enumerate(self.factors):
+            column = scaled[..., k : k + 1]
+            values = factor(column)  # (n, outputs · rank)
+            product = values if product is None else product * values
 
-        terms = product.reshape(*x.shape[:-1], self.layers[-1], self._rank)
+        # There is at least one input.
+        assert product is not None
+        *points, _ = x.shape
+        outputs = self.layers[-1]
+        terms = product.reshape(*points, outputs, self._rank)
         return terms.sum(-1)
 
     def grid(self, sides: Sequence[Tensor]) -> Tensor:
@@ -106,15 +121,25 @@ class Separable(BoxedNetwork):
         product: Tensor | None = None
         for k, side in enumerate(sides):
             column = side.unsqueeze(1)
+            # As in scaled(), which takes all inputs of a point together.
             if self.slope is not None and self.offset is not None:
-                column = column * self.slope[k] + self.offset[k]
-            values = self.factors[k](column)  # (n_k, outputs · rank)
-            # Each side is a further axis before the last.
-            product = values if product is None else product.unsqueeze(-2) * values
+                slope = self.slope[k]
+                offset = self.offset[k]
+                column = column * slope + offset
 
+            factor = self.factors[k]
+            values = factor(column)  # (n_k, outputs · rank)
+            if product is None:
+                product = values
+                continue
+            # Each side is a further axis before the last.
+            product = product.unsqueeze(-2) * values
+
+        # There is at least one input.
         assert product is not None
-        by_term = (self.layers[-1], self._rank)
-        return product.unflatten(-1, by_term).sum(-1)
+        outputs = self.layers[-1]
+        terms = product.unflatten(-1, (outputs, self._rank))
+        return terms.sum(-1)
 
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""

@@ -61,11 +61,21 @@ class SIREN(BoxedNetwork):
         generator = generator_of(seed)
 
         self.linears = nn.ModuleList()
-        for k, (inputs, outputs) in enumerate(itertools.pairwise(self.layers)):
-            # Of the first layer the argument is ω₀ W x with x in [−1, 1]; of others sin² is 1/2 on
-            # average, so that √(6/n)/ω₀ gives the argument variance 1.
-            limit = 1 / inputs if k == 0 else math.sqrt(6 / inputs) / self._omega
-            self.linears.append(_uniform(inputs, outputs, limit, generator, dtype))
+        for inputs, outputs in itertools.pairwise(self.layers):
+            # sin² is 1/2 on average and w² is limit²/3, so that n terms ω₀ w sin add up to
+            # variance ω₀² n limit²/6: one with this limit.
+            limit = math.sqrt(6 / inputs) / self._omega
+            if not self.linears:
+                # Of the first layer the argument is ω₀ W x, x in [−1, 1]: waves of up to ω₀.
+                limit = 1 / inputs
+            linear = _uniform(
+                inputs,
+                outputs,
+                limit,
+                generator,
+                dtype,
+            )
+            self.linears.append(linear)
 
     @property
     def omega(self) -> float:
@@ -74,16 +84,20 @@ class SIREN(BoxedNetwork):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
+        *hidden, last = self.linears
         h = self.scaled(x)
-        for linear in self.linears[:-1]:
-            h = torch.sin(self._omega * linear(h))
+        for linear in hidden:
+            argument = self._omega * linear(h)
+            h = torch.sin(argument)
 
-        y: Tensor = self.linears[-1](h)
+        y: Tensor = last(h)
         return y
 
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
-        return {**super().options(), "omega": self._omega}
+        options = super().options()
+        options["omega"] = self._omega
+        return options
 
 
 def _uniform(
@@ -95,12 +109,22 @@ def _uniform(
 ) -> nn.Linear:
     """Return a linear layer with weights uniform between ±limit and biases between ±1/√inputs."""
     # Drawn in float64 whatever the dtype, so that one seed means one network.
-    uniform = torch.rand(outputs, inputs + 1, generator=generator, dtype=torch.float64)
+    uniform = torch.rand(
+        outputs,
+        inputs + 1,
+        generator=generator,
+        dtype=torch.float64,
+    )
+    # Uniform between −1 and 1: a column for each input, and one for the bias.
     symmetric = 2 * uniform - 1
+    of_weight = symmetric[:, :-1]
+    of_bias = symmetric[:, -1]
 
     # Without torch's own initialization, which draws from the global random state.
     linear = skip_init(nn.Linear, inputs, outputs, dtype=dtype)
     with torch.no_grad():
-        linear.weight.copy_(limit * symmetric[:, :-1])
-        linear.bias.copy_(symmetric[:, -1] / math.sqrt(inputs))
+        weight = limit * of_weight
+        linear.weight.copy_(weight)
+        bias = of_bias / math.sqrt(inputs)
+        linear.bias.copy_(bias)
     return linear

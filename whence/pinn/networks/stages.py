@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from whence import _checks
@@ -57,24 +56,41 @@ class Stages(nn.Module):
         super().__init__()
         _checks.one_of("kind of network", kind, NETWORKS)
         stages = []
+        # One scale fewer than stages: the first has none.
         for k in range(len(scales) + 1):
-            stage_seed = None if seed is None else seed + k
-            stages.append(
-                NETWORKS[kind](layers, bounds=bounds, seed=stage_seed, **options)
+            # Equal seeds would make all stages equal.
+            stage_seed = seed
+            if seed is not None:
+                stage_seed = seed + k
+            stage = NETWORKS[kind](
+                layers,
+                bounds=bounds,
+                seed=stage_seed,
+                **options,
             )
+            stages.append(stage)
+
         self._set_stages(stages, scales)
 
     def _set_stages(self, stages: Sequence[nn.Module], scales: Sequence[float]) -> None:
-        if len(stages) != len(scales) + 1:
+        n_stages = len(stages)
+        n_later = n_stages - 1
+        if len(scales) != n_later:
             raise ValueError(
-                f"{len(stages)} stages have {len(stages) - 1} scales, got {len(scales)}"
+                f"{n_stages} stages have {n_later} scales, got {len(scales)}"
             )
+
+        # Zero would leave the later stages without a gradient, and a sign is theirs to find.
+        numbers = []
         for scale in scales:
             _checks.positive("a scale", scale)
+            numbers.append(float(scale))
 
-        self._scales = tuple(float(scale) for scale in scales)
+        self._scales = tuple(numbers)
         self.stages = nn.ModuleList(stages)
-        for stage in self.stages[:-1]:
+        # Frozen, so that neither optimizers nor influence take them for parameters.
+        *frozen, _ = stages
+        for stage in frozen:
             stage.requires_grad_(False)
 
     @classmethod
@@ -92,6 +108,7 @@ class Stages(nn.Module):
         >>> pinn.Stages.of([pinn.MLP([1, 4, 1], seed=0), pinn.SIREN([1, 4, 1], seed=1)], [0.01])
         Stages(MLP + SIREN, scales=[0.01], trained=13)
         """
+        # Without the constructor, which would draw stages of its own.
         made = cls.__new__(cls)
         nn.Module.__init__(made)
         made._set_stages(stages, scales)
@@ -104,9 +121,11 @@ class Stages(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
-        y: Tensor = self.stages[0](x)
-        for scale, stage in zip(self._scales, self.stages[1:], strict=True):
-            y = y + scale * stage(x)
+        first, *later = self.stages
+        y: Tensor = first(x)
+        for scale, stage in zip(self._scales, later, strict=True):
+            correction = stage(x)
+            y = y + scale * correction
         return y
 
     def options(self) -> JsonObject:
@@ -117,20 +136,34 @@ class Stages(nn.Module):
         TypeError
             If a stage is no network of the catalogue.
         """
+        # Kinds may differ from stage to stage.
         stages = [part_options(stage) for stage in self.stages]
-        return {"scales": list(self._scales), "stages": stages}
+        scales = list(self._scales)
+        return {
+            "scales": scales,
+            "stages": stages,
+        }
 
     @classmethod
     def from_options(cls, options: JsonObject) -> Stages:
         """Return a network of this architecture from what :meth:`options` returned."""
-        stages = [part_of(stage) for stage in options["stages"]]
+        stages = []
+        for stage in options["stages"]:
+            stages.append(part_of(stage))
         return cls.of(stages, options["scales"])
 
     def __repr__(self) -> str:
         kinds = [type(stage).__name__ for stage in self.stages]
         shown = " + ".join(kinds)
+        # Of many alike the number says it.
         if len(set(kinds)) == 1:
-            shown = f"{len(kinds)} × {kinds[0]}"
+            kind = kinds[0]
+            shown = f"{len(kinds)} × {kind}"
 
-        trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
-        return f"Stages({shown}, scales={list(self._scales)}, trained={trained})"
+        trained = 0
+        for parameter in self.parameters():
+            if parameter.requires_grad:
+                trained += parameter.numel()
+
+        scales = list(self._scales)
+        return f"Stages({shown}, scales={scales}, trained={trained})"

@@ -45,7 +45,11 @@ class TrainableScale(nn.Module):
         """Return features (n, width) times the factors."""
         # A jet's value alone: the factor does not depend on the coordinates.
         value = getattr(x, "value", x)
+        column = value[..., :1]
         # As a linear layer of the constant 1, for which rows of J need no transform of torch.func.
-        one = torch.ones_like(value[..., :1])
-        scale = F.linear(one, self.weight)  # (n, features)
-        return x * (self._factor * scale)
+        one = torch.ones_like(column)
+        trained = F.linear(one, self.weight)  # (n, features)
+
+        # n is no parameter: it makes the gradient by a, and so a step of it, n times as large.
+        scale = self._factor * trained
+        return x * scale

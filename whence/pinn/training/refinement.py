@@ -21,6 +21,8 @@ LINES = 32
 """Lines along each coordinate on which a residual's spectrum is measured."""
 SAMPLES = 256
 """Places on each line: up to half as many waves over the domain are seen."""
+TOLERANCE = 1e-9
+"""How far outside a place on a line may lie by rounding, as a share of the domain."""
 STEP = 1e-4
 """Size of the second network at which a residual's derivative by it is a difference."""
 HIDDEN = (32, 32)
@@ -76,6 +78,7 @@ def refine(
     True
     """
     module = refined(result, network, seed=seed)
+    # What the caller sets counts.
     options.setdefault("points", points_of(result))
     options.setdefault("weights", weights_of(result))
     return train(
@@ -87,7 +90,9 @@ def refine(
     )
 
 
-def refined(result: Result, network: nn.Module | None = None, *, seed: int = 1) -> Stages:
+def refined(
+    result: Result, network: nn.Module | None = None, *, seed: int = 1
+) -> Stages:
     """Return ``N_1 + ε N_2``, N_1 that of a trained run and frozen, ready to train.
 
     By default N_2 is an MLP of sines as wide as N_1 whose inputs are scaled to the residual's
@@ -123,6 +128,7 @@ def refined(result: Result, network: nn.Module | None = None, *, seed: int = 1) 
             "train it longer, or as a problem of their values"
         )
 
+    # A copy, as it is frozen in the sum: the run's own stays as it was.
     first = copy.deepcopy(result.network)
     if network is None:
         network = default_network(result, seed)
@@ -130,7 +136,11 @@ def refined(result: Result, network: nn.Module | None = None, *, seed: int = 1) 
     scale = scale_of(result, first, network)
     if not isinstance(first, Stages):
         return Stages.of([first, network], [scale])
-    return Stages.of([*first.stages, network], [*first.scales, scale])
+
+    # One sum of all stages, and not a sum within a sum.
+    stages = [*first.stages, network]
+    scales = [*first.scales, scale]
+    return Stages.of(stages, scales)
 
 
 def default_network(result: Result, seed: int) -> MLP:
@@ -139,17 +149,31 @@ def default_network(result: Result, seed: int) -> MLP:
     first = result.network
     if isinstance(first, Stages):
         first = first.stages[0]
-    hidden = getattr(first, "layers", (0, *HIDDEN, 0))[1:-1]
-    layers = [problem.domain.dimension, *hidden, len(problem.outputs)]
+
+    # As wide as the first, where that has layers to speak of.
+    hidden: Sequence[int] = HIDDEN
+    widths = getattr(first, "layers", None)
+    if widths is not None:
+        hidden = widths[1:-1]
+    inputs = problem.domain.dimension
+    outputs = len(problem.outputs)
+    layers = [inputs, *hidden, outputs]
 
     # f waves over the width of the domain turn by 2πf; scaled from −κ to κ by 2κ: κ = πf.
-    turning = math.pi * dominant_frequencies(result).clamp_min(1.0)
+    turning = math.pi * dominant_frequencies(result)
     lowest, highest = torch.as_tensor(problem.domain.bounds, dtype=torch.float64)
     center = (lowest + highest) / 2
     half = (highest - lowest) / 2
+
     # A network of the box center ± half/κ sees the domain as −κ to κ.
-    bounds = torch.stack([center - half / turning, center + half / turning])
-    return MLP(layers, "sin", bounds=bounds, seed=seed)
+    reach = half / turning
+    bounds = torch.stack([center - reach, center + reach])
+    return MLP(
+        layers,
+        "sin",
+        bounds=bounds,
+        seed=seed,
+    )
 
 
 def dominant_frequencies(result: Result) -> Tensor:
@@ -158,34 +182,49 @@ def dominant_frequencies(result: Result) -> Tensor:
     Along each coordinate the power spectra of lines through random points are summed over lines
     and equations; the constant is left out.
     """
-    problem = result.problem
-    lowest, highest = torch.as_tensor(problem.domain.bounds, dtype=torch.float64)
-    places = torch.linspace(0, 1, SAMPLES, dtype=torch.float64)
-    window = torch.hann_window(SAMPLES, periodic=False, dtype=torch.float64)
-    starts = problem.domain.sample(LINES, "random", 0).to(torch.float64)
+    domain = result.problem.domain
+    lowest, highest = torch.as_tensor(domain.bounds, dtype=torch.float64)
+    starts = domain.sample(LINES, "random", 0)
+    shares = torch.linspace(0, 1, SAMPLES, dtype=torch.float64)
 
-    like = result.objective.parameters
     frequencies = []
-    for column in range(problem.domain.dimension):
-        lines = starts.repeat_interleave(SAMPLES, dim=0)
-        along = lowest[column] + (highest - lowest)[column] * places
-        lines[:, column] = along.repeat(LINES)
+    for column in range(domain.dimension):
+        # All lines one after another, each with its places along this coordinate.
+        lines = starts.double().repeat_interleave(SAMPLES, dim=0)
+        width = highest[column] - lowest[column]
+        places = lowest[column] + width * shares
+        lines[:, column] = places.repeat(LINES)
 
-        power = torch.zeros(SAMPLES // 2 + 1, dtype=torch.float64)
-        for name in problem.equations:
-            at = lines.to(dtype=like.dtype, device=like.device)
-            values = values_at(problem, result.network, name, at).double().cpu()
-            # A line that leaves the domain has nothing there.
-            inside = problem.domain.contains(lines, 1e-9).unsqueeze(1)
-            values = torch.where(inside, values, 0.0)
-            table = values.reshape(LINES, SAMPLES, -1)
-            table = table - table.mean(dim=1, keepdim=True)
-            waves = torch.fft.rfft(table * window[:, None], dim=1)
-            power += waves.abs().square().sum(dim=(0, 2))
-
-        frequencies.append(int(power[1:].argmax()) + 1)
+        power = _spectrum(result, lines)
+        # What has most beside the constant, which is frequency 0.
+        strongest = power[1:].argmax()
+        frequencies.append(int(strongest) + 1)
 
     return torch.tensor(frequencies, dtype=torch.float64)
+
+
+def _spectrum(result: Result, lines: Tensor) -> Tensor:
+    """Return the power of the equations' residuals by frequency, summed over lines."""
+    problem = result.problem
+    like = result.objective.parameters
+    at = lines.to(dtype=like.dtype, device=like.device)
+    # A line that leaves the domain has nothing there.
+    inside = problem.domain.contains(lines, TOLERANCE)
+    # Without a window the jump from one end to the other would have all frequencies.
+    window = torch.hann_window(SAMPLES, periodic=False, dtype=torch.float64)
+
+    n_frequencies = SAMPLES // 2 + 1
+    power = torch.zeros(n_frequencies, dtype=torch.float64)
+    for name in problem.equations:
+        values = values_at(problem, result.network, name, at)
+        values = values.double().cpu() * inside.unsqueeze(1)
+        table = values.reshape(LINES, SAMPLES, -1)
+        centered = table - table.mean(dim=1, keepdim=True)
+        windowed = centered * window.unsqueeze(1)
+        waves = torch.fft.rfft(windowed, dim=1)
+        power += waves.abs().square().sum(dim=(0, 2))
+
+    return power
 
 
 def scale_of(result: Result, first: nn.Module, second: nn.Module) -> float:
@@ -196,27 +235,36 @@ def scale_of(result: Result, first: nn.Module, second: nn.Module) -> float:
     ValueError
         If it does not change them, or they vanish.
     """
+    problem = result.problem
     more = Stages.of([first, second], [STEP])
     less = Stages.of([first, _Negative(second)], [STEP])
+
     size = 0.0
     change = 0.0
     for name, term in result.objective.terms.items():
         points = term.points
-        before = values_at(result.problem, first, name, points)
-        above = values_at(result.problem, more, name, points)
-        below = values_at(result.problem, less, name, points)
+        before = values_at(problem, first, name, points)
+        above = values_at(problem, more, name, points)
+        below = values_at(problem, less, name, points)
         # Exact where the residual is of second degree in the solution, and near enough otherwise.
         derivative = (above - below) / (2 * STEP)
 
-        size += term.mean_weight * float(before.square().sum(dim=1).mean())
-        change += term.mean_weight * float(derivative.square().sum(dim=1).mean())
+        # As in the loss: the sum over components, the mean over points.
+        size += term.mean_weight * _mean_square(before)
+        change += term.mean_weight * _mean_square(derivative)
 
     if not change > 0 or not size > 0:
         raise ValueError(
-            f"there is nothing to refine: the residuals are of size {math.sqrt(size):.3g}, and "
-            f"the second network changes them by {math.sqrt(change):.3g} times its size"
+            f"there is nothing to refine: the mean square of the residuals is {size:.3g}, that of "
+            f"their derivative along the second network {change:.3g}"
         )
     return math.sqrt(size / change)
+
+
+def _mean_square(values: Tensor) -> float:
+    """Return the mean over points of the squared norms of values (n, m)."""
+    by_point = values.square().sum(dim=1)
+    return float(by_point.mean())
 
 
 class _Negative(nn.Module):
@@ -235,7 +283,10 @@ def values_at(
 ) -> Tensor:
     """Return a term's residuals of a network at points, (n, m), without a graph."""
     residual = problem.residual(network, term)
-    tensors = {name: p.detach() for name, p in network.named_parameters()}
+    tensors = {}
+    for name, parameter in network.named_parameters():
+        tensors[name] = parameter.detach()
+
     with torch.no_grad():
         return residual(tensors, points)
 
@@ -244,6 +295,7 @@ def points_of(result: Result) -> dict[str, int | Tensor]:
     """Return how many points of each term a run had; those that its user gave, themselves."""
     points: dict[str, int | Tensor] = {}
     for name, term in result.objective.terms.items():
+        # Those of measurements are part of the problem.
         if name in result.problem.given_terms:
             continue
         points[name] = len(term.points)
