@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ def refine(
     *,
     schedule: Optimizer | Sequence[Optimizer],
     seed: int = 1,
-    **options: Any,
+    **options: object,
 ) -> Result:
     """Train a second network on what a trained one leaves: ``N_1 + ε N_2`` with N_1 frozen.
 
@@ -55,7 +54,7 @@ def refine(
         Seed of N_2 and of everything random.
     options
         Further options of :func:`whence.pinn.train`. By default there are as many points of each
-        term as the first run had in the end, drawn anew; points that its user gave remain.
+        term as the first run had in the end, drawn again; points that its user gave remain.
 
     Returns
     -------
@@ -86,7 +85,7 @@ def refine(
         module,
         schedule=schedule,
         seed=seed,
-        **options,
+        **options,  # type: ignore[arg-type]
     )
 
 
