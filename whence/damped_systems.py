@@ -12,7 +12,7 @@ arXiv 1201.5885).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -58,7 +58,8 @@ class Shifted:
 
         if self._factor is None:
             return None
-        return torch.cholesky_solve(right.unsqueeze(1), self._factor).squeeze(1)
+        column = right.unsqueeze(1)
+        return torch.cholesky_solve(column, self._factor).squeeze(1)
 
 
 class System(Protocol):
@@ -136,12 +137,16 @@ class DualSystem:
 
     def bend(self, damping: float, second: Tensor) -> Tensor | None:
         """Return ``−½ Jᵀ(K + νI)⁻¹ρ″``, which is the same by Woodbury's formula."""
-        weights = self._matrix.solve(self._anchor + damping, second)
-        return None if weights is None else -0.5 * self._kernel.rmatvec(weights)
+        shift = self._anchor + damping
+        weights = self._matrix.solve(shift, second)
+        if weights is None:
+            return None
+        return -0.5 * self._kernel.rmatvec(weights)
 
     def _image_of(self, vector: Tensor) -> Tensor:
         """Return ``J v``, (R,)."""
-        return self._kernel.matmat(vector.unsqueeze(1)).squeeze(1)
+        column = vector.unsqueeze(1)
+        return self._kernel.matmat(column).squeeze(1)
 
 
 class PrimalSystem:
@@ -195,8 +200,9 @@ class PrimalSystem:
 
     def bend(self, damping: float, second: Tensor) -> Tensor | None:
         """Return ``−½ (JᵀJ + νI)⁻¹Jᵀρ″``."""
+        shift = self._anchor + damping
         right = -0.5 * self._jacobian.rmatvec(second)
-        return self._matrix.solve(self._anchor + damping, right)
+        return self._matrix.solve(shift, right)
 
 
 class TriangularSystem:
@@ -241,7 +247,8 @@ class TriangularSystem:
     def bend(self, damping: float, second: Tensor) -> Tensor:
         """Return ``−½ (RᵀR + νI)⁻¹Jᵀρ″``."""
         shift = self._anchor + damping
-        return self._triangle.solve(shift, -0.5 * self._pull(second))
+        right = -0.5 * self._pull(second)
+        return self._triangle.solve(shift, right)
 
 
 class SketchedSystem:
@@ -256,14 +263,23 @@ class SketchedSystem:
         self, objective: Objective, sketch: Sketch, anchor: float, moved: Tensor
     ) -> None:
         jacobian = Jacobian(objective, scaled=True)
-        self._drawn = sketch.draw(jacobian.shape, moved)
-        blocks = ((rows.dense(), right) for rows, right in jacobian.blocks())
-        projected = self._drawn.project(moved)
-        triangle = Triangle.of_blocks(self._drawn.compressed(blocks), projected)
+        drawn = sketch.draw(jacobian.shape, moved)
+
+        def blocks() -> Iterator[tuple[Tensor, Tensor]]:
+            for rows, right in jacobian.blocks():
+                yield rows.dense(), right
+
+        # S J Ω and S ρ, and their triangle.
+        small = drawn.compressed(blocks())
+        projected = drawn.project(moved)
+        triangle = Triangle.of_blocks(small, projected)
 
         def pull(vector: Tensor) -> Tensor:
             # Of ρ″ all rows are at hand, so that only Ω is needed: ΩᵀJᵀρ″.
-            return self._drawn.project(jacobian.rmatvec(vector))
+            image = jacobian.rmatvec(vector)
+            return drawn.project(image)
+
+        self._drawn = drawn
 
         self._small = TriangularSystem(triangle, pull, anchor, projected)
         self.mean_diagonal = self._small.mean_diagonal
@@ -276,13 +292,18 @@ class SketchedSystem:
 
     def solve(self, damping: float, ahead: Tensor | None = None) -> Step:
         """Return the step."""
-        towards = None if ahead is None else self._drawn.project(ahead)
+        towards = ahead
+        if ahead is not None:
+            towards = self._drawn.project(ahead)
+
         small = self._small.solve(damping, towards)
-        return Step(self._drawn.lift(small.delta), damping, small.promised)
+        delta = self._drawn.lift(small.delta)
+        return Step(delta, damping, small.promised)
 
     def bend(self, damping: float, second: Tensor) -> Tensor:
         """Return ``−½ Ω(ΩᵀJᵀSᵀSJΩ + νI)⁻¹ΩᵀJᵀρ″``."""
-        return self._drawn.lift(self._small.bend(damping, second))
+        small = self._small.bend(damping, second)
+        return self._drawn.lift(small)
 
 
 def _center(

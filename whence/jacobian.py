@@ -292,14 +292,16 @@ class Jacobian:
             for block in term.blocks():
                 value = term.residual(here, block.points).detach()
                 # r″ = (r(θ + εv) − 2r(θ) + r(θ − εv)) / ε², of each component.
-                total = term.residual(ahead, block.points).detach()
-                total = total + term.residual(behind, block.points).detach()
-                second = (total - 2 * value) / length**2
+                after = term.residual(ahead, block.points).detach()
+                before = term.residual(behind, block.points).detach()
+                second = (after - 2 * value + before) / length**2
 
                 columns = []
                 for cotangent in self._cotangents(term, block, value):
-                    columns.append((second * cotangent).sum(dim=1))
-                parts.append(torch.stack(columns, dim=1).reshape(-1))
+                    weighted = second * cotangent
+                    columns.append(weighted.sum(dim=1))
+                table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
+                parts.append(table.reshape(-1))
 
         return torch.cat(parts)
 

@@ -58,24 +58,14 @@ class Sketch:
         # Drawn by NumPy, whose numbers are the same on every device.
         random = np.random.default_rng(self.seed)
 
+        # Rows first: their number may change with the points, that of the columns does not.
         rows = None
         if self.rows is not None and self.rows < n_rows:
-            buckets = random.integers(self.rows, size=n_rows)
-            signs = 2.0 * random.integers(2, size=n_rows) - 1.0
-            rows = CountSketch(
-                self.rows,
-                torch.as_tensor(buckets, device=like.device),
-                torch.as_tensor(signs).to(like),
-            )
+            rows = CountSketch.drawn(self.rows, n_rows, random, like)
 
         columns = None
         if self.columns is not None and self.columns < n_columns:
-            signs = 2.0 * random.integers(2, size=n_columns) - 1.0
-            kept = random.choice(n_columns, self.columns, replace=False)
-            columns = CosineSketch(
-                torch.as_tensor(signs).to(like),
-                torch.as_tensor(kept, device=like.device),
-            )
+            columns = CosineSketch.drawn(self.columns, n_columns, random, like)
 
         return DrawnSketch(rows, columns)
 
@@ -88,22 +78,38 @@ class CountSketch:
     buckets: Tensor
     signs: Tensor
 
+    @classmethod
+    def drawn(
+        cls, size: int, n_rows: int, random: np.random.Generator, like: Tensor
+    ) -> CountSketch:
+        """Return S of m rows for R rows."""
+        places = random.integers(size, size=n_rows)
+        buckets = torch.as_tensor(places, device=like.device)
+        signs = _random_signs(n_rows, random, like)
+        return cls(size, buckets, signs)
+
     def summed(self, blocks: Blocks) -> tuple[Tensor, Tensor]:
         """Return ``S J`` (m, P) and ``S ρ`` (m,) of rows that come block by block."""
-        # One column more, for ρ.
-        table: Tensor | None = None
+        table = self.signs.new_zeros(0)
         start = 0
 
         for rows, right in blocks:
             end = start + len(rows)
-            signs = self.signs[start:end].unsqueeze(1)
-            signed = torch.cat([rows, right.unsqueeze(1)], dim=1) * signs
-            if table is None:
-                table = signed.new_zeros(self.size, signed.shape[1])
-            table.index_add_(0, self.buckets[start:end], signed)
+
+            # ρ is one more column of J: what becomes of both is the same.
+            column = right.unsqueeze(1)
+            joined = torch.cat([rows, column], dim=1)
+            if not len(table):
+                n_columns = joined.shape[1]
+                table = joined.new_zeros(self.size, n_columns)
+
+            # (S J)_b = Σ s_i J_i over the rows i of the bucket b.
+            signs = self.signs[start:end]
+            signed = joined * signs.unsqueeze(1)
+            buckets = self.buckets[start:end]
+            table.index_add_(0, buckets, signed)
             start = end
 
-        assert table is not None, "an objective has at least one row"
         return table[:, :-1], table[:, -1]
 
 
@@ -114,16 +120,36 @@ class CosineSketch:
     signs: Tensor
     kept: Tensor
 
+    @classmethod
+    def drawn(
+        cls, size: int, n_columns: int, random: np.random.Generator, like: Tensor
+    ) -> CosineSketch:
+        """Return Ω of k columns for P columns."""
+        signs = _random_signs(n_columns, random, like)
+        chosen = random.choice(n_columns, size, replace=False)
+        kept = torch.as_tensor(chosen, device=like.device)
+        return cls(signs, kept)
+
     def compress(self, rows: Tensor) -> Tensor:
         """Return ``J Ω`` (n, k) of rows (n, P)."""
         # J D Cᵀ is the cosine transform of each row of J D.
-        return _transformed(rows * self.signs)[:, self.kept]
+        signed = rows * self.signs
+        values = signed.detach().cpu().numpy()
+        transformed = scipy.fft.dct(values, axis=1, norm="ortho")
+
+        whole = torch.as_tensor(transformed).to(rows)
+        return whole[:, self.kept]
 
     def lift(self, vector: Tensor) -> Tensor:
         """Return ``Ω y`` (P,) of y (k,)."""
+        # Cᵀ takes y, with zeros where nothing was kept, back by the inverse transform.
         spread = torch.zeros_like(self.signs)
         spread[self.kept] = vector
-        return _transformed(spread.unsqueeze(0), inverse=True).squeeze(0) * self.signs
+        values = spread.cpu().numpy()
+        transformed = scipy.fft.idct(values, norm="ortho")
+
+        whole = torch.as_tensor(transformed).to(vector)
+        return whole * self.signs
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,24 +161,36 @@ class DrawnSketch:
 
     def compressed(self, blocks: Blocks) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield ``S J Ω`` and ``S ρ`` in blocks: one block where rows are sketched."""
-        parts = blocks if self.rows is None else [self.rows.summed(blocks)]
-        for rows, right in parts:
-            yield self._compress(rows), right
+        parts = blocks
+        if self.rows is not None:
+            whole = self.rows.summed(blocks)
+            parts = [whole]
 
-    def _compress(self, rows: Tensor) -> Tensor:
-        return rows if self.columns is None else self.columns.compress(rows)
+        for rows, right in parts:
+            small = rows
+            if self.columns is not None:
+                small = self.columns.compress(rows)
+            yield small, right
 
     def project(self, vector: Tensor) -> Tensor:
         """Return ``Ωᵀ v`` (k,) of v (P,)."""
-        return self._compress(vector.unsqueeze(0)).squeeze(0)
+        if self.columns is None:
+            return vector
+
+        # Ωᵀv is vᵀΩ: v is a row like those of J.
+        row = vector.unsqueeze(0)
+        return self.columns.compress(row).squeeze(0)
 
     def lift(self, vector: Tensor) -> Tensor:
         """Return ``Ω y`` (P,) of y (k,)."""
-        return vector if self.columns is None else self.columns.lift(vector)
+        if self.columns is None:
+            return vector
+        return self.columns.lift(vector)
 
 
-def _transformed(rows: Tensor, *, inverse: bool = False) -> Tensor:
-    """Return the orthonormal cosine transform (DCT-II) of each row, or its inverse."""
-    transform = scipy.fft.idct if inverse else scipy.fft.dct
-    result = transform(rows.detach().cpu().numpy(), axis=1, norm="ortho")
-    return torch.as_tensor(result).to(rows)
+def _random_signs(n: int, random: np.random.Generator, like: Tensor) -> Tensor:
+    """Return n signs, ±1 with the same probability."""
+    # 0 and 1 become −1 and 1.
+    bits = random.integers(2, size=n)
+    signs = torch.as_tensor(2 * bits - 1)
+    return signs.to(like)

@@ -162,13 +162,18 @@ class Triangle:
 
     def solve(self, shift: float, vector: Tensor) -> Tensor:
         """Return ``(JᵀJ + shift·I)⁻¹ v``, (P,), by the factor of ``[R; √shift·I]``."""
-        n = self.factor.shape[1]
-        ridge = shift**0.5 * torch.eye(n, dtype=vector.dtype, device=vector.device)
-        upper = _factor(torch.cat([self.factor, ridge]))  # JᵀJ + shift·I = UᵀU
-        half = torch.linalg.solve_triangular(
-            upper.T, vector.unsqueeze(1), upper=False
-        )  # U⁻ᵀ v
-        return torch.linalg.solve_triangular(upper, half, upper=True).squeeze(1)
+        ridge = torch.zeros_like(self.factor)
+        ridge.diagonal().fill_(shift**0.5)
+
+        # JᵀJ + shift·I = UᵀU.
+        table = torch.cat([self.factor, ridge])
+        upper = _factor(table)
+
+        # U⁻¹(U⁻ᵀv), by one triangle and the other.
+        column = vector.unsqueeze(1)
+        half = torch.linalg.solve_triangular(upper.T, column, upper=False)
+        whole = torch.linalg.solve_triangular(upper, half, upper=True)
+        return whole.squeeze(1)
 
 
 def _ridge_solution(factor: Tensor, right: Tensor, ridge: float) -> Tensor:

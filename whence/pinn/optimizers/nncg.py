@@ -13,7 +13,7 @@ from torch import Tensor
 from whence import _checks
 from whence.catalogue import OPTIMIZERS
 from whence.curvature.lowrank import nystrom
-from whence.curvature.operators import Damped, GaussNewtonMatrix, Hessian
+from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.objective import Objective
 from whence.parameters import Parameters
 from whence.pinn.optimizers.stepper import (
@@ -94,7 +94,8 @@ class NNCG:
         _checks.seed("seed", self.seed)
         for name in ("rtol", "armijo"):
             share = getattr(self, name)
-            if not 0 < _checks.number(name, share) < 1:
+            number = _checks.number(name, share)
+            if not 0 < number < 1:
                 raise ValueError(f"{name} must be a number in (0, 1), got {share!r}")
 
     def start(self, parameters: Parameters) -> Stepper:
@@ -122,10 +123,14 @@ class NystromInverse:
 
     def times(self, vector: Tensor) -> Tensor:
         """Return ``P⁻¹ v``, (P,)."""
+        # s = (λ_r + μ)/(Λ + μ).
+        shifted = self.values + self.damping
+        scale = shifted.min() / shifted
+
+        # U s Uᵀv + (I − UUᵀ)v = v + U(s − 1)Uᵀv.
         inside = self.vectors.T @ vector
-        scale = (self.values.min() + self.damping) / (self.values + self.damping)
-        # U s Uᵀv + v − UUᵀv.
-        return vector + self.vectors @ ((scale - 1) * inside)
+        change = (scale - 1) * inside
+        return vector + self.vectors @ change
 
 
 def conjugate_gradients(
@@ -225,20 +230,31 @@ class NNCGStepper:
     ) -> float | None:
         """Take a Newton step, or a part of it; return the new loss, None if none is lower."""
         options = self._options
+        # By the number of the step, so that a resumed run renews it when the whole one does.
         is_due = self._steps % options.update_every == 0
-        if self._inverse is None or is_due:
-            self._inverse = self._preconditioner(objective)
+        inverse = self._inverse
+        if inverse is None or is_due:
+            inverse = self._preconditioner(objective)
+            self._inverse = inverse
         self._steps += 1
 
-        system = Damped(Hessian(objective), self._inverse.damping)
+        hessian = Hessian(objective)
 
         def product(vector: Tensor) -> Tensor:
-            return system.matmat(vector.unsqueeze(1)).squeeze(1)
+            # (H + μI) v.
+            image = hessian.matvec(vector)
+            return image + inverse.damping * vector
 
         direction, _ = conjugate_gradients(
-            product, self._inverse.times, -gradient, options.rtol, options.max_products
+            product,
+            inverse.times,
+            -gradient,
+            options.rtol,
+            options.max_products,
         )
-        return self._search(objective, loss, float(gradient @ direction), direction)
+
+        slope = float(gradient @ direction)
+        return self._search(objective, loss, slope, direction)
 
     def _search(
         self, objective: Objective, loss: float, slope: float, direction: Tensor
@@ -265,12 +281,15 @@ class NNCGStepper:
         options = self._options
         operator = GaussNewtonMatrix(objective).cached(MEMORY_BUDGET)
         rank = min(options.rank, operator.size)
-        vectors, values = nystrom(operator, rank, options.seed + self._steps)
+        # Other directions each time, and the same again after a resume.
+        seed = options.seed + self._steps
+        vectors, values = nystrom(operator, rank, seed)
+
         # Column by column in memory, as a restored state has them: sums depend on the order.
         vectors = vectors.T.contiguous().T
-        largest = float(values.max())
-        # Where nothing depends on θ, any μ will do.
-        damping = options.damping * (largest or 1.0)
+        # Where nothing depends on θ the largest eigenvalue is zero, and any μ will do.
+        largest = float(values.max()) or 1.0
+        damping = options.damping * largest
         return NystromInverse(vectors, values, damping)
 
     def state(self) -> OptimizerState:
@@ -278,9 +297,12 @@ class NNCGStepper:
         if self._inverse is None:
             return OptimizerState(numbers={"steps": self._steps})
 
+        # One vector for each eigenpair, as states hold vectors of P numbers.
         tensors = {}
-        for k, column in enumerate(self._inverse.vectors.unbind(1)):
+        columns = self._inverse.vectors.unbind(1)
+        for k, column in enumerate(columns):
             tensors[f"vectors/{k}"] = column.contiguous()
+
         numbers = {
             "steps": self._steps,
             "damping": self._inverse.damping,
@@ -298,7 +320,12 @@ class NNCGStepper:
             return
 
         count = len(state.tensors)
-        columns = [state.tensors[f"vectors/{k}"] for k in range(count)]
+        columns = []
+        for k in range(count):
+            column = state.tensors[f"vectors/{k}"]
+            columns.append(column)
+
         vectors = torch.stack(columns).T
         values = vectors.new_tensor(numbers["eigenvalues"])
-        self._inverse = NystromInverse(vectors, values, float(numbers["damping"]))
+        damping = float(numbers["damping"])
+        self._inverse = NystromInverse(vectors, values, damping)

@@ -134,9 +134,10 @@ class SOAPStepper:
             for name, parameter in self._thetas.items():
                 parameter.data.copy_(values[name])
                 parameter.grad = slopes[name]
+
             self._optimizer.step()
             self._arrange()
-            self._parameters.assign(self._parameters.flatten(self._detached()))
+            self._write_back()
 
         return Progress(iterations, None)
 
@@ -149,9 +150,14 @@ class SOAPStepper:
                 bases.append(basis.contiguous() if is_basis else basis)
             memory["Q"] = bases
 
-    def _detached(self) -> dict[str, Tensor]:
-        """Return the network's parameters by name."""
-        return {name: theta.detach() for name, theta in self._thetas.items()}
+    def _write_back(self) -> None:
+        """Give the network the parameters that the package changed."""
+        parts = {}
+        for name, theta in self._thetas.items():
+            parts[name] = theta.detach()
+
+        vector = self._parameters.flatten(parts)
+        self._parameters.assign(vector)
 
     def state(self) -> OptimizerState:
         """Return moments, mean products, eigenbases, and the number of steps."""
@@ -159,9 +165,12 @@ class SOAPStepper:
         for name, theta in self._thetas.items():
             memory = self._optimizer.state.get(theta, {})
             for key, value in self._kept(memory):
-                tensors[f"{key}/{name}"] = value.clone()
+                label = f"{key}/{name}"
+                tensors[label] = value.clone()
 
-        steps = self._optimizer.param_groups[0].get("step", 0)
+        # The package counts from the first step on.
+        group = self._optimizer.param_groups[0]
+        steps = group.get("step", 0)
         return OptimizerState(tensors, {"steps": steps})
 
     def _kept(self, memory: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
@@ -190,17 +199,26 @@ class SOAPStepper:
                 "shampoo_beta": self._options.betas[1],
             }
             for key in self._TENSORS:
-                memory[key] = self._taken(state, f"{key}/{name}", theta.shape)
+                label = f"{key}/{name}"
+                memory[key] = self._taken(state, label, theta.shape)
             for key in self._LISTS:
-                memory[key] = []
-                for k, size in enumerate(theta.shape):
-                    matrix: Any = []
-                    # Vectors have no basis but their own.
-                    if theta.ndim > 1:
-                        label = f"{key}/{k}/{name}"
-                        matrix = self._taken(state, label, torch.Size([size, size]))
-                    memory[key].append(matrix)
+                memory[key] = self._taken_list(state, key, name)
             self._optimizer.state[theta] = memory
+
+    def _taken_list(self, state: OptimizerState, key: str, name: str) -> list[Any]:
+        """Return a matrix for each side of a parameter that is a matrix, or empty lists."""
+        shape = self._thetas[name].shape
+        # Vectors have no basis but their own, for which the package keeps an empty list.
+        if len(shape) < 2:
+            return [[] for _ in shape]
+
+        matrices = []
+        for k, size in enumerate(shape):
+            label = f"{key}/{k}/{name}"
+            square = torch.Size([size, size])
+            matrix = self._taken(state, label, square)
+            matrices.append(matrix)
+        return matrices
 
     def _taken(self, state: OptimizerState, label: str, shape: torch.Size) -> Tensor:
         """Return a copy of a tensor of the state; one of another shape is a ``ValueError``."""
