@@ -69,6 +69,11 @@ OPTIMIZERS: dict[str, Any] = {
     "adam": pinn.Adam(NEVER),
     "lbfgs": pinn.LBFGS(NEVER),
 }
+SCHEDULES: dict[str, Any] = {
+    **OPTIMIZERS,
+    # As its authors use it: from where L-BFGS has come to.
+    "lbfgs, then nncg": [pinn.LBFGS(500), pinn.NNCG(NEVER)],
+}
 
 
 def objective_of(name: str, points: int, seed: int) -> wh.Objective:
@@ -90,7 +95,7 @@ def errors(given: argparse.Namespace) -> list[Row]:
                 pinn.zoo.load(problem),
                 pinn.MLP(LAYERS, seed=given.seed),
                 points=given.points,
-                schedule=OPTIMIZERS[name],
+                schedule=SCHEDULES[name],
                 seed=given.seed,
                 max_seconds=given.seconds,
                 threads=1,
@@ -289,6 +294,8 @@ def steps(given: argparse.Namespace) -> list[Row]:
     """Return for every optimizer a step over its algebra."""
     rows = []
     for name in given.optimizers:
+        if name not in OPTIMIZERS:
+            continue
         whole, alone = step_of(name, given)
         detail = f"{1e3 * whole:.3g} ms against {1e3 * alone:.3g} ms"
         _measure.say(f"{name}: {whole / alone:.2f}, {detail}")
@@ -416,7 +423,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=PROBLEMS)
     parser.add_argument(
-        "--optimizers", nargs="+", choices=OPTIMIZERS, default=list(OPTIMIZERS)
+        "--optimizers", nargs="+", choices=SCHEDULES, default=list(SCHEDULES)
     )
     parser.add_argument("--seconds", type=float, help="of each training (60)")
     parser.add_argument("--points", type=int, default=POINTS)

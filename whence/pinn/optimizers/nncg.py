@@ -105,7 +105,9 @@ class NNCG:
 
 @dataclass(frozen=True, eq=False)
 class NystromInverse:
-    """``P⁻¹ = (λ_r + μ) U(Λ + μ)⁻¹Uᵀ + (I − UUᵀ)`` of r eigenpairs, λ_r the least of them.
+    """``P⁻¹ = U(Λ + μ)⁻¹Uᵀ + (I − UUᵀ)/(λ_r + μ)`` of r eigenpairs, λ_r the least of them.
+
+    It has the scale of ``(H + μI)⁻¹``, so that ``−P⁻¹g`` is a step by itself.
 
     Parameters
     ----------
@@ -123,14 +125,13 @@ class NystromInverse:
 
     def times(self, vector: Tensor) -> Tensor:
         """Return ``P⁻¹ v``, (P,)."""
-        # s = (λ_r + μ)/(Λ + μ).
         shifted = self.values + self.damping
-        scale = shifted.min() / shifted
+        outside = 1 / shifted.min()
 
-        # U s Uᵀv + (I − UUᵀ)v = v + U(s − 1)Uᵀv.
+        # U(Λ + μ)⁻¹Uᵀv + (I − UUᵀ)v/(λ_r + μ), with the parts along U put together.
         inside = self.vectors.T @ vector
-        change = (scale - 1) * inside
-        return vector + self.vectors @ change
+        change = (1 / shifted - outside) * inside
+        return outside * vector + self.vectors @ change
 
 
 def conjugate_gradients(
