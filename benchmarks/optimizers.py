@@ -239,10 +239,10 @@ class CountingHessian(wh.Hessian):
 
     products = 0
 
-    def matmat(self, vectors: Tensor) -> Tensor:
-        """Return ``A V``."""
-        CountingHessian.products += vectors.shape[1]
-        return super().matmat(vectors)
+    def matvec(self, vector: Tensor) -> Tensor:
+        """Return ``A v``."""
+        CountingHessian.products += 1
+        return super().matvec(vector)
 
 
 def nncg_step(objective: wh.Objective) -> tuple[float, float]:
@@ -255,11 +255,11 @@ def nncg_step(objective: wh.Objective) -> tuple[float, float]:
     nncg.Hessian = wh.Hessian  # type: ignore[misc]
     count = CountingHessian.products
     hessian = wh.Hessian(objective)
-    vectors = objective.parameters.vector().unsqueeze(1)
+    _, gradient = objective.loss_and_gradient()
 
     def alone() -> None:
         for _ in range(count):
-            hessian.matmat(vectors)
+            hessian.matvec(gradient)
         for _ in range(3):
             objective.loss_and_gradient()
 
