@@ -249,21 +249,24 @@ def nncg_step(objective: wh.Objective) -> tuple[float, float]:
     """Return the seconds of steps, and of their products with H and one gradient a step alone."""
     stepper = replace(OPTIMIZERS["nncg"], rank=RANK).start(objective.parameters)
     stepper.advance(objective, 1)
-    nncg.Hessian = CountingHessian  # type: ignore[misc]
-    CountingHessian.products = 0
-    seconds, _ = _measure.once(lambda: stepper.advance(objective, 3))
-    nncg.Hessian = wh.Hessian  # type: ignore[misc]
-    count = CountingHessian.products
-    hessian = wh.Hessian(objective)
     _, gradient = objective.loss_and_gradient()
+    wholes, alones = [], []
+    # In turn; as many steps as do not renew the preconditioner.
+    for _ in range(TIMED):
+        nncg.Hessian = CountingHessian  # type: ignore[misc]
+        CountingHessian.products = 0
+        wholes.append(_measure.once(lambda: stepper.advance(objective, 1))[0])
+        nncg.Hessian = wh.Hessian  # type: ignore[misc]
+        count = CountingHessian.products
 
-    def alone() -> None:
-        for _ in range(count):
-            hessian.matvec(gradient)
-        for _ in range(3):
+        def alone(count: int = count) -> None:
+            hessian = wh.Hessian(objective)
+            for _ in range(count):
+                hessian.matvec(gradient)
             objective.loss_and_gradient()
 
-    return seconds, _measure.once(alone)[0]
+        alones.append(_measure.once(alone)[0])
+    return statistics.median(wholes), statistics.median(alones)
 
 
 def step_of(name: str, given: argparse.Namespace) -> tuple[float, float]:
