@@ -277,6 +277,34 @@ class Jacobian:
 
         return torch.cat(parts)
 
+    def second_derivative(self, vector: Tensor, length: float = 0.1) -> Tensor:
+        """Return ``d²/dε² r(θ + εv)`` (R,), scaled as the rows are, by central differences.
+
+        Its error is of second order in ``length``, the ε of the difference.
+        """
+        theta = self.parameters.vector()
+        here = self.parameters.tensors()
+        ahead = self.parameters.substituted(theta + length * vector)
+        behind = self.parameters.substituted(theta - length * vector)
+        parts = []
+
+        for term in self.objective.terms.values():
+            for block in term.blocks():
+                value = term.residual(here, block.points).detach()
+                # r″ = (r(θ + εv) − 2r(θ) + r(θ − εv)) / ε², of each component.
+                after = term.residual(ahead, block.points).detach()
+                before = term.residual(behind, block.points).detach()
+                second = (after - 2 * value + before) / length**2
+
+                columns = []
+                for cotangent in self._cotangents(term, block, value):
+                    weighted = second * cotangent
+                    columns.append(weighted.sum(dim=1))
+                table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
+                parts.append(table.reshape(-1))
+
+        return torch.cat(parts)
+
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Jᵀ u`` (P,) without materialising a row."""
         total = vector.new_zeros(self.parameters.size)

@@ -10,17 +10,23 @@ is solved for rising μ, and a rule by which μ follows the gain.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.jacobian import Jacobian, add_self_product, mirror
-from whence.ntk import TangentKernel
+from whence.damped_systems import (
+    DualSystem,
+    PrimalSystem,
+    SketchedSystem,
+    Step,
+    System,
+    TriangularSystem,
+)
+from whence.jacobian import Jacobian
 from whence.objective import Objective
+from whence.sketches import Sketch
 from whence.triangular import Triangle
 
 Form = Literal["auto", "primal", "dual", "triangular"]
@@ -42,161 +48,13 @@ POOR_GAIN = 0.1
 # 3. The damping follows the gain by fixed factors, not a trust region by its radius.
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A step δ (P,), the damping μ that made it, and the decrease of F that it promises."""
-
-    delta: Tensor
-    damping: float
-    promised: float
-
-
-class System(Protocol):
-    """The linear system of a step at the network's parameters, for any damping."""
-
-    mean_diagonal: float
-    """Mean diagonal entry of JJᵀ, the scale of the damping."""
-    scale: float
-    """``‖J‖_F ‖ρ‖``, which bounds ``‖∇L‖``."""
-
-    @property
-    def gradient(self) -> Tensor:
-        """``∇F = Jᵀρ + αd``, (P,)."""
-
-    def solve(self, damping: float) -> Step | None:
-        """Return the step, None where the system is singular to working precision."""
-
-
-class DualSystem:
-    """The system by ``K = JJᵀ``, for fewer residuals than parameters.
-
-    With ν = α + μ and s = α/ν the step is ``δ = −Jᵀy − s d`` with ``(K + νI) y = ρ − s J d``
-    (Woodbury; Müller & Zeinhofer, arXiv 2302.13163 and 2505.21404).
-    """
-
-    def __init__(self, objective: Objective, anchor: float, moved: Tensor) -> None:
-        self._kernel = TangentKernel(objective)
-        self._anchor = anchor
-        self._moved = moved
-
-        rho = self._kernel.right  # (R,)
-        self._image = torch.zeros_like(rho)
-        """J d, which is not needed where nothing pulls back."""
-        if anchor and bool(moved.any()):
-            self._image = Jacobian(objective, scaled=True).matvec(moved)
-
-        trace = float(self._kernel.gram.trace())  # ‖J‖_F² = Tr JJᵀ
-        self.mean_diagonal = trace / len(rho)
-        self.scale = trace**0.5 * float(rho.norm())
-
-    @cached_property
-    def gradient(self) -> Tensor:
-        """``∇F = Jᵀρ + αd``, (P,)."""
-        return self._kernel.rmatvec(self._kernel.right) + self._anchor * self._moved
-
-    def solve(self, damping: float) -> Step | None:
-        """Return the step, None where the system is singular to working precision."""
-        shift = self._anchor + damping
-        share = self._anchor / shift
-        rho = self._kernel.right
-
-        # (K + νI) y = ρ − s J d, by a factor of order R.
-        weights = _solved(self._kernel.gram, shift, rho - share * self._image)
-        if weights is None:
-            return None
-
-        # δ = −Jᵀy − s d.
-        delta = -self._kernel.rmatvec(weights) - share * self._moved
-        # ρ + Jδ = ρ − Ky − s Jd, and Ky = ρ − s Jd − νy, so that νy is left.
-        left = shift * weights
-        promised = _promised(rho, left, self._anchor, self._moved, delta)
-        return Step(delta, damping, promised)
-
-
-class PrimalSystem:
-    """The system by ``JᵀJ``, for fewer parameters than residuals.
-
-    It is summed up over blocks of rows: memory does not grow with the number of points.
-    """
-
-    def __init__(self, objective: Objective, anchor: float, moved: Tensor) -> None:
-        jacobian = Jacobian(objective, scaled=True)
-        size = jacobian.parameters.size
-        # JᵀJ on and below the diagonal, and Jᵀρ.
-        self._matrix = moved.new_zeros(size, size)
-        gradient = torch.zeros_like(moved)
-        squares = 0.0
-        n_rows = 0
-
-        for block, right in jacobian.blocks():
-            rows = block.dense()
-            add_self_product(self._matrix, rows)
-            gradient.addmv_(rows.T, right)
-            squares += float(right @ right)
-            n_rows += len(rows)
-
-        mirror(self._matrix)
-        self._anchor = anchor
-        self.gradient = gradient + anchor * moved  # Jᵀρ + αd
-
-        # Tr JᵀJ = Tr JJᵀ, so that both forms scale alike.
-        trace = float(self._matrix.trace())
-        self.mean_diagonal = trace / n_rows
-        self.scale = (trace * squares) ** 0.5
-
-    def solve(self, damping: float) -> Step | None:
-        """Return the step, None where the system is singular to working precision."""
-        # (JᵀJ + (α + μ)I) δ = −(Jᵀρ + αd), by a factor of order P.
-        delta = _solved(self._matrix, self._anchor + damping, -self.gradient)
-        if delta is None:
-            return None
-
-        # The model of F falls by −∇F·δ − ½ δ·(JᵀJ + αI)δ; the first is about twice the second,
-        # so that no digits are lost.
-        image = self._matrix @ delta + self._anchor * delta
-        promised = -float(self.gradient @ delta) - 0.5 * float(delta @ image)
-        return Step(delta, damping, promised)
-
-
-class TriangularSystem:
-    """The system by ``J = QR``, which loses no digits to the square of J.
-
-    It costs several times the primal one, and keeps directions that are 1e-8 times as steep as the
-    steepest: see :mod:`whence.triangular`.
-    """
-
-    def __init__(self, objective: Objective, anchor: float, moved: Tensor) -> None:
-        self._triangle = Triangle.of_objective(objective)
-        self._anchor = anchor
-        self._moved = moved
-
-        triangle = self._triangle
-        factor = triangle.factor
-        self.gradient = factor.T @ triangle.right + anchor * moved  # Rᵀz = Jᵀρ
-        trace = float(factor.square().sum())
-        squares = float(triangle.right.square().sum()) + triangle.left**2
-        self.mean_diagonal = trace / triangle.n_rows
-        self.scale = (trace * squares) ** 0.5
-
-    def solve(self, damping: float) -> Step:
-        """Return the step."""
-        triangle = self._triangle
-        shift = self._anchor + damping
-        # ‖Rδ + z‖² + α‖δ + d‖² + μ‖δ‖² is least where ‖Rδ + z‖² + ν‖δ + (α/ν)d‖² is.
-        share = self._anchor / shift
-        delta = triangle.damped(shift, share * self._moved)
-
-        left = triangle.right + triangle.factor @ delta
-        promised = _promised(triangle.right, left, self._anchor, self._moved, delta)
-        return Step(delta, damping, promised)
-
-
 def system_of(
     objective: Objective,
     form: Form = "auto",
     *,
     anchor: float = 0.0,
     start: Tensor | None = None,
+    sketch: Sketch | None = None,
 ) -> System:
     """Return the system of a step at the network's parameters θ.
 
@@ -212,6 +70,8 @@ def system_of(
         α ≥ 0.
     start:
         θ₀, shape (P,); by default θ itself.
+    sketch:
+        Random combinations that take the place of rows and columns of J, whatever the form.
 
     Examples
     --------
@@ -238,6 +98,9 @@ def system_of(
         moved = (anchor * moved + penalty * theta) / (anchor + penalty)
         anchor += penalty
 
+    if sketch is not None:
+        return SketchedSystem(objective, sketch, anchor, moved)
+
     if form == "auto":
         rows, columns = Jacobian(objective).shape
         form = "dual" if rows <= columns else "primal"
@@ -245,7 +108,9 @@ def system_of(
     if form == "dual":
         return DualSystem(objective, anchor, moved)
     if form == "triangular":
-        return TriangularSystem(objective, anchor, moved)
+        pull = Jacobian(objective, scaled=True).rmatvec
+        triangle = Triangle.of_objective(objective)
+        return TriangularSystem(triangle, pull, anchor, moved)
 
     return PrimalSystem(objective, anchor, moved)
 
@@ -274,24 +139,29 @@ def next_damping(step: Step, gained: float, decrease: float, increase: float) ->
     return step.damping
 
 
-def _promised(
-    rho: Tensor, left: Tensor, anchor: float, moved: Tensor, delta: Tensor
+def damping_by_ratio(
+    step: Step, gained: float, target: float, decrease: float, increase: float
 ) -> float:
-    """Return the model's decrease ``½‖ρ‖² − ½‖ρ + Jδ‖² + (α/2)(‖d‖² − ‖d + δ‖²)``."""
-    # ‖a‖² − ‖b‖² = (a − b)·(a + b), which loses no digits where both are nearly equal.
-    decrease = 0.5 * float((rho - left) @ (rho + left))
-    if anchor:
-        # ‖d + δ‖² − ‖d‖² = δ·(2d + δ).
-        decrease -= 0.5 * anchor * float(delta @ (2 * moved + delta))
-    return decrease
+    """Return μ for the next step, such that the share gained of the promise tends to a target.
 
+    A share g of the promise changes μ by ``increase^((t − g)/t)`` below the target t and by
+    ``decrease^(−(g − t)/(1 − t))`` above it: not at all at t, by the whole factors at 0 and 1.
 
-def _solved(matrix: Tensor, shift: float, right: Tensor) -> Tensor | None:
-    """Return ``(matrix + shift·I)⁻¹ right``, None where that is not positive definite."""
-    # A copy, as the matrix serves several dampings.
-    shifted = matrix.clone()
-    shifted.diagonal().add_(shift)
-    factor, info = torch.linalg.cholesky_ex(shifted)
-    if int(info):
-        return None
-    return torch.cholesky_solve(right.unsqueeze(1), factor).squeeze(1)
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.levenberg_marquardt import Step, damping_by_ratio
+    >>> step = Step(torch.ones(1), damping=1.0, promised=2.0)
+    >>> [damping_by_ratio(step, gained, 0.5, 3.0, 2.0) for gained in (0.0, 1.0, 2.0)]
+    [2.0, 1.0, 0.3333333333333333]
+    """
+    # At a minimum both are rounding, and the promise may be none.
+    ratio = gained / step.promised if step.promised > 0 else 0.0
+    ratio = min(max(ratio, 0.0), 1.0)
+    if ratio < target:
+        factor: float = increase ** ((target - ratio) / target)
+        return step.damping * factor
+
+    exponent = (ratio - target) / (1 - target)
+    divisor: float = decrease**exponent
+    return step.damping / divisor

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.levenberg_marquardt import System, next_damping, system_of, trial_steps
+from whence.damped_systems import System
+from whence.levenberg_marquardt import next_damping, system_of, trial_steps
 from whence.objective import Objective
 
 DECREASE = 3.0

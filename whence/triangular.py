@@ -10,6 +10,7 @@ grow with the number of points (Demmel et al., SIAM J. Sci. Comput. 34, 2012).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -77,20 +78,40 @@ class Triangle:
             The order of the columns, (P,); by default that of the parameters.
         """
         jacobian = Jacobian(objective, scaled=True)
-        n_columns = jacobian.parameters.size
+        like = jacobian.parameters.vector()
+
+        def ordered() -> Iterator[tuple[Tensor, Tensor]]:
+            for block, right in jacobian.blocks():
+                rows = block.dense()
+                if columns is not None:
+                    rows = rows[:, columns]
+                yield rows, right
+
+        return cls.of_blocks(ordered(), like)
+
+    @classmethod
+    def of_blocks(
+        cls, blocks: Iterable[tuple[Tensor, Tensor]], like: Tensor
+    ) -> Triangle:
+        """Return the triangle of rows that come in blocks, joined one after another.
+
+        Parameters
+        ----------
+        blocks:
+            Rows (n, P) and their right-hand side (n,).
+        like:
+            Vector (P,) of the same dtype and device as the rows.
+        """
+        n_columns = len(like)
         joined = max(MIN_JOINED, ROWS_PER_FACTOR * n_columns)
         # Room for the factor so far and the rows to join, with ρ as the last column.
-        like = jacobian.parameters.vector()
         room = n_columns + 1
         table = like.new_zeros(room + joined, n_columns + 1)
         n_rows = 0
         filled = 0
 
-        for block, right in jacobian.blocks():
-            n_rows += len(block)
-            rows = block.dense()
-            if columns is not None:
-                rows = rows[:, columns]
+        for rows, right in blocks:
+            n_rows += len(rows)
             start = 0
             while start < len(rows):
                 end = min(len(rows), start + len(table) - filled)
@@ -138,6 +159,21 @@ class Triangle:
         # In e = δ + d: ‖Re + (z − Rd)‖² + shift·‖e‖².
         right = self.right - self.factor @ moved
         return _ridge_solution(self.factor, right, shift**0.5) - moved
+
+    def solve(self, shift: float, vector: Tensor) -> Tensor:
+        """Return ``(JᵀJ + shift·I)⁻¹ v``, (P,), by the factor of ``[R; √shift·I]``."""
+        ridge = torch.zeros_like(self.factor)
+        ridge.diagonal().fill_(shift**0.5)
+
+        # JᵀJ + shift·I = UᵀU.
+        table = torch.cat([self.factor, ridge])
+        upper = _factor(table)
+
+        # U⁻¹(U⁻ᵀv), by one triangle and the other.
+        column = vector.unsqueeze(1)
+        half = torch.linalg.solve_triangular(upper.T, column, upper=False)
+        whole = torch.linalg.solve_triangular(upper, half, upper=True)
+        return whole.squeeze(1)
 
 
 def _ridge_solution(factor: Tensor, right: Tensor, ridge: float) -> Tensor:

@@ -33,6 +33,8 @@ from .networks import Separable as Separable
 from .networks import Stages as Stages
 from .optimizers import BFGS as BFGS
 from .optimizers import LBFGS as LBFGS
+from .optimizers import NNCG as NNCG
+from .optimizers import SOAP as SOAP
 from .optimizers import SSBFGS as SSBFGS
 from .optimizers import Adam as Adam
 from .optimizers import GaussNewton as GaussNewton

@@ -13,6 +13,10 @@ EVERY = [
     pinn.SSBFGS(4),
     pinn.SSBroyden(4),
     pinn.GaussNewton(4),
+    pinn.GaussNewton(4, acceleration=True, momentum=0.5, damping_rule="ratio"),
+    pinn.GaussNewton(4, sketch_rows=38, sketch_columns=60, momentum=0.5),
+    pinn.NNCG(4, update_every=4),
+    pinn.SOAP(4, update_every=2),
 ]
 
 

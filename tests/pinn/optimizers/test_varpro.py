@@ -274,3 +274,23 @@ def test_single_precision_keeps_to_its_own_digits() -> None:
         progress=False,
     )
     assert result.summary["relative_l2"] < 1e-3
+
+
+def test_a_step_that_was_cut_does_not_end_the_stage() -> None:
+    """Of atan w and a constant row: from w = 3 the whole step goes too far, a part gains little."""
+    network = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+
+    def residual(tensors, z):
+        return torch.atan(torch.func.functional_call(network, tensors, (z,))) + 2 * (
+            1 - z
+        )
+
+    points = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+    objective = wh.Objective(network, [wh.Term("data", residual, points)])
+    objective.parameters.assign(torch.tensor([3.0], dtype=torch.float64))
+    stepper = pinn.VarPro(20).start(objective.parameters)
+    first = stepper.advance(objective, 1)
+    assert not first.finished
+    assert abs(float(objective.parameters.vector())) > 1e-2
+    assert stepper.advance(objective, 20).finished
+    assert float(objective.parameters.vector()) == pytest.approx(0, abs=1e-2)

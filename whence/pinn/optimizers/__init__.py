@@ -1,9 +1,11 @@
-"""Optimizers of a training schedule: Adam, L-BFGS, BFGS and its kin, Gauss–Newton."""
+"""Optimizers of a training schedule: Adam, SOAP, L-BFGS, BFGS and its kin, Gauss–Newton, NNCG."""
 
 from whence.pinn.optimizers.adam import Adam
 from whence.pinn.optimizers.gauss_newton import GaussNewton
 from whence.pinn.optimizers.lbfgs import LBFGS
+from whence.pinn.optimizers.nncg import NNCG
 from whence.pinn.optimizers.quasi_newton import BFGS, SSBFGS, SSBroyden
+from whence.pinn.optimizers.soap import SOAP
 from whence.pinn.optimizers.stepper import (
     Optimizer,
     OptimizerState,
@@ -16,6 +18,8 @@ from whence.pinn.optimizers.varpro import VarPro
 __all__ = [
     "BFGS",
     "LBFGS",
+    "NNCG",
+    "SOAP",
     "SSBFGS",
     "Adam",
     "GaussNewton",

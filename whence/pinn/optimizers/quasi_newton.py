@@ -50,7 +50,25 @@ OnResample = Literal["keep", "restart"]
 
 @dataclass(frozen=True)
 class QuasiNewton:
-    """What the quasi-Newton methods with a dense inverse Hessian share: see :class:`SSBroyden`."""
+    """What the quasi-Newton methods with a dense inverse Hessian share.
+
+    A step is ``−αHg`` with α by a strong Wolfe line search (Nocedal & Wright, ch. 3 and 6). H takes
+    8 P² bytes in float64, three times that while a run can go back, and once that in each
+    checkpoint: 8 MB and 200 MB for 1000 and 5000 parameters. More than 20,000 are refused.
+
+    A trial at which the loss is not finite shortens the step. A step that lowers no loss restarts
+    H; a second time, with less than a millionth gained between, the stage ends, and is a failure
+    where no trial was finite.
+
+    Parameters
+    ----------
+    iterations:
+        Steps of this stage.
+    on_resample:
+        ``"keep"`` keeps H over a change of points or weights, ``"restart"`` starts over.
+    c1, c2:
+        Constants of the Wolfe conditions, ``0 < c1 < c2 < 1``.
+    """
 
     iterations: int
     on_resample: OnResample = "keep"
@@ -97,16 +115,7 @@ class BFGS(QuasiNewton):
     """BFGS with a dense inverse Hessian and a strong Wolfe line search (Nocedal & Wright, ch. 6).
 
     Where the network is small it needs fewer steps than :class:`LBFGS`, as nothing is forgotten.
-    Memory, failures and stalls are as for :class:`SSBroyden`.
-
-    Parameters
-    ----------
-    iterations:
-        Steps of this stage.
-    on_resample:
-        ``"keep"`` keeps H over a change of points or weights, ``"restart"`` starts over.
-    c1, c2:
-        Constants of the Wolfe conditions, ``0 < c1 < c2 < 1``.
+    Options, memory, failures and stalls are those of :class:`QuasiNewton`.
 
     Examples
     --------
@@ -128,16 +137,7 @@ class SSBFGS(QuasiNewton):
     """Self-scaled BFGS (Al-Baali 1998; arXiv 2405.04230 for PINNs), with a dense inverse Hessian.
 
     Before each update the inverse Hessian is enlarged where it was too small along the step.
-    Memory, failures and stalls are as for :class:`SSBroyden`.
-
-    Parameters
-    ----------
-    iterations:
-        Steps of this stage.
-    on_resample:
-        ``"keep"`` keeps H over a change of points or weights, ``"restart"`` starts over.
-    c1, c2:
-        Constants of the Wolfe conditions, ``0 < c1 < c2 < 1``.
+    Options, memory, failures and stalls are those of :class:`QuasiNewton`.
 
     Examples
     --------
@@ -158,24 +158,10 @@ class SSBFGS(QuasiNewton):
 class SSBroyden(QuasiNewton):
     """Self-scaled Broyden with a dense inverse Hessian and a strong Wolfe line search.
 
-    A step is ``−αHg``. H (P, P) is then updated by the member of Broyden's family, and with the
+    H (P, P) is updated by the member of Broyden's family, and with the
     scaling, of Al-Baali (1998) as Urbán, Stefanou & Pons train PINNs by it (arXiv 2405.04230,
     2501.16371): from the same points it comes to losses orders of magnitude below :class:`LBFGS`.
-    H takes 8 P² bytes in float64, three times that while a run can go back, and once that in each
-    checkpoint: 8 MB and 200 MB for 1000 and 5000 parameters. More than 20,000 are refused.
-
-    A trial at which the loss is not finite shortens the step. A step that lowers no loss restarts
-    H; a second time, with less than a millionth gained between, the stage ends, and is a failure
-    where no trial was finite.
-
-    Parameters
-    ----------
-    iterations:
-        Steps of this stage.
-    on_resample:
-        ``"keep"`` keeps H over a change of points or weights, ``"restart"`` starts over.
-    c1, c2:
-        Constants of the Wolfe conditions, ``0 < c1 < c2 < 1``.
+    Options, memory, failures and stalls are those of :class:`QuasiNewton`.
 
     Examples
     --------

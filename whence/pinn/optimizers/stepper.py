@@ -113,8 +113,8 @@ def check_schedule(schedule: object) -> tuple[Optimizer, ...]:
     --------
     >>> from whence import pinn
     >>> from whence.pinn.optimizers import check_schedule
-    >>> check_schedule(pinn.GaussNewton(5))
-    (GaussNewton(iterations=5, damping=0.001, decrease=3.0, increase=2.0, form='auto'),)
+    >>> check_schedule(pinn.LBFGS(5))
+    (LBFGS(iterations=5, history=100, lr=1.0),)
     """
     example = "[pinn.Adam(1000), pinn.GaussNewton(200)]"
     is_list = isinstance(schedule, Sequence) and not isinstance(schedule, str)

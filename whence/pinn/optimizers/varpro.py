@@ -46,7 +46,8 @@ class VarPro:
     damped Gauss–Newton step on what the last layer cannot fit (Golub & Pereyra, SIAM J. Numer.
     Anal. 10, 1973; Kaufman, BIT 15, 1975), after which the last layer is solved again. Where they
     do not train (:class:`whence.pinn.RandomFeatures`) the stage ends when solving once more gains
-    nothing, after two steps if the equations are linear.
+    nothing, after two steps if the equations are linear; a step that the line search cut does not
+    end it.
 
     Parameters
     ----------
@@ -176,8 +177,10 @@ class VarProStepper:
     def _step(self, objective: Objective, loss: float) -> float | None:
         """Take one step and return the new loss, None if none was found that gains anything."""
         if not len(self._in_hidden):
-            lower = self._solve_last(objective, loss)
-            return lower if lower < SETTLED * loss else None
+            lower, length = self._solve_last(objective, loss)
+            # A step that had to be cut gains little of what is there: the next may gain more.
+            is_cut = length < 1 and lower < loss
+            return lower if is_cut or lower < SETTLED * loss else None
 
         # At its best the last layer leaves a residual that only hidden layers can lower.
         projected = self._projected(objective, loss)
@@ -191,14 +194,14 @@ class VarProStepper:
     def _projected(self, objective: Objective, loss: float) -> float:
         """Solve the last layer until that gains nothing; return the loss."""
         for _ in range(MAX_PROJECTIONS):
-            lower = self._solve_last(objective, loss)
+            lower, _ = self._solve_last(objective, loss)
             if lower > SETTLED * loss:
                 return lower
             loss = lower
         return loss
 
-    def _solve_last(self, objective: Objective, loss: float) -> float:
-        """Move the last layer by its least-squares step, or a part of it; return the loss."""
+    def _solve_last(self, objective: Objective, loss: float) -> tuple[float, float]:
+        """Move the last layer by its least-squares step or a part of it; return loss and part."""
         last = Objective(
             objective.network,
             objective.terms.values(),
@@ -214,11 +217,11 @@ class VarProStepper:
             last.parameters.assign(theta + length * delta)
             lower = float(objective.loss())
             if lower < loss:
-                return lower
+                return lower, length
             length /= 2
 
         last.parameters.assign(theta)
-        return loss
+        return loss, 0.0
 
     # --- the hidden layers ---
 
