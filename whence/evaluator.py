@@ -68,7 +68,8 @@ class Eager:
 
         for name, term in terms.items():
             total = 0.0
-            for block in term.blocks():
+            size = evaluated_at_once(term.points, tensors)
+            for block in term.blocks(size):
                 with torch.no_grad():
                     residual = term.residual(tensors, block.points)  # r, (n, m)
                     values = term.value(residual, block.points)  # ℓ, (n,)

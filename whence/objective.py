@@ -19,7 +19,13 @@ from whence.evaluator import Eager, Evaluator, LossAndGradient
 from whence.frozen import head_of
 from whence.losses import Loss
 from whence.parameters import Parameters, Select
-from whence.points import Points, Pointwise, are_samples, locations
+from whence.points import (
+    Points,
+    Pointwise,
+    are_samples,
+    evaluated_at_once,
+    locations,
+)
 from whence.samples import Data, Samples, samples_of
 from whence.space import Space
 from whence.supervised import (
@@ -383,7 +389,8 @@ class Objective:
 
         for name, term in self.terms.items():
             parts = []
-            for block in term.blocks():
+            size = evaluated_at_once(term.points, values)
+            for block in term.blocks(size):
                 residual = term.checked_residual(values, block.points)  # (n, m)
                 parts.append(term.value(residual, block.points))  # (n,)
             losses[name] = torch.cat(parts)

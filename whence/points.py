@@ -23,6 +23,10 @@ Pointwise = Callable[[Mapping[str, Tensor], Points], Tensor]
 
 MAX_EVALUATED = 4000
 """Points evaluated at once: memory does not grow with their number."""
+MIN_EVALUATED = 500
+"""Least points that are evaluated at once, by however wide a network."""
+CACHED_OUTPUTS = 128_000
+"""Outputs of a layer that still suit the cache; those of larger blocks are new pages each time."""
 MAX_LINEARIZED = 1000
 """Points linearized at once: far more leave the processor's cache and are many times slower."""
 CACHED_NUMBERS = 4_000_000
@@ -60,11 +64,28 @@ def blocks(points: Points, size: int | None = None) -> Iterator[Block]:
         yield Block(points[part], part)
 
 
-def evaluated_at_once(points: Points) -> int:
-    """Return how many of these points to evaluate at once: samples have a batch size."""
+def evaluated_at_once(
+    points: Points, tensors: Mapping[str, Tensor] | None = None
+) -> int:
+    """Return how many of these points to evaluate at once: samples have a batch size.
+
+    Parameters
+    ----------
+    points:
+        The points.
+    tensors:
+        Parameters of the network that is evaluated: the wider it is, the fewer points suit the
+        cache.
+    """
     if isinstance(points, Samples):
         return min(MAX_EVALUATED, points.batch_size)
-    return MAX_EVALUATED
+    if tensors is None:
+        return MAX_EVALUATED
+
+    # A layer of n outputs has a weight (n, inputs).
+    width = max((len(t) for t in tensors.values() if t.ndim), default=1)
+    in_cache = max(MIN_EVALUATED, CACHED_OUTPUTS // max(1, width))
+    return min(MAX_EVALUATED, in_cache)
 
 
 def linearized_at_once(points: Points, n_parameters: int) -> int:

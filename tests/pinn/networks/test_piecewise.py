@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from whence import pinn
+from whence.pinn.networks.placement import steep_density
 
 
 def test_the_piece_between_two_edges_answers() -> None:
@@ -106,14 +107,33 @@ def test_points_crowd_at_a_front_and_none_comes_twice() -> None:
 
 def test_where_nothing_is_steep_features_are_spread_evenly() -> None:
     places, gradients = front()
-    density = pinn.Placement().density(torch.zeros_like(gradients))
+    density = steep_density(torch.zeros_like(gradients), 0.5, 1.0)
     assert density.tolist() == [1.0] * len(places)
-    assert float(pinn.Placement(share=0.0).density(gradients).std()) == 0
+    assert float(steep_density(gradients, 0.0, 1.0).std()) == 0
 
 
-@pytest.mark.parametrize("name", ["power", "steepness", "reach", "drift"])
+def test_points_see_farther_from_a_front_than_features_crowd() -> None:
+    places, gradients = front(40_000)
+    placement = pinn.Placement()
+    generator = torch.Generator().manual_seed(1)
+    rows = placement.rows(gradients, 4000, generator)
+    half = torch.ones(2, dtype=torch.float64)
+    points = placement.points(places, gradients, 4000, half, 1, generator)
+
+    def inner_share(x: torch.Tensor) -> float:
+        """Of those near the front, how many lie within its half width."""
+        distance = (x - 0.3).abs()
+        return float((distance < 1 / 80).sum() / (distance < 0.1).sum())
+
+    assert inner_share(points[:, 0]) < 0.8 * inner_share(places[rows, 0])
+
+
+@pytest.mark.parametrize(
+    "name", ["power", "point_power", "steepness", "reach", "drift"]
+)
 def test_wrong_placements_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         pinn.Placement(**{name: 0.0})
-    with pytest.raises(ValueError, match="share"):
-        pinn.Placement(share=1.5)
+    for share in ("share", "point_share"):
+        with pytest.raises(ValueError, match=share):
+            pinn.Placement(**{share: 1.5})

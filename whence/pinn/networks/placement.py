@@ -21,12 +21,17 @@ class Placement:
     scale from its own width to that of the domain, all of them near it, as a sum of few features
     needs to follow one (compare Bolager et al., arXiv 2306.16830).
 
+    Points are drawn by the same formula with a share and a power of their own, which are less: the
+    residual must be seen as far from a front as its features reach, or it is left to itself there.
+
     Parameters
     ----------
     share:
-        Share of features, and of points, that follow the steepness.
+        Share of features that follow the steepness.
     power:
-        p.
+        p, of features.
+    point_share, point_power:
+        The same of points.
     steepness:
         Steepest slope of a feature, in units of m.
     reach:
@@ -45,30 +50,28 @@ class Placement:
     True
     """
 
-    share: float = 0.5
+    share: float = 0.8
     power: float = 1.5
-    steepness: float = 12.0
-    reach: float = 2.0
+    point_share: float = 0.5
+    point_power: float = 1.0
+    steepness: float = 20.0
+    reach: float = 1.0
     drift: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("power", "steepness", "reach", "drift"):
+        for name in ("power", "point_power", "steepness", "reach", "drift"):
             _checks.positive(name, getattr(self, name))
-        if not 0 <= _checks.number("share", self.share) <= 1:
-            raise ValueError(f"share must lie in [0, 1], got {self.share!r}")
-
-    def density(self, gradients: Tensor) -> Tensor:
-        """Return the density of features at places with these gradients (n, s): (n,)."""
-        steep = gradients.norm(dim=1) ** self.power
-        mean = steep.mean()
-        if not bool(mean > 0):
-            return torch.ones_like(steep)
-        return self.share * steep / mean + (1 - self.share)
+        for name in ("share", "point_share"):
+            share = getattr(self, name)
+            if not 0 <= _checks.number(name, share) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {share!r}")
 
     def rows(self, gradients: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """Return n places drawn by density, the same one as often as may be: (n,)."""
-        # A front is narrow: without replacement the few places in it would soon be used up.
-        density = self.density(gradients)
+        """Return places for n features by the gradients at all of them (N, s): (n,).
+
+        The same place comes as often as may be.
+        """
+        density = steep_density(gradients, self.share, self.power)
         return torch.multinomial(density, n, replacement=True, generator=generator)
 
     def points(
@@ -97,7 +100,9 @@ class Placement:
         generator:
             What draws.
         """
-        rows = self.rows(gradients, n, generator)
+        density = steep_density(gradients, self.point_share, self.point_power)
+        # A front is narrow: without replacement the few places in it would soon be used up.
+        rows = torch.multinomial(density, n, replacement=True, generator=generator)
         n_places, d = places.shape
         apart = 2 * n_places ** (-1 / d)  # in units of the half box
         steep = gradients[rows].norm(dim=1, keepdim=True)
@@ -163,3 +168,13 @@ class Placement:
         if time is not None:
             weight[:, time] = self.drift * (2 * uniform(n) - 1)
         return weight, bias
+
+
+def steep_density(gradients: Tensor, share: float, power: float) -> Tensor:
+    """Return ``share · mᵖ/mean(mᵖ) + (1 − share)`` by the gradients (n, s), m their norms: (n,)."""
+    steep = gradients.norm(dim=1) ** power
+    mean = steep.mean()
+    if not bool(mean > 0):
+        return torch.ones_like(steep)
+
+    return share * steep / mean + (1 - share)

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from whence import _checks, jets
 from whence.jets import Jet, MultiIndex, UnsupportedOperation
 from whence.pinn.pde.names import Name, parse
-from whence.points import Points, Pointwise, blocks, locations
+from whence.points import Points, Pointwise, blocks, evaluated_at_once, locations
 
 logger = logging.getLogger("whence")
 
@@ -369,7 +369,8 @@ def evaluate_at(network: nn.Module, function: Pointwise, points: Tensor) -> Tens
         tensors[name] = parameter.detach()
 
     parts = []
+    size = evaluated_at_once(rows, tensors)
     with torch.no_grad():
-        for block in blocks(rows):
+        for block in blocks(rows, size):
             parts.append(function(tensors, block.points))
     return torch.cat(parts)

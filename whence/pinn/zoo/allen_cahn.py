@@ -61,7 +61,7 @@ def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
 
     slabs = Slabs(t=0.1, tolerance=1e-10)
     return features_recipe(
-        problem(constraints), features=1200, scale=30.0, points=4800, activation="tanh", slabs=slabs
+        problem(constraints), features=1000, scale=20.0, points=8000, activation="tanh", slabs=slabs
     )  # fmt: skip
 
 

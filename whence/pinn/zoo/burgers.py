@@ -12,7 +12,8 @@ from whence.pinn.geometry.domain import Interval
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.conditions import Condition, Dirichlet, Initial
 from whence.pinn.pde.problem import Problem
-from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
+from whence.pinn.training.slabs import Slabs
 from whence.pinn.zoo import _cole_hopf
 from whence.pinn.zoo._reference_points import Array, checked_points
 
@@ -55,6 +56,14 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
+    slabs = Slabs(t=0.1, tolerance=1e-11)
+    return features_recipe(
+        problem(constraints), features=1000, scale=20.0, points=8000, activation="tanh", slabs=slabs
+    )  # fmt: skip
+
+
+def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train the network of its own."""
     return growing_recipe(
         problem(constraints), first=500, limit=2000, renewed=50, max_seconds=420.0
     )
