@@ -89,6 +89,7 @@ FRONTIER = {
     "helmholtz": _frontier(1e-8),
     "korteweg_de_vries": _frontier(1e-6),
     "kuramoto_sivashinsky": _frontier(1e-4),
+    "poisson_5d": _frontier(1e-8),
 }
 SOFT = {
     "diffusion": _frontier(5e-9, "--constraints", "soft"),

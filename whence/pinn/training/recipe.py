@@ -79,6 +79,8 @@ def features_recipe(
     scale: float,
     points: int,
     activation: str = "sin",
+    trainable: bool = False,
+    condition_points: int | None = None,
     condition_weight: float = 1e4,
     slabs: Marching | None = None,
 ) -> Recipe:
@@ -93,10 +95,12 @@ def features_recipe(
     ----------
     problem:
         What to solve.
-    features, scale, activation:
+    features, scale, activation, trainable:
         As in :class:`whence.pinn.RandomFeatures`.
     points:
         Points of each equation.
+    condition_points:
+        Points of each condition; by default as dense along a boundary of the plane as within.
     condition_weight:
         Weight of each soft condition beside equations of weight 1.
     slabs:
@@ -119,7 +123,7 @@ def features_recipe(
             counts[term] = points
             continue
         # As dense along a boundary as within: four sides of a square of so many points.
-        dense = int(4 * points**0.5)
+        dense = condition_points or int(4 * points**0.5)
         room = problem.room(term)
         counts[term] = dense if room is None else min(dense, room)
         weights[term] = condition_weight
@@ -128,11 +132,13 @@ def features_recipe(
     layers = (problem.domain.dimension, features, len(problem.outputs))
 
     def network(seed: int) -> nn.Module:
-        return RandomFeatures(layers, activation, scale, bounds, seed=seed)
+        return RandomFeatures(layers, activation, scale, bounds, trainable, seed)
 
+    # Features that stay take a step or a few, features that train tens.
+    steps = 60 if trainable else 10
     return Recipe(
         points=counts,
-        schedule=(VarPro(10),),
+        schedule=(VarPro(steps),),
         resample=None,
         max_seconds=None,
         network=network,

@@ -55,10 +55,6 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
-    if constraints == "soft":
-        # Slabs with soft conditions have not been measured.
-        return own_network_recipe(constraints)
-
     slabs = Slabs(t=0.1, tolerance=1e-10)
     return features_recipe(
         problem(constraints), features=1000, scale=20.0, points=8000, activation="tanh", slabs=slabs

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from whence.pinn.pde.problem import Problem
-from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
+from whence.pinn.training.slabs import Slabs
 from whence.pinn.zoo._periodic_flow import PeriodicFlow, self_advection
 from whence.pinn.zoo._periodic_spectral import Complex, Evolution, Solved
 from whence.pinn.zoo._reference_points import Array, checked_points
@@ -55,6 +56,14 @@ def problem(constraints: Literal["hard", "soft"] = "hard") -> Problem:
 
 def recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     """Return the best known way to train it."""
+    slabs = Slabs(t=0.5, tolerance=1e-11)
+    return features_recipe(
+        problem(constraints), features=600, scale=12.0, points=5000, activation="tanh", slabs=slabs
+    )  # fmt: skip
+
+
+def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
+    """Return the best known way to train the network of its own."""
     return growing_recipe(
         problem(constraints), first=500, limit=900, renewed=50, max_seconds=280.0
     )
