@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,15 +23,21 @@ from whence.catalogue import (
 from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED, parsed
 from whence.cli.flags import groups_of, with_groups
 from whence.cli.sources import source_of
-from whence.cli.training import Training, TrainOptions
+from whence.cli.training import AUTO, BEST, Training, TrainOptions
+from whence.pinn.training.automatic import GROWING, automatic_recipe
 from whence.pinn.training.configuration import Origin
+from whence.pinn.training.observers import say
 from whence.pinn.training.result import Result
-from whence.pinn.training.run_folder import RunFolder
+from whence.pinn.training.run_folder import SLABS, RunFolder
 from whence.pinn.training.train import train
 
 COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
 SKIPPED = ("seed", "iterations", "dtype")
 """Options of classes that the command line sets otherwise."""
+AUTO_SECONDS = 300.0
+"""Time that a recipe is chosen for where none is given."""
+MIN_TRIED = 30.0
+"""Least time limit with which a file without a recipe has one chosen by trials."""
 
 
 _NAMES = [field.name for field in dataclasses.fields(TrainOptions)]
@@ -44,13 +52,13 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
     if Path(options.problem).is_dir():
         options, arguments = from_run_folder(options, arguments)
 
+    options, arguments = with_choice(options, arguments)
     training = Training(options, GROUPS, source_of(options.problem))
     schedule = training.schedule()
     resampler = training.resampler()
     training.check_used(schedule, resampler)
 
-    name = Path(options.problem).stem  # of a file its name, of the zoo the problem's
-    out = options.out or Path("runs") / f"{name}-{options.seed}"
+    out = folder_of(options)
     is_file = options.problem.endswith(".py")
     # So that --resume needs no more than the folder.
     origin = Origin(
@@ -95,6 +103,69 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         **arguments_of_run,
     )
     return report(result, out)
+
+
+def folder_of(options: TrainOptions) -> Path:
+    """Return the run folder: that asked for, or one of the problem's name and the seed."""
+    name = Path(options.problem).stem  # of a file its name, of the zoo the problem's
+    return options.out or Path("runs") / f"{name}-{options.seed}"
+
+
+def with_choice(
+    options: TrainOptions, arguments: Sequence[str]
+) -> tuple[TrainOptions, Sequence[str]]:
+    """Return the options with a recipe chosen by trials, where one is to be, and the arguments.
+
+    A run that is resumed keeps its choice.
+    """
+    source = source_of(options.problem)
+    is_auto = options.recipe == AUTO
+    if options.recipe == BEST and not source.has_recipe and options.setting is None:
+        has_time = options.max_seconds is None or options.max_seconds >= MIN_TRIED
+        # Of the plain recipe, which serves to look at flags.
+        plain = Training(options, GROUPS, source)
+        is_auto = has_time and not plain.sets_training()
+    if not is_auto:
+        return options, arguments
+
+    begun = time.perf_counter()
+    out = folder_of(options)
+    choice = chosen_before(out) if options.resume else None
+    if choice is None:
+        if not options.resume:
+            RunFolder(out).check_free()
+        problem = source.problem(options.constraints)
+        automatic = automatic_recipe(
+            problem,
+            options.max_seconds or AUTO_SECONDS,
+            network=lambda seed: source.network(problem, seed),
+            seed=options.seed,
+        )
+        choice = automatic.choice
+        for reason in automatic.reasons:
+            say(reason)
+        say(f"chosen: --recipe {choice}")
+
+    options = dataclasses.replace(options, recipe=choice)
+    if choice == GROWING and not options.resume:
+        # What the trials took is gone; solving for features ends by itself.
+        left = (options.max_seconds or AUTO_SECONDS) - (time.perf_counter() - begun)
+        options = dataclasses.replace(options, max_seconds=left)
+    return options, [*arguments, "--recipe", choice]
+
+
+def chosen_before(out: Path) -> str | None:
+    """Return the choice of the run in a folder, or of the first of its slabs; None if none."""
+    for folder in (out, out / SLABS / "000"):
+        if RunFolder(folder).exists():
+            command = RunFolder(folder).config().get("command") or []
+            recipes = [
+                value
+                for flag, value in itertools.pairwise(command)
+                if flag == "--recipe"
+            ]
+            return recipes[-1] if recipes else None
+    return None
 
 
 def report(result: Result, out: Path) -> int:

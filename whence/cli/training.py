@@ -40,9 +40,11 @@ from whence.pinn.sampling.resamplers import Resample, Resampler
 from whence.pinn.sampling.scores import SavedScore, Score
 from whence.pinn.sampling.selections import Selection
 from whence.pinn.settings import Setting
+from whence.pinn.training.automatic import recipe_of_choice
 from whence.pinn.training.load import load_run
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.problem_file import ProblemFile
+from whence.pinn.training.recipe import Recipe
 from whence.pinn.training.refinement import refined, weights_of
 from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
@@ -56,6 +58,8 @@ NONE = "none"
 
 
 BEST = "best"
+OWN_NETWORK = "own_network"
+AUTO = "auto"
 SUIT_EVERY_RECIPE = (
     "problem", "out", "seed", "max_seconds", "constraints", "resume", "points", "sampling",
     "weights", "device", "compile", "threads", "quiet", "recipe",
@@ -105,9 +109,13 @@ class TrainOptions:
     activation: Annotated[str | None, default_words("tanh", "NAME")] = None
     """Function between the layers: tanh, gelu, sin or silu."""
 
-    recipe: Literal["best", "own_network"] = "best"
-    """best: what reaches the least error, by another network where that helps. own_network: the
-    best for the problem's own network, as whenever a flag sets how to train."""
+    recipe: Annotated[str, tyro.conf.arg(metavar="{best,own_network,auto,CHOICE}")] = (
+        "best"
+    )
+    """best: what reaches the least error, by another network where that helps; of a file without
+    a recipe auto. own_network: the best for the problem's own network, as whenever a flag sets how
+    to train. auto: chosen by short trials for --max-seconds (300), which say their choice; with
+    that choice in place of auto the trials are left out."""
     points: Annotated[
         tuple[str, ...],
         default_words("those of --start, else the recipe's", "[TERM=COUNT ...]"),
@@ -199,9 +207,7 @@ class Training:
 
         self.problem = source.problem(self.constraints)
         if setting is None:
-            # What is set of the training is meant for the problem's own network, not for another.
-            own_network = self._sets_training()
-            self.recipe = source.recipe(self.problem, self.constraints, own_network)
+            self.recipe = self._recipe()
         elif options.recipe != BEST:
             raise ValueError(
                 "--setting and --recipe exclude each other: leave one of them out"
@@ -209,10 +215,22 @@ class Training:
         else:
             self.recipe = setting.recipe(self.problem)
 
-    def _sets_training(self) -> bool:
+    def _recipe(self) -> Recipe:
+        """Return the recipe that is asked for."""
+        recipe = self.options.recipe
+        if recipe in (BEST, OWN_NETWORK):
+            # What is set of the training is meant for the problem's own network, not for another.
+            own_network = recipe == OWN_NETWORK or self.sets_training()
+            return self.source.recipe(self.problem, self.constraints, own_network)
+
+        if self.sets_training():
+            raise ValueError(
+                f"--recipe {recipe} says how to train: leave out the flags that do so too"
+            )
+        return recipe_of_choice(self.problem, recipe)
+
+    def sets_training(self) -> bool:
         """Whether any flag says how to train, beside those that suit every recipe."""
-        if self.options.recipe != BEST:
-            return True
         for entry in dataclasses.fields(self.options):
             if entry.name in SUIT_EVERY_RECIPE:
                 continue

@@ -75,6 +75,7 @@ from .sampling import Resample as Resample
 from .sampling import ResidualScore as ResidualScore
 from .sampling import SavedScore as SavedScore
 from .sampling import TopK as TopK
+from .training import AutomaticRecipe as AutomaticRecipe
 from .training import Observer as Observer
 from .training import Recipe as Recipe
 from .training import Result as Result
@@ -82,6 +83,7 @@ from .training import RunFolder as RunFolder
 from .training import Slabs as Slabs
 from .training import Spectra as Spectra
 from .training import Stop as Stop
+from .training import automatic_recipe as automatic_recipe
 from .training import check_run as check_run
 from .training import features_recipe as features_recipe
 from .training import growing_recipe as growing_recipe

@@ -1,5 +1,6 @@
 """Training a network on a problem, and the run folder that it leaves."""
 
+from whence.pinn.training.automatic import AutomaticRecipe, automatic_recipe
 from whence.pinn.training.configuration import Origin
 from whence.pinn.training.integrity import FileState, check_run
 from whence.pinn.training.load import load_network, load_points, load_run, load_weights
@@ -13,6 +14,7 @@ from whence.pinn.training.spectra import Spectra
 from whence.pinn.training.train import train
 
 __all__ = [
+    "AutomaticRecipe",
     "FileState",
     "Observer",
     "Origin",
@@ -23,6 +25,7 @@ __all__ = [
     "Slabs",
     "Spectra",
     "Stop",
+    "automatic_recipe",
     "check_run",
     "features_recipe",
     "growing_recipe",

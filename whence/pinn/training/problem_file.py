@@ -121,6 +121,11 @@ class ProblemFile:
         """Whether it defines a network of its own."""
         return "network" in self.names
 
+    @property
+    def has_recipe(self) -> bool:
+        """Whether it defines a recipe."""
+        return "recipe" in self.names
+
     def recipe(
         self,
         problem: Problem,

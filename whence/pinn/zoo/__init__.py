@@ -65,7 +65,7 @@ def recipe(name: str, constraints: Constraints = "hard") -> Recipe:
     --------
     >>> from whence import pinn
     >>> pinn.zoo.recipe("burgers").points
-    {'pde': 500}
+    {'pde': 8000}
     """
     _checks.one_of("constraints", constraints, CONSTRAINTS)
     module = PROBLEMS[name]
