@@ -41,8 +41,10 @@ SHARE_OF_SOLVE = 0.25
 """Share of the time that solving all at once may take by that estimate."""
 N_SLABS = 10
 """Slabs at first; those that come out poor are halved."""
-SOLVES_OF_SLABS = 80
-"""Solves that slabs may come to: passes over each, and halves."""
+TRAININGS = 30
+"""Trainings of slabs: passes over each, and halves."""
+SOLVES_OF_SLABS = 60
+"""Solves that they may come to, twice as many for beside other work."""
 SLAB_SCALE = 20.0
 """Slope up to which features of slabs go where nothing is steep."""
 SLAB_TOLERANCE = 1e-11
@@ -115,7 +117,8 @@ def recipe_of_choice(problem: Problem, choice: str) -> Recipe:
         ) from error
 
     options: dict[str, Any] = {problem.time: length}
-    return replace(recipe, slabs=Slabs(tolerance=tolerance, **options))
+    slabs = Slabs(tolerance=tolerance, trainings=TRAININGS, **options)
+    return replace(recipe, slabs=slabs)
 
 
 def automatic_recipe(
