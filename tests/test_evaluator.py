@@ -43,8 +43,9 @@ def test_every_point_is_taken_once(monkeypatch):
     seen = {}
     for pieces in evaluator._portions(objective.terms):
         assert 0 < sum(len(points) for _, points, _ in pieces) <= 4
-        for term, points, _ in pieces:
-            seen.setdefault(term.name, []).append(points)
+        for shared, points, _ in pieces:
+            for term in shared.terms:
+                seen.setdefault(term.name, []).append(points)
     assert {n: torch.cat(p).tolist() for n, p in seen.items()} == {
         n: t.points.tolist() for n, t in objective.terms.items()
     }

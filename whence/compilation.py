@@ -1,13 +1,13 @@
 """Losses and gradients by code compiled once for blocks of a fixed number of points.
 
-Each term's loss and gradient are traced into one graph (through the jets, which vanish in it) and
-compiled by TorchInductor. Blocks are filled up with points of weight zero: new points, and more
-of them, need no new compilation.
+Each term's loss and gradient, those of terms at the same points together, are traced into one graph
+(through the jets, which vanish in it) and compiled by TorchInductor. Blocks are filled up with
+points of weight zero: new points, and more of them, need no new compilation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,8 @@ from whence.evaluator import LossAndGradient, Remembering, Terms, term_state, un
 from whence.linearization import LayerLinearization, linearize, squared_norms
 from whence.objective import Objective
 from whence.parameters import Parameters
-from whence.points import are_samples, locations
+from whence.points import are_samples, blocks, locations
+from whence.shared_pass import SharedPass, passes_of
 from whence.term import Term
 
 MAX_BLOCK = 500
@@ -37,8 +38,10 @@ COMPILATION_SECONDS = 6.0
 """Seconds to compile a term."""
 
 Arguments = tuple[Tensor, Tensor, Tensor]
-"""θ (P,), points (n, d) and their weights (n,)."""
+"""θ (P,), points (n, d) and their weights (n, K) in each of K terms."""
 WeightedPoints = tuple[Tensor, Tensor]
+Names = tuple[str, ...]
+"""The terms of a pass."""
 Function = Callable[..., tuple[Tensor, ...]]
 
 
@@ -55,6 +58,9 @@ class Compiled(Remembering):
     ----------
     objective:
         Whose terms to compile.
+    by_term:
+        Whether gradients of single terms will be asked for, as weightings do: each of the terms at
+        the same points is then compiled by itself too.
 
     Raises
     ------
@@ -63,10 +69,11 @@ class Compiled(Remembering):
         random numbers, changes a buffer, or gives another result compiled.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, by_term: bool = False) -> None:
         super().__init__()
-        self._blocks = _compile_all(_GradientBlock, objective)
-        self._trace_blocks: dict[str, _TraceBlock] | None = None
+        passes = passes_to_compile(objective, by_term)
+        self._blocks = _compile_all(_GradientBlock, passes, objective.parameters)
+        self._trace_blocks: dict[Names, _TraceBlock] | None = None
 
     def compile_traces(self, objective: Objective) -> None:
         """Compile the traces too; they are eager without, or if that is a ``NotCompiled``."""
@@ -78,7 +85,8 @@ class Compiled(Remembering):
                     "parameters are used elsewhere than in layers of known kinds"
                 )
 
-        self._trace_blocks = _compile_all(_TraceBlock, objective)
+        passes = [SharedPass((term,)) for term in objective.terms.values()]
+        self._trace_blocks = _compile_all(_TraceBlock, passes, objective.parameters)
 
     def traces(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
@@ -88,26 +96,53 @@ class Compiled(Remembering):
         theta = parameters.vector()
         traces = {}
         for name, term in terms.items():
-            block = self._trace_blocks[name]
+            block = self._trace_blocks[(name,)]
             total = 0.0
+            alike = replace(term, weight=1.0, point_weights=None, base_weights=None)
+            alone = SharedPass((alike,))
             # Blocks weigh a point by 1/N: times N each counts once.
-            for points, weights in block.filled(replace(term, point_weights=None)):
+            for points, weights in block.filled(alone):
                 (trace,) = block.function(theta, points, weights)
                 total += float(trace) * len(term.points)
             traces[name] = total
 
         return traces
 
+    def sum_of_terms(
+        self, parameters: Parameters, terms: Terms
+    ) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ) (P,) by one pass for all terms at the same points."""
+        loss = parameters.vector().new_zeros(())
+        gradient = torch.zeros_like(parameters.vector())
+        for shared in passes_of(terms.values()):
+            of_pass, gradient_of_pass = self._sum_of_pass(parameters, shared)
+            loss += of_pass
+            gradient += gradient_of_pass
+
+        return float(loss), gradient
+
     def term_gradient(self, parameters: Parameters, term: Term) -> LossAndGradient:
         """Return ``L_k`` and ``∇L_k`` (P,) of one term."""
+        return self._sum_of_pass(parameters, SharedPass((unweighted(term),)))
+
+    def _sum_of_pass(
+        self, parameters: Parameters, shared: SharedPass
+    ) -> LossAndGradient:
+        """Return the weighted loss of the terms of a pass and its gradient (P,)."""
         theta = parameters.vector()
         loss = theta.new_zeros(())
         gradient = torch.zeros_like(theta)
 
-        block = self._blocks[term.name]
+        names = tuple(term.name for term in shared.terms)
+        if names not in self._blocks:
+            # Terms that shared their points and do no longer, or the other way round.
+            block = _GradientBlock(shared, parameters)
+            block.compile()
+            self._blocks[names] = block
 
-        for points, weights in block.filled(term):
-            # Blocks weigh a point by m_i/N: their sums are L_k and ∇L_k.
+        block = self._blocks[names]
+        for points, weights in block.filled(shared):
+            # Blocks weigh a point by w m_i/N: their sums are those of the terms.
             block_gradient, block_loss = block.function(theta, points, weights)
             gradient += block_gradient
             loss += block_loss
@@ -115,34 +150,43 @@ class Compiled(Remembering):
         return loss, gradient
 
 
+def passes_to_compile(objective: Objective, by_term: bool) -> list[SharedPass]:
+    """Return the passes of which :class:`Compiled` compiles the gradient."""
+    terms = list(objective.terms.values())
+    passes = passes_of(terms)
+    if by_term and len(passes) < len(terms):
+        passes += [SharedPass((term,)) for term in terms]
+    return passes
+
+
 class _Block:
-    """A function of one term, compiled for a fixed number of weighted points."""
+    """A function of the terms of a pass, compiled for a fixed number of weighted points."""
 
     results: ClassVar[tuple[str, ...]]
     """What the function returns, in words."""
 
-    def __init__(self, term: Term, parameters: Parameters) -> None:
-        if are_samples(term.points):
-            raise NotCompiled(f"term {term.name!r} has samples, not points")
+    def __init__(self, shared: SharedPass, parameters: Parameters) -> None:
+        self._name = ", ".join(term.name for term in shared.terms)
+        if are_samples(shared.points):
+            raise NotCompiled(f"term {self._name!r} has samples, not points")
 
         # Blocks of equal size, rounded up: as few points as possible are filled in.
-        n = len(term.points)
+        n = len(shared.points)
         n_blocks = -(-n // MAX_BLOCK)
         self.size = max(MIN_BLOCK, -(-n // n_blocks))
-        self._name = term.name
-        self._residual = term.residual
-        self._loss = term.loss
-        self._filled_of: Any = None
+        self._terms = shared.terms
+        self._filled_of: list[Any] = []
+        self._filled_weights: list[float] = []
         self._filled: list[WeightedPoints] = []
 
-        self._eager = self._make(term, parameters)
+        self._eager = self._make(shared, parameters)
         # The last block, which has points of weight zero if any has.
-        last_points, last_weights = self.filled(term)[-1]
+        last_points, last_weights = self.filled(shared)[-1]
         self._arguments = parameters.vector(), last_points, last_weights
-        self._graph = traced(term.name, self._eager, self._arguments)
+        self._graph = traced(self._name, self._eager, self._arguments)
         self.function: Any = None
 
-    def _make(self, term: Term, parameters: Parameters) -> Function:
+    def _make(self, shared: SharedPass, parameters: Parameters) -> Function:
         """Return the function of θ, points and their weights to compile."""
         raise NotImplementedError
 
@@ -171,23 +215,32 @@ class _Block:
                     f"{error:.1e}"
                 )
 
-    def filled(self, term: Term) -> list[WeightedPoints]:
-        """Return the term's points in blocks with their weights, kept while they are the same."""
-        if term.residual is not self._residual or term.loss != self._loss:
-            raise ValueError(f"term {term.name!r} is not the one that was compiled")
+    def filled(self, shared: SharedPass) -> list[WeightedPoints]:
+        """Return the points in blocks with their weights, kept while they are the same."""
+        for term, compiled_term in zip(shared.terms, self._terms, strict=True):
+            is_same = term.residual is compiled_term.residual
+            if not is_same or term.loss != compiled_term.loss:
+                raise ValueError(f"term {term.name!r} is not the one that was compiled")
 
-        state = term_state(term)
-        if self._filled_of is None or not self._filled_of.is_same(state):
-            self._filled = list(self._fill(unweighted(term)))
-            self._filled_of = state
+        states = [term_state(term) for term in shared.terms]
+        weights = [term.weight for term in shared.terms]
+        is_known = bool(self._filled) and weights == self._filled_weights
+        for state, known in zip(states, self._filled_of, strict=False):
+            is_known = is_known and state.is_same(known)
+
+        if not is_known:
+            self._filled = list(self._fill(shared))
+            self._filled_of = states
+            self._filled_weights = weights
         return self._filled
 
-    def _fill(self, term: Term) -> Iterator[WeightedPoints]:
-        for block in term.blocks(self.size):
+    def _fill(self, shared: SharedPass) -> Iterator[WeightedPoints]:
+        for block in blocks(shared.points, self.size):
             points = locations(block.points)
             missing = self.size - len(points)
-            weights = points.new_zeros(self.size)
-            weights[: len(points)] = term.scales(block.part)
+            weights = points.new_zeros(self.size, len(shared.terms))
+            for k, term in enumerate(shared.terms):
+                weights[: len(points), k] = term.scales(block.part)
             # Copies of the first point, of weight zero.
             fill = points[:1].expand(missing, -1)
             yield torch.cat([points, fill]), weights
@@ -196,11 +249,16 @@ class _Block:
 class _GradientBlock(_Block):
     results = ("gradient", "loss")
 
-    def _make(self, term: Term, parameters: Parameters) -> Function:
+    def _make(self, shared: SharedPass, parameters: Parameters) -> Function:
         def loss(theta: Tensor, points: Tensor, weights: Tensor) -> Tensor:
-            residual = term.residual(parameters.substituted(theta), points)  # (n, m)
-            values = term.loss.value(residual)  # (n,)
-            return (values * weights).sum()
+            residuals = shared.residuals(parameters.substituted(theta), points)
+            total = weights.new_zeros(())
+            for k, (term, residual) in enumerate(
+                zip(shared.terms, residuals, strict=True)
+            ):
+                values = term.loss.value(residual)  # (n, m) to (n,)
+                total = total + (values * weights[:, k]).sum()
+            return total
 
         return torch.func.grad_and_value(loss)
 
@@ -208,11 +266,13 @@ class _GradientBlock(_Block):
 class _TraceBlock(_Block):
     results = ("trace",)
 
-    def _make(self, term: Term, parameters: Parameters) -> Function:
+    def _make(self, shared: SharedPass, parameters: Parameters) -> Function:
+        function = shared.function
+
         def trace(theta: Tensor, points: Tensor, weights: Tensor) -> tuple[Tensor]:
             # ‖∇r(z_i)‖² of each point, (n,).
-            norms = squared_norms(term.residual, parameters, theta, points)
-            return ((norms * weights).sum(),)
+            norms = squared_norms(function, parameters, theta, points)
+            return ((norms * weights[:, 0]).sum(),)
 
         return trace
 
@@ -220,15 +280,19 @@ class _TraceBlock(_Block):
 BlockKind = TypeVar("BlockKind", bound=_Block)
 
 
-def _compile_all(kind: type[BlockKind], objective: Objective) -> dict[str, BlockKind]:
-    """Return compiled blocks of every term."""
-    blocks = {}
-    for name, term in objective.terms.items():
-        blocks[name] = kind(term, objective.parameters)
+def _compile_all(
+    kind: type[BlockKind], passes: Sequence[SharedPass], parameters: Parameters
+) -> dict[Names, BlockKind]:
+    """Return the compiled blocks of every pass, by the names of its terms."""
+    made: dict[Names, BlockKind] = {}
+    for shared in passes:
+        names = tuple(term.name for term in shared.terms)
+        if names not in made:
+            made[names] = kind(shared, parameters)
     # Only once all are traced, which is quick and may fail: compiling takes long.
-    for block in blocks.values():
+    for block in made.values():
         block.compile()
-    return blocks
+    return made
 
 
 def traced(name: str, function: Function, arguments: Arguments) -> torch.fx.GraphModule:

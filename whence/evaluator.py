@@ -24,6 +24,7 @@ from whence.points import (
     evaluated_at_once,
     linearized_at_once,
 )
+from whence.shared_pass import SharedPass, passes_of
 from whence.term import Term
 
 Terms = Mapping[str, Term]
@@ -58,29 +59,34 @@ class Eager:
         self, parameters: Parameters, terms: Terms
     ) -> tuple[float, Tensor]:
         """Return L(θ) and ∇L(θ), shape (P,): a backward pass for every few thousand points."""
+        return self.sum_of_terms(parameters, terms)
+
+    def sum_of_terms(
+        self, parameters: Parameters, terms: Terms
+    ) -> tuple[float, Tensor]:
+        """Return L(θ) and ∇L(θ) (P,) by one pass for all terms at the same points."""
         loss, gradient = _sum_over(_portions(terms), parameters)
         return float(loss), gradient
 
     def term_losses(self, parameters: Parameters, terms: Terms) -> dict[str, float]:
         """Return ``L_k = (1/N_k) Σ_i m_i ℓ_k(z_i)`` of each term, without its weight w_k."""
         tensors = parameters.tensors()
-        losses = {}
+        totals = dict.fromkeys(terms, 0.0)
 
-        for name, term in terms.items():
-            total = 0.0
-            size = evaluated_at_once(term.points, tensors)
-            for block in term.blocks(size):
+        for shared in passes_of(terms.values()):
+            size = evaluated_at_once(shared.points, tensors)
+            for block in blocks(shared.points, size):
                 with torch.no_grad():
-                    residual = term.residual(tensors, block.points)  # r, (n, m)
+                    residuals = shared.residuals(tensors, block.points)  # r, (n, m)
+                for term, residual in zip(shared.terms, residuals, strict=True):
                     values = term.value(residual, block.points)  # ℓ, (n,)
-                if term.point_weights is not None:
-                    values = values * term.point_weights[block.part]
-                total += float(values.sum())
+                    weights = term.total_weights
+                    if weights is not None:
+                        values = values * weights[block.part]
+                    totals[term.name] += float(values.sum())
 
-            # 1/N of the whole term, not of the block.
-            losses[name] = total / len(term.points)
-
-        return losses
+        # 1/N of the whole term, not of the block.
+        return {name: total / len(terms[name].points) for name, total in totals.items()}
 
     def term_gradients(
         self, parameters: Parameters, terms: Terms
@@ -124,7 +130,14 @@ class Remembering(Eager):
     def loss_and_gradient(
         self, parameters: Parameters, terms: Terms
     ) -> tuple[float, Tensor]:
-        """Return L(θ) and ∇L(θ), shape (P,), as the weighted sum of those of the terms."""
+        """Return L(θ) and ∇L(θ), shape (P,), as the weighted sum of those of the terms.
+
+        Where terms share a pass and none of their gradients is known, it is one backward pass.
+        """
+        is_shared = len(passes_of(terms.values())) < len(terms)
+        if is_shared and not self._known(parameters, terms):
+            return self.sum_of_terms(parameters, terms)
+
         loss = 0.0
         gradient = parameters.vector().zero_()
         term_gradients = self.term_gradients(parameters, terms)
@@ -146,6 +159,16 @@ class Remembering(Eager):
         self, parameters: Parameters, terms: Terms
     ) -> dict[str, LossAndGradient]:
         """Return ``L_k`` and ``∇L_k`` of each term; later calls do not change them."""
+        known = self._known(parameters, terms)
+        for name, term in terms.items():
+            if name not in known:
+                self._states[name] = _TermState.of(term)
+                self._gradients[name] = self.term_gradient(parameters, term)
+
+        return {name: self._gradients[name] for name in terms}
+
+    def _known(self, parameters: Parameters, terms: Terms) -> set[str]:
+        """Return the terms whose gradients are known; those of another θ are forgotten."""
         theta = parameters.vector()
         # By value: the parameters are changed in place, and may have been put back.
         if self._theta is None or not torch.equal(theta, self._theta):
@@ -153,14 +176,12 @@ class Remembering(Eager):
             self._states = {}
             self._gradients = {}
 
+        known = set()
         for name, term in terms.items():
-            state = _TermState.of(term)
-            known = self._states.get(name)
-            if known is None or not known.is_same(state):
-                self._states[name] = state
-                self._gradients[name] = self.term_gradient(parameters, term)
-
-        return {name: self._gradients[name] for name in terms}
+            state = self._states.get(name)
+            if state is not None and state.is_same(_TermState.of(term)):
+                known.add(name)
+        return known
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +195,13 @@ class _TermState:
     @classmethod
     def of(cls, term: Term) -> _TermState:
         """Return the state of a term now."""
-        parts = (term.points, term.point_weights, term.residual, term.loss)
+        parts = (
+            term.points,
+            term.point_weights,
+            term.base_weights,
+            term.residual,
+            term.loss,
+        )
         versions = [part._version for part in parts if isinstance(part, Tensor)]
         return cls(parts, tuple(versions))
 
@@ -204,8 +231,8 @@ def unit_cotangents(value: Tensor) -> Iterator[Tensor]:
         yield cotangent
 
 
-Portion = list[tuple[Term, Points, float | Tensor]]
-"""Some points of some terms with the factor in front of each point's loss."""
+Portion = list[tuple[SharedPass, Points, list[float | Tensor]]]
+"""Some points of some passes, with the factor in front of each point's loss for each term."""
 
 
 def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGradient:
@@ -218,13 +245,13 @@ def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGra
     for portion in portions:
         with torch.enable_grad():
             losses = []
-            for term, points, scale in portion:
-                value = term.value(term.residual(live, points), points)  # ℓ, (n,)
-                if isinstance(scale, Tensor):
-                    losses.append((value * scale).sum())
-                else:
-                    # One number for all points: multiplied once, after the sum.
-                    losses.append(value.sum() * scale)
+            for shared, points, scales in portion:
+                residuals = shared.residuals(live, points)
+                for term, residual, scale in zip(
+                    shared.terms, residuals, scales, strict=True
+                ):
+                    value = term.value(residual, points)  # ℓ, (n,)
+                    losses.append(_scaled_sum(value, scale))
 
             loss = torch.stack(losses).sum()
 
@@ -245,10 +272,18 @@ def _sum_over(portions: Iterable[Portion], parameters: Parameters) -> LossAndGra
     return total, gradient
 
 
+def _scaled_sum(values: Tensor, scale: float | Tensor) -> Tensor:
+    if isinstance(scale, Tensor):
+        return (values * scale).sum()
+    # One number for all points: multiplied once, after the sum.
+    return values.sum() * scale
+
+
 def _portions(terms: Terms) -> Iterator[Portion]:
     """Yield the terms' points in portions of at most as many as are evaluated at once.
 
-    Small terms share a portion, and so a backward pass.
+    Small terms share a portion, and so a backward pass; terms at the same points share the pass
+    through the network, in which these count once.
     """
     sizes = [evaluated_at_once(term.points) for term in terms.values()]
     most = min(MAX_EVALUATED, *sizes)
@@ -256,21 +291,27 @@ def _portions(terms: Terms) -> Iterator[Portion]:
     portion: Portion = []
     room = most
 
-    for term in terms.values():
+    for shared in passes_of(terms.values()):
         start = 0
-        n = len(term.points)
+        n = len(shared.points)
         # A term that does not fit fills up the portion, and goes on in the next.
         while n - start > room:
-            part = slice(start, start + room)
             if room:
-                portion.append((term, term.points[part], term.scales(part)))
+                portion.append(_piece(shared, slice(start, start + room)))
             yield portion
             portion = []
-            start = part.stop
+            start += room
             room = most
 
-        rest = slice(start, n)
-        portion.append((term, term.points[rest], term.scales(rest)))
+        portion.append(_piece(shared, slice(start, n)))
         room -= n - start
 
     yield portion
+
+
+def _piece(
+    shared: SharedPass, part: slice
+) -> tuple[SharedPass, Points, list[float | Tensor]]:
+    """Return a part of the points with the scales of each term's losses there."""
+    scales = [term.scales(part) for term in shared.terms]
+    return shared, shared.points[part], scales

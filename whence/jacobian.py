@@ -7,9 +7,9 @@ component. Rows are made in blocks that stay in the processor's cache, each by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,7 +33,10 @@ from whence.points import (
     blocks,
     linearized_at_once,
 )
+from whence.shared_pass import SharedPass, passes_of
 from whence.term import Term
+
+T = TypeVar("T")
 
 SELF_PRODUCT_BLOCKS = 8
 """Blocks of rows that a symmetric product is made of."""
@@ -72,11 +75,14 @@ def linearized_blocks(
 class Rows:
     """Rows of a Jacobian at some points, point by point and for each point cotangent by cotangent.
 
-    ``cotangents`` has one (n, m) tensor for every row that a point contributes.
+    ``cotangents`` has one (n, m) tensor for every row that a point contributes, ``start`` is the
+    number of the first row among those of the Jacobian, ``term`` the term that they are of.
     """
 
     linear: Linearization
     cotangents: Sequence[Tensor]
+    start: int = 0
+    term: str = ""
 
     def __len__(self) -> int:
         return len(self.linear.value) * len(self.cotangents)
@@ -127,6 +133,34 @@ def row_blocks(
         yield rows.view(len(linear.value), -1, parameters.size)
 
 
+@dataclass(frozen=True, eq=False)
+class _TermBlock:
+    """A term's rows at a block of points, among those of the pass that it shares.
+
+    ``linear`` is of the residuals of all terms of the pass side by side, ``columns`` are the term's
+    components among them, ``start`` is the number of its first row here, in row order.
+    """
+
+    term: Term
+    block: Block
+    linear: Linearization
+    columns: slice
+    start: int
+
+    @property
+    def value(self) -> Tensor:
+        """The term's residuals, (n, m)."""
+        return self.linear.value[:, self.columns]
+
+    def widened(self, cotangent: Tensor) -> Tensor:
+        """Return a cotangent (n, m) of the term as one of the pass, zero for other terms."""
+        if cotangent.shape == self.linear.value.shape:
+            return cotangent
+        wide = torch.zeros_like(self.linear.value)
+        wide[:, self.columns] = cotangent
+        return wide
+
+
 class Jacobian:
     """The residual Jacobian of an objective at its current parameters.
 
@@ -171,13 +205,38 @@ class Jacobian:
         self.chunk = chunk
         self._components: dict[str, int] | None = None
 
-    def _linearized(self) -> Iterator[tuple[Term, Block, Linearization]]:
-        """Yield the points of all terms in row order, each block with its linearization."""
-        for term in self.objective.terms.values():
-            size = self.chunk or self._points_at_once(term)
-            parts = linearized_blocks(term.residual, self.parameters, term.points, size)
+    def _linearized(self) -> Iterator[list[_TermBlock]]:
+        """Yield blocks of points, each with the rows of all terms that share a pass there.
+
+        Row order is term by term, so that blocks of such terms say where their rows stand.
+        """
+        components = self.components()
+        starts = {}
+        n_rows = 0
+        for name, term in self.objective.terms.items():
+            starts[name] = n_rows
+            n_rows += len(term.points) * components[name]
+
+        for shared in passes_of(self.objective.terms.values()):
+            size = self.chunk or self._points_at_once(shared.terms[0])
+            parts = linearized_blocks(
+                shared.function, self.parameters, shared.points, size
+            )
             for block, linear in parts:
-                yield term, block, linear
+                members = []
+                first = 0
+                for term in shared.terms:
+                    m = components[term.name]
+                    start = starts[term.name] + block.part.start * m
+                    columns = slice(first, first + m)
+                    members.append(_TermBlock(term, block, linear, columns, start))
+                    first += m
+                yield members
+
+    def _term_blocks(self) -> Iterator[_TermBlock]:
+        """Yield the rows of :meth:`_linearized` term by term in each block."""
+        for members in self._linearized():
+            yield from members
 
     def _points_at_once(self, term: Term) -> int | None:
         """Return how many points of many outputs are linearized at once; None of few."""
@@ -196,17 +255,19 @@ class Jacobian:
             return False
         return max(self.components().values()) > MANY_OUTPUTS
 
-    def _cotangents(self, term: Term, block: Block, value: Tensor) -> Sequence[Tensor]:
+    def _cotangents(self, part: _TermBlock) -> Sequence[Tensor]:
         """Return one cotangent (n, m) per row that a point contributes."""
+        term, block, value = part.term, part.block, part.value
         if value.shape[1] > MANY_OUTPUTS:
             return _ManyCotangents(term, block, value, self.scaled)
-        if not self.scaled:
-            return list(unit_cotangents(value))
 
-        # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
-        root = term.curvature_root(value, block.points)  # S, (n, m, m)
-        scaled = _times_root(root, term.scales(block.part))
-        return list(scaled.unbind(2))
+        columns = list(unit_cotangents(value))
+        if self.scaled:
+            # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
+            root = term.curvature_root(value, block.points)  # S, (n, m, m)
+            scaled = _times_root(root, term.scales(block.part))
+            columns = list(scaled.unbind(2))
+        return [part.widened(column) for column in columns]
 
     def residual(self) -> Tensor:
         """Return the stacked right-hand side ρ (R,) that belongs to the rows.
@@ -214,14 +275,17 @@ class Jacobian:
         Unscaled: the residuals. Scaled: ``√(w/N)·S⁻¹∂ℓ``, so that ``Jᵀρ`` is the gradient of L.
         """
         tensors = self.parameters.tensors()
-        parts = []
+        terms = self.objective.terms
+        parts: dict[str, list[Tensor]] = {name: [] for name in terms}
 
-        for term in self.objective.terms.values():
-            for block in term.blocks():
-                value = term.residual(tensors, block.points).detach()
-                parts.append(self._right_hand_side(term, block, value))
+        for shared in passes_of(terms.values()):
+            for block in blocks(shared.points):
+                values = shared.residuals(tensors, block.points)
+                for term, value in zip(shared.terms, values, strict=True):
+                    right = self._right_hand_side(term, block, value.detach())
+                    parts[term.name].append(right)
 
-        return torch.cat(parts)
+        return torch.cat([right for rights in parts.values() for right in rights])
 
     def _right_hand_side(self, term: Term, block: Block, value: Tensor) -> Tensor:
         """Return a block's part of ρ, flat."""
@@ -233,16 +297,18 @@ class Jacobian:
         return scaled.reshape(-1)
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
-        """Yield ``(rows, right-hand side (len(rows),))`` block by block, in row order.
+        """Yield ``(rows, right-hand side (len(rows),))`` block by block.
 
+        Terms at the same points take turns: ``rows.start`` says where the rows stand in row order.
         Of a loss without whitened gradients the scaled right-hand side is empty.
         """
-        for term, block, linear in self._linearized():
-            right = linear.value.new_empty(0)
-            if term.loss.spans or not self.scaled:
-                right = self._right_hand_side(term, block, linear.value)
-            cotangents = self._cotangents(term, block, linear.value)
-            yield Rows(linear, cotangents), right
+        for part in self._term_blocks():
+            right = part.value.new_empty(0)
+            if part.term.loss.spans or not self.scaled:
+                right = self._right_hand_side(part.term, part.block, part.value)
+            cotangents = self._cotangents(part)
+            rows = Rows(part.linear, cotangents, part.start, part.term.name)
+            yield rows, right
 
     def dense(self) -> Tensor:
         """Return every row, shape (R, P)."""
@@ -253,29 +319,26 @@ class Jacobian:
         """Return every row (R, P) and the right-hand side (R,), written in place block by block."""
         # One allocation of R·P numbers: to join blocks would need room for them twice.
         rows = self.parameters.vector().new_empty(self.shape)
-        right = []
-        start = 0
+        right: dict[int, Tensor] = {}
 
         for block, part in self.blocks():
-            end = start + len(block)
-            block.dense(out=rows[start:end])
-            right.append(part)
-            start = end
+            block.dense(out=rows[block.start : block.start + len(block)])
+            right[block.start] = part
 
-        return rows, torch.cat(right)
+        return rows, torch.cat(in_row_order(right))
 
     def matvec(self, vector: Tensor) -> Tensor:
         """Return ``J v`` (R,) without materialising a row."""
-        parts = []
-        for term, block, linear in self._linearized():
+        parts: dict[int, Tensor] = {}
+        for part in self._term_blocks():
             columns = []
-            for cotangent in self._cotangents(term, block, linear.value):
-                product = linear.matvec(vector.unsqueeze(1), cotangent)  # (n, 1)
+            for cotangent in self._cotangents(part):
+                product = part.linear.matvec(vector.unsqueeze(1), cotangent)  # (n, 1)
                 columns.append(product.squeeze(1))
             table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
-            parts.append(table.reshape(-1))
+            parts[part.start] = table.reshape(-1)
 
-        return torch.cat(parts)
+        return torch.cat(in_row_order(parts))
 
     def second_derivative(self, vector: Tensor, length: float = 0.1) -> Tensor:
         """Return ``d²/dε² r(θ + εv)`` (R,), scaled as the rows are, by central differences.
@@ -283,45 +346,47 @@ class Jacobian:
         Its error is of second order in ``length``, the ε of the difference.
         """
         theta = self.parameters.vector()
-        here = self.parameters.tensors()
         ahead = self.parameters.substituted(theta + length * vector)
         behind = self.parameters.substituted(theta - length * vector)
-        parts = []
+        parts: dict[int, Tensor] = {}
 
-        for term in self.objective.terms.values():
-            for block in term.blocks():
-                value = term.residual(here, block.points).detach()
-                # r″ = (r(θ + εv) − 2r(θ) + r(θ − εv)) / ε², of each component.
-                after = term.residual(ahead, block.points).detach()
-                before = term.residual(behind, block.points).detach()
-                second = (after - 2 * value + before) / length**2
+        for members in self._linearized():
+            linear = members[0].linear
+            points = members[0].block.points
+            shared = SharedPass(tuple(part.term for part in members))
+            # r″ = (r(θ + εv) − 2r(θ) + r(θ − εv)) / ε², of each component of each term.
+            after = torch.cat(shared.residuals(ahead, points), dim=1).detach()
+            before = torch.cat(shared.residuals(behind, points), dim=1).detach()
+            second = (after - 2 * linear.value + before) / length**2
 
+            for part in members:
                 columns = []
-                for cotangent in self._cotangents(term, block, value):
+                for cotangent in self._cotangents(part):
                     weighted = second * cotangent
                     columns.append(weighted.sum(dim=1))
                 table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
-                parts.append(table.reshape(-1))
+                parts[part.start] = table.reshape(-1)
 
-        return torch.cat(parts)
+        return torch.cat(in_row_order(parts))
 
     def rmatvec(self, vector: Tensor) -> Tensor:
         """Return ``Jᵀ u`` (P,) without materialising a row."""
         total = vector.new_zeros(self.parameters.size)
-        start = 0
 
-        for term, block, linear in self._linearized():
-            cotangents = self._cotangents(term, block, linear.value)
-            n_rows = len(block) * len(cotangents)
-            part = vector[start : start + n_rows]
-            weights = part.reshape(-1, len(cotangents))  # (n, m)
-
+        for members in self._linearized():
+            linear = members[0].linear
             # Jᵀu is linear in the cotangents: their sum, each times its part of u, in one pass.
             combined = torch.zeros_like(linear.value)
-            for cotangent, weight in zip(cotangents, weights.unbind(1), strict=True):
-                combined += cotangent * weight.unsqueeze(1)
+            for part in members:
+                cotangents = self._cotangents(part)
+                n_rows = len(part.block) * len(cotangents)
+                of_term = vector[part.start : part.start + n_rows]
+                weights = of_term.reshape(-1, len(cotangents))  # (n, m)
+                for cotangent, weight in zip(
+                    cotangents, weights.unbind(1), strict=True
+                ):
+                    combined += cotangent * weight.unsqueeze(1)
             total += linear.rmatvec(combined)
-            start += n_rows
 
         return total
 
@@ -335,8 +400,9 @@ class Jacobian:
                 )
             return total
 
-        for term, block, linear in self._linearized():
-            cotangents = self._cotangents(term, block, linear.value)
+        for part in self._term_blocks():
+            cotangents = self._cotangents(part)
+            linear = part.linear
             if vectors.shape[1] > MAX_VECTORS:
                 # V → JV → Jᵀ(JV) by the rows of the block.
                 rows = Rows(linear, cotangents).dense()
@@ -366,11 +432,10 @@ class Jacobian:
     def _squared_norms(self) -> dict[str, Tensor]:
         """Return by term the squared norm of each of its rows."""
         parts: dict[str, list[Tensor]] = {name: [] for name in self.objective.terms}
-        for term, block, linear in self._linearized():
-            cotangents = self._cotangents(term, block, linear.value)
-            columns = [linear.squared_norms(cotangent) for cotangent in cotangents]
+        for part in self._term_blocks():
+            columns = [part.linear.squared_norms(c) for c in self._cotangents(part)]
             table = torch.stack(columns, dim=1)  # (n, m)
-            parts[term.name].append(table.reshape(-1))
+            parts[part.term.name].append(table.reshape(-1))
 
         return {name: torch.cat(values) for name, values in parts.items()}
 
@@ -399,10 +464,12 @@ class Jacobian:
         """Return the number m of residual components of each term."""
         if self._components is None:
             tensors = self.parameters.tensors()
-            self._components = {}
-            for name, term in self.objective.terms.items():
-                value = term.residual(tensors, term.points[:1])  # (1, m)
-                self._components[name] = value.shape[1]
+            components = dict.fromkeys(self.objective.terms, 0)
+            for shared in passes_of(self.objective.terms.values()):
+                values = shared.residuals(tensors, shared.points[:1])  # (1, m) each
+                for term, value in zip(shared.terms, values, strict=True):
+                    components[term.name] = value.shape[1]
+            self._components = components
         return dict(self._components)
 
     @property
@@ -434,6 +501,11 @@ class _ManyCotangents(Sequence[Tensor]):
         unit = torch.zeros_like(self._value)
         unit[:, k] = 1.0
         return unit
+
+
+def in_row_order(parts: Mapping[int, T]) -> list[T]:
+    """Return parts in row order, by the numbers of their first rows."""
+    return [parts[start] for start in sorted(parts)]
 
 
 def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:

@@ -23,10 +23,12 @@ from whence.points import (
     Points,
     Pointwise,
     are_samples,
+    blocks,
     evaluated_at_once,
     locations,
 )
 from whence.samples import Data, Samples, samples_of
+from whence.shared_pass import passes_of
 from whence.space import Space
 from whence.supervised import (
     ModelFunction,
@@ -349,7 +351,7 @@ class Objective:
         for name, rows in points.items():
             prepared = self.prepare(f"the points of term {name!r}", rows, name)
             # Weights of single points belong to the points that were.
-            terms[name] = replace(terms[name], points=prepared, point_weights=None)
+            terms[name] = terms[name].with_points(prepared)
         return self.with_terms(terms.values())
 
     def subset(self, indices: Mapping[str, Tensor]) -> Objective:
@@ -377,6 +379,14 @@ class Objective:
 
         return self.with_terms(terms.values())
 
+    def with_base_weights(self, weights: Mapping[str, Tensor]) -> Objective:
+        """Return the same objective with other base weights b_i (N,) for the named terms."""
+        terms = dict(self.terms)
+        like = self.parameters.vector()
+        for name, values in weights.items():
+            terms[name] = replace(self.term(name), base_weights=values.to(like))
+        return self.with_terms(terms.values())
+
     # --- losses and gradients ---
 
     def point_losses(
@@ -385,17 +395,16 @@ class Objective:
         """Return the unweighted loss ``ℓ_k(z_i)`` of each point, (N_k,), by term."""
         # Detached unless the caller gives tensors to differentiate with respect to.
         values = self.parameters.tensors() if tensors is None else dict(tensors)
-        losses = {}
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.terms}
 
-        for name, term in self.terms.items():
-            parts = []
-            size = evaluated_at_once(term.points, values)
-            for block in term.blocks(size):
-                residual = term.checked_residual(values, block.points)  # (n, m)
-                parts.append(term.value(residual, block.points))  # (n,)
-            losses[name] = torch.cat(parts)
+        for shared in passes_of(self.terms.values()):
+            size = evaluated_at_once(shared.points, values)
+            for block in blocks(shared.points, size):
+                residuals = shared.residuals(values, block.points)  # (n, m) each
+                for term, residual in zip(shared.terms, residuals, strict=True):
+                    parts[term.name].append(term.value(residual, block.points))  # (n,)
 
-        return losses
+        return {name: torch.cat(losses) for name, losses in parts.items()}
 
     def losses(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """Return the unweighted mean loss of each term, ``(1/N_k) Σ_i ℓ_k``, by name."""
@@ -417,9 +426,10 @@ class Objective:
         means = []
         for name, values in point_losses.items():
             term = self.terms[name]
-            if term.point_weights is not None:
-                values = values * term.point_weights
-            # w_k · (1/N_k) Σ_i m_i ℓ_k(z_i)
+            weights = term.total_weights
+            if weights is not None:
+                values = values * weights
+            # w_k · (1/N_k) Σ_i m_i b_i ℓ_k(z_i)
             means.append(term.weight * values.mean())
 
         return torch.stack(means).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -27,7 +27,7 @@ Source = Literal["drawn", "given", "fixed"]
 
 @dataclass(frozen=True)
 class Term:
-    """One named part of the loss: ``w · mean_i m_i ℓ(r(z_i))`` over its points.
+    """One named part of the loss: ``w · mean_i m_i b_i ℓ(r(z_i))`` over its points.
 
     Parameters
     ----------
@@ -43,12 +43,17 @@ class Term:
         ℓ, by default :class:`Squared`.
     point_weights:
         m_i ≥ 0 of each point, (N,); 1 unless given.
+    base_weights:
+        b_i ≥ 0 of each point, (N,), which belong to the points and multiply m_i: those of a
+        quadrature rule, or one over the density from which they were drawn. 1 unless given.
     carried:
         Names of the last columns of the points, which are no coordinates: a measured value, say.
     source:
         Where the points come from: ``"drawn"`` where the term holds, so that others can take their
         place; ``"given"`` by the user, who must ask for that; or ``"fixed"``, a part of the term,
         as measurements are.
+    pinned:
+        How many points, the first ones, never leave when others are renewed.
 
     Raises
     ------
@@ -66,6 +71,8 @@ class Term:
     point_weights: Tensor | None = None
     carried: tuple[str, ...] = ()
     source: Source = "drawn"
+    pinned: int = 0
+    base_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         # Zero leaves a term out of the loss, but not out of what is watched.
@@ -80,6 +87,9 @@ class Term:
         if self.point_weights is not None:
             what = f"the point weights of term {self.name!r}"
             _checks.weights(what, self.point_weights, len(self.points))
+        if self.base_weights is not None:
+            what = f"the base weights of term {self.name!r}"
+            _checks.weights(what, self.base_weights, len(self.points))
 
     @property
     def locations(self) -> Tensor:
@@ -92,7 +102,28 @@ class Term:
         point_weights = self.point_weights
         if point_weights is not None:
             point_weights = point_weights[rows]
-        return replace(self, points=self.points[rows], point_weights=point_weights)
+        base_weights = self.base_weights
+        if base_weights is not None:
+            base_weights = base_weights[rows]
+
+        return replace(
+            self,
+            points=self.points[rows],
+            point_weights=point_weights,
+            base_weights=base_weights,
+            pinned=0,  # which of the first points are left is not known here
+        )
+
+    def with_points(self, points: Points) -> Term:
+        """Return the term at other points, each of weight 1; pinned ones stay so at the head."""
+        pinned = 0
+        if self.pinned and isinstance(points, Tensor):
+            head = locations(self.points)[: self.pinned]
+            if torch.equal(points[: self.pinned], head):
+                pinned = self.pinned
+        return replace(
+            self, points=points, point_weights=None, base_weights=None, pinned=pinned
+        )
 
     def some_points(self, n: int, seed: int) -> Points:
         """Return n of the points, chosen by the seed, in order; all if there are no more."""
@@ -108,17 +139,28 @@ class Term:
         return self.weight / len(self.points)
 
     @property
+    def total_weights(self) -> Tensor | None:
+        """``m_i b_i`` of each point, (N,), None where all are 1."""
+        if self.base_weights is None:
+            return self.point_weights
+        if self.point_weights is None:
+            return self.base_weights
+        return self.point_weights * self.base_weights
+
+    @property
     def mean_weight(self) -> float:
         """W times the mean weight of the points."""
-        if self.point_weights is None:
-            return self.weight  # m_i = 1
-        return self.weight * float(self.point_weights.mean())
+        weights = self.total_weights
+        if weights is None:
+            return self.weight  # m_i b_i = 1
+        return self.weight * float(weights.mean())
 
     def scales(self, part: slice) -> float | Tensor:
-        """Return ``(w/N)·m`` of a part of the points: (n,), or a number where all weigh 1."""
-        if self.point_weights is None:
+        """Return ``(w/N)·mb`` of a part of the points: (n,), or a number where all weigh 1."""
+        weights = self.total_weights
+        if weights is None:
             return self.scale
-        return self.scale * self.point_weights[part]
+        return self.scale * weights[part]
 
     def blocks(self, size: int | None = None) -> Iterator[Block]:
         """Yield the points in blocks, see :func:`whence.points.blocks`."""
@@ -163,7 +205,7 @@ class Term:
         """Return ρ with S ρ = ∂ℓ/∂r at these points: (n, m) to (n, m)."""
         return self.loss.whitened_gradient(residual, target_of(points))
 
-    def checked_residual(self, tensors: dict[str, Tensor], points: Points) -> Tensor:
+    def checked_residual(self, tensors: Mapping[str, Tensor], points: Points) -> Tensor:
         """Return the residual (n, m) at some points of the term; another shape is an error."""
         value = self.residual(tensors, points)
         if not isinstance(value, Tensor):

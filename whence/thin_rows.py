@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whence.jacobian import Jacobian, Rows
+from whence.jacobian import Jacobian, Rows, in_row_order
 from whence.linearization import Factor
 
 TILE = 500
@@ -134,17 +134,18 @@ class ThinRows:
         self._whole: Tensor | None = None
 
         # No block's graph outlives the making of the next.
-        rights = []
+        rights: dict[int, Tensor] = {}
         for block, right in jacobian.blocks():
             self._pieces.append(self._piece(block))
-            rights.append(right)
-        self.right = torch.cat(rights)
+            rights[block.start] = right
+        self.right = torch.cat(in_row_order(rights))
 
         # What is thin in the last block was thin in all of them.
-        last = self._pieces[-1]
-        thin = sorted(last.thin)
+        thin = sorted(self._pieces[-1].thin)
         direct = _mask(thin, self._size)
         self.direct = direct.to(self.right.device)
+        # Terms at the same points take turns in the blocks, in row order they do not.
+        self._pieces.sort(key=lambda piece: piece.start)
         self.rows = self._joined_rows(thin)
         self.layers = []
         for span in thin:
@@ -167,11 +168,11 @@ class ThinRows:
         thin = _cheaper_thin(factors or (), among)
         if factors and thin:
             direct_rows = self._direct_rows(factors, thin)
-            return _Piece(thin, direct_rows)
+            return _Piece(thin, direct_rows, block.start)
 
         # From here on nothing is thin: the rows go where they stay.
         rows = self._dense(block)
-        return _Piece({}, rows)
+        return _Piece({}, rows, block.start)
 
     def _direct_rows(self, factors: Sequence[Factor], thin: Iterable[Span]) -> Tensor:
         """Return the columns of a block's rows that have no thin form, (n, number of them)."""
@@ -201,12 +202,8 @@ class ThinRows:
         """Return all columns of a block without a thin weight, as a part of J in memory."""
         if self._whole is None:
             self._whole = self._started()
-        # A piece has as many rows as its block.
-        start = 0
-        for piece in self._pieces:
-            start += len(piece.rows)
-        stop = start + len(block)
-        part = self._whole[start:stop]
+        stop = block.start + len(block)
+        part = self._whole[block.start : stop]
         return block.dense(out=part)
 
     def _started(self) -> Tensor:
@@ -215,12 +212,9 @@ class ThinRows:
         like = jacobian.parameters.vector()
         whole = like.new_empty(jacobian.shape)
 
-        start = 0
         for piece in self._pieces:
             rows = piece.all_but((), self._size)
-            stop = start + len(rows)
-            whole[start:stop] = rows
-            start = stop
+            whole[piece.start : piece.start + len(rows)] = rows
         return whole
 
     def _joined_rows(self, thin: Sequence[Span]) -> Tensor:
@@ -236,10 +230,14 @@ class ThinRows:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A block of rows: the factors of its thin weights, and all other columns (n, number)."""
+    """A block of rows: the factors of its thin weights, and all other columns (n, number).
+
+    ``start`` is the number of its first row.
+    """
 
     thin: dict[Span, Factor]
     rows: Tensor
+    start: int
 
     def all_but(self, thin: Sequence[Span], size: int) -> Tensor:
         """Return all columns but those of ``thin``, which are thin here and may be fewer."""

@@ -245,13 +245,9 @@ def layer_rows(
 
 def _term_blocks(root: Jacobian) -> Iterator[tuple[Term, Rows]]:
     """Yield the blocks of rows, each with the term that it is of."""
-    blocks = root.blocks()
-    for term in root.objective.terms.values():
-        missing = len(term.points)
-        while missing:
-            block, _ = next(blocks)
-            missing -= len(block.linear.value)
-            yield term, block
+    for block, _ in root.blocks():
+        # Terms at the same points take turns.
+        yield root.objective.term(block.term), block
 
 
 def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinearization:

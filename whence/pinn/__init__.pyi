@@ -62,6 +62,7 @@ from .pde import Robin as Robin
 from .pde import Solution as Solution
 from .pde import Unknown as Unknown
 from .sampling import R3 as R3
+from .sampling import Determinant as Determinant
 from .sampling import GradDotScore as GradDotScore
 from .sampling import InfluenceScore as InfluenceScore
 from .sampling import KMeansPlusPlus as KMeansPlusPlus
@@ -75,6 +76,7 @@ from .sampling import Resample as Resample
 from .sampling import ResidualScore as ResidualScore
 from .sampling import SavedScore as SavedScore
 from .sampling import TopK as TopK
+from .sampling import WeightedPoints as WeightedPoints
 from .training import AutomaticRecipe as AutomaticRecipe
 from .training import Observer as Observer
 from .training import Recipe as Recipe

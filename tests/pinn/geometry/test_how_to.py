@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 
 def test_blocks_run_as_they_are():
     scope: dict[str, object] = {}
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
     for block in BLOCKS:
         exec(compile(block, "geometry.md", "exec"), scope)
     assert set(scope["points"]) == {"heat", "middle", "ring", "neumann_u"}

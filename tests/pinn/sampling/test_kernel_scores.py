@@ -7,7 +7,7 @@ from torch.func import jacrev
 
 import whence as wh
 from whence import pinn
-from whence.pinn.sampling.resamplers.resample import leaving_counts
+from whence.pinn.sampling.resamplers.shares import leaving_counts
 from whence.pinn.sampling.scores.base import spawn
 
 

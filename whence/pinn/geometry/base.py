@@ -164,6 +164,20 @@ class Domain(ABC):
             return union_of(self._members(on))
 
         entries = list(on)
+        chosen = self.parts(entries)
+        names = [entry for entry in entries if isinstance(entry, str)]
+        if len(names) < len(entries):
+            names = [part.name for part in chosen]
+        return union(names, chosen)
+
+    def parts(self, on: object) -> list[Part]:
+        """Return the parts that ``on`` of :meth:`part` means, each once and under its own name."""
+        if isinstance(on, str) or not isinstance(on, Iterable):
+            return self._members(on)
+        if isinstance(on, Mapping):
+            return self._members(on)
+
+        entries = list(on)
         if not entries:
             raise ValueError(
                 f"on must name a part of the boundary: choose {self._choices()}"
@@ -175,11 +189,7 @@ class Domain(ABC):
                 # A part that two of the names mean is taken once.
                 is_named = isinstance(entry, str)
                 chosen.setdefault((part.name, 0 if is_named else id(part)), part)
-
-        names = [entry for entry in entries if isinstance(entry, str)]
-        if len(names) < len(entries):
-            names = [part.name for part in chosen.values()]
-        return union(names, chosen.values())
+        return list(chosen.values())
 
     def _members(self, on: object) -> list[Part]:
         """Return the parts that one entry of ``on`` means."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from whence.objective import Objective
+from whence.shared_pass import passes_of
 from whence.term import Term
 
 
@@ -41,9 +42,16 @@ class Batches:
 
     def next_of(self, objective: Objective) -> Objective:
         """Return the objective of the next batch."""
-        terms = [self._part(k, t) for k, t in enumerate(objective.terms.values())]
+        positions = {name: k for k, name in enumerate(objective.terms)}
+        parts = {}
+        for shared in passes_of(objective.terms.values()):
+            # Terms at the same points have them in the same order, so that they stay the same.
+            position = positions[shared.terms[0].name]
+            for term in shared.terms:
+                parts[term.name] = self._part(position, term)
+
         self.steps += 1
-        return objective.with_terms(terms)
+        return objective.with_terms([parts[name] for name in objective.terms])
 
     def _part(self, position: int, term: Term) -> Term:
         n = len(term.points)

@@ -13,7 +13,7 @@ def fingerprint_of(objective: Objective) -> str:
     for name, term in objective.terms.items():
         points = objective.locations(name)
         digest.update(f"{name} {term.weight!r} {tuple(points.shape)}".encode())
-        for tensor in (points, term.point_weights):
+        for tensor in (points, term.point_weights, term.base_weights):
             if tensor is not None:
                 digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
 

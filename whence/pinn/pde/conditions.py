@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from whence import _checks
+from whence.pinn.geometry.apportioned import apportioned
 from whence.pinn.geometry.boundary import Part
 from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.helpers import FieldEquation
 
 On = str | Iterable[str] | Callable[..., Tensor]
 """Where on the boundary, see :meth:`whence.pinn.Domain.part`."""
+Shares = Mapping[str, float] | None
+"""Shares of the points by part, see :class:`Condition`."""
 Value = float | Callable[..., Tensor]
 """A number, or a function of coordinates by argument name."""
 ResidualFunction = Callable[..., Tensor | Sequence[Tensor]]
@@ -39,6 +42,11 @@ class Condition:
         The arguments' names where the signature does not say them.
     along:
         A coordinate: the residual is then the difference of ``residual`` between both ends.
+    shares:
+        Shares of the points by name of a part, of a coordinate (both its ends) or a shape (all its
+        parts), such as ``{"cylinder": 0.5}``; other parts have what is left, in proportion to their
+        length or area, as all parts do by default. The loss is the mean over the points: what has
+        more of them weighs more.
 
     Examples
     --------
@@ -54,8 +62,20 @@ class Condition:
     residual: ResidualFunction | FieldEquation
     names: tuple[str, ...] = ()
     along: str | None = None
+    shares: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
+        has_shares = self.shares is not None
+        if has_shares and not isinstance(self.shares, Mapping):
+            raise TypeError(
+                f"shares of condition {self.name!r} must be given by part, such as "
+                f"{{'cylinder': 0.5}}, got {_checks.describe(self.shares)}"
+            )
+        if has_shares and self.on is None:
+            raise ValueError(
+                f"condition {self.name!r} holds at one end of a coordinate, which has no parts "
+                "to share points: leave shares out"
+            )
         # What an equation of fields needs is known when the domain is.
         if not self.names and not isinstance(self.residual, FieldEquation):
             what = f"the residual of condition {self.name!r}"
@@ -68,6 +88,9 @@ class Condition:
             _checks.one_of(what, self.along, domain.coordinates)
             return domain.part(f"{self.along}_min")
         # Where it is neither at an end of a coordinate nor on a part, it is at the start of time.
+        if self.on is not None and self.shares:
+            what = f"condition {self.name!r}"
+            return apportioned(what, domain, self.on, self.shares)
         if self.on is not None:
             return domain.part(self.on)
         if time is None:
@@ -101,8 +124,12 @@ def Initial(*, name: str | None = None, **value: Value) -> Condition:
     return _prescribed("initial", None, name, value, itself)
 
 
-def Dirichlet(*, on: On, name: str | None = None, **value: Value) -> Condition:
+def Dirichlet(
+    *, on: On, name: str | None = None, shares: Shares = None, **value: Value
+) -> Condition:
     """Prescribe an output on part of the boundary: residual u − value.
+
+    ``shares`` as of :class:`Condition`.
 
     Examples
     --------
@@ -110,11 +137,15 @@ def Dirichlet(*, on: On, name: str | None = None, **value: Value) -> Condition:
     >>> pinn.Dirichlet(u=0.0, on="x").name
     'dirichlet_u'
     """
-    return _prescribed("dirichlet", on, name, value, itself)
+    return _prescribed("dirichlet", on, name, value, itself, shares=shares)
 
 
-def Neumann(*, on: On, name: str | None = None, **value: Value) -> Condition:
+def Neumann(
+    *, on: On, name: str | None = None, shares: Shares = None, **value: Value
+) -> Condition:
     """Prescribe an output's outward normal derivative: residual ∂u/∂n − value.
+
+    ``shares`` as of :class:`Condition`.
 
     Examples
     --------
@@ -122,7 +153,8 @@ def Neumann(*, on: On, name: str | None = None, **value: Value) -> Condition:
     >>> pinn.Neumann(u=0.0, on="x_max").names
     ('u_n',)
     """
-    return _prescribed("neumann", on, name, value, itself, suffixes=("_n",))
+    suffixes = ("_n",)
+    return _prescribed("neumann", on, name, value, itself, suffixes, shares)
 
 
 def Robin(
@@ -131,6 +163,7 @@ def Robin(
     value_factor: float,
     normal_factor: float,
     name: str | None = None,
+    shares: Shares = None,
     **value: Value,
 ) -> Condition:
     """Prescribe a·u + b·∂u/∂n on part of the boundary, a and b the two factors, n outward.
@@ -147,7 +180,8 @@ def Robin(
     def left(field: Tensor, slope: Tensor) -> Tensor:
         return value_factor * field + normal_factor * slope
 
-    return _prescribed("robin", on, name, value, left, suffixes=("", "_n"))
+    suffixes = ("", "_n")
+    return _prescribed("robin", on, name, value, left, suffixes, shares)
 
 
 def Periodic(field: str, *, along: str, name: str | None = None) -> Condition:
@@ -174,6 +208,7 @@ def _prescribed(
     value: dict[str, Value],
     left: Callable[..., Tensor],
     suffixes: tuple[str, ...] = ("",),
+    shares: Shares = None,
 ) -> Condition:
     """Return the condition ``left(fields) − value(coordinates)``."""
     maker = kind.capitalize()
@@ -201,4 +236,6 @@ def _prescribed(
             return combination - right(*arguments[len(fields) :])
         return combination - right
 
-    return Condition(name or f"{kind}_{field}", on, residual, fields + coordinates)
+    full_name = name or f"{kind}_{field}"
+    arguments = fields + coordinates
+    return Condition(full_name, on, residual, arguments, shares=shares)

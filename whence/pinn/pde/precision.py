@@ -68,9 +68,13 @@ def _weighed_as(made: Term, term: Term) -> Term:
     point_weights = term.point_weights
     if point_weights is not None:
         point_weights = point_weights.double()
+    base_weights = term.base_weights
+    if base_weights is not None:
+        base_weights = base_weights.double()
     return replace(
         made,
         weight=term.weight,
         point_weights=point_weights,
+        base_weights=base_weights,
         source=term.source,
     )

@@ -31,6 +31,7 @@ from whence.pinn.pde.problem_checks import (
     check_terms,
 )
 from whence.pinn.pde.term_function import (
+    Count,
     TermFunction,
     check_batch_normalization,
     check_term_uncoupled,
@@ -40,8 +41,8 @@ from whence.points import Pointwise, locations
 from whence.space import Space
 from whence.term import Term
 
-Counts = int | Mapping[str, int]
-"""Numbers of points by term, or of the only term."""
+Counts = int | Mapping[str, Count]
+"""Numbers of points by term, or of the only term; of a condition also by part."""
 
 CONSTRAINTS = (Condition, Data, Integral)
 """What may stand among a problem's conditions."""
@@ -245,9 +246,12 @@ class Problem:
         Parameters
         ----------
         counts:
-            Number of points by term, or one number where there is one term.
+            Number of points by term, or one number where there is one term. Of a condition also
+            by part of the boundary, such as ``{"noslip": {"cylinder": 60, "y": 60}}``.
         seed:
-            Seed; ``None`` gives the plain sequence where the method has one.
+            Seed; ``None`` gives the plain sequence where the method has one. Each condition draws
+            points of its own from it. Equations that hold on the whole domain draw the same: where
+            their counts are equal, their points are, and one pass through the network serves them.
         method:
             ``hammersley``, ``sobol``, ``halton``, ``latin_hypercube``, ``grid`` or ``random``.
         but:
@@ -256,8 +260,7 @@ class Problem:
         by_term = self._counts(counts, but)
         # All of them are checked before any point is drawn.
         for name, count in by_term.items():
-            _checks.count(f"the number of points of term {name!r}", count)
-            self._check_room(name, count)
+            self._functions[name].check_count(name, count)
 
         points = {}
         for name in self.terms:
@@ -281,7 +284,7 @@ class Problem:
         assert rows is not None
         return rows
 
-    def _counts(self, counts: object, but: Sequence[str]) -> Mapping[str, int]:
+    def _counts(self, counts: object, but: Sequence[str]) -> Mapping[str, Count]:
         """Return numbers of points by term; a term that is unknown or missing is an error."""
         first = self.terms[0]
         left_out = (*self.given_terms, *but)
@@ -317,14 +320,13 @@ class Problem:
         return counts
 
     def draw(
-        self, term: str, n: int, seed: int | None = None, method: str = "hammersley"
+        self, term: str, n: Count, seed: int | None = None, method: str = "hammersley"
     ) -> Tensor:
         """Return n points where ``term`` holds, float64 of shape (n, d)."""
         _checks.one_of("term", term, self.terms)
         if seed is not None:
             _checks.count("seed", seed, zero=True)
-            # A seed of its own for each term, independent of the others.
-            sequence = np.random.SeedSequence([seed, self.terms.index(term)])
+            sequence = np.random.SeedSequence([seed, self._seed_position(term)])
             seed = int(sequence.generate_state(1)[0])
 
         function = self._functions[term]
@@ -332,7 +334,18 @@ class Problem:
             raise ValueError(
                 f"the points of term {term!r} are given, no others can be drawn"
             )
-        return function.where.sample(n, method, seed)
+        return function.sample(term, n, method, seed)
+
+    def _seed_position(self, term: str) -> int:
+        """Return the position of the first term that draws the same points for the same seed."""
+        if term in self.equations:
+            where = self._functions[term].where
+            for position, name in enumerate(self.equations):
+                if self._functions[name].where is where:
+                    return position
+
+        # A seed of its own for each condition, independent of the others.
+        return self.terms.index(term)
 
     def check_points(self, term: str | None, points: Tensor) -> None:
         """Raise unless points are finite and where the term holds; without one, in the domain."""
@@ -359,19 +372,15 @@ class Problem:
             f"{named(self.coordinates, self.domain.bounds.T)}"
         )
 
+    def region(self, term: str) -> Region:
+        """Return where a term holds."""
+        _checks.one_of("term", term, self.terms)
+        return self._functions[term].where
+
     def room(self, term: str) -> int | None:
         """Return at how many points a term holds if these are few, such as an end; else None."""
         _checks.one_of("term", term, self.terms)
         return self._functions[term].size
-
-    def _check_room(self, term: str, n: int) -> None:
-        """Raise ``ValueError`` if the term holds at fewer than n points, such as an end."""
-        room = self.room(term)
-        if room is not None and n > room:
-            raise ValueError(
-                f"term {term!r} holds at {room} point(s) only: {n} points would repeat them, "
-                f"give {term!r}: {room}"
-            )
 
     # --- with a network ---
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whence import _checks
 from whence.coupling import CoupledPoints, check_uncoupled, moved
+from whence.pinn.geometry.apportioned import apportioned
 from whence.pinn.geometry.boundary import Part
 from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.equation import Equation
@@ -19,7 +20,11 @@ from whence.pinn.pde.helpers import FieldEquation
 from whence.pinn.pde.normals import normals_at
 from whence.pinn.pde.place import Place, Region
 from whence.points import Points, Pointwise, locations
+from whence.shared_pass import FieldFunction, note_fields
 from whence.term import Term
+
+Count = int | Mapping[str, int]
+"""A number of points, or of points by part of the boundary."""
 
 NO_STORAGE = "doesn't have storage"
 COORDINATE_TOLERANCE = 1e-6
@@ -111,6 +116,41 @@ class TermFunction:
             return len(self.rows)
         return None if self.part is None else self.part.size
 
+    def check_count(self, term: str, count: Count) -> None:
+        """Raise ``ValueError`` unless so many points can be drawn, in all or by part."""
+        numbers = [count]
+        if isinstance(count, Mapping):
+            numbers = list(count.values())
+        for number in numbers:
+            _checks.count(f"the number of points of term {term!r}", number)
+
+        if isinstance(count, Mapping):
+            self._by_part(term, count)
+        elif self.size is not None and count > self.size:
+            raise ValueError(
+                f"term {term!r} holds at {self.size} point(s) only: {count} points would repeat "
+                f"them, give {term!r}: {self.size}"
+            )
+
+    def sample(self, term: str, count: Count, method: str, seed: int | None) -> Tensor:
+        """Return points where it holds, float64 of shape (count, d)."""
+        if not isinstance(count, Mapping):
+            return self.where.sample(count, method, seed)
+        part = self._by_part(term, count)
+        return part.sample(sum(count.values()), method, seed)
+
+    def _by_part(self, term: str, counts: Mapping[str, int]) -> Part:
+        """Return the part of the boundary with shares in proportion to counts by part."""
+        condition = self.condition
+        if condition is None or condition.on is None or not counts:
+            raise ValueError(
+                f"term {term!r} has no parts of the boundary to give points to: give one number"
+            )
+
+        total = sum(counts.values())
+        shares = {name: count / total for name, count in counts.items()}
+        return apportioned(self.what, self.place.domain, condition.on, shares)
+
     def check_names(self) -> None:
         """Raise ``ValueError`` for an argument that means nothing."""
         known = replace(self.place, symbols=(*self.place.symbols, *self.derived))
@@ -161,10 +201,18 @@ class TermFunction:
         def at(tensors: Mapping[str, Tensor], points: Points) -> Tensor:
             rows = locations(points)
             values = self.values(field_map, tensors, rows)
-            result = self._called(values)
-            return stacked(self.what, result, len(rows))
+            return stacked(self.what, self._called(values), len(rows))
+
+        def of_fields(fields: Mapping[str, Tensor], points: Tensor) -> Tensor:
+            arguments = self._arguments(fields, points)
+            return stacked(self.what, self._called(arguments), len(points))
 
         at.__qualname__ = self.what
+        if not self.carried:
+            # Terms of the same map share a pass where their points are the same.
+            made_of = FieldFunction(self.what, field_map, self.fields, of_fields)
+            note_fields(at, made_of)
+
         # A periodic condition compares two points, all others look at one.
         if condition is None or condition.along is None:
             return at
@@ -203,9 +251,23 @@ class TermFunction:
 
         Points are rows of coordinates, followed by what they carry.
         """
+        places = self._places(points)
+        fields = field_map.evaluate(tensors, places, self.fields)
+        return self._arguments(fields, points)
+
+    def _places(self, points: Tensor) -> Tensor:
+        """Return the coordinates (..., d) of points, without what they carry."""
+        if not self.carried:
+            return points
+        return points[..., : len(self.place.coordinates)]
+
+    def _arguments(
+        self, fields: Mapping[str, Tensor], points: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the values (n,) of the function's arguments from those of the fields."""
         d = len(self.place.coordinates)
-        places = points[..., :d] if self.carried else points
-        values = field_map.evaluate(tensors, places, self.fields)
+        places = self._places(points)
+        values = dict(fields)
         for k, name in enumerate(self.carried):
             values[name] = points[..., d + k]
 

@@ -14,14 +14,17 @@ from whence.pinn.sampling.scores import (
     Score,
 )
 from whence.pinn.sampling.selections import (
+    Determinant,
     KMeansPlusPlus,
     Proportional,
     Selection,
     TopK,
 )
+from whence.pinn.sampling.weighted_points import WeightedPoints
 
 __all__ = [
     "R3",
+    "Determinant",
     "GradDotScore",
     "InfluenceScore",
     "KMeansPlusPlus",
@@ -38,4 +41,5 @@ __all__ = [
     "Score",
     "Selection",
     "TopK",
+    "WeightedPoints",
 ]

@@ -30,6 +30,8 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
     known: set[str] = set()
     for name in terms:
         known |= {name, f"{name}:entered", f"{name}:left"}
+        if f"{name}:pinned" in arrays:
+            known.add(f"{name}:pinned")
     if set(arrays) != known:
         raise ValueError(
             f"it holds {', '.join(sorted(arrays))}, not points with their times"
@@ -48,6 +50,14 @@ def check_point_arrays(arrays: Mapping[str, np.ndarray]) -> None:
                 raise ValueError(
                     f"term {name!r} needs one entry and one exit time per point"
                 )
+
+        pinned = arrays.get(f"{name}:pinned")
+        if pinned is None:
+            continue
+        if pinned.shape != points.shape[:1] or pinned.dtype != bool:
+            raise ValueError(
+                f"term {name!r} needs one truth value per point, of whether it is pinned"
+            )
 
 
 def check_spectra(arrays: Mapping[str, np.ndarray]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from whence.compilation import Compiled, NotCompiled, Work
+from whence.compilation import Compiled, NotCompiled, Work, passes_to_compile
 from whence.evaluator import Remembering
 from whence.objective import Objective
 from whence.pinn.training.loop import Plan
 from whence.pinn.training.observers import say
+from whence.shared_pass import passes_of
 
 Compile = Literal["auto"] | bool
 
@@ -37,7 +38,9 @@ def with_evaluator_for(
 
     n_parameters = objective.parameters.size
     points = points_of_a_step(objective, plan)
-    work = Work(gradients, points, n_parameters, len(objective.terms))
+    by_term = plan.weighting is not None
+    n_compiled = len(passes_to_compile(objective, by_term))
+    work = Work(gradients, points, n_parameters, n_compiled)
     wanted = compile is True or (compile == "auto" and work.pays_for_compilation())
     if not gradients or not wanted:
         return objective
@@ -47,7 +50,7 @@ def with_evaluator_for(
             f"compiling the loss and its gradient: {work.terms} term(s), some seconds each"
         )
     try:
-        compiled = Compiled(objective)
+        compiled = Compiled(objective, by_term)
     except NotCompiled as error:
         if compile is True:
             raise ValueError(
@@ -74,7 +77,9 @@ def points_of_a_step(objective: Objective, plan: Plan) -> int:
             continue
         # Of a stage in batches each term has at most so many points in a step.
         batch = getattr(stage, "batch_size", None)
-        sizes = [len(term.points) for term in objective.terms.values()]
+        # Terms at the same points are evaluated in one pass.
+        passes = passes_of(objective.terms.values())
+        sizes = [len(shared.points) for shared in passes]
         if batch is not None:
             sizes = [min(n, batch) for n in sizes]
         most = max(most, sum(sizes))

@@ -80,7 +80,8 @@ def load_run(
     like = objective.parameters.vector()
     # A weighting changes them in training: those kept replace those of the configuration.
     weights = {name: weight.to(like) for name, weight in load_weights(path).items()}
-    objective = objective.with_weights(weights)
+    base_weights = load_base_weights(path)
+    objective = objective.with_base_weights(base_weights).with_weights(weights)
 
     history = folder.history()
     summary = folder.summary() if folder.is_finished() else {}
@@ -216,3 +217,8 @@ def load_points(run: PathLike) -> dict[str, Tensor]:
 def load_weights(run: PathLike) -> dict[str, Tensor]:
     """Return the weights by term with which a run's network was kept, (N,) where by point."""
     return RunFolder(run).checkpoint().group("kept_weights")
+
+
+def load_base_weights(run: PathLike) -> dict[str, Tensor]:
+    """Return the weights (N,) that belong to a run's points, by term that has such."""
+    return RunFolder(run).checkpoint().group("kept_base_weights")

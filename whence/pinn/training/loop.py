@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from whence import _checks
 from whence._files import JsonObject
@@ -16,10 +17,12 @@ from whence.finiteness import where_not_finite
 from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer, Progress, Stepper
 from whence.pinn.sampling.resamplers.base import Resampler
+from whence.pinn.sampling.weighted_points import points_by_term, weights_by_term
 from whence.pinn.training import rng
 from whence.pinn.training.history import History
 from whence.pinn.training.monitor import Monitor
 from whence.pinn.training.observers import Observer, say
+from whence.pinn.training.pinned import pinned_kept
 from whence.pinn.training.point_record import PointRecord
 from whence.pinn.training.reweighting import Reweighting, WeightingLike
 from whence.pinn.training.run_folder import RunFolder
@@ -103,7 +106,7 @@ class Loop:
 
     def begin(self) -> None:
         """Note the first points and the first row; a loss that is not finite is a ValueError."""
-        self.points.update(Snapshot.of(self.objective).points, 0)
+        self._record(Snapshot.of(self.objective).points)
         if self._plan.resamples_at_start:
             self._renew_points()
         if self._failure is None:
@@ -374,14 +377,21 @@ class Loop:
                 f"{type(resample).__name__}.update_points must return points by term, such as "
                 f"{{'pde': points}}, got {_checks.describe(points)}"
             )
+        weights = weights_by_term(points)
+        points = pinned_kept(self.objective, points_by_term(points))
         # Clones, since a resampler may write into its tensors again.
         clones = {name: rows.clone() for name, rows in points.items()}
-        self.objective = self.objective.with_points(clones)
+        self.objective = self.objective.with_points(clones).with_base_weights(weights)
         if self._reweighting is not None:
             # Weights of single points belong to the points that were: new ones get theirs here.
             self.objective = self._reweighting.carried(self.objective)
-        self.points.update(points, place.iteration)
+        self._record(points)
         self._check_loss(" with the points just drawn")
+
+    def _record(self, points: Mapping[str, Tensor]) -> None:
+        """Note the points that train from here on."""
+        pinned = {name: term.pinned for name, term in self.objective.terms.items()}
+        self.points.update(points, self.place.iteration, pinned)
 
     def _check_loss(self, when: str) -> None:
         """Note a failure if the loss is not finite."""

@@ -13,12 +13,16 @@ from whence.pinn.pde.problem import Problem
 from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training.loop import Plan
 from whence.pinn.training.observers import Observer
+from whence.pinn.training.pinned import Pinned, pinned_rows
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.threads import Threads, check_threads
 
 
-def check_points(problem: Problem, points: object, start: PathLike | None) -> None:
+def check_points(
+    problem: Problem, points: object, start: PathLike | None, pinned: Pinned | None
+) -> None:
     """Raise ``ValueError`` unless points by term are of every term, and of no other."""
+    pinned_rows(problem, pinned)  # which checks them
     if not isinstance(points, Mapping):
         return  # a count, which the problem checks
 

@@ -36,16 +36,25 @@ class PointRecord:
             entered = arrays.get(f"{name}:entered")
             left = arrays.get(f"{name}:left")
             if entered is not None and left is not None:
-                term = _TermRecord(list(rows), entered.tolist(), left.tolist())
+                pinned = arrays.get(f"{name}:pinned", np.zeros(len(rows), dtype=bool))
+                term = _TermRecord(
+                    list(rows), entered.tolist(), left.tolist(), pinned.tolist()
+                )
                 self._terms[name] = term
 
-    def update(self, points: Mapping[str, Tensor], iteration: int) -> None:
-        """Record the points that train from ``iteration`` on."""
+    def update(
+        self,
+        points: Mapping[str, Tensor],
+        iteration: int,
+        pinned: Mapping[str, int] | None = None,
+    ) -> None:
+        """Record the points that train from ``iteration`` on, of which the first are pinned."""
         for name, tensor in points.items():
             # In float64, in which float32 coordinates are exact too.
             rows = tensor.detach().cpu().double().numpy()
             term = self._terms.setdefault(name, _TermRecord())
-            term.update(rows, iteration)
+            n_pinned = (pinned or {}).get(name, 0)
+            term.update(rows, iteration, n_pinned)
 
     def present(self) -> dict[str, set[bytes]]:
         """Return the points in training by term, each as the bytes of its float64 coordinates."""
@@ -63,16 +72,22 @@ class PointRecord:
             arrays[name] = np.asarray(term.points)[is_known]
             arrays[f"{name}:entered"] = entered[is_known]
             arrays[f"{name}:left"] = back[is_known]
+            arrays[f"{name}:pinned"] = np.asarray(term.pinned, dtype=bool)[is_known]
 
         return PointRecord(arrays)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays to save: TERM (n, d), TERM:entered (n,), TERM:left (n,)."""
+        """Return the arrays to save: TERM (n, d), TERM:entered (n,), TERM:left (n,).
+
+        Of a term with pinned points TERM:pinned (n,) too, whether each is one of them.
+        """
         arrays: dict[str, np.ndarray] = {}
         for name, term in self._terms.items():
             arrays[name] = np.asarray(term.points)
             arrays[f"{name}:entered"] = np.asarray(term.entered)
             arrays[f"{name}:left"] = np.asarray(term.left)
+            if any(term.pinned):
+                arrays[f"{name}:pinned"] = np.asarray(term.pinned)
         return arrays
 
 
@@ -83,6 +98,7 @@ class _TermRecord:
     points: list[np.ndarray] = field(default_factory=list)
     entered: list[int] = field(default_factory=list)
     left: list[int] = field(default_factory=list)
+    pinned: list[bool] = field(default_factory=list)
     present: dict[bytes, int] = field(init=False)
     """Row numbers of the points in training, by the bytes of their coordinates."""
 
@@ -92,10 +108,10 @@ class _TermRecord:
             if self.left[k] == PRESENT:
                 self.present[row.tobytes()] = k
 
-    def update(self, rows: np.ndarray, iteration: int) -> None:
-        """Record the points that train from ``iteration`` on."""
+    def update(self, rows: np.ndarray, iteration: int, n_pinned: int) -> None:
+        """Record the points that train from ``iteration`` on; the first ones are pinned."""
         present: dict[bytes, int] = {}
-        for row in rows:
+        for k, row in enumerate(rows):
             key = row.tobytes()  # the same point, to the last bit
             if key in self.present:
                 present[key] = self.present[key]
@@ -104,6 +120,7 @@ class _TermRecord:
                 self.points.append(row)
                 self.entered.append(iteration)
                 self.left.append(PRESENT)
+                self.pinned.append(k < n_pinned)
 
         # What trained until now and does no more has left.
         for key, k in self.present.items():

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
 from whence._files import JsonObject, PathLike
 from whence.arrays import ArrayLike
 from whence.objective import Objective
-from whence.pinn.pde.problem import Counts, Problem
+from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.term_function import Count
 from whence.pinn.training.first_points import (
     HeldOut,
+    PlainPoints,
+    Points,
     first_objective,
     first_points,
+    first_weights,
     hold_out_points,
+    without_weights,
 )
-from whence.pinn.training.load import load_points
+from whence.pinn.training.load import load_base_weights, load_points
+from whence.pinn.training.pinned import Pinned, pinned_rows, with_pinned
 from whence.pinn.training.run_folder import RunFolder
-
-Points = Counts | Mapping[str, int | ArrayLike]
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,29 @@ class StartingPoints:
         Those that the user gave, now or to the earlier run; all others were drawn.
     carried:
         Terms whose points the user gave to the earlier run, from which they are taken over.
+    pinned:
+        Points that never leave, by term; they stand first among ``rows``.
+    base_weights:
+        Weights (N,) that belong to the points, by term that has such.
     """
 
     rows: Mapping[str, ArrayLike]
-    given: Points
+    given: PlainPoints
     carried: tuple[str, ...] = ()
+    pinned: Mapping[str, Tensor] = field(default_factory=dict)
+    base_weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_pinned(self, problem: Problem, pinned: Pinned | None) -> StartingPoints:
+        """Return the same with points that never leave at the head of their terms."""
+        heads = pinned_rows(problem, pinned)
+        for name in heads:
+            if name in self.base_weights:
+                raise ValueError(
+                    f"the points of term {name!r} have weights of their own, which pinned ones "
+                    "have not: give these among the points, with a weight each"
+                )
+        rows = with_pinned(self.rows, heads, problem.coordinates)
+        return replace(self, rows=rows, pinned=heads)
 
     def objective(
         self,
@@ -68,7 +90,15 @@ class StartingPoints:
                     f"pinn.load_points(run)[{name!r}]}}"
                 )
 
-        objective = first_objective(problem, network, self.rows, self.given, weights)
+        objective = first_objective(
+            problem,
+            network,
+            self.rows,
+            self.given,
+            weights,
+            self.pinned,
+            self.base_weights,
+        )
         return hold_out_points(objective, problem, hold_out, seed)
 
 
@@ -78,8 +108,34 @@ def starting_points(
     run: PathLike | None,
     seed: int,
     sampling: str,
+    pinned: Pinned | None = None,
 ) -> StartingPoints:
     """Return the points asked for; terms that are left out take those that ``run`` was kept with.
+
+    Pinned ones stand before them.
+    """
+    wanted = {} if points is None else points
+    base_weights = first_weights(problem, wanted, sampling)
+    if run is not None and isinstance(wanted, Mapping):
+        # Points that are taken over have the weights that they had.
+        earlier = load_base_weights(run)
+        taken = {name: w for name, w in earlier.items() if name not in wanted}
+        base_weights = taken | base_weights
+
+    plain = without_weights(wanted)
+    first = asked_or_taken_over(problem, plain, run, seed, sampling)
+    weighted = replace(first, base_weights=base_weights)
+    return weighted.with_pinned(problem, pinned)
+
+
+def asked_or_taken_over(
+    problem: Problem,
+    points: PlainPoints,
+    run: PathLike | None,
+    seed: int,
+    sampling: str,
+) -> StartingPoints:
+    """Return the points asked for, and of terms that are left out those of ``run``.
 
     Where numbers are asked for, points are drawn by ``seed`` and ``sampling``. Points that the run
     drew are drawn ones here too: they are renewed and validated on fresh points. Those that its
@@ -90,8 +146,6 @@ def starting_points(
     ValueError
         If a term is left out of which the run has no points.
     """
-    if points is None:
-        points = {}
     # One number is of the only term, so that nothing is left out.
     if run is None or not isinstance(points, Mapping):
         rows = first_points(problem, points, seed, sampling)
@@ -99,8 +153,8 @@ def starting_points(
 
     earlier = load_points(run)
     given_earlier = names_given(RunFolder(run).config())
-    asked: dict[str, int | ArrayLike] = dict(points)
-    given: dict[str, int | ArrayLike] = dict(points)
+    asked: dict[str, Count | ArrayLike] = dict(points)
+    given: dict[str, Count | ArrayLike] = dict(points)
     carried = []
 
     for name in problem.terms:

@@ -45,12 +45,15 @@ class Snapshot:
         Training points by term.
     weights:
         Weights by term: a tensor of one number, or of one for each point (N,).
+    base_weights:
+        Weights that belong to the points (N,), of the terms that have such.
     """
 
     theta: Tensor
     buffers: Mapping[str, Tensor]
     points: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
+    base_weights: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objective: Objective) -> Snapshot:
@@ -60,7 +63,13 @@ class Snapshot:
         for name, buffer in objective.network.named_buffers():
             buffers[name] = buffer.clone()
         theta = objective.parameters.vector()
-        return cls(theta, buffers, changing_points(objective), weights_of(objective))
+        return cls(
+            theta,
+            buffers,
+            changing_points(objective),
+            weights_of(objective),
+            base_weights_of(objective),
+        )
 
     def restored(self, objective: Objective) -> Objective:
         """Put parameters and buffers into the network; return the objective with these points."""
@@ -72,7 +81,8 @@ class Snapshot:
 
         points = {name: rows.to(like) for name, rows in self.points.items()}
         weights = {name: w.to(like.device) for name, w in self.weights.items()}
-        return objective.with_points(points).with_weights(weights)
+        elsewhere = objective.with_points(points)
+        return elsewhere.with_base_weights(self.base_weights).with_weights(weights)
 
 
 def changing_points(objective: Objective) -> dict[str, Tensor]:
@@ -93,6 +103,15 @@ def weights_of(objective: Objective) -> dict[str, Tensor]:
         else:
             weights[name] = term.weight * term.point_weights
 
+    return weights
+
+
+def base_weights_of(objective: Objective) -> dict[str, Tensor]:
+    """Return the weights (N,) that belong to the points, by term that has such."""
+    weights = {}
+    for name, term in objective.terms.items():
+        if term.base_weights is not None:
+            weights[name] = term.base_weights
     return weights
 
 
@@ -143,9 +162,11 @@ class RunState:
             "buffers": self.present.buffers,
             "points": self.present.points,
             "weights": self.present.weights,
+            "base_weights": self.present.base_weights,
             "best_buffers": self.best.buffers,
             "best_points": self.best.points,
             "best_weights": self.best.weights,
+            "best_base_weights": self.best.base_weights,
             "weighting": weighting_tensors,
             "optimizer": optimizer.tensors,
             "random": self.random,
@@ -179,12 +200,14 @@ class RunState:
                 group(tensors, "buffers"),
                 group(tensors, "points"),
                 group(tensors, "weights"),
+                group(tensors, "base_weights"),
             ),
             best=Snapshot(
                 tensors["best"],
                 group(tensors, "best_buffers"),
                 group(tensors, "best_points"),
                 group(tensors, "best_weights"),
+                group(tensors, "best_base_weights"),
             ),
             optimizer=optimizer,
             weighting={**numbers["weighting"], **group(tensors, "weighting")},
@@ -210,6 +233,7 @@ def kept_tensors(objective: Objective) -> dict[str, Tensor]:
             "network": objective.network.state_dict(),
             "kept": points,
             "kept_weights": weights_of(objective),
+            "kept_base_weights": base_weights_of(objective),
         }
     )
 

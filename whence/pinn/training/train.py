@@ -11,9 +11,8 @@ from torch import nn
 
 from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
-from whence.arrays import ArrayLike
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
-from whence.pinn.pde.problem import Counts, Problem
+from whence.pinn.pde.problem import Problem
 from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.training import rng
 from whence.pinn.training.compile import Compile, with_evaluator_for
@@ -23,7 +22,7 @@ from whence.pinn.training.configuration import (
     circumstances,
     configuration,
 )
-from whence.pinn.training.first_points import HeldOut
+from whence.pinn.training.first_points import HeldOut, Points
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
@@ -34,6 +33,7 @@ from whence.pinn.training.option_checks import (
     check_plan,
     check_points,
 )
+from whence.pinn.training.pinned import Pinned
 from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.run_folder import Checkpoint, RunFolder
@@ -47,9 +47,10 @@ def train(
     problem: Problem,
     network: nn.Module | None = None,
     *,
-    points: Counts | Mapping[str, int | ArrayLike] | None = None,
+    points: Points | None = None,
     schedule: Optimizer | Sequence[Optimizer],
     resample: Resampler | None = None,
+    pinned: Pinned | None = None,
     weights: Mapping[str, float] | None = None,
     weighting: WeightingLike | None = None,
     observers: Sequence[Observer] = (),
@@ -86,14 +87,20 @@ def train(
     network:
         What to train; by default the problem's own architecture, initialized from ``seed``.
     points:
-        By term a number of points to draw, or the points themselves: tensors, arrays, lists or
-        data frames (one number where there is one term). Points that are given are not resampled
+        By term a number of points to draw, of a condition also by part of the boundary
+        (``{"cylinder": 60, "y": 60}``), or the points themselves: tensors, arrays, lists or
+        data frames, with :class:`pinn.WeightedPoints` weights too (one number where there is one
+        term). Points that are given are not resampled
         unless their term is named for that. Measurements and integrals need none. With ``start``,
         terms that are left out take the points of that run.
     schedule:
         Optimizers, one after another; or just one.
     resample:
         Renews points between steps; ``None`` keeps them.
+    pinned:
+        Points by term that are trained on beside ``points`` and never leave, whatever renews the
+        others: sensors of a front, corners. They count as all do, towards ``max_points`` too, and
+        ``points.npz`` marks them. Equations share their points only where they pin the same.
     weights:
         Weight of each term, 1 unless given.
     weighting:
@@ -105,7 +112,10 @@ def train(
         What looks on: ``pinn.Stop(criterion)`` ends training early, ``pinn.Spectra()`` records the
         tangent kernel's eigenvalues, and any :class:`whence.pinn.Observer` of one's own.
     sampling:
-        How the first points are placed, see :meth:`Problem.sample`.
+        How the first points are placed, see :meth:`Problem.sample`. Those of ``"gauss_legendre"``
+        and ``"gauss_legendre_panels"`` have the rule's weights, of mean 1, on domains that are
+        products of intervals: a term is then the integral of the squared residual over where it
+        holds, divided by the measure of that.
     validation:
         Fresh random points per term, apart from training and test points, on which the loss is
         watched. A term whose points were given is watched at (at most so many of) these, or at
@@ -175,7 +185,7 @@ def train(
     True
     """
     stages = check_schedule(schedule)
-    check_points(problem, points, start)
+    check_points(problem, points, start, pinned)
     check_parts(resample, weighting, observers, test)
     check_choices(
         keep, validation, max_seconds, seed, compile, device, resume, out, dtype, threads
@@ -189,7 +199,7 @@ def train(
         problem=problem, network=network, points=points, schedule=stages, resample=resample,
         weights=weights, weighting=weighting, observers=observers, sampling=sampling,
         validation=validation, hold_out=hold_out or None, keep=keep, seed=seed, dtype=dtype,
-        start=start, compile=compile, origin=origin, test=test or None,
+        start=start, compile=compile, origin=origin, test=test or None, pinned=pinned,
     )  # fmt: skip
     plan = Plan(stages, resample, weighting, seed, keep)
     folder = None if out is None else RunFolder(out)
@@ -210,7 +220,7 @@ def train(
         if start is not None and checkpoint is None:
             load_network(module, start)
         earlier = folder if start and checkpoint else start
-        first = starting_points(problem, points, earlier, seed, sampling)
+        first = starting_points(problem, points, earlier, seed, sampling, pinned)
         objective, held_out = first.objective(problem, module, weights, hold_out, seed)
         check_plan(plan, objective)
         config |= stack.enter_context(on_threads(threads, objective, plan, out, resume))

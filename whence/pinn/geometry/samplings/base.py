@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from collections.abc import Sequence
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,20 @@ class Sampling(Protocol):
 
     def points(self, n: int, dimension: int, seed: int | None) -> Array:
         """Return points of the unit cube, (n, dimension); the dimension is at least one."""
+
+
+@runtime_checkable
+class WeightedSampling(Sampling, Protocol):
+    """A rule whose points have weights: a quadrature rule of the unit cube."""
+
+    def weights(self, n: int, dimension: int) -> Array:
+        """Return the weight of each of :meth:`points`, of mean 1, so that means are integrals."""
+
+
+def tensor_product(axes: Sequence[Array]) -> Array:
+    """Return all combinations of the numbers along each axis, (·, axes), the last one fastest."""
+    mesh = np.meshgrid(*axes, indexing="ij")
+    return np.stack(mesh, axis=-1).reshape(-1, len(axes))
 
 
 def sampling_of(method: str) -> Sampling:
@@ -50,6 +65,8 @@ def unit_points(
         - ``"latin_hypercube"``: one point in each of n slices along every coordinate.
         - ``"grid"``: the centres of equal cells, k or k + 1 of them along each coordinate, as
           many as do not exceed n. The number returned can be smaller than n; no seed is used.
+        - ``"gauss_legendre"``, ``"gauss_legendre_panels"``: nodes of Gauss–Legendre rules, the
+          same number along each coordinate; ``pinn.train`` takes their weights too.
         - ``"random"``: independent and uniform.
     seed
         Equal seeds give equal points. ``None`` gives the plain Hammersley set, and fresh

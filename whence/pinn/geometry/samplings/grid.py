@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from whence.catalogue import SAMPLINGS
-from whence.pinn.geometry.samplings.base import Array
+from whence.pinn.geometry.samplings.base import Array, tensor_product
 
 
 @SAMPLINGS.named("grid")
@@ -35,5 +35,4 @@ class Grid:
         axes = []
         for count in counts:
             axes.append((np.arange(count) + 0.5) / count)  # centres of the cells
-        mesh = np.meshgrid(*axes, indexing="ij")
-        return np.stack(mesh, axis=-1).reshape(-1, dimension)
+        return tensor_product(axes)

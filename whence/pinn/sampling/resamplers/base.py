@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -10,6 +10,11 @@ from torch import Tensor
 
 from whence import _checks
 from whence.objective import Objective
+from whence.pinn.sampling.weighted_points import WeightedPoints
+from whence.shared_pass import are_same_points, passes_of
+
+PROBED = 2
+"""Points drawn to see whether terms draw the same."""
 
 
 @runtime_checkable
@@ -25,8 +30,8 @@ class Resampler(Protocol):
 
     def update_points(
         self, objective: Objective, round: int, seed: int
-    ) -> dict[str, Tensor]:
-        """Return the renewed points by term; terms left out keep theirs.
+    ) -> Mapping[str, Tensor | WeightedPoints]:
+        """Return the renewed points by term, with weights or without; others keep theirs.
 
         ``round`` and ``seed`` together determine every random draw, so that a run can be repeated
         and resumed.
@@ -59,6 +64,51 @@ def renewable_terms(
             f"terms=({next(iter(objective.terms))!r},)"
         )
     return tuple(drawn)
+
+
+def units_of(objective: Objective, names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the terms in units that share their points, and keep them when these are renewed.
+
+    Equations drawn at the same points are one unit; terms on different parts of the domain never.
+    """
+    terms = [objective.term(name) for name in names]
+    units = []
+
+    for shared in passes_of(terms):
+        by_leader: dict[str, list[str]] = {}
+        for term in shared.terms:
+            # Points that were given may be the same where fresh ones are not.
+            leader = _leader(objective, by_leader, term.name)
+            members = by_leader.setdefault(leader, [])
+            members.append(term.name)
+
+        for members in by_leader.values():
+            units.append(tuple(members))
+
+    return units
+
+
+def _leader(objective: Objective, leaders: Iterable[str], name: str) -> str:
+    """Return the first of some terms that draws the same points as another, or the other itself."""
+    drawn = objective.draw(name, PROBED, seed=0)
+    for leader in leaders:
+        # The same seed: terms on the same domain then draw the same.
+        first = objective.draw(leader, PROBED, seed=0)
+        if are_same_points(first, drawn):
+            return leader
+
+    return name
+
+
+def check_unweighted(objective: Objective, names: Sequence[str]) -> None:
+    """Raise ``ValueError`` if the points of a term have weights that new ones would not have."""
+    for name in names:
+        if objective.term(name).base_weights is not None:
+            raise ValueError(
+                f"the points of term {name!r} have weights, those of a quadrature rule say, which "
+                "points that join them would not have: name other terms, or leave the resampling "
+                "out"
+            )
 
 
 def new_rows(pool: Tensor, present: Tensor) -> Tensor:

@@ -10,7 +10,12 @@ from torch import Tensor
 from whence import _checks
 from whence.catalogue import RESAMPLERS
 from whence.objective import Objective
-from whence.pinn.sampling.resamplers.base import new_rows, renewable_terms
+from whence.pinn.sampling.resamplers.base import (
+    check_unweighted,
+    new_rows,
+    renewable_terms,
+    units_of,
+)
 from whence.pinn.sampling.scores.base import spawn
 from whence.pinn.sampling.scores.residual import ResidualScore
 
@@ -29,7 +34,8 @@ class R3:
     every:
         Iterations between two rounds.
     terms:
-        Which terms; by default the first whose points were drawn, an equation's.
+        Which terms; by default the first whose points were drawn, an equation's, and equations at
+        the same points.
 
     Examples
     --------
@@ -49,29 +55,38 @@ class R3:
 
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective's points could not be renewed."""
+        check_unweighted(objective, self._terms(objective))
         for name in self._terms(objective):
             objective.draw(name, 1, seed=0)
 
     def _terms(self, objective: Objective) -> tuple[str, ...]:
         if self.terms:
             return renewable_terms(objective, self.terms)
-        return renewable_terms(objective, None)[:1]
+        return units_of(objective, renewable_terms(objective, None))[0]
 
     def update_points(
         self, objective: Objective, round: int, seed: int
     ) -> dict[str, Tensor]:
         """Return the renewed points of each term, those that stay first."""
-        renewed = {}
-        for k, name in enumerate(self._terms(objective)):
-            term_seed = spawn(seed, 1000 * round + k)
-            renewed[name] = self._renew_term(objective, name, term_seed)
+        renewed: dict[str, Tensor] = {}
+        for k, unit in enumerate(units_of(objective, self._terms(objective))):
+            unit_seed = spawn(seed, 1000 * round + k)
+            points = self._renew_unit(objective, unit, unit_seed)
+            renewed |= dict.fromkeys(unit, points)
         return renewed
 
-    def _renew_term(self, objective: Objective, name: str, seed: int) -> Tensor:
-        """Return the points of a term: those that are kept, then fresh ones, (n, d)."""
+    def _renew_unit(
+        self, objective: Objective, unit: tuple[str, ...], seed: int
+    ) -> Tensor:
+        """Return the points that a unit of terms shares: those kept, then fresh ones, (n, d)."""
+        name = unit[0]
         points = objective.locations(name)
-        norms = ResidualScore().score(objective, {name: points})  # ‖r(z_i)‖, (n,)
+        # ‖r(z_i)‖ of each term, (terms, n); over all of them it is the root of the sum of squares.
+        norms = ResidualScore().score(objective, dict.fromkeys(unit, points))
+        norms = norms.view(len(unit), -1).norm(dim=0)
         is_kept = norms > norms.mean()
+        n_pinned = max(objective.term(member).pinned for member in unit)
+        is_kept[:n_pinned] = True
         kept = points[is_kept]
         released = points[~is_kept]
 

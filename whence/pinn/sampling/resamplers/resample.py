@@ -13,12 +13,26 @@ from torch import Tensor
 from whence import _checks
 from whence.catalogue import LATER, RESAMPLERS
 from whence.objective import Objective
-from whence.pinn.sampling.resamplers.base import new_rows, renewable_terms
+from whence.pinn.sampling.resamplers.base import (
+    check_unweighted,
+    new_rows,
+    renewable_terms,
+    units_of,
+)
+from whence.pinn.sampling.resamplers.shares import (
+    after_round,
+    embeddings_of_units,
+    leaving_counts,
+    rows_in_all,
+    rows_in_each,
+    scores_of_units,
+)
 from whence.pinn.sampling.scores.base import EmbeddedScore, Score, by_term, spawn
 from whence.pinn.sampling.scores.influence import InfluenceScore
 from whence.pinn.sampling.scores.saved import SavedScore
-from whence.pinn.sampling.selections.base import Selection
+from whence.pinn.sampling.selections.base import RandomSelection, Selection
 from whence.pinn.sampling.selections.proportional import Proportional
+from whence.pinn.sampling.weighted_points import WeightedPoints
 
 
 @RESAMPLERS.named("resample")
@@ -54,7 +68,8 @@ class Resample:
     terms:
         Which terms; by default the first equation's, or that of a :class:`SavedScore`, or all of
         them where ``joint``. Points that the user gave are renewed only if their term is named
-        here, measurements never.
+        here, measurements never. Equations at the same points are renewed together and keep the
+        same ones: a candidate has the sum of their scores, and a point counts once.
     joint:
         Select from the candidates of all terms at once, n points in total, so that new ones go to
         the terms that need them. Scores must compare for that: :class:`PinnacleScore` and
@@ -62,6 +77,12 @@ class Resample:
         are. ``max_points`` is then the limit of all terms together. Points that leave come from the
         terms in proportion to their numbers; each term keeps one at least, and one that holds at
         few points, all of them present, keeps them all.
+    importance:
+        Whether selected points have the weight ``n/(M π)`` with π the probability with which each
+        was taken of M candidates. The weighted mean over the points is then an unbiased estimate of
+        the mean over the domain, as of uniform points: adaptive ones lower its variance and do not
+        change what is minimized. For selections by chance, ``Proportional`` with c > 0. Pinned and
+        first points weigh 1.
 
     Examples
     --------
@@ -84,6 +105,7 @@ class Resample:
     max_points: int | None = None
     terms: tuple[str, ...] | None = None
     joint: bool = False
+    importance: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         self._check_parts()
@@ -112,12 +134,38 @@ class Resample:
         if self._needs_embedding and not isinstance(self.score, EmbeddedScore):
             raise TypeError(
                 f"{type(self.selection).__name__} selects by embeddings, which "
-                f"{type(self.score).__name__} has not: use pinn.PinnacleScore()"
+                f"{type(self.score).__name__} has not: use pinn.PinnacleScore() or "
+                "pinn.LeverageScore()"
             )
 
         _checks.boolean("joint", self.joint)
         if self.joint and isinstance(self.score, SavedScore):
             raise ValueError("saved scores are of one term: leave joint=True out")
+        _checks.boolean("importance", self.importance)
+        if self.importance:
+            self._check_importance()
+
+    def _check_importance(self) -> None:
+        """Raise ``ValueError`` unless weights can make up for how points are selected."""
+        if not isinstance(self.selection, RandomSelection):
+            raise ValueError(
+                f"{type(self.selection).__name__} takes candidates without chance, or by chances "
+                "that depend on each other: other candidates are never taken, so that no weights "
+                "make its points an estimate of the uniform mean. With importance=True use "
+                "pinn.Proportional(k=1, c=1)"
+            )
+        self.selection.check_probabilities()
+
+        if self.joint:
+            raise ValueError(
+                "importance=True weighs points within a term, joint=True moves them between terms: "
+                "leave one of them out"
+            )
+        if isinstance(self.score, SavedScore):
+            raise ValueError(
+                "importance=True needs fresh uniform candidates in each round, which saved scores "
+                "have not: leave it out"
+            )
 
     def _check_numbers(self) -> None:
         """Raise ``ValueError`` unless the numbers of points fit each other."""
@@ -163,11 +211,14 @@ class Resample:
         renewable = renewable_terms(objective, names)
         if names or self.joint:
             return renewable
-        return renewable[:1]
+        return units_of(objective, renewable)[0]
 
     def check(self, objective: Objective) -> None:
         """Raise ``ValueError`` if the objective's points could not be renewed."""
         names = self._terms(objective)
+        if not self.importance:
+            # With weights of their own new points may stand beside weighted ones.
+            check_unweighted(objective, names)
         if self.joint and self.max_points is not None and self.max_points <= len(names):
             raise ValueError(
                 f"max_points is {self.max_points}, but each of {len(names)} terms keeps a point: "
@@ -204,8 +255,8 @@ class Resample:
 
     def update_points(
         self, objective: Objective, round: int, seed: int
-    ) -> dict[str, Tensor]:
-        """Return the renewed points of each resampled term, oldest first.
+    ) -> dict[str, Tensor | WeightedPoints]:
+        """Return the renewed points of each resampled term, oldest first; weighted if so asked.
 
         Parameters
         ----------
@@ -215,52 +266,96 @@ class Resample:
             Together they determine every random draw, so a run can be repeated and resumed.
         """
         names = self._terms(objective)
-        groups = [names] if self.joint else [(name,) for name in names]
-        renewed: dict[str, Tensor] = {}
+        # Terms that share their points are known by the first of them.
+        units = {unit[0]: unit for unit in self._units(objective, names)}
+        groups = [tuple(units)] if self.joint else [(name,) for name in units]
+        renewed: dict[str, Tensor | WeightedPoints] = {}
         for k, group in enumerate(groups):
             group_seed = spawn(seed, 1000 * round + k)
-            renewed |= self._renew_terms(objective, group, group_seed)
+            members = {name: units[name] for name in group}
+            points = self._renew_terms(objective, members, group_seed)
+            for name, rows in points.items():
+                renewed |= dict.fromkeys(units[name], rows)
         return renewed
 
+    def _units(
+        self, objective: Objective, names: tuple[str, ...]
+    ) -> list[tuple[str, ...]]:
+        """Return the terms in units that share their points."""
+        if isinstance(self.score, SavedScore):
+            return [names]  # saved scores are of one term
+        return units_of(objective, names)
+
     def _renew_terms(
-        self, objective: Objective, names: Sequence[str], seed: int
-    ) -> dict[str, Tensor]:
+        self, objective: Objective, units: Mapping[str, tuple[str, ...]], seed: int
+    ) -> dict[str, Tensor | WeightedPoints]:
         """Return the points of some terms with new ones selected from candidates of all of them."""
+        names = tuple(units)
         present = {name: objective.locations(name) for name in names}
         pools = self._pools(objective, names, seed)
-        values = self._values(objective, pools, spawn(seed, 1))
+        values = self._values(objective, units, pools, spawn(seed, 1))
 
         # A term without new candidates keeps its points: it holds at few, all of them present.
         new = {name: new_rows(pool, present[name]) for name, pool in pools.items()}
         counts = {name: len(points) for name, points in present.items()}
+        pinned = {}
+        for name, unit in units.items():
+            pinned[name] = max(objective.term(member).pinned for member in unit)
+
         must_stay = dict(counts)
         for name in names:
             if len(new[name]):
-                must_stay[name] = int(self.joint)
+                must_stay[name] = max(pinned[name], int(self.joint))
 
         rows = rows_in_all(new, pools)
         n = min(
             len(rows), self._wanted(counts, must_stay)
         )  # saved candidates can run out
+        if n == 0 and self.importance:
+            return {}  # weights stay with what stays
         if n == 0:
-            return present
+            return dict(present)
 
-        selected = self._selected(values.cpu()[rows], n, spawn(seed, 2))
+        selected, weights = self._selected(values.cpu()[rows], n, spawn(seed, 2))
         taken = rows_in_each(rows[selected], pools)
         leaving = leaving_counts(counts, must_stay, self._surplus(counts, n))
 
-        renewed = {}
+        renewed: dict[str, Tensor | WeightedPoints] = {}
 
         for name, points in present.items():
             fresh = pools[name][taken[name].to(points.device)]
-            # The oldest stand first, and leave first.
-            renewed[name] = torch.cat([points, fresh])[leaving[name] :]
+            counted = pinned[name], leaving[name]
+            kept = after_round(points, fresh, *counted)
+            renewed[name] = kept
+            if weights is not None:
+                # Of one term, as there are none where several are renewed together.
+                known = objective.term(name).base_weights
+                if known is None:
+                    known = torch.ones_like(points[:, 0])
+                of_points = after_round(known, weights.to(known), *counted)
+                renewed[name] = WeightedPoints(kept, of_points)
 
         return renewed
 
-    def _selected(self, values: Tensor, n: int, seed: int) -> Tensor:
-        """Return the row numbers that the selection chooses, checked."""
-        selected = torch.as_tensor(self.selection.select(values, n, seed))
+    def _selected(
+        self, values: Tensor, n: int, seed: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the row numbers that the selection chooses, checked, and their weights."""
+        weights = None
+        if self.importance:
+            selection = self.selection
+            assert isinstance(selection, RandomSelection)
+            rows, chances = selection.select_with_probabilities(values, n, seed)
+            # Those of the largest keys come first, and would leave first.
+            generator = torch.Generator().manual_seed(spawn(seed, 1))
+            order = torch.randperm(n, generator=generator)
+            selected = rows[order]
+            # Σ f/π over the n selected estimates the sum over M, so that their mean of
+            # n/(M π) · f estimates the mean over M.
+            weights = n / (len(values) * chances[order])
+        else:
+            selected = torch.as_tensor(self.selection.select(values, n, seed))
+
         is_list = selected.ndim == 1 and not selected.dtype.is_floating_point
         if is_list and len(selected):
             lowest, highest = int(selected.min()), int(selected.max())
@@ -271,7 +366,7 @@ class Resample:
                 f"{type(self.selection).__name__} must return {n} different row numbers below "
                 f"{len(values)}, got {selected.tolist()[:10]}"
             )
-        return selected
+        return selected, weights
 
     def _surplus(self, counts: Mapping[str, int], n: int) -> int:
         """Return how many present points leave when n new ones come."""
@@ -288,7 +383,7 @@ class Resample:
         wanted = total if self.n is None else self.n
 
         if self.update == "replace":
-            if self.joint:
+            if self.joint or staying:
                 return min(wanted, total - staying)
             return wanted
         if self.max_points is None:
@@ -312,84 +407,41 @@ class Resample:
         return pools
 
     def _values(
-        self, objective: Objective, pools: dict[str, Tensor], seed: int
+        self,
+        objective: Objective,
+        units: Mapping[str, tuple[str, ...]],
+        pools: Mapping[str, Tensor],
+        seed: int,
     ) -> Tensor:
-        """Return scores (n,), or embeddings (n, q) where the selection needs them."""
+        """Return scores (n,), or embeddings (n, q) where the selection needs them.
+
+        A candidate of several terms has the sum of their scores, their embeddings side by side.
+        """
         score: Any = self.score
         if is_dataclass(score) and "seed" in {entry.name for entry in fields(score)}:
             # Other test points in each round: none is always near, none always far.
             score = replace(score, seed=seed)  # type: ignore[type-var]
 
+        candidates: dict[str, Tensor] = {}
+        for leader, unit in units.items():
+            candidates |= dict.fromkeys(unit, pools[leader])
+
         values: object
         if self._needs_embedding:
-            values = score.embedding(objective, pools)
+            values = score.embedding(objective, candidates)
         else:
-            values = score.score(objective, pools)
+            values = score.score(objective, candidates)
         if isinstance(values, np.ndarray):
             values = torch.from_numpy(values)
 
-        n = sum(len(pool) for pool in pools.values())
+        n = sum(len(pool) for pool in candidates.values())
         if not isinstance(values, Tensor) or values.ndim < 1 or len(values) != n:
             raise ValueError(
                 f"{type(score).__name__} must return a tensor with one score for each of {n} "
                 f"candidates, got {_checks.shape_of(values)}"
             )
-        return values
 
-
-def rows_in_all(rows: Mapping[str, Tensor], pools: Mapping[str, Tensor]) -> Tensor:
-    """Return row numbers within each pool as row numbers within all pools one after the other."""
-    parts = []
-    start = 0
-    for name, pool in pools.items():
-        parts.append(rows[name] + start)
-        start += len(pool)
-    return torch.cat(parts)
-
-
-def rows_in_each(rows: Tensor, pools: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return row numbers within all pools as those within each, in the same order."""
-    by_pool = {}
-    start = 0
-
-    for name, pool in pools.items():
-        is_inside = (rows >= start) & (rows < start + len(pool))
-        by_pool[name] = rows[is_inside] - start
-        start += len(pool)
-
-    return by_pool
-
-
-def leaving_counts(
-    counts: Mapping[str, int], must_stay: Mapping[str, int], surplus: int
-) -> dict[str, int]:
-    """Return how many present points leave each term, in proportion to their numbers.
-
-    Of each term at least ``must_stay`` are left, so that fewer than ``surplus`` may leave.
-    """
-    can_leave = {}
-    total = 0
-
-    for name, count in counts.items():
-        can_leave[name] = max(0, count - must_stay[name])
-        if can_leave[name]:
-            total += count
-
-    shares = {}
-    leaving = {}
-    for name, count in counts.items():
-        shares[name] = 0.0
-        if can_leave[name]:
-            shares[name] = surplus * count / total
-        leaving[name] = min(int(shares[name]), can_leave[name])
-
-    # Shares were rounded down; what is missing goes where the share is cut most.
-    while (missing := surplus - sum(leaving.values())) > 0:
-        candidates = [name for name in counts if leaving[name] < can_leave[name]]
-        if not candidates:
-            break
-        candidates.sort(key=lambda name: leaving[name] - shares[name])
-        for name in candidates[:missing]:
-            leaving[name] += 1
-
-    return leaving
+        sizes = {leader: len(pool) for leader, pool in pools.items()}
+        if self._needs_embedding:
+            return embeddings_of_units(values, units, sizes)
+        return scores_of_units(values, units, sizes)

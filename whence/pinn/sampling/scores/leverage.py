@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,8 +17,8 @@ from whence.objective import Objective
 from whence.pinn.sampling.scores.base import SCORE_DAMPING, Candidates, by_term
 from whence.points import blocks, linearized_at_once
 
-Norms = Callable[[Tensor], Tensor]
-"""Rows (n, P) to ``jᵀ(JᵀJ + λI)⁻¹j`` of each, (n,)."""
+Embed = Callable[[Tensor], Tensor]
+"""Rows (n, P) to vectors (n, q) whose inner products are ``jᵀ(JᵀJ + λI)⁻¹j′``."""
 
 
 @SCORES.named("leverage")
@@ -57,50 +57,66 @@ class LeverageScore:
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
+        parts = []
+        for embedded in self._blocks(objective, candidates):
+            parts.append(embedded.square().sum(dim=(1, 2)))
+        return torch.cat(parts)
+
+    def embedding(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return ``L⁻¹j_m`` of all m side by side, (n, q), with ``LLᵀ = JᵀJ + λI``: ‖·‖² = h.
+
+        That is up to ``m (R + P)`` numbers for each candidate, R rows of J and P parameters.
+        """
+        parts = []
+        for embedded in self._blocks(objective, candidates):
+            parts.append(embedded.flatten(1))
+
+        # Terms of fewer residuals have zeros in the place of those that they lack.
+        width = max(part.shape[1] for part in parts)
+        padded = []
+        for part in parts:
+            missing = width - part.shape[1]
+            padded.append(torch.nn.functional.pad(part, (0, missing)))
+        return torch.cat(padded)
+
+    def _blocks(self, objective: Objective, candidates: Candidates) -> Iterator[Tensor]:
+        """Yield ``L⁻¹j_m`` of some candidates at a time, (n, m, q)."""
         terms = by_term(objective, candidates)
         rows = Jacobian(objective, scaled=True).dense()  # J, (R, P)
-        norms = self._factor(rows)
-
-        parts = []
+        embed = self._factor(rows)
 
         for name, points in terms.items():
             term = objective.terms[name]
             size = linearized_at_once(points, objective.parameters.size)
             for block in blocks(points, size):
-                scaled = replace(
-                    term,
-                    points=block.points,
-                    # w/N of a training point, for each of the block's points.
-                    weight=term.scale * len(block),
-                    point_weights=None,
-                )
+                # w/N of a training point, for each of the block's points.
+                weight = term.scale * len(block)
+                scaled = replace(term.with_points(block.points), weight=weight)
                 jacobian = Jacobian(objective.with_terms([scaled]), scaled=True)
-                values = norms(jacobian.dense())  # (n·m,)
-                parts.append(values.view(len(block), -1).sum(dim=1))
+                embedded = embed(jacobian.dense())  # (n·m, q)
+                yield embedded.unflatten(0, (len(block), -1))
 
-        return torch.cat(parts)
-
-    def _factor(self, rows: Tensor) -> Norms:
-        """Return the norm of rows under ``(JᵀJ + λI)⁻¹``, by the smaller of both systems."""
+    def _factor(self, rows: Tensor) -> Embed:
+        """Return rows j as vectors of squared length ``jᵀ(JᵀJ + λI)⁻¹j``, by the smaller system."""
         n_rows, n_parameters = rows.shape
         # QR of Jᵀ costs about twice the product JᵀJ.
         if 2 * n_rows < n_parameters:
             return self._wide(rows)
         return self._tall(rows)
 
-    def _tall(self, rows: Tensor) -> Norms:
+    def _tall(self, rows: Tensor) -> Embed:
         """Factor ``JᵀJ + λI = L Lᵀ``, so that the norm of j is ``‖L⁻¹j‖²``."""
         gram = self_product(rows.T)  # (P, P)
         gram.diagonal().add_(self._absolute(gram))
         lower = torch.linalg.cholesky(gram)
 
-        def norms(candidates: Tensor) -> Tensor:
+        def embed(candidates: Tensor) -> Tensor:
             solved = torch.linalg.solve_triangular(lower, candidates.T, upper=False)
-            return solved.square().sum(dim=0)
+            return solved.T
 
-        return norms
+        return embed
 
-    def _wide(self, rows: Tensor) -> Norms:
+    def _wide(self, rows: Tensor) -> Embed:
         """Factor by ``Jᵀ = QR``: ``(RRᵀ + λI)⁻¹`` within the span of the rows, 1/λ outside."""
         basis, triangle = torch.linalg.qr(rows.T)  # (P, R), (R, R)
         gram = triangle @ triangle.T  # JᵀJ = Q RRᵀ Qᵀ
@@ -108,14 +124,14 @@ class LeverageScore:
         gram.diagonal().add_(absolute)
         lower = torch.linalg.cholesky(gram)
 
-        def norms(candidates: Tensor) -> Tensor:
+        def embed(candidates: Tensor) -> Tensor:
             # j = QQᵀj + (j − QQᵀj), two parts that (JᵀJ + λI)⁻¹ does not mix.
             inside = candidates @ basis
             outside = candidates - inside @ basis.T
             solved = torch.linalg.solve_triangular(lower, inside.T, upper=False)
-            return solved.square().sum(dim=0) + outside.square().sum(dim=1) / absolute
+            return torch.cat([solved.T, outside / absolute**0.5], dim=1)
 
-        return norms
+        return embed
 
     def _absolute(self, gram: Tensor) -> float:
         """Return λ by a matrix with the largest eigenvalue of JᵀJ."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -85,7 +85,7 @@ class PinnacleScore:
         rows = []
         for k, name in enumerate(terms):
             points = objective.draw(name, self.reference, spawn(self.seed, 1 + k))
-            term = replace(objective.terms[name], points=points, point_weights=None)
+            term = objective.terms[name].with_points(points)
             jacobian = Jacobian(objective.with_terms([term]))
             rows.append(jacobian.dense() * term.weight**0.5)
 

@@ -23,6 +23,22 @@ class Selection(Protocol):
         """Return n different row numbers, shape (n,)."""
 
 
+@runtime_checkable
+class RandomSelection(Selection, Protocol):
+    """A selection by chance that knows with which probability it took a candidate."""
+
+    def check_probabilities(self) -> None:
+        """Raise ``ValueError`` if a candidate may have no chance of being taken."""
+
+    def select_with_probabilities(
+        self, scores: Tensor, n: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`select` does and the probability π of each, (n,) and (n,).
+
+        ``Σ f_j/π_j`` over the selected is then an unbiased estimate of ``Σ f_j`` over all.
+        """
+
+
 def checked_scores(scores: Tensor, n: int) -> Tensor:
     """Return the scores as float64 on the CPU; fewer than n, or one not finite, is an error."""
     check_scores(scores)

@@ -45,6 +45,39 @@ class Proportional:
 
     def select(self, scores: Tensor, n: int, seed: int) -> Tensor:
         """Return n different row numbers, shape (n,)."""
+        keys = self._log_weights(scores, n) + gumbel(len(scores), seed)
+        return torch.topk(keys, n).indices
+
+    def check_probabilities(self) -> None:
+        """Raise ``ValueError`` if a candidate may have no chance of being taken."""
+        if not self.c:
+            raise ValueError(
+                "with c = 0 candidates of no score have no chance of being drawn, so that no "
+                "weights make up for it: give Proportional a share c > 0 of uniform ones"
+            )
+
+    def select_with_probabilities(
+        self, scores: Tensor, n: int, seed: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return what :meth:`select` does and the probability π of each, (n,) and (n,).
+
+        ``Σ f_j/π_j`` over the selected is an unbiased estimate of ``Σ f_j`` over all (Kool et al.
+        2019, arXiv 1903.06059, section 4.2).
+        """
+        log_weights = self._log_weights(scores, n)
+        keys = log_weights + gumbel(len(scores), seed)
+        if n == len(keys):
+            return torch.arange(n), torch.ones_like(keys)
+
+        # Given the largest key κ of those left out, j is taken if log w_j + G > κ, with Gumbel's
+        # P(G > x) = 1 − exp(−exp(−x)).
+        largest = torch.topk(keys, n + 1)
+        rows = largest.indices[:n]
+        excess = log_weights[rows] - largest.values[n]
+        return rows, -torch.expm1(-excess.exp())
+
+    def _log_weights(self, scores: Tensor, n: int) -> Tensor:
+        """Return ``log(s^k / mean(s^k) + c)`` of each candidate, (number,)."""
         values = checked_scores(scores, n)
         if bool((values < 0).any()):
             raise ValueError(
@@ -58,8 +91,13 @@ class Proportional:
         weights = torch.ones_like(powers)
         if bool(mean > 0):
             weights = powers / mean + self.c
+        return torch.log(weights.clamp_min(1e-300))
 
-        # Gumbel keys draw without replacement in one pass (Efraimidis & Spirakis 2006).
-        gumbel = -torch.log(-torch.log(uniform(len(values), seed)))
-        keys = torch.log(weights.clamp_min(1e-300)) + gumbel
-        return torch.topk(keys, n).indices
+
+def gumbel(n: int, seed: int) -> Tensor:
+    """Return n Gumbel numbers: the n largest of log-weights plus these are a draw (n,).
+
+    It is one without replacement in one pass (Efraimidis & Spirakis 2006).
+    """
+    drawn = uniform(n, seed)
+    return -torch.log(-torch.log(drawn))
