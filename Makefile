@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 # The main job: train Burgers' equation with influence resampling, attribute, draw.
 demo: $(READY)
 	rm -rf $(RUN)
-	$(BIN)/whence train burgers --out $(RUN) --seed 0 --max-seconds 120
+	$(BIN)/whence train burgers --recipe own_network --out $(RUN) --seed 0 --max-seconds 120
 	$(BIN)/whence influence $(RUN)
 	$(BIN)/whence plot $(RUN)
 
