@@ -63,6 +63,7 @@ from .pde import Solution as Solution
 from .pde import Unknown as Unknown
 from .sampling import R3 as R3
 from .sampling import Determinant as Determinant
+from .sampling import ErrorInfluenceScore as ErrorInfluenceScore
 from .sampling import GradDotScore as GradDotScore
 from .sampling import InfluenceScore as InfluenceScore
 from .sampling import KMeansPlusPlus as KMeansPlusPlus

@@ -2,6 +2,7 @@
 
 from whence.pinn.sampling.resamplers import R3, Resample, Resampler
 from whence.pinn.sampling.scores import (
+    ErrorInfluenceScore,
     GradDotScore,
     InfluenceScore,
     LeverageScore,
@@ -25,6 +26,7 @@ from whence.pinn.sampling.weighted_points import WeightedPoints
 __all__ = [
     "R3",
     "Determinant",
+    "ErrorInfluenceScore",
     "GradDotScore",
     "InfluenceScore",
     "KMeansPlusPlus",

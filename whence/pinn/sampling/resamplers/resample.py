@@ -65,6 +65,10 @@ class Resample:
         Fresh uniform candidates in each round and term.
     max_points:
         Upper limit of points of a term, for ``add``.
+    leave:
+        ``"oldest"``: the points longest in training leave. ``"harmful"``: those whose influence
+        says that without them the score's quantity is least, which takes a score with a ``sign``
+        such as :class:`InfluenceScore`.
     terms:
         Which terms; by default the first equation's, or that of a :class:`SavedScore`, or all of
         them where ``joint``. Points that the user gave are renewed only if their term is named
@@ -103,6 +107,7 @@ class Resample:
     update: Literal["add", "replace"] = "add"
     candidates: int = 10_000
     max_points: int | None = None
+    leave: Literal["oldest", "harmful"] = field(default="oldest", metadata=LATER)
     terms: tuple[str, ...] | None = None
     joint: bool = False
     importance: bool = field(default=False, metadata=LATER)
@@ -117,6 +122,7 @@ class Resample:
         _checks.count("candidates", self.candidates)
         _checks.one_of("update", self.update, ("add", "replace"))
         self._check_numbers()
+        self._check_leave()
 
     def _check_parts(self) -> None:
         """Raise unless score and selection are such, and fit each other."""
@@ -189,6 +195,23 @@ class Resample:
         if self.n is not None and self.n > pool and not self.joint:
             raise ValueError(
                 f"cannot select n = {self.n} of {pool} candidates: raise `candidates`"
+            )
+
+    def _check_leave(self) -> None:
+        """Raise unless points leave, and the score can say which."""
+        _checks.one_of("leave", self.leave, ("oldest", "harmful"))
+        if self.leave == "oldest":
+            return
+
+        if "sign" not in option_names(self.score):
+            raise TypeError(
+                f"leave='harmful' needs a score with a sign, got {type(self.score).__name__}: use "
+                "pinn.InfluenceScore(), pinn.ErrorInfluenceScore() or pinn.GradDotScore()"
+            )
+        if self.update == "add" and self.max_points is None:
+            raise ValueError(
+                "leave='harmful' does nothing where no points leave: give max_points, or "
+                "update='replace'"
             )
 
     @property
@@ -325,17 +348,42 @@ class Resample:
         for name, points in present.items():
             fresh = pools[name][taken[name].to(points.device)]
             counted = pinned[name], leaving[name]
-            kept = after_round(points, fresh, *counted)
+            order = torch.arange(len(points))
+            if self.leave == "harmful" and leaving[name]:
+                order = self._by_harm(
+                    objective, units[name], points, pinned[name], spawn(seed, 3)
+                )
+            order = order.to(points.device)
+            kept = after_round(points[order], fresh, *counted)
             renewed[name] = kept
             if weights is not None:
                 # Of one term, as there are none where several are renewed together.
                 known = objective.term(name).base_weights
                 if known is None:
                     known = torch.ones_like(points[:, 0])
-                of_points = after_round(known, weights.to(known), *counted)
+                of_points = after_round(known[order], weights.to(known), *counted)
                 renewed[name] = WeightedPoints(kept, of_points)
 
         return renewed
+
+    def _by_harm(
+        self,
+        objective: Objective,
+        unit: tuple[str, ...],
+        points: Tensor,
+        n_pinned: int,
+        seed: int,
+    ) -> Tensor:
+        """Return row numbers of a unit's points: pinned ones, then by the harm that they do."""
+        # Of positive sign is what lowers the quantity by being there; harm is its negative.
+        score = _seeded(self.score, seed)
+        signed = replace(score, sign="negative_shifted")
+        scores = signed.score(objective, dict.fromkeys(unit, points))
+        harm = scores.view(len(unit), -1).sum(dim=0)
+
+        pinned = torch.arange(n_pinned, device=harm.device)
+        others = torch.argsort(harm[n_pinned:], descending=True, stable=True)
+        return torch.cat([pinned, n_pinned + others])
 
     def _selected(
         self, values: Tensor, n: int, seed: int
@@ -417,11 +465,8 @@ class Resample:
 
         A candidate of several terms has the sum of their scores, their embeddings side by side.
         """
-        score: Any = self.score
-        if is_dataclass(score) and "seed" in {entry.name for entry in fields(score)}:
-            # Other test points in each round: none is always near, none always far.
-            score = replace(score, seed=seed)  # type: ignore[type-var]
-
+        # Other test points in each round: none is always near, none always far.
+        score = _seeded(self.score, seed)
         candidates: dict[str, Tensor] = {}
         for leader, unit in units.items():
             candidates |= dict.fromkeys(unit, pools[leader])
@@ -445,3 +490,17 @@ class Resample:
         if self._needs_embedding:
             return embeddings_of_units(values, units, sizes)
         return scores_of_units(values, units, sizes)
+
+
+def option_names(score: object) -> set[str]:
+    """Return the names of a score's fields."""
+    if not is_dataclass(score):
+        return set()
+    return {entry.name for entry in fields(score)}
+
+
+def _seeded(score: Score, seed: int) -> Any:
+    """Return a score with this seed, if it has one."""
+    if "seed" not in option_names(score):
+        return score
+    return replace(score, seed=seed)  # type: ignore[type-var]

@@ -5,6 +5,7 @@ A new one is one module in this folder (or of another package, by the entry poin
 """
 
 from whence.pinn.sampling.scores.base import Candidates, EmbeddedScore, Score
+from whence.pinn.sampling.scores.error_influence import ErrorInfluenceScore
 from whence.pinn.sampling.scores.gradients import (
     GradDotScore,
     LossGradScore,
@@ -20,6 +21,7 @@ from whence.pinn.sampling.scores.saved import SavedScore
 __all__ = [
     "Candidates",
     "EmbeddedScore",
+    "ErrorInfluenceScore",
     "GradDotScore",
     "InfluenceScore",
     "LeverageScore",

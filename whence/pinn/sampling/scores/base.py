@@ -12,7 +12,7 @@ from torch import Tensor
 from whence import _checks
 from whence.arrays import ArrayLike
 from whence.attribution.quantities import Loss
-from whence.jacobian import point_gradients
+from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective
 from whence.points import blocks, locations
 from whence.term import Term
@@ -27,6 +27,8 @@ REDUCTIONS = ("abs_of_sum", "sum_of_abs")
 SCORE_DAMPING = 1e-6
 """Least relative damping of scores: candidates lie outside the training set, and weaker damping
 scores little but how far outside."""
+SCORE_TOLERANCE = 1e-10
+"""Relative residual of a score's linear system: ranks need no more."""
 
 
 @runtime_checkable
@@ -98,6 +100,21 @@ def shifted(scores: Tensor, sign: Sign) -> Tensor:
     if not sign.endswith("_shifted"):
         return scores
     return scores - scores.min().clamp_max(0)
+
+
+def loss_products(
+    objective: Objective, terms: Mapping[str, Tensor], vector: Tensor
+) -> Tensor:
+    """Return ``∇ℓ(x)ᵀ v`` of each point, (n,), of one vector (P,)."""
+    column = vector.unsqueeze(1)
+    products = []
+
+    for name, points in terms.items():
+        term = objective.terms[name]
+        product = gradient_products(term, objective.parameters, points, column)
+        products.append(product[:, 0])
+
+    return torch.cat(products)
 
 
 def summed_products(

@@ -10,7 +10,7 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.quantities import aggregate_gradient
 from whence.catalogue import LATER, SCORES
-from whence.jacobian import gradient_products, point_gradients
+from whence.jacobian import point_gradients
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import (
     REDUCTIONS,
@@ -21,6 +21,7 @@ from whence.pinn.sampling.scores.base import (
     by_term,
     candidate_blocks,
     loss_at_test_points,
+    loss_products,
     shifted,
     signed_part,
     summed_products,
@@ -68,15 +69,9 @@ class GradDotScore:
             totals = summed_products(objective, terms, gradients.T, self.sign)
             return shifted(totals, self.sign)
 
-        gradient = aggregate_gradient(loss, objective).unsqueeze(1)  # ∇L_test, (P, 1)
-        products = []
-
-        for name, points in terms.items():
-            term = objective.terms[name]
-            product = gradient_products(term, objective.parameters, points, gradient)
-            products.append(product[:, 0])
-
-        parts = signed_part(torch.cat(products), self.sign)
+        gradient = aggregate_gradient(loss, objective)  # ∇L_test, (P,)
+        products = loss_products(objective, terms, gradient)
+        parts = signed_part(products, self.sign)
         return shifted(parts, self.sign)
 
 

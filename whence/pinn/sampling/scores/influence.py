@@ -14,24 +14,22 @@ from whence.attribution.quantities import Quantity, aggregate_gradient
 from whence.catalogue import SCORES
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solver, default_damping
-from whence.jacobian import gradient_products
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import (
     REDUCTIONS,
     SCORE_DAMPING,
+    SCORE_TOLERANCE,
     SIGNS,
     Candidates,
     Reduction,
     Sign,
     by_term,
     loss_at_test_points,
+    loss_products,
     shifted,
     signed_part,
     summed_products,
 )
-
-SCORE_TOLERANCE = 1e-10
-"""Relative residual of a score's linear system: ranks need no more."""
 
 
 @SCORES.named("influence")
@@ -121,15 +119,8 @@ class InfluenceScore:
         # v = (A + λI)⁻¹ Σ_t ∇f_t, once for all candidates; then ∇ℓ(x⁺)ᵀ v of each.
         gradient = aggregate_gradient(quantity, objective)  # (P,)
         vector = influence.solve(gradient.unsqueeze(1)).value
-
-        products = []
-
-        for name, points in terms.items():
-            term = objective.terms[name]
-            product = gradient_products(term, objective.parameters, points, vector)
-            products.append(product[:, 0])
-
-        return signed_part(torch.cat(products), self.sign)
+        products = loss_products(objective, terms, vector[:, 0])
+        return signed_part(products, self.sign)
 
     def _sum_of_abs(
         self, influence: Influence, quantity: Quantity, terms: Mapping[str, Tensor]
