@@ -13,7 +13,7 @@ import tyro
 import xarray as xr
 from matplotlib.figure import Figure
 
-from whence import plots
+from whence import _checks, plots
 from whence._netcdf import write_netcdf
 from whence.attribution.method import Method
 from whence.attribution.quality import FarFromMinimum, quality
@@ -76,6 +76,8 @@ class _Options:
         default_words("gauss_newton where losses are convex", "{gauss_newton,hessian}"),
     ] = None
     """Curvature of the loss, for --method influence."""
+    memory_budget: Annotated[float | None, default_words("2", "GIB")] = None
+    """Memory for matrices and rows, in GiB: more lets larger systems be solved exactly."""
     effect: Literal["remove", "add"] = "remove"
     """What happens to a point."""
     out: Annotated[
@@ -212,6 +214,11 @@ def method_of(options: _Options, file: ModelFile) -> Method:
     """Return the attribution method that the options describe."""
     values = values_for(options, GROUPS, METHODS, options.method)
 
+    memory: dict[str, Any] = {}
+    if options.memory_budget is not None:
+        _checks.positive("--memory-budget", options.memory_budget)
+        memory["memory_budget"] = int(options.memory_budget * 2**30)
+
     # These three stand without a group's name, as all but influence lack them.
     plain: dict[str, Any] = {}
     if options.damping is not None:
@@ -220,6 +227,7 @@ def method_of(options: _Options, file: ModelFile) -> Method:
         plain["curvature"] = options.curvature
     if options.solver != AUTO:
         solver_options = values_for(options, GROUPS, SOLVERS, options.solver)
+        solver_options |= memory
         plain["solver"] = build(SOLVERS, options.solver, solver_options)
 
     if plain and options.method != "influence":
@@ -228,4 +236,4 @@ def method_of(options: _Options, file: ModelFile) -> Method:
             f"--{flag} does nothing with --method {options.method}: leave it out"
         )
 
-    return file.method(options.method, {**values, **plain})
+    return file.method(options.method, {**values, **plain, **memory})
