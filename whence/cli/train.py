@@ -120,13 +120,22 @@ def with_choice(
     """
     source = source_of(options.problem)
     is_auto = options.recipe == AUTO
-    if options.recipe == BEST and not source.has_recipe and options.setting is None:
-        has_time = options.max_seconds is None or options.max_seconds >= MIN_TRIED
-        # Of the plain recipe, which serves to look at flags.
-        plain = Training(options, GROUPS, source)
-        is_auto = has_time and not plain.sets_training()
-    if not is_auto:
+    if not is_auto and (options.recipe != BEST or source.has_recipe or options.setting):
         return options, arguments
+
+    # Of the plain recipe: what is wrong with the flags is said before any trial.
+    plain = Training(dataclasses.replace(options, recipe=BEST), GROUPS, source)
+    sets_training = plain.sets_training()
+    if is_auto and sets_training:
+        raise ValueError(
+            "--recipe auto chooses how to train: leave out the flags that say so too"
+        )
+    has_time = options.max_seconds is None or options.max_seconds >= MIN_TRIED
+    if not is_auto and (sets_training or not has_time):
+        return options, arguments
+    plain.points()
+    plain.weights()
+    plain.threads()
 
     begun = time.perf_counter()
     out = folder_of(options)

@@ -10,14 +10,17 @@ from whence.catalogue import SAMPLINGS
 from whence.pinn.geometry.charts import Chart, box, mixture, product, shares, table
 from whence.pinn.geometry.samplings import unit_points
 
-SEEDED = [m for m in tuple(SAMPLINGS) if m != "grid"]
+# Quadratures choose their own number of points, for boxes: tests of their own have them.
+SPREAD = [m for m in SAMPLINGS if not hasattr(SAMPLINGS[m], "weights")]
+
+SEEDED = [m for m in SPREAD if m != "grid"]
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(1, 300),
     dimension=st.integers(0, 4),
-    method=st.sampled_from(tuple(SAMPLINGS)),
+    method=st.sampled_from(SPREAD),
     seed=st.none() | st.integers(0, 2**32),
 )
 def test_points_are_in_the_unit_cube(n, dimension, method, seed):
@@ -38,7 +41,7 @@ def test_seeds_repeat_and_differ(method):
 def test_global_random_state_is_left_alone():
     np.random.seed(0)  # noqa: NPY002
     before = np.random.get_state()[1].copy()  # noqa: NPY002
-    for method in tuple(SAMPLINGS):
+    for method in SPREAD:
         unit_points(10, 2, method)
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
 
@@ -99,7 +102,7 @@ def test_unit_points_says_what_is_wrong(arguments, message):
         unit_points(*arguments)
 
 
-@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("method", SPREAD)
 @pytest.mark.parametrize("share", [0.9, 0.3, 0.01])
 def test_rejection_returns_exactly_n_even_points(method, share):
     chart = Chart(2, 2, lambda u: u, keep=lambda p: p[:, 0] < share)
@@ -133,7 +136,7 @@ def test_product_rejects_by_factor():
     assert (points[:, 1] == 7).all()
 
 
-@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("method", SPREAD)
 def test_a_mixture_is_as_dense_in_every_set(method):
     """Also where one of the sets rejects most of what it proposes."""
     rare = box(np.array([5.0]), np.array([6.0])).restricted(lambda p: p[:, 0] < 5.2)

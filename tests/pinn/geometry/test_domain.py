@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from whence.catalogue import SAMPLINGS
 from whence.pinn.geometry.domain import Difference, Disk, Interval, Product, Rectangle
 
+# Quadratures choose their own number of points, for boxes: tests of their own have them.
+SPREAD = [m for m in SAMPLINGS if not hasattr(SAMPLINGS[m], "weights")]
+
 XY = ("x", "y")
 LINE = Interval("x", -1, 1)
 TIME = Interval("t", 0.1, 2.3)
@@ -34,7 +37,7 @@ EACH = pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS.keys())
 
 
 @EACH
-@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("method", SPREAD)
 def test_samples_are_inside_and_exactly_n(domain, method):
     for n in (1, 7, 200):
         if method == "grid" and n == 1:
@@ -49,7 +52,7 @@ def test_samples_are_inside_and_exactly_n(domain, method):
 
 
 @EACH
-@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("method", SPREAD)
 def test_parts_are_on_the_boundary_with_outward_normals(domain, method):
     for part in domain.boundary:
         points = part.sample(40, method, seed=1)
@@ -86,7 +89,7 @@ def test_divergence_theorem_gives_the_measure(domain):
     assert flux == pytest.approx(domain.dimension * domain.measure, rel=5e-3)
 
 
-@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("method", SPREAD)
 def test_seeds(method):
     domain, edge = BOX - DISK, (BOX - DISK).part(("x", "cylinder"))
     for region in (domain, edge):
@@ -101,7 +104,7 @@ def test_global_random_states_are_left_alone():
     assert torch.equal(state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("method", tuple(SAMPLINGS))
+@pytest.mark.parametrize("method", SPREAD)
 def test_disk_is_sampled_evenly(method):
     disk = Disk(XY, (3, -1), 2)
     away = disk.sample(2000, method, seed=0) - torch.tensor([3.0, -1.0])
@@ -134,7 +137,7 @@ def test_low_discrepancy_integrates_better_than_random():
     low=st.floats(-1e3, 1e3),
     length=st.floats(1e-2, 1e3),
     n=st.integers(1, 50),
-    method=st.sampled_from(tuple(SAMPLINGS)),
+    method=st.sampled_from(SPREAD),
 )
 def test_ends_are_exact(low, length, n, method):
     domain = Interval("x", low, low + length) * Interval("t", 0, 1)

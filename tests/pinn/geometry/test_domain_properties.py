@@ -12,10 +12,13 @@ from whence.catalogue import SAMPLINGS
 from whence.pinn.geometry.domain import Disk, Interval, Rectangle
 from whence.pinn.geometry.samplings import unit_points
 
+# Quadratures choose their own number of points, for boxes: tests of their own have them.
+SPREAD = [m for m in SAMPLINGS if not hasattr(SAMPLINGS[m], "weights")]
+
 XY = ("x", "y")
 EACH = settings(deadline=None, max_examples=40)
 LOW, LENGTH, SEED = st.floats(-50, 50), st.floats(0.1, 50), st.integers(0, 2**32 - 1)
-COUNT, METHOD = st.integers(1, 40), st.sampled_from(tuple(SAMPLINGS))
+COUNT, METHOD = st.integers(1, 40), st.sampled_from(SPREAD)
 
 
 @st.composite

@@ -72,7 +72,7 @@ def test_flags_count_on_top():
 
 
 def test_without_a_setting_all_is_as_before():
-    made = training("burgers")
+    made = training("burgers", "--recipe", "own_network")
     assert made.cycles() == 1
     assert made.resampler().stages is None
     assert (made.recipe.keep, made.test(), made.recipe.validation) == ("best", 0, 2000)

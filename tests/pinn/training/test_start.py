@@ -135,10 +135,10 @@ def test_command_line_starts_at_the_points_of_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "limit"),
     [
-        ([], 420.0),
+        (["--recipe", "own_network"], 420.0),
         (["--schedule", "adam:7"], None),
         (["--schedule", "adam:7", "--max-seconds", "5"], 5.0),
-        (["--max-seconds", "5"], 5.0),
+        (["--recipe", "own_network", "--max-seconds", "5"], 5.0),
     ],
 )
 def test_a_recipe_limits_its_own_schedule_only(flags, limit, monkeypatch, tmp_path):
