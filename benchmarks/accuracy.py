@@ -2,11 +2,11 @@
 
 ``python -m benchmarks.accuracy`` takes the five problems of the paper with its own networks (the
 set ``paper``), ``--set frontier`` the best recipes, whatever the network, ``--set soft`` these with
-soft conditions, ``--set physics`` the ten other problems of the zoo, and names of problems just
-these. It runs what is
-missing in ``--runs`` (``runs/accuracy``), one run at a time with all cores, and prints the table;
-``--jobs 2`` runs two at a time with one core each, which can only make each run worse, as runs are
-bounded in seconds. ``--json`` prints one JSON object instead.
+soft conditions, ``--set physics`` ten further problems of the zoo, ``--set held_out`` the files of
+``benchmarks/held_out``, for which a recipe is chosen by trial, and names of problems just these. It
+runs what is missing in ``--runs`` (``runs/accuracy``), one run at a time with all cores, and prints
+the table; ``--jobs 2`` runs two at a time with one core each, which can only make each run worse,
+as runs are bounded in seconds. ``--json`` prints one JSON object instead.
 """
 
 from __future__ import annotations
@@ -98,7 +98,16 @@ SOFT = {
     "wave": _frontier(2.5e-5, "--constraints", "soft"),
     "drift_diffusion": _frontier(5e-6, "--constraints", "soft"),
 }
-SETS = {"paper": PAPER, "frontier": FRONTIER, "soft": SOFT, "physics": PHYSICS}
+HELD_OUT_FOLDER = Path(__file__).parent / "held_out"
+"""Problem files that no recipe names."""
+HELD_OUT = {path.stem: _physics(1e-4) for path in sorted(HELD_OUT_FOLDER.glob("*.py"))}
+SETS = {
+    "paper": PAPER,
+    "frontier": FRONTIER,
+    "soft": SOFT,
+    "physics": PHYSICS,
+    "held_out": HELD_OUT,
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,10 @@ class Runs:
         out = self.folder / f"{problem}{suffix}-{seed}"
         file = out / "summary.json"
         if not file.is_file():
-            command = [sys.executable, "-m", "whence.cli", "train", problem]
+            source = problem
+            if self.bars is HELD_OUT:
+                source = str(HELD_OUT_FOLDER / f"{problem}.py")
+            command = [sys.executable, "-m", "whence.cli", "train", source]
             command += ["--out", str(out), "--seed", str(seed), "--quiet"]
             command += [*of_bar, *self.flags]
             environment = dict(os.environ)

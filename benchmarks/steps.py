@@ -20,7 +20,7 @@ from benchmarks import _deepxde, _measure
 from benchmarks._measure import Row, Timing
 from whence import pinn
 from whence.compilation import Compiled
-from whence.jacobian import self_product
+from whence.symmetric_products import self_product
 
 LEARNING_RATE = 1e-3
 VISCOSITY = 0.05

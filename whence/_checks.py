@@ -249,6 +249,13 @@ def pair(what: str, values: Sequence[T], each: str = "coordinate") -> tuple[T, T
     return entries[0], entries[1]
 
 
+def betas(values: Sequence[float]) -> None:
+    """Raise ``ValueError`` unless these are two decays of moments, each in [0, 1)."""
+    for beta in pair("betas", values, "moment"):
+        if not 0 <= number("betas", beta) < 1:
+            raise ValueError(f"betas must be two numbers in [0, 1), got {values!r}")
+
+
 def identifiers(what: str, names: Iterable[str]) -> None:
     """Raise ``ValueError`` unless all ``names`` can be names of a function's arguments."""
     for name in names:

@@ -39,7 +39,7 @@ COMPILATION_SECONDS = 6.0
 
 Arguments = tuple[Tensor, Tensor, Tensor]
 """θ (P,), points (n, d) and their weights (n, K) in each of K terms."""
-WeightedPoints = tuple[Tensor, Tensor]
+PointsAndScales = tuple[Tensor, Tensor]
 Names = tuple[str, ...]
 """The terms of a pass."""
 Function = Callable[..., tuple[Tensor, ...]]
@@ -177,7 +177,7 @@ class _Block:
         self._terms = shared.terms
         self._filled_of: list[Any] = []
         self._filled_weights: list[float] = []
-        self._filled: list[WeightedPoints] = []
+        self._filled: list[PointsAndScales] = []
 
         self._eager = self._make(shared, parameters)
         # The last block, which has points of weight zero if any has.
@@ -215,7 +215,7 @@ class _Block:
                     f"{error:.1e}"
                 )
 
-    def filled(self, shared: SharedPass) -> list[WeightedPoints]:
+    def filled(self, shared: SharedPass) -> list[PointsAndScales]:
         """Return the points in blocks with their weights, kept while they are the same."""
         for term, compiled_term in zip(shared.terms, self._terms, strict=True):
             is_same = term.residual is compiled_term.residual
@@ -234,7 +234,7 @@ class _Block:
             self._filled_weights = weights
         return self._filled
 
-    def _fill(self, shared: SharedPass) -> Iterator[WeightedPoints]:
+    def _fill(self, shared: SharedPass) -> Iterator[PointsAndScales]:
         for block in blocks(shared.points, self.size):
             points = locations(block.points)
             missing = self.size - len(points)

@@ -20,10 +20,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from whence.jacobian import Jacobian, add_self_product, mirror
+from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
 from whence.sketches import Sketch
+from whence.symmetric_products import add_self_product, mirror
 from whence.triangular import Triangle
 
 

@@ -34,14 +34,11 @@ from whence.points import (
     linearized_at_once,
 )
 from whence.shared_pass import SharedPass, passes_of
+from whence.symmetric_products import self_product
 from whence.term import Term
 
 T = TypeVar("T")
 
-SELF_PRODUCT_BLOCKS = 8
-"""Blocks of rows that a symmetric product is made of."""
-MIN_SELF_PRODUCT_BLOCK = 64
-"""Least rows of such a block: below that calls cost more than the products they save."""
 MAX_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
 MANY_ROWS_BYTES = 2**30
@@ -516,37 +513,6 @@ def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:
     # (n,) becomes (n, 1, …), to go along the first axis of the values.
     trailing = [1] * (values.ndim - 1)
     return values * scale.sqrt().view(-1, *trailing)
-
-
-def self_product(rows: Tensor) -> Tensor:
-    """Return ``rows @ rows.T``, (n, n); only blocks on and below the diagonal are multiplied."""
-    product = rows.new_zeros(len(rows), len(rows))
-    add_self_product(product, rows.T)
-    mirror(product)
-    return product
-
-
-def add_self_product(matrix: Tensor, rows: Tensor) -> None:
-    """Add ``rows.T @ rows`` to a matrix (P, P) in place, on and below the diagonal alone.
-
-    Entries above it are of no meaning until :func:`mirror` is called.
-    """
-    for start, end in self_product_blocks(len(matrix)):
-        matrix[start:end, :end].addmm_(rows[:, start:end].T, rows[:, :end])
-
-
-def mirror(matrix: Tensor) -> None:
-    """Copy what is below the diagonal of a square matrix to above it, in place."""
-    for start, end in self_product_blocks(len(matrix)):
-        matrix[:start, start:end] = matrix[start:end, :start].T
-
-
-def self_product_blocks(n: int) -> Iterator[tuple[int, int]]:
-    """Yield where blocks of rows of a symmetric product of order n start and end."""
-    # With b blocks of rows (b + 1)/2b of the full product is multiplied: 9/16 with 8.
-    step = max(MIN_SELF_PRODUCT_BLOCK, -(-n // SELF_PRODUCT_BLOCKS))
-    for start in range(0, n, step):
-        yield start, min(start + step, n)
 
 
 def interleaved(factors: Sequence[Factor]) -> Factor:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from whence import _checks
 from whence.curvature.lanczos import largest_eigenvalues
-from whence.jacobian import Jacobian, self_product
+from whence.jacobian import Jacobian
 from whence.objective import Objective
+from whence.symmetric_products import self_product
 from whence.thin_rows import ThinRows
 
 

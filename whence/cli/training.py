@@ -40,7 +40,7 @@ from whence.pinn.sampling.resamplers import Resample, Resampler
 from whence.pinn.sampling.scores import SavedScore, Score
 from whence.pinn.sampling.selections import Selection
 from whence.pinn.settings import Setting
-from whence.pinn.training.automatic import recipe_of_choice
+from whence.pinn.training.automatic import GROWING, recipe_of_choice
 from whence.pinn.training.load import load_run
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.problem_file import ProblemFile
@@ -223,6 +223,9 @@ class Training:
             own_network = recipe == OWN_NETWORK or self.sets_training()
             return self.source.recipe(self.problem, self.constraints, own_network)
 
+        if ":" not in recipe:
+            named = (BEST, OWN_NETWORK, AUTO, GROWING)
+            _checks.one_of("--recipe", recipe, named)
         if self.sets_training():
             raise ValueError(
                 f"--recipe {recipe} says how to train: leave out the flags that do so too"

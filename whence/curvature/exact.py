@@ -33,9 +33,9 @@ from whence.curvature.solvers import (
     worst,
 )
 from whence.curvature.spectrum import Spectrum
-from whence.jacobian import self_product
 from whence.ntk import TangentKernel
 from whence.points import MAX_ROW_BYTES
+from whence.symmetric_products import self_product
 
 MAX_REFINEMENTS = 4
 ROUNDING = 8

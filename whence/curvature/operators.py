@@ -20,6 +20,7 @@ from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
 from whence.points import are_samples
+from whence.symmetric_products import add_self_product, mirror
 
 HESSIAN_COLUMNS = 64
 """Most columns of a Hessian that are made at once."""
@@ -190,8 +191,9 @@ class GaussNewtonMatrix:
         total = like.new_zeros(self.size, self.size)
         for block, _ in self._jacobian.blocks():
             # JᵀJ = Σ JᵣᵀJᵣ over blocks of r rows, (r, P).
-            _add_product(total, block.dense())
+            add_self_product(total, block.dense())
 
+        mirror(total)
         return total
 
     def root(self) -> Jacobian | None:
@@ -201,21 +203,6 @@ class GaussNewtonMatrix:
     def kernel(self) -> TangentKernel | None:
         """Return ``JJᵀ`` and the products that go with it, or None where there is no root."""
         return None if self._penalty else TangentKernel(self.objective)
-
-
-def _add_product(total: Tensor, rows: Tensor) -> None:
-    """Add ``rows.T @ rows`` to a matrix (P, P), by the columns that are not zero alone.
-
-    Points of one piece of a network (:class:`whence.pinn.Piecewise`) see its parameters only.
-    """
-    columns = (rows != 0).any(dim=0).nonzero()[:, 0]
-    if 2 * len(columns) > rows.shape[1]:
-        total.addmm_(rows.T, rows)
-        return
-
-    seen = rows[:, columns]
-    product = seen.T @ seen
-    total.index_put_((columns[:, None], columns), product, accumulate=True)
 
 
 class Hessian:

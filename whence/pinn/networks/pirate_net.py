@@ -13,13 +13,10 @@ from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
 from whence.pinn.networks.boxed import BoxedNetwork, generator_of, hidden_width
+from whence.pinn.networks.last_layer import fit_last_layer
 from whence.pinn.networks.mlp import Bounds, glorot
 from whence.pinn.networks.modified_mlp import Gates
 from whence.pinn.networks.trainable_scale import TrainableScale
-from whence.triangular import Triangle
-
-FIT_RIDGE = 1e-12
-"""Weight of the last layer's own norm where it is fitted to values."""
 
 
 @NETWORKS.named("pirate_net")
@@ -155,18 +152,7 @@ class PirateNet(BoxedNetwork):
         """
         with torch.no_grad():
             h = self.features(points)
-
-        # The bias is the weight of a feature that is 1 everywhere.
-        one = torch.ones_like(h[:, :1])
-        rows = torch.cat([h, one], dim=1)
-        columns = values.unbind(1)
-        for k, column in enumerate(columns):
-            # A triangle is of ‖Jδ + ρ‖: here J are the features and ρ the values' negative.
-            triangle = Triangle.of_rows(rows, -column)
-            solution = triangle.least_squares(FIT_RIDGE)
-            with torch.no_grad():
-                self.last.weight[k] = solution[:-1]
-                self.last.bias[k] = solution[-1]
+        fit_last_layer(self.last, h, values)
 
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""

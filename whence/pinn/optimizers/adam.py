@@ -64,11 +64,7 @@ class Adam:
         _checks.count("seed", self.seed, zero=True)
         if self.batch_size is not None:
             _checks.count("batch_size", self.batch_size)
-        for beta in _checks.pair("betas", self.betas, "moment"):
-            if not 0 <= _checks.number("betas", beta) < 1:
-                raise ValueError(
-                    f"betas must be two numbers in [0, 1), got {self.betas!r}"
-                )
+        _checks.betas(self.betas)
 
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters."""

@@ -68,11 +68,7 @@ class SOAP:
         _checks.count("iterations", self.iterations)
         _checks.positive("lr", self.lr)
         _checks.count("update_every", self.update_every)
-        for beta in _checks.pair("betas", self.betas, "moment"):
-            if not 0 <= _checks.number("betas", beta) < 1:
-                raise ValueError(
-                    f"betas must be two numbers in [0, 1), got {self.betas!r}"
-                )
+        _checks.betas(self.betas)
 
     def start(self, parameters: Parameters) -> Stepper:
         """Return a stepper for these parameters; without the package it is an ``ImportError``."""

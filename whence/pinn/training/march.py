@@ -8,7 +8,7 @@ import time as clock
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,36 +58,17 @@ GAIN = 0.3
 """Share of its loss that a further pass over a slab must reach for another to follow."""
 
 
-class SlabOptions(Protocol):
-    """What a march is asked for, see :class:`whence.pinn.Slabs`."""
+@dataclass(frozen=True, eq=False)
+class MarchOptions:
+    """What a march is asked for; :class:`whence.pinn.Slabs` says what each of them is."""
 
-    @property
-    def time(self) -> str:
-        """Name of the time."""
-
-    @property
-    def length(self) -> float:
-        """Length of a slab."""
-
-    @property
-    def passes(self) -> int:
-        """Most trainings of a slab."""
-
-    @property
-    def tolerance(self) -> float | None:
-        """Loss up to which a slab is good."""
-
-    @property
-    def trainings(self) -> int | None:
-        """Most trainings of all slabs."""
-
-    @property
-    def weight(self) -> float:
-        """Weight of the term ``continuity``."""
-
-    @property
-    def placement(self) -> Placement:
-        """How features and points follow steep places."""
+    time: str
+    length: float
+    passes: int
+    tolerance: float | None
+    trainings: int | None
+    weight: float
+    placement: Placement
 
 
 @dataclass
@@ -108,7 +89,7 @@ class _Slab:
 class March:
     """One slab after another."""
 
-    slabs: SlabOptions
+    slabs: MarchOptions
     problem: Problem
     network: nn.Module | None
     points: int | Mapping[str, int]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -14,12 +14,12 @@ from whence.pinn.networks import Placement
 from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.slab import check_slabs
-from whence.pinn.training.march import March
+from whence.pinn.training.march import March, MarchOptions
 from whence.pinn.training.result import Result
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Slabs:
+class Slabs(MarchOptions):
     """Slabs of time, trained one after another: ``pinn.Slabs(t=0.1).train(problem, network, …)``.
 
     The first slab has the problem's own initial conditions or ansatz. Each later one has its own
@@ -63,14 +63,6 @@ class Slabs:
     True
     """
 
-    time: str
-    length: float
-    passes: int = 3
-    tolerance: float | None = None
-    trainings: int | None = None
-    weight: float = 1e4
-    placement: Placement = field(default_factory=Placement)
-
     def __init__(
         self,
         *,
@@ -95,17 +87,15 @@ class Slabs:
         if trainings is not None:
             _checks.count("trainings", trainings)
 
-        values = {
-            "time": time,
-            "length": float(size),
-            "passes": passes,
-            "tolerance": tolerance,
-            "trainings": trainings,
-            "weight": float(weight),
-            "placement": placement or Placement(),
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        super().__init__(
+            time=time,
+            length=float(size),
+            passes=passes,
+            tolerance=tolerance,
+            trainings=trainings,
+            weight=float(weight),
+            placement=placement or Placement(),
+        )
 
     def train(
         self,

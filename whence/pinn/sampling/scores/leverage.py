@@ -12,10 +12,11 @@ from whence import _checks
 from whence.catalogue import SCORES
 from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.solvers import Damping, default_damping
-from whence.jacobian import Jacobian, self_product
+from whence.jacobian import Jacobian
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import SCORE_DAMPING, Candidates, by_term
 from whence.points import blocks, linearized_at_once
+from whence.symmetric_products import self_product
 
 Embed = Callable[[Tensor], Tensor]
 """Rows (n, P) to vectors (n, q) whose inner products are ``jᵀ(JᵀJ + λI)⁻¹j′``."""

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from whence import _checks
 from whence.catalogue import SCORES
-from whence.jacobian import Jacobian, gradient_products, self_product
+from whence.jacobian import Jacobian, gradient_products
 from whence.objective import Objective
 from whence.pinn.sampling.scores.base import Candidates, by_term, spawn
+from whence.symmetric_products import self_product
 
 MIN_EIGENVALUE = 1e-12
 """Eigenvalues below this share of the largest are rounding."""
