@@ -104,13 +104,18 @@ class Placement:
         # A front is narrow: without replacement the few places in it would soon be used up.
         rows = torch.multinomial(density, n, replacement=True, generator=generator)
         n_places, d = places.shape
-        apart = 2 * n_places ** (-1 / d)  # in units of the half box
-        steep = gradients[rows].norm(dim=1, keepdim=True)
-        of_feature = self.reach / (self.steepness * steep).clamp_min(1e-12)
-        distance = of_feature.clamp_max(apart)  # (n, 1)
+        # Of N places in a cube of side 2 each has a cube of side 2 N^(−1/d) to itself.
+        apart = 2 * n_places ** (-1 / d)
+
+        # The steepest feature there reaches as many of its widths, 1/(steepness · m).
+        steep = gradients[rows].norm(dim=1, keepdim=True)  # m, (n, 1)
+        slope = self.steepness * steep
+        of_feature = self.reach / slope.clamp_min(1e-12)
+        distance = of_feature.clamp_max(apart)
 
         uniform = torch.rand(n, d, generator=generator, dtype=torch.float64)
-        shift = distance * (2 * uniform - 1) * half
+        symmetric = 2 * uniform - 1
+        shift = distance * symmetric * half
         if time is not None:
             shift[:, time] = 0
         return places[rows] + shift
@@ -144,27 +149,32 @@ class Placement:
             return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
         steep = gradients.norm(dim=1, keepdim=True)  # m, (n, 1)
-        noise = torch.randn(
-            n, gradients.shape[1], generator=generator, dtype=torch.float64
-        )
-        noise = noise / noise.norm(dim=1, keepdim=True)
-        # Along the gradient where that is large, any way where it is not.
         along = gradients / steep.clamp_min(1e-300)
+        n_space = gradients.shape[1]
+        noise = torch.randn(n, n_space, generator=generator, dtype=torch.float64)
+        noise = noise / noise.norm(dim=1, keepdim=True)
+
+        # Along the gradient where that is large, any way where it is not.
         trust = steep / (1 + steep)
         direction = trust * along + (1 - trust) * noise
         direction = direction / direction.norm(dim=1, keepdim=True)
 
+        # |w| = largest^U with U uniform in [0, 1] is log-uniform from 1 to the largest slope.
         largest = (self.steepness * steep).clamp_min(scale)
-        slope = torch.exp(uniform(n, 1) * largest.log())
-        sign = torch.where(uniform(n, 1) < 0.5, -1.0, 1.0)
+        exponent = uniform(n, 1) * largest.log()
+        slope = torch.exp(exponent)
+        is_falling = uniform(n, 1) < 0.5
+        sign = torch.where(is_falling, -1.0, 1.0)
         in_space = sign * slope * direction
 
-        weight = torch.zeros(n, d, dtype=torch.float64)
         space = [k for k in range(d) if k != time]
+        weight = torch.zeros(n, d, dtype=torch.float64)
         weight[:, space] = in_space
+
         # σ(w·(z − c) + shift): a shift of 1 is one width of the feature.
         shift = self.reach * (2 * uniform(n) - 1)
-        bias = shift - (in_space * places[:, space]).sum(dim=1)
+        at_place = (in_space * places[:, space]).sum(dim=1)
+        bias = shift - at_place
         if time is not None:
             weight[:, time] = self.drift * (2 * uniform(n) - 1)
         return weight, bias

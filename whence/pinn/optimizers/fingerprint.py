@@ -12,9 +12,15 @@ def fingerprint_of(objective: Objective) -> str:
     digest = hashlib.sha256()
     for name, term in objective.terms.items():
         points = objective.locations(name)
-        digest.update(f"{name} {term.weight!r} {tuple(points.shape)}".encode())
+        shape = tuple(points.shape)
+        # What stands between the bytes, so that no two objectives run together.
+        head = f"{name} {term.weight!r} {shape}"
+        digest.update(head.encode())
+
         for tensor in (points, term.point_weights, term.base_weights):
-            if tensor is not None:
-                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            if tensor is None:
+                continue
+            values = tensor.detach().cpu().contiguous()
+            digest.update(values.numpy().tobytes())
 
     return digest.hexdigest()

@@ -66,20 +66,35 @@ class KnownSolution:
         """
         problem = self.problem
         outputs = tuple(problem.outputs)
-        columns = [k for k in range(len(problem.coordinates)) if k != self.time]
-        space = [problem.coordinates[k] for k in columns]
-        slopes = [f"{output}_{c}" for output in outputs for c in space]
-        values = problem.evaluate(self.network, self.near(places), (*outputs, *slopes))
+        n_outputs = len(outputs)
+        n_coordinates = len(problem.coordinates)
+        columns = [k for k in range(n_coordinates) if k != self.time]
+
+        # Each output, and then each output's slope along each coordinate of space.
+        names = list(outputs)
+        for output in outputs:
+            for k in columns:
+                coordinate = problem.coordinates[k]
+                names.append(f"{output}_{coordinate}")
+        nearest = self.near(places)
+        values = problem.evaluate(self.network, nearest, names)
+        values = values.to(places)
+
+        of_outputs = values[:, :n_outputs]
+        highest = of_outputs.amax(dim=0)
+        lowest = of_outputs.amin(dim=0)
+        ranges = highest - lowest
+        # A constant is steep nowhere.
+        one = torch.ones_like(ranges)
+        ranges = torch.where(ranges > 0, ranges, one)
 
         n = len(places)
-        values = values.to(places)
-        of_outputs = values[:, : len(outputs)]
-        ranges = of_outputs.amax(dim=0) - of_outputs.amin(dim=0)
-        # A constant is steep nowhere.
-        ranges = torch.where(ranges > 0, ranges, torch.ones_like(ranges))
-        table = values[:, len(outputs) :].view(n, len(outputs), len(space))
+        slopes = values[:, n_outputs:].view(n, n_outputs, len(columns))
+        low, high = torch.as_tensor(domain.bounds)
+        half = (high - low) / 2
+        # ∂u/∂x · half box / range of u, (n, outputs, s).
+        relative = slopes * half[columns] / ranges.unsqueeze(1)
 
-        half = torch.as_tensor(domain.bounds[1] - domain.bounds[0]) / 2
-        relative = table * half[columns] / ranges.view(1, -1, 1)
-        steepest = relative.norm(dim=2).argmax(dim=1)
+        steepness = relative.norm(dim=2)
+        steepest = steepness.argmax(dim=1)
         return relative[torch.arange(n), steepest]
