@@ -104,6 +104,7 @@ from .weighting import LearningRateAnnealing as LearningRateAnnealing
 from .weighting import Linear as Linear
 from .weighting import NeuralTangentKernel as NeuralTangentKernel
 from .weighting import ReLoBRaLo as ReLoBRaLo
+from .weighting import ResidualBasedAttention as ResidualBasedAttention
 from .weighting import SelfAdaptive as SelfAdaptive
 from .weighting import SoftAdapt as SoftAdapt
 from .weighting import Weighting as Weighting

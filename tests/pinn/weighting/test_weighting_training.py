@@ -31,6 +31,7 @@ WEIGHTINGS = {
     "ReLoBRaLo": pinn.ReLoBRaLo(alpha=0.9, rho=0.5),
     "SoftAdapt": pinn.SoftAdapt(),
     "SelfAdaptive": pinn.SelfAdaptive(lr=0.1),
+    "vRBA": pinn.ResidualBasedAttention(lr=0.1, decay=0.95),
     "Causal": pinn.Causal(windows=4, threshold=0.5, update_every=2),
 }
 OPTIMIZERS = {
@@ -81,7 +82,7 @@ def test_every_weighting_trains_with_every_optimizer(tmp_path, name, optimizer):
     assert rows == result.history
     for row in rows:
         assert all(np.isfinite(row[f"weight_{n}"]) for n in TERMS)
-        if name not in ("SelfAdaptive", "Causal"):
+        if name not in ("SelfAdaptive", "vRBA", "Causal"):
             total = sum(row[f"weight_{n}"] * row[f"loss_{n}"] for n in TERMS)
             assert row["loss"] == pytest.approx(total, rel=1e-12)
     assert [first[f"weight_{n}"] for n in TERMS] == [1.0, 1.0, 1.0]

@@ -218,6 +218,30 @@ def self_adaptive(measures):
     return found
 
 
+def attention(measures, slope):
+    """``λ ← 0.8 λ + 0.3 q/max q`` from 1, with weights λ²; ``slope`` of residuals and update."""
+    found = []
+    sizes = {name: np.ones(len(measures[0][name].losses)) for name in NAMES}
+    for k, terms in enumerate(measures):
+        for name in NAMES:
+            slopes = slope(np.sqrt(terms[name].losses), k)
+            sizes[name] = 0.8 * sizes[name] + 0.3 * slopes / slopes.max()
+        found.append({name: size**2 for name, size in sizes.items()})
+    return found
+
+
+def vrba(measures):
+    def slope(residuals, k):
+        epsilon = 0.5 * residuals.max() / math.log(k + 2)
+        return np.exp(residuals / epsilon)
+
+    return attention(measures, slope)
+
+
+def rba(measures):
+    return attention(measures, lambda residuals, k: residuals)
+
+
 def causal(measures):
     epsilons, threshold, windows, stage = (0.01, 0.1, 1.0), 0.4, 4, 0
     times = measures[0]["pde"].points[:, 1]
@@ -307,6 +331,16 @@ FORMULAS = {
         lambda kind: pinn.SelfAdaptive(
             0.1, decay=0.9, power=2.0, terms=("pde", "initial")
         ),
+        TENSORS,
+    ),
+    "vRBA": (
+        vrba,
+        lambda kind: pinn.ResidualBasedAttention(0.3, decay=0.8, sharpness=0.5),
+        TENSORS,
+    ),
+    "RBA": (
+        rba,
+        lambda kind: pinn.ResidualBasedAttention(0.3, decay=0.8, potential="quadratic"),
         TENSORS,
     ),
     "Causal": (causal, weighting_of_causal, TENSORS),
@@ -476,6 +510,7 @@ ALL = {
     pinn.ReLoBRaLo: {},
     pinn.SoftAdapt: {},
     pinn.SelfAdaptive: {},
+    pinn.ResidualBasedAttention: {},
     pinn.Causal: {},
 }
 
@@ -753,6 +788,7 @@ BROKEN = {
     "ReLoBRaLo": pinn.ReLoBRaLo,
     "SoftAdapt": pinn.SoftAdapt,
     "SelfAdaptive": pinn.SelfAdaptive,
+    "vRBA": pinn.ResidualBasedAttention,
     "Causal": lambda: pinn.Causal(coordinate=0, terms=("b",), windows=2),
 }
 

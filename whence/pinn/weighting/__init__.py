@@ -4,6 +4,7 @@ A new one is one module in this folder (or of another package, by the entry poin
 ``whence.weightings``) with a subclass of :class:`Weighting` under ``@WEIGHTINGS.named("name")``.
 """
 
+from whence.pinn.weighting.attention import ResidualBasedAttention
 from whence.pinn.weighting.base import Weighting, Weights
 from whence.pinn.weighting.fixed import Fixed, Linear
 from whence.pinn.weighting.gradients import (
@@ -23,6 +24,7 @@ __all__ = [
     "Linear",
     "NeuralTangentKernel",
     "ReLoBRaLo",
+    "ResidualBasedAttention",
     "SelfAdaptive",
     "SoftAdapt",
     "TermStatistics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,82 @@ COMPARED_AT_ONCE = 1000
 """Points whose distances to all former ones are taken at a time."""
 
 
+class PointWeighting(Weighting):
+    """Weights of single points from a number λ_i of each, which grows from 1 and is carried along.
+
+    A subclass says how λ grows (:meth:`grown`) and what a point then weighs (:meth:`mask`). When
+    points are resampled, each new one takes over λ of the nearest former point of its term,
+    distances taken in the units of the points.
+    """
+
+    terms: tuple[str, ...] | None = None
+
+    # --- what a subclass writes ---
+
+    @abstractmethod
+    def grown(self, before: Tensor, losses: Tensor) -> Tensor:
+        """Return the new λ of a term's points, (n,), from the former and from the losses."""
+
+    @abstractmethod
+    def mask(self, sizes: Tensor) -> Tensor:
+        """Return what points of these λ weigh, (n,)."""
+
+    # --- what is shared ---
+
+    def check_terms(self, terms: TermStatistics) -> None:
+        """Raise ``ValueError`` for a name that is no term's."""
+        check_names("term", self.terms or (), terms.names)
+
+    def renew_weights(self, terms: TermStatistics) -> Weights:
+        """Let every λ grow and return the weights of all points."""
+        weights: Weights = dict.fromkeys(terms.names, 1.0)
+        for name in self.terms or terms.names:
+            losses = terms.point_losses(name)  # ℓ_i, (n,)
+            before = self._present_lambda(terms, name, losses)
+            now = self.grown(before, losses)
+
+            self.note("sizes", {name: now})
+            if terms.has_points(name):
+                self.note("points", {name: terms.points(name).clone()})
+            weights[name] = self.mask(now)
+
+        return weights
+
+    def weights_at(self, terms: TermStatistics) -> Weights:
+        """Return the present weights, at the points of the terms."""
+        weights = self.weights
+        for name in self.noted("sizes"):
+            present = self._present_lambda(terms, name, None)
+            weights[name] = self.mask(present)
+        return weights
+
+    def _present_lambda(
+        self, terms: TermStatistics, name: str, losses: Tensor | None
+    ) -> Tensor:
+        """Return λ at the present points: of the same points, of the nearest ones, or 1."""
+        former = self.noted("sizes").get(name)  # λ of the last update, (n,)
+        if former is None:
+            assert losses is not None
+            return torch.ones_like(losses)
+
+        former_points = self.noted("points").get(name)
+        if former_points is None:
+            if losses is None:
+                losses = terms.point_losses(name)
+            if len(losses) != len(former):
+                terms.points(name)  # which says how to give them
+            return former
+
+        points = terms.points(name)
+        if points.shape == former_points.shape and torch.equal(points, former_points):
+            return former
+
+        return former[nearest_rows(points, former_points)]
+
+
 @WEIGHTINGS.named("self_adaptive")
 @dataclass(eq=False)
-class SelfAdaptive(Weighting):
+class SelfAdaptive(PointWeighting):
     """A weight for each point that grows with its loss: ``min_θ max_λ Σ_i m(λ_i) ℓ_i``.
 
     Each update is a step of ascent, ``λ_i ← decay·λ_i + lr·m′(λ_i)·ℓ_i / ℓ̄`` with ℓ̄ the mean loss
@@ -52,65 +126,24 @@ class SelfAdaptive(Weighting):
     def check_options(self) -> None:
         """Raise ``ValueError`` for an option that is wrong."""
         _checks.positive("lr", self.lr)
-        _checks.positive("decay", self.decay)
         _checks.positive("power", self.power)
-        if self.decay > 1:
-            raise ValueError(f"decay must be at most 1, got {self.decay!r}")
+        check_decay(self.decay)
         _checks.names("terms", self.terms)
 
-    def check_terms(self, terms: TermStatistics) -> None:
-        """Raise ``ValueError`` for a name that is no term's."""
-        check_names("term", self.terms or (), terms.names)
+    def grown(self, before: Tensor, losses: Tensor) -> Tensor:
+        """Return λ after a step of ascent, (n,)."""
+        # Not zero, where all points are met exactly.
+        smallest = torch.finfo(losses.dtype).tiny
+        mean = losses.mean().clamp_min(smallest)
 
-    def renew_weights(self, terms: TermStatistics) -> Weights:
-        """Take a step of ascent and return the weights of all points."""
-        weights: Weights = dict.fromkeys(terms.names, 1.0)
-        for name in self.terms or terms.names:
-            losses = terms.point_losses(name)  # ℓ_i, (n,)
-            # Not zero, where all points are met exactly.
-            mean = losses.mean().clamp_min(torch.finfo(losses.dtype).tiny)
-            before = self._present_lambda(terms, name, losses)
+        # m′(λ) = power·λ^(power−1).
+        slope = self.power * before.pow(self.power - 1)
+        ascent = self.lr * slope * losses / mean
+        return self.decay * before + ascent
 
-            # m′(λ) = power·λ^(power−1).
-            slope = self.power * before.pow(self.power - 1)
-            now = self.decay * before + self.lr * slope * losses / mean
-
-            self.note("sizes", {name: now})
-            if terms.has_points(name):
-                self.note("points", {name: terms.points(name).clone()})
-            weights[name] = now.pow(self.power)
-
-        return weights
-
-    def weights_at(self, terms: TermStatistics) -> Weights:
-        """Return the present weights, at the points of the terms."""
-        weights = self.weights
-        for name in self.noted("sizes"):
-            weights[name] = self._present_lambda(terms, name, None).pow(self.power)
-        return weights
-
-    def _present_lambda(
-        self, terms: TermStatistics, name: str, losses: Tensor | None
-    ) -> Tensor:
-        """Return λ at the present points: of the same points, of the nearest ones, or 1."""
-        former = self.noted("sizes").get(name)  # λ of the last update, (n,)
-        if former is None:
-            assert losses is not None
-            return torch.ones_like(losses)
-
-        former_points = self.noted("points").get(name)
-        if former_points is None:
-            if losses is None:
-                losses = terms.point_losses(name)
-            if len(losses) != len(former):
-                terms.points(name)  # which says how to give them
-            return former
-
-        points = terms.points(name)
-        if points.shape == former_points.shape and torch.equal(points, former_points):
-            return former
-
-        return former[nearest_rows(points, former_points)]
+    def mask(self, sizes: Tensor) -> Tensor:
+        """Return ``m(λ) = λ^power``, (n,)."""
+        return sizes.pow(self.power)
 
 
 @WEIGHTINGS.named("causal")
@@ -234,6 +267,13 @@ class Causal(Weighting):
 
         self.note("begin", {name: begin})
         self.note("end", {name: end})
+
+
+def check_decay(decay: float) -> None:
+    """Raise ``ValueError`` unless a factor on λ is in (0, 1]."""
+    _checks.positive("decay", decay)
+    if decay > 1:
+        raise ValueError(f"decay must be at most 1, got {decay!r}")
 
 
 def nearest_rows(points: Tensor, others: Tensor) -> Tensor:
