@@ -83,6 +83,8 @@ class Method:
         Number and placing of the first points.
     options:
         Further options of :class:`whence.pinn.Resample`.
+    weighting:
+        What weighs the points, ``None`` where all weigh the same.
     """
 
     score: pinn.Score | None = None
@@ -90,6 +92,7 @@ class Method:
     points: int = POINTS
     sampling: str = "hammersley"
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weighting: pinn.weighting.Weighting | None = None
 
     def resampler(self, update: str) -> pinn.Resampler | None:
         """Return what renews the points, if anything does."""
@@ -133,6 +136,13 @@ METHODS: dict[str, Method] = {
     "random": Method(sampling="random"),
     "error_influence": Method(pinn.ErrorInfluenceScore(n_test=500)),
     "harmful_leave": Method(pinn.InfluenceScore(), options={"leave": "harmful"}),
+    "fresh_curvature": Method(pinn.InfluenceScore(curvature_points=1000)),
+    "determinant": Method(pinn.LeverageScore(), pinn.Determinant()),
+    "vrba": Method(
+        pinn.ResidualScore(),
+        # Memory of ten updates, as points are renewed every ten steps.
+        weighting=pinn.ResidualBasedAttention(lr=0.1, decay=0.9),
+    ),
 }
 MAIN = tuple(METHODS)[:9]
 
@@ -223,6 +233,7 @@ def train(
         sampling=chosen.sampling,
         schedule=pinn.GaussNewton(10**6),
         resample=timed,
+        weighting=chosen.weighting,
         observers=[watch],
         validation=1000,
         seed=seed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -133,14 +133,21 @@ def summed_products(
 
 
 def loss_at_test_points(
-    objective: Objective, terms: Mapping[str, Tensor], n: int, seed: int
+    objective: Objective, terms: Iterable[str], n: int, seed: int
 ) -> Loss:
     """Return the losses at n fresh uniform test points of each scored term."""
+    return Loss(fresh_test_points(objective, terms, n, seed))
+
+
+def fresh_test_points(
+    objective: Objective, terms: Iterable[str], n: int, seed: int
+) -> dict[str, Tensor]:
+    """Return n fresh uniform test points of each scored term."""
     points = {}
     for k, name in enumerate(terms):
         # Other seeds than the candidates', which would otherwise be the same points.
         points[name] = objective.draw(name, n, spawn(seed, 1 + k))
-    return Loss(points)
+    return points
 
 
 def spawn(seed: int, k: int) -> int:

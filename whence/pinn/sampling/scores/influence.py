@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.attribution.influence import Influence
-from whence.attribution.quantities import Quantity, aggregate_gradient
-from whence.catalogue import SCORES
+from whence.attribution.quantities import Loss, Quantity, aggregate_gradient
+from whence.catalogue import LATER, SCORES
 from whence.curvature.exact import Exact
 from whence.curvature.solvers import Damping, Solver, default_damping
 from whence.objective import Objective
@@ -24,12 +25,18 @@ from whence.pinn.sampling.scores.base import (
     Reduction,
     Sign,
     by_term,
-    loss_at_test_points,
+    fresh_test_points,
     loss_products,
     shifted,
     signed_part,
+    spawn,
     summed_products,
 )
+
+CurvaturePoints = int | Literal["training", "test"]
+"""A number of fresh points, or those of training or of the test loss."""
+AT_TRAINING: Literal["training"] = "training"
+AT_TEST: Literal["test"] = "test"
 
 
 @SCORES.named("influence")
@@ -60,7 +67,12 @@ class InfluenceScore:
     solver:
         Solver as in :class:`whence.Influence`.
     seed:
-        Seed of the test points.
+        Seed of the test points, and of those of the curvature.
+    curvature_points:
+        Where the loss is taken whose Gauss–Newton matrix A is: ``"training"``, the points that are
+        trained on; a number, as many fresh quasi-random points of each scored term, with which A
+        is that of the integrals rather than of the few points that are there; ``"test"``, the
+        points of the test loss. Terms that are not scored keep their points.
 
     Examples
     --------
@@ -78,8 +90,10 @@ class InfluenceScore:
     damping: float | Damping | None = None
     solver: Solver | None = None
     seed: int = 0
+    curvature_points: CurvaturePoints = field(default=AT_TRAINING, metadata=LATER)
 
     def __post_init__(self) -> None:
+        # Before any work, as a round may come long after the start.
         _checks.count("n_test", self.n_test)
         _checks.one_of("reduction", self.reduce, REDUCTIONS)
         _checks.one_of("sign", self.sign, SIGNS)
@@ -87,51 +101,96 @@ class InfluenceScore:
         # A rule of damping checks itself.
         if self.damping is not None and not isinstance(self.damping, Damping):
             _checks.positive("damping", self.damping, zero=True)
+        self._check_curvature_points()
+
+    def _check_curvature_points(self) -> None:
+        """Raise ``ValueError`` unless there are points for the curvature."""
+        where = self.curvature_points
+        if not isinstance(where, str):
+            _checks.count("curvature_points", where)
+            return
+
+        _checks.one_of("curvature_points", where, (AT_TRAINING, AT_TEST))
+        if where == AT_TEST and self.quantity is not None:
+            raise ValueError(
+                "curvature_points='test' are the points of the test loss, which a quantity stands "
+                "in for: give a number of fresh points, such as curvature_points=1000"
+            )
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
         quantity = self.quantity
         if quantity is None:
-            quantity = loss_at_test_points(objective, terms, self.n_test, self.seed)
+            points = fresh_test_points(objective, terms, self.n_test, self.seed)
+            quantity = Loss(points)
 
-        influence = self._influence(objective)
+        # The curvature may be taken elsewhere; gradients are those of the objective itself.
+        influence = self._influence(objective, terms)
         if self.reduce == "abs_of_sum":
-            scores = self._abs_of_sum(influence, quantity, terms)
+            scores = self._abs_of_sum(objective, influence, quantity, terms)
         else:
-            scores = self._sum_of_abs(influence, quantity, terms)
+            scores = self._sum_of_abs(objective, influence, quantity, terms)
         return shifted(scores, self.sign)
 
-    def _influence(self, objective: Objective) -> Influence:
+    def _influence(self, objective: Objective, terms: Iterable[str]) -> Influence:
         """Return the influence whose inverse curvature is applied."""
         damping = self.damping
         if damping is None:
-            damping = max(SCORE_DAMPING, default_damping(objective.parameters.dtype))
+            dtype = objective.parameters.dtype
+            damping = max(SCORE_DAMPING, default_damping(dtype))
         solver = self.solver or Exact(tolerance=SCORE_TOLERANCE)
-        return Influence(objective, solver=solver, damping=damping)
+
+        at_points = self.at_curvature_points(objective, terms)
+        return Influence(at_points, solver=solver, damping=damping)
+
+    def at_curvature_points(
+        self, objective: Objective, terms: Iterable[str]
+    ) -> Objective:
+        """Return the objective at the points where the curvature is taken."""
+        where = self.curvature_points
+        if where == AT_TRAINING:
+            return objective
+        if where == AT_TEST:
+            points = fresh_test_points(objective, terms, self.n_test, self.seed)
+            return objective.with_points(points)
+
+        assert isinstance(where, int)
+        # One seed for all: terms that draw the same points share a pass through the network.
+        seed = spawn(self.seed, 0)
+        fresh = {}
+        for name in terms:
+            fresh[name] = objective.draw(name, where, seed, "hammersley")
+        return objective.with_points(fresh)
 
     def _abs_of_sum(
-        self, influence: Influence, quantity: Quantity, terms: Mapping[str, Tensor]
+        self,
+        objective: Objective,
+        influence: Influence,
+        quantity: Quantity,
+        terms: Mapping[str, Tensor],
     ) -> Tensor:
         """Return ``|Σ_t ∇f_tᵀ(A + λI)⁻¹∇ℓ(x⁺)|`` of each candidate, (n,)."""
-        objective = influence.objective
-
         # v = (A + λI)⁻¹ Σ_t ∇f_t, once for all candidates; then ∇ℓ(x⁺)ᵀ v of each.
         gradient = aggregate_gradient(quantity, objective)  # (P,)
-        vector = influence.solve(gradient.unsqueeze(1)).value
+        column = gradient.unsqueeze(1)  # as solvers take them
+        vector = influence.solve(column).value
         products = loss_products(objective, terms, vector[:, 0])
         return signed_part(products, self.sign)
 
     def _sum_of_abs(
-        self, influence: Influence, quantity: Quantity, terms: Mapping[str, Tensor]
+        self,
+        objective: Objective,
+        influence: Influence,
+        quantity: Quantity,
+        terms: Mapping[str, Tensor],
     ) -> Tensor:
         """Return ``Σ_t |∇f_tᵀ(A + λI)⁻¹∇ℓ(x⁺)|`` of each candidate, (n,)."""
-        objective = influence.objective
-
         # V = (A + λI)⁻¹ [∇f_1 … ∇f_T], (P, T).
         vectors = []
         for gradients in quantity.gradients(objective):
-            vectors.append(influence.solve(gradients.T).value)
+            solution = influence.solve(gradients.T)  # columns, (P, block)
+            vectors.append(solution.value)
         solved = torch.cat(vectors, dim=1)
 
         return summed_products(objective, terms, solved, self.sign)
