@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from whence import _checks
-from whence.catalogue import WEIGHTINGS
+from whence.catalogue import LATER, WEIGHTINGS
 from whence.pinn.weighting.base import (
     Weighting,
     Weights,
@@ -45,6 +45,10 @@ class NeuralTangentKernel(Weighting):
         Steps between two updates.
     estimate:
         ``"trace"``, ``"mean_trace"`` or ``"gradient_norm"``.
+    once:
+        Whether the first update's λ_k, unsmoothed, are the weights throughout. With
+        ``"mean_trace"`` they scale the equations: ``w_k`` is in proportion to one over the mean of
+        ``‖∇r_k‖²`` over the residuals of term k, so that all are of one size in the parameters.
 
     Examples
     --------
@@ -59,6 +63,7 @@ class NeuralTangentKernel(Weighting):
     alpha: float = 0.5
     update_every: int = 1
     estimate: Literal["trace", "mean_trace", "gradient_norm"] = "trace"
+    once: bool = field(default=False, metadata=LATER)
 
     @property
     def reads_traces(self) -> bool:
@@ -69,14 +74,21 @@ class NeuralTangentKernel(Weighting):
         """Raise ``ValueError`` for an option that is wrong."""
         check_share("alpha", self.alpha)
         _checks.one_of("estimate", self.estimate, ESTIMATES)
+        _checks.boolean("once", self.once)
 
     def renew_weights(self, terms: TermStatistics) -> Weights:
-        """Return smoothed weights from the present estimate."""
+        """Return smoothed weights from the present estimate, or those of the first one."""
+        if self.once and self.weights:
+            return self.weights
+
         if self.estimate == "gradient_norm":
             new = self._by_gradients(terms)
         else:
             new = self._by_traces(terms)
-        return smoothed(self.alpha, self.weights, new)
+
+        # What is never renewed has no past to be mixed with, such as weights of 1.
+        alpha = 0.0 if self.once else self.alpha
+        return smoothed(alpha, self.weights, new)
 
     def _by_gradients(self, terms: TermStatistics) -> dict[str, float]:
         """Return ``λ_k = ‖∇L_k‖ / Σ_j ‖∇L_j‖``."""
