@@ -23,9 +23,12 @@ from whence.pinn.sampling.resamplers.shares import (
     after_round,
     embeddings_of_units,
     leaving_counts,
+    mean_scores,
+    portions,
     rows_in_all,
     rows_in_each,
     scores_of_units,
+    weighted_scores,
 )
 from whence.pinn.sampling.scores.base import EmbeddedScore, Score, by_term, spawn
 from whence.pinn.sampling.scores.influence import InfluenceScore
@@ -81,6 +84,11 @@ class Resample:
         are. ``max_points`` is then the limit of all terms together. Points that leave come from the
         terms in proportion to their numbers; each term keeps one at least, and one that holds at
         few points, all of them present, keeps them all.
+    shares:
+        ``"score"``: n is the number of points of all terms together, as with ``joint``, and each
+        term has its share of them: in proportion to ``w_k s̄_k``, its weight by the mean score of
+        its candidates, where a score has not counted the weight itself. Within its term the
+        selection is as without. ``None``: n for each term.
     importance:
         Whether selected points have the weight ``n/(M π)`` with π the probability with which each
         was taken of M candidates. The weighted mean over the points is then an unbiased estimate of
@@ -110,6 +118,7 @@ class Resample:
     leave: Literal["oldest", "harmful"] = field(default="oldest", metadata=LATER)
     terms: tuple[str, ...] | None = None
     joint: bool = False
+    shares: Literal["score"] | None = field(default=None, metadata=LATER)
     importance: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
@@ -145,11 +154,28 @@ class Resample:
             )
 
         _checks.boolean("joint", self.joint)
-        if self.joint and isinstance(self.score, SavedScore):
-            raise ValueError("saved scores are of one term: leave joint=True out")
+        self._check_shares()
         _checks.boolean("importance", self.importance)
         if self.importance:
             self._check_importance()
+
+    def _check_shares(self) -> None:
+        """Raise ``ValueError`` unless points can move between terms, in one way only."""
+        if self.shares is not None:
+            _checks.one_of("shares", self.shares, ("score",))
+        if self.joint and self.shares is not None:
+            raise ValueError(
+                "joint=True selects from the candidates of all terms at once, shares='score' a "
+                "number within each: leave one of them out"
+            )
+        if self._moves_between_terms and isinstance(self.score, SavedScore):
+            option = "joint=True" if self.joint else "shares='score'"
+            raise ValueError(f"saved scores are of one term: leave {option} out")
+
+    @property
+    def _moves_between_terms(self) -> bool:
+        """Whether n is the number of points of all terms together."""
+        return self.joint or self.shares is not None
 
     def _check_importance(self) -> None:
         """Raise ``ValueError`` unless weights can make up for how points are selected."""
@@ -162,9 +188,10 @@ class Resample:
             )
         self.selection.check_probabilities()
 
-        if self.joint:
+        if self._moves_between_terms:
+            option = "joint=True" if self.joint else "shares='score'"
             raise ValueError(
-                "importance=True weighs points within a term, joint=True moves them between terms: "
+                f"importance=True weighs points within a term, {option} moves them between terms: "
                 "leave one of them out"
             )
         if isinstance(self.score, SavedScore):
@@ -192,7 +219,7 @@ class Resample:
                 raise ValueError(f"n = {self.n} exceeds max_points = {self.max_points}")
 
         pool = self._pool_size
-        if self.n is not None and self.n > pool and not self.joint:
+        if self.n is not None and self.n > pool and not self._moves_between_terms:
             raise ValueError(
                 f"cannot select n = {self.n} of {pool} candidates: raise `candidates`"
             )
@@ -229,10 +256,11 @@ class Resample:
     def _terms(self, objective: Objective) -> tuple[str, ...]:
         """Return the names of the terms whose points are renewed."""
         names = self.terms
-        if not names and not self.joint and isinstance(self.score, SavedScore):
+        is_alone = not self._moves_between_terms
+        if not names and is_alone and isinstance(self.score, SavedScore):
             names = (self.score.term,)
         renewable = renewable_terms(objective, names)
-        if names or self.joint:
+        if names or not is_alone:
             return renewable
         return units_of(objective, renewable)[0]
 
@@ -242,7 +270,8 @@ class Resample:
         if not self.importance:
             # With weights of their own new points may stand beside weighted ones.
             check_unweighted(objective, names)
-        if self.joint and self.max_points is not None and self.max_points <= len(names):
+        n_most = self.max_points
+        if self._moves_between_terms and n_most is not None and n_most <= len(names):
             raise ValueError(
                 f"max_points is {self.max_points}, but each of {len(names)} terms keeps a point: "
                 "raise max_points"
@@ -291,7 +320,10 @@ class Resample:
         names = self._terms(objective)
         # Terms that share their points are known by the first of them.
         units = {unit[0]: unit for unit in self._units(objective, names)}
-        groups = [tuple(units)] if self.joint else [(name,) for name in units]
+        groups: list[tuple[str, ...]] = [(name,) for name in units]
+        if self._moves_between_terms:
+            groups = [tuple(units)]
+
         renewed: dict[str, Tensor | WeightedPoints] = {}
         for k, group in enumerate(groups):
             group_seed = spawn(seed, 1000 * round + k)
@@ -325,22 +357,21 @@ class Resample:
         for name, unit in units.items():
             pinned[name] = max(objective.term(member).pinned for member in unit)
 
+        at_least = int(self._moves_between_terms)  # of each term
         must_stay = dict(counts)
         for name in names:
             if len(new[name]):
-                must_stay[name] = max(pinned[name], int(self.joint))
+                must_stay[name] = max(pinned[name], at_least)
 
-        rows = rows_in_all(new, pools)
-        n = min(
-            len(rows), self._wanted(counts, must_stay)
-        )  # saved candidates can run out
+        # Saved candidates can run out.
+        n_candidates = sum(len(rows) for rows in new.values())
+        n = min(n_candidates, self._wanted(counts, must_stay))
         if n == 0 and self.importance:
             return {}  # weights stay with what stays
         if n == 0:
             return dict(present)
 
-        selected, weights = self._selected(values.cpu()[rows], n, spawn(seed, 2))
-        taken = rows_in_each(rows[selected], pools)
+        taken, weights = self._taken(values.cpu(), new, pools, n, spawn(seed, 2))
         leaving = leaving_counts(counts, must_stay, self._surplus(counts, n))
 
         renewed: dict[str, Tensor | WeightedPoints] = {}
@@ -365,6 +396,38 @@ class Resample:
                 renewed[name] = WeightedPoints(kept, of_points)
 
         return renewed
+
+    def _taken(
+        self,
+        values: Tensor,
+        new: Mapping[str, Tensor],
+        pools: Mapping[str, Tensor],
+        n: int,
+        seed: int,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return the rows of n selected candidates by pool, and the weights of the points."""
+        if self.shares is None:
+            rows = rows_in_all(new, pools)
+            selected, weights = self._selected(values[rows], n, seed)
+            return rows_in_each(rows[selected], pools), weights
+
+        # The sum of all terms, Σ_k w_k E_k[s], is estimated from N_k points of each with the
+        # variance Σ_k w_k² σ_k²/N_k, which is least for N_k in proportion to w_k σ_k (Neyman);
+        # the mean score, which has the weight in it here, stands for the spread σ_k.
+        limits = {name: len(rows) for name, rows in new.items()}
+        numbers = portions(n, mean_scores(values, pools), limits)
+
+        taken = {}
+        start = 0
+        for k, (name, pool) in enumerate(pools.items()):
+            rows = new[name]
+            taken[name] = rows[:0]
+            if numbers[name]:
+                scores = values[start + rows]
+                chosen, _ = self._selected(scores, numbers[name], spawn(seed, k))
+                taken[name] = rows[chosen]
+            start += len(pool)
+        return taken, None
 
     def _by_harm(
         self,
@@ -431,7 +494,7 @@ class Resample:
         wanted = total if self.n is None else self.n
 
         if self.update == "replace":
-            if self.joint or staying:
+            if self._moves_between_terms or staying:
                 return min(wanted, total - staying)
             return wanted
         if self.max_points is None:
@@ -486,6 +549,10 @@ class Resample:
                 f"candidates, got {_checks.shape_of(values)}"
             )
 
+        counts_weights = getattr(score, "counts_weights", False)
+        if self.shares is not None and not counts_weights:
+            weights = {name: objective.term(name).mean_weight for name in candidates}
+            values = weighted_scores(values, weights, candidates)
         sizes = {leader: len(pool) for leader, pool in pools.items()}
         if self._needs_embedding:
             return embeddings_of_units(values, units, sizes)

@@ -1,4 +1,4 @@
-"""Which of several terms' candidates were selected, and how many points leave each term."""
+"""Which of several terms' candidates were selected, and how many points join and leave each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from whence.pinn.sampling.scores.base import check_scores
 
 
 def rows_in_all(rows: Mapping[str, Tensor], pools: Mapping[str, Tensor]) -> Tensor:
@@ -93,28 +95,83 @@ def leaving_counts(
     Of each term at least ``must_stay`` are left, so that fewer than ``surplus`` may leave.
     """
     can_leave = {}
-    total = 0
-
     for name, count in counts.items():
         can_leave[name] = max(0, count - must_stay[name])
-        if can_leave[name]:
-            total += count
+    return portions(surplus, counts, can_leave)
+
+
+def portions(
+    n: int, amounts: Mapping[str, float], limits: Mapping[str, int]
+) -> dict[str, int]:
+    """Return n in whole parts by term, in proportion to amounts and none above its limit.
+
+    The parts sum to n, or to all limits where these are fewer.
+    """
+    total = 0.0
+    for name, amount in amounts.items():
+        if limits[name]:
+            total += amount
 
     shares = {}
-    leaving = {}
-    for name, count in counts.items():
+    parts = {}
+    for name, amount in amounts.items():
         shares[name] = 0.0
-        if can_leave[name]:
-            shares[name] = surplus * count / total
-        leaving[name] = min(int(shares[name]), can_leave[name])
+        if limits[name] and total > 0:
+            shares[name] = n * amount / total
+        parts[name] = min(int(shares[name]), limits[name])
 
     # Shares were rounded down; what is missing goes where the share is cut most.
-    while (missing := surplus - sum(leaving.values())) > 0:
-        candidates = [name for name in counts if leaving[name] < can_leave[name]]
+    while (missing := n - sum(parts.values())) > 0:
+        candidates = [name for name in amounts if parts[name] < limits[name]]
         if not candidates:
             break
-        candidates.sort(key=lambda name: leaving[name] - shares[name])
+        candidates.sort(key=lambda name: parts[name] - shares[name])
         for name in candidates[:missing]:
-            leaving[name] += 1
+            parts[name] += 1
 
-    return leaving
+    return parts
+
+
+def weighted_scores(
+    values: Tensor, weights: Mapping[str, float], pools: Mapping[str, Tensor]
+) -> Tensor:
+    """Return scores (n,) times the weight of their term, embeddings (n, q) times its root."""
+    power = 1.0
+    if values.ndim > 1:
+        power = 0.5  # the squared length of an embedding is the score
+
+    factors = []
+    for name, pool in pools.items():
+        factor = weights[name] ** power
+        factors.append(values.new_full((len(pool),), factor))
+
+    by_candidate = torch.cat(factors)
+    if values.ndim > 1:
+        by_candidate = by_candidate.unsqueeze(1)
+    return values * by_candidate
+
+
+def mean_scores(values: Tensor, pools: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return the mean score of each pool's candidates, of scores (n,) or embeddings (n, q).
+
+    Raises
+    ------
+    ValueError
+        If a score is not finite, or a mean is negative, which is no share.
+    """
+    scores = values
+    if values.ndim > 1:
+        scores = values.square().sum(dim=1)  # as an embedding's squared length is
+    check_scores(scores)
+
+    sizes = [len(pool) for pool in pools.values()]
+    means = {}
+    for name, part in zip(pools, scores.split(sizes), strict=True):
+        # A term that holds at no point that could be drawn has no candidates.
+        means[name] = float(part.mean()) if len(part) else 0.0
+        if means[name] < 0:
+            raise ValueError(
+                f"the mean score of term {name!r} is {means[name]:.3g}, of which there is no "
+                "share: shares='score' needs scores that are not negative"
+            )
+    return means

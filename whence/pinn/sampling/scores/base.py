@@ -35,7 +35,8 @@ SCORE_TOLERANCE = 1e-10
 class Score(Protocol):
     """Gives every candidate point a number, not negative: the larger, the more wanted.
 
-    A field ``seed`` is set to a new one for every round of resampling.
+    A field ``seed`` is set to a new one for every round of resampling. One whose values grow with
+    the weight of a candidate's term has ``counts_weights = True``.
     """
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:

@@ -48,6 +48,8 @@ class LeverageScore:
     True
     """
 
+    counts_weights = True
+
     damping: float | Damping | None = None
 
     def __post_init__(self) -> None:

@@ -53,6 +53,8 @@ class PinnacleScore:
     (torch.Size([7, 5]), True)
     """
 
+    counts_weights = True
+
     reference: int = 200
     eigenpairs: int = 20
     seed: int = 0
