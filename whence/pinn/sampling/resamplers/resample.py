@@ -74,9 +74,9 @@ class Resample:
         such as :class:`InfluenceScore`.
     terms:
         Which terms; by default the first equation's, or that of a :class:`SavedScore`, or all of
-        them where ``joint``. Points that the user gave are renewed only if their term is named
-        here, measurements never. Equations at the same points are renewed together and keep the
-        same ones: a candidate has the sum of their scores, and a point counts once.
+        them with ``joint`` or ``shares``. Points that the user gave are renewed only if their term
+        is named here, measurements never. Equations at the same points are renewed together and
+        keep the same ones: a candidate has the sum of their scores, and a point counts once.
     joint:
         Select from the candidates of all terms at once, n points in total, so that new ones go to
         the terms that need them. Scores must compare for that: :class:`PinnacleScore` and
