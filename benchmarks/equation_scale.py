@@ -21,8 +21,12 @@ PROBLEMS = ("wave", "drift_diffusion", "helmholtz")
 SEEDS = (0, 1)
 SECONDS = 20.0
 POINTS, CONDITION_POINTS = 500, 50
+NETWORKS = 10
+"""Random networks over which residuals are averaged."""
 
 Kernel = pinn.NeuralTangentKernel
+RANDOM = "residuals of random networks"
+"""One over the mean loss of each term, of networks that are not trained."""
 WEIGHTINGS: dict[str, pinn.weighting.Weighting | None] = {
     "weights of 1": None,
     'ntk, "mean_trace", once': Kernel(estimate="mean_trace", once=True),
@@ -30,6 +34,7 @@ WEIGHTINGS: dict[str, pinn.weighting.Weighting | None] = {
     'ntk, "mean_trace", every 20': Kernel(
         alpha=0.0, estimate="mean_trace", update_every=20
     ),
+    RANDOM: None,  # depends on the problem
 }
 
 
@@ -45,6 +50,22 @@ def network_of(
     return pinn.MLP(sizes, activation, seed=seed)
 
 
+def random_scale(
+    problem: pinn.Problem, widths: Sequence[int], seed: int, counts: dict[str, int]
+) -> pinn.Fixed:
+    """Return weights of one over each term's mean loss of random networks; an equation's is 1."""
+    points = problem.sample(counts, seed=seed)
+    totals = dict.fromkeys(problem.terms, 0.0)
+    for k in range(NETWORKS):
+        network = network_of(problem, widths, 1000 * (seed + 1) + k)
+        losses = problem.objective(network, points).term_losses()
+        for name, loss in losses.items():
+            totals[name] += loss
+
+    first = totals[problem.terms[0]]
+    return pinn.Fixed({name: first / total for name, total in totals.items()})
+
+
 def train(
     name: str, weighting: str, seed: int, given: argparse.Namespace
 ) -> tuple[float, int]:
@@ -53,12 +74,16 @@ def train(
     counts = dict.fromkeys(problem.terms, CONDITION_POINTS)
     counts |= dict.fromkeys(problem.equations, POINTS)
 
+    chosen = WEIGHTINGS[weighting]
+    if weighting == RANDOM:
+        chosen = random_scale(problem, given.widths, seed, counts)
+
     result = pinn.train(
         problem,
         network_of(problem, given.widths, seed),
         points=counts,
         schedule=pinn.GaussNewton(10**6),
-        weighting=WEIGHTINGS[weighting],
+        weighting=chosen,
         # Nothing is measured in training.
         observers=[Watch(lambda objective: 0.0, given.seconds)],
         keep="last",
@@ -78,13 +103,14 @@ def main() -> None:
     add = parser.add_argument
     add("problems", nargs="*", default=list(PROBLEMS), metavar="PROBLEM")
     add("--seeds", type=int, nargs="+", default=list(SEEDS))
+    add("--weightings", nargs="+", choices=WEIGHTINGS, default=list(WEIGHTINGS))
     add("--seconds", type=float, default=SECONDS, help="CPU seconds of a run")
     add("--widths", type=int, nargs="*", default=[], help="of a network for all")
     given = parser.parse_args()
 
     torch.set_num_threads(1)
     lines = []
-    for weighting in WEIGHTINGS:
+    for weighting in given.weightings:
         cells = []
         for name in given.problems:
             errors, steps = [], []
