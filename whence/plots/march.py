@@ -27,7 +27,7 @@ from whence.plots.style import (
 WIDTH = 7.5
 """Width of the figure in inches."""
 HEIGHTS = (3.6, 1.1, 1.1)
-"""Heights of the panels beside each other's."""
+"""Heights of the panels, in proportion."""
 QUANTITIES = {
     "loss": ("loss", BLUE, "-", 2.2),
     "validation_loss": ("validation loss", GRAY, "--", 1.6),
@@ -43,8 +43,8 @@ def march(trainings: Trainings, time: str = "t") -> Figure:
     """Draw what each slab of a march came to, and the trainings and seconds that it took.
 
     Above, the final loss, validation loss and error of each slab over its part of the time, and
-    faintly the loss of passes and of longer slabs that were not kept. Below, how many trainings a
-    slab took, and their seconds.
+    faintly the loss of passes and of slabs of other lengths that were not kept. Below, how many
+    trainings a slab took, and their seconds.
 
     Parameters
     ----------
@@ -143,19 +143,20 @@ class _March:
         legend_beside(ax)
 
     def draw_trainings(self, ax: Axes) -> None:
-        """Draw a column for each slab: its passes, and on top longer slabs given up for it."""
+        """Draw a column for each slab: its passes, and on top those of other lengths."""
         passes = []
-        longer = []
+        # Slabs that start there but were halved, or halves that were not worth it.
+        others = []
         for low, high in zip(self.lows, self.highs, strict=True):
             ends = self.ends[self.starts == low]
             passes.append(np.sum(ends == high))
-            longer.append(np.sum(ends != high))
+            others.append(np.sum(ends != high))
 
         columns = self._columns()
         ax.bar(height=passes, color=BLUE, label="passes", **columns)
-        if any(longer):
+        if any(others):
             columns["bottom"] = passes
-            ax.bar(height=longer, color=ORANGE, label="before halving", **columns)
+            ax.bar(height=others, color=ORANGE, label="other lengths", **columns)
         legend_beside(ax)
 
     def draw_seconds(self, ax: Axes) -> None:

@@ -73,14 +73,16 @@ def slices(problem: Problem, network: Module, resolution: int = 201) -> Figure:
 def middle_of(domain: Domain) -> Array:
     """Return the middle of a domain's bounds (d,), or the point of the domain nearest to it."""
     low, high = domain.bounds
-    middle = (low + high) / 2
+    middle: Array = (low + high) / 2
     is_inside = domain.contains(middle[None])
     if is_inside[0]:
-        return np.asarray(middle)
+        return middle
 
     # In units of the extents, as coordinates need not have one scale.
-    points = domain.sample(MIDDLE_CANDIDATES).numpy()
-    offsets = (points - middle) / (high - low)
+    candidates = domain.sample(MIDDLE_CANDIDATES)
+    points = candidates.numpy()
+    extents = high - low
+    offsets = (points - middle) / extents
     distances = np.linalg.norm(offsets, axis=1)
     nearest = distances.argmin()
     return np.asarray(points[nearest])
@@ -145,8 +147,8 @@ class _SlicePanels:
 
         # Room for the labels at the left, and for title and legend.
         self.width = max(self.n_across * WIDTH + 0.6, 4.5)
-        size = (self.width, n_rows * HEIGHT + 0.9)
-        self.figure = Figure(size, layout="constrained")
+        height = n_rows * HEIGHT + 0.9
+        self.figure = Figure((self.width, height), layout="constrained")
         self.table = self.figure.subplots(
             n_rows * len(heights),
             self.n_across,
@@ -230,8 +232,9 @@ def _title(problem: Problem, middle: Array, lines: list[_Slice]) -> str:
     """Return what is drawn, where, and how large its error is."""
     text = problem.name
     if len(middle) > 1:
-        place = dict(zip(problem.coordinates, middle, strict=True))
-        text += f": slices through {describe_location(place)}"
+        pairs = zip(problem.coordinates, middle, strict=True)
+        place = describe_location(dict(pairs))
+        text += f": slices through {place}"
 
     known = [line.reference for line in lines if line.reference is not None]
     if not known:
@@ -241,6 +244,7 @@ def _title(problem: Problem, middle: Array, lines: list[_Slice]) -> str:
     predicted = np.concatenate([line.network for line in lines])
     difference = predicted - reference
     # Sums over all slices and outputs; NaN is outside the domain.
-    squared = np.nansum(difference**2) / np.nansum(reference**2)
-    error = math.sqrt(squared)
+    missed = np.nansum(difference**2)
+    whole = np.nansum(reference**2)
+    error = math.sqrt(missed / whole)
     return f"{text}; relative L2 error {error:.2e} on them"
