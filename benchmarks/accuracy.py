@@ -5,8 +5,9 @@ set ``paper``), ``--set frontier`` the best recipes, whatever the network, ``--s
 soft conditions, ``--set physics`` ten further problems of the zoo, ``--set held_out`` the files of
 ``benchmarks/held_out``, for which a recipe is chosen by trial, and names of problems just these. It
 runs what is missing in ``--runs`` (``runs/accuracy``), one run at a time with all cores, and prints
-the table; ``--jobs 2`` runs two at a time with one core each, which can only make each run worse,
-as runs are bounded in seconds. ``--json`` prints one JSON object instead.
+the table. Called again it goes on with runs that were killed; a run that fails is named in its row,
+whose bar is then missed. ``--jobs 2`` runs two at a time with one core each, which can only make
+each run worse, as runs are bounded in seconds. ``--json`` prints one JSON object instead.
 """
 
 from __future__ import annotations
@@ -101,6 +102,8 @@ SOFT = {
 HELD_OUT_FOLDER = Path(__file__).parent / "held_out"
 """Problem files that no recipe names."""
 HELD_OUT = {path.stem: _physics(1e-4) for path in sorted(HELD_OUT_FOLDER.glob("*.py"))}
+BEGUN = ("config.json", "slabs/000/config.json")
+"""What the folder of a run has from its first seconds, one in slabs before they are joined."""
 SETS = {
     "paper": PAPER,
     "frontier": FRONTIER,
@@ -129,27 +132,39 @@ class Runs:
     jobs: int = 1
     flags: Sequence[str] = field(default_factory=tuple)
 
-    def summary(self, problem: str, seed: int) -> Summary:
-        """Return the summary of one run, trained as a user would."""
+    def summary(self, problem: str, seed: int) -> Summary | None:
+        """Return the summary of one run, trained as a user would; None if that failed."""
         of_bar = self.bars[problem].flags
         # Runs of other flags are other runs.
         suffix = "".join(f"-{flag}" for flag in of_bar if not flag.startswith("-"))
         out = self.folder / f"{problem}{suffix}-{seed}"
         file = out / "summary.json"
         if not file.is_file():
-            source = problem
-            if self.bars is HELD_OUT:
-                source = str(HELD_OUT_FOLDER / f"{problem}.py")
-            command = [sys.executable, "-m", "whence.cli", "train", source]
-            command += ["--out", str(out), "--seed", str(seed), "--quiet"]
-            command += [*of_bar, *self.flags]
-            environment = dict(os.environ)
-            if self.jobs > 1:
-                environment["OMP_NUM_THREADS"] = "1"
-            subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
+            self._train(problem, seed, out)
+        # A run that fails is a row that misses its bar, not the end of all others.
+        if not file.is_file():
+            return None
 
         summary: Summary = json.loads(file.read_text())
         return summary
+
+    def _train(self, problem: str, seed: int, out: Path) -> None:
+        """Train a problem, or go on where a former call was killed."""
+        command = [sys.executable, "-m", "whence.cli", "train"]
+        has_begun = any((out / path).is_file() for path in BEGUN)
+        if has_begun:
+            command += [str(out), "--resume", "--quiet"]
+        else:
+            source = problem
+            if self.bars is HELD_OUT:
+                source = str(HELD_OUT_FOLDER / f"{problem}.py")
+            command += [source, "--out", str(out), "--seed", str(seed), "--quiet"]
+            command += [*self.bars[problem].flags, *self.flags]
+
+        environment = dict(os.environ)
+        if self.jobs > 1:
+            environment["OMP_NUM_THREADS"] = "1"
+        subprocess.run(command, check=False, stdout=sys.stderr, env=environment)
 
     def measure(
         self, problems: Sequence[str], seeds: Sequence[int]
@@ -169,16 +184,30 @@ class Runs:
         return table
 
 
-def judged(bar: Bar, summaries: Sequence[Summary]) -> Summary:
-    """Return what the runs of one problem came to, and whether they keep to the bar."""
-    errors = [float(summary["relative_l2"]) for summary in summaries]
-    seconds = max(float(summary["seconds"]) for summary in summaries)
-    points = max(int(summary["max_points"]) for summary in summaries)
-    median = statistics.median(errors)
+def judged(bar: Bar, summaries: Sequence[Summary | None]) -> Summary:
+    """Return what the runs of one problem came to, and whether they keep to the bar.
+
+    A run that failed has no error: it counts as infinite in the median.
+    """
+    errors: list[float | None] = []
+    finished = []
+    for summary in summaries:
+        error = None
+        if summary is not None and summary["relative_l2"] is not None:
+            error = float(summary["relative_l2"])
+            finished.append(summary)
+        errors.append(error)
+
+    known = [math.inf if error is None else error for error in errors]
+    median = statistics.median(known)
+    seconds = max((float(summary["seconds"]) for summary in finished), default=0.0)
+    points = max((int(summary["max_points"]) for summary in finished), default=0)
     is_met = median <= bar.error and seconds <= bar.seconds and points <= bar.points
+    if len(finished) < len(summaries):
+        is_met = False
     return {
         "bar": bar.error,
-        "median": median,
+        "median": median if math.isfinite(median) else None,
         "errors": errors,
         "longest_seconds": seconds,
         "most_points": points,
@@ -186,15 +215,20 @@ def judged(bar: Bar, summaries: Sequence[Summary]) -> Summary:
     }
 
 
+def shown(error: float | None) -> str:
+    """Return an error in two digits, or that its run failed."""
+    return "failed" if error is None else f"{error:.1e}"
+
+
 def print_table(table: dict[str, Summary]) -> None:
     """Print a row for each problem."""
     print("| problem | bar | median | seeds | longest run | most points | met |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for problem, row in table.items():
-        errors = ", ".join(f"{error:.1e}" for error in row["errors"])
+        errors = ", ".join(shown(error) for error in row["errors"])
         met = "yes" if row["met"] else "no"
         print(
-            f"| {problem} | {row['bar']:.0e} | **{row['median']:.1e}** | {errors} | "
+            f"| {problem} | {row['bar']:.0e} | **{shown(row['median'])}** | {errors} | "
             f"{row['longest_seconds']:.0f} s | {row['most_points']} | {met} |"
         )
 

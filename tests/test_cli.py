@@ -127,6 +127,22 @@ def test_options_reach_the_run(tmp_path):
     assert set(config["points"]) == {"pde", "initial_u", "initial_u_t", "dirichlet_u"}
 
 
+def test_a_run_in_five_dimensions_is_explained_and_drawn_without_maps(tmp_path, capsys):
+    run = tmp_path / "run"
+    few = ["--points", "pde=20", "dirichlet_u=20", "--layers", "5", "4", "1"]
+    few += ["--schedule", "gauss_newton:2", "--quiet", "--out", str(run)]
+    assert cli.main(["train", "poisson_5d", *few]) == 0
+    place = ["--at", "0.1", "0.2", "0.3", "0.4", "0.5"]
+    assert cli.main(["influence", str(run), *place]) == 0
+    assert "no figure: a map needs two coordinates" in capsys.readouterr().out
+    assert (run / "influence.nc").is_file()
+
+    assert cli.main(["plot", str(run)]) == 0
+    assert "no maps of points and influence" in capsys.readouterr().out
+    figures = sorted(path.name for path in (run / "figures").glob("*.png"))
+    assert figures == ["convergence.png", "solution.png"]
+
+
 def test_resume_and_start(run, tmp_path, capsys):
     again = ["train", "burgers", "--out", str(run), "--seed", "3", *TINY]
     assert cli.main(again) == cli.EXIT_ERROR

@@ -153,6 +153,42 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_bits(tmp_path):
     assert torch.equal(theta(killed), theta(tmp_path / "whole"))
 
 
+def test_a_march_killed_before_joining_goes_on_to_the_same_bits(tmp_path):
+    """Its own folder has no configuration yet, but that of its first slab says enough."""
+    file = write(tmp_path, HEAT)
+    slabs = ["--recipe", "slabs:tanh:4:30:0.4:1e3", "--seed", "2", "--quiet"]
+    assert train(file, tmp_path / "whole", *slabs) == 0
+
+    # Killed when the second slab begins.
+    script = (
+        "import os, signal, sys\n"
+        "from whence import cli\n"
+        "from whence.pinn.training import march\n"
+        "train = march.train\n"
+        "def killed(*arguments, out, **options):\n"
+        "    if out.name == '001':\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return train(*arguments, out=out, **options)\n"
+        "march.train = killed\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", script, "train", str(file), "--out", str(run)]
+    root = Path(whence.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([*command, *slabs], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in (run / "slabs").iterdir()] == ["000"]
+    assert not (run / "config.json").exists()
+
+    file.write_text("problem = None")
+    assert cli.main(["train", str(run), "--resume"]) == 0
+    assert torch.equal(theta(run), theta(tmp_path / "whole"))
+    # What is whole now goes on as any other run does.
+    assert cli.main(["train", str(run), "--resume"]) == 0
+    assert torch.equal(theta(run), theta(tmp_path / "whole"))
+
+
 # --- what a file may define ---------------------------------------------------------------------
 
 

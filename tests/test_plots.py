@@ -158,10 +158,8 @@ def test_solution_survives_an_exact_and_a_diverged_network():
             drawn(plots.solution(problem, network, resolution=11))
 
 
-def test_solution_and_rounds_need_two_coordinates():
+def test_rounds_need_two_coordinates():
     problem = three_coordinates()
-    with pytest.raises(ValueError, match="two coordinates, got x, y, t"):
-        plots.solution(problem, pinn.MLP([3, 4, 1]))
     with pytest.raises(ValueError, match="two coordinates"):
         plots.rounds(problem, {})
 

@@ -34,6 +34,7 @@ from whence.cli.quantities import quantity_of_run, quantity_of_tests
 from whence.pinn.training.load import load_run
 from whence.plots.grouping import in_ranges, largest_groups
 from whence.plots.histograms import MAX_LABELS
+from whence.plots.plane import is_plane
 
 AUTO = "auto"
 MAX_VALUES = 12
@@ -144,11 +145,17 @@ def explain_run(options: _Options, out: Path) -> int:
 
     # Terms are written as plain coordinates: NetCDF has no index of strings.
     write_netcdf(row.drop_indexes("term"), out)
-    figure = plots.influence_map(row, result.problem)
-    png, svg = plots.save(figure, out.with_suffix(""))
     print(plots.describe_influence(row))
     print(f"quality: {quality(row)}")
     print(f"attribution: {out}  (xarray.open_dataarray reads it)")
+    if not is_plane(result.problem.coordinates):
+        print(
+            f"no figure: a map needs two coordinates, {result.problem.name} has others"
+        )
+        return 0
+
+    figure = plots.influence_map(row, result.problem)
+    png, svg = plots.save(figure, out.with_suffix(""))
     print(f"figure: {png}  {svg}")
     return 0
 

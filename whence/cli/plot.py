@@ -16,6 +16,7 @@ from whence.cli.files import INFLUENCE_FILE, check_folder
 from whence.cli.flags import default_words
 from whence.pinn.training.load import load_run
 from whence.pinn.training.result import FigureName
+from whence.plots.plane import is_plane
 
 TEST_POINTS = 10_000
 
@@ -42,8 +43,13 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         )
 
     make_folder(out)
+    names: list[FigureName] = ["solution", "convergence"]
+    has_maps = is_plane(result.problem.coordinates)
+    if has_maps:
+        names.append("points")
+    else:
+        print("no maps of points and influence: they need two coordinates")
     # Spectra only where they were recorded.
-    names: list[FigureName] = ["solution", "convergence", "points"]
     if result.spectra is not None:
         names.append("spectra")
     files = [plots.save(result.plot(name), out / name) for name in names]
@@ -52,6 +58,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     influence_file = options.run / INFLUENCE_FILE
     if influence_file.is_file():  # whence influence wrote it
         row = read_netcdf(influence_file)
+    if row is not None and has_maps:
         figure = plots.influence_map(row, result.problem)
         files.append(plots.save(figure, out / "influence"))
 

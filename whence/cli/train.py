@@ -28,7 +28,7 @@ from whence.pinn.training.automatic import GROWING, automatic_recipe
 from whence.pinn.training.configuration import Origin
 from whence.pinn.training.observers import say
 from whence.pinn.training.result import Result
-from whence.pinn.training.run_folder import SLABS, RunFolder
+from whence.pinn.training.run_folder import FIRST_SLAB, SLABS, RunFolder
 from whence.pinn.training.train import train
 
 COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
@@ -165,16 +165,25 @@ def with_choice(
 
 def chosen_before(out: Path) -> str | None:
     """Return the choice of the run in a folder, or of the first of its slabs; None if none."""
-    for folder in (out, out / SLABS / "000"):
-        if RunFolder(folder).exists():
-            command = RunFolder(folder).config().get("command") or []
-            recipes = [
-                value
-                for flag, value in itertools.pairwise(command)
-                if flag == "--recipe"
-            ]
-            return recipes[-1] if recipes else None
-    return None
+    folder = begun_run(out)
+    if not folder.exists():
+        return None
+
+    command = folder.config().get("command") or []
+    recipes = [v for flag, v in itertools.pairwise(command) if flag == "--recipe"]
+    return recipes[-1] if recipes else None
+
+
+def begun_run(path: Path) -> RunFolder:
+    """Return the run of a folder; of slabs that are not joined yet the first one's.
+
+    Each slab has the command line and the problem's file that all of them were made with.
+    """
+    folder = RunFolder(path)
+    first_slab = RunFolder(path / SLABS / FIRST_SLAB)
+    if first_slab.exists() and not folder.exists():
+        return first_slab
+    return folder
 
 
 def report(result: Result, out: Path) -> int:
@@ -217,7 +226,7 @@ def from_run_folder(
             f"{run_folder} is a folder: name a problem, or go on with a run by --resume"
         )
 
-    folder = RunFolder(run_folder)
+    folder = begun_run(run_folder)
     command = folder.config().get("command")
     if not command:
         raise ValueError(

@@ -9,8 +9,10 @@ from whence.plots.fields import rounds, solution
 from whence.plots.histograms import influence_histograms
 from whence.plots.images import extreme_images
 from whence.plots.maps import describe_influence, influence_map
+from whence.plots.march import march
 from whence.plots.samples import describe_samples
 from whence.plots.scores import confusion, detection, label_report
+from whence.plots.slices import slices
 from whence.plots.spectra import spectra
 from whence.plots.style import save
 from whence.plots.training import convergence, losses
@@ -27,8 +29,10 @@ __all__ = [
     "influence_map",
     "label_report",
     "losses",
+    "march",
     "rounds",
     "save",
+    "slices",
     "solution",
     "spectra",
 ]

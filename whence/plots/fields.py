@@ -20,7 +20,8 @@ from torch.nn import Module
 
 from whence import _checks
 from whence.pinn.pde.problem import Problem
-from whence.plots.plane import Plane
+from whence.plots.plane import Plane, is_plane
+from whence.plots.slices import slices
 from whence.plots.style import (
     GRAY,
     GREEN,
@@ -34,9 +35,8 @@ from whence.plots.style import (
     legend_mark,
     trimmed_colormap,
 )
+from whence.plots.values import predicted_values
 
-CHUNK = 10_000
-"""Points at which the network is evaluated at once."""
 ERROR_DECADES = 4
 """Decades of errors, below the largest, that the color scale resolves."""
 MIN_ERROR = 1e-16
@@ -46,8 +46,8 @@ MIN_ERROR = 1e-16
 def solution(problem: Problem, network: Module, resolution: int = 201) -> Figure:
     """Draw the reference solution, the network and the absolute error of each output.
 
-    Without a reference solution, the network alone. The problem must have two coordinates; what
-    lies outside its domain stays blank.
+    Without a reference solution, the network alone. What lies outside the domain stays blank. Of a
+    problem that has not two coordinates these are :func:`slices`.
 
     Examples
     --------
@@ -58,9 +58,12 @@ def solution(problem: Problem, network: Module, resolution: int = 201) -> Figure
     ['u: reference', 'u: network', 'u: absolute error']
     """
     _checks.count("resolution", resolution)
+    if not is_plane(problem.coordinates):
+        return slices(problem, network, resolution)
+
     panels = _SolutionPanels(problem, resolution)
     points = panels.points
-    predicted = panels.predict(network, points)
+    predicted = predicted_values(problem, network, points)
 
     values = {"network": predicted}
     title = problem.name
@@ -99,22 +102,6 @@ class _SolutionPanels:
         """The points of the grid that are in the domain, (n, 2)."""
         inside = self.grid.inside.ravel()
         return torch.from_numpy(self.grid.points[inside])
-
-    def predict(self, network: Module, points: Tensor) -> Array:
-        """Return the network's outputs with the problem's ansatz, (n, outputs)."""
-        tensors = {}
-        for name, parameter in network.named_parameters():
-            tensors[name] = parameter.detach()
-
-        names = tuple(self.problem.outputs)
-        evaluate = self.problem.fields(network)(names)
-
-        # The network's own precision and device.
-        like = next(iter(tensors.values()))
-        outputs = []
-        for chunk in torch.split(points.to(like), CHUNK):
-            outputs.append(evaluate(tensors, chunk))
-        return torch.cat(outputs).double().cpu().numpy()
 
     def lay_out(
         self, n_outputs: int, names: Sequence[str]

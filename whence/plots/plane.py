@@ -41,7 +41,7 @@ class Plane:
     @classmethod
     def of(cls, coordinates: Sequence[str], time: str | None) -> Plane:
         """Place two coordinates; any other number of them is an error."""
-        if len(coordinates) != 2:
+        if not is_plane(coordinates):
             listed = ", ".join(coordinates) or "none"
             raise ValueError(f"this figure needs two coordinates, got {listed}")
 
@@ -102,6 +102,11 @@ class Plane:
                 colors="0.5",
                 linewidths=0.8,
             )
+
+
+def is_plane(coordinates: Sequence[str]) -> bool:
+    """Whether a figure has room for all coordinates: there are two."""
+    return len(coordinates) == 2
 
 
 def _with_margin(ends: Array) -> tuple[float, float]:

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.stats import qmc
 from whence.catalogue import SAMPLINGS
 from whence.pinn.geometry.charts import Chart, box, mixture, product, shares, table
 from whence.pinn.geometry.samplings import unit_points
+from whence.pinn.geometry.samplings.base import MAX_DRAWN, sampling_of, unit_blocks
 
 # Quadratures choose their own number of points, for boxes: tests of their own have them.
 SPREAD = [m for m in SAMPLINGS if not hasattr(SAMPLINGS[m], "weights")]
@@ -36,6 +38,50 @@ def test_seeds_repeat_and_differ(method):
     first, again, other = (unit_points(50, 2, method, seed) for seed in (3, 3, 4))
     assert np.array_equal(first, again)
     assert not np.allclose(first, other)
+
+
+@pytest.mark.parametrize("method", SPREAD)
+def test_points_drawn_in_blocks_are_those_drawn_at_once(method):
+    n = 2 * MAX_DRAWN + 5
+    at_once = unit_points(n, 3, method, seed=3)
+    parts = list(unit_blocks(n, 3, method, seed=3))
+    assert max(len(part) for part in parts) == MAX_DRAWN
+    assert np.array_equal(np.concatenate(parts), at_once)
+
+
+@pytest.mark.parametrize("method", ["hammersley", "halton", "random"])
+def test_blocks_of_any_size_follow_each_other(method):
+    sampling = sampling_of(method)
+    parts = list(sampling.blocks(100, 2, 7, size=33))
+    assert [len(part) for part in parts] == [33, 33, 33, 1]
+    assert np.array_equal(np.concatenate(parts), sampling.points(100, 2, 7))
+
+
+@pytest.mark.parametrize("method", ["hammersley", "random"])
+def test_rejected_points_leave_the_same_ones_in_blocks(method):
+    n = 2 * MAX_DRAWN + 5
+    left = box(np.zeros(2), np.ones(2)).restricted(lambda p: p.sum(axis=1) < 1.2)
+    proposed = n
+    kept = np.zeros((0, 2))
+    while len(kept) < n:
+        kept = unit_points(proposed, 2, method, seed=1)
+        kept = kept[kept.sum(axis=1) < 1.2]
+        proposed += int(np.ceil((n - len(kept)) * proposed / len(kept)))
+
+    rows = np.arange(n)
+    if method == "hammersley":
+        rows = rows * len(kept) // n
+    assert np.array_equal(left.sample(n, method, seed=1), kept[rows])
+
+
+def test_drawing_holds_little_beside_its_points():
+    square = box(np.zeros(2), np.ones(2))
+    square.sample(10, seed=0)  # libraries are loaded before
+    tracemalloc.start()
+    points = square.sample(1_000_000, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.3 * points.nbytes
 
 
 def test_global_random_state_is_left_alone():

@@ -147,7 +147,9 @@ class Part:
         measures = [piece.measure for piece in self.pieces]
         pairs = zip(self.pieces, shares(n, measures), strict=True)
 
-        drawn = []
+        # Filled piece by piece, so that no piece is held beside the others.
+        points = np.empty((n, len(self.coordinates)))
+        n_drawn = 0
 
         for k, (piece, share) in enumerate(pairs):
             piece_seed = seed
@@ -156,9 +158,12 @@ class Part:
                 sequence = np.random.SeedSequence((seed, k))
                 piece_seed = int(sequence.generate_state(1)[0])
             if share:
-                drawn.append(piece.chart.sample(share, method, piece_seed))
+                rows = piece.chart.sample(share, method, piece_seed)
+                points[n_drawn : n_drawn + len(rows)] = rows
+                n_drawn += len(rows)
 
-        return torch.from_numpy(np.concatenate(drawn))
+        # A grid may have fewer.
+        return torch.from_numpy(points[:n_drawn])
 
     def contains(self, points: PointsT, tolerance: float | None = None) -> PointsT:
         """Return which points, shape (n, d), are within ``tolerance`` of the part, shape (n,).

@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from whence.pinn.geometry.samplings.base import Array, sampling_of, unit_points
+from whence.pinn.geometry.samplings.base import (
+    MAX_DRAWN,
+    Array,
+    sampling_of,
+    unit_blocks,
+    unit_points,
+)
 from whence.pinn.geometry.similarity import Similarity
 
 Mask = NDArray[np.bool_]
@@ -85,7 +91,7 @@ class Chart:
         points = self._enough(n, method, seed)
         if sampling.is_ordered:
             # In order of the first coordinate: to cut the end off would leave a gap there.
-            return points[np.arange(n) * len(points) // n]
+            return thinned(points, n)
 
         return points[:n]
 
@@ -95,18 +101,22 @@ class Chart:
         limit = max(MAX_PROPOSALS * n, MIN_PROPOSALS)
 
         while True:
-            points = self._kept(unit_points(proposed, self.unit, method, seed))
-            if len(points) >= n:
+            points = self._drawn(proposed, method, seed)
+            n_kept = len(points)
+            if n_kept >= n:
                 return points
+
+            # They are drawn again with others: two rounds are not held at a time.
+            del points
             if proposed >= limit:
                 raise ValueError(
-                    f"only {len(points)} of {proposed} proposed points lie in the set to sample, "
+                    f"only {n_kept} of {proposed} proposed points lie in the set to sample, "
                     f"too few to draw {n}: describe the set by a smaller domain"
                 )
 
             # With kept/proposed for the share accepted, that many more are expected to do. From
             # below, so that as few points as possible are drawn and then dropped.
-            missing = (n - len(points)) * proposed / max(len(points), 1)
+            missing = (n - n_kept) * proposed / max(n_kept, 1)
             more = proposed + math.ceil(missing)
             proposed = min(more, 8 * proposed, limit)
 
@@ -151,6 +161,19 @@ class Chart:
             keep=lambda points: self.keep(move.back(points)),
             size=size,
         )
+
+    def _drawn(self, proposed: int, method: str, seed: int | None) -> Array:
+        """Return those of the points proposed that are kept, placed block by block."""
+        # Rows that are never written, those of rejected points, take no memory.
+        points = np.empty((proposed, self.dimension))
+        n_kept = 0
+
+        for unit in unit_blocks(proposed, self.unit, method, seed):
+            kept = self._kept(unit)
+            points[n_kept : n_kept + len(kept)] = kept
+            n_kept += len(kept)
+
+        return points[:n_kept]
 
     def _kept(self, unit: Array) -> Array:
         points = self.place(unit)
@@ -322,6 +345,27 @@ def mixture(charts: Sequence[Chart]) -> Chart:
         return np.asarray(np.isfinite(points).all(axis=1))
 
     return Chart(units, columns, place, keep, float(sizes.sum()))
+
+
+def thinned(points: Array, n: int) -> Array:
+    """Return n of the rows at equal distances in their order; the rows are overwritten.
+
+    Examples
+    --------
+    >>> thinned(np.arange(6.0)[:, None], 3).T
+    array([[0., 2., 4.]])
+    """
+    total = len(points)
+    if total == n:
+        return points
+
+    # Row i comes from ⌊i·total/n⌋ ≥ i. In rising order no row is read after it was overwritten,
+    # so that blocks are thinned where they are.
+    for start in range(0, n, MAX_DRAWN):
+        stop = min(start + MAX_DRAWN, n)
+        sources = np.arange(start, stop) * total // n
+        points[start:stop] = points[sources]
+    return points[:n]
 
 
 def stratum(sizes: Array, share: Array) -> tuple[NDArray[np.intp], Array]:

@@ -9,6 +9,15 @@ from torch import Tensor
 
 from whence import _checks
 
+POSITIVE = ("power", "point_power", "steepness", "reach", "drift")
+"""Options that must be positive."""
+SHARES = ("share", "point_share")
+"""Options that are a share, from 0 to 1."""
+MIN_SLOPE = 1e-12
+"""Least slope by which a distance is divided."""
+MIN_NORM = 1e-300
+"""Least norm of a gradient by which it is divided: one of zero stays zero."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -59,11 +68,14 @@ class Placement:
     drift: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("power", "point_power", "steepness", "reach", "drift"):
-            _checks.positive(name, getattr(self, name))
-        for name in ("share", "point_share"):
+        for name in POSITIVE:
+            value = getattr(self, name)
+            _checks.positive(name, value)
+
+        for name in SHARES:
             share = getattr(self, name)
-            if not 0 <= _checks.number(name, share) <= 1:
+            number = _checks.number(name, share)
+            if not 0 <= number <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {share!r}")
 
     def rows(self, gradients: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -103,22 +115,30 @@ class Placement:
         density = steep_density(gradients, self.point_share, self.point_power)
         # A front is narrow: without replacement the few places in it would soon be used up.
         rows = torch.multinomial(density, n, replacement=True, generator=generator)
-        n_places, d = places.shape
-        # Of N places in a cube of side 2 each has a cube of side 2 N^(−1/d) to itself.
-        apart = 2 * n_places ** (-1 / d)
+        at = places[rows]
+        distance = self._distance(gradients[rows], places)
 
-        # The steepest feature there reaches as many of its widths, 1/(steepness · m).
-        steep = gradients[rows].norm(dim=1, keepdim=True)  # m, (n, 1)
-        slope = self.steepness * steep
-        of_feature = self.reach / slope.clamp_min(1e-12)
-        distance = of_feature.clamp_max(apart)
-
-        uniform = torch.rand(n, d, generator=generator, dtype=torch.float64)
+        # Uniform in [−1, 1] along each coordinate, times the distance in units of the half box.
+        uniform = _uniform(generator, *at.shape)
         symmetric = 2 * uniform - 1
         shift = distance * symmetric * half
         if time is not None:
             shift[:, time] = 0
-        return places[rows] + shift
+        return at + shift
+
+    def _distance(self, gradients: Tensor, places: Tensor) -> Tensor:
+        """Return how far points at these gradients (n, s) may move, in units of the half box."""
+        # Of N places in a cube of side 2 each has a cube of side 2 N^(−1/d) to itself.
+        n_places, d = places.shape
+        side = n_places ** (-1 / d)
+        apart = 2 * side
+
+        # The steepest feature there reaches as many of its widths, 1/(steepness · m).
+        steep = gradients.norm(dim=1, keepdim=True)  # m, (n, 1)
+        slope = self.steepness * steep
+        slope = slope.clamp_min(MIN_SLOPE)
+        of_feature = self.reach / slope
+        return of_feature.clamp_max(apart)
 
     def features(
         self,
@@ -144,47 +164,86 @@ class Placement:
             What draws.
         """
         n, d = places.shape
+        inputs = list(range(d))
+        if time is not None:
+            inputs.remove(time)
 
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, dtype=torch.float64)
-
-        steep = gradients.norm(dim=1, keepdim=True)  # m, (n, 1)
-        along = gradients / steep.clamp_min(1e-300)
-        n_space = gradients.shape[1]
-        noise = torch.randn(n, n_space, generator=generator, dtype=torch.float64)
-        noise = noise / noise.norm(dim=1, keepdim=True)
-
-        # Along the gradient where that is large, any way where it is not.
-        trust = steep / (1 + steep)
-        direction = trust * along + (1 - trust) * noise
-        direction = direction / direction.norm(dim=1, keepdim=True)
-
-        # |w| = largest^U with U uniform in [0, 1] is log-uniform from 1 to the largest slope.
-        largest = (self.steepness * steep).clamp_min(scale)
-        exponent = uniform(n, 1) * largest.log()
-        slope = torch.exp(exponent)
-        is_falling = uniform(n, 1) < 0.5
-        sign = torch.where(is_falling, -1.0, 1.0)
-        in_space = sign * slope * direction
-
-        space = [k for k in range(d) if k != time]
+        in_space = self._slopes(gradients, scale, generator)
         weight = torch.zeros(n, d, dtype=torch.float64)
-        weight[:, space] = in_space
+        weight[:, inputs] = in_space
 
         # σ(w·(z − c) + shift): a shift of 1 is one width of the feature.
-        shift = self.reach * (2 * uniform(n) - 1)
-        at_place = (in_space * places[:, space]).sum(dim=1)
+        symmetric = _symmetric(n, generator)
+        shift = self.reach * symmetric
+        products = in_space * places[:, inputs]
+        at_place = products.sum(dim=1)  # w·c
         bias = shift - at_place
+
+        # Along time the slope is uniform from −drift to drift.
         if time is not None:
-            weight[:, time] = self.drift * (2 * uniform(n) - 1)
+            symmetric = _symmetric(n, generator)
+            weight[:, time] = self.drift * symmetric
         return weight, bias
+
+    def _slopes(
+        self, gradients: Tensor, scale: float, generator: torch.Generator
+    ) -> Tensor:
+        """Return the weights of features along all inputs but time, (n, s)."""
+        n = len(gradients)
+        steep = gradients.norm(dim=1, keepdim=True)  # m, (n, 1)
+        direction = _directions(gradients, steep, generator)
+
+        # |w| = largest^U with U uniform in [0, 1] is log-uniform from 1 to the largest slope.
+        of_solution = self.steepness * steep
+        largest = of_solution.clamp_min(scale)
+        uniform = _uniform(generator, n, 1)
+        exponent = uniform * largest.log()
+        slope = torch.exp(exponent)
+
+        # Half of the features fall along the gradient.
+        uniform = _uniform(generator, n, 1)
+        sign = torch.where(uniform < 0.5, -1.0, 1.0)
+        return sign * slope * direction
+
+
+def _directions(gradients: Tensor, steep: Tensor, generator: torch.Generator) -> Tensor:
+    """Return unit vectors (n, s) along gradients where these are large, any way where not."""
+    along = gradients / steep.clamp_min(MIN_NORM)
+    normal = torch.randn(gradients.shape, generator=generator, dtype=torch.float64)
+    noise = _normalized(normal)
+
+    # Half of each at a steepness of one.
+    trust = steep / (1 + steep)
+    rest = 1 - trust
+    direction = trust * along + rest * noise
+    return _normalized(direction)
+
+
+def _normalized(vectors: Tensor) -> Tensor:
+    """Return the vectors (n, s) with norms of one."""
+    norms = vectors.norm(dim=1, keepdim=True)
+    return vectors / norms
+
+
+def _symmetric(n: int, generator: torch.Generator) -> Tensor:
+    """Return numbers (n,) uniform in [−1, 1]."""
+    uniform = _uniform(generator, n)
+    return 2 * uniform - 1
+
+
+def _uniform(generator: torch.Generator, *shape: int) -> Tensor:
+    """Return numbers uniform in [0, 1)."""
+    return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
 
 def steep_density(gradients: Tensor, share: float, power: float) -> Tensor:
     """Return ``share · mᵖ/mean(mᵖ) + (1 − share)`` by the gradients (n, s), m their norms: (n,)."""
-    steep = gradients.norm(dim=1) ** power
+    norms = gradients.norm(dim=1)
+    steep = norms**power
     mean = steep.mean()
+    # Of a constant solution no place is steeper than another.
     if not bool(mean > 0):
         return torch.ones_like(steep)
 
-    return share * steep / mean + (1 - share)
+    follows = share * steep / mean
+    return follows + (1 - share)

@@ -37,7 +37,7 @@ from whence.pinn.pde.term_function import (
     check_term_uncoupled,
 )
 from whence.pinn.pde.unknowns import Field, Model, Unknown, UnknownLike
-from whence.points import Pointwise, locations
+from whence.points import Pointwise, blocks, locations
 from whence.space import Space
 from whence.term import Term
 
@@ -359,7 +359,10 @@ class Problem:
         # What a point carries beside coordinates may be anything.
         rows = rows[:, : len(self.coordinates)]
         tolerance = self._place.tolerance(DOMAIN_TOLERANCE, rows)
-        is_inside = region.contains(rows, tolerance)
+        inside = []
+        for block in blocks(rows):
+            inside.append(region.contains(locations(block.points), tolerance))
+        is_inside = torch.cat(inside)
 
         if bool(is_inside.all()):
             return

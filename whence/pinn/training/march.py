@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.geometry.domain import Domain
 from whence.pinn.networks import Piecewise, Placement, RandomFeatures
@@ -54,6 +55,8 @@ EASY = 0.1
 """Share of the tolerance below which a slab was easy."""
 MAX_GROWTH = 1.5
 """Longest slab, in units of the first."""
+RECORDED = ("loss", "validation_loss", "relative_l2", "iterations", "seconds")
+"""What is on record of each training of a slab."""
 GAIN = 0.3
 """Share of its loss that a further pass over a slab must reach for another to follow."""
 
@@ -78,6 +81,8 @@ class _Slab:
     low: float
     high: float
     result: Result
+    record: JsonObject
+    """What the run's summary says of this training."""
 
     @property
     def loss(self) -> float:
@@ -107,6 +112,7 @@ class March:
         self._column = problem.coordinates.index(self.slabs.time)
         self._begun = clock.perf_counter()
         self._trained = 0
+        self._records: list[JsonObject] = []
         self._seconds_before = 0.0
         if self.out is not None and not self.resume:
             RunFolder(self.out).check_free()
@@ -149,6 +155,7 @@ class March:
             whole = None
 
             done.append(slab)
+            slab.record["kept"] = True
             self._tell(slab)
             low = high
             length = max(length, slab.high - slab.low)
@@ -246,7 +253,9 @@ class March:
             out = self.out / SLABS / f"{self._trained:03d}"
         self._trained += 1
         result = self._trained_slab(problem, network, points, weights, out)
-        return _Slab(low, high, result)
+        record = training_record(low, high, result)
+        self._records.append(record)
+        return _Slab(low, high, result, record)
 
     def _trained_slab(
         self,
@@ -468,10 +477,22 @@ class March:
         )  # fmt: skip
         seconds = self._seconds_before + clock.perf_counter() - self._begun
         result.summary["seconds"] = round(seconds, 3)
+        result.summary["march"] = {"time": self.slabs.time, "trainings": self._records}
         if self.out is not None:
             # What it took to train all slabs, not to join them.
             RunFolder(self.out).write_summary(result.summary)
         return result
+
+
+def training_record(low: float, high: float, result: Result) -> JsonObject:
+    """Return what one training of a slab came to, as ``summary["march"]`` has it.
+
+    It is not ``kept`` until the march goes on from it.
+    """
+    record: JsonObject = {"low": low, "high": high, "kept": False}
+    for name in RECORDED:
+        record[name] = result.summary[name]
+    return record
 
 
 def _parameters_of(network: nn.Module, of: nn.Module) -> dict[str, Tensor]:

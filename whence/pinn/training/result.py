@@ -92,8 +92,8 @@ class Result:
         ----------
         figure:
             ``"solution"``: the solution and its error, ``"convergence"``: losses and errors over
-            training, ``"points"``: where points were in each round, ``"spectra"``: eigenvalues of
-            the tangent kernel where they were recorded.
+            training, or of each slab of a march, ``"points"``: where points were in each round,
+            ``"spectra"``: eigenvalues of the tangent kernel where they were recorded.
 
         Raises
         ------
@@ -107,6 +107,10 @@ class Result:
         if figure == "solution":
             return plots.solution(self.problem, self.network)
         if figure == "convergence":
+            if "march" in self.summary:
+                # Its own history is that of the joining alone, which changes nothing.
+                record = self.summary["march"]
+                return plots.march(record["trainings"], record["time"])
             return plots.convergence(list(self.history))
         if figure == "points":
             if self.points is None:

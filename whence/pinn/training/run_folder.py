@@ -60,6 +60,8 @@ READABLE_FORMATS = (2, 3, 4)
 CONFIG = "config.json"
 SLABS = "slabs"
 """Folder of the runs of single slabs."""
+FIRST_SLAB = "000"
+"""Name of the run in it that was made first."""
 PROBLEM = "problem.py"
 HISTORY = "history.csv"
 POINTS = "points.npz"

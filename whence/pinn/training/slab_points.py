@@ -25,13 +25,18 @@ def steep_points(
     half = (high - low) / 2
     points = placement.points(places, gradients, n, half, time, generator)
 
-    # What a move takes out of the box is reflected; where the domain is none, another of its
-    # places serves as well.
-    points = low + (points - low).abs()
-    points = high - (high - points).abs()
+    # What a move takes out of the box is reflected at the side that it passed.
+    above = (points - low).abs()
+    points = low + above
+    below = (high - points).abs()
+    points = high - below
+
+    # Where the box is no part of the domain, another of its places serves as well.
     outside = ~domain.contains(points)
+    n_outside = int(outside.sum())
     others = torch.randperm(len(places), generator=generator)
-    points[outside] = places[others[: int(outside.sum())]]
+    chosen = others[:n_outside]
+    points[outside] = places[chosen]
     return points
 
 
@@ -43,6 +48,9 @@ def arcsine_times(
     It is that of Chebyshev nodes, which a polynomial in time needs at the ends of a slab not to
     leave them.
     """
+    # (1 − cos πU)/2 with U uniform in [0, 1] has the density 1/(π √(s(1 − s))) over s in [0, 1].
     uniform = torch.rand(n, generator=generator, dtype=torch.float64)
-    share = 0.5 - 0.5 * torch.cos(math.pi * uniform)
-    return low + (high - low) * share
+    angle = math.pi * uniform
+    share = 0.5 - 0.5 * torch.cos(angle)
+    length = high - low
+    return low + length * share

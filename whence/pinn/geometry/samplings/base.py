@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,9 @@ from whence._checks import count
 from whence.catalogue import SAMPLINGS
 
 Array = NDArray[np.float64]
+
+MAX_DRAWN = 2**15
+"""Points drawn at once: what drawing holds beside its result does not grow with their number."""
 
 
 class Sampling(Protocol):
@@ -32,6 +35,16 @@ class WeightedSampling(Sampling, Protocol):
 
     def weights(self, n: int, dimension: int) -> Array:
         """Return the weight of each of :meth:`points`, of mean 1, so that means are integrals."""
+
+
+@runtime_checkable
+class BlockwiseSampling(Sampling, Protocol):
+    """A rule whose points can be drawn one part after another."""
+
+    def blocks(
+        self, n: int, dimension: int, seed: int | None, size: int
+    ) -> Iterator[Array]:
+        """Yield the rows of :meth:`points` in their order, ``size`` at a time."""
 
 
 def tensor_product(axes: Sequence[Array]) -> Array:
@@ -98,5 +111,45 @@ def unit_points(
         return np.zeros((1 if sampling.may_return_fewer else n, 0))
 
     unit = sampling.points(n, dimension, seed)
+    return half_open(unit)
+
+
+def unit_blocks(
+    n: int, dimension: int, method: str, seed: int | None
+) -> Iterator[Array]:
+    """Yield the rows of :func:`unit_points` in order, at most ``MAX_DRAWN`` at a time.
+
+    A rule that is not blockwise draws them all before the first is yielded.
+
+    Examples
+    --------
+    >>> [len(block) for block in unit_blocks(70_000, 2, "hammersley", seed=None)]
+    [32768, 32768, 4464]
+    """
+    sampling = sampling_of(method)
+    if dimension > 0 and isinstance(sampling, BlockwiseSampling):
+        for block in sampling.blocks(n, dimension, seed, MAX_DRAWN):
+            yield half_open(block)
+        return
+
+    unit = unit_points(n, dimension, method, seed)
+    for start in range(0, len(unit), MAX_DRAWN):
+        yield unit[start : start + MAX_DRAWN]
+
+
+def block_sizes(n: int, size: int) -> Iterator[int]:
+    """Yield the sizes of the blocks that n rows make, the last of which may be smaller.
+
+    Examples
+    --------
+    >>> list(block_sizes(5, size=2))
+    [2, 2, 1]
+    """
+    for start in range(0, n, size):
+        yield min(size, n - start)
+
+
+def half_open(unit: Array) -> Array:
+    """Return points of the closed unit cube, those on its far sides moved inside by rounding."""
     # Rounding may put a point of a half-open slice on its far end.
     return np.minimum(unit, np.nextafter(1.0, 0.0))

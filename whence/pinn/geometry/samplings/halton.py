@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
 from whence.catalogue import SAMPLINGS
-from whence.pinn.geometry.samplings.base import Array
+from whence.pinn.geometry.samplings.base import Array, block_sizes
 
 
 @SAMPLINGS.named("halton")
@@ -19,8 +20,17 @@ class Halton:
 
     def points(self, n: int, dimension: int, seed: int | None) -> Array:
         """Return points of the unit cube, (n, dimension)."""
+        return next(self.blocks(n, dimension, seed, size=n))
+
+    def blocks(
+        self, n: int, dimension: int, seed: int | None, size: int
+    ) -> Iterator[Array]:
+        """Yield the points in order, ``size`` at a time."""
         from scipy.stats import qmc  # slow to import
 
         rng = np.random.default_rng(seed)
         sequence = qmc.Halton(dimension, scramble=True, seed=rng)
-        return np.asarray(sequence.random(n))
+
+        for rows in block_sizes(n, size):
+            # It goes on where the block before ended.
+            yield np.asarray(sequence.random(rows))

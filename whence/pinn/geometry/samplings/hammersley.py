@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 
 from whence.catalogue import SAMPLINGS
-from whence.pinn.geometry.samplings.base import Array
+from whence.pinn.geometry.samplings.base import Array, block_sizes
 
 
 @SAMPLINGS.named("hammersley")
@@ -22,17 +23,32 @@ class Hammersley:
 
     def points(self, n: int, dimension: int, seed: int | None) -> Array:
         """Return points of the unit cube, (n, dimension)."""
+        return next(self.blocks(n, dimension, seed, size=n))
+
+    def blocks(
+        self, n: int, dimension: int, seed: int | None, size: int
+    ) -> Iterator[Array]:
+        """Yield the points in order, ``size`` at a time."""
         from scipy.stats import qmc  # slow to import
 
-        unit = np.empty((n, dimension))
-        unit[:, 0] = (np.arange(n) + 0.5) / n
+        shift = None
+        if seed is not None:
+            shift = np.random.default_rng(seed).random(dimension)
+
+        sequence = None
         if dimension > 1:
             # Index zero is the origin, a corner of every domain: the sequence starts at one.
             sequence = qmc.Halton(dimension - 1, scramble=False).fast_forward(1)
-            unit[:, 1:] = sequence.random(n)
 
-        if seed is None:
-            return unit
+        start = 0
+        for rows in block_sizes(n, size):
+            numbers = np.arange(start, start + rows)
+            start += rows
 
-        shift = np.random.default_rng(seed).random(dimension)
-        return np.asarray((unit + shift) % 1.0)
+            unit = np.empty((rows, dimension))
+            unit[:, 0] = (numbers + 0.5) / n
+            if sequence is not None:
+                # It goes on where the block before ended.
+                unit[:, 1:] = sequence.random(rows)
+
+            yield unit if shift is None else np.asarray((unit + shift) % 1.0)
