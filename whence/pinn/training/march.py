@@ -54,6 +54,8 @@ EASY = 0.1
 """Share of the tolerance below which a slab was easy."""
 MAX_GROWTH = 1.5
 """Longest slab, in units of the first."""
+FAILED = 100.0
+"""Loss in units of the tolerance above which a slab has failed."""
 GAIN = 0.3
 """Share of its loss that a further pass over a slab must reach for another to follow."""
 
@@ -107,6 +109,7 @@ class March:
         self._column = problem.coordinates.index(self.slabs.time)
         self._begun = clock.perf_counter()
         self._trained = 0
+        self._worst = 0.0
         self._seconds_before = 0.0
         if self.out is not None and not self.resume:
             RunFolder(self.out).check_free()
@@ -140,7 +143,7 @@ class March:
                 high = whole.high
             elif (
                 self._is_poor(slab)
-                and self._may_refine(low)
+                and self._may_refine(low, slab)
                 and high - low > 2 * MIN_LENGTH * first
             ):
                 whole = slab
@@ -149,28 +152,41 @@ class March:
             whole = None
 
             done.append(slab)
+            self._worst = max(self._worst, slab.loss)
             self._tell(slab)
             low = high
             length = max(length, slab.high - slab.low)
-            tolerance = self.slabs.tolerance
+            tolerance = self._tolerance()
             if tolerance is not None and slab.loss < EASY * tolerance:
                 length = min(GROWTH * length, MAX_GROWTH * first)
 
         return self._joined(done)
 
     def _is_poor(self, slab: _Slab) -> bool:
-        tolerance = self.slabs.tolerance
+        tolerance = self._tolerance()
         return tolerance is not None and not slab.loss < tolerance / EASY
 
-    def _may_refine(self, low: float) -> bool:
+    def _tolerance(self) -> float | None:
+        """Return the loss up to which a slab is good.
+
+        What the worst slab so far left is carried on: to be better than that gains nothing.
+        """
+        tolerance = self.slabs.tolerance
+        return None if tolerance is None else max(tolerance, self._worst)
+
+    def _may_refine(self, low: float, slab: _Slab) -> bool:
         """Whether trainings are left for a further pass over a slab, or for halves of it."""
         trainings = self.slabs.trainings
         if trainings is None:
             return True
-        start, end = self.problem.domain.bounds[:, self._column]
+        start, end = (float(t) for t in self.problem.domain.bounds[:, self._column])
         share = (low - start) / (end - start)
+        tolerance = self._tolerance()
+        if tolerance is not None and slab.loss > FAILED * tolerance:
+            # What it leaves would spoil all that follows: that is worth twice the share.
+            trainings *= 2
         # One slab's passes are allowed before any time is covered.
-        return bool(self._trained < trainings * share + self.slabs.passes)
+        return self._trained < trainings * share + self.slabs.passes
 
     def _tell(self, slab: _Slab) -> None:
         if not self.progress:
@@ -193,14 +209,14 @@ class March:
         passes = self.slabs.passes if places else 1
 
         for number in range(passes):
-            if number and not self._may_refine(low):
+            if best is not None and not self._may_refine(low, best):
                 break
             known = best or (done[-1] if done else None)
             slab = self._pass(low, high, done, known, number)
             before = best
             if best is None or slab.loss < best.loss:
                 best = slab
-            tolerance = self.slabs.tolerance
+            tolerance = self._tolerance()
             if tolerance is not None and slab.loss < tolerance:
                 break
             if before is not None and not slab.loss < GAIN * before.loss:
