@@ -9,6 +9,9 @@ from torch import Tensor
 
 from whence import _checks
 
+WIDEST = 0.6
+"""Least slope of a Gaussian, in units of the steepest."""
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -178,6 +181,25 @@ class Placement:
         if time is not None:
             weight[:, time] = self.drift * (2 * uniform(n) - 1)
         return weight, bias
+
+    def slopes(
+        self,
+        n: int,
+        inputs: int,
+        scale: float,
+        time: int | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Return the slopes of n Gaussians along each input, one over their widths: (n, inputs).
+
+        Alike along all of space, log-uniform from ``0.6 scale`` to ``scale``, and from 0 to 1 along
+        time, over which a slab's solution changes little.
+        """
+        exponent = torch.rand(n, 1, generator=generator, dtype=torch.float64)
+        slopes = (scale * WIDEST**exponent).repeat(1, inputs)
+        if time is not None:
+            slopes[:, time] = torch.rand(n, generator=generator, dtype=torch.float64)
+        return slopes
 
 
 def steep_density(gradients: Tensor, share: float, power: float) -> Tensor:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from whence.catalogue import NETWORKS
 from whence.pinn.geometry.domain import Domain
-from whence.pinn.networks import Piecewise, Placement, RandomFeatures
+from whence.pinn.networks import Piecewise, Placement
 from whence.pinn.networks.base import Rebuildable
+from whence.pinn.networks.features import Features
 from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.pde.data import Data
 from whence.pinn.pde.problem import Problem
@@ -205,7 +206,7 @@ class March:
     def _slab(self, low: float, high: float, done: Sequence[_Slab]) -> _Slab:
         """Train one slab, in as many passes as help; return the best."""
         best: _Slab | None = None
-        places = isinstance(self._like, RandomFeatures)
+        places = isinstance(self._like, Features)
         passes = self.slabs.passes if places else 1
 
         for number in range(passes):
@@ -240,7 +241,7 @@ class March:
         solution = self._known(known)
         places = self._candidates(domain, generator)
         gradients = solution.gradients(places, domain)
-        if isinstance(network, RandomFeatures):
+        if isinstance(network, Features):
             self._place(network, places, gradients, solution, generator)
         elif done:
             network.load_state_dict(_parameters_of(done[-1].result.network, network))
@@ -343,7 +344,7 @@ class March:
         with rng.kept(torch.device("cpu")):
             network: nn.Module = NETWORKS[kind].from_options(options)
         network = network.to(next(like.parameters()).dtype)
-        if not isinstance(network, RandomFeatures):
+        if not isinstance(network, Features):
             network.load_state_dict(_parameters_of(like, network))
         return network
 
@@ -365,7 +366,7 @@ class March:
 
     def _features(self) -> int:
         like = self._like
-        return like.layers[1] if isinstance(like, RandomFeatures) else 1
+        return like.layers[1] if isinstance(like, Features) else 1
 
     def _most_points(self) -> int:
         counts = self.points
@@ -373,7 +374,7 @@ class March:
 
     def _place(
         self,
-        network: RandomFeatures,
+        network: Features,
         places: Tensor,
         gradients: Tensor,
         known: KnownSolution,
@@ -382,10 +383,7 @@ class March:
         """Place the features, and let the last layer begin where the solution is known to be."""
         placement = self.slabs.placement
         rows = placement.rows(gradients, network.layers[1], generator)
-        weight, bias = placement.features(
-            network.scaled(places[rows]), gradients[rows], network.scale, self._column, generator
-        )  # fmt: skip
-        network.set_features(weight, bias)
+        network.place(placement, places[rows], gradients[rows], self._column, generator)
 
         n_fitted = FITTED * network.layers[1]
         fitted = places[placement.rows(gradients, n_fitted, generator)]
