@@ -55,6 +55,8 @@ EASY = 0.1
 """Share of the tolerance below which a slab was easy."""
 MAX_GROWTH = 1.5
 """Longest slab, in units of the first."""
+CARRIED = 2.0
+"""Loss, in units of that of the worst slab before, up to which a slab is as good as those."""
 FAILED = 100.0
 """Loss in units of the tolerance above which a slab has failed."""
 GAIN = 0.3
@@ -170,10 +172,10 @@ class March:
     def _tolerance(self) -> float | None:
         """Return the loss up to which a slab is good.
 
-        What the worst slab so far left is carried on: to be better than that gains nothing.
+        What the worst slab so far left is carried on: to be better than that gains little.
         """
         tolerance = self.slabs.tolerance
-        return None if tolerance is None else max(tolerance, self._worst)
+        return None if tolerance is None else max(tolerance, CARRIED * self._worst)
 
     def _may_refine(self, low: float, slab: _Slab) -> bool:
         """Whether trainings are left for a further pass over a slab, or for halves of it."""

@@ -36,6 +36,8 @@ MIN_TRIED = 150
 """Least features of a trial."""
 MAX_TRIED = 300
 """Most features of a trial."""
+N_DOUBLED = 2
+"""Kinds of which twice as many are tried."""
 TRIED_SHARE = 0.2
 """Features of a trial for each that fits into the time."""
 MAX_FEATURES = 1500
@@ -134,15 +136,20 @@ class Trials:
             f"of {n_tried} features over all of it those of {kind} and scale {scale:g} leave the "
             f"least, {losses[best]:.1e}; {n} fit into the time"
         )
+        if losses[best] < SLAB_TOLERANCE * self._zero:
+            return Trial(f"{FEATURES}:{kind}:{scale:g}:{n}", losses[best])
 
-        expected = losses[best]
-        if expected > SLAB_TOLERANCE * self._zero:
-            # What twice as many gain says what as many as fit may come to.
-            twice = self._loss_at_once(kind, scale, 2 * n_tried)
-            expected = extrapolated(losses[best], twice, n / n_tried)
-            self.reasons.append(
-                f"twice as many leave {twice:.1e}, so that {n} may come to {expected:.1e}"
-            )
+        # Those that are best when few need not be when many: what twice as many gain tells.
+        twice = {}
+        for kind, scale in sorted(losses, key=losses.__getitem__)[:N_DOUBLED]:
+            twice[kind, scale] = self._loss_at_once(kind, scale, 2 * n_tried)
+        best = min(twice, key=twice.__getitem__)
+        kind, scale = best
+        expected = extrapolated(losses[best], twice[best], n / n_tried)
+        self.reasons.append(
+            f"twice as many, of {kind} and scale {scale:g}, leave {twice[best]:.1e}: {n} may "
+            f"come to {expected:.1e}"
+        )
         return Trial(f"{FEATURES}:{kind}:{scale:g}:{n}", expected)
 
     def _loss_at_once(self, kind: str, scale: float, n: int) -> float:
