@@ -24,7 +24,8 @@ from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED, parsed
 from whence.cli.flags import groups_of, with_groups
 from whence.cli.sources import source_of
 from whence.cli.training import AUTO, BEST, Training, TrainOptions
-from whence.pinn.training.automatic import GROWING, automatic_recipe
+from whence.pinn.training.automatic import automatic_recipe
+from whence.pinn.training.choices import GROWING
 from whence.pinn.training.configuration import Origin
 from whence.pinn.training.observers import say
 from whence.pinn.training.result import Result

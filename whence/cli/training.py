@@ -40,7 +40,7 @@ from whence.pinn.sampling.resamplers import Resample, Resampler
 from whence.pinn.sampling.scores import SavedScore, Score
 from whence.pinn.sampling.selections import Selection
 from whence.pinn.settings import Setting
-from whence.pinn.training.automatic import GROWING, recipe_of_choice
+from whence.pinn.training.choices import GROWING, recipe_of_choice
 from whence.pinn.training.load import load_run
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.problem_file import ProblemFile

@@ -28,6 +28,7 @@ from .networks import PeriodicNetwork as PeriodicNetwork
 from .networks import Piecewise as Piecewise
 from .networks import PirateNet as PirateNet
 from .networks import Placement as Placement
+from .networks import RadialFeatures as RadialFeatures
 from .networks import RandomFeatures as RandomFeatures
 from .networks import Separable as Separable
 from .networks import Stages as Stages

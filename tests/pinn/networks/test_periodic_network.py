@@ -29,7 +29,7 @@ def test_inputs_are_waves_and_the_others():
 @pytest.mark.parametrize("kind", [name for name in NETWORKS if name != "piecewise"])
 def test_values_and_derivatives_are_periodic(kind):
     network = pinn.PeriodicNetwork([2, 6, 1], {0: 3.0}, modes=2, kind=kind, seed=2)
-    if kind == "random_features":
+    if kind.endswith("features"):
         torch.nn.init.normal_(network.network.last.weight)
     domain = pinn.Interval("x", -1, 2) * pinn.Interval("t", 0, 1)
     problem = pinn.Problem(

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from whence import cli, pinn
-from whence.pinn.training.automatic import is_linear, recipe_of_choice
+from whence.pinn.training.choices import recipe_of_choice
+from whence.pinn.training.trials import is_linear
 
 FILE = """
 import math

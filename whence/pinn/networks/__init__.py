@@ -8,6 +8,7 @@ from whence.pinn.networks.periodic import PeriodicNetwork
 from whence.pinn.networks.piecewise import Piecewise
 from whence.pinn.networks.pirate_net import PirateNet
 from whence.pinn.networks.placement import Placement
+from whence.pinn.networks.radial_features import RadialFeatures
 from whence.pinn.networks.random_features import RandomFeatures
 from whence.pinn.networks.separable import Separable
 from whence.pinn.networks.siren import SIREN
@@ -23,6 +24,7 @@ __all__ = [
     "Piecewise",
     "PirateNet",
     "Placement",
+    "RadialFeatures",
     "RandomFeatures",
     "Separable",
     "Stages",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from whence.triangular import Triangle
 
-FIT_RIDGE = 1e-12
+FIT_RIDGE = 1e-9
 """Weight of the last layer's own norm where it is fitted to values."""
 
 

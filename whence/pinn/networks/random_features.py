@@ -6,23 +6,22 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import skip_init
+from torch import Tensor
 
-from whence import _checks
 from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.networks.activations import Activation, activation_of, name_of
-from whence.pinn.networks.boxed import BoxedNetwork, generator_of
-from whence.pinn.networks.last_layer import fit_last_layer
+from whence.pinn.networks.boxed import generator_of
+from whence.pinn.networks.features import Features
 from whence.pinn.networks.mlp import Bounds
+from whence.pinn.networks.placement import Placement
 
 PERIODIC = ("sin",)
 """Activations of which a phase, not a center, places a feature."""
 
 
 @NETWORKS.named("random_features")
-class RandomFeatures(BoxedNetwork):
+class RandomFeatures(Features):
     """Random features and a last layer: ``N(z) = Σ_j c_j σ(w_j·ẑ + b_j) + c_0``, w and b fixed.
 
     ẑ are the inputs scaled to [−1, 1]. Only c trains (Rahimi & Recht 2007; of PDEs: Dwivedi &
@@ -71,14 +70,7 @@ class RandomFeatures(BoxedNetwork):
         seed: int | None = None,
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        super().__init__(layers, bounds, dtype)
-        if len(self.layers) != 3:
-            raise ValueError(
-                "layers must be three widths, inputs, features and outputs, as in [2, 300, 1], got "
-                f"{list(self.layers)}"
-            )
-        inputs, features, outputs = self.layers
-        _checks.positive("scale", scale)
+        super().__init__(layers, scale, bounds, layers[0], dtype)
         self._function = activation_of(activation)
         self._activation = name_of(activation)
         if self._activation not in PERIODIC and not scale > 1:
@@ -86,38 +78,31 @@ class RandomFeatures(BoxedNetwork):
                 f"scale must be above 1, the least slope of a {self._activation} feature, got "
                 f"{scale!r}"
             )
-        self._scale = float(scale)
         self._trainable = trainable
 
         # Drawn in float64 whatever the dtype, so that one seed means one network.
+        inputs, features, _ = self.layers
         weight, bias = self._drawn(inputs, features, generator_of(seed))
-        # Without torch's own initialization, which draws from the global random state.
-        self.hidden = skip_init(nn.Linear, inputs, features, dtype=dtype)
-        self.last = skip_init(nn.Linear, features, outputs, dtype=dtype)
-        with torch.no_grad():
-            self.hidden.weight.copy_(weight)
-            self.hidden.bias.copy_(bias)
-            # Zero is as good a start as any where the last layer is solved for.
-            self.last.weight.zero_()
-            self.last.bias.zero_()
+        self.set_features(weight, bias)
         self.hidden.requires_grad_(trainable)
 
-    @property
-    def scale(self) -> float:
-        """Of the features, in units of the half box."""
-        return self._scale
+    def features(self, scaled: Tensor) -> Tensor:
+        """Return σ(w_j·ẑ + b_j) at scaled inputs (n, inputs): (n, features)."""
+        return self._function(self.hidden(scaled))
 
-    def set_features(self, weight: Tensor, bias: Tensor) -> None:
-        """Replace the features by others of weights (features, inputs) and biases (features,)."""
-        with torch.no_grad():
-            self.hidden.weight.copy_(weight)
-            self.hidden.bias.copy_(bias)
-
-    def fit(self, points: Tensor, values: Tensor) -> None:
-        """Solve the last layer so that outputs at points (n, inputs) are values (n, outputs)."""
-        with torch.no_grad():
-            features = self._function(self.hidden(self.scaled(points)))
-        fit_last_layer(self.last, features, values)
+    def place(
+        self,
+        placement: Placement,
+        points: Tensor,
+        gradients: Tensor,
+        time: int | None,
+        generator: torch.Generator,
+    ) -> None:
+        """Draw the features again, one at each of as many points."""
+        weight, bias = placement.features(
+            self.scaled(points), gradients, self.scale, time, generator
+        )
+        self.set_features(weight, bias)
 
     def _drawn(
         self, inputs: int, features: int, generator: torch.Generator | None
@@ -141,11 +126,6 @@ class RandomFeatures(BoxedNetwork):
         weight = slope * direction
         center = 2 * uniform(features, inputs) - 1
         return weight, -(weight * center).sum(dim=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs, shape (n, outputs), at inputs of shape (n, inputs)."""
-        y: Tensor = self.last(self._function(self.hidden(self.scaled(x))))
-        return y
 
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""

@@ -124,6 +124,19 @@ def last_layer(module: nn.Module) -> tuple[str, ...]:
     return tuple(name.removeprefix(".") for name in names)
 
 
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """The loss of an objective at parameters (P,)."""
+
+    objective: Objective
+    theta: Tensor
+    loss: float
+
+    def is_of(self, objective: Objective, theta: Tensor) -> bool:
+        """Whether it is that of an objective, which is frozen, at these parameters."""
+        return self.objective is objective and torch.equal(self.theta, theta)
+
+
 class VarProStepper:
     """Variable projection at work; its state is the damping of the hidden layers."""
 
@@ -132,6 +145,9 @@ class VarProStepper:
         self._parameters = parameters
         # None: by the options' relative damping, at the next step.
         self._mu: float | None = None
+        # The loss that the last call ended with, which the next begins with: not state, as it is
+        # computed again wherever anything has changed.
+        self._left: _Left | None = None
 
         last = set(last_layer(parameters.module))
         if parameters.size > MAX_PARAMETERS:
@@ -157,7 +173,11 @@ class VarProStepper:
     def advance(self, objective: Objective, iterations: int) -> Progress:
         """Take steps that lower the loss; at one that is not finite all are taken back."""
         before = self._parameters.vector()
-        loss = float(objective.loss())
+        left = self._left
+        if left is not None and left.is_of(objective, before):
+            loss = left.loss
+        else:
+            loss = float(objective.loss())
 
         for done in range(iterations):
             if not math.isfinite(loss):
@@ -172,6 +192,7 @@ class VarProStepper:
                 return Progress(done + 1, loss, messages, finished=True)
             loss = lower
 
+        self._left = _Left(objective, self._parameters.vector(), loss)
         return Progress(iterations, loss)
 
     def _step(self, objective: Objective, loss: float) -> float | None:

@@ -62,20 +62,24 @@ class KnownSolution:
         """Return the gradient in space of the output that is the steepest at each place, (n, s).
 
         In units of the half box over the range of that output, so that 1 is as steep as a line from
-        one end to the other.
+        one end to the other. At times that are not known, by the change along time at the nearest
+        that is: what moves is followed to where it goes.
         """
         problem = self.problem
         outputs = tuple(problem.outputs)
         n_outputs = len(outputs)
         n_coordinates = len(problem.coordinates)
         columns = [k for k in range(n_coordinates) if k != self.time]
+        n_slopes = n_outputs * len(columns)
 
-        # Each output, and then each output's slope along each coordinate of space.
+        # Each output, then each output's slope along each coordinate of space, and the change of each
+        # slope along time.
         names = list(outputs)
         for output in outputs:
             for k in columns:
-                coordinate = problem.coordinates[k]
-                names.append(f"{output}_{coordinate}")
+                names.append(f"{output}_{problem.coordinates[k]}")
+        time = problem.coordinates[self.time]
+        names += [f"{slope}{time}" for slope in names[n_outputs:]]
         nearest = self.near(places)
         values = problem.evaluate(self.network, nearest, names)
         values = values.to(places)
@@ -89,7 +93,11 @@ class KnownSolution:
         ranges = torch.where(ranges > 0, ranges, one)
 
         n = len(places)
-        slopes = values[:, n_outputs:].view(n, n_outputs, len(columns))
+        _, now, change = values.split([n_outputs, n_slopes, n_slopes], dim=1)
+        # ∇u(t) ≈ ∇u(t₁) + (t − t₁) ∂ₜ∇u(t₁), t₁ the nearest time that is known.
+        later = places[:, self.time] - nearest[:, self.time]
+        slopes = now + later.unsqueeze(1) * change
+        slopes = slopes.view(n, n_outputs, len(columns))
         low, high = torch.as_tensor(domain.bounds)
         half = (high - low) / 2
         # ∂u/∂x · half box / range of u, (n, outputs, s).

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from whence._files import JsonObject
 from whence.catalogue import NETWORKS
 from whence.pinn.geometry.domain import Domain
-from whence.pinn.networks import Piecewise, Placement, RandomFeatures
+from whence.pinn.networks import Piecewise, Placement
 from whence.pinn.networks.base import Rebuildable
+from whence.pinn.networks.features import Features
 from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.pde.data import Data
 from whence.pinn.pde.problem import Problem
@@ -57,6 +58,10 @@ MAX_GROWTH = 1.5
 """Longest slab, in units of the first."""
 RECORDED = ("loss", "validation_loss", "relative_l2", "iterations", "seconds")
 """What is on record of each training of a slab."""
+CARRIED = 2.0
+"""Loss, in units of that of the worst slab before, up to which a slab is as good as those."""
+FAILED = 100.0
+"""Loss in units of the tolerance above which a slab has failed."""
 GAIN = 0.3
 """Share of its loss that a further pass over a slab must reach for another to follow."""
 
@@ -113,6 +118,7 @@ class March:
         self._begun = clock.perf_counter()
         self._trained = 0
         self._records: list[JsonObject] = []
+        self._worst = 0.0
         self._seconds_before = 0.0
         if self.out is not None and not self.resume:
             RunFolder(self.out).check_free()
@@ -146,7 +152,7 @@ class March:
                 high = whole.high
             elif (
                 self._is_poor(slab)
-                and self._may_refine(low)
+                and self._may_refine(low, slab)
                 and high - low > 2 * MIN_LENGTH * first
             ):
                 whole = slab
@@ -156,28 +162,41 @@ class March:
 
             done.append(slab)
             slab.record["kept"] = True
+            self._worst = max(self._worst, slab.loss)
             self._tell(slab)
             low = high
             length = max(length, slab.high - slab.low)
-            tolerance = self.slabs.tolerance
+            tolerance = self._tolerance()
             if tolerance is not None and slab.loss < EASY * tolerance:
                 length = min(GROWTH * length, MAX_GROWTH * first)
 
         return self._joined(done)
 
     def _is_poor(self, slab: _Slab) -> bool:
-        tolerance = self.slabs.tolerance
+        tolerance = self._tolerance()
         return tolerance is not None and not slab.loss < tolerance / EASY
 
-    def _may_refine(self, low: float) -> bool:
+    def _tolerance(self) -> float | None:
+        """Return the loss up to which a slab is good.
+
+        What the worst slab so far left is carried on: to be better than that gains little.
+        """
+        tolerance = self.slabs.tolerance
+        return None if tolerance is None else max(tolerance, CARRIED * self._worst)
+
+    def _may_refine(self, low: float, slab: _Slab) -> bool:
         """Whether trainings are left for a further pass over a slab, or for halves of it."""
         trainings = self.slabs.trainings
         if trainings is None:
             return True
-        start, end = self.problem.domain.bounds[:, self._column]
+        start, end = (float(t) for t in self.problem.domain.bounds[:, self._column])
         share = (low - start) / (end - start)
+        tolerance = self._tolerance()
+        if tolerance is not None and slab.loss > FAILED * tolerance:
+            # What it leaves would spoil all that follows: that is worth twice the share.
+            trainings *= 2
         # One slab's passes are allowed before any time is covered.
-        return bool(self._trained < trainings * share + self.slabs.passes)
+        return self._trained < trainings * share + self.slabs.passes
 
     def _tell(self, slab: _Slab) -> None:
         if not self.progress:
@@ -196,18 +215,18 @@ class March:
     def _slab(self, low: float, high: float, done: Sequence[_Slab]) -> _Slab:
         """Train one slab, in as many passes as help; return the best."""
         best: _Slab | None = None
-        places = isinstance(self._like, RandomFeatures)
+        places = isinstance(self._like, Features)
         passes = self.slabs.passes if places else 1
 
         for number in range(passes):
-            if number and not self._may_refine(low):
+            if best is not None and not self._may_refine(low, best):
                 break
             known = best or (done[-1] if done else None)
             slab = self._pass(low, high, done, known, number)
             before = best
             if best is None or slab.loss < best.loss:
                 best = slab
-            tolerance = self.slabs.tolerance
+            tolerance = self._tolerance()
             if tolerance is not None and slab.loss < tolerance:
                 break
             if before is not None and not slab.loss < GAIN * before.loss:
@@ -231,7 +250,7 @@ class March:
         solution = self._known(known)
         places = self._candidates(domain, generator)
         gradients = solution.gradients(places, domain)
-        if isinstance(network, RandomFeatures):
+        if isinstance(network, Features):
             self._place(network, places, gradients, solution, generator)
         elif done:
             network.load_state_dict(_parameters_of(done[-1].result.network, network))
@@ -336,7 +355,7 @@ class March:
         with rng.kept(torch.device("cpu")):
             network: nn.Module = NETWORKS[kind].from_options(options)
         network = network.to(next(like.parameters()).dtype)
-        if not isinstance(network, RandomFeatures):
+        if not isinstance(network, Features):
             network.load_state_dict(_parameters_of(like, network))
         return network
 
@@ -358,7 +377,7 @@ class March:
 
     def _features(self) -> int:
         like = self._like
-        return like.layers[1] if isinstance(like, RandomFeatures) else 1
+        return like.layers[1] if isinstance(like, Features) else 1
 
     def _most_points(self) -> int:
         counts = self.points
@@ -366,7 +385,7 @@ class March:
 
     def _place(
         self,
-        network: RandomFeatures,
+        network: Features,
         places: Tensor,
         gradients: Tensor,
         known: KnownSolution,
@@ -375,10 +394,7 @@ class March:
         """Place the features, and let the last layer begin where the solution is known to be."""
         placement = self.slabs.placement
         rows = placement.rows(gradients, network.layers[1], generator)
-        weight, bias = placement.features(
-            network.scaled(places[rows]), gradients[rows], network.scale, self._column, generator
-        )  # fmt: skip
-        network.set_features(weight, bias)
+        network.place(placement, places[rows], gradients[rows], self._column, generator)
 
         n_fitted = FITTED * network.layers[1]
         fitted = places[placement.rows(gradients, n_fitted, generator)]

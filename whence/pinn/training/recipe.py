@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from whence.pinn.networks import RandomFeatures
+from whence.pinn.networks import RadialFeatures, RandomFeatures
 from whence.pinn.optimizers.gauss_newton import GaussNewton
 from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.optimizers.varpro import VarPro
@@ -19,6 +19,8 @@ from whence.pinn.sampling.scores.influence import InfluenceScore
 from whence.pinn.sampling.selections.proportional import Proportional
 from whence.pinn.training.result import Result
 
+RADIAL = "radial"
+"""What stands for Gaussians in place of an activation."""
 CONDITION_POINTS = 100
 """First points of each condition."""
 
@@ -96,11 +98,12 @@ def features_recipe(
     problem:
         What to solve.
     features, scale, activation, trainable:
-        As in :class:`whence.pinn.RandomFeatures`.
+        As in :class:`whence.pinn.RandomFeatures`; the activation ``"radial"`` stands for
+        :class:`whence.pinn.RadialFeatures`.
     points:
         Points of each equation.
     condition_points:
-        Points of each condition; by default as dense along a boundary of the plane as within.
+        Points of each condition; by default as dense along the whole boundary as within.
     condition_weight:
         Weight of each soft condition beside equations of weight 1.
     slabs:
@@ -116,14 +119,15 @@ def features_recipe(
     """
     counts = {}
     weights = {}
+    d = problem.domain.dimension
     for term in problem.terms:
         if term in problem.given_terms:
             continue
         if term in problem.equations:
             counts[term] = points
             continue
-        # As dense along a boundary as within: four sides of a square of so many points.
-        dense = condition_points or int(4 * points**0.5)
+        # As dense along a boundary as within: the 2d sides of a cube of so many points.
+        dense = condition_points or int(2 * d * points ** ((d - 1) / d))
         room = problem.room(term)
         counts[term] = dense if room is None else min(dense, room)
         weights[term] = condition_weight
@@ -132,6 +136,8 @@ def features_recipe(
     layers = (problem.domain.dimension, features, len(problem.outputs))
 
     def network(seed: int) -> nn.Module:
+        if activation == RADIAL:
+            return RadialFeatures(layers, scale, bounds, seed)
         return RandomFeatures(layers, activation, scale, bounds, trainable, seed)
 
     # Features that stay take a step or a few, features that train tens.

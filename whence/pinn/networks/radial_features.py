@@ -1,0 +1,118 @@
+"""One hidden layer of Gaussians that stay, and a last layer that trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from whence._files import JsonObject
+from whence.catalogue import NETWORKS
+from whence.pinn.networks.boxed import generator_of
+from whence.pinn.networks.features import Features
+from whence.pinn.networks.mlp import Bounds
+from whence.pinn.networks.placement import WIDEST, Placement
+
+
+@NETWORKS.named("radial_features")
+class RadialFeatures(Features):
+    """Gaussians and a last layer: ``N(z) = Σ_j c_j exp(−½ Σ_k a_jk² (ẑ_k − p_jk)²) + c_0``.
+
+    ẑ are the inputs scaled to [−1, 1]; the centers p and the slopes a, one over the widths, stay as
+    they are drawn, and only c trains, which :class:`whence.pinn.VarPro` does exactly (Kansa,
+    Comput. Math. Appl. 19, 1990, collocates such functions). What is humped in two or three
+    dimensions takes far fewer of them than of functions of one direction
+    (:class:`whence.pinn.RandomFeatures`), whose ridges reach from end to end of the box.
+
+    A center is uniform in the box, which is taken a little larger, as features beyond its edge
+    serve what is within. A feature is as wide along all inputs, with a slope log-uniform from
+    ``0.6 scale`` to ``scale``: of one width they are the most accurate, until rounding.
+
+    Parameters
+    ----------
+    layers
+        Widths: inputs, features, outputs.
+    scale
+        Steepest slope a, one over the width, in units of the half box.
+    bounds
+        Lowest and highest value of each input, shape (2, inputs); ``None`` leaves inputs as they
+        are.
+    seed
+        Equal seeds draw equal features; ``None`` draws from the global random state.
+    dtype
+        Floating-point type.
+
+    Raises
+    ------
+    ValueError
+        If there are not three widths, or the scale is not positive.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.RadialFeatures([3, 500, 1], scale=8.0, seed=0)
+    RadialFeatures([3, 500, 1], scale=8.0, trained=501)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int],
+        scale: float = 4.0,
+        bounds: Bounds | None = None,
+        seed: int | None = None,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        # Each Gaussian is a function of the inputs and of their squares, in which it is linear.
+        super().__init__(layers, scale, bounds, 2 * layers[0], dtype)
+        generator = generator_of(seed)
+        inputs, features, _ = self.layers
+
+        # Drawn in float64 whatever the dtype, so that one seed means one network.
+        symmetric = (
+            2 * torch.rand(features, inputs, generator=generator, dtype=torch.float64)
+            - 1
+        )
+        beyond = 1 + 1 / self.scale
+        exponent = torch.rand(features, 1, generator=generator, dtype=torch.float64)
+        slopes = self.scale * WIDEST**exponent
+        self._set_gaussians(beyond * symmetric, slopes.expand(-1, inputs))
+        self.hidden.requires_grad_(False)
+
+    def features(self, scaled: Tensor) -> Tensor:
+        """Return the Gaussians at scaled inputs (n, inputs): (n, features)."""
+        columns = torch.cat([scaled, scaled * scaled], dim=-1)
+        return torch.exp(self.hidden(columns))
+
+    def place(
+        self,
+        placement: Placement,
+        points: Tensor,
+        gradients: Tensor,
+        time: int | None,
+        generator: torch.Generator,
+    ) -> None:
+        """Draw the features again, one at each of as many points."""
+        slopes = placement.gaussian_slopes(
+            len(points), points.shape[1], self.scale, time, generator
+        )
+        self._set_gaussians(self.scaled(points), slopes)
+
+    def _set_gaussians(self, centers: Tensor, slopes: Tensor) -> None:
+        """Set the hidden layer by centers and slopes, both (features, inputs)."""
+        # −½ a² (ẑ − p)² = a² p ẑ − ½ a² ẑ² − ½ a² p².
+        square = slopes**2
+        linear = square * centers
+        weight = torch.cat([linear, -square / 2], dim=1)
+        bias = -(linear * centers).sum(dim=1) / 2
+        self.set_features(weight, bias)
+
+    def options(self) -> JsonObject:
+        """Return the arguments that make a network of this architecture, as JSON can hold them."""
+        options = super().options()
+        options["scale"] = self._scale
+        return options
+
+    def __repr__(self) -> str:
+        trained = sum(p.numel() for p in self.last.parameters())
+        return f"RadialFeatures({list(self.layers)}, scale={self._scale}, trained={trained})"
