@@ -110,9 +110,9 @@ class RadialFeatures(Features):
     def options(self) -> JsonObject:
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
         options = super().options()
-        options["scale"] = self._scale
+        options["scale"] = self.scale
         return options
 
     def __repr__(self) -> str:
         trained = sum(p.numel() for p in self.last.parameters())
-        return f"RadialFeatures({list(self.layers)}, scale={self._scale}, trained={trained})"
+        return f"RadialFeatures({list(self.layers)}, scale={self.scale}, trained={trained})"

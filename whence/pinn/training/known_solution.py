@@ -72,7 +72,7 @@ class KnownSolution:
         columns = [k for k in range(n_coordinates) if k != self.time]
         n_slopes = n_outputs * len(columns)
 
-        # Each output, then each output's slope along each coordinate of space, and the change of each
+        # Each output, then its slope along each coordinate of space, and the change of each
         # slope along time.
         names = list(outputs)
         for output in outputs:
