@@ -113,7 +113,7 @@ class RandomFeatures(Features):
             return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
         if self._activation in PERIODIC:
-            weight = self._scale * (2 * uniform(features, inputs) - 1)
+            weight = self.scale * (2 * uniform(features, inputs) - 1)
             phase = math.pi * (2 * uniform(features) - 1)
             return weight, phase
 
@@ -122,7 +122,7 @@ class RandomFeatures(Features):
         )
         direction /= direction.norm(dim=1, keepdim=True)
         # Log-uniform: as many features of any size between 1 and the scale.
-        slope = torch.exp(math.log(self._scale) * uniform(features, 1))
+        slope = torch.exp(math.log(self.scale) * uniform(features, 1))
         weight = slope * direction
         center = 2 * uniform(features, inputs) - 1
         return weight, -(weight * center).sum(dim=1)
@@ -131,7 +131,7 @@ class RandomFeatures(Features):
         """Return the arguments that make a network of this architecture, as JSON can hold them."""
         options = super().options()
         options["activation"] = self._activation
-        options["scale"] = self._scale
+        options["scale"] = self.scale
         options["trainable"] = self._trainable
         return options
 
@@ -139,5 +139,5 @@ class RandomFeatures(Features):
         trained = sum(p.numel() for p in self.parameters() if p.requires_grad)
         return (
             f"RandomFeatures({list(self.layers)}, activation={self._activation!r}, "
-            f"scale={self._scale}, trained={trained})"
+            f"scale={self.scale}, trained={trained})"
         )

@@ -258,8 +258,8 @@ def extrapolated(loss: float, twice: float, times: float) -> float:
     Examples
     --------
     >>> from whence.pinn.training.trials import extrapolated
-    >>> extrapolated(1e-2, 1e-4, 3.0)
-    1e-06
+    >>> extrapolated(1e-2, 1e-4, 2.0)
+    0.0001
     """
     if not twice < loss:
         return loss
