@@ -41,8 +41,8 @@ OWN_NETWORK = "own_network"
 """The best one for the network of the paper."""
 RECIPES = {
     "diffusion": BEST,
-    "burgers": BEST,
-    "allen_cahn": BEST,
+    "burgers": "slabs:tanh:20:300:0.1:1e-11",
+    "allen_cahn": "slabs:tanh:20:250:0.1:1e-11",
     "wave": BEST,
     "drift_diffusion": BEST,
 }

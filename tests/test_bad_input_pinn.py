@@ -204,6 +204,32 @@ def test_functions_of_each_point_alone_are_none(
     made.objective(network().to(dtype), made.sample({"pde": 30, "switch": 30}))
 
 
+def test_rounding_that_an_exponential_amplifies_is_no_coupling() -> None:
+    # A solution by features that overlap: weights of some 1e5 that cancel, and an exponential.
+    def equation(x, y, u, u_xx, u_yy):
+        u_exact = torch.sin(2 * torch.pi * x) * torch.sin(torch.pi * y)
+        source = torch.exp(u_exact) - 5 * torch.pi**2 * u_exact
+        return u_xx + u_yy + torch.exp(u) - source
+
+    made = pinn.Problem(
+        domain=pinn.Rectangle(("x", "y"), (0, 0), (1, 1)),
+        outputs=("u",),
+        equations={"pde": equation},
+        conditions=(pinn.Dirichlet(u=0.0, on=("x", "y")),),
+    )
+    recipe = pinn.features_recipe(made, features=300, scale=4.0, points=2400)
+    result = pinn.train(
+        made,
+        recipe.network(0),
+        points=recipe.points,
+        schedule=recipe.schedule,
+        weights=recipe.weights,
+        progress=False,
+    )
+    assert result.summary["loss"] < 1e-6
+    made.objective(result.network, made.sample({"pde": 1000, "dirichlet_u": 100}))
+
+
 # --- answered ------------------------------------------------------------------------------------
 
 ANSWERED = {

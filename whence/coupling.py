@@ -19,16 +19,21 @@ SHIFT = 0.1
 ALLOWED = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest difference that rounding explains, relative to the largest value."""
 ALLOWED_OTHERWISE = 3e-2
+NUDGE = 4
+"""Units in the last place by which parameters are changed to see what rounding does."""
+AMPLIFIED = 1000.0
+"""Difference that rounding explains, in units of what such a change makes."""
 
 
 class CoupledPoints(ValueError):
     """A function's value at a point depends on the other points of the batch."""
 
 
-def differ(together: Tensor, alone: Tensor) -> bool:
+def differ(together: Tensor, alone: Tensor, rounding: float = 0.0) -> bool:
     """Whether values (n, m) of points together and of each alone differ by more than rounding.
 
-    A value that is finite in one of the two alone differs.
+    A value that is finite in one of the two alone differs. ``rounding`` is a difference that is
+    allowed in any case.
 
     Examples
     --------
@@ -50,12 +55,14 @@ def differ(together: Tensor, alone: Tensor) -> bool:
 
     scale = torch.maximum(together.abs(), alone.abs()).max()
     allowed = ALLOWED.get(together.dtype, ALLOWED_OTHERWISE)
-    return bool((together - alone).abs().max() > allowed * scale)
+    largest = (together - alone).abs().max()
+    return bool(largest > (allowed * scale).clamp_min(rounding))
 
 
 def check_uncoupled(
     what: str,
-    values: Callable[[Sequence[int]], Tensor],
+    values: Callable[[Mapping[str, Tensor], Sequence[int]], Tensor],
+    tensors: Mapping[str, Tensor],
     n: int,
     advice: str,
     *,
@@ -68,7 +75,9 @@ def check_uncoupled(
     what:
         What the message calls it.
     values:
-        Its values (k, m) at the points of some row numbers, taken together.
+        Its values (k, m) by tensors of parameters, at the points of some row numbers together.
+    tensors:
+        The parameters at which it is tried.
     n:
         How many points there are; of one nothing can be said.
     advice:
@@ -84,17 +93,24 @@ def check_uncoupled(
     if len(rows) < 2:
         return
 
-    together = values(rows)
-    alone = torch.cat([values([row]) for row in rows])
+    together = values(tensors, rows)
+    alone = torch.cat([values(tensors, [row]) for row in rows])
     if not differ(together, alone):
         return
-    if differ(together, values(rows)):
+    if differ(together, values(tensors, rows)):
         if refuse_random:
             raise ValueError(
                 f"{what} draws random numbers, such as dropout, so that it has no derivative to "
                 "speak of: call network.eval() first"
             )
         return  # which says nothing of other points
+
+    # Where large terms cancel and an exponential follows, rounding alone makes a large difference:
+    # as large as a change of the parameters in their last places does.
+    nudged = values(nudge(tensors), rows)
+    rounding = (nudged - together).abs().nan_to_num()
+    if not differ(together, alone, AMPLIFIED * float(rounding.max())):
+        return
 
     raise CoupledPoints(
         f"{what} couples the points of a batch: its value at a point changes with the points that "
@@ -114,4 +130,19 @@ def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
         factor = 1 + SHIFT * (2 * noise - 1)
         result[name] = tensor * factor.to(tensor)
+    return result
+
+
+def nudge(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of parameters with each number changed by a few units in the last place."""
+    generator = torch.Generator().manual_seed(1)
+    result = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            result[name] = tensor
+            continue
+        size = NUDGE * torch.finfo(tensor.dtype).eps
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+        factor = 1 + size * (2 * noise - 1)
+        result[name] = (tensor.double() * factor.to(tensor.device)).to(tensor.dtype)
     return result

@@ -8,7 +8,7 @@ are all that the function's derivative with respect to the parameters consists o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -114,9 +114,8 @@ def _check_uncoupled(
     function: Pointwise, parameters: Parameters, points: Points
 ) -> None:
     """Raise :class:`whence.coupling.CoupledPoints` if a function couples its points."""
-    tensors = moved(parameters.tensors())
 
-    def values(rows: Sequence[int]) -> Tensor:
+    def values(tensors: Mapping[str, Tensor], rows: Sequence[int]) -> Tensor:
         with torch.no_grad():
             return function(tensors, points[torch.tensor(rows)]).detach()
 
@@ -124,6 +123,7 @@ def _check_uncoupled(
     check_uncoupled(
         what,
         values,
+        moved(parameters.tensors()),
         len(points),
         "Write it as a function of each point alone.",
         refuse_random=True,

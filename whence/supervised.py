@@ -211,23 +211,23 @@ def check_samples_apart(
     """
     advice = _advice(function.model)
 
-    def values(places: Sequence[int]) -> Tensor:
+    def values(at: Mapping[str, Tensor], places: Sequence[int]) -> Tensor:
         chosen = samples[torch.as_tensor(places, device=samples.device)]
         try:
-            return function(tensors, chosen)
+            return function(at, chosen)
         except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"the model cannot be evaluated at {len(places)} of the samples alone ({error}). "
                 f"{advice}"
             ) from error
 
-    if differ(values([0]), values([0])):
+    if differ(values(tensors, [0]), values(tensors, [0])):
         raise ValueError(
             "the network draws random numbers, so that its output at a sample differs from call "
             "to call: turn them off in evaluation mode, as F.dropout(x, training=self.training) "
             "does"
         )
-    check_uncoupled("the model", values, len(samples), advice)
+    check_uncoupled("the model", values, tensors, len(samples), advice)
 
 
 def _advice(model: nn.Module) -> str:

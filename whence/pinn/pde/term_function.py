@@ -376,16 +376,13 @@ def check_batch_normalization(network: nn.Module) -> None:
 def check_term_uncoupled(term: Term, tensors: Mapping[str, Tensor], what: str) -> None:
     """Raise :class:`whence.coupling.CoupledPoints` if a term's residual couples its points."""
     points = locations(term.points)
-    elsewhere = moved(tensors)
-    for parameters in (elsewhere, tensors):
 
-        def values(
-            rows: Sequence[int], at: Mapping[str, Tensor] = parameters
-        ) -> Tensor:
-            with torch.no_grad():
-                return term.residual(at, points[list(rows)])
+    def values(at: Mapping[str, Tensor], rows: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            return term.residual(at, points[list(rows)])
 
-        check_uncoupled(what, values, len(points), ADVICE)
+    for parameters in (moved(tensors), tensors):
+        check_uncoupled(what, values, parameters, len(points), ADVICE)
         # Where moved parameters leave the function's domain, its own will do.
-        if bool(torch.isfinite(values([0])).all()):
+        if bool(torch.isfinite(values(parameters, [0])).all()):
             return

@@ -60,6 +60,8 @@ SLAB_TRIED_SHARE = 0.5
 """Features of a trial of a slab for each that fits into the time."""
 SLAB_PASSES = 2
 """Trainings of the first slab in a trial: the second places features by the first."""
+ROUNDING = 1e-25
+"""Least loss to be expected in double precision, in the same units."""
 FEW = 100
 """Points of each term, of a look at the residuals."""
 FRESH = 1000
@@ -146,6 +148,7 @@ class Trials:
         best = min(twice, key=twice.__getitem__)
         kind, scale = best
         expected = extrapolated(losses[best], twice[best], n / n_tried)
+        expected = max(expected, ROUNDING * self._zero)
         self.reasons.append(
             f"twice as many, of {kind} and scale {scale:g}, leave {twice[best]:.1e}: {n} may "
             f"come to {expected:.1e}"
