@@ -13,6 +13,7 @@ import torch
 import whence as wh
 from whence import pinn
 from whence.pinn.pde.slab import continued_fields, joined_problem, slab_problem
+from whence.pinn.training.known_solution import KnownSolution
 
 
 def features(n: int = 100, **options) -> pinn.RandomFeatures:
@@ -111,6 +112,48 @@ def test_poor_slabs_are_halved_and_easy_ones_followed_by_longer() -> None:
     strict = pinn.Slabs(t=0.5, tolerance=1e-13, passes=1)
     result = march(strict, points=400, network=features(60))
     assert len(result.network.pieces) > 2
+
+
+def test_a_slab_need_not_be_better_than_the_worst_before() -> None:
+    """What is as good as the slabs before is taken, though the tolerance is out of reach."""
+    slabs = pinn.Slabs(t=0.25, tolerance=1e-30, passes=3)
+    march_of = march(slabs, network=features(40)).summary["march"]
+    worst = 0.0
+    taken_at_once = 0
+    for row in march_of["trainings"]:
+        if worst and row["loss"] < worst:
+            # No further pass, and no halves.
+            assert row["kept"]
+            taken_at_once += 1
+        if row["kept"]:
+            worst = max(worst, row["loss"])
+    assert taken_at_once >= 3
+
+
+def test_the_steepness_of_what_moves_is_followed() -> None:
+    """A hump in a wind of speed 1 is known at t = 0.5 alone: at 0.6 it is 0.1 further."""
+
+    class Hump(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.width = torch.nn.Parameter(torch.tensor(8.0).double())
+
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            moved = z[..., 0] - z[..., 1]
+            return torch.exp(-self.width * moved**2).unsqueeze(-1)
+
+    domain = pinn.Interval("x", -1, 1) * pinn.Interval("t", 0, 1)
+    problem = pinn.Problem(
+        domain=domain, outputs=("u",), equations={"pde": lambda u_t, u_x: u_t + u_x}
+    )
+    known = KnownSolution(problem, Hump(), 0.5, 0.5, 1)
+    x = torch.linspace(-1, 1, 201, dtype=torch.float64)
+    places = torch.stack([x, torch.full_like(x, 0.55)], dim=1)
+    gradients = known.gradients(places, domain)[:, 0]
+    moved = x - 0.55
+    exact = -16 * moved * torch.exp(-8 * moved**2)
+    stays = -16 * (moved + 0.05) * torch.exp(-8 * (moved + 0.05) ** 2)
+    assert (gradients - exact).norm() < 0.2 * (stays - exact).norm()
 
 
 def test_runs_load_and_resume(tmp_path) -> None:
