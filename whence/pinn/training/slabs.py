@@ -28,9 +28,10 @@ class Slabs(MarchOptions):
     out is one network, :class:`whence.pinn.Piecewise`, of the whole problem, with the slabs tied to
     each other by a term for each edge, so that influence goes through the edges.
 
-    :class:`whence.pinn.RandomFeatures` are placed again for each slab, and for each pass over it,
-    by how steep the solution is that is known so far (:class:`whence.pinn.Placement`); any other
-    network starts as a copy of the slab's before.
+    :class:`whence.pinn.RandomFeatures` and :class:`whence.pinn.RadialFeatures` are placed again for
+    each slab, and for each pass over it, by how steep the solution is that is known so far
+    (:class:`whence.pinn.Placement`), followed along time to where it moves; any other network
+    starts as a copy of the slab's before.
 
     Parameters
     ----------
@@ -38,11 +39,13 @@ class Slabs(MarchOptions):
         Most trainings of a slab with features placed by the one before; one for other networks.
     tolerance:
         Loss up to which a slab is good: below it no further pass is made, a slab far above it is
-        halved, and an easy one followed by a longer one. None: slabs of equal length, one pass each
+        halved, and an easy one followed by a longer one. Twice the loss of the worst slab so far is
+        good too, as that is carried on in any case. None: slabs of equal length, one pass each
         unless features are placed.
     trainings:
         Most trainings of slabs, further passes and halves included, spread evenly over the time:
-        where more were made than its share, neither follows. None: as many as are called for.
+        where more were made than its share, neither follows, unless a slab has failed. None: as
+        many as are called for.
     weight:
         Weight of the term ``continuity``.
     placement:
