@@ -1,0 +1,1 @@
+"""Reference solutions that the zoo ships as data, and how they are made."""
