@@ -1,6 +1,6 @@
 """The flow around a cylinder in a channel by finite elements, DFG benchmark 2D-1.
 
-``python -m benchmarks.references.navier_stokes`` (needs ``scikit-fem``) solves the steady
+``python -m benchmarks.references.navier_stokes`` (needs the extra ``references``) solves the steady
 Navier–Stokes equations by Taylor–Hood elements on two meshes, prints drag, lift and pressure
 difference beside the published values (Schäfer & Turek 1996; to more digits John & Matthies 2001),
 and writes the finer solution, taken at the nodes of the coarser mesh, where the zoo reads it.
