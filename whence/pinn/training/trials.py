@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -54,6 +55,14 @@ SOLVES_OF_SLABS = 60
 """Solves that they may come to, twice as many for beside other work."""
 LINEAR_SOLVES = 35
 """The same of linear equations, which take two solves where others take four and more."""
+LINEAR_TRAININGS = 14
+"""Trainings of slabs that linear equations take at most times."""
+NONLINEAR_TRAININGS = 22
+"""The same of others."""
+MIN_FITTING = 0.7
+"""Least share of the features that fit by the estimate of a solve alone."""
+COST_POWER = 2.5
+"""A training costs as the number of features to this power: between making rows and factoring."""
 SLAB_TOLERANCE = 1e-11
 """Loss up to which a slab is good, in units of that of a network that is zero."""
 SLAB_TRIED_SHARE = 0.5
@@ -95,6 +104,7 @@ class Trials:
         self._problem = problem
         self._seconds = seconds
         self._seed = seed
+        self._begun = time.perf_counter()
         self._zero = self._loss_of_zero()
         self.reasons: list[str] = []
 
@@ -163,9 +173,9 @@ class Trials:
 
     def _in_slabs(self, linear: bool) -> Trial:
         problem = self._problem
-        time = problem.time
-        assert time is not None
-        column = problem.coordinates.index(time)
+        name = problem.time
+        assert name is not None
+        column = problem.coordinates.index(name)
         start, end = (float(t) for t in problem.domain.bounds[:, column])
         length = (end - start) / N_SLABS
         first = slab_problem(problem, start, start + length, None)
@@ -181,19 +191,37 @@ class Trials:
         trials = []
         for kind, scale in tried:
             recipe = recipe_of_choice(first, f"{FEATURES}:{kind}:{scale:g}:{n_tried}")
-            options: dict[str, Any] = {time: length}
+            options: dict[str, Any] = {name: length}
             slab = Slabs(passes=SLAB_PASSES, **options)
+            begun = time.perf_counter()
             loss = self._loss(first, replace(recipe, slabs=slab))
-            choice = f"{SLABS}:{kind}:{scale:g}:{n}:{length:g}:{tolerance:.1g}"
+            seconds = (time.perf_counter() - begun) / SLAB_PASSES
+            fitting = self._fitting(n, n_tried, seconds, linear)
+            choice = f"{SLABS}:{kind}:{scale:g}:{fitting}:{length:g}:{tolerance:.1g}"
             trials.append(Trial(choice, loss))
 
         best = min(trials, key=lambda trial: trial.loss)
-        _, kind, slope, *_ = best.choice.split(":")
+        _, kind, slope, fitting_best, *_ = best.choice.split(":")
         self.reasons.append(
             f"on the first of {N_SLABS} slabs {n_tried} of {kind} and scale {slope} leave "
-            f"{best.loss:.1e}; {n} fit into the time"
+            f"{best.loss:.1e}; {fitting_best} fit into the time"
         )
         return best
+
+    def _fitting(self, n: int, n_tried: int, seconds: float, linear: bool) -> int:
+        """Return how many of n features fit into the time that is left, by how long a trial took.
+
+        A machine that is busy now need not stay so, and too few features are of no use.
+        """
+        spent = time.perf_counter() - self._begun
+        left = (1 - SHARE_OF_GROWING) * self._seconds - spent
+        trainings = LINEAR_TRAININGS if linear else NONLINEAR_TRAININGS
+        times = max(left, 0.0) / (trainings * seconds)
+        fitting = n_tried * times ** (1 / COST_POWER)
+        # In whole hundreds, like n.
+        return min(
+            n, max(100 * math.ceil(MIN_FITTING * n / 100), 100 * int(fitting / 100))
+        )
 
     # --- losses ---
 
