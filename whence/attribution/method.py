@@ -7,7 +7,7 @@ the training points. Everything else, parts, sums, labels and what goes to disk,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from whence import _checks
 from whence.attribution.arguments import (
     PointsByTerm,
-    n_points,
+    PreparedPoints,
     objective_of,
     prepare_points,
 )
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 COPIES = 8
 """Matrices of the size of a block of gradients that working on it may take."""
 TARGET_BLOCK = 512
-"""Targets whose gradients are taken at once, where memory allows it."""
+"""Gradients that are transformed at once, where memory allows it."""
 
 
 class Method(ABC):
@@ -199,7 +199,8 @@ class Method(ABC):
             What to explain, see :mod:`whence.attribution.quantities`.
         points:
             Points by term, or alone where there is one term: tensors, NumPy arrays, lists, data
-            frames, samples; by default the training points.
+            frames, samples; by default the training points. :class:`whence.TrainingPoints` names
+            some of these by their indices.
         effect:
             ``"remove"`` or ``"add"``; ``"perturb"`` for moving the points' inputs, with a third
             dimension for the numbers of an input, and as change by unit of each.
@@ -242,7 +243,7 @@ class Method(ABC):
         if out is not None:
             return self._attribute_to_disk(quantity, points, effect, Path(out))
 
-        shape = (self.n_targets(quantity), n_points(prepared))
+        shape = (self.n_targets(quantity), len(prepared))
         self.check_size(*shape)
         matrix = self.objective.parameters.vector().new_empty(shape)
         solved = Solved()
@@ -257,7 +258,7 @@ class Method(ABC):
     def _changes_by_moves(
         self,
         quantity: Quantity,
-        prepared: Mapping[str, Points],
+        prepared: PreparedPoints,
         out: str | Path | None,
     ) -> tuple[np.ndarray, np.ndarray, Solved]:
         """Return changes by unit of every number of an input, (T, n, d), and its d names."""
@@ -271,8 +272,8 @@ class Method(ABC):
                 "wh.Influence, wh.TracIn or wh.GradDot"
             )
 
-        features = feature_names(self.objective, prepared)
-        columns = n_points(prepared) * len(features)
+        features = feature_names(self.objective, prepared.by_term)
+        columns = len(prepared) * len(features)
         self.check_size(self.n_targets(quantity), columns)
         changes, solved = input_changes(
             self.objective,
@@ -289,7 +290,7 @@ class Method(ABC):
         out: Path,
     ) -> Attribution:
         prepared = self.prepare_points(points)
-        shape = (self.n_targets(quantity), n_points(prepared))
+        shape = (self.n_targets(quantity), len(prepared))
         tiles = self.tiles(quantity, points, effect)
         write_zarr(
             out,
@@ -311,7 +312,7 @@ class Method(ABC):
         """Yield the same matrix in blocks of targets, each (block, n), for what exceeds memory."""
         _check(quantity, effect)
         _checks.count("block", block)
-        columns = n_points(self.prepare_points(points))
+        columns = len(self.prepare_points(points))
         rows = whole_rows(self.tiles(quantity, points, effect), columns)
         yield from regrouped(rows, block)
 
@@ -341,7 +342,7 @@ class Method(ABC):
         parts = []
         solved = Solved()
         progress = tqdm(
-            total=n_points(prepared),
+            total=len(prepared),
             desc="self-influence",
             unit="point",
             delay=2,
@@ -407,16 +408,20 @@ class Method(ABC):
 
     def packed_gradients(self, quantity: Quantity) -> Iterator[Tensor]:
         """Yield a quantity's gradients, as many targets at a time as memory allows."""
+        size = max(1, min(self.n_targets(quantity), self.at_once()))
+        return packed(quantity.gradients(self.objective), size)
+
+    def at_once(self) -> int:
+        """Return how many gradients to transform at once, by memory."""
         parameters = self.objective.parameters
         row_bytes = parameters.dtype.itemsize * parameters.size
         # Solving for a block of gradients takes several matrices of its size.
         room = min(MAX_ROW_BYTES, self.memory_budget // COPIES)
         fit = room // (row_bytes * len(self.stages()))
-        size = max(1, min(self.n_targets(quantity), fit, TARGET_BLOCK))
-        return packed(quantity.gradients(self.objective), size)
+        return max(1, min(fit, TARGET_BLOCK))
 
-    def prepare_points(self, points: PointsByTerm | None) -> dict[str, Points]:
-        """Return checked points by term; of ``None`` the training points."""
+    def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
+        """Return checked points by term, with their factors; of ``None`` the training points."""
         return prepare_points(self.objective, points)
 
     def n_targets(self, quantity: Quantity) -> int:
@@ -424,18 +429,16 @@ class Method(ABC):
         columns = quantity.targets(self.objective).values()
         return len(next(iter(columns)))
 
-    def blocks_of(self, prepared: Mapping[str, Points]) -> Iterator[PointBlock]:
+    def blocks_of(self, prepared: PreparedPoints) -> Iterator[PointBlock]:
         """Yield points by term in blocks that can be linearized at once."""
         first = 0
-        for name, points in prepared.items():
+        for name, points in prepared.by_term.items():
             term = self.objective.terms[name]
-            # Only training points have weights of their own; any other point weighs 1.
-            is_trained = points is term.points
             size = linearized_at_once(points, self.objective.parameters.size)
             for block in blocks(points, size):
                 scale: float | Tensor = 1.0
                 if self.scaled:
-                    scale = term.scales(block.part) if is_trained else term.scale
+                    scale = prepared.scale(name, block.part)
                 part = slice(first, first + len(block))
                 yield PointBlock(term, block.points, part, scale)
                 first = part.stop
@@ -475,7 +478,7 @@ class Method(ABC):
         self,
         matrix: np.ndarray,
         quantity: Quantity | None,
-        points: Mapping[str, Points],
+        points: PreparedPoints,
         effect: Effect,
         solved: Solved,
         dims: Sequence[str] = ("target", "point"),
@@ -495,17 +498,14 @@ class Method(ABC):
         return attribution.set_xindex("term")
 
     def coordinates(
-        self, quantity: Quantity | None, points: Mapping[str, Points]
+        self, quantity: Quantity | None, points: PreparedPoints
     ) -> Coordinates:
         """Return what is known of targets and points."""
         targets = {}
         if quantity is not None:
             targets = quantity.targets(self.objective)
-        index = {name: np.arange(len(of_term)) for name, of_term in points.items()}
-        return {
-            **target_coordinates(targets),
-            **point_coordinates(self.objective, points, index),
-        }
+        of_points = point_coordinates(self.objective, points.by_term, points.index())
+        return {**target_coordinates(targets), **of_points}
 
     def attributes(
         self, quantity: Quantity | None, effect: Effect, solved: Solved

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.arguments import PointsByTerm, n_points
+from whence.attribution.arguments import PointsByTerm
 from whence.attribution.labels import Coordinates, Effect
 from whence.attribution.method import Method
 from whence.attribution.quantities import Quantity
@@ -67,7 +67,7 @@ def top(
 
     _checks.count("k", k)
     prepared = method.prepare_points(points)
-    shape = (method.n_targets(quantity), n_points(prepared))
+    shape = (method.n_targets(quantity), len(prepared))
     n_targets, n_all = shape
     k = min(k, n_all)
 
@@ -176,7 +176,7 @@ def reduced(
     _checks.one_of("dimension", over, ("target", "point"))
     prepared = method.prepare_points(points)
     coordinates = method.coordinates(quantity, prepared)
-    shape = (method.n_targets(quantity), n_points(prepared))
+    shape = (method.n_targets(quantity), len(prepared))
 
     kept: Dimension = "point" if over == "target" else "target"
     sizes = {"target": shape[0], "point": shape[1]}
