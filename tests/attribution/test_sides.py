@@ -80,6 +80,33 @@ def test_points_that_are_not_in_training(soft, n_targets):
     oracles.close(found, expected, EXACT)
 
 
+@pytest.mark.parametrize("form", ["primal", "dual"])
+@pytest.mark.parametrize("name", oracles.CASES)
+def test_self_influence_is_the_diagonal(name, form):
+    case = oracles.CASES[name]()
+    influence = counting(case, solver=Exact(form=form))
+    found = influence.self_influence()
+    gradients, _ = oracles.loss_gradients(case)
+    expected = np.diag(oracles.influence(case, gradients, DAMPING))
+    oracles.close(found, expected, EXACT)
+    if form == "dual":
+        assert influence.solved <= 1, "one solve by rows serves all points"
+
+
+@pytest.mark.parametrize("hessian", [False, True])
+def test_self_influence_within_memory_or_of_a_hessian(soft, hessian, monkeypatch):
+    curvature = "hessian" if hessian else "gauss_newton"
+    influence = counting(soft, curvature=curvature)
+    influence.state()
+    influence.memory_budget = 8 * soft.objective.parameters.size
+    monkeypatch.setattr("whence.attribution.method.COPIES", 1)
+    found = influence.self_influence(wh.TrainingPoints({"pde": [2, 3], "initial": [0]}))
+    gradients, _ = oracles.loss_gradients(soft)
+    expected = np.diag(oracles.influence(soft, gradients, DAMPING, curvature))
+    oracles.close(found, expected[[2, 3, 9]], EXACT)
+    oracles.close(influence.self_influence(), expected, EXACT)
+
+
 # --- every way to ask --------------------------------------------------------------------------
 
 

@@ -276,6 +276,22 @@ class Influence(Method):
         else:
             yield from super().tiles(quantity, points, effect)
 
+    def self_values(
+        self, points: PointsByTerm | None
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        """Yield the effects of points on their own losses; of training points by one solve."""
+        row_state = self._row_state(points)
+        if row_state is None:
+            yield from super().self_values(points)
+            return
+
+        solved_points = self._solve_rows(row_state, 1.0)
+        parameters = self.objective.parameters
+        for block in self.blocks_of(self.prepare_points(None)):
+            for part, gradients in gradients_of(block, parameters, self.at_once()):
+                values = solved_points.own_influences(gradients, part)
+                yield values, solved_points.solved
+
     def _row_state(self, points: PointsByTerm | None) -> RowState | None:
         """Return the state if it solves for every training point at once, within memory."""
         state = self.state()

@@ -349,17 +349,24 @@ class Method(ABC):
             leave=False,
         )
         with progress:
-            for block in self.blocks_of(prepared):
-                values, quality = self.self_products(block.term, block.points)
-                parts.append(values * block.scale)
+            for values, quality in self.self_values(points):
+                parts.append(values)
                 solved = solved.worst_with(quality)
-                progress.update(len(block))
+                progress.update(len(values))
 
         matrix = torch.cat(parts).cpu().numpy()[None]  # (1, n)
         labelled = self.labelled(matrix, None, prepared, "remove", solved)
         return labelled.isel(target=0).assign_attrs(quantity="the point's own loss")
 
     # --- how results are made ---
+
+    def self_values(
+        self, points: PointsByTerm | None
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        """Yield the effects of points on their own losses, some points at a time, in order."""
+        for block in self.blocks_of(self.prepare_points(points)):
+            values, solved = self.self_products(block.term, block.points)
+            yield values * block.scale, solved
 
     def tiles(
         self,
