@@ -32,7 +32,8 @@ from whence.attribution.labels import (
     target_coordinates,
 )
 from whence.attribution.perturbation import feature_names, input_changes
-from whence.attribution.quantities import Quantity, check_quantity
+from whence.attribution.quantities import Quantity
+from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.quantities.total import Total
 from whence.attribution.storage import read_zarr, write_zarr
 from whence.attribution.tiles import (
@@ -185,7 +186,7 @@ class Method(ABC):
 
     def attribute(
         self,
-        quantity: Quantity,
+        quantity: Quantities,
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
         *,
@@ -196,7 +197,8 @@ class Method(ABC):
         Parameters
         ----------
         quantity:
-            What to explain, see :mod:`whence.attribution.quantities`.
+            What to explain, see :mod:`whence.attribution.quantities`; a list explains several at
+            once, ``quantity`` of a target says which, and what is solved for serves all.
         points:
             Points by term, or alone where there is one term: tensors, NumPy arrays, lists, data
             frames, samples; by default the training points. :class:`whence.TrainingPoints` names
@@ -227,7 +229,7 @@ class Method(ABC):
         FileExistsError
             If there is something at ``out``.
         """
-        _check(quantity, effect)
+        quantity = _checked(quantity, effect)
         prepared = self.prepare_points(points)
         if effect == "perturb":
             changes, features, solved = self._changes_by_moves(quantity, prepared, out)
@@ -304,13 +306,13 @@ class Method(ABC):
 
     def attribute_blocks(
         self,
-        quantity: Quantity,
+        quantity: Quantities,
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
         block: int = TARGET_BLOCK,
     ) -> Iterator[Tensor]:
         """Yield the same matrix in blocks of targets, each (block, n), for what exceeds memory."""
-        _check(quantity, effect)
+        quantity = _checked(quantity, effect)
         _checks.count("block", block)
         columns = len(self.prepare_points(points))
         rows = whole_rows(self.tiles(quantity, points, effect), columns)
@@ -318,7 +320,7 @@ class Method(ABC):
 
     def attribute_sum(
         self,
-        quantity: Quantity,
+        quantity: Quantities,
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
     ) -> Attribution:
@@ -327,7 +329,7 @@ class Method(ABC):
         One product ``J v`` and no row of a candidate: a million candidates cost memory for their
         coordinates only.
         """
-        _check(quantity, effect)
+        quantity = _checked(quantity, effect)
         attribution = self.attribute(Total(quantity), points, effect)
         return attribution.isel(target=0, drop=True)
 
@@ -530,6 +532,8 @@ class Method(ABC):
         return {**attributes, **self.description()}
 
 
-def _check(quantity: object, effect: str) -> None:
-    check_quantity(quantity)
+def _checked(quantities: object, effect: str) -> Quantity:
+    """Return what to explain as one quantity."""
+    quantity = as_quantity(quantities)
     _checks.one_of("effect", effect, tuple(SIGN))
+    return quantity

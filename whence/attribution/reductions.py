@@ -15,7 +15,7 @@ from whence import _checks
 from whence.attribution.arguments import PointsByTerm
 from whence.attribution.labels import Coordinates, Effect
 from whence.attribution.method import Method
-from whence.attribution.quantities import Quantity
+from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.tiles import Solved, Tile
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Dimension = Literal["target", "point"]
 
 def top(
     method: Method,
-    quantity: Quantity,
+    quantity: Quantities,
     k: int = 10,
     points: PointsByTerm | None = None,
     effect: Effect = "remove",
@@ -66,6 +66,7 @@ def top(
     import xarray as xr  # slow to import
 
     _checks.count("k", k)
+    quantity = as_quantity(quantity)
     prepared = method.prepare_points(points)
     shape = (method.n_targets(quantity), len(prepared))
     n_targets, n_all = shape
@@ -125,7 +126,7 @@ class _Ranks:
 
 def reduced(
     method: Method,
-    quantity: Quantity,
+    quantity: Quantities,
     how: How = "mean",
     over: Dimension = "target",
     by: str | None = None,
@@ -174,6 +175,7 @@ def reduced(
 
     _checks.one_of("reduction", how, ("mean", "sum", "mean_abs"))
     _checks.one_of("dimension", over, ("target", "point"))
+    quantity = as_quantity(quantity)
     prepared = method.prepare_points(points)
     coordinates = method.coordinates(quantity, prepared)
     shape = (method.n_targets(quantity), len(prepared))
