@@ -93,17 +93,17 @@ def test_self_influence_is_the_diagonal(name, form):
         assert influence.solved <= 1, "one solve by rows serves all points"
 
 
-@pytest.mark.parametrize("hessian", [False, True])
-def test_self_influence_within_memory_or_of_a_hessian(soft, hessian, monkeypatch):
-    curvature = "hessian" if hessian else "gauss_newton"
-    influence = counting(soft, curvature=curvature)
+@pytest.mark.parametrize("curvature", ["gauss_newton", "hessian"])
+def test_self_influence_within_memory_or_of_a_hessian(curvature, monkeypatch):
+    case = oracles.burgers_soft(n=7, widths=(2, 4, 1))
+    influence = counting(case, curvature=curvature)
     influence.state()
-    influence.memory_budget = 8 * soft.objective.parameters.size
+    influence.memory_budget = 8 * case.objective.parameters.size
     monkeypatch.setattr("whence.attribution.method.COPIES", 1)
     found = influence.self_influence(wh.TrainingPoints({"pde": [2, 3], "initial": [0]}))
-    gradients, _ = oracles.loss_gradients(soft)
-    expected = np.diag(oracles.influence(soft, gradients, DAMPING, curvature))
-    oracles.close(found, expected[[2, 3, 9]], EXACT)
+    gradients, _ = oracles.loss_gradients(case)
+    expected = np.diag(oracles.influence(case, gradients, DAMPING, curvature))
+    oracles.close(found, expected[[2, 3, 7]], EXACT)
     oracles.close(influence.self_influence(), expected, EXACT)
 
 
