@@ -17,6 +17,7 @@ PARTS = (
     "weighting",
     "scoring",
     "attribution",
+    "fields",
     "solvers",
     "groups",
     "classification",

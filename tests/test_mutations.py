@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from whence import elementwise, jacobian, jets, linearization, thin_rows
 from whence.attribution import influence
 from whence.attribution.influence import Influence
+from whence.attribution.solved_points import SolvedPoints
 from whence.curvature import exact
 from whence.curvature.operators import GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import Damping, Solution
@@ -115,7 +116,12 @@ MUTATIONS = {
     "a component is left out of the curvature": (
         jacobian.Jacobian, "_cotangents", first_component, {"make": FLOW, "form": "primal"},
     ),
-    "the sign is flipped": (Influence, "products", negated, {"make": SOFT, "form": "primal"}),
+    "the sign is flipped": (
+        Influence, "products", negated, {"make": SOFT, "form": "primal", "targets": 3},
+    ),
+    "the sign is flipped, by points": (
+        SolvedPoints, "influences", negated, {"make": SOFT, "form": "primal", "targets": 20},
+    ),
     "the sign is flipped, by rows": (
         jacobian.Jacobian, "by_point", negated, {"make": SOFT, "targets": 20},
     ),

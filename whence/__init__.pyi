@@ -1,5 +1,6 @@
 # The public names of the core, each once: lazy-loader imports a name's module at its first use.
 from . import pinn as pinn
+from .attribution.arguments import TrainingPoints as TrainingPoints
 from .attribution.empirical import EmpiricalInfluence as EmpiricalInfluence
 from .attribution.gradients import GradCos as GradCos
 from .attribution.gradients import GradDot as GradDot

@@ -102,6 +102,15 @@ class Rows:
             self.linear.rows(cotangent, out=table[:, k])
         return out
 
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return the products with vectors, (P, K) to (len, K): of a few, without a row."""
+        if vectors.shape[1] > MAX_VECTORS:
+            return self.dense() @ vectors
+
+        by_cotangent = [self.linear.matvec(vectors, c) for c in self.cotangents]
+        table = torch.stack(by_cotangent, dim=1)  # (n, m, K)
+        return table.flatten(0, 1)
+
     def factors(self) -> list[Factor] | None:
         """Return what the rows multiply out, or None where not all comes from linear layers."""
         if not isinstance(self.linear, LayerLinearization):
@@ -328,12 +337,9 @@ class Jacobian:
         """Return ``J v`` (R,) without materialising a row."""
         parts: dict[int, Tensor] = {}
         for part in self._term_blocks():
-            columns = []
-            for cotangent in self._cotangents(part):
-                product = part.linear.matvec(vector.unsqueeze(1), cotangent)  # (n, 1)
-                columns.append(product.squeeze(1))
-            table = torch.stack(columns, dim=1)  # (n, m), in row order when flat
-            parts[part.start] = table.reshape(-1)
+            rows = Rows(part.linear, self._cotangents(part))
+            product = rows.matmat(vector.unsqueeze(1))  # (len, 1)
+            parts[part.start] = product.squeeze(1)
 
         return torch.cat(in_row_order(parts))
 
@@ -551,10 +557,8 @@ def gradient_products(
     """
     parts = []
     for _, linear, cotangent in point_gradients(term, parameters, points, size):
-        if vectors.shape[1] > MAX_VECTORS:
-            gradients = linear.rows(cotangent)  # ∇ℓ of each point, (n, P)
-            parts.append(gradients @ vectors)
-        else:
-            parts.append(linear.matvec(vectors, cotangent))
+        # A row is ∇ℓ of a point.
+        gradients = Rows(linear, [cotangent])
+        parts.append(gradients.matmat(vectors))
 
     return torch.cat(parts)

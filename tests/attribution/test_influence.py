@@ -9,7 +9,6 @@ from torch.func import functional_call
 
 from whence.attribution.influence import Influence
 from whence.attribution.labels import SIGN
-from whence.attribution.method import TARGET_BLOCK
 from whence.attribution.quantities import Derivative, Functional, Loss, Output, Residual
 from whence.attribution.tiles import regrouped
 from whence.curvature.exact import Exact
@@ -256,8 +255,9 @@ class Failing:
         return Solution(torch.zeros_like(right), residual, self.asked % 2 == 0, 0)
 
 
-def test_failing_to_converge_is_said(soft):
-    points = oracles.target_points(soft, 2 * TARGET_BLOCK)
+def test_failing_to_converge_is_said(soft, monkeypatch):
+    monkeypatch.setattr("whence.attribution.method.TARGET_BLOCK", 1)
+    points = oracles.target_points(soft, 2)
     said = influence(soft, solver=Failing()).attribute(Output(points)).attrs
     assert said["solver_converged"] == 0
     assert np.isnan(said["solver_residual"])

@@ -117,6 +117,8 @@ def test_extremes_of_a_real_attribution(burgers):
             "select the rest with isel",
         ),
         (lambda a: a.drop_vars("term").by_term(), ValueError, "no coordinate 'term'"),
+        (lambda a: a.isel(point=0).by_place(), ValueError, "the dimensions"),
+        (lambda a: a.drop_vars(["x", "t"]).by_place(), ValueError, "no coordinates"),
     ],
 )
 def test_what_cannot_be_asked(call, error, message):
@@ -147,6 +149,52 @@ def test_sums_of_a_real_attribution(burgers):
     sums = table.by_term()
     assert sums["term"].values.tolist() == list(dict.fromkeys(table["term"].values))
     np.testing.assert_allclose(sums.sum("term"), table.sum("point"), rtol=1e-12)
+
+
+def test_sums_by_place():
+    table = attribution().assign_coords(
+        x=("point", [0.3, 0.1, 0.3, 0.3, 0.1]), t=("point", [1.0, 0.0, 1.0, 2.0, -0.0])
+    )
+    places = table.by_place()
+    assert isinstance(places, Attribution)
+    assert places.dims == ("target", "point")
+    # Points 0 and 2, 1 and 4 (-0.0 is 0.0), and 3 alone, in the order in which they come.
+    assert places.values.tolist() == [[2.5, -4.0, 0.5], [-3.0, 3.0, 0.25]]
+    assert places["x"].values.tolist() == [0.3, 0.1, 0.3]
+    assert places["t"].values.tolist() == [1.0, 0.0, 2.0]
+    assert places["term"].values.tolist() == ["pde + data", "pde + data", "pde"]
+    assert "index" not in places.coords
+    assert places["quantity"].values.tolist() == ["u", "v"]
+    assert places.attrs["reduction"] == "sum over the points at each place"
+    assert places.sel(term="pde + data").values.tolist() == [[2.5, -4.0], [-3.0, 3.0]]
+    xr.testing.assert_identical(places.by_place(), places)
+    assert places.top(1)["x"].values.tolist() == [[0.3], [0.1]]
+    xr.testing.assert_identical(table.transpose("point", "target").by_place(), places)
+    row = table.isel(target=0).sel(term="pde").by_place()
+    assert (row.dims, row.values.tolist()) == (("point",), [0.5, -3.0, 0.5])
+
+
+def test_places_of_a_real_attribution():
+    """Two equations at the same points: each place has the sum of two entries."""
+    problem = pinn.Problem(
+        domain=pinn.Rectangle(("x", "y"), (0, 0), (1, 1)),
+        outputs=("u", "v"),
+        equations={
+            "mass": lambda u_x, v_y: u_x + v_y,
+            "curl": lambda u_y, v_x: u_y - v_x,
+        },
+        conditions=[pinn.Dirichlet(u=0.0, on="x")],
+    )
+    points = problem.sample({"mass": 12, "curl": 12, "dirichlet_u": 5}, seed=0)
+    objective = problem.objective(pinn.MLP([2, 4, 2], seed=0), points)
+    table = wh.GradDot(objective).attribute(wh.Output([[0.1, 0.5], [0.2, 0.4]], "u"))
+    places = table.by_place()
+    joined = table.sel(term="mass").values + table.sel(term="curl").values
+    assert places["term"].values.tolist() == ["mass + curl"] * 12 + ["dirichlet_u"] * 5
+    assert np.array_equal(places.sel(term="mass + curl").values, joined)
+    assert np.array_equal(places.sel(term="dirichlet_u"), table.sel(term="dirichlet_u"))
+    assert np.array_equal(places["y"], table["y"][[*range(12), *range(24, 29)]])
+    assert isinstance(places.isel(target=0).plot(problem=problem), Figure)
 
 
 # --- figures ------------------------------------------------------------------------------------

@@ -3,17 +3,84 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from whence import _checks
 from whence.objective import LossLike, Objective, PointsLike
 from whence.parameters import Select
 from whence.points import Points
 from whence.samples import Data
+from whence.subsets import Chosen, Members, members, points_at
 
-PointsByTerm = Mapping[str, PointsLike] | PointsLike
-"""Points by term, or alone where the objective has one term."""
+ALL = slice(None)
+"""All points of a term."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPoints:
+    """Some of the training points, by their indices, for ``attribute(quantity, points=…)``.
+
+    Unlike points by coordinates they keep the weights that they have in training, and ``index`` of
+    the result is their place in their term.
+
+    Parameters
+    ----------
+    members:
+        Indices or a boolean mask by term; of an objective with one term, just those.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> model = torch.nn.Linear(1, 1, bias=False)
+    >>> x, y = torch.tensor([[1.0], [2.0], [3.0]]), torch.ones(3, 1)
+    >>> method = wh.GradDot(model, (x, y), wh.Squared())
+    >>> last = method.attribute(wh.Loss(), wh.TrainingPoints([2]))
+    >>> last.sizes["point"], last["index"].values
+    (1, array([2]))
+    """
+
+    members: Members
+
+
+PointsByTerm = Mapping[str, PointsLike] | PointsLike | TrainingPoints
+"""Points by term, or alone where the objective has one term; or some of the training points."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedPoints:
+    """Checked points by term, and what each weighs.
+
+    Parameters
+    ----------
+    by_term:
+        The points.
+    scales:
+        Their factors: w/N where all weigh 1, or (n,) with the weights that they have in training.
+    chosen:
+        The places of training points in their terms; None of any other points, or of all.
+    """
+
+    by_term: Mapping[str, Points]
+    scales: Mapping[str, float | Tensor]
+    chosen: Chosen | None = None
+
+    def __len__(self) -> int:
+        return sum(len(of_term) for of_term in self.by_term.values())
+
+    def scale(self, name: str, part: slice) -> float | Tensor:
+        """Return the factors of a part of a term's points: (n,), or a number for all."""
+        scale = self.scales[name]
+        return scale[part] if isinstance(scale, Tensor) else scale
+
+    def index(self) -> Chosen:
+        """Return the place of each point in its term, or among the points given for it."""
+        if self.chosen is not None:
+            return self.chosen
+        return {name: np.arange(len(points)) for name, points in self.by_term.items()}
 
 
 def objective_of(
@@ -67,13 +134,14 @@ def objective_of(
     )
 
 
-def prepare_points(
-    objective: Objective, points: PointsByTerm | None
-) -> dict[str, Points]:
+def prepare_points(objective: Objective, points: PointsByTerm | None) -> PreparedPoints:
     """Return checked points by term; of ``None`` the training points, as they are."""
     terms = objective.terms
     if points is None:
-        return {name: term.points for name, term in terms.items()}
+        every_point = {name: term.points for name, term in terms.items()}
+        return PreparedPoints(every_point, _training_scales(objective))
+    if isinstance(points, TrainingPoints):
+        return _prepare_training_points(objective, points)
 
     if isinstance(points, Mapping) and _is_by_term(objective, points):
         by_term = points
@@ -94,10 +162,35 @@ def prepare_points(
     for name in by_term:
         objective.term(name)
     prepared = {}
+    scales: dict[str, float | Tensor] = {}
     for name, of_term in by_term.items():
         what = f"the points of term {name!r}"
         prepared[name] = objective.prepare(what, of_term, name)
-    return prepared
+        # Only training points have weights of their own; any other point weighs 1.
+        is_trained = prepared[name] is terms[name].points
+        scales[name] = terms[name].scale
+        if is_trained:
+            scales[name] = terms[name].scales(ALL)
+    return PreparedPoints(prepared, scales)
+
+
+def _prepare_training_points(
+    objective: Objective, points: TrainingPoints
+) -> PreparedPoints:
+    chosen = members(objective, "the choice of training points", points.members)
+    scales = _training_scales(objective)
+    scales_of_chosen = {}
+    for name, places in chosen.items():
+        scale = scales[name]
+        if isinstance(scale, Tensor):
+            scale = scale[torch.as_tensor(places, device=scale.device)]
+        scales_of_chosen[name] = scale
+    return PreparedPoints(points_at(objective, chosen), scales_of_chosen, chosen)
+
+
+def _training_scales(objective: Objective) -> dict[str, float | Tensor]:
+    """Return the factors of all training points by term."""
+    return {name: term.scales(ALL) for name, term in objective.terms.items()}
 
 
 def _is_by_term(objective: Objective, points: Mapping[str, PointsLike]) -> bool:
@@ -105,8 +198,3 @@ def _is_by_term(objective: Objective, points: Mapping[str, PointsLike]) -> bool:
     if not objective.has_samples:
         return True
     return bool(points) and all(name in objective.terms for name in points)
-
-
-def n_points(points: Mapping[str, Points]) -> int:
-    """Return the number of points of all terms."""
-    return sum(len(of_term) for of_term in points.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Literal
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whence import _checks
-from whence.attribution.arguments import PointsByTerm, n_points
+from whence.attribution.arguments import PointsByTerm, PreparedPoints
 from whence.attribution.labels import Attributes, Effect
 from whence.attribution.method import Method
 from whence.attribution.quantities import Quantity
@@ -134,7 +134,7 @@ class EmpiricalInfluence(Method):
             yield self._along_random(quantity, prepared, sign, self.directions)
 
     def _along_gradients(
-        self, quantity: Quantity, points: Mapping[str, Points], sign: float
+        self, quantity: Quantity, points: PreparedPoints, sign: float
     ) -> Iterator[Tile]:
         before = quantity.values(self.objective)
         losses_before = self._losses(points)
@@ -159,13 +159,13 @@ class EmpiricalInfluence(Method):
     def _along_random(
         self,
         quantity: Quantity,
-        points: Mapping[str, Points],
+        points: PreparedPoints,
         sign: float,
         n_directions: int,
     ) -> Tile:
         before = quantity.values(self.objective)
         losses_before = self._losses(points)
-        shape = (len(before), n_points(points))
+        shape = (len(before), len(points))
         self.check_size(*shape)
 
         total = losses_before.new_zeros(shape)
@@ -203,16 +203,14 @@ class EmpiricalInfluence(Method):
         parameters = self.objective.parameters
         return parameters.at(parameters.vector() + step)
 
-    def _losses(self, points: Mapping[str, Points]) -> Tensor:
+    def _losses(self, points: PreparedPoints) -> Tensor:
         """Return ``(w/N)·ℓ`` of each point, (n,)."""
         tensors = self.objective.parameters.tensors()
         parts = []
-        for name, of_term in points.items():
+        for name, of_term in points.by_term.items():
             term = self.objective.terms[name]
-            # Only training points have weights of their own; any other point weighs 1.
-            is_trained = of_term is term.points
             for block in blocks(of_term):
-                scale = term.scales(block.part) if is_trained else term.scale
+                scale = points.scale(name, block.part)
                 residual = term.residual(tensors, block.points)
                 losses = term.value(residual, block.points).detach()
                 parts.append(scale * losses)

@@ -14,7 +14,7 @@ import numpy as np
 from whence import _checks
 from whence.attribution.influence import Influence
 from whence.attribution.labels import Coordinates, target_coordinates
-from whence.attribution.quantities import Quantity, check_quantity
+from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.solved_rows import (
     SolvedRows,
     check_gauss_newton,
@@ -31,7 +31,7 @@ Model = Literal["exact", "first_order"]
 
 def group_influence(
     influence: Influence,
-    quantity: Quantity,
+    quantity: Quantities,
     groups: Mapping[str, Members],
     method: Model = "exact",
 ) -> xr.DataArray:
@@ -50,7 +50,7 @@ def group_influence(
     influence:
         Whose objective, factorization, damping and solver to use, with Gauss–Newton curvature.
     quantity:
-        What to explain, see :mod:`whence.attribution.quantities`.
+        What to explain, see :mod:`whence.attribution.quantities`; one, or a list of several.
     groups:
         Indices or a boolean mask of training points by term, for each name; of an objective with
         one term, just indices or a mask. Groups may overlap.
@@ -95,7 +95,7 @@ def group_influence(
 
     _checks.one_of("method", method, ("exact", "first_order"))
     check_gauss_newton(influence)
-    check_quantity(quantity)
+    quantity = as_quantity(quantity)
     is_exact = method == "exact"
     if is_exact:
         check_spans(influence)

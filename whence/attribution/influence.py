@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whence import _checks
-from whence.attribution.arguments import PointsByTerm
+from whence.attribution.arguments import PointsByTerm, PreparedPoints
 from whence.attribution.labels import Attributes, Coordinates, Effect
 from whence.attribution.method import Method
 from whence.attribution.quality import (
@@ -24,7 +24,8 @@ from whence.attribution.quality import (
     is_far,
     not_solved,
 )
-from whence.attribution.quantities import Quantity
+from whence.attribution.quantities import Multiplied, Quantity
+from whence.attribution.solved_points import SolvedPoints, gradients_of
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
 from whence.curvature.automatic import Automatic
@@ -40,10 +41,9 @@ from whence.curvature.solvers import (
     State,
     default_damping,
 )
-from whence.jacobian import Jacobian
+from whence.jacobian import MAX_VECTORS, Jacobian
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
-from whence.points import Points
 from whence.samples import Data
 
 if TYPE_CHECKING:
@@ -256,34 +256,76 @@ class Influence(Method):
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
     ) -> Iterator[Tile]:
-        """Yield an attribution in tiles; of many targets by one solve for all training points."""
-        state = self.state()
-        by_target = super().tiles(quantity, points, effect)
-        if points is not None or not isinstance(state, RowState) or not self._spans():
-            yield from by_target
-        elif self._suits(state, self.n_targets(quantity)):
-            yield from self._tiles_by_rows(state, quantity, effect)
-        elif self._is_single() and isinstance(state, DualState):
-            yield from self._tiles_by_images(state, quantity, effect)
-        else:
-            yield from by_target
+        """Yield an attribution in tiles, solved for where that is least: at targets or points."""
+        prepared = self.prepare_points(points)
+        n_targets = self.n_targets(quantity)
+        n_points = len(prepared)
+        sign = -1.0 if effect == "add" else 1.0
 
-    def _is_single(self) -> bool:
-        """Whether what is divided by λ may cancel to nothing, as in single precision."""
-        return self.objective.parameters.dtype is not torch.float64
+        row_state = self._row_state(points)
+        image_state = self._image_state(points)
+        # A column of the solve for rows costs about a third of a refined solve for a target.
+        if row_state is not None and 3 * n_targets > n_points:
+            solved_points = self._solve_rows(row_state, sign)
+            yield from self._tiles_of(solved_points, quantity)
+        elif image_state is not None:
+            yield from self._tiles_by_images(image_state, quantity, sign)
+        elif n_targets > n_points and self._fits(n_points):
+            solved_points = self._solve_points(prepared, sign)
+            yield from self._tiles_of(solved_points, quantity)
+        else:
+            yield from super().tiles(quantity, points, effect)
+
+    def self_values(
+        self, points: PointsByTerm | None
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        """Yield the effects of points on their own losses; of training points by one solve."""
+        row_state = self._row_state(points)
+        if row_state is None:
+            yield from super().self_values(points)
+            return
+
+        solved_points = self._solve_rows(row_state, 1.0)
+        parameters = self.objective.parameters
+        for block in self.blocks_of(self.prepare_points(None)):
+            for part, gradients in gradients_of(block, parameters, self.at_once()):
+                values = solved_points.own_influences(gradients, part)
+                yield values, solved_points.solved
+
+    def _row_state(self, points: PointsByTerm | None) -> RowState | None:
+        """Return the state if it solves for every training point at once, within memory."""
+        state = self.state()
+        is_sum_of_rows = points is None and self._spans()
+        if not is_sum_of_rows or not isinstance(state, RowState):
+            return None
+        return state if state.row_bytes <= self.memory_budget else None
+
+    def _image_state(self, points: PointsByTerm | None) -> DualState | None:
+        """Return the state if images of targets under J are what to solve for."""
+        state = self.state()
+        is_sum_of_rows = points is None and self._spans()
+        # In single precision what is divided by λ may cancel to nothing.
+        is_single = self.objective.parameters.dtype is not torch.float64
+        if is_sum_of_rows and is_single and isinstance(state, DualState):
+            return state
+        return None
 
     def _spans(self) -> bool:
         """Whether ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows."""
         return all(term.loss.spans for term in self.objective.terms.values())
 
+    def _fits(self, n_points: int) -> bool:
+        """Whether the solutions (P, n) of so many points fit."""
+        parameters = self.objective.parameters
+        column_bytes = parameters.dtype.itemsize * parameters.size
+        return n_points * column_bytes <= self.memory_budget
+
     def _tiles_by_images(
-        self, state: DualState, quantity: Quantity, effect: Effect
+        self, state: DualState, quantity: Quantity, sign: float
     ) -> Iterator[Tile]:
         # ∇fᵀ(A + λI)⁻¹Jᵢᵀρᵢ = ρᵢ · (J(A + λI)⁻¹∇f)ᵢ for every training point i.
         jacobian = Jacobian(self.objective, scaled=True)
-        rho = jacobian.residual().unsqueeze(1)  # (R, 1)
-        if effect == "add":
-            rho = -rho
+        rho = sign * jacobian.residual().unsqueeze(1)  # (R, 1)
 
         first = 0
         every_point = slice(0, self.objective.n_points)
@@ -294,44 +336,53 @@ class Influence(Method):
             yield Tile(targets, every_point, values, Solved().worst_with(solution))
             first = targets.stop
 
-    def _suits(self, state: RowState, n_targets: int) -> bool:
-        """Whether one solve for every training point fits, and is cheaper than by target."""
-        # A column of the solve for rows costs about a third of a refined solve for a target.
-        is_cheaper = 3 * n_targets > self.objective.n_points
-        return is_cheaper and state.row_bytes <= self.memory_budget
-
-    def _tiles_by_rows(
-        self, state: RowState, quantity: Quantity, effect: Effect
+    def _tiles_of(
+        self, solved_points: SolvedPoints, quantity: Quantity
     ) -> Iterator[Tile]:
-        # X = (A + λI)⁻¹Jᵀ = BC for all rows, then (A + λI)⁻¹∇ℓ·w/N = BC′ for all points.
-        solution = state.solve_rows()
-        solved = Solved().worst_with(solution)
-        coefficients = self._for_points(solution.coefficients, effect)  # C′, (R, n)
-        every_point = slice(0, coefficients.shape[1])
-
+        """Yield the influences of points that are solved for, some targets at a time."""
         first = 0
-        for gradients in self.packed_gradients(quantity):
-            targets = slice(first, first + len(gradients))
-            # ∇fᵀ (A + λI)⁻¹∇ℓ·w/N = (∇fᵀB) C′
-            values = (gradients @ solution.basis) @ coefficients
-            yield Tile(targets, every_point, values, solved)
+        every_point = slice(0, len(solved_points))
+        for products in self._target_products(quantity, solved_points.basis):
+            targets = slice(first, first + len(products))
+            values = solved_points.influences(products)
+            yield Tile(targets, every_point, values, solved_points.solved)
             first = targets.stop
 
-    def _for_points(self, coefficients: Tensor, effect: Effect) -> Tensor:
-        """Return coefficients of ``(A + λI)⁻¹∇ℓ·w/N`` of every training point from those of rows.
+    def _target_products(self, quantity: Quantity, vectors: Tensor) -> Iterator[Tensor]:
+        """Yield ``∇fᵀV`` of some targets at a time, (t, K), for vectors (P, K)."""
+        is_few = vectors.shape[1] <= MAX_VECTORS
+        if is_few and isinstance(quantity, Multiplied):
+            yield from quantity.products(self.objective, vectors)
+            return
+        for gradients in self.packed_gradients(quantity):
+            yield gradients @ vectors
 
-        As ``Jᵀρ = ∇L``, the gradient of point i, weight and 1/N included, is ``Jᵢᵀρᵢ``.
-        """
+    def _solve_rows(self, state: RowState, sign: float) -> SolvedPoints:
+        """Solve for all training points at once, by the rows of J."""
+        # X = (A + λI)⁻¹Jᵀ = BC for all rows. As Jᵀρ = ∇L, the gradient of point i, weight and 1/N
+        # included, is Jᵢᵀρᵢ, so that (A + λI)⁻¹∇ℓ·w/N = BC′ with C′ᵢ = Cᵢρᵢ.
+        solution = state.solve_rows()
         jacobian = Jacobian(self.objective, scaled=True)
-        rho = jacobian.residual()
-        if effect == "add":
-            rho = -rho
+        rho = sign * jacobian.residual()
 
         # In place: the coefficients of all rows are large, and not needed any more.
-        coefficients.mul_(rho)
-        if len(rho) == self.objective.n_points:  # a row each: summing would only copy
-            return coefficients
-        return jacobian.by_point(coefficients.T).T
+        coefficients = solution.coefficients.mul_(rho)
+        if len(rho) > self.objective.n_points:  # of a row each, summing would only copy
+            coefficients = jacobian.by_point(coefficients.T).T
+        return SolvedPoints(solution.basis, coefficients, Solved().worst_with(solution))
+
+    def _solve_points(self, points: PreparedPoints, sign: float) -> SolvedPoints:
+        """Solve for the gradients of some points, as many at a time as memory allows."""
+        parameters = self.objective.parameters
+        basis = parameters.vector().new_empty(parameters.size, len(points))
+        solved = Solved()
+        for block in self.blocks_of(points):
+            for part, gradients in gradients_of(block, parameters, self.at_once()):
+                vectors, quality = self.transform_gradients(gradients.T)
+                basis[:, part] = vectors
+                solved = solved.worst_with(quality)
+            basis[:, block.part] *= sign * block.scale
+        return SolvedPoints(basis, None, solved)
 
     # --- what results say ---
 
@@ -339,7 +390,7 @@ class Influence(Method):
         self,
         matrix: np.ndarray,
         quantity: Quantity | None,
-        points: Mapping[str, Points],
+        points: PreparedPoints,
         effect: Effect,
         solved: Solved,
         dims: Sequence[str] = ("target", "point"),

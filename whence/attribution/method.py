@@ -7,7 +7,7 @@ the training points. Everything else, parts, sums, labels and what goes to disk,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from whence import _checks
 from whence.attribution.arguments import (
     PointsByTerm,
-    n_points,
+    PreparedPoints,
     objective_of,
     prepare_points,
 )
@@ -32,7 +32,8 @@ from whence.attribution.labels import (
     target_coordinates,
 )
 from whence.attribution.perturbation import feature_names, input_changes
-from whence.attribution.quantities import Quantity, check_quantity
+from whence.attribution.quantities import Quantity
+from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.quantities.total import Total
 from whence.attribution.storage import read_zarr, write_zarr
 from whence.attribution.tiles import (
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 COPIES = 8
 """Matrices of the size of a block of gradients that working on it may take."""
 TARGET_BLOCK = 512
-"""Targets whose gradients are taken at once, where memory allows it."""
+"""Gradients that are transformed at once, where memory allows it."""
 
 
 class Method(ABC):
@@ -185,7 +186,7 @@ class Method(ABC):
 
     def attribute(
         self,
-        quantity: Quantity,
+        quantity: Quantities,
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
         *,
@@ -196,10 +197,12 @@ class Method(ABC):
         Parameters
         ----------
         quantity:
-            What to explain, see :mod:`whence.attribution.quantities`.
+            What to explain, see :mod:`whence.attribution.quantities`; a list explains several at
+            once, ``quantity`` of a target says which, and what is solved for serves all.
         points:
             Points by term, or alone where there is one term: tensors, NumPy arrays, lists, data
-            frames, samples; by default the training points.
+            frames, samples; by default the training points. :class:`whence.TrainingPoints` names
+            some of these by their indices.
         effect:
             ``"remove"`` or ``"add"``; ``"perturb"`` for moving the points' inputs, with a third
             dimension for the numbers of an input, and as change by unit of each.
@@ -226,7 +229,7 @@ class Method(ABC):
         FileExistsError
             If there is something at ``out``.
         """
-        _check(quantity, effect)
+        quantity = _checked(quantity, effect)
         prepared = self.prepare_points(points)
         if effect == "perturb":
             changes, features, solved = self._changes_by_moves(quantity, prepared, out)
@@ -242,7 +245,7 @@ class Method(ABC):
         if out is not None:
             return self._attribute_to_disk(quantity, points, effect, Path(out))
 
-        shape = (self.n_targets(quantity), n_points(prepared))
+        shape = (self.n_targets(quantity), len(prepared))
         self.check_size(*shape)
         matrix = self.objective.parameters.vector().new_empty(shape)
         solved = Solved()
@@ -257,7 +260,7 @@ class Method(ABC):
     def _changes_by_moves(
         self,
         quantity: Quantity,
-        prepared: Mapping[str, Points],
+        prepared: PreparedPoints,
         out: str | Path | None,
     ) -> tuple[np.ndarray, np.ndarray, Solved]:
         """Return changes by unit of every number of an input, (T, n, d), and its d names."""
@@ -271,8 +274,8 @@ class Method(ABC):
                 "wh.Influence, wh.TracIn or wh.GradDot"
             )
 
-        features = feature_names(self.objective, prepared)
-        columns = n_points(prepared) * len(features)
+        features = feature_names(self.objective, prepared.by_term)
+        columns = len(prepared) * len(features)
         self.check_size(self.n_targets(quantity), columns)
         changes, solved = input_changes(
             self.objective,
@@ -289,7 +292,7 @@ class Method(ABC):
         out: Path,
     ) -> Attribution:
         prepared = self.prepare_points(points)
-        shape = (self.n_targets(quantity), n_points(prepared))
+        shape = (self.n_targets(quantity), len(prepared))
         tiles = self.tiles(quantity, points, effect)
         write_zarr(
             out,
@@ -303,21 +306,21 @@ class Method(ABC):
 
     def attribute_blocks(
         self,
-        quantity: Quantity,
+        quantity: Quantities,
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
         block: int = TARGET_BLOCK,
     ) -> Iterator[Tensor]:
         """Yield the same matrix in blocks of targets, each (block, n), for what exceeds memory."""
-        _check(quantity, effect)
+        quantity = _checked(quantity, effect)
         _checks.count("block", block)
-        columns = n_points(self.prepare_points(points))
+        columns = len(self.prepare_points(points))
         rows = whole_rows(self.tiles(quantity, points, effect), columns)
         yield from regrouped(rows, block)
 
     def attribute_sum(
         self,
-        quantity: Quantity,
+        quantity: Quantities,
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
     ) -> Attribution:
@@ -326,7 +329,7 @@ class Method(ABC):
         One product ``J v`` and no row of a candidate: a million candidates cost memory for their
         coordinates only.
         """
-        _check(quantity, effect)
+        quantity = _checked(quantity, effect)
         attribution = self.attribute(Total(quantity), points, effect)
         return attribution.isel(target=0, drop=True)
 
@@ -341,24 +344,31 @@ class Method(ABC):
         parts = []
         solved = Solved()
         progress = tqdm(
-            total=n_points(prepared),
+            total=len(prepared),
             desc="self-influence",
             unit="point",
             delay=2,
             leave=False,
         )
         with progress:
-            for block in self.blocks_of(prepared):
-                values, quality = self.self_products(block.term, block.points)
-                parts.append(values * block.scale)
+            for values, quality in self.self_values(points):
+                parts.append(values)
                 solved = solved.worst_with(quality)
-                progress.update(len(block))
+                progress.update(len(values))
 
         matrix = torch.cat(parts).cpu().numpy()[None]  # (1, n)
         labelled = self.labelled(matrix, None, prepared, "remove", solved)
         return labelled.isel(target=0).assign_attrs(quantity="the point's own loss")
 
     # --- how results are made ---
+
+    def self_values(
+        self, points: PointsByTerm | None
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        """Yield the effects of points on their own losses, some points at a time, in order."""
+        for block in self.blocks_of(self.prepare_points(points)):
+            values, solved = self.self_products(block.term, block.points)
+            yield values * block.scale, solved
 
     def tiles(
         self,
@@ -407,16 +417,20 @@ class Method(ABC):
 
     def packed_gradients(self, quantity: Quantity) -> Iterator[Tensor]:
         """Yield a quantity's gradients, as many targets at a time as memory allows."""
+        size = max(1, min(self.n_targets(quantity), self.at_once()))
+        return packed(quantity.gradients(self.objective), size)
+
+    def at_once(self) -> int:
+        """Return how many gradients to transform at once, by memory."""
         parameters = self.objective.parameters
         row_bytes = parameters.dtype.itemsize * parameters.size
         # Solving for a block of gradients takes several matrices of its size.
         room = min(MAX_ROW_BYTES, self.memory_budget // COPIES)
         fit = room // (row_bytes * len(self.stages()))
-        size = max(1, min(self.n_targets(quantity), fit, TARGET_BLOCK))
-        return packed(quantity.gradients(self.objective), size)
+        return max(1, min(fit, TARGET_BLOCK))
 
-    def prepare_points(self, points: PointsByTerm | None) -> dict[str, Points]:
-        """Return checked points by term; of ``None`` the training points."""
+    def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
+        """Return checked points by term, with their factors; of ``None`` the training points."""
         return prepare_points(self.objective, points)
 
     def n_targets(self, quantity: Quantity) -> int:
@@ -424,18 +438,16 @@ class Method(ABC):
         columns = quantity.targets(self.objective).values()
         return len(next(iter(columns)))
 
-    def blocks_of(self, prepared: Mapping[str, Points]) -> Iterator[PointBlock]:
+    def blocks_of(self, prepared: PreparedPoints) -> Iterator[PointBlock]:
         """Yield points by term in blocks that can be linearized at once."""
         first = 0
-        for name, points in prepared.items():
+        for name, points in prepared.by_term.items():
             term = self.objective.terms[name]
-            # Only training points have weights of their own; any other point weighs 1.
-            is_trained = points is term.points
             size = linearized_at_once(points, self.objective.parameters.size)
             for block in blocks(points, size):
                 scale: float | Tensor = 1.0
                 if self.scaled:
-                    scale = term.scales(block.part) if is_trained else term.scale
+                    scale = prepared.scale(name, block.part)
                 part = slice(first, first + len(block))
                 yield PointBlock(term, block.points, part, scale)
                 first = part.stop
@@ -475,7 +487,7 @@ class Method(ABC):
         self,
         matrix: np.ndarray,
         quantity: Quantity | None,
-        points: Mapping[str, Points],
+        points: PreparedPoints,
         effect: Effect,
         solved: Solved,
         dims: Sequence[str] = ("target", "point"),
@@ -495,17 +507,14 @@ class Method(ABC):
         return attribution.set_xindex("term")
 
     def coordinates(
-        self, quantity: Quantity | None, points: Mapping[str, Points]
+        self, quantity: Quantity | None, points: PreparedPoints
     ) -> Coordinates:
         """Return what is known of targets and points."""
         targets = {}
         if quantity is not None:
             targets = quantity.targets(self.objective)
-        index = {name: np.arange(len(of_term)) for name, of_term in points.items()}
-        return {
-            **target_coordinates(targets),
-            **point_coordinates(self.objective, points, index),
-        }
+        of_points = point_coordinates(self.objective, points.by_term, points.index())
+        return {**target_coordinates(targets), **of_points}
 
     def attributes(
         self, quantity: Quantity | None, effect: Effect, solved: Solved
@@ -523,6 +532,8 @@ class Method(ABC):
         return {**attributes, **self.description()}
 
 
-def _check(quantity: object, effect: str) -> None:
-    check_quantity(quantity)
+def _checked(quantities: object, effect: str) -> Quantity:
+    """Return what to explain as one quantity."""
+    quantity = as_quantity(quantities)
     _checks.one_of("effect", effect, tuple(SIGN))
+    return quantity

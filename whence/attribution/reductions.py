@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.attribution.arguments import PointsByTerm, n_points
+from whence.attribution.arguments import PointsByTerm
 from whence.attribution.labels import Coordinates, Effect
 from whence.attribution.method import Method
-from whence.attribution.quantities import Quantity
+from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.tiles import Solved, Tile
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ Dimension = Literal["target", "point"]
 
 def top(
     method: Method,
-    quantity: Quantity,
+    quantity: Quantities,
     k: int = 10,
     points: PointsByTerm | None = None,
     effect: Effect = "remove",
@@ -66,8 +66,9 @@ def top(
     import xarray as xr  # slow to import
 
     _checks.count("k", k)
+    quantity = as_quantity(quantity)
     prepared = method.prepare_points(points)
-    shape = (method.n_targets(quantity), n_points(prepared))
+    shape = (method.n_targets(quantity), len(prepared))
     n_targets, n_all = shape
     k = min(k, n_all)
 
@@ -125,7 +126,7 @@ class _Ranks:
 
 def reduced(
     method: Method,
-    quantity: Quantity,
+    quantity: Quantities,
     how: How = "mean",
     over: Dimension = "target",
     by: str | None = None,
@@ -174,9 +175,10 @@ def reduced(
 
     _checks.one_of("reduction", how, ("mean", "sum", "mean_abs"))
     _checks.one_of("dimension", over, ("target", "point"))
+    quantity = as_quantity(quantity)
     prepared = method.prepare_points(points)
     coordinates = method.coordinates(quantity, prepared)
-    shape = (method.n_targets(quantity), n_points(prepared))
+    shape = (method.n_targets(quantity), len(prepared))
 
     kept: Dimension = "point" if over == "target" else "target"
     sizes = {"target": shape[0], "point": shape[1]}

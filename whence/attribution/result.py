@@ -9,6 +9,7 @@ import xarray as xr
 from xarray.plot.accessor import DataArrayPlotAccessor
 
 from whence import _checks
+from whence.attribution.places import NO_PLACE, places_of
 from whence.attribution.quality import Quality, quality
 
 if TYPE_CHECKING:
@@ -182,17 +183,81 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
         values = self.transpose(..., "point").values
         sums = [values[..., of_points == name].sum(axis=-1) for name in names]
 
-        coords: dict[str, Any] = {"term": names}
-        for name, coordinate in self.coords.items():
-            if "point" not in coordinate.dims and name != "term":
-                coords[str(name)] = coordinate
-        dims = tuple(dim for dim in self.dims if dim != "point")
-        return Attribution(
+        return self._summed(
             np.stack(sums, axis=-1),
+            "term",
+            {"term": names},
+            "sum over the points of each term",
+        )
+
+    def by_place(self) -> Attribution:
+        """Return the sum of the influences of all points at one place, whatever their terms.
+
+        To first order this is the effect of leaving a collocation point out of every equation at
+        once. Points are at one place where all their coordinates are equal.
+
+        Returns
+        -------
+        Attribution
+            The same dimensions, with a point for each place, in the order in which they come
+            first. ``term`` joins the names of the terms summed, as in ``"mass + momentum"``; there
+            is no ``index``.
+
+        Raises
+        ------
+        ValueError
+            If the points have no coordinates, as samples have none, or the dimensions are not
+            (target, point).
+
+        Examples
+        --------
+        >>> from whence.attribution.result import Attribution
+        >>> coords = {
+        ...     "x": ("point", [0.1, 0.2, 0.1]),
+        ...     "term": ("point", ["mass", "mass", "momentum"])}
+        >>> places = Attribution([[0.5, 1.0, 3.0]], coords, ("target", "point")).by_place()
+        >>> places.values, places["term"].values.tolist()
+        (array([[3.5, 1. ]]), ['mass + momentum', 'mass'])
+        """
+        self._check_dimensions()
+        of_points = {}
+        for name, coordinate in self.coords.items():
+            if coordinate.dims == ("point",) and name not in NO_PLACE:
+                of_points[str(name)] = coordinate.values
+
+        places = places_of(of_points)
+        coords: dict[str, Any] = {}
+        for name, values in of_points.items():
+            # Equal at all points of a place, so those of the first one.
+            coords[name] = ("point", values[places.first])
+
+        if "term" in self.coords:
+            # Of a selection of one term, its name is that of all points.
+            terms = np.full(self.sizes["point"], self.coords["term"].values)
+            coords["term"] = ("point", places.joined_names(terms))
+
+        values = self.transpose(..., "point").values
+        sums = self._summed(
+            places.sums(values), "point", coords, "sum over the points at each place"
+        )
+        return sums.set_xindex("term") if "term" in coords else sums
+
+    def _summed(
+        self, sums: np.ndarray, dim: str, coords: dict[str, Any], reduction: str
+    ) -> Attribution:
+        """Return sums over points, their last dimension ``dim``, with the labels of targets."""
+        for name, coordinate in self.coords.items():
+            # A scalar ``term`` is that of the points, which the new coordinates say.
+            if "point" not in coordinate.dims and name not in coords:
+                coords[str(name)] = coordinate
+
+        kept = tuple(dimension for dimension in self.dims if dimension != "point")
+        return Attribution(
+            sums,
             coords=coords,
-            dims=(*dims, "term"),
+            dims=(*kept, dim),
             name=self.name,
-            attrs={**self.attrs, "reduction": "sum over the points of each term"},
+            attrs={**self.attrs, "reduction": reduction},
         )
 
     def _check_dimensions(self) -> None:

@@ -8,6 +8,7 @@ labels. A new one is one module in this folder (or of another package, by the en
 from whence.attribution.quantities.base import (
     AtPoints,
     Linearized,
+    Multiplied,
     Quantity,
     aggregate_gradient,
     check_quantity,
@@ -25,6 +26,7 @@ __all__ = [
     "Functional",
     "Linearized",
     "Loss",
+    "Multiplied",
     "Output",
     "Quantity",
     "Residual",

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from whence import _checks
 from whence.attribution.labels import target_arrays
-from whence.jacobian import linearized_blocks, row_blocks
+from whence.evaluator import unit_cotangents
+from whence.jacobian import Rows, linearized_blocks, row_blocks
 from whence.linearization import Linearization
 from whence.objective import Objective, PointsLike
 from whence.points import Points, Pointwise, blocks
@@ -51,6 +52,14 @@ class Linearized(Protocol):
 
     def linearized(self, objective: Objective) -> Iterator[Gradients]:
         """Yield linearizations and cotangents; nothing if the gradients are not such rows."""
+
+
+@runtime_checkable
+class Multiplied(Protocol):
+    """A quantity that multiplies its targets' gradients with vectors without making them."""
+
+    def products(self, objective: Objective, vectors: Tensor) -> Iterator[Tensor]:
+        """Yield ``∇fᵀV`` in blocks of targets, (block, K), for a few vectors (P, K)."""
 
 
 @runtime_checkable
@@ -104,6 +113,16 @@ class AtPoints(ABC):
         for block in row_blocks(function, objective.parameters, points):
             check_finite(f"the gradient of {self.label()!r}", block)
             yield block.reshape(-1, objective.parameters.size)  # (n, m, P) to (n·m, P)
+
+    def products(self, objective: Objective, vectors: Tensor) -> Iterator[Tensor]:
+        """Yield ``∇fᵀV`` in blocks of targets, (block, K), for a few vectors (P, K)."""
+        function = self.function(objective)
+        points = self.prepared(objective)
+        for _, linear in linearized_blocks(function, objective.parameters, points):
+            cotangents = list(unit_cotangents(linear.value))
+            products = Rows(linear, cotangents).matmat(vectors)
+            check_finite(f"the gradient of {self.label()!r}", products)
+            yield products
 
     def linearized(self, objective: Objective) -> Iterator[Gradients]:
         """Yield linearizations and cotangents; nothing if a point has several targets."""

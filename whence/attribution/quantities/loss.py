@@ -15,7 +15,7 @@ from whence.arrays import DataFrameLike
 from whence.attribution.labels import target_arrays
 from whence.attribution.quantities.base import Gradients, read_once
 from whence.catalogue import QUANTITIES
-from whence.jacobian import point_gradients
+from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective, PointsLike
 from whence.points import Points, blocks
 from whence.samples import Samples
@@ -142,6 +142,15 @@ class Loss:
                 term, objective.parameters, points
             ):
                 yield linear, cotangent
+
+    def products(self, objective: Objective, vectors: Tensor) -> Iterator[Tensor]:
+        """Yield ``∇ℓᵀV`` term by term, (n, K), or that of the one aggregate, (1, K)."""
+        if self.reduce != "none":
+            yield self.sum_gradient(objective).unsqueeze(0) @ vectors
+            return
+        for name, points in self.prepared(objective).items():
+            term = objective.terms[name]
+            yield gradient_products(term, objective.parameters, points, vectors)
 
     def sum_gradient(self, objective: Objective) -> Tensor:
         """Return the gradient of the sum of the targets, (P,)."""
