@@ -210,7 +210,7 @@ class Trials:
         network = _network_of(self._problem, f"features:sin:4:{MIN_FEATURES}")
         points = self._problem.sample(_counts(self._problem, FEW), seed=self._seed)
         losses = self._problem.objective(network, points).losses()
-        mean = sum(float(losses[name]) for name in self._problem.equations)
+        mean = sum(float(losses[name]) for name in self._problem.equations_by_term)
         # A start that is a solution already leaves nothing to compare with.
         return mean if mean > 0 else 1.0
 
