@@ -70,6 +70,8 @@ def description(source: ProblemFile) -> Iterator[Line]:
 
     yield "network", repr(source.network(problem, seed=0))
     yield from recipe_lines(source.recipe(problem))
+    for name, variant in source.variants.items():
+        yield "variant", f"{name}: {variant.summary}"
     if problem.solution is None:
         yield "reference", "none"
     else:

@@ -157,11 +157,12 @@ def tiny(words):
         return words
     small = shlex.split(TINY)
     points = ["pde=12"]
-    if "pinnfluence" in " ".join(words):
+    is_soft = "pinnfluence" in " ".join(words) or "soft" in words
+    if is_soft:
         points += ["initial_u=4", "dirichlet_u=4"]
     if "--start" not in words:
         small += ["--points", *points]
-    if "--resampler" not in words and "pinnfluence" not in " ".join(words):
+    if "--resampler" not in words and not is_soft:
         small += ["--resample.candidates", "40"]
     return [*words, *small]
 

@@ -96,6 +96,9 @@ class Problem:
     derived:
         Fields made of others, by name: :class:`whence.pinn.At`,
         :class:`whence.pinn.Integrated`, :class:`whence.pinn.Average`.
+    variant:
+        Which variant of the problem of its name it is (:class:`whence.pinn.Variant`), None for the
+        problem as it is.
 
     Raises
     ------
@@ -134,6 +137,7 @@ class Problem:
     name: str = "problem"
     unknowns: Mapping[str, UnknownLike] = field(default_factory=dict)
     derived: Mapping[str, DerivedField] = field(default_factory=dict)
+    variant: str | None = None
     equations_by_term: Mapping[str, Residual] = field(init=False, repr=False)
     """The equations by one name each, which is what ``equations`` holds, too."""
     _place: Place = field(init=False, repr=False)
@@ -200,6 +204,11 @@ class Problem:
         object.__setattr__(self, "_place", place)
         object.__setattr__(self, "_derived", derived)
         object.__setattr__(self, "_functions", functions)
+
+    @property
+    def label(self) -> str:
+        """What messages and titles call it: its name, with the variant in brackets."""
+        return self.name if self.variant is None else f"{self.name} ({self.variant})"
 
     @property
     def numbers(self) -> tuple[str, ...]:

@@ -25,6 +25,18 @@ class Row:
     adam: int
     lbfgs: int
 
+    def text(self) -> str:
+        """Return the numbers in words."""
+        counts = {
+            "of the equation": self.domain,
+            "of the start": self.initial,
+            "of the boundary": self.boundary,
+        }
+        # A steady problem has no start, and some schedules no L-BFGS.
+        points = [f"{count} {place}" for place, count in counts.items() if count]
+        after = f", then {self.lbfgs} of L-BFGS" if self.lbfgs else " and no L-BFGS"
+        return f"points {', '.join(points)}; {self.adam} steps of Adam{after}"
+
     def recipe(self, problem: Problem) -> Recipe:
         """Return the recipe of these numbers, which keeps its points."""
         schedule: tuple[Optimizer, ...] = (Adam(self.adam, lr=1e-3),)
