@@ -18,6 +18,7 @@ from whence.pinn.geometry.boundary import named
 from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.equation import Component, Equation, Residual
 from whence.pinn.pde.problem import Problem
+from whence.pinn.training.pinned import pinned_rows
 from whence.pinn.training.problem_file import ProblemFile
 from whence.pinn.training.recipe import Recipe
 
@@ -69,7 +70,7 @@ def description(source: ProblemFile) -> Iterator[Line]:
         yield from conditions(source.problem("soft"))
 
     yield "network", repr(source.network(problem, seed=0))
-    yield from recipe_lines(source.recipe(problem))
+    yield from recipe_lines(problem, source.recipe(problem))
     for name, variant in source.variants.items():
         yield "variant", f"{name}: {variant.summary}"
     if problem.solution is None:
@@ -129,10 +130,12 @@ def names_of(on: Iterable[str] | Callable[..., Tensor]) -> str:
     return " and ".join(on)
 
 
-def recipe_lines(recipe: Recipe) -> Iterator[Line]:
+def recipe_lines(problem: Problem, recipe: Recipe) -> Iterator[Line]:
     """Yield how a problem is trained unless flags say otherwise."""
     counts = [f"{term}={count}" for term, count in recipe.points.items()]
     yield "points", ", ".join(counts)
+    for term, rows in pinned_rows(problem, recipe.pinned).items():
+        yield "pinned", f"{term}={len(rows)} that never leave"
     yield "schedule", ", ".join(map(repr, recipe.schedule))
     yield "resampling", "none" if recipe.resample is None else repr(recipe.resample)
     if recipe.max_seconds is None:

@@ -97,6 +97,7 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         weighting=training.weighting(),
         observers=training.observers(),
         hold_out=options.hold_out,
+        pinned=training.recipe.pinned,
         validation=training.recipe.validation,
         test=training.test(),
         keep=options.keep or training.recipe.keep,

@@ -49,8 +49,9 @@ def objective(problem):
 # --- what differs -------------------------------------------------------------------------------
 
 
-def test_five_problems_have_a_bad_and_a_broken_variant():
+def test_six_problems_have_a_bad_and_a_broken_variant():
     wanted = {"diffusion", "burgers", "allen_cahn", "wave", "drift_diffusion"}
+    wanted |= {"poisson_disk"}
     assert wanted <= set(VARIED)
     for name in wanted:
         assert list(pinn.zoo.variants(name)) == ["good", "bad", "broken"]

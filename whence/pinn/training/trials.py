@@ -246,6 +246,7 @@ def _trained(problem: Problem, recipe: Recipe, seed: int) -> Result:
         points=recipe.points,
         schedule=recipe.schedule,
         resample=recipe.resample,
+        pinned=recipe.pinned,
         weights=recipe.weights,
         max_seconds=recipe.max_seconds,
         seed=seed,

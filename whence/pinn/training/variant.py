@@ -54,6 +54,7 @@ class Variant:
     recipe: Callable[[Problem], Recipe] | None = None
 
     def __post_init__(self) -> None:
+        # Lists of variants show nothing else.
         if not isinstance(self.summary, str) or not self.summary.strip():
             raise TypeError(
                 f"summary must say in words what is different, got {self.summary!r}"
@@ -71,6 +72,7 @@ class Variant:
 
     def of(self, problem: Problem, name: str) -> Problem:
         """Return the problem of the variant, which knows the variant's name."""
+        # One that differs in its recipe alone solves the same problem.
         changed = problem
         if self.problem is not None:
             changed = self.problem(problem)
@@ -98,6 +100,7 @@ def checked_variants(what: str, variants: object) -> Mapping[str, Variant]:
                 f'VARIANTS in {what} must be pinn.Variant by name, such as {{"broken": '
                 f'pinn.Variant("wrong sign", problem=...)}}, got {_checks.describe(variants)}'
             )
+        # Asked for by that name, the problem must be the one without faults.
         if name == GOOD:
             raise ValueError(
                 f"VARIANTS in {what} has {GOOD!r}, which is the problem as it is: choose another "

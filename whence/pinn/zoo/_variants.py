@@ -18,14 +18,17 @@ def poorly_trained(name: str) -> Variant:
 
     That is published for soft constraints; with hard ones its points of the equation are left.
     """
-    row = POOR[name]
-    return Variant(f"trained poorly: {row.text()}", recipe=PoorlyTrained().recipe)
+    # The numbers of the published table, in words.
+    numbers = POOR[name].text()
+    summary = f"trained poorly: {numbers}"
+    return Variant(summary, recipe=PoorlyTrained().recipe)
 
 
 def with_equation(summary: str, equation: Callable[..., Tensor]) -> Variant:
     """Return the variant with another equation in place of the problem's only one."""
 
     def changed(problem: Problem) -> Problem:
+        # Conditions and ansatz stay, and so does the reference solution.
         return replace(problem, equations={"pde": equation})
 
     return Variant(summary, changed)
