@@ -70,8 +70,9 @@ class Equation:
 Residual = Callable[..., Any] | Equation
 """An equation: a function of fields by argument name, anywhere or in a part of the domain."""
 
-Equations = Mapping[str, Residual] | Mapping[str | tuple[str, ...], Residual]
-"""Equations by name, or by the names of their components."""
+# A mapping's keys are invariant: a type of both kinds would take no dictionary of names alone.
+Equations = Mapping[Any, Residual]
+"""Equations by name, or by the tuple of names of their components."""
 
 
 @dataclass(frozen=True, eq=False)
