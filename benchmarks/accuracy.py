@@ -91,6 +91,7 @@ FRONTIER = {
     "korteweg_de_vries": _frontier(1e-6),
     "kuramoto_sivashinsky": _frontier(1e-4),
     "poisson_5d": _frontier(1e-8),
+    "poisson_disk": _frontier(1e-4),
 }
 SOFT = {
     "diffusion": _frontier(5e-9, "--constraints", "soft"),
@@ -98,6 +99,7 @@ SOFT = {
     "allen_cahn": _frontier(1e-5, "--constraints", "soft"),
     "wave": _frontier(2.5e-5, "--constraints", "soft"),
     "drift_diffusion": _frontier(5e-6, "--constraints", "soft"),
+    "poisson_disk": _frontier(1e-4, "--constraints", "soft"),
 }
 HELD_OUT_FOLDER = Path(__file__).parent / "held_out"
 """Problem files that no recipe names."""

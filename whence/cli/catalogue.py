@@ -62,7 +62,16 @@ def markdown(kinds: list[str]) -> Iterator[str]:
             entry = catalogue[name]
             class_name = getattr(entry, "__name__", name)
             summary = catalogue.summary(name).replace("|", "\\|")  # else a new column
-            options = ", ".join(f"`{flag.name}`" for flag in flags_of(entry))
-            yield f"| `{name}` | `{class_name}` | {summary} | {options} |"
+            yield f"| `{name}` | `{class_name}` | {summary} | {options_of_entry(entry)} |"
 
         yield ""
+
+
+def options_of_entry(entry: object) -> str:
+    """Return the names of an entry's options, and of the variants of a problem."""
+    options = [f"`{flag.name}`" for flag in flags_of(entry)]
+    # A problem is a module, which lists its variants; what they are `whence problems` says.
+    variants = [f"`{name}`" for name in getattr(entry, "VARIANTS", ())]
+    if variants:
+        options.append(f"`variant`: {', '.join(variants)}")
+    return ", ".join(options)

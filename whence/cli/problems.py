@@ -16,8 +16,9 @@ from whence.cli.flags import default_words
 from whence.cli.sources import source_of
 from whence.pinn.geometry.boundary import named
 from whence.pinn.pde.conditions import Condition
-from whence.pinn.pde.equation import Equation
+from whence.pinn.pde.equation import Component, Equation, Residual
 from whence.pinn.pde.problem import Problem
+from whence.pinn.training.pinned import pinned_rows
 from whence.pinn.training.problem_file import ProblemFile
 from whence.pinn.training.recipe import Recipe
 
@@ -59,10 +60,9 @@ def description(source: ProblemFile) -> Iterator[Line]:
     # With the default constraints, then what differs with soft ones.
     yield "domain", named(problem.coordinates, problem.domain.bounds.T)
     yield "outputs", ", ".join(problem.outputs)
-    for name, equation in problem.equations.items():
+    for name, equation in problem.equations_by_term.items():
         fields = ", ".join(problem.fields_of(name))
-        residual = equation.residual if isinstance(equation, Equation) else equation
-        yield "equation", f"{name}({fields}): {first_line(residual)}"
+        yield "equation", f"{name}({fields}): {equation_text(equation)}"
     yield from conditions(problem)
 
     if source.has_constraints:
@@ -70,11 +70,24 @@ def description(source: ProblemFile) -> Iterator[Line]:
         yield from conditions(source.problem("soft"))
 
     yield "network", repr(source.network(problem, seed=0))
-    yield from recipe_lines(source.recipe(problem))
+    yield from recipe_lines(problem, source.recipe(problem))
+    for name, variant in source.variants.items():
+        yield "variant", f"{name}: {variant.summary}"
     if problem.solution is None:
         yield "reference", "none"
     else:
         yield "reference", first_line(problem.solution)
+
+
+def equation_text(equation: Residual) -> str:
+    """Return what an equation, or the function that it is a component of, says of itself."""
+    residual = equation.residual if isinstance(equation, Equation) else equation
+    if not isinstance(residual, Component):
+        return first_line(residual)
+
+    number = residual.position + 1
+    whole = first_line(residual.whole)
+    return f"component {number} of {len(residual.names)} of {whole}"
 
 
 def conditions(problem: Problem) -> Iterator[Line]:
@@ -117,10 +130,12 @@ def names_of(on: Iterable[str] | Callable[..., Tensor]) -> str:
     return " and ".join(on)
 
 
-def recipe_lines(recipe: Recipe) -> Iterator[Line]:
+def recipe_lines(problem: Problem, recipe: Recipe) -> Iterator[Line]:
     """Yield how a problem is trained unless flags say otherwise."""
     counts = [f"{term}={count}" for term, count in recipe.points.items()]
     yield "points", ", ".join(counts)
+    for term, rows in pinned_rows(problem, recipe.pinned).items():
+        yield "pinned", f"{term}={len(rows)} that never leave"
     yield "schedule", ", ".join(map(repr, recipe.schedule))
     yield "resampling", "none" if recipe.resample is None else repr(recipe.resample)
     if recipe.max_seconds is None:

@@ -31,6 +31,7 @@ from whence.pinn.training.observers import say
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import FIRST_SLAB, SLABS, RunFolder
 from whence.pinn.training.train import train
+from whence.pinn.training.variant import GOOD
 
 COMPILE: dict[str, Any] = {"auto": "auto", "yes": True, "no": False}
 SKIPPED = ("seed", "iterations", "dtype")
@@ -96,6 +97,7 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
         weighting=training.weighting(),
         observers=training.observers(),
         hold_out=options.hold_out,
+        pinned=training.recipe.pinned,
         validation=training.recipe.validation,
         test=training.test(),
         keep=options.keep or training.recipe.keep,
@@ -107,8 +109,10 @@ def run(options: TrainOptions, arguments: Sequence[str]) -> int:
 
 
 def folder_of(options: TrainOptions) -> Path:
-    """Return the run folder: that asked for, or one of the problem's name and the seed."""
+    """Return the run folder: that asked for, or one of problem, variant and seed."""
     name = Path(options.problem).stem  # of a file its name, of the zoo the problem's
+    if options.variant not in (None, GOOD):
+        name = f"{name}-{options.variant}"
     return options.out or Path("runs") / f"{name}-{options.seed}"
 
 
@@ -121,12 +125,14 @@ def with_choice(
     """
     source = source_of(options.problem)
     is_auto = options.recipe == AUTO
-    if not is_auto and (options.recipe != BEST or source.has_recipe or options.setting):
+    has_recipe = source.has_recipe(options.variant)
+    if not is_auto and (options.recipe != BEST or has_recipe or options.setting):
         return options, arguments
 
     # Of the plain recipe: what is wrong with the flags is said before any trial.
     plain = Training(dataclasses.replace(options, recipe=BEST), GROUPS, source)
-    sets_training = plain.sets_training()
+    variant_trains = source.variant_trains(options.variant)
+    sets_training = plain.sets_training() or variant_trains
     if is_auto and sets_training:
         raise ValueError(
             "--recipe auto chooses how to train: leave out the flags that say so too"
@@ -144,7 +150,7 @@ def with_choice(
     if choice is None:
         if not options.resume:
             RunFolder(out).check_free()
-        problem = source.problem(options.constraints)
+        problem = source.problem(options.constraints, options.variant)
         automatic = automatic_recipe(
             problem,
             options.max_seconds or AUTO_SECONDS,
@@ -203,7 +209,7 @@ def report(result: Result, out: Path) -> int:
     if error is not None:
         quality = f"relative L2 error {error:.2e}"
     print(
-        f"{summary['problem']}: {quality} after {summary['iterations']} iterations in "
+        f"{result.problem.label}: {quality} after {summary['iterations']} iterations in "
         f"{summary['seconds']:.0f} s with {summary['points']} points ({summary['stopped_by']})"
     )
     print(

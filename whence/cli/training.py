@@ -61,8 +61,8 @@ BEST = "best"
 OWN_NETWORK = "own_network"
 AUTO = "auto"
 SUIT_EVERY_RECIPE = (
-    "problem", "out", "seed", "max_seconds", "constraints", "resume", "points", "sampling",
-    "weights", "device", "compile", "threads", "quiet", "recipe",
+    "problem", "out", "seed", "max_seconds", "constraints", "variant", "resume", "points",
+    "sampling", "weights", "device", "compile", "threads", "quiet", "recipe",
 )  # fmt: skip
 """Flags that say nothing of how a network is trained."""
 
@@ -79,7 +79,9 @@ class TrainOptions:
     )
     """Published way to train, in place of the recipe: paper, paper-replace, pinnfluence-good,
     pinnfluence-poor (`whence catalogue settings`). Other flags count on top."""
-    out: Annotated[Path | None, default_words("runs/PROBLEM-SEED", "PATH")] = None
+    out: Annotated[
+        Path | None, default_words("runs/PROBLEM[-VARIANT]-SEED", "PATH")
+    ] = None
     """Run folder to make."""
     seed: int = 0
     """Seed of the network and of everything random."""
@@ -89,6 +91,11 @@ class TrainOptions:
     """Stop, resumably, after this many seconds."""
     constraints: Annotated[Literal["hard", "soft"] | None, default_words("hard")] = None
     """hard: an ansatz meets initial and boundary conditions exactly. soft: each is a loss term."""
+    variant: Annotated[
+        str | None, default_words("good, the problem as it is", "NAME")
+    ] = None
+    """bad: trained poorly; broken: a wrong equation or condition (`whence problems NAME` says
+    which and what others there are)."""
     resume: bool = False
     """Go on with a run: of the folder that is named in place of the problem, with its own
     options; or of --out, with the same options as before."""
@@ -205,9 +212,14 @@ class Training:
         if setting is not None and self.constraints is None and source.has_constraints:
             self.constraints = setting.constraints
 
-        self.problem = source.problem(self.constraints)
+        self.problem = source.problem(self.constraints, options.variant)
         if setting is None:
             self.recipe = self._recipe()
+        elif source.variant_trains(options.variant):
+            raise ValueError(
+                f"--setting and --variant {options.variant} both say how to train: leave one of "
+                "them out"
+            )
         elif options.recipe != BEST:
             raise ValueError(
                 "--setting and --recipe exclude each other: leave one of them out"
@@ -221,12 +233,14 @@ class Training:
         if recipe in (BEST, OWN_NETWORK):
             # What is set of the training is meant for the problem's own network, not for another.
             own_network = recipe == OWN_NETWORK or self.sets_training()
-            return self.source.recipe(self.problem, self.constraints, own_network)
+            return self.source.recipe(
+                self.problem, self.constraints, own_network, self.options.variant
+            )
 
         if ":" not in recipe:
             named = (BEST, OWN_NETWORK, AUTO, GROWING)
             _checks.one_of("--recipe", recipe, named)
-        if self.sets_training():
+        if self.sets_training() or self.source.variant_trains(self.options.variant):
             raise ValueError(
                 f"--recipe {recipe} says how to train: leave out the flags that do so too"
             )
@@ -395,8 +409,8 @@ class Training:
             )
 
         run = load_run(path)
-        mine = (self.problem.name, self.problem.ansatz is not None)
-        other = (run.problem.name, run.problem.ansatz is not None)
+        mine = (self.problem.label, self.problem.ansatz is not None)
+        other = (run.problem.label, run.problem.ansatz is not None)
         if mine != other:
             raise ValueError(
                 f"{path} solves {other[0]!r} with {'hard' if other[1] else 'soft'} conditions, "

@@ -87,6 +87,7 @@ from .training import RunFolder as RunFolder
 from .training import Slabs as Slabs
 from .training import Spectra as Spectra
 from .training import Stop as Stop
+from .training import Variant as Variant
 from .training import automatic_recipe as automatic_recipe
 from .training import check_run as check_run
 from .training import features_recipe as features_recipe

@@ -66,7 +66,7 @@ def solution(problem: Problem, network: Module, resolution: int = 201) -> Figure
     predicted = predicted_values(problem, network, points)
 
     values = {"network": predicted}
-    title = problem.name
+    title = problem.label
     if problem.solution is not None:
         reference = problem.reference(points).numpy()
         difference = predicted - reference
@@ -238,9 +238,9 @@ def rounds(problem: Problem, arrays: Mapping[str, Array]) -> Figure:
         points.draw(ax, plane, colors)
         ax.set_title(points.describe(was_resampled), fontsize=TEXT)
 
-    title = f"{problem.name}: training points (there was no resampling)"
+    title = f"{problem.label}: training points (there was no resampling)"
     if was_resampled:
-        title = f"{problem.name}: where resampling put its points"
+        title = f"{problem.label}: where resampling put its points"
         color_bar(
             figure,
             colors,

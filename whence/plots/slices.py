@@ -230,7 +230,7 @@ def _draw(axes: list[Axes], line: _Slice, output: int) -> None:
 
 def _title(problem: Problem, middle: Array, lines: list[_Slice]) -> str:
     """Return what is drawn, where, and how large its error is."""
-    text = problem.name
+    text = problem.label
     if len(middle) > 1:
         pairs = zip(problem.coordinates, middle, strict=True)
         place = describe_location(dict(pairs))

@@ -13,7 +13,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 
 def test_blocks_run_as_they_are(capsys):
     scope: dict[str, object] = {}
-    assert len(BLOCKS) == 14
+    assert len(BLOCKS) == 15
     for block in BLOCKS:
         exec(compile(block, "physics.md", "exec"), scope)
     printed = capsys.readouterr().out
@@ -21,7 +21,16 @@ def test_blocks_run_as_they_are(capsys):
     assert "deviation" in printed
 
     # The blocks that only make problems make some that can be trained.
-    for name in ("field", "density", "memory", "materials", "family", "drum", "plate"):
+    for name in (
+        "field",
+        "density",
+        "memory",
+        "materials",
+        "family",
+        "drum",
+        "plate",
+        "inviscid",
+    ):
         problem = scope[name]
         counts = {n: 3 for n in problem.terms if n not in problem.given_terms}
         if "dirichlet_u" in counts:

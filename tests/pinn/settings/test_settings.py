@@ -92,6 +92,8 @@ def test_without_a_setting_all_is_as_before():
         ("diffusion", "poor", (10, 2, 2), [15_000, 5000]),
         ("drift_diffusion", "good", (1000, 100, 100), [15_000, 5000]),
         ("drift_diffusion", "poor", (200, 20, 20), [15_000, 5000]),
+        ("poisson_disk", "good", (2500, 0, 500), [50_000, 12_000]),
+        ("poisson_disk", "poor", (100, 0, 20), [15_000, 5000]),
         ("wave", "good", (2500, 500, 500), [100_000, 25_000]),
         ("wave", "poor", (2500, 500, 500), [100_000]),
     ],
@@ -157,11 +159,12 @@ def tiny(words):
         return words
     small = shlex.split(TINY)
     points = ["pde=12"]
-    if "pinnfluence" in " ".join(words):
+    is_soft = "pinnfluence" in " ".join(words) or "soft" in words
+    if is_soft:
         points += ["initial_u=4", "dirichlet_u=4"]
     if "--start" not in words:
         small += ["--points", *points]
-    if "--resampler" not in words and "pinnfluence" not in " ".join(words):
+    if "--resampler" not in words and not is_soft:
         small += ["--resample.candidates", "40"]
     return [*words, *small]
 

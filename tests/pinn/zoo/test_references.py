@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
 from scipy.special import erfc
 
 from whence.pinn.zoo import (
@@ -13,6 +13,7 @@ from whence.pinn.zoo import (
     burgers,
     diffusion,
     drift_diffusion,
+    poisson_disk,
     wave,
 )
 
@@ -319,3 +320,25 @@ def test_takes_no_points_and_returns_float64(reference):
     )
     assert single.dtype == np.float64
     assert single.shape == (1,)
+
+
+# --- the disk ---------------------------------------------------------------------------------
+
+
+def test_poisson_disk_is_the_integral_of_the_mass_within():
+    """By Gauss' theorem −2πr u′ is the mass within r, which quadrature sums from the rim."""
+    radii = np.array([0.0, 1e-9, 1e-4, 0.01, 0.02, 0.05, 0.3, 0.999, 1.0])
+    turns = np.linspace(0.3, 6.0, len(radii))
+
+    def slope(r):
+        return -np.expm1(-(r**2) / (2 * 0.02**2)) / (2 * np.pi * r)
+
+    exact = [
+        quad(slope, r, min(r + 0.2, 1.0), epsabs=1e-15, limit=200)[0]
+        + quad(slope, min(r + 0.2, 1.0), 1.0, epsabs=1e-15)[0]
+        for r in radii
+    ]
+    values = poisson_disk.solution(radii * np.cos(turns), radii * np.sin(turns))
+    assert np.allclose(values, exact, rtol=0, atol=1e-13)
+    center = (np.euler_gamma - np.log(2 * 0.02**2)) / (4 * np.pi)
+    assert values[0] == pytest.approx(center, rel=1e-15)

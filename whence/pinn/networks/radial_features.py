@@ -76,7 +76,7 @@ class RadialFeatures(Features):
         beyond = 1 + 1 / self.scale
         exponent = torch.rand(features, 1, generator=generator, dtype=torch.float64)
         slopes = self.scale * WIDEST**exponent
-        self._set_gaussians(beyond * symmetric, slopes.expand(-1, inputs))
+        self.set_gaussians(beyond * symmetric, slopes.expand(-1, inputs))
         self.hidden.requires_grad_(False)
 
     def features(self, scaled: Tensor) -> Tensor:
@@ -96,10 +96,39 @@ class RadialFeatures(Features):
         slopes = placement.gaussian_slopes(
             len(points), points.shape[1], self.scale, time, generator
         )
-        self._set_gaussians(self.scaled(points), slopes)
+        self.set_gaussians(self.scaled(points), slopes)
 
-    def _set_gaussians(self, centers: Tensor, slopes: Tensor) -> None:
-        """Set the hidden layer by centers and slopes, both (features, inputs)."""
+    def set_gaussians(self, centers: Tensor, slopes: Tensor) -> None:
+        """Replace the Gaussians by ``exp(−½ Σ_k a_jk² (ẑ_k − p_jk)²)``.
+
+        Parameters
+        ----------
+        centers, slopes:
+            p and a, one over the widths, of inputs scaled to [−1, 1]; both (features, inputs).
+
+        Raises
+        ------
+        ValueError
+            If one of them is of another shape.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from whence import pinn
+        >>> network = pinn.RadialFeatures([1, 2, 1], seed=0)
+        >>> centers = torch.tensor([[0.0], [0.5]], dtype=torch.float64)
+        >>> network.set_gaussians(centers, torch.full_like(centers, 4.0))
+        >>> network.features(torch.tensor([[0.5]], dtype=torch.float64)).round(decimals=3)
+        tensor([[0.1350, 1.0000]], dtype=torch.float64)
+        """
+        inputs, features, _ = self.layers
+        for name, given in (("centers", centers), ("slopes", slopes)):
+            if given.shape != (features, inputs):
+                raise ValueError(
+                    f"{name} must have shape ({features}, {inputs}), a row for each feature, got "
+                    f"{tuple(given.shape)}"
+                )
+
         # −½ a² (ẑ − p)² = a² p ẑ − ½ a² ẑ² − ½ a² p².
         square = slopes**2
         linear = square * centers

@@ -19,19 +19,26 @@ from whence.pinn.geometry.domain import Domain
 from whence.pinn.pde.conditions import Condition
 from whence.pinn.pde.data import Data, data_weights
 from whence.pinn.pde.derived import DerivedField
-from whence.pinn.pde.equation import Equation
+from whence.pinn.pde.equation import (
+    Equations,
+    Residual,
+    first_alike,
+    names_of,
+    split_by_name,
+)
 from whence.pinn.pde.fields import Derived, FieldMap, as_tuple, evaluate_at
 from whence.pinn.pde.integrals import Integral
 from whence.pinn.pde.names import Name
 from whence.pinn.pde.place import Place, Region
 from whence.pinn.pde.problem_checks import (
+    Counts,
     check_kinds,
     check_outputs,
     check_symbols,
     check_terms,
+    checked_counts,
 )
 from whence.pinn.pde.term_function import (
-    Count,
     TermFunction,
     check_batch_normalization,
     check_term_uncoupled,
@@ -40,9 +47,6 @@ from whence.pinn.pde.unknowns import Field, Model, Unknown, UnknownLike
 from whence.points import Pointwise, blocks, locations
 from whence.space import Space
 from whence.term import Term
-
-Counts = int | Mapping[str, Count]
-"""Numbers of points by term, or of the only term; of a condition also by part."""
 
 CONSTRAINTS = (Condition, Data, Integral)
 """What may stand among a problem's conditions."""
@@ -64,6 +68,8 @@ class Problem:
     equations:
         Residuals by term name: functions whose argument names are outputs, derivatives
         (``u_x``, ``u_xt``) and coordinates. Each returns a tensor (n,), or a tuple of them.
+        Under a tuple of names, ``{("mass", "momentum"): function}``, each component that the
+        function returns is a term of its own, with the function's fields in one shared pass.
         Vector equations are written with :mod:`whence.pinn.helpers`.
     ansatz:
         Function of coordinates and raw network outputs, by name, that returns the outputs so
@@ -90,6 +96,9 @@ class Problem:
     derived:
         Fields made of others, by name: :class:`whence.pinn.At`,
         :class:`whence.pinn.Integrated`, :class:`whence.pinn.Average`.
+    variant:
+        Which variant of the problem of its name it is (:class:`whence.pinn.Variant`), None for the
+        problem as it is.
 
     Raises
     ------
@@ -118,7 +127,7 @@ class Problem:
 
     domain: Domain
     outputs: Sequence[str]
-    equations: Mapping[str, Callable[..., Any] | Equation]
+    equations: Equations
     ansatz: Callable[..., Any] | None = None
     conditions: Sequence[Condition | Data | Integral] = ()
     time: str | None = None
@@ -128,6 +137,9 @@ class Problem:
     name: str = "problem"
     unknowns: Mapping[str, UnknownLike] = field(default_factory=dict)
     derived: Mapping[str, DerivedField] = field(default_factory=dict)
+    variant: str | None = None
+    equations_by_term: Mapping[str, Residual] = field(init=False, repr=False)
+    """The equations by one name each, which is what ``equations`` holds, too."""
     _place: Place = field(init=False, repr=False)
     _derived: Mapping[str, Derived] = field(init=False, repr=False)
     _functions: Mapping[str, TermFunction] = field(init=False, repr=False)
@@ -143,7 +155,12 @@ class Problem:
 
         check_outputs(self.outputs, self.coordinates)
         check_symbols(self.unknowns, self.derived, self.outputs, self.coordinates)
-        check_terms(self.equations, self.terms)
+        conditions = [condition.name for condition in self.conditions]
+        check_terms(self.equations, [*names_of(self.equations), *conditions])
+        # From here on one equation for each name, whatever is made of the problem.
+        single = split_by_name(self.equations)
+        object.__setattr__(self, "equations", single)
+        object.__setattr__(self, "equations_by_term", single)
         if self.ansatz is not None:
             known = (*self.coordinates, *self.outputs, *self.unknowns)
             for name in _checks.arguments("the ansatz", self.ansatz):
@@ -170,7 +187,7 @@ class Problem:
             place = replace(place, symbols=(*place.symbols, name))
 
         functions = {}
-        for name, equation in self.equations.items():
+        for name, equation in self.equations_by_term.items():
             functions[name] = TermFunction.of_equation(name, equation, place)
         for condition in self.conditions:
             if isinstance(condition, Condition):
@@ -187,6 +204,11 @@ class Problem:
         object.__setattr__(self, "_place", place)
         object.__setattr__(self, "_derived", derived)
         object.__setattr__(self, "_functions", functions)
+
+    @property
+    def label(self) -> str:
+        """What messages and titles call it: its name, with the variant in brackets."""
+        return self.name if self.variant is None else f"{self.name} ({self.variant})"
 
     @property
     def numbers(self) -> tuple[str, ...]:
@@ -211,7 +233,10 @@ class Problem:
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of the loss terms: the equations, then the conditions."""
-        return (*self.equations, *(condition.name for condition in self.conditions))
+        return (
+            *self.equations_by_term,
+            *(condition.name for condition in self.conditions),
+        )
 
     def parse(self, name: str) -> Name:
         """Return what a field's name stands for; one that means nothing is a ``ValueError``."""
@@ -257,7 +282,8 @@ class Problem:
         but:
             Terms that are left out.
         """
-        by_term = self._counts(counts, but)
+        left_out = (*self.given_terms, *but)
+        by_term = checked_counts(counts, self.terms, self.given_terms, left_out)
         # All of them are checked before any point is drawn.
         for name, count in by_term.items():
             self._functions[name].check_count(name, count)
@@ -284,43 +310,12 @@ class Problem:
         assert rows is not None
         return rows
 
-    def _counts(self, counts: object, but: Sequence[str]) -> Mapping[str, Count]:
-        """Return numbers of points by term; a term that is unknown or missing is an error."""
-        first = self.terms[0]
-        left_out = (*self.given_terms, *but)
-        counted = [name for name in self.terms if name not in left_out]
-        # One number is enough where there is one term.
-        if isinstance(counts, (int, np.integer)) and not isinstance(counts, bool):
-            if len(counted) != 1:
-                raise ValueError(
-                    f"the problem has terms {', '.join(self.terms)}: give a count for each, such "
-                    f"as {{{first!r}: {counts}, ...}}"
-                )
-
-            counts = {first: counts}
-
-        if not isinstance(counts, Mapping):
-            raise TypeError(
-                f"points must be numbers by term, such as {{{first!r}: 100}}, got "
-                f"{_checks.describe(counts)}"
-            )
-
-        for name in counts:
-            _checks.one_of("term", name, self.terms)
-            if name in self.given_terms:
-                raise ValueError(
-                    f"the points of term {name!r} are part of the problem: leave its count out"
-                )
-        missing = [name for name in counted if name not in counts]
-        if missing:
-            raise ValueError(
-                f"no count for term {missing[0]!r}: every term needs points"
-            )
-
-        return counts
-
     def draw(
-        self, term: str, n: Count, seed: int | None = None, method: str = "hammersley"
+        self,
+        term: str,
+        n: int | Mapping[str, int],
+        seed: int | None = None,
+        method: str = "hammersley",
     ) -> Tensor:
         """Return n points where ``term`` holds, float64 of shape (n, d)."""
         _checks.one_of("term", term, self.terms)
@@ -339,11 +334,7 @@ class Problem:
     def _seed_position(self, term: str) -> int:
         """Return the position of the first term that draws the same points for the same seed."""
         if term in self.equations:
-            where = self._functions[term].where
-            for position, name in enumerate(self.equations):
-                if self._functions[name].where is where:
-                    return position
-
+            term = first_alike(self.equations_by_term, term)
         # A seed of its own for each condition, independent of the others.
         return self.terms.index(term)
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from whence import _checks
 from whence.pinn.geometry.domain import Domain
+from whence.pinn.pde.equation import Equations
 from whence.pinn.pde.names import derivative_of
+from whence.pinn.pde.term_function import Count
 from whence.pinn.pde.unknowns import Field, Unknown
+
+Counts = int | Mapping[str, Count]
+"""Numbers of points by term, or of the only term; of a condition also by part."""
 
 RESERVED_TERMS = ("iteration",)
 """Names that the files of a run have for something else."""
@@ -124,7 +131,7 @@ def _check_unknown(name: str, unknown: object, coordinates: Sequence[str]) -> No
         _checks.number(f"the first guess of unknown {name!r}", unknown)  # type: ignore[arg-type]
 
 
-def check_terms(equations: Mapping[str, object], terms: Sequence[str]) -> None:
+def check_terms(equations: Equations, terms: Sequence[object]) -> None:
     """Raise ``ValueError`` unless there are equations, and every term's name is its own."""
     if not equations:
         raise ValueError(
@@ -146,5 +153,43 @@ def check_terms(equations: Mapping[str, object], terms: Sequence[str]) -> None:
         name = repeated[0]
         raise ValueError(
             f"{terms.count(name)} terms are called {name!r}: each term needs a name of "
-            f"its own, such as name={name + '_left'!r} for one of the conditions"
+            f"its own, such as name={f'{name}_left'!r} for one of the conditions"
         )
+
+
+def checked_counts(
+    counts: object,
+    terms: Sequence[str],
+    given_terms: Sequence[str],
+    left_out: Sequence[str],
+) -> Mapping[str, Count]:
+    """Return numbers of points by term; a term that is unknown or missing is an error."""
+    first = terms[0]
+    counted = [name for name in terms if name not in left_out]
+    # One number is enough where there is one term.
+    if isinstance(counts, (int, np.integer)) and not isinstance(counts, bool):
+        if len(counted) != 1:
+            raise ValueError(
+                f"the problem has terms {', '.join(terms)}: give a count for each, such "
+                f"as {{{first!r}: {counts}, ...}}"
+            )
+
+        counts = {first: counts}
+
+    if not isinstance(counts, Mapping):
+        raise TypeError(
+            f"points must be numbers by term, such as {{{first!r}: 100}}, got "
+            f"{_checks.describe(counts)}"
+        )
+
+    for name in counts:
+        _checks.one_of("term", name, terms)
+        if name in given_terms:
+            raise ValueError(
+                f"the points of term {name!r} are part of the problem: leave its count out"
+            )
+    missing = [name for name in counted if name not in counts]
+    if missing:
+        raise ValueError(f"no count for term {missing[0]!r}: every term needs points")
+
+    return counts

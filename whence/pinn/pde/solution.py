@@ -129,4 +129,4 @@ class Solution:
     def __repr__(self) -> str:
         coordinates = ", ".join(self.problem.coordinates)
         outputs = ", ".join(self.problem.outputs)
-        return f"Solution({self.problem.name!r}: ({coordinates}) -> ({outputs}))"
+        return f"Solution({self.problem.label!r}: ({coordinates}) -> ({outputs}))"

@@ -14,7 +14,7 @@ from whence.coupling import CoupledPoints, check_uncoupled, moved
 from whence.pinn.geometry.apportioned import apportioned
 from whence.pinn.geometry.boundary import Part
 from whence.pinn.pde.conditions import Condition
-from whence.pinn.pde.equation import Equation
+from whence.pinn.pde.equation import Component, Equation
 from whence.pinn.pde.fields import Derived, FieldMap, as_tuple, check_kind, tried
 from whence.pinn.pde.helpers import FieldEquation
 from whence.pinn.pde.normals import normals_at
@@ -302,7 +302,7 @@ class TermFunction:
         with torch.enable_grad():
             values = self.values(field_map, leaves, points)
             arguments = {name: values[name] for name in self.names}
-            result = tried(self.what, self.function, arguments)
+            result = self._tried(arguments)
         residual = stacked(self.what, result, len(points))
         check_kind(self.what, as_tuple(result), points)
         if not residual.requires_grad:
@@ -310,6 +310,14 @@ class TermFunction:
                 f"{self.what} does not depend on the network: it takes no output, or leaves the "
                 "graph by .detach(), torch.no_grad(), float() or NumPy; use functions of torch"
             )
+
+    def _tried(self, arguments: Mapping[str, Tensor]) -> Any:
+        """Return what the function gives when it is called for the first time."""
+        if not isinstance(self.function, Component):
+            return tried(self.what, self.function, arguments)
+        # A number of components that is wrong is said as it is, not as a failure of the function.
+        whole = tried(self.what, self.function.whole, arguments)
+        return self.function.part_of(whole)
 
 
 def _bound(
@@ -319,6 +327,9 @@ def _bound(
     place: Place,
 ) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """Return a user's function as one of tensors, and the names of its arguments."""
+    if isinstance(function, Component):
+        whole, bound_names = _bound(what, function.whole, names, place)
+        return replace(function, whole=whole), bound_names
     if isinstance(function, FieldEquation):
         bound_names, plain = function.bind(place.outputs, place.coordinates, place.time)
         return plain, bound_names

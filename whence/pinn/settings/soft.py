@@ -12,6 +12,7 @@ from whence.pinn.optimizers.lbfgs import LBFGS
 from whence.pinn.optimizers.stepper import Optimizer
 from whence.pinn.pde.problem import Problem
 from whence.pinn.settings.base import points_by_term
+from whence.pinn.training.pinned import Pinned
 from whence.pinn.training.recipe import Recipe
 
 
@@ -24,6 +25,20 @@ class Row:
     boundary: int
     adam: int
     lbfgs: int
+    pinned: Pinned | None = None
+    """Points that are trained on whatever the others are."""
+
+    def text(self) -> str:
+        """Return the numbers in words."""
+        counts = {
+            "of the equation": self.domain,
+            "of the start": self.initial,
+            "of the boundary": self.boundary,
+        }
+        # A steady problem has no start, and some schedules no L-BFGS.
+        points = [f"{count} {place}" for place, count in counts.items() if count]
+        after = f", then {self.lbfgs} of L-BFGS" if self.lbfgs else " and no L-BFGS"
+        return f"points {', '.join(points)}; {self.adam} steps of Adam{after}"
 
     def recipe(self, problem: Problem) -> Recipe:
         """Return the recipe of these numbers, which keeps its points."""
@@ -38,14 +53,19 @@ class Row:
             resample=None,
             max_seconds=None,
             keep="last",
+            pinned=self.pinned,
         )
 
+
+CENTER = {"pde": ((0.0, 0.0),)}
+"""The center of the source on the disk."""
 
 GOOD = {
     "allen_cahn": Row(2500, 500, 500, adam=100_000, lbfgs=25_000),
     "burgers": Row(2500, 500, 500, adam=50_000, lbfgs=12_000),
     "diffusion": Row(1000, 100, 100, adam=15_000, lbfgs=5000),
     "drift_diffusion": Row(1000, 100, 100, adam=15_000, lbfgs=5000),
+    "poisson_disk": Row(2500, 0, 500, adam=50_000, lbfgs=12_000, pinned=CENTER),
     "wave": Row(2500, 500, 500, adam=100_000, lbfgs=25_000),
 }
 POOR = {
@@ -53,6 +73,7 @@ POOR = {
     "burgers": Row(500, 100, 100, adam=50_000, lbfgs=12_000),
     "diffusion": Row(10, 2, 2, adam=15_000, lbfgs=5000),
     "drift_diffusion": Row(200, 20, 20, adam=15_000, lbfgs=5000),
+    "poisson_disk": Row(100, 0, 20, adam=15_000, lbfgs=5000, pinned=CENTER),
     "wave": Row(2500, 500, 500, adam=100_000, lbfgs=0),
 }
 

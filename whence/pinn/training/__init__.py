@@ -12,6 +12,7 @@ from whence.pinn.training.run_folder import RunFolder
 from whence.pinn.training.slabs import Slabs
 from whence.pinn.training.spectra import Spectra
 from whence.pinn.training.train import train
+from whence.pinn.training.variant import Variant
 
 __all__ = [
     "AutomaticRecipe",
@@ -25,6 +26,7 @@ __all__ = [
     "Slabs",
     "Spectra",
     "Stop",
+    "Variant",
     "automatic_recipe",
     "check_run",
     "features_recipe",

@@ -74,6 +74,7 @@ def configuration(
         "problem": problem.name,
         "hard_constraints": problem.ansatz is not None,
         "constraints": origin.constraints,
+        "variant": problem.variant,
         # By what the file holds, not by its path: the file may move.
         "problem_file": None if code is None else digest(code),
         "network": OWN_NETWORK if network is None else repr(network),

@@ -14,7 +14,8 @@ from whence import _checks
 from whence.arrays import ArrayLike
 from whence.objective import Objective
 from whence.pinn.geometry.quadrature_points import is_weighted, quadrature_weights
-from whence.pinn.pde.problem import Counts, Problem
+from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.problem_checks import Counts
 from whence.pinn.pde.term_function import Count
 from whence.pinn.sampling.weighted_points import WeightedPoints
 from whence.points import locations

@@ -125,7 +125,7 @@ def problem_source(folder: RunFolder) -> ProblemFile | None:
 
 
 def solved_problem(folder: RunFolder, source: ProblemFile | None) -> Problem:
-    """Return the problem that a run solves, hard or soft as it was trained."""
+    """Return the problem that a run solves, hard or soft and of the variant as it was trained."""
     config = folder.config()
     if source is None:
         raise ValueError(
@@ -138,7 +138,12 @@ def solved_problem(folder: RunFolder, source: ProblemFile | None) -> Problem:
     if constraints is None and folder.problem_file() is None:
         # Formats before 3 say only whether there was an ansatz.
         constraints = "hard" if config["hard_constraints"] else "soft"
-    return source.problem(constraints)
+    problem = source.problem(constraints)
+    variant = config.get("variant")
+    # A problem of the user's own may be a variant by itself, which no list of the file has.
+    if problem.variant == variant:
+        return problem
+    return source.problem(constraints, variant)
 
 
 def trained_network(

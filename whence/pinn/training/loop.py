@@ -482,6 +482,7 @@ class Loop:
 
         return {
             "problem": self._monitor.problem.name,
+            "variant": self._monitor.problem.variant,
             "seed": self._plan.seed,
             "seconds": round(place.seconds, 3),
             "iterations": place.iteration,

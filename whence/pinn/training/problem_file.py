@@ -5,6 +5,7 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
     problem = pinn.Problem(...)          # or a function problem(constraints)
     network = pinn.MLP([2, 32, 32, 1])   # or a function network(seed); optional
     recipe = pinn.Recipe(...)            # or a function recipe(constraints); optional
+    VARIANTS = {"broken": pinn.Variant(...)}    # by name; optional
 
 The modules of :mod:`whence.pinn.zoo` are such files.
 """
@@ -25,6 +26,7 @@ from whence import _checks
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, growing_recipe
+from whence.pinn.training.variant import GOOD, Variant, checked_variants
 
 DEFAULT_WIDTH = 32
 DEFAULT_HIDDEN_LAYERS = 3
@@ -50,7 +52,22 @@ class ProblemFile:
         """Whether the problem comes with hard and with soft constraints."""
         return callable(self.names["problem"])
 
-    def problem(self, constraints: str | None = None) -> Problem:
+    @property
+    def variants(self) -> Mapping[str, Variant]:
+        """What it lists as variants, by name, beside the problem as it is."""
+        return checked_variants(self.what, self.names.get("VARIANTS", {}))
+
+    def variant(self, name: str | None) -> Variant | None:
+        """Return a variant by name, None for the problem as it is; ``ValueError`` if unknown."""
+        if name is None:
+            return None
+        variants = self.variants
+        _checks.one_of(f"variant of {self.what}", name, (GOOD, *variants))
+        return variants.get(name)
+
+    def problem(
+        self, constraints: str | None = None, variant: str | None = None
+    ) -> Problem:
         """Return the problem; one that is a function is called with the kind of constraints.
 
         Raises
@@ -58,8 +75,16 @@ class ProblemFile:
         TypeError
             If it is no problem.
         ValueError
-            If constraints are asked for that it does not offer.
+            If constraints or a variant are asked for that it does not offer.
         """
+        kind = self.variant(variant)
+        problem = self._as_it_is(constraints)
+        if kind is None or variant is None:
+            return problem
+        return kind.of(problem, variant)
+
+    def _as_it_is(self, constraints: str | None) -> Problem:
+        """Return the problem that all variants are made from."""
         # A problem, or a function that makes one of a kind of constraints.
         problem = self.names["problem"]
         if self.has_constraints:
@@ -121,27 +146,28 @@ class ProblemFile:
         """Whether it defines a network of its own."""
         return "network" in self.names
 
-    @property
-    def has_recipe(self) -> bool:
-        """Whether it defines a recipe."""
-        return "recipe" in self.names
+    def has_recipe(self, variant: str | None = None) -> bool:
+        """Whether it defines a recipe, of its own or for the variant."""
+        return "recipe" in self.names or self.variant_trains(variant)
+
+    def variant_trains(self, name: str | None) -> bool:
+        """Whether a variant says how it is trained."""
+        variant = self.variant(name)
+        return variant is not None and variant.recipe is not None
 
     def recipe(
         self,
         problem: Problem,
         constraints: str | None = None,
         own_network: bool = False,
+        variant: str | None = None,
     ) -> Recipe:
         """Return the recipe, by default that of a growing set of points.
 
-        With ``own_network`` that for the problem's own network, if the file's is for another.
+        With ``own_network`` that for the problem's own network, if the file's is for another; of a
+        variant its own, if it has one.
         """
-        name = "recipe"
-        if own_network and "own_network_recipe" in self.names:
-            name = "own_network_recipe"
-        recipe = self.names.get(name)
-        if callable(recipe):
-            recipe = self._of_constraints(name, constraints)
+        recipe = self._defined_recipe(problem, constraints, own_network, variant)
         if recipe is None:
             return growing_recipe(problem)
         if not isinstance(recipe, Recipe):
@@ -150,6 +176,26 @@ class ProblemFile:
                 f"got {recipe!r}"
             )
 
+        return recipe
+
+    def _defined_recipe(
+        self,
+        problem: Problem,
+        constraints: str | None,
+        own_network: bool,
+        variant: str | None,
+    ) -> object:
+        """Return what the file, or the variant, defines as the recipe, None if nothing."""
+        kind = self.variant(variant)
+        if kind is not None and kind.recipe is not None:
+            return kind.recipe(problem)
+
+        name = "recipe"
+        if own_network and "own_network_recipe" in self.names:
+            name = "own_network_recipe"
+        recipe = self.names.get(name)
+        if callable(recipe):
+            return self._of_constraints(name, constraints)
         return recipe
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from torch import nn
@@ -17,6 +17,7 @@ from whence.pinn.sampling.resamplers.base import Resampler
 from whence.pinn.sampling.resamplers.resample import Resample
 from whence.pinn.sampling.scores.influence import InfluenceScore
 from whence.pinn.sampling.selections.proportional import Proportional
+from whence.pinn.training.pinned import Pinned
 from whence.pinn.training.result import Result
 
 RADIAL = "radial"
@@ -51,6 +52,8 @@ class Recipe:
         Which network is kept, ``"best"`` or ``"last"``.
     validation, test:
         Numbers of points of each term at which losses are reported, see :func:`whence.pinn.train`.
+    pinned:
+        Points by term that are trained on beside these and never leave.
     """
 
     points: Mapping[str, int]
@@ -64,6 +67,17 @@ class Recipe:
     keep: Literal["best", "last"] = "best"
     validation: int = 2000
     test: int = 0
+    pinned: Pinned | None = field(
+        default=None, compare=False
+    )  # arrays have no one truth
+
+    def __post_init__(self) -> None:
+        # Points at other times than a slab's would be outside of its domain.
+        if self.slabs is not None and self.pinned:
+            raise ValueError(
+                "a recipe in slabs takes no pinned points: each slab draws its own, where the "
+                "solution is steep; leave one of slabs= and pinned= out"
+            )
 
 
 class Marching(Protocol):

@@ -238,7 +238,7 @@ class Trials:
         network = _network_of(self._problem, f"features:sin:4:{MIN_FEATURES}")
         points = self._problem.sample(_counts(self._problem, FEW), seed=self._seed)
         losses = self._problem.objective(network, points).losses()
-        mean = sum(float(losses[name]) for name in self._problem.equations)
+        mean = sum(float(losses[name]) for name in self._problem.equations_by_term)
         # A start that is a solution already leaves nothing to compare with.
         return mean if mean > 0 else 1.0
 
@@ -274,6 +274,7 @@ def _trained(problem: Problem, recipe: Recipe, seed: int) -> Result:
         points=recipe.points,
         schedule=recipe.schedule,
         resample=recipe.resample,
+        pinned=recipe.pinned,
         weights=recipe.weights,
         max_seconds=recipe.max_seconds,
         seed=seed,

@@ -15,6 +15,7 @@ from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.training.slabs import Slabs
 from whence.pinn.zoo._reference_points import Array, checked_points
+from whence.pinn.zoo._variants import poorly_trained, with_conditions
 
 
 def equation(u: Tensor, u_t: Tensor, u_xx: Tensor) -> Tensor:
@@ -66,6 +67,26 @@ def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     return growing_recipe(
         problem(constraints), first=500, limit=1000, renewed=50, max_seconds=420.0
     )
+
+
+def wrong_edge(t: Tensor) -> Tensor:
+    """Return −1 + t/2, a value at both ends that leaves −1 as time goes on."""
+    return -1 + t / 2
+
+
+def wrong_ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+    """Return x² cos πx + x² t/2 + (1 − x²) t u."""
+    return ansatz(x, t, u) + x**2 * t / 2
+
+
+VARIANTS = {
+    "bad": poorly_trained("allen_cahn"),
+    "broken": with_conditions(
+        "wrong condition value: u(±1, t) = −1 + t/2 in place of −1",
+        (Initial(u=start), Dirichlet(u=wrong_edge, on="x")),
+        wrong_ansatz,
+    ),
+}
 
 
 def solution(x: Array, t: Array) -> Array:

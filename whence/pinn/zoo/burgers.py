@@ -16,6 +16,7 @@ from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.training.slabs import Slabs
 from whence.pinn.zoo import _cole_hopf
 from whence.pinn.zoo._reference_points import Array, checked_points
+from whence.pinn.zoo._variants import poorly_trained, with_equation
 
 
 def equation(u: Tensor, u_t: Tensor, u_x: Tensor, u_xx: Tensor) -> Tensor:
@@ -67,6 +68,19 @@ def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     return growing_recipe(
         problem(constraints), first=500, limit=2000, renewed=50, max_seconds=420.0
     )
+
+
+def wrong_viscosity(u: Tensor, u_t: Tensor, u_x: Tensor, u_xx: Tensor) -> Tensor:
+    """Return u_t + u u_x − (0.1/π) u_xx."""
+    return u_t + u * u_x - 0.1 / math.pi * u_xx
+
+
+VARIANTS = {
+    "bad": poorly_trained("burgers"),
+    "broken": with_equation(
+        "wrong viscosity: 0.1/π in place of 0.01/π", wrong_viscosity
+    ),
+}
 
 
 def solution(x: Array, t: Array) -> Array:

@@ -15,6 +15,7 @@ from whence.pinn.pde.conditions import Condition, Dirichlet, Initial
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
+from whence.pinn.zoo._variants import poorly_trained, with_equation
 
 
 def equation(x: Tensor, t: Tensor, u_t: Tensor, u_xx: Tensor) -> Tensor:
@@ -63,6 +64,19 @@ def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     return growing_recipe(
         problem(constraints), first=500, limit=2000, renewed=50, max_seconds=240.0
     )
+
+
+def wrong_force(x: Tensor, t: Tensor, u_t: Tensor, u_xx: Tensor) -> Tensor:
+    """Return u_t − u_xx − e^(−t)(1−π²) sin πx."""
+    return u_t - u_xx - torch.exp(-t) * (1 - math.pi**2) * torch.sin(math.pi * x)
+
+
+VARIANTS = {
+    "bad": poorly_trained("diffusion"),
+    "broken": with_equation(
+        "wrong sign: the force e^(−t)(1−π²) sin πx is added", wrong_force
+    ),
+}
 
 
 def solution(x: Array, t: Array) -> Array:

@@ -15,6 +15,7 @@ from whence.pinn.pde.conditions import Condition, Initial, Periodic
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.zoo._reference_points import Array, checked_points
+from whence.pinn.zoo._variants import poorly_trained, with_equation
 
 
 def equation(u_t: Tensor, u_x: Tensor, u_xx: Tensor) -> Tensor:
@@ -77,6 +78,19 @@ def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     return growing_recipe(
         problem(constraints), first=500, limit=1000, renewed=200, max_seconds=480.0
     )
+
+
+def wrong_drift(u_t: Tensor, u_x: Tensor, u_xx: Tensor) -> Tensor:
+    """Return u_t − u_xx − 20 u_x."""
+    return u_t - u_xx - 20 * u_x
+
+
+VARIANTS = {
+    "bad": poorly_trained("drift_diffusion"),
+    "broken": with_equation(
+        "wrong sign: the drift of 20 goes to the left", wrong_drift
+    ),
+}
 
 
 def solution(x: Array, t: Array) -> Array:

@@ -15,6 +15,7 @@ from whence.pinn.pde.conditions import Condition, Dirichlet, Initial
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, features_recipe, growing_recipe
 from whence.pinn.zoo._reference_points import Array, checked_points, sin_pi
+from whence.pinn.zoo._variants import poorly_trained, with_conditions
 
 
 def equation(u_tt: Tensor, u_xx: Tensor) -> Tensor:
@@ -67,6 +68,21 @@ def own_network_recipe(constraints: Literal["hard", "soft"] = "hard") -> Recipe:
     return growing_recipe(
         problem(constraints), first=1000, limit=1000, renewed=200, max_seconds=560.0
     )
+
+
+def swapped_ansatz(x: Tensor, t: Tensor, u: Tensor) -> Tensor:
+    """Return 20 u x(1 − x) t² + t (sin πx + ½ sin 4πx)."""
+    return 20 * u * x * (1 - x) * t**2 + t * start(x)
+
+
+VARIANTS = {
+    "bad": poorly_trained("wave"),
+    "broken": with_conditions(
+        "swapped conditions: at t = 0 it is 0 and moves at sin πx + ½ sin 4πx, not the reverse",
+        (Initial(u=0.0), Initial(u_t=start), Dirichlet(u=0.0, on="x")),
+        swapped_ansatz,
+    ),
+}
 
 
 def solution(x: Array, t: Array) -> Array:
