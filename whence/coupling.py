@@ -107,8 +107,8 @@ def check_uncoupled(
 
     # Where large terms cancel and an exponential follows, rounding alone makes a large difference:
     # as large as a change of the parameters in their last places does.
-    nudged = values(nudge(tensors), rows)
-    rounding = (nudged - together).abs().nan_to_num()
+    at_nudged = values(nudged(tensors), rows)
+    rounding = (at_nudged - together).abs().nan_to_num()
     if not differ(together, alone, AMPLIFIED * float(rounding.max())):
         return
 
@@ -121,6 +121,18 @@ def check_uncoupled(
 
 def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors of parameters with each number moved by about a tenth, always the same way."""
+    return _scaled(tensors, lambda _: SHIFT)
+
+
+def nudged(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of parameters with each number changed by a few units in the last place."""
+    return _scaled(tensors, lambda dtype: NUDGE * torch.finfo(dtype).eps)
+
+
+def _scaled(
+    tensors: Mapping[str, Tensor], share: Callable[[torch.dtype], float]
+) -> dict[str, Tensor]:
+    """Return each number times a factor uniform in [1 − share, 1 + share], of an equal seed."""
     generator = torch.Generator().manual_seed(0)
     result = {}
     for name, tensor in tensors.items():
@@ -128,21 +140,6 @@ def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             result[name] = tensor
             continue
         noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-        factor = 1 + SHIFT * (2 * noise - 1)
+        factor = 1 + share(tensor.dtype) * (2 * noise - 1)
         result[name] = tensor * factor.to(tensor)
-    return result
-
-
-def nudge(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors of parameters with each number changed by a few units in the last place."""
-    generator = torch.Generator().manual_seed(1)
-    result = {}
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            result[name] = tensor
-            continue
-        size = NUDGE * torch.finfo(tensor.dtype).eps
-        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
-        factor = 1 + size * (2 * noise - 1)
-        result[name] = (tensor.double() * factor.to(tensor.device)).to(tensor.dtype)
     return result

@@ -60,7 +60,7 @@ def description(source: ProblemFile) -> Iterator[Line]:
     # With the default constraints, then what differs with soft ones.
     yield "domain", named(problem.coordinates, problem.domain.bounds.T)
     yield "outputs", ", ".join(problem.outputs)
-    for name, equation in problem.equations_by_term.items():
+    for name, equation in problem.equations.items():
         fields = ", ".join(problem.fields_of(name))
         yield "equation", f"{name}({fields}): {equation_text(equation)}"
     yield from conditions(problem)

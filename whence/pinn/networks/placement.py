@@ -17,8 +17,6 @@ MIN_SLOPE = 1e-12
 """Least slope by which a distance is divided."""
 MIN_NORM = 1e-300
 """Least norm of a gradient by which it is divided: one of zero stays zero."""
-WIDEST = 0.6
-"""Least slope of a Gaussian, in units of the steepest."""
 
 
 @dataclass(frozen=True)
@@ -206,27 +204,6 @@ class Placement:
         uniform = _uniform(generator, n, 1)
         sign = torch.where(uniform < 0.5, -1.0, 1.0)
         return sign * slope * direction
-
-    def gaussian_slopes(
-        self,
-        n: int,
-        inputs: int,
-        scale: float,
-        time: int | None,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """Return the slopes of n Gaussians along each input, one over their widths: (n, inputs).
-
-        Alike along all of space, log-uniform from ``0.6 scale`` to ``scale``, and from 0 to 1 along
-        time, over which a slab's solution changes little.
-        """
-        exponent = _uniform(generator, n, 1)
-        in_space = scale * WIDEST**exponent
-        slopes = in_space.repeat(1, inputs)
-
-        if time is not None:
-            slopes[:, time] = _uniform(generator, n)
-        return slopes
 
 
 def _directions(gradients: Tensor, steep: Tensor, generator: torch.Generator) -> Tensor:

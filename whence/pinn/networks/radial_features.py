@@ -12,7 +12,10 @@ from whence.catalogue import NETWORKS
 from whence.pinn.networks.boxed import generator_of
 from whence.pinn.networks.features import Features
 from whence.pinn.networks.mlp import Bounds
-from whence.pinn.networks.placement import WIDEST, Placement
+from whence.pinn.networks.placement import Placement
+
+WIDEST = 0.6
+"""Least slope of a Gaussian, in units of the steepest."""
 
 
 @NETWORKS.named("radial_features")
@@ -69,14 +72,10 @@ class RadialFeatures(Features):
         inputs, features, _ = self.layers
 
         # Drawn in float64 whatever the dtype, so that one seed means one network.
-        symmetric = (
-            2 * torch.rand(features, inputs, generator=generator, dtype=torch.float64)
-            - 1
-        )
+        uniform = torch.rand(features, inputs, generator=generator, dtype=torch.float64)
         beyond = 1 + 1 / self.scale
-        exponent = torch.rand(features, 1, generator=generator, dtype=torch.float64)
-        slopes = self.scale * WIDEST**exponent
-        self.set_gaussians(beyond * symmetric, slopes.expand(-1, inputs))
+        centers = beyond * (2 * uniform - 1)
+        self.set_gaussians(centers, self._slopes(generator))
         self.hidden.requires_grad_(False)
 
     def features(self, scaled: Tensor) -> Tensor:
@@ -92,11 +91,24 @@ class RadialFeatures(Features):
         time: int | None,
         generator: torch.Generator,
     ) -> None:
-        """Draw the features again, one at each of as many points."""
-        slopes = placement.gaussian_slopes(
-            len(points), points.shape[1], self.scale, time, generator
-        )
+        """Draw the features again, one at each of as many points, nearly flat along time.
+
+        The slope along time is uniform in [0, 1], as a slab's solution changes little over it.
+        """
+        slopes = self._slopes(generator)
+        if time is not None:
+            n_features = len(slopes)
+            slopes[:, time] = torch.rand(
+                n_features, generator=generator, dtype=torch.float64
+            )
         self.set_gaussians(self.scaled(points), slopes)
+
+    def _slopes(self, generator: torch.Generator | None) -> Tensor:
+        """Return slopes (features, inputs), alike along all inputs and log-uniform."""
+        inputs, features, _ = self.layers
+        exponent = torch.rand(features, 1, generator=generator, dtype=torch.float64)
+        slopes = self.scale * WIDEST**exponent
+        return slopes.repeat(1, inputs)
 
     def set_gaussians(self, centers: Tensor, slopes: Tensor) -> None:
         """Replace the Gaussians by ``exp(−½ Σ_k a_jk² (ẑ_k − p_jk)²)``.
@@ -122,11 +134,11 @@ class RadialFeatures(Features):
         tensor([[0.1350, 1.0000]], dtype=torch.float64)
         """
         inputs, features, _ = self.layers
-        for name, given in (("centers", centers), ("slopes", slopes)):
-            if given.shape != (features, inputs):
+        for name, table in (("centers", centers), ("slopes", slopes)):
+            if table.shape != (features, inputs):
                 raise ValueError(
                     f"{name} must have shape ({features}, {inputs}), a row for each feature, got "
-                    f"{tuple(given.shape)}"
+                    f"{tuple(table.shape)}"
                 )
 
         # −½ a² (ẑ − p)² = a² p ẑ − ½ a² ẑ² − ½ a² p².

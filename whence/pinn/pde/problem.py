@@ -21,7 +21,6 @@ from whence.pinn.pde.data import Data, data_weights
 from whence.pinn.pde.derived import DerivedField
 from whence.pinn.pde.equation import (
     Equations,
-    Residual,
     first_alike,
     names_of,
     split_by_name,
@@ -138,8 +137,6 @@ class Problem:
     unknowns: Mapping[str, UnknownLike] = field(default_factory=dict)
     derived: Mapping[str, DerivedField] = field(default_factory=dict)
     variant: str | None = None
-    equations_by_term: Mapping[str, Residual] = field(init=False, repr=False)
-    """The equations by one name each, which is what ``equations`` holds, too."""
     _place: Place = field(init=False, repr=False)
     _derived: Mapping[str, Derived] = field(init=False, repr=False)
     _functions: Mapping[str, TermFunction] = field(init=False, repr=False)
@@ -158,9 +155,7 @@ class Problem:
         conditions = [condition.name for condition in self.conditions]
         check_terms(self.equations, [*names_of(self.equations), *conditions])
         # From here on one equation for each name, whatever is made of the problem.
-        single = split_by_name(self.equations)
-        object.__setattr__(self, "equations", single)
-        object.__setattr__(self, "equations_by_term", single)
+        object.__setattr__(self, "equations", split_by_name(self.equations))
         if self.ansatz is not None:
             known = (*self.coordinates, *self.outputs, *self.unknowns)
             for name in _checks.arguments("the ansatz", self.ansatz):
@@ -187,7 +182,7 @@ class Problem:
             place = replace(place, symbols=(*place.symbols, name))
 
         functions = {}
-        for name, equation in self.equations_by_term.items():
+        for name, equation in self.equations.items():
             functions[name] = TermFunction.of_equation(name, equation, place)
         for condition in self.conditions:
             if isinstance(condition, Condition):
@@ -234,7 +229,7 @@ class Problem:
     def terms(self) -> tuple[str, ...]:
         """Names of the loss terms: the equations, then the conditions."""
         return (
-            *self.equations_by_term,
+            *self.equations,
             *(condition.name for condition in self.conditions),
         )
 
@@ -334,7 +329,7 @@ class Problem:
     def _seed_position(self, term: str) -> int:
         """Return the position of the first term that draws the same points for the same seed."""
         if term in self.equations:
-            term = first_alike(self.equations_by_term, term)
+            term = first_alike(self.equations, term)
         # A seed of its own for each condition, independent of the others.
         return self.terms.index(term)
 

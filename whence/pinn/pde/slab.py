@@ -143,7 +143,7 @@ def continued_fields(problem: Problem) -> tuple[str, ...]:
     assert problem.time is not None
     column = problem.coordinates.index(problem.time)
     orders = dict.fromkeys(range(len(problem.outputs)), 0)
-    for term in problem.equations_by_term:
+    for term in problem.equations:
         for field in problem.fields_of(term):
             name = problem.parse(field)
             if name.output is not None and name.output in orders:

@@ -46,9 +46,8 @@ def automatic_recipe(
     Features of a few kinds and scales are tried over all of the domain, and where the problem has
     a time and that leaves much, on the first of ten slabs of it. The problem's own network is tried
     under Gauss–Newton, on points that grow by influence. Which has the least loss at fresh points
-    is taken; of features as many as the time allows, in slabs by how long the trial took. Kinds and
-    scales are the same again for the same seed and time, but for the problem's own network, whose
-    steps the clock counts.
+    is taken; of features as many as the time allows. Trials and choice are the same again for the
+    same seed and time, but for the problem's own network, whose steps the clock counts.
 
     Parameters
     ----------

@@ -295,7 +295,7 @@ class March:
             if is_done:
                 left = None
 
-        given = [name for name in problem.equations_by_term if name in points]
+        given = [name for name in problem.equations if name in points]
         options = {
             "hold_out": dict.fromkeys(given, 0.1),
             "keep": "last",
@@ -448,12 +448,12 @@ class March:
         """Return points by term: those of equations follow steep places and the slab's ends."""
         counts = self.points
         if not isinstance(counts, Mapping):
-            counts = {next(iter(problem.equations_by_term)): counts}
+            counts = {next(iter(problem.equations)): counts}
         points: dict[str, Any] = {}
         for name, count in counts.items():
             if name not in problem.terms:
                 continue  # an initial condition, which later slabs do not have
-            if name not in problem.equations_by_term:
+            if name not in problem.equations:
                 points[name] = count
                 continue
             at = self._drawn(places, gradients, count, problem.domain, generator)

@@ -214,7 +214,7 @@ def _spectrum(result: Result, lines: Tensor) -> Tensor:
 
     n_frequencies = SAMPLES // 2 + 1
     power = torch.zeros(n_frequencies, dtype=torch.float64)
-    for name in problem.equations_by_term:
+    for name in problem.equations:
         values = values_at(problem, result.network, name, at)
         values = values.double().cpu() * inside.unsqueeze(1)
         table = values.reshape(LINES, SAMPLES, -1)

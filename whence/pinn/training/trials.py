@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,14 +54,6 @@ SOLVES_OF_SLABS = 60
 """Solves that they may come to, twice as many for beside other work."""
 LINEAR_SOLVES = 35
 """The same of linear equations, which take two solves where others take four and more."""
-LINEAR_TRAININGS = 14
-"""Trainings of slabs that linear equations take at most times."""
-NONLINEAR_TRAININGS = 22
-"""The same of others."""
-MIN_FITTING = 0.7
-"""Least share of the features that fit by the estimate of a solve alone."""
-COST_POWER = 2.5
-"""A training costs as the number of features to this power: between making rows and factoring."""
 SLAB_TOLERANCE = 1e-11
 """Loss up to which a slab is good, in units of that of a network that is zero."""
 SLAB_TRIED_SHARE = 0.5
@@ -104,7 +95,6 @@ class Trials:
         self._problem = problem
         self._seconds = seconds
         self._seed = seed
-        self._begun = time.perf_counter()
         self._zero = self._loss_of_zero()
         self.reasons: list[str] = []
 
@@ -193,35 +183,17 @@ class Trials:
             recipe = recipe_of_choice(first, f"{FEATURES}:{kind}:{scale:g}:{n_tried}")
             options: dict[str, Any] = {name: length}
             slab = Slabs(passes=SLAB_PASSES, **options)
-            begun = time.perf_counter()
             loss = self._loss(first, replace(recipe, slabs=slab))
-            seconds = (time.perf_counter() - begun) / SLAB_PASSES
-            fitting = self._fitting(n, n_tried, seconds, linear)
-            choice = f"{SLABS}:{kind}:{scale:g}:{fitting}:{length:g}:{tolerance:.1g}"
+            choice = f"{SLABS}:{kind}:{scale:g}:{n}:{length:g}:{tolerance:.1g}"
             trials.append(Trial(choice, loss))
 
         best = min(trials, key=lambda trial: trial.loss)
-        _, kind, slope, fitting_best, *_ = best.choice.split(":")
+        _, kind, slope, *_ = best.choice.split(":")
         self.reasons.append(
             f"on the first of {N_SLABS} slabs {n_tried} of {kind} and scale {slope} leave "
-            f"{best.loss:.1e}; {fitting_best} fit into the time"
+            f"{best.loss:.1e}; {n} fit into the time"
         )
         return best
-
-    def _fitting(self, n: int, n_tried: int, seconds: float, linear: bool) -> int:
-        """Return how many of n features fit into the time that is left, by how long a trial took.
-
-        A machine that is busy now need not stay so, and too few features are of no use.
-        """
-        spent = time.perf_counter() - self._begun
-        left = (1 - SHARE_OF_GROWING) * self._seconds - spent
-        trainings = LINEAR_TRAININGS if linear else NONLINEAR_TRAININGS
-        times = max(left, 0.0) / (trainings * seconds)
-        fitting = n_tried * times ** (1 / COST_POWER)
-        # In whole hundreds, like n.
-        return min(
-            n, max(100 * math.ceil(MIN_FITTING * n / 100), 100 * int(fitting / 100))
-        )
 
     # --- losses ---
 
@@ -238,7 +210,7 @@ class Trials:
         network = _network_of(self._problem, f"features:sin:4:{MIN_FEATURES}")
         points = self._problem.sample(_counts(self._problem, FEW), seed=self._seed)
         losses = self._problem.objective(network, points).losses()
-        mean = sum(float(losses[name]) for name in self._problem.equations_by_term)
+        mean = sum(float(losses[name]) for name in self._problem.equations)
         # A start that is a solution already leaves nothing to compare with.
         return mean if mean > 0 else 1.0
 

@@ -52,16 +52,20 @@ class TriangleFields:
         middles = corners.mean(axis=1)
         n_candidates = min(CANDIDATES, len(middles))
         _, nearest = cKDTree(middles).query(points, k=n_candidates)
-        nearest = np.asarray(nearest).reshape(len(points), n_candidates)
+        # Of one triangle alone there is no second dimension.
+        nearest = np.reshape(nearest, (len(points), n_candidates))
 
         # The triangle of which the least barycentric coordinate is the greatest has the point.
         barycentric = _barycentric(corners[nearest], points)  # (N, candidates, 3)
         least = barycentric.min(axis=2)
         best = least.argmax(axis=1)
         rows = np.arange(len(points))
-        nodes = self.triangles[nearest[rows, best]]
+        own = nearest[rows, best]
+        nodes = self.triangles[own]  # (N, 6)
         weights = self._weights(points, nodes, barycentric[rows, best])  # (N, 6)
-        return np.asarray(np.einsum("nj,njk->nk", weights, self.values[nodes]))
+
+        at_nodes = self.values[nodes]  # (N, 6, k)
+        return np.asarray(np.einsum("nj,njk->nk", weights, at_nodes))
 
     def _weights(self, points: Array, nodes: np.ndarray, barycentric: Array) -> Array:
         """Return the shape functions of each point in its triangle, whose sides may be curved."""
@@ -86,10 +90,18 @@ def _barycentric(corners: Array, points: Array) -> Array:
     ap = points[:, None] - a
 
     # By Cramer's rule: ap = λ_b ab + λ_c ac.
-    area = ab[..., 0] * ac[..., 1] - ab[..., 1] * ac[..., 0]
-    of_b = (ap[..., 0] * ac[..., 1] - ap[..., 1] * ac[..., 0]) / area
-    of_c = (ab[..., 0] * ap[..., 1] - ab[..., 1] * ap[..., 0]) / area
-    return np.stack([1 - of_b - of_c, of_b, of_c], axis=-1)
+    area = _cross(ab, ac)
+    of_b = _cross(ap, ac) / area
+    of_c = _cross(ab, ap) / area
+    of_a = 1 - of_b - of_c
+    return np.stack([of_a, of_b, of_c], axis=-1)
+
+
+def _cross(first: Array, second: Array) -> Array:
+    """Return the area that two vectors (…, 2) span, with its sign: (…)."""
+    x, y = np.moveaxis(first, -1, 0)
+    other_x, other_y = np.moveaxis(second, -1, 0)
+    return np.asarray(x * other_y - y * other_x)
 
 
 def _quadratic(barycentric: Array) -> Array:
@@ -97,5 +109,6 @@ def _quadratic(barycentric: Array) -> Array:
     # λ(2λ − 1) is one at its corner, 4 λ_a λ_b at the middle of ab, and each zero at the others.
     of_corners = barycentric * (2 * barycentric - 1)
     a, b, c = barycentric.T
-    of_middles = 4 * np.stack([a * b, b * c, a * c], axis=1)
+    products = np.stack([a * b, b * c, a * c], axis=1)
+    of_middles = 4 * products
     return np.concatenate([of_corners, of_middles], axis=1)
