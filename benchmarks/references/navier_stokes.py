@@ -67,6 +67,14 @@ def mesh(side: int, rings: int, before: int, behind: int, beside: int) -> Any:
     before, behind, beside:
         Columns before it and behind it, and rows on each side of it.
     """
+    outer = around(side, before, behind, beside)
+    inner = in_rings(side, rings)
+    # Nodes of both along the square are one.
+    return rounded((outer + inner).to_meshtri())
+
+
+def around(side: int, before: int, behind: int, beside: int) -> Any:
+    """Return the rectangles of the channel outside of the square around the cylinder."""
     x, y = CENTER
     columns = np.concatenate([
         graded(0, x - BOX, before, 1.0),
@@ -79,45 +87,53 @@ def mesh(side: int, rings: int, before: int, behind: int, beside: int) -> Any:
         graded(y + BOX, WIDTH, beside, 1.0)[1:],
     ])  # fmt: skip
     whole = skfem.MeshQuad.init_tensor(columns, rows)
+
     middle = whole.p[:, whole.t].mean(axis=1)
     inside = (abs(middle[0] - x) < BOX) & (abs(middle[1] - y) < BOX)
-    outer = whole.remove_elements(np.nonzero(inside)[0])
+    return whole.remove_elements(np.nonzero(inside)[0])
 
+
+def in_rings(side: int, rings: int) -> Any:
+    """Return rings of quadrilaterals from the cylinder to the square around it."""
     # Corners of the square are on the diagonals, and so are their feet on the circle.
     along = np.linspace(-BOX, BOX, side + 1)[:-1]
     edge = np.full(side, BOX)
-    square = np.concatenate(
-        [
-            np.stack([edge, along]),
-            np.stack([-along, edge]),
-            np.stack([-edge, -along]),
-            np.stack([along, -edge]),
-        ],
-        axis=1,
-    )
+    sides = [
+        np.stack([edge, along]),
+        np.stack([-along, edge]),
+        np.stack([-edge, -along]),
+        np.stack([along, -edge]),
+    ]
+    square = np.concatenate(sides, axis=1)
     circle = RADIUS * square / np.linalg.norm(square, axis=0)
-    n = square.shape[1]
+
     shares = graded(0, 1, rings, 1.06)
     nodes = [circle + share * (square - circle) for share in shares]
     points = np.concatenate(nodes, axis=1) + np.array(CENTER)[:, None]
+
+    n = square.shape[1]
+    place = np.arange(n)
+    following = (place + 1) % n
     cells = []
     for ring in range(rings):
-        first = ring * n + np.arange(n)
-        next_ = ring * n + (np.arange(n) + 1) % n
-        cells.append(np.stack([first, first + n, next_ + n, next_]))
-    inner = skfem.MeshQuad(points, np.concatenate(cells, axis=1))
+        first = ring * n
+        beyond = first + n
+        corners = [first + place, beyond + place, beyond + following, first + following]
+        cells.append(np.stack(corners))
+    return skfem.MeshQuad(points, np.concatenate(cells, axis=1))
 
-    # Nodes of both along the square are one.
-    together = (outer + inner).to_meshtri()
-    curved = skfem.MeshTri2.from_mesh(together)
+
+def rounded(straight: Any) -> Any:
+    """Return a mesh of triangles with the chords of the cylinder bent to its arc."""
+    curved = skfem.MeshTri2.from_mesh(straight)
     places = curved.doflocs.copy()
-    away = places - np.array(CENTER)[:, None]
+    center = np.array(CENTER)[:, None]
+    away = places - center
     distance = np.linalg.norm(away, axis=0)
-    # Chords of the circle have their middle nodes within it: these go onto the circle.
+
+    # The middles of chords are within the circle: these go onto it.
     within = distance < RADIUS * (1 - 1e-12)
-    places[:, within] = (
-        np.array(CENTER)[:, None] + RADIUS * away[:, within] / distance[within]
-    )
+    places[:, within] = center + RADIUS * away[:, within] / distance[within]
     return skfem.MeshTri2(places, curved.t)
 
 
@@ -139,100 +155,127 @@ def inflow(y: np.ndarray) -> np.ndarray:
     return 4 * SPEED * y * (WIDTH - y) / WIDTH**2
 
 
+@skfem.BilinearForm
+def viscous(u, v, w):
+    """Return ∇u : ∇v / Re."""
+    return ddot(grad(u), grad(v)) / REYNOLDS
+
+
+@skfem.BilinearForm
+def carried(u, v, w):
+    """Return the derivative of (w·∇)w along u, times v."""
+    return dot(mul(grad(u), w["flow"]) + mul(grad(w["flow"]), u), v)
+
+
+@skfem.LinearForm
+def carried_now(v, w):
+    """Return (w·∇)w times v."""
+    return dot(mul(grad(w["flow"]), w["flow"]), v)
+
+
+@skfem.BilinearForm
+def divergence(u, q, w):
+    """Return −∇·u q."""
+    return -div(u) * q
+
+
+class Discretization:
+    """Taylor–Hood elements on a mesh: residuals, Newton's matrix, and what is fixed."""
+
+    def __init__(self, of_mesh: Any) -> None:
+        element = skfem.ElementVector(skfem.ElementTriP2())
+        self.mesh = of_mesh
+        self.velocity = skfem.Basis(of_mesh, element, intorder=6)
+        self.pressure = self.velocity.with_element(skfem.ElementTriP1())
+        self.n = self.velocity.N
+        self.stiffness = viscous.assemble(self.velocity)
+        self.coupling = divergence.assemble(self.velocity, self.pressure)
+
+        x, y = CENTER
+        self.cylinder = self._on(lambda p: np.hypot(p[0] - x, p[1] - y) < 0.9 * BOX)
+        self.entry = self._on(lambda p: abs(p[0]) < 1e-9)
+        self.walls = self._on(lambda p: (abs(p[1]) < 1e-9) | (abs(p[1] - WIDTH) < 1e-9))
+        # Unknowns of the velocity come in pairs, the first of each along x.
+        self.is_first = np.zeros(self.n, dtype=bool)
+        self.is_first[self.velocity.split_indices()[0]] = True
+
+    def _on(self, test: Any) -> np.ndarray:
+        """Return the unknowns of the velocity on a part of the boundary."""
+        facets = self.mesh.facets_satisfying(test, boundaries_only=True)
+        return self.velocity.get_dofs(facets).all()
+
+    def start(self) -> np.ndarray:
+        """Return unknowns of zero with the inflow."""
+        values = np.zeros(self.n + self.pressure.N)
+        along = self.entry[self.is_first[self.entry]]
+        values[along] = inflow(self.velocity.doflocs[1, along])
+        values[self.walls] = 0.0
+        return values
+
+    def free(self) -> np.ndarray:
+        """Return the unknowns that are solved for."""
+        fixed = np.concatenate([self.cylinder, self.walls, self.entry])
+        return np.setdiff1d(np.arange(self.n + self.pressure.N), fixed)
+
+    def residual(self, values: np.ndarray, is_stokes: bool = False) -> np.ndarray:
+        """Return what is left of momentum and continuity."""
+        u = values[: self.n]
+        momentum = self.stiffness @ u + self.coupling.T @ values[self.n :]
+        if not is_stokes:
+            flow = self.velocity.interpolate(u)
+            momentum = momentum + carried_now.assemble(self.velocity, flow=flow)
+        return np.concatenate([momentum, self.coupling @ u])
+
+    def matrix(self, values: np.ndarray, is_stokes: bool = False) -> Any:
+        """Return the derivative of the residual."""
+        block = self.stiffness
+        if not is_stokes:
+            flow = self.velocity.interpolate(values[: self.n])
+            block = block + carried.assemble(self.velocity, flow=flow)
+        return bmat([[block, self.coupling.T], [self.coupling, None]]).tocsc()
+
+    def force(self, values: np.ndarray) -> tuple[float, float]:
+        """Return the force on the cylinder: the momentum left at its nodes (Babuška & Miller)."""
+        left = self.residual(values)[self.cylinder]
+        is_first = self.is_first[self.cylinder]
+        return -left[is_first].sum(), -left[~is_first].sum()
+
+
 def solve(of_mesh: Any) -> Flow:
     """Solve by Newton's method from the Stokes flow."""
-    velocity = skfem.Basis(
-        of_mesh, skfem.ElementVector(skfem.ElementTriP2()), intorder=6
-    )
-    pressure = velocity.with_element(skfem.ElementTriP1())
+    equations = Discretization(of_mesh)
+    values = equations.start()
+    free = equations.free()
 
-    @skfem.BilinearForm
-    def viscous(u, v, w):
-        return ddot(grad(u), grad(v)) / REYNOLDS
-
-    @skfem.BilinearForm
-    def carried(u, v, w):
-        # The derivative of (w·∇)w along u.
-        return dot(mul(grad(u), w["flow"]) + mul(grad(w["flow"]), u), v)
-
-    @skfem.LinearForm
-    def carried_now(v, w):
-        return dot(mul(grad(w["flow"]), w["flow"]), v)
-
-    @skfem.BilinearForm
-    def divergence(u, q, w):
-        return -div(u) * q
-
-    stiffness = viscous.assemble(velocity)
-    coupling = divergence.assemble(velocity, pressure)
-    n = velocity.N
-
-    def at(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return places[0], places[1]
-
-    def on(test: Any) -> np.ndarray:
-        return velocity.get_dofs(
-            of_mesh.facets_satisfying(test, boundaries_only=True)
-        ).all()
-
-    x, y = CENTER
-    cylinder = on(lambda p: np.hypot(p[0] - x, p[1] - y) < 0.9 * BOX)
-    walls = on(lambda p: (abs(p[1]) < 1e-9) | (abs(p[1] - WIDTH) < 1e-9))
-    entry = on(lambda p: abs(p[0]) < 1e-9)
-    fixed = np.unique(np.concatenate([cylinder, walls, entry]))
-    solution = np.zeros(n + pressure.N)
-    # Degrees of freedom come in pairs, the first of each along x.
-    is_first = np.zeros(n, dtype=bool)
-    is_first[velocity.split_indices()[0]] = True
-    of_entry = entry[is_first[entry]]
-    solution[of_entry] = inflow(velocity.doflocs[1, of_entry])
-    solution[walls] = 0.0
-    free = np.setdiff1d(np.arange(len(solution)), fixed)
-
-    def residual_of(values: np.ndarray) -> np.ndarray:
-        flow = velocity.interpolate(values[:n])
-        momentum = stiffness @ values[:n] + coupling.T @ values[n:]
-        if started:
-            momentum = momentum + carried_now.assemble(velocity, flow=flow)
-        return np.concatenate([momentum, coupling @ values[:n]])
-
-    started = False
     for step in range(NEWTON_STEPS):
-        residual = residual_of(solution)
-        block = stiffness
-        if started:
-            flow = velocity.interpolate(solution[:n])
-            block = stiffness + carried.assemble(velocity, flow=flow)
-        matrix = bmat([[block, coupling.T], [coupling, None]]).tocsc()
+        is_stokes = step == 0
+        residual = equations.residual(values, is_stokes)
+        matrix = equations.matrix(values, is_stokes)
         change = splu(matrix[free][:, free]).solve(-residual[free])
-        solution[free] += change
+        values[free] += change
         size = float(abs(change).max())
         print(f"  step {step}: largest change {size:.1e}", flush=True)
-        if started and size < TOLERANCE:
+        if not is_stokes and size < TOLERANCE:
             break
-        started = True
 
-    # The momentum that is left over at the cylinder's nodes is the force on it (Babuška & Miller).
-    left = residual_of(solution)[:n]
-    on_cylinder_x = cylinder[is_first[cylinder]]
-    on_cylinder_y = cylinder[~is_first[cylinder]]
-    force_x = -left[on_cylinder_x].sum()
-    force_y = -left[on_cylinder_y].sum()
-    u, p = solution[:n], solution[n:]
+    x, y = CENTER
+    force_x, force_y = equations.force(values)
+    u, p = np.split(values, [equations.n])
     # Both ends of the cylinder are corners of triangles.
-    ends = [p[nearest(pressure.doflocs, (x + sign * RADIUS, y))] for sign in (-1, 1)]
+    places = equations.pressure.doflocs
+    front, back = (p[nearest(places, (x + sign * RADIUS, y))] for sign in (-1, 1))
     # Coefficients are 2F/(ρ U² L), all of which are one here.
     return Flow(
-        velocity, pressure, u, p, 2 * force_x, 2 * force_y, float(ends[0] - ends[1])
-    )
+        equations.velocity, equations.pressure, u, p, 2 * force_x, 2 * force_y, float(front - back)
+    )  # fmt: skip
 
 
 def nearest(places: np.ndarray, point: tuple[float, float]) -> int:
     """Return which of the places (2, n) a point is."""
     distance = np.hypot(places[0] - point[0], places[1] - point[1])
-    found = int(distance.argmin())
-    assert distance[found] < 1e-9
-    return found
+    index = int(distance.argmin())
+    assert distance[index] < 1e-9
+    return index
 
 
 def report(name: str, flow: Flow) -> None:
