@@ -172,7 +172,7 @@ def test_a_wrong_option_is_refused_by_its_name(kind, name, option):
 
 
 # Whose boundary values no ansatz meets that would not give the solution away.
-WITHOUT_ANSATZ = {"navier_stokes", "poisson_5d"}
+WITHOUT_ANSATZ = {"navier_stokes", "navier_stokes_dimensional", "poisson_5d"}
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

@@ -278,6 +278,10 @@ QUANTITIES: AnyCatalogue = Catalogue(
     "quantity", ("whence.attribution.quantities",), "whence.quantities"
 )
 
+INDICATORS: AnyCatalogue = Catalogue(
+    "indicator", ("whence.diagnosis.indicators",), "whence.indicators"
+)
+
 KINDS: dict[str, AnyCatalogue] = {
     "problems": PROBLEMS,
     "networks": NETWORKS,
@@ -291,6 +295,7 @@ KINDS: dict[str, AnyCatalogue] = {
     "solvers": SOLVERS,
     "methods": METHODS,
     "quantities": QUANTITIES,
+    "indicators": INDICATORS,
 }
 """Every catalogue by the plural of what it holds."""
 

@@ -20,6 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from whence.curvature.operators import Hessian
 from whence.jacobian import Jacobian
 from whence.ntk import TangentKernel
 from whence.objective import Objective
@@ -204,6 +205,20 @@ class PrimalSystem:
         shift = self._anchor + damping
         right = -0.5 * self._jacobian.rmatvec(second)
         return self._matrix.solve(shift, right)
+
+
+class HessianSystem(PrimalSystem):
+    """The system by the Hessian of L in place of ``JᵀJ``: damped steps of Newton's method.
+
+    Near a minimum whose residuals do not vanish its steps are quadratic, those by ``JᵀJ`` linear.
+    Dampings that leave it indefinite give no step.
+    """
+
+    def __init__(self, objective: Objective, anchor: float, moved: Tensor) -> None:
+        super().__init__(objective, anchor, moved)
+        # A penalty is in the anchor, which all systems share.
+        bare = objective.with_weight_decay(0.0)
+        self._matrix = Shifted(Hessian(bare).dense())
 
 
 class TriangularSystem:

@@ -18,6 +18,7 @@ from torch import Tensor
 from whence import _checks
 from whence.damped_systems import (
     DualSystem,
+    HessianSystem,
     PrimalSystem,
     SketchedSystem,
     Step,
@@ -30,8 +31,10 @@ from whence.sketches import Sketch
 from whence.triangular import Triangle
 
 Form = Literal["auto", "primal", "dual", "triangular"]
+Curvature = Literal["gauss_newton", "hessian"]
 
 FORMS = get_args(Form)
+CURVATURES = get_args(Curvature)
 
 MAX_TRIALS = 20
 """Dampings tried for one step."""
@@ -55,6 +58,7 @@ def system_of(
     anchor: float = 0.0,
     start: Tensor | None = None,
     sketch: Sketch | None = None,
+    curvature: Curvature = "gauss_newton",
 ) -> System:
     """Return the system of a step at the network's parameters θ.
 
@@ -72,6 +76,8 @@ def system_of(
         θ₀, shape (P,); by default θ itself.
     sketch:
         Random combinations that take the place of rows and columns of J, whatever the form.
+    curvature:
+        ``"hessian"`` takes the Hessian of L in place of ``JᵀJ``, whatever the form.
 
     Examples
     --------
@@ -100,6 +106,9 @@ def system_of(
 
     if sketch is not None:
         return SketchedSystem(objective, sketch, anchor, moved)
+
+    if curvature == "hessian":
+        return HessianSystem(objective, anchor, moved)
 
     if form == "auto":
         rows, columns = Jacobian(objective).shape

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from whence import _checks
 from whence.damped_systems import System
-from whence.levenberg_marquardt import next_damping, system_of, trial_steps
+from whence.levenberg_marquardt import (
+    CURVATURES,
+    Curvature,
+    next_damping,
+    system_of,
+    trial_steps,
+)
 from whence.objective import Objective
 
 DECREASE = 3.0
@@ -57,12 +63,14 @@ class RefitOptions:
     tolerance: float = 1e-10
     damping: float = 1e-8
     anchor: float = 0.0
+    curvature: Curvature = "gauss_newton"
 
     def __post_init__(self) -> None:
         _checks.count("steps", self.steps)
         _checks.positive("tolerance", self.tolerance, zero=True)
         _checks.positive("damping", self.damping)
         _checks.positive("anchor", self.anchor, zero=True)
+        _checks.one_of("curvature", self.curvature, CURVATURES)
 
 
 def refit(
@@ -72,6 +80,7 @@ def refit(
     tolerance: float = 1e-10,
     damping: float = 1e-8,
     anchor: float = 0.0,
+    curvature: Curvature = "gauss_newton",
 ) -> Refit:
     """Minimize an objective from the network's current parameters θ₀ by damped Gauss–Newton.
 
@@ -94,6 +103,9 @@ def refit(
         First μ, relative to the mean diagonal entry of JJᵀ.
     anchor:
         Weight of the distance from θ₀, absolute.
+    curvature:
+        ``"gauss_newton"``, or ``"hessian"`` for damped steps of Newton's method, whose matrix of
+        P² numbers is dense: where the residuals do not vanish these end in a few steps.
 
     Raises
     ------
@@ -112,7 +124,7 @@ def refit(
     >>> round(float(result.theta), 9), result.converged              # Σxy / Σx²
     (1.6, True)
     """
-    options = RefitOptions(steps, tolerance, damping, anchor)
+    options = RefitOptions(steps, tolerance, damping, anchor, curvature)
     parameters = objective.parameters
     with parameters.at(parameters.vector()):
         return Descent(objective, options).run(steps)
@@ -144,6 +156,7 @@ class Descent:
                 self._objective,
                 anchor=self._options.anchor,
                 start=self._start,
+                curvature=self._options.curvature,
             )
             gradient_norm = float(system.gradient.norm())
             # ‖∇L‖ = ‖Jᵀρ‖ is at most ‖J‖‖ρ‖, and as good as zero far below it.

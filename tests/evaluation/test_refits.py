@@ -448,3 +448,81 @@ def test_ranks_decide_and_rows_without_ranks_count_as_nothing():
     assert rank_agreement(actual[:1], predicted[:1]) == pytest.approx(1)
     assert rank_agreement(actual[1:2], predicted[1:2]) == pytest.approx(-1)
     assert rank_agreement(actual[[0, 2]], predicted[[0, 2]]) == pytest.approx(0.5)
+
+
+# --- Newton's steps, and refits that go on -------------------------------------------------------
+
+
+def test_steps_of_newton_end_where_residuals_do_not_vanish():
+    """A network too small for its data: Gauss–Newton's steps are linear there, Newton's are not."""
+    objective = oracles.burgers_soft(n=40, widths=(2, 3, 1)).objective
+    objective.parameters.assign(refit(objective, steps=200, tolerance=1e-4).theta)
+    start = objective.parameters.vector()
+    newton = refit(objective, tolerance=1e-13, curvature="hessian", anchor=1e-3)
+    assert newton.converged
+    objective.parameters.assign(newton.theta)
+    gradient = objective.loss_and_gradient()[1] + 1e-3 * (newton.theta - start)
+    assert float(gradient.norm()) < 1e-12 * float(start.norm())
+    objective.parameters.assign(start)
+    slow = refit(
+        objective, steps=newton.steps, tolerance=1e-13, anchor=1e-3
+    ).gradient_norm
+    assert newton.gradient_norm < 1e-2 * slow
+    with pytest.raises(ValueError, match="unknown curvature 'hesian'"):
+        refit(objective, curvature="hesian")
+
+
+def test_a_penalty_is_in_newtons_matrix_once():
+    objective, rows, right = least_squares()
+    objective = objective.with_weight_decay(0.7)
+    fit = refit(objective, tolerance=1e-13, curvature="hessian")
+    oracles.close(fit.theta, solution(rows, right, ridge=0.7), 1e-9)
+    # The loss is quadratic: one step, and one that finds nothing left.
+    assert fit.steps <= 5
+
+
+def test_refits_that_are_finished_are_not_made_again(tmp_path, monkeypatch):
+    objective, *_ = least_squares()
+    out = tmp_path / "refits.npz"
+    points = {"a": [0, 3, 5]}
+    whole = leave_one_out(objective, parameters_of, points)
+
+    class Interrupted(Exception):
+        pass
+
+    made = []
+    real = "whence.evaluation.leaving_out.Descent"
+    from whence.refits import Descent
+
+    class Counted(Descent):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(1)
+            if len(made) == 3:
+                raise Interrupted
+
+    monkeypatch.setattr(real, Counted)
+    with pytest.raises(Interrupted):
+        leave_one_out(objective, parameters_of, points, out=out)
+    again = leave_one_out(objective, parameters_of, points, out=out)
+    # Two were finished, the third begun: it and the fourth are made.
+    assert len(made) == 5
+    np.testing.assert_array_equal(again.values, whole.values)
+    assert again.attrs == whole.attrs
+
+    others = (
+        {"points": {"a": [0, 3, 6]}},
+        {"options": {"steps": 7}},
+        {"quantity": lambda o: 2 * o.parameters.vector()},
+    )
+    for other in others:
+        with pytest.raises(ValueError, match="holds refits of another"):
+            leave_one_out(
+                objective,
+                other.get("quantity", parameters_of),
+                other.get("points", points),
+                out=out,
+                **other.get("options", {}),
+            )
+    with pytest.raises(ValueError, match=r"ends in \.npz"):
+        leave_one_out(objective, parameters_of, points, out=tmp_path / "x.csv")

@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Train a network on a problem, resampling its points, and leave a run folder.",
     "influence": "Say what every training point does to an answer of a run or of your own model.",
     "audit": "Rank the training samples of your own model by how wrong they look.",
+    "indicators": "Measure where a run's answers come from, beside what geometry alone would give.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run: its solution and error, its convergence, where its points went.",
     "check": "Verify that the files of a run are whole.",

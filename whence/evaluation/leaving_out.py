@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from whence import _checks
+from whence._files import PathLike
 from whence.attribution.groups import group_coordinates
 from whence.attribution.labels import (
     Coordinates,
@@ -17,6 +19,7 @@ from whence.attribution.labels import (
     target_coordinates,
 )
 from whence.attribution.quantities import Quantity
+from whence.evaluation.finished_refits import ALL, FinishedRefits, key_of
 from whence.evaluation.ranks import rank_agreement
 from whence.objective import Objective
 from whence.refits import Descent, RefitOptions
@@ -61,6 +64,9 @@ def leave_out(
     objective: Objective,
     quantity: Quantity | Values,
     groups: Mapping[str, Members],
+    *,
+    out: PathLike | None = None,
+    progress: bool = True,
     **options: Any,
 ) -> xr.DataArray:
     """Return how a quantity really changes when groups of training points are removed.
@@ -77,8 +83,13 @@ def leave_out(
         What to follow, or a function of the objective that returns the targets' values (T,).
     groups:
         Points to leave out together, by name, see :func:`whence.drop_points`.
+    out:
+        An ``.npz`` file that keeps each refit when it is finished: called again with the same
+        arguments, only those that are left are made.
+    progress:
+        Whether a bar is shown after two seconds.
     options:
-        ``steps``, ``tolerance``, ``damping`` and ``anchor``, as in :func:`refit`.
+        ``steps``, ``tolerance``, ``damping``, ``anchor`` and ``curvature``, as in :func:`refit`.
 
     Returns
     -------
@@ -91,7 +102,8 @@ def leave_out(
     Raises
     ------
     ValueError
-        If a group has no points or all, an unknown term, or an index twice or out of range.
+        If a group has no points or all, an unknown term, or an index twice or out of range; if
+        ``out`` holds other refits, or is no ``.npz``.
 
     Examples
     --------
@@ -108,13 +120,21 @@ def leave_out(
     """
     settings = RefitOptions(**options)
     chosen = check_groups(objective, groups)
-    changes = changes_without(objective, quantity, list(chosen.values()), settings)
+    changes = changes_without(
+        objective, quantity, list(chosen.values()), settings, out, progress
+    )
     coordinates = group_coordinates(chosen)
     return _labelled(objective, quantity, changes, settings, "group", coordinates)
 
 
 def leave_one_out(
-    objective: Objective, quantity: Quantity | Values, points: Members, **options: Any
+    objective: Objective,
+    quantity: Quantity | Values,
+    points: Members,
+    *,
+    out: PathLike | None = None,
+    progress: bool = True,
+    **options: Any,
 ) -> xr.DataArray:
     """Return how a quantity really changes when single training points are removed.
 
@@ -137,7 +157,8 @@ def leave_one_out(
     """
     settings = RefitOptions(**options)
     chosen = members(objective, "the points to leave out", points)
-    changes = changes_without(objective, quantity, single_points(chosen), settings)
+    singles = single_points(chosen)
+    changes = changes_without(objective, quantity, singles, settings, out, progress)
     coordinates = point_coordinates(objective, points_at(objective, chosen), chosen)
     array = _labelled(objective, quantity, changes, settings, "point", coordinates)
     return array.set_xindex("term")
@@ -148,6 +169,8 @@ def changes_without(
     quantity: Quantity | Values,
     groups: Sequence[Chosen],
     options: RefitOptions,
+    out: PathLike | None = None,
+    progress: bool = False,
 ) -> Changes:
     """Return what leaving out each group really changes, by a refit for each and one for all."""
     values = quantity.values if isinstance(quantity, Quantity) else quantity
@@ -173,11 +196,23 @@ def changes_without(
             return torch.stack([halfway, values(objective).detach()])
 
     start = values(objective).detach().clone()
-    with_all = refitted(objective)
+    finished = FinishedRefits(out, key_of(objective, groups, options, start))
+
+    def values_without(number: int, some_points: Objective) -> Tensor:
+        """Return the values after a refit, which is made unless it is finished already."""
+        known = finished.get(number, start)
+        if known is not None:
+            return known
+        after = refitted(some_points)
+        finished.put(number, after)
+        return after
+
+    with_all = values_without(ALL, objective)
     differences = []
-    for group in groups:
+    bar = tqdm(groups, "refits", delay=2, leave=False, disable=not progress)
+    for number, group in enumerate(bar):
         fewer = drop_points(objective, group)
-        differences.append(refitted(fewer) - with_all)  # (2, T)
+        differences.append(values_without(number, fewer) - with_all)  # (2, T)
 
     halfway, changes = torch.stack(differences, dim=2)  # (T, groups) each
     stability = rank_agreement(changes.cpu().numpy(), halfway.cpu().numpy())

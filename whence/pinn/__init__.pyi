@@ -20,6 +20,7 @@ from .geometry import Sphere as Sphere
 from .geometry import Subdomain as Subdomain
 from .geometry import Triangle as Triangle
 from .geometry import Union as Union
+from .geometry.graded import graded as graded
 from .networks import MLP as MLP
 from .networks import SIREN as SIREN
 from .networks import Fourier as Fourier

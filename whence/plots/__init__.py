@@ -8,6 +8,7 @@ from whence.plots.bars import influence_bars
 from whence.plots.fields import rounds, solution
 from whence.plots.histograms import influence_histograms
 from whence.plots.images import extreme_images
+from whence.plots.indicators import indicator_bars
 from whence.plots.maps import describe_influence, influence_map
 from whence.plots.march import march
 from whence.plots.samples import describe_samples
@@ -24,6 +25,7 @@ __all__ = [
     "describe_samples",
     "detection",
     "extreme_images",
+    "indicator_bars",
     "influence_bars",
     "influence_histograms",
     "influence_map",

@@ -11,7 +11,7 @@ from torch import nn
 
 import whence as wh
 from whence import pinn
-from whence.pinn.zoo import navier_stokes
+from whence.pinn.zoo import _cylinder_flow, navier_stokes, navier_stokes_dimensional
 from whence.pinn.zoo._triangles import TriangleFields
 
 PROBLEM = pinn.zoo.load("navier_stokes")
@@ -27,27 +27,27 @@ def test_the_reference_meets_every_condition() -> None:
         values = reference(PROBLEM.draw(term, 200, 0))[:, column]
         assert np.abs(values).max() < 1e-5, term
     points = PROBLEM.draw("inflow_u", 100, 0)
-    expected = navier_stokes.inflow(points[:, 1]).numpy()
+    expected = navier_stokes.FLOW.inflow(points[:, 1]).numpy()
     assert np.abs(reference(points)[:, 0] - expected).max() < 1e-3
 
 
 def test_what_flows_in_flows_out() -> None:
-    y = np.linspace(0, navier_stokes.WIDTH, 4001)
+    y = np.linspace(0, _cylinder_flow.WIDTH, 4001)
     for x in (0.0, 5.0, 12.0, 22.0):
         u, _, _ = navier_stokes.solution(np.full_like(y, x), y)
         # The mean speed of the inflow is one.
-        assert np.trapezoid(u, y) == pytest.approx(navier_stokes.WIDTH, rel=1e-3)
+        assert np.trapezoid(u, y) == pytest.approx(_cylinder_flow.WIDTH, rel=1e-3)
 
 
 def test_the_reference_has_the_published_difference_of_pressures() -> None:
-    x, y = navier_stokes.CENTER
+    x = y = _cylinder_flow.CENTER
     ends = np.array([x - 0.5, x + 0.5])
     _, _, p = navier_stokes.solution(ends, np.array([y, y]))
     assert p[0] - p[1] == pytest.approx(0.11752016697 / 0.04, rel=1e-3)
 
 
 def test_the_script_that_made_it_found_drag_and_lift() -> None:
-    with np.load(navier_stokes.FILE, allow_pickle=False) as data:
+    with np.load(_cylinder_flow.FILE, allow_pickle=False) as data:
         drag, lift, difference = data["numbers"]
     assert drag == pytest.approx(5.57953523384, rel=1e-3)
     assert lift == pytest.approx(0.010618948146, rel=1e-3)
@@ -140,3 +140,88 @@ def test_quadratic_triangles_are_exact_for_squares() -> None:
     points = np.random.default_rng(0).uniform(0, 1, (50, 2))
     fields = TriangleFields(places, triangles, square(places))
     np.testing.assert_allclose(fields.at(points), square(points), atol=1e-13)
+
+
+# --- units, features and variants ----------------------------------------------------------------
+
+
+def test_units_change_nothing_but_the_numbers() -> None:
+    flow = navier_stokes_dimensional.FLOW
+    problem = pinn.zoo.load("navier_stokes_dimensional")
+    points = PROBLEM.sample(dict.fromkeys(PROBLEM.terms, 5))
+    small = {name: flow.diameter * rows for name, rows in points.items()}
+    a = np.array([0.7, 0.4, -0.3, 1.1, -0.6])
+    # u = U û(x/D), p = U² p̂(x/D).
+    d, speed = flow.diameter, flow.speed
+    scales = np.array(
+        [speed / d**2, speed / d, speed / d**2, speed**2 / d, speed**2 / d]
+    )
+    without = PROBLEM.objective(
+        Polynomials(*a), points, navier_stokes.recipe().weights
+    ).loss()
+    units = problem.objective(
+        Polynomials(*(a * scales)), small, navier_stokes_dimensional.recipe().weights
+    ).loss()
+    assert float(units) == pytest.approx(float(without), rel=1e-12)
+
+    for name in ("drag", "lift"):
+        coefficient = getattr(navier_stokes, name)().values(
+            PROBLEM.objective(Polynomials(*a), points)
+        )
+        in_units = getattr(navier_stokes_dimensional, name)().values(
+            problem.objective(Polynomials(*(a * scales)), small)
+        )
+        assert float(in_units) == pytest.approx(float(coefficient), rel=1e-12)
+
+
+def test_the_reference_in_units_is_that_of_the_benchmark() -> None:
+    ends = np.array([0.15, 0.25])
+    _, _, p = navier_stokes_dimensional.solution(ends, np.full(2, 0.2))
+    assert p[0] - p[1] == pytest.approx(0.11752016697, rel=1e-3)
+
+
+def test_features_are_dense_around_the_cylinder() -> None:
+    network = navier_stokes.FLOW.features(0, n=400)
+    linear, square = network.hidden.weight.detach().split(2, dim=1)
+    centers = linear / (-2 * square)
+    box = torch.tensor([22.0, 4.1], dtype=torch.float64) / 2
+    distances = (box * (centers + 1) - 2).norm(dim=1) - 0.5
+    assert float((distances < 1.5).double().mean()) > 0.4
+    # A tenth of what an even spread in the channel would give is about 0.1.
+    assert bool((distances > -0.13).all())
+
+
+@pytest.mark.parametrize("variant", list(pinn.zoo.variants("navier_stokes")))
+def test_variants_differ_where_they_say(variant: str) -> None:
+    problem = pinn.zoo.load("navier_stokes", variant=variant)
+    points = PROBLEM.sample(dict.fromkeys(PROBLEM.terms, 40), seed=3)
+    network = pinn.MLP([2, 8, 3], bounds=[[0, 0], [22, 4.1]], seed=0)
+    own = PROBLEM.objective(network, points).losses()
+    points = {**points, **moved(problem)}
+    losses = problem.objective(network, points).losses()
+    differing = {
+        name for name in own if not torch.allclose(losses[name], own[name], atol=0)
+    }
+    expected = {
+        "good": set(),
+        "bad": set(),
+        "broken": {"momentum_x"},
+        "wrong_viscosity": {"momentum_x", "momentum_y"},
+        "wrong_sign": {"momentum_y"},
+        "missing_wall": {"noslip_u", "noslip_v"},
+        "swapped_boundary": {"inflow_u", "inflow_v", "outflow_u", "outflow_v"},
+    }[variant]
+    assert differing == expected
+    assert problem.solution is not None
+
+
+def moved(problem: pinn.Problem) -> dict[str, torch.Tensor]:
+    """Points of the conditions that hold elsewhere than in the problem as it is."""
+    names = [c.name for c in problem.conditions]
+    changed = {}
+    for name in names:
+        try:
+            problem.check_points(name, PROBLEM.draw(name, 40, 3))
+        except ValueError:
+            changed[name] = problem.draw(name, 40, 3)
+    return changed

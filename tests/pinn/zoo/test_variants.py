@@ -17,6 +17,7 @@ from whence.pinn.training.problem_file import read_problem_file
 VARIED = [name for name in PROBLEMS if len(pinn.zoo.variants(name)) > 1]
 CASES = [(name, v) for name in VARIED for v in pinn.zoo.variants(name) if v != "good"]
 KINDS = ("hard", "soft")
+WITH_ANSATZ = [name for name in VARIED if pinn.zoo.load(name).ansatz is not None]
 
 FILE = """
 from dataclasses import replace
@@ -64,19 +65,19 @@ def test_a_variant_differs_in_its_problem_or_its_recipe(name, variant, constrain
     changed = pinn.zoo.load(name, constraints, variant)
     assert (changed.name, changed.label) == (name, f"{name} ({variant})")
     assert changed.terms == good.terms
-    assert changed.solution is good.solution
+    assert changed.solution == good.solution
 
     recipe = pinn.zoo.recipe(name, constraints, variant)
     assert set(recipe.points) == set(changed.terms)
     loss = float(objective(changed).loss())
     assert math.isfinite(loss)
     is_other = loss != float(objective(good).loss())
-    assert is_other == (variant == "broken")
+    assert is_other == (variant != "bad")
     is_trained_otherwise = recipe != pinn.zoo.recipe(name, constraints)
-    assert is_trained_otherwise or variant == "broken"
+    assert is_trained_otherwise or variant != "bad"
 
 
-@pytest.mark.parametrize("name", VARIED)
+@pytest.mark.parametrize("name", WITH_ANSATZ)
 def test_the_ansatz_of_a_broken_problem_meets_its_conditions(name):
     hard, soft = (pinn.zoo.load(name, kind, "broken") for kind in KINDS)
     both = dataclasses.replace(soft, ansatz=hard.ansatz)

@@ -110,6 +110,50 @@ class RadialFeatures(Features):
         slopes = self.scale * WIDEST**exponent
         return slopes.repeat(1, inputs)
 
+    def set_at(self, places: Tensor, widths: Tensor) -> None:
+        """Replace the Gaussians by ``exp(−½ ‖z − z_j‖²/b_j²)`` in the units of the inputs.
+
+        Parameters
+        ----------
+        places:
+            z, where they are, (features, inputs).
+        widths:
+            b, (features,): two or three distances to the next make them overlap.
+
+        Raises
+        ------
+        ValueError
+            If there is not one of each for every feature, or a width is not positive.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from whence import pinn
+        >>> network = pinn.RadialFeatures([1, 2, 1], bounds=[[0.0], [10.0]], seed=0)
+        >>> places = torch.tensor([[2.0], [8.0]], dtype=torch.float64)
+        >>> network.set_at(places, torch.ones(2, dtype=torch.float64))
+        >>> network.features(network.scaled(places)).round(decimals=3)
+        tensor([[1., 0.],
+                [0., 1.]], dtype=torch.float64)
+        """
+        inputs, features, _ = self.layers
+        if places.shape != (features, inputs) or widths.shape != (features,):
+            raise ValueError(
+                f"a place and a width are needed for each of {features} features, got "
+                f"{tuple(places.shape)} and {tuple(widths.shape)}"
+            )
+        if not bool((widths > 0).all()):
+            raise ValueError(
+                f"widths must be positive, the least is {float(widths.min()):.3g}"
+            )
+
+        # Scaling is affine: a step of one along an input is one over half its side.
+        origin = torch.zeros(1, inputs, dtype=torch.float64)
+        steps = torch.eye(inputs, dtype=torch.float64)
+        stretch = (self.scaled(steps) - self.scaled(origin)).diagonal()
+        slopes = 1 / (widths[:, None] * stretch)
+        self.set_gaussians(self.scaled(places), slopes)
+
     def set_gaussians(self, centers: Tensor, slopes: Tensor) -> None:
         """Replace the Gaussians by ``exp(−½ Σ_k a_jk² (ẑ_k − p_jk)²)``.
 

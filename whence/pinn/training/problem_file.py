@@ -6,6 +6,7 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
     network = pinn.MLP([2, 32, 32, 1])   # or a function network(seed); optional
     recipe = pinn.Recipe(...)            # or a function recipe(constraints); optional
     VARIANTS = {"broken": pinn.Variant(...)}    # by name; optional
+    INDICATORS = {"upstream": Directional((1, 0))}    # by name; optional
 
 The modules of :mod:`whence.pinn.zoo` are such files.
 """
@@ -23,6 +24,7 @@ from typing import Any
 from torch import nn
 
 from whence import _checks
+from whence.diagnosis.indicators.base import Indicator
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.problem import Problem
 from whence.pinn.training.recipe import Recipe, growing_recipe
@@ -56,6 +58,21 @@ class ProblemFile:
     def variants(self) -> Mapping[str, Variant]:
         """What it lists as variants, by name, beside the problem as it is."""
         return checked_variants(self.what, self.names.get("VARIANTS", {}))
+
+    @property
+    def indicators(self) -> dict[str, Indicator]:
+        """What it lists as indicators that suit the problem, by name."""
+        indicators = self.names.get("INDICATORS", {})
+        are_named = isinstance(indicators, Mapping) and all(
+            callable(getattr(indicator, "at_targets", None))
+            for indicator in indicators.values()
+        )
+        if not are_named:
+            raise TypeError(
+                f'INDICATORS in {self.what} must be indicators by name, such as {{"upstream": '
+                f"Directional((1.0, 0.0))}}, got {_checks.describe(indicators)}"
+            )
+        return dict(indicators)
 
     def variant(self, name: str | None) -> Variant | None:
         """Return a variant by name, None for the problem as it is; ``ValueError`` if unknown."""

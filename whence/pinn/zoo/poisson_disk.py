@@ -113,11 +113,8 @@ def crowded_features(seed: int) -> RadialFeatures:
     """Return Gaussians that crowd towards the source, each as wide as the next are far."""
     bounds = [[-1.0, -1.0], [1.0, 1.0]]
     gaussians = RadialFeatures([2, FEATURES, 1], bounds=bounds, seed=seed)
-    # The box of the disk is [−1, 1]² already, so that nothing is scaled.
     centers, distance = crowded(FEATURES, REACH, turn=float(seed))
-    widths = OVERLAP * distance
-    slopes = widths.reciprocal().unsqueeze(1)
-    gaussians.set_gaussians(centers, slopes.expand(-1, 2))
+    gaussians.set_at(centers, OVERLAP * distance)
     return gaussians
 
 
