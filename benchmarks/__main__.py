@@ -18,6 +18,7 @@ PARTS = (
     "scoring",
     "attribution",
     "fields",
+    "flow",
     "solvers",
     "groups",
     "classification",

@@ -208,17 +208,33 @@ class PrimalSystem:
 
 
 class HessianSystem(PrimalSystem):
-    """The system by the Hessian of L in place of ``JᵀJ``: damped steps of Newton's method.
+    """The system by the Hessian H of L in place of ``JᵀJ``: damped steps of Newton's method.
 
     Near a minimum whose residuals do not vanish its steps are quadratic, those by ``JᵀJ`` linear.
-    Dampings that leave it indefinite give no step.
+    Where H is indefinite a step is ``−(|H + αI| + μI)⁻¹∇F``, by the absolute eigenvalues, which
+    leads away from saddles (Dauphin et al. 2014, arXiv 1406.2572).
     """
 
     def __init__(self, objective: Objective, anchor: float, moved: Tensor) -> None:
         super().__init__(objective, anchor, moved)
         # A penalty is in the anchor, which all systems share.
         bare = objective.with_weight_decay(0.0)
-        self._matrix = Shifted(Hessian(bare).dense())
+        self._eigenvalues, self._eigenvectors = torch.linalg.eigh(Hessian(bare).dense())
+
+    def solve(self, damping: float, ahead: Tensor | None = None) -> Step:
+        """Return the step."""
+        right = -self.gradient
+        if ahead is not None:
+            right = right + damping * ahead
+        curvatures = self._eigenvalues + self._anchor
+        along = self._eigenvectors.T @ right
+        coefficients = along / (curvatures.abs() + damping)
+        delta = self._eigenvectors @ coefficients
+
+        # The model of F falls by −∇F·δ − ½ δ·(H + αI)δ.
+        squares = coefficients.square() @ curvatures
+        promised = -float(self.gradient @ delta) - 0.5 * float(squares)
+        return Step(delta, damping, promised)
 
 
 class TriangularSystem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from whence.pinn.training.first_points import hold_out_points
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
+
+SAME_SHARE = 0.01
+"""Share of a loss that may differ for other machines' rounding."""
+SAME_LOSS, COARSE_LOSS = 1e-14, 1e-5
+"""The same of losses that are nearly zero, in float64 and float32."""
 
 
 def load_run(
@@ -46,6 +52,12 @@ def load_run(
         If there is no run, or none with a checkpoint yet.
     ValueError
         If a file is damaged, or problem or network are needed or do not fit.
+
+    Warns
+    -----
+    ProblemChanged
+        If losses of terms differ from those at the end of the training: the problem's definition
+        has changed since.
 
     Examples
     --------
@@ -87,10 +99,42 @@ def load_run(
     summary = folder.summary() if folder.is_finished() else {}
     spectra = folder.spectra() if folder.has_spectra() else None
     record = folder.points()
+    warn_if_changed(objective, summary, folder.path)
 
     return Result(
         problem, network, objective, history, summary, Path(path), spectra, record
     )
+
+
+class ProblemChanged(UserWarning):
+    """A run's problem is not the one that it was trained on."""
+
+
+def warn_if_changed(objective: Objective, summary: JsonObject, path: Path) -> None:
+    """Warn of terms whose loss is another than at the end of the training.
+
+    Network, points and weights are those of that time, so that what differs is the definition: an
+    equation or a condition has been changed since, or the problem given is another.
+    """
+    kept = summary.get("losses", {})
+    rounding = SAME_LOSS if objective.parameters.dtype == torch.float64 else COARSE_LOSS
+    changed = []
+    for name, loss in objective.losses().items():
+        before = kept.get(name)
+        if before is None:
+            continue
+        difference = abs(float(loss) - before)
+        if difference > rounding + SAME_SHARE * before:
+            changed.append(f"{name} ({before:.3g} then, {float(loss):.3g} now)")
+
+    if changed:
+        warnings.warn(
+            f"the problem of {path} has changed since it was trained: the loss differs of "
+            f"{', '.join(changed)}; what is said of the run holds for the problem as it is now, so "
+            "train it again",
+            ProblemChanged,
+            stacklevel=3,
+        )
 
 
 def without_held_out(

@@ -14,7 +14,7 @@ from torch import Tensor
 from whence.attribution.quantities.functional import Field, Functional
 from whence.pinn.geometry.base import Domain
 from whence.pinn.geometry.domain import Rectangle
-from whence.pinn.geometry.graded import graded
+from whence.pinn.geometry.graded import Spacing, graded
 from whence.pinn.geometry.shapes import Disk
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.networks.radial_features import RadialFeatures
@@ -35,13 +35,16 @@ CREST = 1.5
 """Highest speed of the inflow, in units of its mean."""
 
 WALLS = ("y", "cylinder")
+CONDITIONS = (
+    "noslip_u", "noslip_v", "inflow_u", "inflow_v", "outflow_u", "outflow_v"
+)  # fmt: skip
 CIRCLE_POINTS = 400
 """Points of the integral along the cylinder."""
 FILE = Path(__file__).parent / "data" / "navier_stokes.npz"
 
-FEATURES = 2200
+FEATURES = 1200
 """Features of the recipe."""
-PINNED = 5000
+PINNED = 2500
 """Points of each equation that are dense where features are, and stay."""
 OVERLAP = 2.5
 """Width of a feature, in units of the distance to the next."""
@@ -53,7 +56,7 @@ EDGE = {"x": 60, "y": 200, "cylinder": 200}
 """Points of the equations on each edge, by the coordinate that is fixed there."""
 
 # How far apart they are: least near the cylinder, growing with the distance from it.
-NEAREST = 0.045
+NEAREST = 0.03
 GROWTH = 0.15
 FARTHEST = 0.4
 
@@ -219,21 +222,27 @@ class CylinderFlow:
         grown = NEAREST + GROWTH * distance.clamp_min(0)
         return grown.clamp_max(FARTHEST)
 
-    def features(self, seed: int, n: int = FEATURES) -> RadialFeatures:
+    def even(self, points: Tensor) -> Tensor:
+        """Return a spacing that is the same everywhere."""
+        return torch.ones(len(points), dtype=torch.float64)
+
+    def features(
+        self, seed: int, n: int = FEATURES, spacing: Spacing | None = None
+    ) -> RadialFeatures:
         """Return Gaussians that are dense around the cylinder, each as wide as the next are far."""
         d = self.diameter
         beyond = BEYOND * d
         highest = (LENGTH * d + beyond, WIDTH * d + beyond)
         room = Rectangle(("x", "y"), (-beyond, -beyond), highest)
         hole = Disk(("x", "y"), (CENTER * d, CENTER * d), (RADIUS - INTO) * d)
-        centers, distances = graded(room - hole, n, self.spacing, seed)
+        centers, distances = graded(room - hole, n, spacing or self.spacing, seed)
 
         bounds = self.domain().bounds.tolist()
         gaussians = RadialFeatures([2, n, 3], bounds=bounds, seed=seed)
         gaussians.set_at(centers, OVERLAP * distances)
         return gaussians
 
-    def recipe(self, features: int = FEATURES, pinned: int = PINNED) -> Recipe:
+    def recipe(self) -> Recipe:
         """Return the best known way to train it: features and points graded alike."""
         points = dict.fromkeys(("continuity", "momentum_x", "momentum_y"), 500)
         points |= dict.fromkeys(("noslip_u", "noslip_v"), 300)
@@ -241,7 +250,7 @@ class CylinderFlow:
 
         edges = self.edges()
         round_cylinder = edges["cylinder"]
-        inner, _ = graded(self.domain(), pinned, self.spacing)
+        inner, _ = graded(self.domain(), PINNED, self.spacing)
         everywhere = torch.cat([inner, *edges.values()])
         stay = dict.fromkeys(("continuity", "momentum_x", "momentum_y"), everywhere)
         stay |= dict.fromkeys(("noslip_u", "noslip_v"), round_cylinder)
@@ -251,9 +260,23 @@ class CylinderFlow:
             schedule=(VarPro(15),),
             resample=None,
             max_seconds=None,
-            network=functools.partial(self.features, n=features),
+            network=self.features,
             weights=self.weights(),
             pinned=stay,
+        )
+
+    def even_recipe(self, features: int, points: int) -> Recipe:
+        """Return a recipe of evenly spread features and points, which does badly."""
+        counts = dict.fromkeys(("continuity", "momentum_x", "momentum_y"), points)
+        for name in CONDITIONS:
+            counts[name] = points // 4
+        return Recipe(
+            points=counts,
+            schedule=(VarPro(15),),
+            resample=None,
+            max_seconds=None,
+            network=functools.partial(self.features, n=features, spacing=self.even),
+            weights=self.weights(),
         )
 
     def weights(self) -> dict[str, float]:

@@ -18,8 +18,8 @@ from whence.pinn.zoo._cylinder_flow import CENTER, RADIUS, CylinderFlow
 
 AROUND = 1.5
 """Radius of what counts as the cylinder's surroundings, in its radii."""
-POOR_FEATURES = 600
-POOR_POINTS = 700
+POOR_FEATURES = 500
+POOR_POINTS = 600
 """Features and points of the variant that is trained poorly."""
 THICKER = 4.0
 """Factor of a viscosity that is wrong."""
@@ -45,11 +45,11 @@ def variants_of(flow: CylinderFlow) -> dict[str, Variant]:
     ) -> Tensor:
         return u * v_x + v * v_y - p_y - flow.viscosity * (v_xx + v_yy)
 
-    few = f"{POOR_POINTS} points and {POOR_FEATURES} features"
+    few = f"{POOR_POINTS} points and {POOR_FEATURES} features, spread evenly"
     return {
         "bad": Variant(
             f"trained poorly: {few}",
-            recipe=lambda problem: flow.recipe(POOR_FEATURES, POOR_POINTS),
+            recipe=lambda problem: flow.even_recipe(POOR_FEATURES, POOR_POINTS),
         ),
         "broken": Variant(
             "the momentum along x lacks u u_x",
