@@ -385,7 +385,7 @@ def quantity_of(name, case, points):
     if name == "unknown_value":
         return cls("k")
     if hasattr(cls, "of_objective"):
-        return cls.of_objective(case, None if name == "loss" else points)
+        return cls.of_objective(case, None if name in ("loss", "term_loss") else points)
     return cls(lambda field: field("u", points).square().mean())
 
 

@@ -17,6 +17,7 @@ from .attribution.quantities import Loss as Loss
 from .attribution.quantities import Output as Output
 from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
+from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ class Space:
     evaluate:
         ``evaluate(names)`` returns the pointwise function that computes the named outputs or
         derivatives; by default the columns of ``network(points)``.
+    groups:
+        Names of terms by the name of a group, such as those of a problem's equations.
 
     Examples
     --------
@@ -47,6 +49,7 @@ class Space:
     coordinates: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ("output",)
     evaluate: Fields | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coordinates", tuple(self.coordinates))

@@ -18,6 +18,7 @@ from whence.attribution.quantities.functional import Functional
 from whence.attribution.quantities.loss import Loss
 from whence.attribution.quantities.output import Output
 from whence.attribution.quantities.residual import Residual
+from whence.attribution.quantities.term_loss import TermLoss
 from whence.attribution.quantities.unknown_value import UnknownValue
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Output",
     "Quantity",
     "Residual",
+    "TermLoss",
     "UnknownValue",
     "aggregate_gradient",
     "check_quantity",

@@ -226,12 +226,16 @@ class Problem:
         return self.domain.coordinates
 
     @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Names of the loss terms by kind: ``equations`` and ``conditions``."""
+        conditions = tuple(condition.name for condition in self.conditions)
+        return {"equations": tuple(self.equations), "conditions": conditions}
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """Names of the loss terms: the equations, then the conditions."""
-        return (
-            *self.equations,
-            *(condition.name for condition in self.conditions),
-        )
+        groups = self.groups
+        return (*groups["equations"], *groups["conditions"])
 
     def parse(self, name: str) -> Name:
         """Return what a field's name stands for; one that means nothing is a ``ValueError``."""
@@ -567,7 +571,9 @@ class ProblemSpace(Space):
     """The space of a problem: knows its fields, draws its points, and where each term holds."""
 
     def __init__(self, problem: Problem, field_map: FieldMap) -> None:
-        super().__init__(problem.coordinates, field_map.columns, field_map)
+        super().__init__(
+            problem.coordinates, field_map.columns, field_map, problem.groups
+        )
         # Not a field of Space, whose dataclass knows none of problems.
         object.__setattr__(self, "problem", problem)
 
