@@ -19,6 +19,8 @@ from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
 from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
+from .attribution.summary import region_shares as region_shares
+from .attribution.summary import term_matrix as term_matrix
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy
 from .curvature.automatic import Automatic as Automatic
