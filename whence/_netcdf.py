@@ -17,8 +17,8 @@ _DIGEST_LENGTH = 64
 _TRAILER_LENGTH = len(_MARK) + _DIGEST_LENGTH
 
 
-def write_netcdf(array: xr.DataArray, path: Path) -> None:
-    """Write an array through a temporary file and a rename; its folder is made if need be."""
+def write_netcdf(array: xr.DataArray | xr.Dataset, path: Path) -> None:
+    """Write an array or a data set through a temporary file; its folder is made if need be."""
     make_folder(path.parent)
     with replacing(path) as temporary:
         try:

@@ -63,7 +63,7 @@ class Quality:
         return " ".join([*self.statements, *closing])
 
 
-def quality(attribution: xr.DataArray) -> Quality:
+def quality(attribution: xr.DataArray | xr.Dataset) -> Quality:
     """Return how far an attribution can be trusted, from its attributes alone.
 
     Parameters

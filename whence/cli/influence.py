@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import tyro
 import xarray as xr
 from matplotlib.figure import Figure
 
 from whence import _checks, plots
 from whence._netcdf import write_netcdf
 from whence.attribution.method import Method
-from whence.attribution.quality import FarFromMinimum, quality
-from whence.attribution.quantities import Quantity
+from whence.attribution.quality import quality
 from whence.catalogue import METHODS, SOLVERS
 from whence.cli.files import INFLUENCE_FILE, check_file, free_name
 from whence.cli.flags import (
@@ -29,12 +26,13 @@ from whence.cli.flags import (
     values_for,
     with_groups,
 )
+from whence.cli.influence_of_run import Explanation, attributed
 from whence.cli.model_file import NEEDED, ModelFile, file_parameters, read
-from whence.cli.quantities import quantity_of_run, quantity_of_tests
+from whence.cli.quantities import quantity_of_tests
+from whence.cli.run_options import RunOptions, check_together, given_flags
 from whence.pinn.training.load import load_run
 from whence.plots.grouping import in_ranges, largest_groups
 from whence.plots.histograms import MAX_LABELS
-from whence.plots.plane import is_plane
 
 AUTO = "auto"
 MAX_VALUES = 12
@@ -42,7 +40,7 @@ MAX_VALUES = 12
 
 
 @dataclasses.dataclass(frozen=True)
-class _Options:
+class _Options(RunOptions):
     """Say what every training point does to an answer of a run, or of a model of your own.
 
     A Python file must name `model`, `data` = (inputs, targets), a Dataset or a DataLoader, and
@@ -51,17 +49,6 @@ class _Options:
     model.load_state_dict(torch.load("weights.pt")), rather than train.
     """
 
-    run: tyro.conf.Positional[Path]
-    """Run folder, as `whence train` leaves it, or a Python file that names model, data and loss."""
-    of: Annotated[str | None, default_words("u of a run, loss of a file", "NAME")] = (
-        None
-    )
-    """What to explain: an output or derivative at --at (u, u_x, u_xt), or the name of a quantity
-    (`whence catalogue quantities`) such as loss or residual; of a file for the test data."""
-    at: Annotated[
-        tuple[float, ...], default_words("where the error is largest", "[FLOAT ...]")
-    ] = ()
-    """Coordinates of the point to explain, in the problem's order; of a run alone."""
     sample: Annotated[tuple[int, ...], default_words("all", "[INT ...]")] = ()
     """Test samples to explain, by their number; of a file alone."""
     method: Annotated[str, choices(METHODS)] = "influence"
@@ -112,66 +99,58 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
         out = options.run.with_name(f"{options.run.stem}_{INFLUENCE_FILE}")
         if not options.overwrite:
             out = free_name(out)
-    elif out is None:
-        out = options.run / INFLUENCE_FILE
-    if out.suffix != ".nc":
+    if out is not None and out.suffix != ".nc":
         raise ValueError(f"--out names a NetCDF file, which ends in .nc, got {out}")
 
     used = {"attribution method": [options.method], "solver": [options.solver]}
     check_used(options, GROUPS, used)
     if is_file:
+        assert out is not None  # named above, if not by the user
         return explain_file(options, out)
 
     return explain_run(options, out)
 
 
-def explain_run(options: _Options, out: Path) -> int:
-    """Attribute a value of a run's solution, or its loss; return the exit code."""
+def explain_run(options: _Options, out: Path | None) -> int:
+    """Explain what is asked of a run; return the exit code."""
     if options.sample:
         raise ValueError("--sample is for a Python file: leave it out for a run")
 
+    check_together(options)
     result = load_run(options.run)
-    quantity = quantity_of_run(result, options.of, options.at)
-    # A run has one attribution, which `whence plot` draws; another file is another matter.
-    is_own = options.out is None
-    check_file(out, overwrite=options.overwrite or is_own)
-    if is_own and out.is_file():
-        print(f"{out} is written again; --out keeps the former one")
-
     # A run names nothing but its objective: a method that needs more says so.
     file = ModelFile(options.run, result.objective, {})
-    table = attributed(method_of(options, file), quantity, options.effect)
-    row = table.isel(target=0)
-
-    # Terms are written as plain coordinates: NetCDF has no index of strings.
-    write_netcdf(row.drop_indexes("term"), out)
-    print(plots.describe_influence(row))
-    print(f"quality: {quality(row)}")
-    print(f"attribution: {out}  (xarray.open_dataarray reads it)")
-    if not is_plane(result.problem.coordinates):
-        print(
-            f"no figure: a map needs two coordinates, {result.problem.name} has others"
-        )
-        return 0
-
-    figure = plots.influence_map(row, result.problem)
-    png, svg = plots.save(figure, out.with_suffix(""))
-    print(f"figure: {png}  {svg}")
-    return 0
+    explanation = Explanation(
+        options,
+        result,
+        method_of(options, file),
+        options.effect,
+        out,
+        options.overwrite,
+    )
+    return explanation.run()
 
 
 def explain_file(options: _Options, out: Path) -> int:
     """Attribute what a model gives for its test data; return the exit code."""
-    if options.at:
-        raise ValueError("--at is for a run: name test samples with --sample 0 3")
+    flags = given_flags(options)
+    if flags:
+        raise ValueError(
+            f"{flags[0]} is for a run: name test samples with --sample 0 3"
+        )
+    if len(options.of) > 1:
+        raise ValueError(
+            f"--of takes one name for a Python file, got {' '.join(options.of)}"
+        )
 
     # Before the file is run, which may take a while.
     check_file(out, overwrite=options.overwrite)
     file = read(options.run)
 
     method = method_of(options, file)
-    quantity = quantity_of_tests(file, options.of, options.sample)
-    table = attributed(method, quantity, options.effect)
+    name = options.of[0] if options.of else None
+    quantity = quantity_of_tests(file, name, options.sample)
+    table = attributed(method, [quantity], options.effect)
     if options.sample:
         # By their numbers in the test data, rather than 0, 1, … in the order of --sample.
         numbers = list(options.sample)
@@ -206,15 +185,6 @@ def histograms(table: xr.DataArray, kind: str) -> Figure:
         n_shown = len(np.unique(table.coords[kind].values))
         print(f"the figure shows the {n_shown} largest of {n_kinds} classes")
     return plots.influence_histograms(table, kind, names=names)
-
-
-def attributed(
-    method: Method, quantity: Quantity, effect: Literal["remove", "add"]
-) -> xr.DataArray:
-    """Return the attribution of a quantity; what its quality tells is not warned of too."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FarFromMinimum)
-        return method.attribute(quantity, effect=effect)
 
 
 def method_of(options: _Options, file: ModelFile) -> Method:

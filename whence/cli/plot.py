@@ -14,6 +14,7 @@ from whence._files import make_folder
 from whence._netcdf import read_netcdf
 from whence.cli.files import INFLUENCE_FILE, check_folder
 from whence.cli.flags import default_words
+from whence.cli.influence_figures import influence_figures
 from whence.pinn.training.load import load_run
 from whence.pinn.training.result import FigureName
 from whence.plots.plane import is_plane
@@ -58,16 +59,16 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     influence_file = options.run / INFLUENCE_FILE
     if influence_file.is_file():  # whence influence wrote it
         row = read_netcdf(influence_file)
-    if row is not None and has_maps:
-        figure = plots.influence_map(row, result.problem)
-        files.append(plots.save(figure, out / "influence"))
+    if row is not None:
+        for added, figure in influence_figures(row, result.problem).items():
+            files.append(plots.save(figure, out / f"influence{added}"))
 
     if result.problem.solution is not None:
         grid = result.problem.domain.sample(TEST_POINTS, "grid")
         error = result.problem.relative_l2(result.network, grid)
         print(f"relative L2 error: {error:.2e}")
     if row is not None:
-        print(plots.describe_influence(row))
+        print(plots.describe_targets(row))
     for png, svg in files:
         print(f"figure: {png}  {svg.name}")
     return 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,20 +11,28 @@ from torch import Tensor
 from whence import _checks
 from whence.attribution.quantities import (
     Derivative,
+    Functional,
     Loss,
     Output,
     Quantity,
+    TermLoss,
     UnknownValue,
 )
+from whence.attribution.quantities.term_loss import TOTAL
 from whence.catalogue import QUANTITIES
 from whence.cli.model_file import ModelFile
-from whence.pinn.geometry.boundary import named
-from whence.pinn.pde.problem import Problem
+from whence.cli.targets import Where
+from whence.objective import Objective
+from whence.pinn.training.load import problem_source
 from whence.pinn.training.result import Result
+from whence.pinn.training.run_folder import RunFolder
 from whence.samples import samples_of
 
-GRID_POINTS = 10_000
-"""Points of the grid on which the largest error is searched."""
+MEAN_LOSSES: Mapping[str, Quantity] = {
+    "loss": Loss(reduce="mean"),
+    "term_loss": TermLoss(),
+}
+"""Quantities of all training points that the catalogue has."""
 
 
 def nameable() -> list[str]:
@@ -32,55 +40,157 @@ def nameable() -> list[str]:
     return [name for name in QUANTITIES if hasattr(QUANTITIES[name], "of_objective")]
 
 
-def quantity_of_run(result: Result, of: str | None, at: Sequence[float]) -> Quantity:
+def quantities_of_run(
+    result: Result, names: Sequence[str], where: Where
+) -> list[Quantity]:
     """Return what to explain of a run.
 
     Parameters
     ----------
     result:
         The run.
-    of:
-        An output, a derivative, or the name of a quantity; by default the first output.
-    at:
-        Coordinates of the point; by default where the error is largest.
+    names:
+        Outputs, derivatives, terms, ``equations``, ``conditions``, ``total``, functionals of the
+        problem, or names of quantities; by default the first output.
+    where:
+        Where answers are taken; by default where the error is largest.
+
+    Raises
+    ------
+    ValueError
+        If a name means nothing, the nearest of those that do being suggested, or nothing that is
+        asked for depends on a place where one is given.
     """
-    problem = result.problem
-    of = of or next(iter(problem.outputs))
-    if of == "loss":
-        if at:
+    names = names or result.problem.outputs[:1]
+    known = _KnownNames(result)
+    everywhere = {}
+    for name in names:
+        quantity = known.without_place(name)
+        if quantity is not None:
+            everywhere[name] = quantity
+
+    # A place that nothing of it depends on is a mistake.
+    if len(everywhere) == len(names):
+        _check_no_place(names, everywhere, where)
+        return [everywhere[name] for name in names]
+
+    # A wrong name is said before points are searched for.
+    for name in names:
+        if name not in everywhere:
+            known.check_at_points(name)
+
+    # Places are float64, the network may be float32.
+    points = where.points(result)
+    points = points.to(dtype=result.objective.parameters.dtype)
+    quantities = []
+    for name in names:
+        quantity = everywhere.get(name)
+        if quantity is None:
+            quantity = known.at_points(name, points)
+        quantities.append(quantity)
+    return quantities
+
+
+def _check_no_place(
+    names: Sequence[str], quantities: Mapping[str, Quantity], where: Where
+) -> None:
+    """Raise ``ValueError`` if a place is given for what is taken nowhere in particular."""
+    if not where.flag:
+        return
+
+    last = quantities[names[-1]]
+    why = "which has no place"
+    if isinstance(last, UnknownValue):
+        why = "which is the same everywhere"
+    if isinstance(last, (Loss, TermLoss)):
+        why = "the mean over all points"
+    raise ValueError(
+        f"{where.flag} does nothing with --of {' '.join(names)}, {why}: leave it out"
+    )
+
+
+class _KnownNames:
+    """What the names on a command line mean for a run."""
+
+    def __init__(self, result: Result) -> None:
+        self.problem = result.problem
+        self.objective = result.objective
+        self.result = result
+
+    @functools.cached_property
+    def functionals(self) -> Mapping[str, Functional]:
+        """The functionals of the problem; its file is run for them, so once, and if need be."""
+        return functionals_of(self.result)
+
+    def without_place(self, name: str) -> Quantity | None:
+        """Return a quantity that is taken nowhere in particular, None of another kind."""
+        # An output may have the name of a quantity: the user's own names come first.
+        if name in self.problem.outputs:
+            return None
+        if name in self.problem.numbers:
+            return UnknownValue(name)
+        if name in (*self.objective.terms, *group_names(self.objective)):
+            return TermLoss(name)
+        if name in MEAN_LOSSES:
+            return MEAN_LOSSES[name]
+        if name in nameable() or self._is_field(name):
+            return None
+        return self.functionals.get(name)
+
+    def check_at_points(self, name: str) -> None:
+        """Raise ``ValueError`` if a name is neither a field of the network nor a quantity."""
+        if self._is_catalogued(name):
+            return
+
+        if not self._is_field(name):
+            # The nearest may be a term or a functional, which fields know nothing of.
+            terms = (*self.objective.terms, *group_names(self.objective))
+            others = (*terms, *self.functionals)
+            if _checks.nearest(name, others):
+                _checks.one_of("--of", name, (*self.problem.outputs, *others))
+
+        parsed = self.problem.parse(name)
+        if parsed.output is None:
+            kind = "a derived field" if parsed.symbol else "a coordinate"
             raise ValueError(
-                "--at does nothing with --of loss, the mean over all points: leave it out"
-            )
-        return Loss(reduce="mean")
-
-    # An output of the problem may have the name of a quantity: the user's own names come first.
-    own = (*problem.outputs, *problem.unknowns)
-    is_field = of in own or of not in nameable()
-    if is_field:
-        name = problem.parse(of)
-        if name.symbol in problem.numbers:
-            # An unknown number is the same everywhere.
-            if at:
-                raise ValueError(
-                    f"--at does nothing with --of {of}, which is the same everywhere: leave it out"
-                )
-            return UnknownValue(of)
-        if name.output is None:
-            kind = "a derived field" if name.symbol else "a coordinate"
-            raise ValueError(
-                f"--of {of} is {kind}: name an output or a derivative of one"
+                f"--of {name} is {kind}: name an output or a derivative of one"
             )
 
-    point = point_of(problem, at) if at else worst_point(result)
-    # --at and the grid are float64, the network may be float32.
-    point = point.to(dtype=result.objective.parameters.dtype)
-    if not is_field:
-        quantity: Quantity = QUANTITIES[of].of_objective(result.objective, point)
-        return quantity
-    if name.index:
-        return Derivative(point, of)
+    def at_points(self, name: str, points: Tensor) -> Quantity:
+        """Return a quantity at points: an output, a derivative, or one of the catalogue."""
+        if self._is_catalogued(name):
+            kind = QUANTITIES[name]
+            quantity: Quantity = kind.of_objective(self.objective, points)
+            return quantity
 
-    return Output(point, of)
+        is_derivative = bool(self.problem.parse(name).index)
+        return Derivative(points, name) if is_derivative else Output(points, name)
+
+    def _is_catalogued(self, name: str) -> bool:
+        """Whether a name is that of a quantity, and not one of the user's own."""
+        own = (*self.problem.outputs, *self.problem.unknowns)
+        return name in nameable() and name not in own
+
+    def _is_field(self, name: str) -> bool:
+        """Whether a name means something on the problem's domain."""
+        try:
+            self.problem.parse(name)
+        except ValueError:
+            return False
+        return True
+
+
+def group_names(objective: Objective) -> tuple[str, ...]:
+    """Return the names of groups of terms, the whole loss among them."""
+    return (*objective.space.groups, TOTAL)
+
+
+def functionals_of(result: Result) -> Mapping[str, Functional]:
+    """Return the functionals that a run's problem lists, by name."""
+    if result.path is None:
+        return {}
+    source = problem_source(RunFolder(result.path))
+    return {} if source is None else source.functionals
 
 
 def quantity_of_tests(
@@ -105,37 +215,3 @@ def quantity_of_tests(
     _checks.one_of("--of", of, (*nameable(), *outputs))
     quantity: Quantity = QUANTITIES[of].of_objective(file.objective, test)
     return quantity
-
-
-def point_of(problem: Problem, at: Sequence[float]) -> Tensor:
-    """Return the point of ``--at``, (1, d); one outside the domain is an error."""
-    if len(at) != len(problem.coordinates):
-        raise ValueError(
-            f"--at takes {len(problem.coordinates)} numbers ({', '.join(problem.coordinates)}), "
-            f"got {len(at)}"
-        )
-
-    point = torch.tensor([at], dtype=torch.float64)  # (1, d)
-    is_finite = all(map(math.isfinite, at))
-    if not is_finite or not bool(problem.domain.contains(point).all()):
-        raise ValueError(
-            f"--at {' '.join(map(str, at))} lies outside the domain, whose bounds are "
-            f"{named(problem.coordinates, problem.domain.bounds.T)}"
-        )
-
-    return point
-
-
-def worst_point(result: Result) -> Tensor:
-    """Return the grid point of the largest error, or without a reference residual, (1, d)."""
-    problem = result.problem
-    grid = problem.domain.sample(GRID_POINTS, "grid")
-    if problem.solution is not None:
-        values = result.solution.error(grid)
-    else:
-        values = result.solution.residual(grid)
-
-    # The 1-norm over outputs or residual components, (n,).
-    sizes = values.abs().sum(dim=1)
-    worst = int(sizes.argmax())
-    return grid[worst : worst + 1]  # a slice, (1, d), where an index gives (d,)

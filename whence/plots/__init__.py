@@ -5,10 +5,14 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 """
 
 from whence.plots.bars import influence_bars
+from whence.plots.comparison import compared_influence
+from whence.plots.descriptions import describe_point, describe_targets, describe_terms
 from whence.plots.fields import rounds, solution
 from whence.plots.histograms import influence_histograms
 from whence.plots.images import extreme_images
 from whence.plots.indicators import indicator_bars
+from whence.plots.influence_fields import influence_field, smoothed_influence
+from whence.plots.leave_one_out import leave_one_out
 from whence.plots.maps import describe_influence, influence_map
 from whence.plots.march import march
 from whence.plots.samples import describe_samples
@@ -16,25 +20,38 @@ from whence.plots.scores import confusion, detection, label_report
 from whence.plots.slices import slices
 from whence.plots.spectra import spectra
 from whence.plots.style import save
+from whence.plots.term_panels import influence_by_term, mean_influence
+from whence.plots.term_summary import term_matrix, term_shares
 from whence.plots.training import convergence, losses
 
 __all__ = [
+    "compared_influence",
     "confusion",
     "convergence",
     "describe_influence",
+    "describe_point",
     "describe_samples",
+    "describe_targets",
+    "describe_terms",
     "detection",
     "extreme_images",
     "indicator_bars",
     "influence_bars",
+    "influence_by_term",
+    "influence_field",
     "influence_histograms",
     "influence_map",
     "label_report",
+    "leave_one_out",
     "losses",
     "march",
+    "mean_influence",
     "rounds",
     "save",
     "slices",
+    "smoothed_influence",
     "solution",
     "spectra",
+    "term_matrix",
+    "term_shares",
 ]

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import SymmetricalLogLocator
 
 from whence import _checks
 from whence.pinn.pde.problem import Problem
+from whence.plots.influence_scale import InfluenceScale
 from whence.plots.looks import legend_columns, legend_inches, mark_looks
 from whence.plots.plane import Plane
 from whence.plots.style import (
@@ -25,11 +23,10 @@ from whence.plots.style import (
     Array,
     Look,
     caption,
-    color_bar,
+    draw_star,
     dress,
     legend_mark,
     title,
-    trimmed_colormap,
 )
 from whence.plots.text import (
     Story,
@@ -84,7 +81,7 @@ def influence_map(
     if set(plane.names) <= set(story.location):
         handles.insert(0, marks.draw_star(ax, story.location))
     marks.draw_legend(ax, handles)
-    marks.draw_color_bar(figure, ax, f"influence on {story.name}")
+    marks.scale.draw_bar(figure, ax, f"influence on {story.name}")
 
     title(figure, f"Influence of each point on {story}", inches=5.8)
     sign = str(data.attrs.get("sign", ""))
@@ -105,32 +102,14 @@ class _Marks:
         names = [str(name) for name in dict.fromkeys(self.terms)]
         self.looks = mark_looks(names)
 
-        # Influences span decades and have both signs: two decades below the largest the scale
-        # of colors turns linear, so that it can pass zero.
-        largest = float(self.sizes.max()) or 1.0
-        decade = math.floor(math.log10(largest))
-        self.linear = 10.0 ** (decade - 2)
-        norm = SymLogNorm(
-            self.linear,
-            linscale=0.5,
-            vmin=-largest,
-            vmax=largest,
-            base=10,
-        )
-        # Without the ends, which are hardly darker than the marks' edges.
-        colormap = trimmed_colormap("PuOr_r", 0.06, 0.94)
-        self.colors = ScalarMappable(norm, colormap)
-
-        # Areas in square points: the more marks, the smaller; the root keeps the weak visible.
-        n = len(self.values)
-        area = float(np.clip(12000 / n, 8, 30))
-        relative = np.sqrt(self.sizes / largest)
-        self.areas = area * (0.7 + 1.5 * relative)
+        largest = float(self.sizes.max())
+        self.scale = InfluenceScale(largest, n_marks=len(self.values))
 
     def draw(self, ax: Axes) -> None:
         """Draw the weakest points first, so that the strongest are on top."""
         horizontal, vertical = (self.data.coords[n].values for n in self.plane.names)
-        colors = self.colors.to_rgba(self.values)
+        colors = self.scale.colors.to_rgba(self.values)
+        areas = self.scale.areas(self.values)
         order = np.argsort(self.sizes, kind="stable")
         is_raster = len(self.values) > MAX_SHARP_MARKS
         # A call draws marks of one shape; the term of the strongest point comes last.
@@ -139,7 +118,7 @@ class _Marks:
             ax.scatter(
                 horizontal[shown],
                 vertical[shown],
-                s=self.areas[shown],
+                s=areas[shown],
                 c=colors[shown],
                 rasterized=is_raster,
                 zorder=3,
@@ -162,34 +141,10 @@ class _Marks:
             handles.append(legend_mark(shape, name, "0.85", edge=edge))
         return handles
 
-    def draw_color_bar(self, figure: Figure, ax: Axes, label: str) -> None:
-        bar = color_bar(
-            figure,
-            self.colors,
-            label,
-            ax=ax,
-            aspect=28,
-        )
-        bar.minorlocator = SymmetricalLogLocator(
-            base=10,
-            linthresh=self.linear,
-            subs=range(2, 10),
-        )
-
     def draw_star(self, ax: Axes, location: Mapping[str, float]) -> Line2D:
         """Draw a star at the target; return one for the legend."""
         horizontal, vertical = self.plane.names
-        ax.plot(
-            location[horizontal],
-            location[vertical],
-            marker="*",
-            markersize=15,
-            color=GREEN,
-            markeredgecolor="black",
-            zorder=5,
-            # The target may lie on the edge of the domain, or beyond.
-            clip_on=False,
-        )
+        draw_star(ax, location[horizontal], location[vertical])
         return legend_mark("*", "target", GREEN, size=11, edge="black")
 
     @staticmethod

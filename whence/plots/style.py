@@ -160,6 +160,21 @@ def legend_mark(
     )
 
 
+def draw_star(ax: Axes, across: float, up: float, size: float = 15) -> None:
+    """Mark the one place that a panel is about."""
+    ax.plot(
+        across,
+        up,
+        marker="*",
+        markersize=size,
+        color=GREEN,
+        markeredgecolor="black",
+        zorder=5,
+        # The place may lie on the edge of the domain, or beyond.
+        clip_on=False,
+    )
+
+
 def title(figure: Figure, text: str, inches: float) -> None:
     """Write the title of a whole figure in lines that fit a width."""
     lines = wrapped(text, inches, TITLE)

@@ -42,7 +42,8 @@ class Story:
         for coordinate, values in data.coords.items():
             is_number = values.ndim == 0 and values.dtype.kind in NUMERIC
             prefix, _, of_target = str(coordinate).partition("target_")
-            if is_number and of_target and not prefix:
+            # Beside targets that have a place, an aggregate is at NaN.
+            if is_number and of_target and not prefix and np.isfinite(values):
                 location[of_target] = float(values)
 
         # Methods that are not leave-one-out predictions have signs of their own meaning, and

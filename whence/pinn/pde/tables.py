@@ -1,4 +1,4 @@
-"""Tables of measurements from files: Parquet, CSV, zarr."""
+"""Tables of measurements and of points from files: Parquet, CSV, NumPy, zarr."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from whence.arrays import DataFrameLike
 
-SUFFIXES = (".parquet", ".csv", ".zarr")
+SUFFIXES = (".parquet", ".csv", ".npz", ".zarr")
 
 
 def read_table(what: str, path: Path) -> DataFrameLike:
@@ -19,7 +21,7 @@ def read_table(what: str, path: Path) -> DataFrameLike:
     what:
         What it is read for.
     path:
-        A Parquet or CSV file, or a zarr group with an array for each column.
+        A Parquet or CSV file, or a NumPy archive or zarr group with an array for each column.
 
     Raises
     ------
@@ -40,6 +42,8 @@ def read_table(what: str, path: Path) -> DataFrameLike:
         table = _read(what, path, pd.read_csv)
     elif path.suffix == ".parquet":
         table = _read(what, path, pd.read_parquet)
+    elif path.suffix == ".npz":
+        table = _read(what, path, _npz_columns)
     elif path.suffix == ".zarr":
         table = pd.DataFrame(_zarr_columns(what, path))
     else:
@@ -66,6 +70,17 @@ def _read(what: str, path: Path, reader: Callable[[Path], object]) -> object:
         # Readers say what is wrong in their first line, and then where in their own code.
         reason = str(error).splitlines()[0]
         raise ValueError(f"{what}: {path.name} cannot be read: {reason}") from None
+
+
+def _npz_columns(path: Path) -> DataFrameLike:
+    """Return the arrays of a NumPy archive as a table."""
+    import pandas as pd  # slow to import
+
+    # Nothing is unpickled, which would run what the file says.
+    with np.load(path, allow_pickle=False) as arrays:
+        columns = {name: arrays[name] for name in arrays.files}
+    frame: DataFrameLike = pd.DataFrame(columns)
+    return frame
 
 
 def _zarr_columns(what: str, path: Path) -> dict[str, Any]:

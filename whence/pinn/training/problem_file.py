@@ -7,6 +7,7 @@ The file is run, as ``python FILE`` would run it, and these names are taken from
     recipe = pinn.Recipe(...)            # or a function recipe(constraints); optional
     VARIANTS = {"broken": pinn.Variant(...)}    # by name; optional
     INDICATORS = {"upstream": Directional((1, 0))}    # by name; optional
+    FUNCTIONALS = {"mean": lambda field: field("u", points).mean()}     # or wh.Functional; optional
 
 The modules of :mod:`whence.pinn.zoo` are such files.
 """
@@ -24,6 +25,7 @@ from typing import Any
 from torch import nn
 
 from whence import _checks
+from whence.attribution.quantities.functional import Functional
 from whence.diagnosis.indicators.base import Indicator
 from whence.pinn.networks.mlp import MLP
 from whence.pinn.pde.problem import Problem
@@ -81,6 +83,31 @@ class ProblemFile:
         variants = self.variants
         _checks.one_of(f"variant of {self.what}", name, (GOOD, *variants))
         return variants.get(name)
+
+    @property
+    def functionals(self) -> Mapping[str, Functional]:
+        """What it lists as functionals, by name, for ``whence influence RUN --of NAME``.
+
+        Raises
+        ------
+        TypeError
+            If ``FUNCTIONALS`` is no mapping, or an entry is neither a functional nor a function.
+        """
+        listed = self.names.get("FUNCTIONALS", {})
+        if not isinstance(listed, Mapping):
+            raise TypeError(
+                f"FUNCTIONALS in {self.what} must map names to functionals, such as "
+                "{'mean': lambda field: field('u', points).mean()}, got "
+                f"{_checks.describe(listed)}"
+            )
+
+        functionals = {}
+        for name, functional in listed.items():
+            # A function of ``field`` is one without a name.
+            if not isinstance(functional, Functional):
+                functional = Functional(functional, name=name)
+            functionals[name] = functional
+        return functionals
 
     def problem(
         self, constraints: str | None = None, variant: str | None = None

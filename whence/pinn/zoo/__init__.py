@@ -2,8 +2,8 @@
 
 ``load("burgers")`` returns a :class:`whence.pinn.Problem` with architecture and solution. A
 problem is one module in this folder (or of another package, by the entry point
-``whence.problems``) that defines ``problem(constraints)`` and, if wanted, ``recipe(constraints)``
-and ``VARIANTS``: what a file for ``whence train FILE.py`` defines, too.
+``whence.problems``) that defines ``problem(constraints)`` and, if wanted, ``recipe(constraints)``,
+``VARIANTS`` and ``FUNCTIONALS``: what a file for ``whence train FILE.py`` defines, too.
 """
 
 from __future__ import annotations

@@ -61,6 +61,10 @@ def pressure_drop() -> Functional:
     return FLOW.pressure_drop()
 
 
+FUNCTIONALS = {"drag": drag(), "lift": lift(), "pressure_drop": pressure_drop()}
+"""By the names that ``whence influence RUN --of`` takes."""
+
+
 def solution(x: Array, y: Array) -> tuple[Array, Array, Array]:
     """Return u, v and p at places (n,), by finite elements.
 

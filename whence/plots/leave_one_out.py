@@ -1,0 +1,160 @@
+"""Predicted influences against what retraining without the points really changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from whence.evaluation.ranks import rank_agreement
+from whence.plots.looks import LINE_COLORS, mark_looks
+from whence.plots.style import TEXT, Look, caption, dress, legend_beside, title
+from whence.plots.text import Story, check_finite, terms_of
+
+LINEAR = 1e-3
+"""Share of the largest change below which the axes are linear, so that they can pass zero."""
+
+
+def leave_one_out(predicted: xr.DataArray, retrained: xr.DataArray) -> Figure:
+    """Draw predicted changes against those of really retraining without each point.
+
+    Parameters
+    ----------
+    predicted:
+        An attribution, dimensions (target, point) or (point,), whose points have ``term`` and
+        ``index``; it may have more points than were left out.
+    retrained:
+        The true changes for the same targets, as :func:`whence.leave_one_out` returns them.
+
+    Raises
+    ------
+    ValueError
+        If points have no term or index, a point was not predicted, or the targets differ in
+        number.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from whence import plots
+    >>> coords = {"term": ("point", ["pde"] * 3), "index": ("point", [0, 1, 2])}
+    >>> predicted = xr.DataArray([1.0, -2.0, 3.0], coords, "point")
+    >>> figure = plots.leave_one_out(predicted, 1.1 * predicted[[2, 0]])
+    >>> figure.get_suptitle()
+    'Predicted and retrained change of the target: Spearman 1.00 over 2 points'
+    """
+    expected, true = matched(predicted, retrained)
+    values = (expected.values, true.values)  # (T, n) each
+    correlation = rank_agreement(*values)
+
+    figure = Figure((6.6, 5.2), layout="constrained")
+    ax = figure.add_subplot()
+    largest = max(float(np.abs(table).max()) for table in values) or 1.0
+    _draw_diagonal(ax, largest)
+    terms = terms_of(true.isel(target=0))
+    names = [str(name) for name in dict.fromkeys(terms)]
+    looks = mark_looks(names)
+    for k, name in enumerate(names):
+        # All targets of a term's points look the same.
+        shown = terms == name
+        ax.scatter(
+            true.values[:, shown],
+            expected.values[:, shown],
+            color=LINE_COLORS[k % len(LINE_COLORS)],
+            label=name,
+            s=26,
+            zorder=3,
+            **looks[name],
+        )
+
+    _set_axes(ax, largest)
+    if len(names) > 1:
+        legend_beside(ax)
+    _write_words(figure, true, correlation)
+    return figure
+
+
+def matched(
+    predicted: xr.DataArray, retrained: xr.DataArray
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return both at the points that were left out, in their order, dimensions (target, point).
+
+    Raises
+    ------
+    ValueError
+        As of :func:`leave_one_out`.
+    """
+    tables = []
+    for what, table in (("predicted", predicted), ("retrained", retrained)):
+        if not {"term", "index"} <= set(table.coords):
+            raise ValueError(
+                f"the {what} changes need the coordinates term and index of each point, got "
+                f"{', '.join(map(str, table.coords)) or 'none'}"
+            )
+        if "target" not in table.dims:
+            table = table.expand_dims("target")
+        table = table.transpose("target", "point").astype(float)
+        check_finite(table.values)
+        tables.append(table)
+
+    expected, true = tables
+    if expected.sizes["target"] != true.sizes["target"]:
+        raise ValueError(
+            f"predicted are changes of {expected.sizes['target']} targets, retrained of "
+            f"{true.sizes['target']}: explain the same targets"
+        )
+
+    numbers = {key: k for k, key in enumerate(_keys(expected))}
+    missing = [key for key in _keys(true) if key not in numbers]
+    if missing:
+        term, index = missing[0]
+        raise ValueError(
+            f"{len(missing)} of the points left out were not predicted, the first is point "
+            f"{index} of {term}: predict all training points"
+        )
+    columns = [numbers[key] for key in _keys(true)]
+    return expected.isel(point=columns), true
+
+
+def _keys(table: xr.DataArray) -> list[tuple[str, int]]:
+    """Return the term and the index of each point."""
+    terms = terms_of(table.isel(target=0))
+    return [
+        (str(term), int(index))
+        for term, index in zip(terms, table["index"].values, strict=True)
+    ]
+
+
+def _draw_diagonal(ax: Axes, largest: float) -> None:
+    """Draw where predictions are the truth."""
+    ends = [-largest, largest]
+    ax.plot(ends, ends, color="0.6", linewidth=1.0, zorder=1)
+
+
+def _set_axes(ax: Axes, largest: float) -> None:
+    """Give both axes one scale, logarithmic away from zero, as changes span decades."""
+    look: Look = {"linthresh": LINEAR * largest, "linscale": 0.5}
+    ax.set_xscale("symlog", **look)
+    ax.set_yscale("symlog", **look)
+    end = 1.5 * largest
+    ax.set_xlim(-end, end)
+    ax.set_ylim(-end, end)
+    ax.set_aspect("equal")
+    dress(ax, ("change when retrained without the point", "predicted change"))
+
+
+def _write_words(figure: Figure, true: xr.DataArray, correlation: float) -> None:
+    """Write how well they agree above the figure, and what it shows below."""
+    n_targets, n_points = true.shape
+    story = Story.of(true.isel(target=0))
+    what = str(story) if n_targets == 1 else f"{n_targets} targets"
+    heading = (
+        f"Predicted and retrained change of {what}: Spearman {correlation:.2f} over "
+        f"{n_points} points"
+    )
+    title(figure, heading, inches=6.0)
+    note = "On the line a prediction is the truth. Axes are linear within the inner decade."
+    if "stability" in true.attrs:
+        stability = float(true.attrs["stability"])
+        note += f" Refits of half as many steps agree with these to {stability:.2f}."
+    caption(figure, note, inches=6.0, size=TEXT)
