@@ -29,9 +29,10 @@ def points_of_terms(
 
     members: dict[str, np.ndarray] = {}
     for name in names:
+        # A term that two of the names mean is taken once.
         for term in terms_named(objective, name):
-            n_points = len(objective.terms[term].points)
-            members[term] = np.arange(n_points)
+            points = objective.terms[term].points
+            members[term] = np.arange(len(points))
     return TrainingPoints(members)
 
 
@@ -50,27 +51,38 @@ def one_point(objective: Objective, words: Sequence[str]) -> tuple[str, int]:
     ValueError
         If there is no such term, its points are fewer, or coordinates are missing.
     """
-    first, *rest = words
-    term, colon, number = first.partition(":")
+    first, *place = words
+    term, colon, index = first.partition(":")
     locations = objective.locations(term)
-    if colon:
-        is_index = number.isdecimal() and int(number) < len(locations)
-        if rest or not is_index:
-            raise ValueError(
-                f"--point {' '.join(words)}: {term} has the points 0 … {len(locations) - 1}, such "
-                f"as --point {term}:0"
-            )
-        return term, int(number)
+    if not colon:
+        return term, _nearest_point(objective, term, place)
 
+    n_points = len(locations)
+    is_index = index.isdecimal() and int(index) < n_points
+    # With an index there is nothing to say by coordinates.
+    if place or not is_index:
+        raise ValueError(
+            f"--point {' '.join(words)}: {term} has the points 0 … {n_points - 1}, such as --point "
+            f"{term}:0"
+        )
+    return term, int(index)
+
+
+def _nearest_point(objective: Objective, term: str, place: Sequence[str]) -> int:
+    """Return the index of the training point of a term that is nearest to a place."""
     names = objective.coordinates
-    if len(rest) != len(names):
+    if len(place) != len(names):
         raise ValueError(
             f"--point takes TERM:INDEX, such as {term}:0, or TERM and {len(names)} numbers "
-            f"({', '.join(names)}), got {' '.join(words)}"
+            f"({', '.join(names)}), got {len(place)} numbers with {term}"
         )
-    place = torch.tensor(numbers("--point", rest)).to(locations)
-    distances = torch.linalg.vector_norm(locations - place, dim=1)
-    return term, int(distances.argmin())
+
+    locations = objective.locations(term)
+    # In the number type of the points, on their device.
+    wanted = torch.tensor(numbers("--point", place)).to(locations)
+    differences = locations - wanted
+    distances = torch.linalg.vector_norm(differences, dim=1)
+    return int(distances.argmin())
 
 
 def spread_points(table: xr.DataArray, n: int) -> dict[str, list[int]]:
@@ -80,15 +92,21 @@ def spread_points(table: xr.DataArray, n: int) -> dict[str, list[int]]:
     what is predicted of them can be told apart from noise.
     """
     strengths = np.abs(table.values).max(axis=0)
+    # Stable, so that equal ones keep the order of the points.
     order = np.argsort(-strengths, kind="stable")
     n_points = len(order)
+
     # Evenly, the strongest and the weakest among them.
-    ranks = np.linspace(0, n_points - 1, min(n, n_points))
-    chosen = order[ranks.round().astype(int)]
+    last = n_points - 1
+    n_chosen = min(n, n_points)
+    ranks = np.linspace(0, last, n_chosen)
+    whole = ranks.round().astype(int)
+    chosen = np.sort(order[whole])
 
     members: dict[str, list[int]] = {}
-    for point in np.sort(chosen):
-        term = str(table["term"].values[point])
-        index = int(table["index"].values[point])
-        members.setdefault(term, []).append(index)
+    terms = table["term"].values[chosen]
+    indices = table["index"].values[chosen]
+    for term, index in zip(terms, indices, strict=True):
+        of_term = members.setdefault(str(term), [])
+        of_term.append(int(index))
     return members

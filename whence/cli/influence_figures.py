@@ -42,7 +42,7 @@ def influence_figures(attribution: xr.DataArray, problem: Problem) -> dict[str, 
     names = quantities_of(attribution)
     for name in names:
         part = of_quantity(attribution, name)
-        added = f"_{_file_name(name)}" if len(names) > 1 else ""
+        added = f"_{file_name(name)}" if len(names) > 1 else ""
         if part.sizes["target"] == 1:
             figures |= _of_one_target(part.isel(target=0), problem, added)
         else:
@@ -68,6 +68,6 @@ def _of_one_target(
     return figures
 
 
-def _file_name(quantity: str) -> str:
+def file_name(quantity: str) -> str:
     """Return the name of a quantity without what a file's name should not have."""
     return re.sub(r"\W+", "_", quantity).strip("_")

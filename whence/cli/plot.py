@@ -12,6 +12,7 @@ import tyro
 from whence import plots
 from whence._files import make_folder
 from whence._netcdf import read_netcdf
+from whence.cli.compare import comparison_figures
 from whence.cli.files import INFLUENCE_FILE, check_folder
 from whence.cli.flags import default_words
 from whence.cli.influence_figures import influence_figures
@@ -30,10 +31,34 @@ class Options:
     """Run folder, as `whence train` leaves it."""
     out: Annotated[Path | None, default_words("RUN/figures", "PATH")] = None
     """Folder for the figures."""
+    compare: Annotated[tuple[Path, ...], default_words("none", "[RUN ...]")] = ()
+    """Other runs of the problem, such as of its variants: draw what influence is like in each, on
+    one scale, and nothing else. `whence influence` must have explained the same answers of all."""
+    terms: Annotated[
+        tuple[str, ...], default_words("the strongest three", "[TERM ...]")
+    ] = ()
+    """Terms to compare."""
+
+
+def compare(options: Options) -> int:
+    """Draw what several runs have in common side by side; return the exit code."""
+    out = options.out or options.run / "figures"
+    check_folder(out)
+    figures = comparison_figures([options.run, *options.compare], options.terms)
+    make_folder(out)
+    for added, figure in figures.items():
+        png, svg = plots.save(figure, out / f"comparison{added}")
+        print(f"figure: {png}  {svg.name}")
+    return 0
 
 
 def run(options: Options, arguments: Sequence[str]) -> int:
     """Draw every figure of a run; return the exit code."""
+    if options.compare:
+        return compare(options)
+    if options.terms:
+        raise ValueError("--terms does nothing without --compare: leave it out")
+
     out = options.out or options.run / "figures"
     result = load_run(options.run)
     # Before anything is drawn, which takes a while.

@@ -85,8 +85,8 @@ def point_of(problem: Problem, at: Sequence[float]) -> Tensor:
     """Return the point of ``--at``, (1, d); one outside the domain is an error."""
     if len(at) != len(problem.coordinates):
         raise ValueError(
-            f"--at takes {len(problem.coordinates)} numbers ({', '.join(problem.coordinates)}), or "
-            f"a file of points, got {len(at)}"
+            f"--at takes {len(problem.coordinates)} numbers ({', '.join(problem.coordinates)}), "
+            f"got {len(at)}; or it names a file of points"
         )
 
     point = torch.tensor([at], dtype=torch.float64)  # (1, d)

@@ -58,27 +58,38 @@ def compared_influence(
     is_of_many = _are_of_many(attributions)
     runs = {}
     for run, attribution in attributions.items():
+        # Of many answers the mean size, as signs would cancel.
         row = mean_sizes(attribution) if is_of_many else one_target(attribution)
         runs[run] = TermPoints(row, terms)
 
     # One scale for all: equal colors are equal numbers.
     shown = list(terms or _strongest_terms(runs))
-    largest = max(points.largest_of(shown) for points in runs.values())
-    n_marks = max(points.n_marks for points in runs.values())
-    scale = (MagnitudeScale if is_of_many else InfluenceScale)(largest, n_marks)
+    largest = 0.0
+    n_marks = 0
+    for points in runs.values():
+        largest = max(largest, points.largest_of(shown))
+        n_marks = max(n_marks, points.n_marks)
+    kind = MagnitudeScale if is_of_many else InfluenceScale
+    scale = kind(largest, n_marks)
 
     # A row for each term, or one panel after the other where there is one term.
-    names = coordinates(next(iter(runs.values())).row)
-    columns = len(runs) if len(shown) > 1 else None
-    layout = PanelLayout.of(names, problem, len(shown) * len(runs), columns)
+    first = next(iter(runs.values()))
+    layout = PanelLayout.of(
+        coordinates(first.row),
+        problem,
+        n_panels=len(shown) * len(runs),
+        columns=len(runs) if len(shown) > 1 else None,
+    )
     heading, label = _words(attributions, is_of_many)
     note = f"One scale for all panels: equal colors are equal influences. {SHARES}"
     figure = layout.figure(heading, note)
 
     k = 0
     for term in shown:
+        # The runs of a term stand side by side.
         for run, points in runs.items():
-            ax = layout.panel(figure, k, f"{run}, {points.title(term)}")
+            text = f"{run}, {points.title(term)}"
+            ax = layout.panel(figure, k, text)
             points.draw(ax, layout.plane, term, scale)
             k += 1
 
@@ -92,6 +103,7 @@ def _are_of_many(attributions: Mapping[str, xr.DataArray]) -> bool:
     for run, attribution in attributions.items():
         counts[run] = attribution.sizes.get("target", 1)
 
+    # A sign can be shown of one answer, and of many only a size.
     is_of_many = {count > 1 for count in counts.values()}
     if len(is_of_many) > 1:
         raise ValueError(
@@ -106,10 +118,12 @@ def _strongest_terms(runs: Mapping[str, TermPoints]) -> Sequence[str]:
     shares: dict[str, float] = {}
     for points in runs.values():
         for name in points.names:
+            # A term that matters in one of the runs is worth a look in all.
             share = points.share(name)
             shares[name] = max(shares.get(name, 0.0), share)
 
-    strongest = sorted(shares, key=lambda name: -shares[name])[:MAX_TERMS]
+    ordered = sorted(shares, key=shares.__getitem__)
+    strongest = ordered[-MAX_TERMS:]
     return [name for name in shares if name in strongest]
 
 
@@ -117,9 +131,10 @@ def _words(
     attributions: Mapping[str, xr.DataArray], is_of_many: bool
 ) -> tuple[str, str]:
     """Return the title, and what the color bar shows."""
-    first = next(iter(attributions.values()))
     # All are of the same answers, which the first one names.
-    story = Story.of(first.isel(target=0, missing_dims="ignore"))
+    first = next(iter(attributions.values()))
+    target = first.isel(target=0, missing_dims="ignore")
+    story = Story.of(target)
     n_runs = len(attributions)
     if is_of_many:
         heading = f"Mean influence on {story.name} in {n_runs} runs"

@@ -1,4 +1,4 @@
-"""Sentences on attributions of many answers, and of one training point."""
+"""Sentences on attributions of many answers, of one training point, and of terms."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ def describe_targets(attribution: xr.DataArray) -> str:
     sentences = []
     for name in quantities_of(attribution):
         part = of_quantity(attribution, name)
+        # Of one answer more can be said than of many.
         if part.sizes["target"] == 1:
-            sentences.append(describe_influence(part))
+            sentence = describe_influence(part)
         else:
-            sentences.append(_describe_many(part, name))
+            sentence = _describe_many(part, name)
+        sentences.append(sentence)
     return "\n".join(sentences)
 
 
@@ -55,16 +57,27 @@ def _describe_many(part: xr.DataArray, name: str) -> str:
     if not points.largest:
         return f"No point has any influence on {name} at {n_targets} targets."
 
-    shares = {term: points.share(term) for term in points.names}
-    ordered = sorted(shares, key=lambda term: -shares[term])
-    listed = [f"{term} {percent(shares[term])}" for term in ordered[:MAX_NAMED]]
+    # The terms of the largest shares, the largest first.
+    shares = {}
+    for term in points.names:
+        shares[term] = points.share(term)
+    ordered = sorted(shares, key=shares.__getitem__)
+    ordered.reverse()
+    listed = []
+    for term in ordered[:MAX_NAMED]:
+        share = percent(shares[term])
+        listed.append(f"{term} {share}")
+    carried = ", ".join(listed)
 
+    # And the one point that matters most on the mean.
     strongest = int(np.argmax(sizes.values))
-    place = _place_of(sizes.isel(point=strongest), coordinates(sizes))
+    names = coordinates(sizes)
+    place = _place_of(sizes.isel(point=strongest), names)
     term = points.of_points[strongest]
+    of_term = f", of {term}," if term else ""
     return (
-        f"Influence on {name} at {n_targets} targets: {', '.join(listed)}; the strongest point, of "
-        f"{term}, is {place}."
+        f"Influence on {name} at {n_targets} targets: {carried}; the strongest point"
+        f"{of_term} is {place}."
     )
 
 
@@ -86,22 +99,30 @@ def describe_point(attribution: xr.DataArray) -> str:
     >>> print(plots.describe_point(column))
     The point of wall at (x=0.5) has influence from -3.0e+00 to +1.0e+00 on u, the most at (x=1).
     """
-    names = coordinates(attribution.isel(target=0))
+    # A place is known by the names of the points' coordinates, which one of many has no more.
+    row = attribution.isel(target=0)
+    names = coordinates(row)
     point = attribution.isel(point=0)
-    of_term = f" of {point.coords['term'].item()}" if "term" in point.coords else ""
-    where = _place_of(point, names)
+    place = _place_of(point, names)
+    who = f"The point {place}"
+    if "term" in point.coords:
+        term = point.coords["term"].item()
+        who = f"The point of {term} {place}"
 
     sentences = []
     for name in quantities_of(attribution):
         field = of_quantity(point, name)
-        strongest = int(np.argmax(np.abs(field.values)))
-        # The same coordinates, of the target in place of the point.
+        low = float(field.min())
+        high = float(field.max())
+        sizes = np.abs(field.values)
+        strongest = int(np.argmax(sizes))
+
+        # A target's own coordinates say where that is.
         target = field.isel(target=strongest)
         story = Story.of(target)
+        where = describe_location(story.location)
         sentences.append(
-            f"The point{of_term} {where} has influence from {float(field.min()):+.1e} to "
-            f"{float(field.max()):+.1e} on {name}, the most at "
-            f"{describe_location(story.location)}."
+            f"{who} has influence from {low:+.1e} to {high:+.1e} on {name}, the most at {where}."
         )
     return "\n".join(sentences)
 
@@ -126,45 +147,69 @@ def describe_terms(table: xr.Dataset) -> str:
     the loss   50    50
     u          75    25
     """
-    terms = [str(name) for name in table["term"].values]
-    rows = [["share of", *terms]]
-    rows.append(["the loss", *map(_number, table["loss_share"].values)])
+    terms = table["term"].values
+    # A column for each term, below its name.
+    head = ["share of", *map(str, terms)]
+    of_loss = ["the loss", *_percents(table["loss_share"])]
+    rows = [head, of_loss]
     for name in table["quantity"].values:
-        shares = table["share"].sel(quantity=name).values
-        rows.append([str(name), *map(_number, shares)])
+        shares = table["share"].sel(quantity=name)
+        row = [str(name), *_percents(shares)]
+        rows.append(row)
 
     # As wide as the longest entry of each column.
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = []
+    for column in zip(*rows, strict=True):
+        longest = max(map(len, column))
+        widths.append(longest)
+
     lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0])]
-        for text, width in zip(others, widths[1:], strict=True):
+    for row in rows:
+        cells = []
+        for text, width in zip(row, widths, strict=True):
             cells.append(text.rjust(width))
-        lines.append("  ".join(cells))
+        # Names stand to the left, numbers to the right.
+        cells[0] = row[0].ljust(widths[0])
+        line = "  ".join(cells)
+        lines.append(line)
     lines[0] += "  in %"
     return "\n".join(lines)
 
 
-def _number(share: float) -> str:
-    """Return a share in percent, without the sign for it."""
-    return percent(share).removesuffix(" %")
+def _percents(shares: xr.DataArray) -> list[str]:
+    """Return shares in percent, without the sign for it."""
+    texts = []
+    for share in shares.values:
+        text = percent(float(share))
+        texts.append(text.removesuffix(" %"))
+    return texts
 
 
 def quantities_of(attribution: xr.DataArray) -> list[str]:
     """Return the names of the quantities explained, in the order in which they come."""
     names = attribution.coords["quantity"].values
-    return [str(name) for name in dict.fromkeys(np.atleast_1d(names).tolist())]
+    # One name may stand for all targets.
+    several = np.atleast_1d(names)
+    distinct = dict.fromkeys(several.tolist())
+    return list(map(str, distinct))
 
 
 def of_quantity(attribution: xr.DataArray, name: str) -> xr.DataArray:
     """Return the targets of one quantity alone."""
-    is_of_it = attribution.coords["quantity"].values == name
-    return attribution.isel(target=np.flatnonzero(is_of_it))
+    names = attribution.coords["quantity"].values
+    # Numbers of targets, as one name for all of them is no mask.
+    n_targets = attribution.sizes["target"]
+    of_targets = np.broadcast_to(names, n_targets)
+    (chosen,) = np.nonzero(of_targets == name)
+    return attribution.isel(target=chosen)
 
 
 def _place_of(point: xr.DataArray, names: tuple[str, ...]) -> str:
     """Return where a point is, or that it is nowhere."""
     if not names:
         return "of no place"
-    place = {name: float(point.coords[name]) for name in names}
+
+    place = {}
+    for name in names:
+        place[name] = float(point.coords[name])
     return f"at {describe_location(place)}"

@@ -14,7 +14,8 @@ from whence.plots.influence_scale import InfluenceScale
 from whence.plots.panels import PanelLayout
 from whence.plots.plane import Plane
 from whence.plots.smoothing import smoothed
-from whence.plots.style import Array, draw_star
+from whence.plots.style import Array
+from whence.plots.term_panels import draw_target
 from whence.plots.term_points import SHARES, TermPoints
 from whence.plots.text import (
     Story,
@@ -71,24 +72,27 @@ def influence_field(
     table = attribution.astype(float)
     check_finite(table.values)
     names = coordinates(table.isel(target=0))
-    of_targets = table.coords["quantity"].values
-    quantities = [str(name) for name in dict.fromkeys(of_targets)]
-
-    layout = PanelLayout.of(names, problem, len(quantities))
     column = table.isel(point=0)
+    place = {}
+    for name in names:
+        place[name] = float(column.coords[name])
+
+    # A panel for each quantity, all on one scale.
+    of_targets = column.coords["quantity"].values
+    quantities = list(map(str, dict.fromkeys(of_targets)))
+    layout = PanelLayout.of(names, problem, len(quantities))
     largest = float(np.abs(column.values).max())
     scale = InfluenceScale(largest, n_marks=1)
-    place = {name: float(column.coords[name]) for name in names}
 
     figure = layout.figure(_heading(column, place), _note(column))
     for k, name in enumerate(quantities):
         field = column.isel(target=of_targets == name)
         low = float(field.min())
         high = float(field.max())
-        ax = layout.panel(figure, k, f"{name}: influence from {low:.1e} to {high:.1e}")
+        text = f"{name}: influence from {low:.1e} to {high:.1e}"
+        ax = layout.panel(figure, k, text)
         _draw_targets(ax, layout.plane, field, scale)
-        across, up = (place[axis] for axis in layout.plane.names)
-        draw_star(ax, across, up, size=12)
+        draw_target(ax, layout.plane, place)
 
     layout.draw_bar(figure, scale, "influence")
     return figure
@@ -130,29 +134,40 @@ def smoothed_influence(
     ['pde: 30 points, 100 %', 'pde: smoothed']
     """
     row = one_target(attribution)
-    story = Story.of(row)
-    points = TermPoints(row, terms or interior_terms(row, problem))
+    shown = terms or interior_terms(row, problem)
+    points = TermPoints(row, shown)
     scale = InfluenceScale(points.largest, points.n_marks)
     # Each term takes two panels, points to the left and their field to the right.
-    n_panels = 2 * len(points.names)
-    layout = PanelLayout.of(coordinates(row), problem, n_panels, columns=2)
-
-    sign = str(row.attrs.get("sign", ""))
-    figure = layout.figure(
-        f"Influence on {story}, by point and smoothed",
-        f"{story.caption(sign)} {SHARES}",
+    layout = PanelLayout.of(
+        coordinates(row),
+        problem,
+        n_panels=2 * len(points.names),
+        columns=2,
     )
-    grid = layout.plane.grid(problem, RESOLUTION)
-    for k, name in enumerate(points.names):
-        ax = layout.panel(figure, 2 * k, points.title(name))
-        points.draw(ax, layout.plane, name, scale)
-        _mark_target(ax, layout.plane, story)
+    plane = layout.plane
+    grid = plane.grid(problem, RESOLUTION)
 
-        ax = layout.panel(figure, 2 * k + 1, f"{name}: smoothed")
+    story = Story.of(row)
+    sign = str(row.attrs.get("sign", ""))
+    note = f"{story.caption(sign)} {SHARES}"
+    figure = layout.figure(f"Influence on {story}, by point and smoothed", note)
+    for k, name in enumerate(points.names):
+        left = layout.panel(figure, 2 * k, points.title(name))
+        points.draw(left, plane, name, scale)
+        draw_target(left, plane, story.location)
+
+        # The same colors, so that the field shows what is left of the points.
+        right = layout.panel(figure, 2 * k + 1, f"{name}: smoothed")
         of_term = row.isel(point=points.of_term(name))
-        table = smoothed(of_term, problem, layout.plane, grid)
-        _draw_field(ax, grid.horizontal, grid.vertical, table, scale)
-        _mark_target(ax, layout.plane, story)
+        table = smoothed(of_term, problem, plane, grid)
+        _draw_field(
+            right,
+            grid.horizontal,
+            grid.vertical,
+            table,
+            scale,
+        )
+        draw_target(right, plane, story.location)
 
     layout.draw_bar(figure, scale, f"influence on {story.name}")
     return figure
@@ -160,9 +175,11 @@ def smoothed_influence(
 
 def interior_terms(row: xr.DataArray, problem: Problem) -> list[str]:
     """Return the terms whose points fill the domain; none is a ``ValueError``."""
-    depth = DEPTH * float(np.ptp(problem.domain.bounds, axis=0).min())
+    extents = np.ptp(problem.domain.bounds, axis=0)
+    depth = DEPTH * float(extents.min())
     columns = [row.coords[name].values for name in problem.coordinates]
     places = np.stack(columns, axis=1).astype(float)
+    # A negative tolerance asks for points so far inside.
     is_inside = problem.domain.contains(places, -depth)
 
     points = TermPoints(row)
@@ -170,8 +187,9 @@ def interior_terms(row: xr.DataArray, problem: Problem) -> list[str]:
     for name in points.names:
         of_term = points.of_term(name)
         n_inside = int(is_inside[of_term].sum())
+        half = 0.5 * int(of_term.sum())
         # Points of a condition lie on lines, of which no field can be made.
-        if n_inside >= max(MIN_INSIDE, 0.5 * of_term.sum()):
+        if n_inside >= max(MIN_INSIDE, half):
             interior.append(name)
 
     if not interior:
@@ -184,36 +202,47 @@ def interior_terms(row: xr.DataArray, problem: Problem) -> list[str]:
 
 def _heading(column: xr.DataArray, place: dict[str, float]) -> str:
     """Return what the figure of one point says above its panels."""
-    of_term = ""
-    if "term" in column.coords:
-        of_term = f" of {column.coords['term'].item()}"
-    return f"Influence of the point{of_term} at {describe_location(place)}"
+    where = describe_location(place)
+    if "term" not in column.coords:
+        return f"Influence of the point at {where}"
+
+    term = column.coords["term"].item()
+    return f"Influence of the point of {term} at {where}"
 
 
 def _note(column: xr.DataArray) -> str:
     """Return what the colors mean."""
+    note = "Orange: positive; purple: negative; star: the point."
     sign = str(column.attrs.get("sign", ""))
-    return f"Orange: positive; purple: negative. {sign.capitalize()}. Star: the point."
-
-
-def _mark_target(ax: Axes, plane: Plane, story: Story) -> None:
-    """Draw a star where the target is; an aggregate is nowhere."""
-    if set(plane.names) <= set(story.location):
-        across, up = (story.location[name] for name in plane.names)
-        draw_star(ax, across, up, size=12)
+    # Numbers of the user's own making may not say what their sign means.
+    return f"{note} {sign.capitalize()}." if sign else note
 
 
 def _draw_targets(
     ax: Axes, plane: Plane, field: xr.DataArray, scale: InfluenceScale
 ) -> None:
     """Draw values at targets on a grid, blank where it has none."""
-    across, up = (field.coords[f"target_{name}"].values for name in plane.names)
-    horizontal, columns = np.unique(across, return_inverse=True)
-    vertical, rows = np.unique(up, return_inverse=True)
+    across, up = plane.names
+    horizontal, columns = np.unique(
+        field.coords[f"target_{across}"].values,
+        return_inverse=True,
+    )
+    vertical, rows = np.unique(
+        field.coords[f"target_{up}"].values,
+        return_inverse=True,
+    )
 
-    table = np.full((len(vertical), len(horizontal)), np.nan)
+    # Blank where the grid has no target, as outside the domain.
+    shape = (len(vertical), len(horizontal))
+    table = np.full(shape, np.nan)
     table[rows, columns] = field.values
-    _draw_field(ax, horizontal, vertical, table, scale)
+    _draw_field(
+        ax,
+        horizontal,
+        vertical,
+        table,
+        scale,
+    )
 
 
 def _draw_field(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -12,8 +14,8 @@ from whence.plots.looks import LINE_COLORS, mark_looks
 from whence.plots.style import TEXT, Look, caption, dress, legend_beside, title
 from whence.plots.text import Story, check_finite, terms_of
 
-LINEAR = 1e-3
-"""Share of the largest change below which the axes are linear, so that they can pass zero."""
+LINEAR_DECADES = 2
+"""Decades below the largest change, rounded down, at which axes turn linear to pass zero."""
 
 
 def leave_one_out(predicted: xr.DataArray, retrained: xr.DataArray) -> Figure:
@@ -40,19 +42,20 @@ def leave_one_out(predicted: xr.DataArray, retrained: xr.DataArray) -> Figure:
     >>> coords = {"term": ("point", ["pde"] * 3), "index": ("point", [0, 1, 2])}
     >>> predicted = xr.DataArray([1.0, -2.0, 3.0], coords, "point")
     >>> figure = plots.leave_one_out(predicted, 1.1 * predicted[[2, 0]])
-    >>> figure.get_suptitle()
-    'Predicted and retrained change of the target: Spearman 1.00 over 2 points'
+    >>> figure.get_suptitle().splitlines()[0]
+    'Predicted and retrained change of the target: Spearman 1.00 over 2'
     """
     expected, true = matched(predicted, retrained)
-    values = (expected.values, true.values)  # (T, n) each
-    correlation = rank_agreement(*values)
+    values = np.stack([expected.values, true.values])  # (2, T, n)
+    correlation = rank_agreement(values[1], values[0])
+    largest = float(np.abs(values).max()) or 1.0
 
     figure = Figure((6.6, 5.2), layout="constrained")
     ax = figure.add_subplot()
-    largest = max(float(np.abs(table).max()) for table in values) or 1.0
     _draw_diagonal(ax, largest)
-    terms = terms_of(true.isel(target=0))
-    names = [str(name) for name in dict.fromkeys(terms)]
+    first = true.isel(target=0)
+    terms = terms_of(first)
+    names = list(map(str, dict.fromkeys(terms)))
     looks = mark_looks(names)
     for k, name in enumerate(names):
         # All targets of a term's points look the same.
@@ -104,25 +107,27 @@ def matched(
             f"{true.sizes['target']}: explain the same targets"
         )
 
-    numbers = {key: k for k, key in enumerate(_keys(expected))}
-    missing = [key for key in _keys(true) if key not in numbers]
-    if missing:
-        term, index = missing[0]
-        raise ValueError(
-            f"{len(missing)} of the points left out were not predicted, the first is point "
-            f"{index} of {term}: predict all training points"
-        )
-    columns = [numbers[key] for key in _keys(true)]
-    return expected.isel(point=columns), true
+    # The column of each point among those that were predicted.
+    columns = {key: column for column, key in enumerate(_keys(expected))}
+    left_out = _keys(true)
+    for term, index in left_out:
+        if (term, index) not in columns:
+            raise ValueError(
+                f"point {index} of {term} was left out but not predicted: predict all training "
+                "points"
+            )
+    chosen = [columns[key] for key in left_out]
+    return expected.isel(point=chosen), true
 
 
 def _keys(table: xr.DataArray) -> list[tuple[str, int]]:
     """Return the term and the index of each point."""
     terms = terms_of(table.isel(target=0))
-    return [
-        (str(term), int(index))
-        for term, index in zip(terms, table["index"].values, strict=True)
-    ]
+    indices = table["index"].values
+    keys = []
+    for term, index in zip(terms, indices, strict=True):
+        keys.append((str(term), int(index)))
+    return keys
 
 
 def _draw_diagonal(ax: Axes, largest: float) -> None:
@@ -133,9 +138,19 @@ def _draw_diagonal(ax: Axes, largest: float) -> None:
 
 def _set_axes(ax: Axes, largest: float) -> None:
     """Give both axes one scale, logarithmic away from zero, as changes span decades."""
-    look: Look = {"linthresh": LINEAR * largest, "linscale": 0.5}
+    decade = math.floor(math.log10(largest))
+    look: Look = {
+        "linthresh": 10.0 ** (decade - LINEAR_DECADES),
+        "linscale": 0.5,
+    }
     ax.set_xscale("symlog", **look)
     ax.set_yscale("symlog", **look)
+
+    # Zero and two decades of either sign: more ticks would run into each other.
+    powers = [10.0**decade, 10.0 ** (decade - 1)]
+    ticks = [-powers[0], -powers[1], 0.0, powers[1], powers[0]]
+    ax.set_xticks(ticks)
+    ax.set_yticks(ticks)
     end = 1.5 * largest
     ax.set_xlim(-end, end)
     ax.set_ylim(-end, end)
@@ -153,8 +168,12 @@ def _write_words(figure: Figure, true: xr.DataArray, correlation: float) -> None
         f"{n_points} points"
     )
     title(figure, heading, inches=6.0)
-    note = "On the line a prediction is the truth. Axes are linear within the inner decade."
+    note = "On the line a prediction is the truth. Axes are logarithmic away from zero."
     if "stability" in true.attrs:
-        stability = float(true.attrs["stability"])
-        note += f" Refits of half as many steps agree with these to {stability:.2f}."
+        # Of −0.001 it shows 0.00, without a sign.
+        stability = round(float(true.attrs["stability"]), 2) + 0.0
+        note += (
+            f" Refits with half as many steps agree with these by a Spearman of {stability:.2f}, "
+            "more than which no prediction can."
+        )
     caption(figure, note, inches=6.0, size=TEXT)

@@ -13,6 +13,8 @@ from whence.plots.style import Array
 
 OUTLINE_RESOLUTION = 401
 """Points along each axis of the grid on which the outline of a domain is found."""
+OUTSIDE = 1e-3
+"""Distance outside the domain, in cells, at which its outline is drawn: not along the axes."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,17 @@ class Grid:
     """All points in the problem's order of coordinates, (n², 2)."""
     inside: Array
     """Which points are in the domain, (n, n): rows along the vertical axis."""
+
+    def levels(self, problem: Problem) -> Array:
+        """Return how far outside the domain points are, in cells and from −1 to 1, (n, n)."""
+        across = self.horizontal[1] - self.horizontal[0]
+        up = self.vertical[1] - self.vertical[0]
+        cell = max(float(across), float(up))
+
+        # What is far away may be infinitely far, which no line could be drawn between.
+        levels = problem.domain.level(self.points) / cell
+        clipped: Array = np.clip(levels, -1.0, 1.0)
+        return clipped.reshape(self.inside.shape)
 
 
 @dataclass(frozen=True)
@@ -93,12 +106,11 @@ class Plane:
         self.scale(ax, problem)
 
         if not grid.inside.all():
-            # The level between outside (0) and inside (1) is the boundary.
             ax.contour(
                 grid.horizontal,
                 grid.vertical,
-                grid.inside,
-                levels=[0.5],
+                grid.levels(problem),
+                levels=[OUTSIDE],
                 colors="0.5",
                 linewidths=0.8,
             )

@@ -22,8 +22,8 @@ def smoothed(row: xr.DataArray, problem: Problem, plane: Plane, grid: Grid) -> A
 
     At z it is ``Σ_i K(z − z_i) v_i / Σ_i K(z − z_i)`` with ``K(d) = exp(−½‖d‖²/h²)``, h somewhat
     more than the mean distance of points (Nadaraya 1964; Watson 1964): it does not grow where
-    points crowd. Space has one scale in all directions; a coordinate beside time is measured in
-    units of its extent.
+    points crowd. Space has one scale in all directions; beside time, coordinates are measured in
+    units of their extent.
 
     Parameters
     ----------
@@ -48,29 +48,55 @@ def smoothed(row: xr.DataArray, problem: Problem, plane: Plane, grid: Grid) -> A
     >>> bool(np.allclose(smoothed(ones, problem, plane, plane.grid(problem, 11)), 1.0))
     True
     """
-    unit = np.ones(2)
-    spans = np.ptp(problem.domain.bounds, axis=0)[[plane.across, plane.up]]
-    if problem.time is not None:
-        unit = spans
+    # Columns of the problem's coordinates, in the order of the plane's.
+    order = [plane.across, plane.up]
+    extents = np.ptp(problem.domain.bounds, axis=0)
+    spans = extents[order]
+    unit = spans if problem.time is not None else np.ones(2)
 
     columns = [row.coords[name].values for name in plane.names]
     points = np.stack(columns, axis=1) / unit
-    places = grid.points[:, [plane.across, plane.up]] / unit
+    places = grid.points[:, order] / unit
 
     # n points in an area: each has a square of its own, as wide as neighbors are apart.
+    width, height = spans / unit
     share_inside = grid.inside.mean()
-    area = float(np.prod(spans / unit)) * share_inside
-    h = WIDTH * np.sqrt(area / len(points))
+    area = width * height * share_inside
+    distance = float(np.sqrt(area / len(points)))
 
     field = np.full(len(places), np.nan)
     inside = np.flatnonzero(grid.inside)
+    # Some places at a time, as there is a number for each place and point.
     for start in range(0, len(inside), CHUNK):
         chunk = inside[start : start + CHUNK]
-        differences = places[chunk, None, :] - points[None, :, :]
-        squares = (differences**2).sum(axis=2)  # ‖z − z_i‖², (places, points)
-        weights = np.exp(-0.5 * squares / h**2)
-
-        total = weights.sum(axis=1)
-        means = weights @ row.values / np.maximum(total, MIN_WEIGHT)
-        field[chunk] = np.where(total >= MIN_WEIGHT, means, np.nan)
+        field[chunk] = _kernel_means(
+            places[chunk],
+            points,
+            row.values,
+            WIDTH * distance,
+        )
     return field.reshape(grid.inside.shape)
+
+
+def _kernel_means(places: Array, points: Array, values: Array, width: float) -> Array:
+    """Return means of values at points (n, 2), weighted by a Gaussian, at places (m, 2)."""
+    # ‖z − z_i‖², (m, n)
+    squares = np.zeros((len(places), len(points)))
+    for column in range(2):
+        difference = np.subtract.outer(places[:, column], points[:, column])
+        squares += difference**2
+
+    in_widths = squares / width**2
+    weights = np.exp(-0.5 * in_widths)
+    total = weights.sum(axis=1)
+    sums = weights @ values
+    # Where no point is near, rounding alone would decide.
+    is_near = total >= MIN_WEIGHT
+    means = np.full(len(places), np.nan)
+    np.divide(
+        sums,
+        total,
+        out=means,
+        where=is_near,
+    )
+    return means

@@ -57,15 +57,21 @@ def influence_by_term(
     story = Story.of(row)
     points = TermPoints(row, terms)
     scale = InfluenceScale(points.largest, points.n_marks)
-    layout = PanelLayout.of(coordinates(row), problem, len(points.names))
+    layout = PanelLayout.of(
+        coordinates(row),
+        problem,
+        n_panels=len(points.names),
+    )
 
+    # What the colors mean, and the numbers above panels.
     sign = str(row.attrs.get("sign", ""))
     note = f"{story.caption(sign)} {SHARES}"
     figure = layout.figure(f"Influence of each term's points on {story}", note)
     for k, name in enumerate(points.names):
         ax = layout.panel(figure, k, points.title(name))
         points.draw(ax, layout.plane, name, scale)
-        _draw_target(ax, layout.plane, story.location)
+        # In every panel, as each is read by itself.
+        draw_target(ax, layout.plane, story.location)
 
     layout.draw_bar(figure, scale, f"influence on {story.name}")
     return figure
@@ -105,7 +111,11 @@ def mean_influence(
     means = mean_sizes(attribution)
     points = TermPoints(means, terms)
     scale = MagnitudeScale(points.largest, points.n_marks)
-    layout = PanelLayout.of(coordinates(means), problem, len(points.names))
+    layout = PanelLayout.of(
+        coordinates(means),
+        problem,
+        n_panels=len(points.names),
+    )
 
     # Every target is of one quantity; where each of them is does not matter for its name.
     story = Story.of(attribution.isel(target=0, missing_dims="ignore"))
@@ -135,26 +145,33 @@ def mean_sizes(attribution: xr.DataArray) -> xr.DataArray:
     return sizes
 
 
-def _draw_target(ax: Axes, plane: Plane, location: Mapping[str, float]) -> None:
+def draw_target(ax: Axes, plane: Plane, location: Mapping[str, float]) -> None:
     """Draw a star where the target is; an aggregate is nowhere."""
-    if set(plane.names) <= set(location):
-        across, up = (location[name] for name in plane.names)
+    horizontal, vertical = plane.names
+    if horizontal in location and vertical in location:
+        across = location[horizontal]
+        up = location[vertical]
         draw_star(ax, across, up, size=12)
 
 
 def _frame_targets(ax: Axes, plane: Plane, attribution: xr.DataArray) -> None:
     """Draw a frame around the places of all targets, if they have any."""
-    names = [f"target_{name}" for name in plane.names]
-    if not set(names) <= set(attribution.coords):
-        return
+    corner = []
+    sides = []
+    for name in plane.names:
+        label = f"target_{name}"
+        if label not in attribution.coords:
+            return
 
-    # Of several quantities some may be nowhere, which is NaN.
-    across, up = (attribution.coords[name].values for name in names)
-    corner = (np.nanmin(across), np.nanmin(up))
-    width = np.nanmax(across) - corner[0]
-    height = np.nanmax(up) - corner[1]
+        values = attribution.coords[label].values
+        low = float(values.min())
+        high = float(values.max())
+        corner.append(low)
+        sides.append(high - low)
+
+    width, height = sides
     frame = Rectangle(
-        corner,
+        (corner[0], corner[1]),
         width,
         height,
         fill=False,

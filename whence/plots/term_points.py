@@ -51,9 +51,11 @@ class TermPoints:
         self.sizes = np.abs(row.values)
         self.of_points = terms_of(row)
 
-        present = [str(name) for name in dict.fromkeys(self.of_points)]
+        distinct = dict.fromkeys(self.of_points)
+        present = list(map(str, distinct))
         for name in terms or ():
             _checks.one_of("term", name, present)
+        # All of them, in the order in which they come, unless some are named.
         self.names = list(terms or present)
 
     @property
@@ -64,7 +66,10 @@ class TermPoints:
     @property
     def n_marks(self) -> int:
         """How many points the largest of the terms has."""
-        counts = [int(self.of_term(name).sum()) for name in self.names]
+        counts = []
+        for name in self.names:
+            of_term = self.of_term(name)
+            counts.append(int(of_term.sum()))
         return max(counts)
 
     def of_term(self, name: str) -> Array:
@@ -80,15 +85,21 @@ class TermPoints:
 
     def share(self, name: str) -> float:
         """Return the share of a term in the absolute values of all points."""
-        of_term = float(self.sizes[self.of_term(name)].sum())
         total = float(self.sizes.sum())
-        return of_term / total if total else 0.0
+        # Of nothing there are no shares.
+        if not total:
+            return 0.0
+
+        of_term = self.sizes[self.of_term(name)]
+        return float(of_term.sum()) / total
 
     def title(self, name: str) -> str:
         """Return what stands above the panel of a term."""
         n_points = int(self.of_term(name).sum())
         points = "point" if n_points == 1 else "points"
-        text = f"{n_points} {points}, {percent(self.share(name))}"
+        share = percent(self.share(name))
+        text = f"{n_points} {points}, {share}"
+        # Points of an objective of one's own may have no term.
         return f"{name}: {text}" if name else text
 
     def draw(self, ax: Axes, plane: Plane, name: str, scale: InfluenceScale) -> None:
@@ -98,7 +109,9 @@ class TermPoints:
         order = np.argsort(self.sizes[shown], kind="stable")
         points = self.row.isel(point=shown[order])
 
-        across, up = (points.coords[axis].values for axis in plane.names)
+        horizontal, vertical = plane.names
+        across = points.coords[horizontal].values
+        up = points.coords[vertical].values
         ax.scatter(
             across,
             up,

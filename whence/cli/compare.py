@@ -1,0 +1,139 @@
+"""Runs of one problem side by side: ``whence plot RUN --compare RUN …``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from whence import plots
+from whence._netcdf import read_netcdf
+from whence.cli.files import INFLUENCE_FILE
+from whence.cli.influence_figures import file_name
+from whence.pinn.pde.problem import Problem
+from whence.pinn.training.load import load_run
+from whence.plots.descriptions import of_quantity, quantities_of
+
+
+def comparison_figures(
+    folders: Sequence[Path], terms: Sequence[str]
+) -> dict[str, Figure]:
+    """Return a figure for each quantity that all runs explain, by what is added to its file's name.
+
+    Parameters
+    ----------
+    folders:
+        Run folders with an attribution each, as ``whence influence RUN`` leaves it.
+    terms:
+        Which terms to draw; none for the strongest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a run has no attribution.
+    ValueError
+        If runs are of different problems, or explain different answers.
+    """
+    problem = shared_problem(folders)
+    attributions = read_attributions(folders)
+    names = check_same_answers(attributions)
+
+    figures = {}
+    for name in names:
+        parts = {}
+        for run, attribution in attributions.items():
+            parts[run] = of_quantity(attribution, name)
+        # The usual single quantity needs no name of its own.
+        added = f"_{file_name(name)}" if len(names) > 1 else ""
+        figures[added] = plots.compared_influence(parts, problem, terms or None)
+    return figures
+
+
+def shared_problem(folders: Sequence[Path]) -> Problem:
+    """Return the problem that all runs solve, in whichever variant."""
+    problems = {folder: load_run(folder).problem for folder in folders}
+    first = problems[folders[0]]
+    for folder, problem in problems.items():
+        if problem.name != first.name or problem.coordinates != first.coordinates:
+            raise ValueError(
+                f"--compare takes runs of one problem: {folders[0]} is of {first.name}, {folder} "
+                f"of {problem.name}"
+            )
+    return first
+
+
+def read_attributions(folders: Sequence[Path]) -> dict[str, xr.DataArray]:
+    """Return the attribution of each run by what it is called, dimensions (target, point)."""
+    attributions = {}
+    for folder, name in zip(folders, run_names(folders), strict=True):
+        file = folder / INFLUENCE_FILE
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {INFLUENCE_FILE} to compare: whence influence {folder} makes it"
+            )
+
+        attribution = read_netcdf(file)
+        if "target" not in attribution.dims:
+            attribution = attribution.expand_dims("target")
+            # What is known of the one target becomes known of each.
+            attribution = _with_target_labels(attribution)
+        attributions[name] = attribution
+    return attributions
+
+
+def _with_target_labels(attribution: xr.DataArray) -> xr.DataArray:
+    """Return an attribution whose scalar labels are those of its one target."""
+    labels = {}
+    for name, values in attribution.coords.items():
+        is_of_target = name == "quantity" or str(name).startswith("target_")
+        if is_of_target and values.ndim == 0:
+            labels[name] = ("target", [values.item()])
+    return attribution.assign_coords(labels)
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Return what runs are called: their folders' names, or all of the paths if two are alike.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from whence.cli.compare import run_names
+    >>> run_names([Path("runs/good"), Path("runs/broken")])
+    ['good', 'broken']
+    >>> run_names([Path("a/wave"), Path("b/wave")])
+    ['a/wave', 'b/wave']
+    """
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        return [str(folder) for folder in folders]
+    return names
+
+
+def check_same_answers(attributions: Mapping[str, xr.DataArray]) -> list[str]:
+    """Return the quantities that all runs explain; other answers in a run are a ``ValueError``."""
+    runs = list(attributions)
+    first = attributions[runs[0]]
+    for run in runs[1:]:
+        other = attributions[run]
+        is_same = other.sizes["target"] == first.sizes["target"]
+        is_same = is_same and all(
+            _is_equal(first.coords[name].values, other.coords[name].values)
+            for name in first.coords
+            if first.coords[name].dims == ("target",)
+        )
+        if not is_same:
+            raise ValueError(
+                f"{runs[0]} and {run} explain different answers: give whence influence the same "
+                "--of and --at, or --region, for each run"
+            )
+    return quantities_of(first)
+
+
+def _is_equal(labels: np.ndarray, others: np.ndarray) -> bool:
+    """Whether labels of targets are equal, NaN to NaN."""
+    if labels.dtype.kind == "f":
+        return bool(np.array_equal(labels, others, equal_nan=True))
+    return labels.tolist() == others.tolist()
