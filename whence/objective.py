@@ -333,6 +333,10 @@ class Objective:
         """Return the same objective whose losses and gradients come from ``evaluator``."""
         return self._changed(evaluator=evaluator)
 
+    def with_space(self, space: Space) -> Objective:
+        """Return the same objective, of whose points, fields and terms ``space`` knows."""
+        return self._changed(space=space)
+
     def with_weight_decay(self, weight_decay: float) -> Objective:
         """Return the same objective with the penalty ``(c/2)‖θ‖²`` of this c; 0 for none."""
         _checks.positive("weight_decay", weight_decay, zero=True)

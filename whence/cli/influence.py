@@ -28,8 +28,13 @@ from whence.cli.flags import (
 )
 from whence.cli.influence_of_run import Explanation, attributed
 from whence.cli.model_file import NEEDED, ModelFile, file_parameters, read
-from whence.cli.quantities import quantity_of_tests
-from whence.cli.run_options import RunOptions, check_together, given_flags
+from whence.cli.quantities import quantity_of_tests, with_named_components
+from whence.cli.run_options import (
+    RunOptions,
+    check_together,
+    given_flags,
+    named_terms,
+)
 from whence.pinn.training.load import load_run
 from whence.plots.grouping import in_ranges, largest_groups
 from whence.plots.histograms import MAX_LABELS
@@ -117,7 +122,7 @@ def explain_run(options: _Options, out: Path | None) -> int:
         raise ValueError("--sample is for a Python file: leave it out for a run")
 
     check_together(options)
-    result = load_run(options.run)
+    result = with_named_components(load_run(options.run), named_terms(options))
     # A run names nothing but its objective: a method that needs more says so.
     file = ModelFile(options.run, result.objective, {})
     explanation = Explanation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,7 @@ from whence.attribution.quantities.term_loss import TOTAL
 from whence.catalogue import QUANTITIES
 from whence.cli.model_file import ModelFile
 from whence.cli.targets import Where
+from whence.components import split_components
 from whence.objective import Objective
 from whence.pinn.training.load import problem_source
 from whence.pinn.training.result import Result
@@ -178,6 +180,19 @@ class _KnownNames:
         except ValueError:
             return False
         return True
+
+
+def with_named_components(result: Result, names: Sequence[str]) -> Result:
+    """Return the run with a term for each residual component, if one of these is named.
+
+    Components are ``pde_1``, ``pde_2`` of an equation ``pde`` that returns a tuple. Where none is
+    named the terms stay whole: a point is one point, whatever the number of its components.
+    """
+    split = split_components(result.objective)
+    added = set(split.terms) - set(result.objective.terms)
+    if added.isdisjoint(names):
+        return result
+    return dataclasses.replace(result, objective=split)
 
 
 def group_names(objective: Objective) -> tuple[str, ...]:

@@ -79,6 +79,16 @@ def flag_of_field(name: str) -> str:
     return "--" + name.strip("_").replace("_", "-")
 
 
+def named_terms(options: RunOptions) -> list[str]:
+    """Return the names on the command line that may be those of terms."""
+    names = [*options.of, *options.from_]
+    # The first word of a point is its term, with its index behind a colon.
+    for word in options.point[:1]:
+        term, _, _ = word.partition(":")
+        names.append(term)
+    return names
+
+
 ALONE = {
     "summary": ("at", "from_", "point", "leave_out"),
     "point": ("at", "from_", "leave_out"),
