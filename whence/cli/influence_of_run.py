@@ -107,7 +107,7 @@ class Explanation:
         objective = self.result.objective
         term, index = one_point(objective, options.point)
         n_targets = options.targets or FIELD_TARGETS
-        where = Where((), options.region or (WHOLE,), n_targets)
+        where = Where((), options.region, n_targets, otherwise=(WHOLE,))
         quantities = quantities_of_run(self.result, options.of, where)
         for quantity in quantities:
             # The targets of a field have coordinates, those of an aggregate a name alone.
@@ -133,7 +133,8 @@ class Explanation:
         """Say what the points of each term do to the losses of all and to the solution."""
         options = self.options
         names = options.of
-        where = Where((), options.region or (WHOLE,), options.targets or TARGETS)
+        n_targets = options.targets or TARGETS
+        where = Where((), options.region, n_targets, otherwise=(WHOLE,))
         if names:
             quantities = quantities_of_run(self.result, names, where)
         else:

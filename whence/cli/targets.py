@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whence import _checks
 from whence.arrays import to_locations
 from whence.pinn.geometry.boundary import named
 from whence.pinn.pde.problem import Problem
@@ -37,11 +36,14 @@ class Where:
         ``domain``; none if not given.
     n:
         About how many points of a region.
+    otherwise:
+        The region where neither is given; none for the point of the largest error.
     """
 
     at: Sequence[str] = ()
     region: Sequence[str] = ()
     n: int = 400
+    otherwise: Sequence[str] = ()
 
     @property
     def flag(self) -> str:
@@ -53,11 +55,12 @@ class Where:
     @property
     def is_box(self) -> bool:
         """Whether answers are explained on a grid in a box, or in the whole domain."""
-        is_whole = list(self.region) == [WHOLE]
-        return is_whole or any(map(is_number, self.region))
+        region = self.region or self.otherwise
+        is_whole = list(region) == [WHOLE]
+        return is_whole or any(map(is_number, region))
 
     def points(self, result: Result) -> Tensor:
-        """Return the points (n, d), float64; where nothing is said, that of the largest error.
+        """Return the points (n, d), float64.
 
         Raises
         ------
@@ -71,11 +74,15 @@ class Where:
             raise ValueError("--at and --region both say where: leave one of them out")
 
         problem = result.problem
-        if self.region:
-            _checks.count("--targets", self.n)
-            return region_points(problem, self.region, self.n)
+        region = self.region
+        if not self.at and not region:
+            region = self.otherwise
+        if region:
+            return region_points(problem, region, self.n)
         if not self.at:
             return worst_point(result)
+
+        # A single word that is no number is the name of a file.
         if len(self.at) == 1 and not is_number(self.at[0]):
             return file_points(problem, Path(self.at[0]))
         return point_of(problem, numbers("--at", self.at))
