@@ -56,8 +56,10 @@ def split_components(objective: Objective) -> Objective:
 
     if len(terms) == len(objective.terms):
         return objective
+    # It knows where the components hold, which is where the term does.
     space = ComponentSpace(objective.space, names)
-    return objective.with_terms(terms).with_space(space)
+    split = objective.with_terms(terms)
+    return split.with_space(space)
 
 
 def component_terms(term: Term, count: int) -> list[Term]:
@@ -122,8 +124,16 @@ class ComponentSpace(Space):
 
     def draw(self, term: str, n: int, seed: int, method: str = "random") -> Tensor:
         """Return n fresh points (n, d) where the term holds."""
-        return self.space.draw(self.whole[term], n, seed, method)
+        whole = self.whole[term]
+        return self.space.draw(
+            whole,
+            n,
+            seed,
+            method,
+        )
 
     def check(self, term: str | None, points: Tensor) -> None:
         """Raise ``ValueError`` for points where the term does not hold."""
-        self.space.check(term if term is None else self.whole[term], points)
+        # Without a term: where the network has a meaning.
+        whole = None if term is None else self.whole[term]
+        self.space.check(whole, points)

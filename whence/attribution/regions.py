@@ -78,12 +78,12 @@ def region_masks(
     places = points[is_somewhere]
     masks = {}
     for region_name, region in regions.items():
-        in_region = _inside(region_name, region, names, places)
+        in_region = inside_region(region_name, region, names, places)
         # An average over no points would be no number.
         if not in_region.any():
             raise ValueError(
                 f"the region {region_name!r} has none of the {len(points)} {what}, which lie in "
-                f"{_extent(names, places)}: make it larger, or leave it out"
+                f"{extent_in_words(names, places)}: make it larger, or leave it out"
             )
 
         mask = np.zeros(len(points), dtype=bool)
@@ -92,7 +92,7 @@ def region_masks(
     return masks
 
 
-def _inside(
+def inside_region(
     region_name: str,
     region: Region,
     names: Sequence[str],
@@ -102,7 +102,7 @@ def _inside(
     where = f"the region {region_name!r}"
     columns = {name: points[:, k] for k, name in enumerate(names)}
     if isinstance(region, Mapping):
-        return _in_box(where, region, columns)
+        return in_box(where, region, columns)
 
     # Before functions, as a domain might be callable too.
     if isinstance(region, Container):
@@ -114,10 +114,10 @@ def _inside(
             f"{where} must be a box such as {{'x': (0, 1)}}, a domain, or a function of "
             f"coordinates, got {_checks.describe(region)}"
         )
-    return _where_true(where, region, columns)
+    return where_true(where, region, columns)
 
 
-def _in_box(where: str, box: Box, columns: Mapping[str, np.ndarray]) -> Mask:
+def in_box(where: str, box: Box, columns: Mapping[str, np.ndarray]) -> Mask:
     """Return which points are in a box, its sides included."""
     # A coordinate that the box does not name may have any value.
     first = next(iter(columns.values()))
@@ -131,7 +131,7 @@ def _in_box(where: str, box: Box, columns: Mapping[str, np.ndarray]) -> Mask:
     return mask
 
 
-def _where_true(
+def where_true(
     where: str,
     function: Callable[..., object],
     columns: Mapping[str, np.ndarray],
@@ -154,7 +154,7 @@ def _where_true(
     return mask
 
 
-def _extent(names: Sequence[str], points: np.ndarray) -> str:
+def extent_in_words(names: Sequence[str], points: np.ndarray) -> str:
     """Return where points lie, in words."""
     # Of aggregates alone there is nothing to take a least number of.
     if not len(points):

@@ -169,6 +169,7 @@ def region_shares(
 
     _checks.one_of("effect", effect, ("remove", "add"))
     _checks.one_of("dimension", over, ("target", "point"))
+    # Names and masks first: a wrong region is said before anything is solved.
     quantity = as_quantity(quantity)
     terms = _by_term(method)
     quantities = _by_quantity(method, quantity)
@@ -230,6 +231,7 @@ def _by_quantity(method: Method, quantity: Quantity) -> Groups:
     columns = quantity.targets(method.objective)
     of_targets = columns["quantity"]
 
+    # Targets of one name are one quantity, wherever they are.
     groups = {}
     for name in dict.fromkeys(of_targets.tolist()):
         groups[str(name)] = of_targets == name

@@ -55,26 +55,28 @@ def one_point(objective: Objective, words: Sequence[str]) -> tuple[str, int]:
     term, colon, index = first.partition(":")
     locations = objective.locations(term)
     if not colon:
-        return term, _nearest_point(objective, term, place)
+        return term, nearest_point(objective, term, place)
 
+    # With an index there is nothing to say by coordinates.
     n_points = len(locations)
     is_index = index.isdecimal() and int(index) < n_points
-    # With an index there is nothing to say by coordinates.
     if place or not is_index:
+        text = " ".join(words)
+        last = n_points - 1
         raise ValueError(
-            f"--point {' '.join(words)}: {term} has the points 0 … {n_points - 1}, such as --point "
-            f"{term}:0"
+            f"--point {text}: {term} has the points 0 … {last}, such as --point {term}:0"
         )
     return term, int(index)
 
 
-def _nearest_point(objective: Objective, term: str, place: Sequence[str]) -> int:
+def nearest_point(objective: Objective, term: str, place: Sequence[str]) -> int:
     """Return the index of the training point of a term that is nearest to a place."""
     names = objective.coordinates
     if len(place) != len(names):
+        listed = ", ".join(names)
         raise ValueError(
             f"--point takes TERM:INDEX, such as {term}:0, or TERM and {len(names)} numbers "
-            f"({', '.join(names)}), got {len(place)} numbers with {term}"
+            f"({listed}), got {len(place)} numbers with {term}"
         )
 
     locations = objective.locations(term)
@@ -100,8 +102,9 @@ def spread_points(table: xr.DataArray, n: int) -> dict[str, list[int]]:
     last = n_points - 1
     n_chosen = min(n, n_points)
     ranks = np.linspace(0, last, n_chosen)
-    whole = ranks.round().astype(int)
-    chosen = np.sort(order[whole])
+    whole = ranks.round()
+    chosen = order[whole.astype(int)]
+    chosen.sort()
 
     members: dict[str, list[int]] = {}
     terms = table["term"].values[chosen]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -37,12 +36,14 @@ def comparison_figures(
     ValueError
         If runs are of different problems, or explain different answers.
     """
+    # All that can be wrong is said before anything is drawn.
     problem = shared_problem(folders)
     attributions = read_attributions(folders)
     names = check_same_answers(attributions)
 
     figures = {}
     for name in names:
+        # The same quantity of every run.
         parts = {}
         for run, attribution in attributions.items():
             parts[run] = of_quantity(attribution, name)
@@ -54,10 +55,12 @@ def comparison_figures(
 
 def shared_problem(folders: Sequence[Path]) -> Problem:
     """Return the problem that all runs solve, in whichever variant."""
-    problems = {folder: load_run(folder).problem for folder in folders}
-    first = problems[folders[0]]
-    for folder, problem in problems.items():
-        if problem.name != first.name or problem.coordinates != first.coordinates:
+    first = load_run(folders[0]).problem
+    for folder in folders[1:]:
+        # Variants of a problem have its name.
+        problem = load_run(folder).problem
+        is_same = problem.name == first.name
+        if not is_same or problem.coordinates != first.coordinates:
             raise ValueError(
                 f"--compare takes runs of one problem: {folders[0]} is of {first.name}, {folder} "
                 f"of {problem.name}"
@@ -70,6 +73,7 @@ def read_attributions(folders: Sequence[Path]) -> dict[str, xr.DataArray]:
     attributions = {}
     for folder, name in zip(folders, run_names(folders), strict=True):
         file = folder / INFLUENCE_FILE
+        # whence influence leaves one in each run that it explains.
         if not file.is_file():
             raise FileNotFoundError(
                 f"{folder} has no {INFLUENCE_FILE} to compare: whence influence {folder} makes it"
@@ -79,13 +83,14 @@ def read_attributions(folders: Sequence[Path]) -> dict[str, xr.DataArray]:
         if "target" not in attribution.dims:
             attribution = attribution.expand_dims("target")
             # What is known of the one target becomes known of each.
-            attribution = _with_target_labels(attribution)
+            attribution = with_target_labels(attribution)
         attributions[name] = attribution
     return attributions
 
 
-def _with_target_labels(attribution: xr.DataArray) -> xr.DataArray:
+def with_target_labels(attribution: xr.DataArray) -> xr.DataArray:
     """Return an attribution whose scalar labels are those of its one target."""
+    # A row has the labels of its target as numbers, without a dimension.
     labels = {}
     for name, values in attribution.coords.items():
         is_of_target = name == "quantity" or str(name).startswith("target_")
@@ -106,6 +111,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     >>> run_names([Path("a/wave"), Path("b/wave")])
     ['a/wave', 'b/wave']
     """
+    # The folder's own name, also of a path such as "."
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         return [str(folder) for folder in folders]
@@ -117,14 +123,7 @@ def check_same_answers(attributions: Mapping[str, xr.DataArray]) -> list[str]:
     runs = list(attributions)
     first = attributions[runs[0]]
     for run in runs[1:]:
-        other = attributions[run]
-        is_same = other.sizes["target"] == first.sizes["target"]
-        is_same = is_same and all(
-            _is_equal(first.coords[name].values, other.coords[name].values)
-            for name in first.coords
-            if first.coords[name].dims == ("target",)
-        )
-        if not is_same:
+        if not have_same_targets(first, attributions[run]):
             raise ValueError(
                 f"{runs[0]} and {run} explain different answers: give whence influence the same "
                 "--of and --at, or --region, for each run"
@@ -132,8 +131,19 @@ def check_same_answers(attributions: Mapping[str, xr.DataArray]) -> list[str]:
     return quantities_of(first)
 
 
-def _is_equal(labels: np.ndarray, others: np.ndarray) -> bool:
-    """Whether labels of targets are equal, NaN to NaN."""
-    if labels.dtype.kind == "f":
-        return bool(np.array_equal(labels, others, equal_nan=True))
-    return labels.tolist() == others.tolist()
+def have_same_targets(attribution: xr.DataArray, other: xr.DataArray) -> bool:
+    """Whether two attributions are of the same answers at the same places."""
+    if attribution.sizes["target"] != other.sizes["target"]:
+        return False
+
+    for name, labels in attribution.coords.items():
+        if labels.dims != ("target",):
+            continue
+        # What is known of a target in one run must be known in the other.
+        if name not in other.coords:
+            return False
+        others = other.coords[name]
+        # An aggregate is at NaN, which xarray takes for equal to NaN.
+        if not labels.variable.equals(others.variable):
+            return False
+    return True

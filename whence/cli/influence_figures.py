@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -33,28 +32,33 @@ def influence_figures(attribution: xr.DataArray, problem: Problem) -> dict[str, 
     problem:
         What was solved.
     """
+    # A map has room for two coordinates.
     if not is_plane(problem.coordinates):
         return {}
     if "target" not in attribution.dims:
-        return _of_one_target(attribution, problem, "")
+        return figures_of_target(attribution, problem, "")
 
     figures: dict[str, Figure] = {}
     names = quantities_of(attribution)
     for name in names:
         part = of_quantity(attribution, name)
+        # The usual single quantity needs no name of its own.
         added = f"_{file_name(name)}" if len(names) > 1 else ""
         if part.sizes["target"] == 1:
-            figures |= _of_one_target(part.isel(target=0), problem, added)
+            row = part.isel(target=0)
+            figures |= figures_of_target(row, problem, added)
         else:
             figures[added] = plots.mean_influence(part, problem)
     return figures
 
 
-def _of_one_target(
+def figures_of_target(
     row: xr.DataArray, problem: Problem, added: str
 ) -> dict[str, Figure]:
     """Return the map of one target, and the smoothed one where points fill the domain."""
-    is_of_several = len(np.unique(terms_of(row))) > 1
+    # Several terms in one scatter hide each other.
+    n_terms = len(set(terms_of(row)))
+    is_of_several = n_terms > 1
     draw = plots.influence_by_term if is_of_several else plots.influence_map
     figures = {added: draw(row, problem)}
 
@@ -70,4 +74,6 @@ def _of_one_target(
 
 def file_name(quantity: str) -> str:
     """Return the name of a quantity without what a file's name should not have."""
-    return re.sub(r"\W+", "_", quantity).strip("_")
+    # As "total loss", or "f(u, v)" of a function.
+    words = re.sub(r"\W+", "_", quantity)
+    return words.strip("_")

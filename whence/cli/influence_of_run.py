@@ -68,6 +68,7 @@ class Explanation:
     def run(self) -> int:
         """Do what is asked for; return the exit code."""
         check_together(self.options)
+        # Retraining shows what removal does; addition is only predicted.
         if self.options.leave_out is not None and self.effect == "add":
             raise ValueError(
                 "--leave-out trains without points: leave --effect add out, or --leave-out"
@@ -83,7 +84,8 @@ class Explanation:
     def explain(self) -> None:
         """Attribute answers to the training points, and draw them."""
         options = self.options
-        where = Where(options.at, options.region, options.targets or TARGETS)
+        n_targets = options.targets or TARGETS
+        where = Where(options.at, options.region, n_targets)
         chosen = points_of_terms(self.result.objective, options.from_)
         quantities = quantities_of_run(self.result, options.of, where)
         out = self.checked_file(INFLUENCE_FILE)
@@ -97,7 +99,9 @@ class Explanation:
 
         print(plots.describe_targets(table))
         self.print_file(out, table)
-        self.print_figures(out, influence_figures(written, self.result.problem))
+        figures = influence_figures(written, self.result.problem)
+        self.print_figures(out, figures)
+        # Refits take longer than all before, so what they are compared with is on disk.
         if options.leave_out is not None:
             self.compare_with_refits(table, quantities, options.leave_out)
 
@@ -106,6 +110,7 @@ class Explanation:
         options = self.options
         objective = self.result.objective
         term, index = one_point(objective, options.point)
+        # Many targets, as one solve serves all of them.
         n_targets = options.targets or FIELD_TARGETS
         where = Where((), options.region, n_targets, otherwise=(WHOLE,))
         quantities = quantities_of_run(self.result, options.of, where)
@@ -125,6 +130,7 @@ class Explanation:
         print(plots.describe_point(table))
         self.print_file(out, table)
         figures = {}
+        # A boundary is a line, and no field.
         if where.is_box and is_plane(objective.coordinates):
             figures[""] = plots.influence_field(table, self.result.problem)
         self.print_figures(out, figures)
@@ -135,6 +141,7 @@ class Explanation:
         names = options.of
         n_targets = options.targets or TARGETS
         where = Where((), options.region, n_targets, otherwise=(WHOLE,))
+        # The losses of all terms and the solution on the whole domain, unless said otherwise.
         if names:
             quantities = quantities_of_run(self.result, names, where)
         else:
@@ -160,19 +167,24 @@ class Explanation:
     ) -> None:
         """Train again without each of n points, and draw what changed beside what was predicted."""
         out = self.checked_file(REFITS_FILE, added="_leave_one_out")
-        objective = self.result.objective
         chosen = spread_points(predicted, n)
         quantity = as_quantity(quantities)
-        retrained = leave_one_out(objective, quantity, chosen)
+        retrained = leave_one_out(
+            self.result.objective,
+            quantity,
+            chosen,
+        )
         write_netcdf(retrained.drop_indexes("term"), out)
 
         print(f"retrained: {out}  (xarray.open_dataarray reads it)")
-        self.print_figures(out, {"": plots.leave_one_out(predicted, retrained)})
+        figure = plots.leave_one_out(predicted, retrained)
+        self.print_figures(out, {"": figure})
 
     # --- files and what is printed ---
 
     def checked_file(self, name: str, added: str = "") -> Path:
         """Return the file to write, of the run or as asked for; one that must stay is an error."""
+        # What the user names must not be there, unless asked to write over it.
         if self.out is not None:
             out = self.out.with_stem(self.out.stem + added)
             check_file(out, overwrite=self.overwrite)
@@ -193,14 +205,15 @@ class Explanation:
     def print_figures(self, out: Path, figures: Mapping[str, Figure]) -> None:
         """Write figures beside a file, by what is added to its name, and say where they are."""
         for added, figure in figures.items():
+            # Beside the numbers, under their name.
             base = out.with_name(out.stem + added)
             png, svg = plots.save(figure, base)
             print(f"figure: {png}  {svg}")
 
-        if not is_plane(self.result.problem.coordinates) and not figures:
-            print(
-                f"no figure: a map needs two coordinates, {self.result.problem.name} has others"
-            )
+        # What can be drawn of any problem, as a heat map, was drawn.
+        problem = self.result.problem
+        if not figures and not is_plane(problem.coordinates):
+            print(f"no figure: a map needs two coordinates, {problem.name} has others")
 
 
 def attributed(

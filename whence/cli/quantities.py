@@ -65,6 +65,7 @@ def quantities_of_run(
     """
     names = names or result.problem.outputs[:1]
     known = _KnownNames(result)
+    # What is taken nowhere in particular is known by its name alone.
     everywhere = {}
     for name in names:
         quantity = known.without_place(name)
@@ -88,7 +89,7 @@ def quantities_of_run(
     for name in names:
         quantity = everywhere.get(name)
         if quantity is None:
-            quantity = known.at_points(name, points)
+            quantity = known.quantity_at(name, points)
         quantities.append(quantity)
     return quantities
 
@@ -100,6 +101,7 @@ def _check_no_place(
     if not where.flag:
         return
 
+    # Why is said of one of them: the last, where there are several.
     last = quantities[names[-1]]
     why = "which has no place"
     if isinstance(last, UnknownValue):
@@ -144,6 +146,7 @@ class _KnownNames:
         if self._is_catalogued(name):
             return
 
+        # What the network gives, or a derivative of it, is left.
         if not self._is_field(name):
             # The nearest may be a term or a functional, which fields know nothing of.
             terms = (*self.objective.terms, *group_names(self.objective))
@@ -158,20 +161,22 @@ class _KnownNames:
                 f"--of {name} is {kind}: name an output or a derivative of one"
             )
 
-    def at_points(self, name: str, points: Tensor) -> Quantity:
+    def quantity_at(self, name: str, points: Tensor) -> Quantity:
         """Return a quantity at points: an output, a derivative, or one of the catalogue."""
         if self._is_catalogued(name):
             kind = QUANTITIES[name]
             quantity: Quantity = kind.of_objective(self.objective, points)
             return quantity
 
+        # The index of a name says by which coordinates it is differentiated.
         is_derivative = bool(self.problem.parse(name).index)
         return Derivative(points, name) if is_derivative else Output(points, name)
 
     def _is_catalogued(self, name: str) -> bool:
         """Whether a name is that of a quantity, and not one of the user's own."""
-        own = (*self.problem.outputs, *self.problem.unknowns)
-        return name in nameable() and name not in own
+        # An output of the problem may be called as a quantity is.
+        users_names = (*self.problem.outputs, *self.problem.unknowns)
+        return name in nameable() and name not in users_names
 
     def _is_field(self, name: str) -> bool:
         """Whether a name means something on the problem's domain."""
@@ -202,6 +207,7 @@ def group_names(objective: Objective) -> tuple[str, ...]:
 
 def functionals_of(result: Result) -> Mapping[str, Functional]:
     """Return the functionals that a run's problem lists, by name."""
+    # A result that was never on disk has no file to list them.
     if result.path is None:
         return {}
     source = problem_source(RunFolder(result.path))

@@ -66,6 +66,7 @@ def given_flags(options: RunOptions) -> list[str]:
     """Return the flags that were given and that a Python file has no use for."""
     flags = []
     for field in dataclasses.fields(RunOptions):
+        # A file has these two as well.
         if field.name in ("run", "of"):
             continue
         if getattr(options, field.name) != field.default:
@@ -81,6 +82,7 @@ def flag_of_field(name: str) -> str:
 
 def named_terms(options: RunOptions) -> list[str]:
     """Return the names on the command line that may be those of terms."""
+    # Components of a term are split off for these alone.
     names = [*options.of, *options.from_]
     # The first word of a point is its term, with its index behind a colon.
     for word in options.point[:1]:
@@ -99,18 +101,21 @@ ALONE = {
 
 def check_together(options: RunOptions) -> None:
     """Raise ``ValueError`` for flags that mean nothing beside each other."""
-    given = given_flags(options)
+    flags = given_flags(options)
     for name, others in ALONE.items():
-        for other in others:
-            if {flag_of_field(name), flag_of_field(other)} <= set(given):
+        flag = flag_of_field(name)
+        for other in map(flag_of_field, others):
+            # Ignoring one of them would answer another question than was asked.
+            if flag in flags and other in flags:
                 raise ValueError(
-                    f"{flag_of_field(other)} does nothing with {flag_of_field(name)}: leave one "
-                    "of them out"
+                    f"{other} does nothing with {flag}: leave one of them out"
                 )
 
     if options.targets is not None:
         _checks.count("--targets", options.targets)
-        if not options.region and not options.summary and not options.point:
+        # These two are of the whole domain unless said otherwise.
+        is_region = options.region or options.summary or options.point
+        if not is_region:
             raise ValueError(
                 "--targets is how many points of a region: add --region, or leave it out"
             )

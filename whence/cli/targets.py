@@ -48,6 +48,7 @@ class Where:
     @property
     def flag(self) -> str:
         """The flag that was given, empty if none was."""
+        # Both given is an error of its own.
         if self.region:
             return "--region"
         return "--at" if self.at else ""
@@ -91,17 +92,18 @@ class Where:
 def point_of(problem: Problem, at: Sequence[float]) -> Tensor:
     """Return the point of ``--at``, (1, d); one outside the domain is an error."""
     if len(at) != len(problem.coordinates):
+        listed = ", ".join(problem.coordinates)
         raise ValueError(
-            f"--at takes {len(problem.coordinates)} numbers ({', '.join(problem.coordinates)}), "
-            f"got {len(at)}; or it names a file of points"
+            f"--at takes {len(problem.coordinates)} numbers ({listed}), got {len(at)}; or it names "
+            "a file of points"
         )
 
     point = torch.tensor([at], dtype=torch.float64)  # (1, d)
     is_finite = all(map(math.isfinite, at))
     if not is_finite or not bool(problem.domain.contains(point).all()):
+        text = " ".join(map(str, at))
         raise ValueError(
-            f"--at {' '.join(map(str, at))} lies outside the domain, whose bounds are "
-            f"{bounds_in_words(problem)}"
+            f"--at {text} lies outside the domain, whose bounds are {bounds_in_words(problem)}"
         )
 
     return point
@@ -109,6 +111,7 @@ def point_of(problem: Problem, at: Sequence[float]) -> Tensor:
 
 def file_points(problem: Problem, path: Path) -> Tensor:
     """Return the points of a file with a column for each coordinate, (n, d)."""
+    # Columns of other names are left out.
     what = f"--at {path}"
     table = read_table(what, path)
     points = to_locations(what, table, problem.coordinates)
@@ -136,9 +139,10 @@ def region_points(problem: Problem, region: Sequence[str], n: int) -> Tensor:
             f"--region takes {2 * d} numbers ({pairs}), names of parts of the boundary, or "
             f"{WHOLE}, got {len(ends)}"
         )
-    sides = np.array(ends).reshape(d, 2)
-    low, high = sides.T
-    if not np.isfinite(sides).all() or (low > high).any():
+    low, high = np.array(ends).reshape(d, 2).T
+    is_finite = np.isfinite(ends).all()
+    # A box of no width is a line, or a point, and may be meant.
+    if not is_finite or (low > high).any():
         raise ValueError(
             "--region takes the lowest and then the highest value of each coordinate, got "
             f"{' '.join(region)}"
@@ -156,7 +160,8 @@ def box_points(problem: Problem, low: np.ndarray, high: np.ndarray, n: int) -> T
         axes.append(first + middles * (last - first))
 
     grid = np.meshgrid(*axes, indexing="ij")
-    points = np.stack([column.ravel() for column in grid], axis=1)
+    columns = [column.ravel() for column in grid]
+    points = np.stack(columns, axis=1)
     is_inside = problem.domain.contains(points)
     if not is_inside.any():
         raise ValueError(
@@ -178,6 +183,7 @@ def grid_counts(sides: np.ndarray, n: int) -> list[int]:
     >>> grid_counts(np.array([4.0, 0.0]), 100)     # a line
     [100, 1]
     """
+    # Along a side of no length there is one cell.
     long = sides[sides > 0]
     if not len(long):
         return [1] * len(sides)

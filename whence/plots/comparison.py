@@ -55,7 +55,7 @@ def compared_influence(
         raise ValueError(
             f"a comparison needs two runs or more, got {len(attributions)}"
         )
-    is_of_many = _are_of_many(attributions)
+    is_of_many = are_of_many(attributions)
     runs = {}
     for run, attribution in attributions.items():
         # Of many answers the mean size, as signs would cancel.
@@ -63,7 +63,7 @@ def compared_influence(
         runs[run] = TermPoints(row, terms)
 
     # One scale for all: equal colors are equal numbers.
-    shown = list(terms or _strongest_terms(runs))
+    shown = list(terms or strongest_terms(runs))
     largest = 0.0
     n_marks = 0
     for points in runs.values():
@@ -80,7 +80,7 @@ def compared_influence(
         n_panels=len(shown) * len(runs),
         columns=len(runs) if len(shown) > 1 else None,
     )
-    heading, label = _words(attributions, is_of_many)
+    heading, label = heading_and_label(attributions, is_of_many)
     note = f"One scale for all panels: equal colors are equal influences. {SHARES}"
     figure = layout.figure(heading, note)
 
@@ -97,7 +97,7 @@ def compared_influence(
     return figure
 
 
-def _are_of_many(attributions: Mapping[str, xr.DataArray]) -> bool:
+def are_of_many(attributions: Mapping[str, xr.DataArray]) -> bool:
     """Whether attributions are of many targets; some of one and some of many are an error."""
     counts = {}
     for run, attribution in attributions.items():
@@ -113,7 +113,7 @@ def _are_of_many(attributions: Mapping[str, xr.DataArray]) -> bool:
     return is_of_many.pop()
 
 
-def _strongest_terms(runs: Mapping[str, TermPoints]) -> Sequence[str]:
+def strongest_terms(runs: Mapping[str, TermPoints]) -> Sequence[str]:
     """Return the terms of the largest share in any run, in the order in which they come."""
     shares: dict[str, float] = {}
     for points in runs.values():
@@ -127,7 +127,7 @@ def _strongest_terms(runs: Mapping[str, TermPoints]) -> Sequence[str]:
     return [name for name in shares if name in strongest]
 
 
-def _words(
+def heading_and_label(
     attributions: Mapping[str, xr.DataArray], is_of_many: bool
 ) -> tuple[str, str]:
     """Return the title, and what the color bar shows."""

@@ -72,6 +72,7 @@ def influence_field(
     table = attribution.astype(float)
     check_finite(table.values)
     names = coordinates(table.isel(target=0))
+    # The one point, and where it is.
     column = table.isel(point=0)
     place = {}
     for name in names:
@@ -84,14 +85,15 @@ def influence_field(
     largest = float(np.abs(column.values).max())
     scale = InfluenceScale(largest, n_marks=1)
 
-    figure = layout.figure(_heading(column, place), _note(column))
+    # What it does to each quantity is said above the panels.
+    figure = layout.figure(heading_of_point(column, place), note_on_sign(column))
     for k, name in enumerate(quantities):
         field = column.isel(target=of_targets == name)
         low = float(field.min())
         high = float(field.max())
         text = f"{name}: influence from {low:.1e} to {high:.1e}"
         ax = layout.panel(figure, k, text)
-        _draw_targets(ax, layout.plane, field, scale)
+        draw_targets(ax, layout.plane, field, scale)
         draw_target(ax, layout.plane, place)
 
     layout.draw_bar(figure, scale, "influence")
@@ -133,6 +135,7 @@ def smoothed_influence(
     >>> [axes.get_title() for axes in plots.smoothed_influence(row, problem).axes[:2]]
     ['pde: 30 points, 100 %', 'pde: smoothed']
     """
+    # Points on lines, as those of conditions, make no field.
     row = one_target(attribution)
     shown = terms or interior_terms(row, problem)
     points = TermPoints(row, shown)
@@ -200,8 +203,9 @@ def interior_terms(row: xr.DataArray, problem: Problem) -> list[str]:
     return interior
 
 
-def _heading(column: xr.DataArray, place: dict[str, float]) -> str:
+def heading_of_point(column: xr.DataArray, place: dict[str, float]) -> str:
     """Return what the figure of one point says above its panels."""
+    # Points of an objective of one's own may have no term.
     where = describe_location(place)
     if "term" not in column.coords:
         return f"Influence of the point at {where}"
@@ -210,7 +214,7 @@ def _heading(column: xr.DataArray, place: dict[str, float]) -> str:
     return f"Influence of the point of {term} at {where}"
 
 
-def _note(column: xr.DataArray) -> str:
+def note_on_sign(column: xr.DataArray) -> str:
     """Return what the colors mean."""
     note = "Orange: positive; purple: negative; star: the point."
     sign = str(column.attrs.get("sign", ""))
@@ -218,10 +222,11 @@ def _note(column: xr.DataArray) -> str:
     return f"{note} {sign.capitalize()}." if sign else note
 
 
-def _draw_targets(
+def draw_targets(
     ax: Axes, plane: Plane, field: xr.DataArray, scale: InfluenceScale
 ) -> None:
     """Draw values at targets on a grid, blank where it has none."""
+    # The distinct coordinates of the targets are those of their grid.
     across, up = plane.names
     horizontal, columns = np.unique(
         field.coords[f"target_{across}"].values,
@@ -264,4 +269,5 @@ def _draw_field(
         rasterized=True,
         zorder=1,
     )
+    # Colors are between the lines of a grid, which would hide them.
     ax.grid(visible=False)

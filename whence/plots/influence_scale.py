@@ -46,6 +46,7 @@ class InfluenceScale:
     extend = "neither"
 
     def __init__(self, largest: float, n_marks: int) -> None:
+        # Where nothing has influence any scale will do.
         self.largest = largest or 1.0
         self.area = float(np.clip(12000 / max(n_marks, 1), *AREAS))
 
@@ -65,7 +66,8 @@ class InfluenceScale:
     def areas(self, values: Array) -> Array:
         """Return the areas of marks in square points."""
         # The root keeps the weak visible.
-        relative = np.sqrt(np.abs(values) / self.largest)
+        shares = np.abs(values) / self.largest
+        relative = np.sqrt(shares)
         areas: Array = self.area * (0.7 + 1.5 * relative)
         return areas
 
@@ -73,6 +75,7 @@ class InfluenceScale:
         self, figure: Figure, axes: Axes | Sequence[Axes], label: str, **options: object
     ) -> None:
         """Draw the color bar beside some panels."""
+        # What the caller says of the bar comes last, and so counts.
         look: Look = {"aspect": 28, "extend": self.extend, **options}
         bar = color_bar(
             figure,

@@ -46,13 +46,17 @@ def leave_one_out(predicted: xr.DataArray, retrained: xr.DataArray) -> Figure:
     'Predicted and retrained change of the target: Spearman 1.00 over 2'
     """
     expected, true = matched(predicted, retrained)
+    # Both of the same targets and points, in one order.
     values = np.stack([expected.values, true.values])  # (2, T, n)
     correlation = rank_agreement(values[1], values[0])
     largest = float(np.abs(values).max()) or 1.0
 
     figure = Figure((6.6, 5.2), layout="constrained")
     ax = figure.add_subplot()
-    _draw_diagonal(ax, largest)
+    # Where predictions are the truth.
+    ends = [-largest, largest]
+    ax.plot(ends, ends, color="0.6", linewidth=1.0, zorder=1)
+
     first = true.isel(target=0)
     terms = terms_of(first)
     names = list(map(str, dict.fromkeys(terms)))
@@ -70,10 +74,11 @@ def leave_one_out(predicted: xr.DataArray, retrained: xr.DataArray) -> Figure:
             **looks[name],
         )
 
-    _set_axes(ax, largest)
+    set_axes(ax, largest)
+    # One term alone needs no name.
     if len(names) > 1:
         legend_beside(ax)
-    _write_words(figure, true, correlation)
+    write_words(figure, true, correlation)
     return figure
 
 
@@ -94,6 +99,7 @@ def matched(
                 f"the {what} changes need the coordinates term and index of each point, got "
                 f"{', '.join(map(str, table.coords)) or 'none'}"
             )
+        # A row of one target is a table of it.
         if "target" not in table.dims:
             table = table.expand_dims("target")
         table = table.transpose("target", "point").astype(float)
@@ -122,6 +128,7 @@ def matched(
 
 def _keys(table: xr.DataArray) -> list[tuple[str, int]]:
     """Return the term and the index of each point."""
+    # Points are the same where both are, whatever their order.
     terms = terms_of(table.isel(target=0))
     indices = table["index"].values
     keys = []
@@ -130,13 +137,7 @@ def _keys(table: xr.DataArray) -> list[tuple[str, int]]:
     return keys
 
 
-def _draw_diagonal(ax: Axes, largest: float) -> None:
-    """Draw where predictions are the truth."""
-    ends = [-largest, largest]
-    ax.plot(ends, ends, color="0.6", linewidth=1.0, zorder=1)
-
-
-def _set_axes(ax: Axes, largest: float) -> None:
+def set_axes(ax: Axes, largest: float) -> None:
     """Give both axes one scale, logarithmic away from zero, as changes span decades."""
     decade = math.floor(math.log10(largest))
     look: Look = {
@@ -151,6 +152,7 @@ def _set_axes(ax: Axes, largest: float) -> None:
     ticks = [-powers[0], -powers[1], 0.0, powers[1], powers[0]]
     ax.set_xticks(ticks)
     ax.set_yticks(ticks)
+    # A little room beyond the largest mark.
     end = 1.5 * largest
     ax.set_xlim(-end, end)
     ax.set_ylim(-end, end)
@@ -158,8 +160,9 @@ def _set_axes(ax: Axes, largest: float) -> None:
     dress(ax, ("change when retrained without the point", "predicted change"))
 
 
-def _write_words(figure: Figure, true: xr.DataArray, correlation: float) -> None:
+def write_words(figure: Figure, true: xr.DataArray, correlation: float) -> None:
     """Write how well they agree above the figure, and what it shows below."""
+    # Of one target its name and place, of many how many there are.
     n_targets, n_points = true.shape
     story = Story.of(true.isel(target=0))
     what = str(story) if n_targets == 1 else f"{n_targets} targets"

@@ -62,6 +62,7 @@ class PanelLayout:
         ValueError
             If there are not two coordinates, or those of the problem are others.
         """
+        # A problem knows which of its coordinates is time.
         if problem is None:
             plane = Plane.of(names, "t")
         else:

@@ -55,8 +55,10 @@ def smoothed(row: xr.DataArray, problem: Problem, plane: Plane, grid: Grid) -> A
     unit = spans if problem.time is not None else np.ones(2)
 
     columns = [row.coords[name].values for name in plane.names]
-    points = np.stack(columns, axis=1) / unit
-    places = grid.points[:, order] / unit
+    points = np.stack(columns, axis=1)
+    points = points / unit
+    places = grid.points[:, order]
+    places = places / unit
 
     # n points in an area: each has a square of its own, as wide as neighbors are apart.
     width, height = spans / unit

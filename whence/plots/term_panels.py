@@ -53,6 +53,7 @@ def influence_by_term(
     >>> [axes.get_title() for axes in plots.influence_by_term(row).axes[:2]]
     ['mass: 1 point, 25 %', 'wall: 1 point, 75 %']
     """
+    # One scale of colors for all panels, by the largest that any of them shows.
     row = one_target(attribution)
     story = Story.of(row)
     points = TermPoints(row, terms)
@@ -108,6 +109,7 @@ def mean_influence(
     >>> plots.mean_influence(table).axes[0].get_title()
     '2 points, 100 %'
     """
+    # As above, of sizes in place of signed numbers.
     means = mean_sizes(attribution)
     points = TermPoints(means, terms)
     scale = MagnitudeScale(points.largest, points.n_marks)
@@ -129,7 +131,8 @@ def mean_influence(
     for k, name in enumerate(points.names):
         ax = layout.panel(figure, k, points.title(name))
         points.draw(ax, layout.plane, name, scale)
-        _frame_targets(ax, layout.plane, attribution)
+        # Where answers are, as the points that matter are mostly near.
+        frame_targets(ax, layout.plane, attribution)
 
     layout.draw_bar(figure, scale, f"mean |influence| on {story.name}")
     return figure
@@ -137,6 +140,7 @@ def mean_influence(
 
 def mean_sizes(attribution: xr.DataArray) -> xr.DataArray:
     """Return the mean of absolute influences over all targets, dimension (point,)."""
+    # Absolute first: a mean of either sign would tell of what does not cancel alone.
     values = attribution.astype(float)
     sizes = values.copy(data=np.abs(values.values))
     check_finite(sizes.values)
@@ -147,6 +151,7 @@ def mean_sizes(attribution: xr.DataArray) -> xr.DataArray:
 
 def draw_target(ax: Axes, plane: Plane, location: Mapping[str, float]) -> None:
     """Draw a star where the target is; an aggregate is nowhere."""
+    # A loss or a functional has no coordinates.
     horizontal, vertical = plane.names
     if horizontal in location and vertical in location:
         across = location[horizontal]
@@ -154,11 +159,12 @@ def draw_target(ax: Axes, plane: Plane, location: Mapping[str, float]) -> None:
         draw_star(ax, across, up, size=12)
 
 
-def _frame_targets(ax: Axes, plane: Plane, attribution: xr.DataArray) -> None:
+def frame_targets(ax: Axes, plane: Plane, attribution: xr.DataArray) -> None:
     """Draw a frame around the places of all targets, if they have any."""
     corner = []
     sides = []
     for name in plane.names:
+        # Losses and functionals are nowhere: they have no frame.
         label = f"target_{name}"
         if label not in attribution.coords:
             return
@@ -169,6 +175,7 @@ def _frame_targets(ax: Axes, plane: Plane, attribution: xr.DataArray) -> None:
         corner.append(low)
         sides.append(high - low)
 
+    # Thin, and below the points.
     width, height = sides
     frame = Rectangle(
         (corner[0], corner[1]),

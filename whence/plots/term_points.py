@@ -79,6 +79,7 @@ class TermPoints:
 
     def largest_of(self, names: Sequence[str]) -> float:
         """Return the largest absolute value of some terms, 0 where they have no points."""
+        # A run may lack a term that another has.
         shown = np.isin(self.of_points, list(names))
         largest = self.sizes[shown].max(initial=0.0)
         return float(largest)
@@ -134,6 +135,7 @@ def percent(share: float) -> str:
     >>> percent(0.3194), percent(0.00002), percent(0.0)
     ('31.9 %', '< 0.1 %', '0 %')
     """
+    # Nothing at all is another matter than little.
     value = 100 * share
     if 0 < value < MIN_PERCENT:
         return f"< {MIN_PERCENT} %"

@@ -61,7 +61,7 @@ def term_matrix(table: xr.Dataset) -> Figure:
     >>> [text.get_text() for text in plots.term_matrix(table).axes[0].texts]
     ['75', '25']
     """
-    _check(table)
+    check_table(table)
     quantities = [str(name) for name in table["quantity"].values]
     terms = [str(name) for name in table["term"].values]
     sizes = table["magnitude"].transpose("quantity", "term").values
@@ -73,6 +73,7 @@ def term_matrix(table: xr.Dataset) -> Figure:
     relative = signed / np.where(totals > 0, totals, 1.0)
     limit = max(MIN_LIMIT, float(np.abs(relative).max()))
 
+    # In inches: room for names and bar, and for a number in each cell.
     longest = max(map(len, quantities))
     width = 2.2 + 0.075 * longest + 0.62 * len(terms)
     height = 2.1 + 0.07 * max(map(len, terms)) + 0.4 * len(quantities)
@@ -86,10 +87,11 @@ def term_matrix(table: xr.Dataset) -> Figure:
         vmax=limit,
         aspect="auto",
     )
-    _write_shares(ax, relative / limit, shares)
-    _name_cells(ax, quantities, terms)
+    write_shares(ax, relative / limit, shares)
+    name_cells(ax, quantities, terms)
     color_bar(figure, image, "signed influence / magnitude of all", ax=ax)
 
+    # What a positive number means depends on what happens to points.
     verb = "removing" if table.attrs.get("effect", "remove") == "remove" else "adding"
     title(figure, "What the points of each term do to each quantity", width - 0.8)
     caption(
@@ -129,10 +131,11 @@ def term_shares(table: xr.Dataset) -> Figure:
     >>> [text.get_text() for text in legend.get_texts()]
     ['loss', 'influence on u']
     """
-    _check(table)
+    check_table(table)
     terms = [str(name) for name in table["term"].values]
-    bars = _bars(table)
+    bars = bars_of(table)
 
+    # The more bars a term has, the more room it takes.
     height = 1.5 + len(terms) * (0.22 + 0.13 * len(bars))
     figure = Figure((7.6, height), layout="constrained")
     ax = figure.add_subplot()
@@ -151,6 +154,7 @@ def term_shares(table: xr.Dataset) -> Figure:
             zorder=3,
         )
 
+    # Terms are named beside their bars.
     dress(ax, ("share, %", ""))
     ax.set_yticks(places, terms, fontsize=TICK)
     # The first term on top, and no empty room above and below.
@@ -167,7 +171,7 @@ def term_shares(table: xr.Dataset) -> Figure:
     return figure
 
 
-def _bars(table: xr.Dataset) -> dict[str, Array]:
+def bars_of(table: xr.Dataset) -> dict[str, Array]:
     """Return the shares of all terms by what they are shares of, the loss first."""
     bars = {"loss": table["loss_share"].values}
     shares = table["share"].transpose("quantity", "term")
@@ -175,14 +179,16 @@ def _bars(table: xr.Dataset) -> dict[str, Array]:
         if not str(name).startswith(LOSS):
             bars[f"influence on {name}"] = shares.sel(quantity=name).values
 
+    # Where all rows are losses of terms, what each term does to them on the mean.
     if len(bars) == 1:
         bars["influence on losses"] = shares.mean("quantity").values
     return bars
 
 
-def _write_shares(ax: Axes, relative: Array, shares: Array) -> None:
+def write_shares(ax: Axes, relative: Array, shares: Array) -> None:
     """Write the share of each cell into it."""
     for (row, column), share in np.ndenumerate(shares):
+        # Black on dark orange cannot be read.
         is_dark = abs(relative[row, column]) > DARK
         # Without the sign for percent, which the caption says.
         text = percent(share).removesuffix(" %")
@@ -197,7 +203,7 @@ def _write_shares(ax: Axes, relative: Array, shares: Array) -> None:
         )
 
 
-def _name_cells(ax: Axes, quantities: list[str], terms: list[str]) -> None:
+def name_cells(ax: Axes, quantities: list[str], terms: list[str]) -> None:
     """Name the rows and columns of a heat map."""
     dress(ax, ("training points of", "influence on"), grid=False)
     ax.set_xticks(range(len(terms)), terms, fontsize=TICK)
@@ -207,12 +213,14 @@ def _name_cells(ax: Axes, quantities: list[str], terms: list[str]) -> None:
     for label in ax.get_xticklabels():
         label.set_horizontalalignment("right")
         label.set_rotation_mode("anchor")
+    # The cells are edge enough.
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
 
 
-def _check(table: xr.Dataset) -> None:
+def check_table(table: xr.Dataset) -> None:
     """Raise ``ValueError`` unless this is what :func:`whence.term_matrix` returns."""
+    # A data set of another kind would fail further on with less to say.
     needed = {"influence", "magnitude", "share", "loss_share"}
     if not isinstance(table, xr.Dataset) or not needed <= set(table.data_vars):
         raise ValueError(
