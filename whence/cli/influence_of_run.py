@@ -34,7 +34,7 @@ POINT_FILE = "point_influence.nc"
 TERMS_FILE = "term_influence.nc"
 REFITS_FILE = "leave_one_out.nc"
 TARGETS = 400
-FIELD_TARGETS = 6000
+FIELD_TARGETS = 15_000
 """Places of a field at which one training point is followed, unless said otherwise."""
 
 

@@ -37,7 +37,7 @@ class RunOptions:
     ] = ()
     """Explain answers on a grid in a box, lowest and highest value of each coordinate, on parts of
     the boundary by name, or on the whole `domain`; of a run alone."""
-    targets: Annotated[int | None, default_words("400, 6000 with --point", "INT")] = (
+    targets: Annotated[int | None, default_words("400, 15000 with --point", "INT")] = (
         None
     )
     """About how many points of a region."""

@@ -185,6 +185,7 @@ def grid_counts(sides: np.ndarray, n: int) -> list[int]:
     """
     # Along a side of no length there is one cell.
     long = sides[sides > 0]
+    # A box without any length is one point.
     if not len(long):
         return [1] * len(sides)
 
@@ -225,6 +226,7 @@ def is_number(word: str) -> bool:
 
 def numbers(flag: str, words: Sequence[str]) -> list[float]:
     """Return words as numbers; any other is an error that names the flag."""
+    # All of them, so that the first that is none is named.
     values = []
     for word in words:
         if not is_number(word):

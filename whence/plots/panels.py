@@ -105,7 +105,7 @@ class PanelLayout:
             panel = 0.62 + 0.88 * LONG_WIDTH * self.slope
         else:
             width = max(WIDTH * self.n_columns + 0.9, 5.4)
-            panel = 0.72 + 0.85 * WIDTH * self.slope
+            panel = 0.62 + 0.76 * WIDTH * self.slope
 
         # A character of the caption takes 0.0675 inches, a line of it 0.17.
         n_lines = math.ceil(len(note) * 0.0675 / width)
@@ -135,7 +135,9 @@ class PanelLayout:
         """Draw one color bar for all panels: below long ones, beside others."""
         panels = list(figure.axes)
         if not self.is_long:
-            scale.draw_bar(figure, panels, label, fraction=0.04)
+            # Of the room of a row, a share that is as wide for one panel as for three.
+            share = 0.12 / self.n_columns
+            scale.draw_bar(figure, panels, label, fraction=share)
             return
 
         # As wide as it need be to read it, however wide the figure is.
