@@ -227,6 +227,24 @@ def test_points_left_out_are_trained_without(run, objective, tmp_path):
 LINE = np.linspace(0.1, 0.9, 9)
 
 
+def test_plot_draws_what_influence_left(run, capsys, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "whence.plots.save",
+        lambda figure, path: drawn.update({path.name: figure}) or (path, path),
+    )
+    asked(run, "--of", "u", "v", "mean_u", "--region", 2, 3, 0, 1, "--targets", 20)
+    before = set(drawn)
+    smoothed = "influence_mean_u_smoothed"  # of one answer
+    assert before == {"influence_u", "influence_v", "influence_mean_u", smoothed}
+    drawn.clear()
+    assert cli.main(["plot", str(run)]) == 0
+    assert before <= set(drawn)
+    titles = [axes.get_title() for axes in drawn["influence_v"].axes]
+    assert titles[0].startswith("pde: 30 points")
+    assert "Influence on v at 16 targets" in capsys.readouterr().out
+
+
 def test_runs_are_compared_on_the_same_answers(run, tmp_path, capsys, monkeypatch):
     drawn = []
     monkeypatch.setattr(
@@ -296,6 +314,14 @@ def test_runs_are_compared_on_the_same_answers(run, tmp_path, capsys, monkeypatc
         ("--leave-out 0", "--leave-out must be a positive integer"),
         ("--leave-out 2 --effect add", "--leave-out trains without points"),
         ("--sample 3", "--sample is for a Python file"),
+        (
+            "--method tracin",
+            "--method tracin needs checkpoints, which a run does not keep",
+        ),
+        (
+            "--region domain --memory-budget 1e-6",
+            "need 0.0 GiB: ask for fewer by --targets",
+        ),
     ],
 )
 def test_mistakes_are_one_line_before_any_work(

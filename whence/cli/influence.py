@@ -122,6 +122,7 @@ def explain_run(options: _Options, out: Path | None) -> int:
         raise ValueError("--sample is for a Python file: leave it out for a run")
 
     check_together(options)
+    check_kept(options.method)
     result = with_named_components(load_run(options.run), named_terms(options))
     # A run names nothing but its objective: a method that needs more says so.
     file = ModelFile(options.run, result.objective, {})
@@ -134,6 +135,17 @@ def explain_run(options: _Options, out: Path | None) -> int:
         options.overwrite,
     )
     return explanation.run()
+
+
+def check_kept(method: str) -> None:
+    """Raise ``ValueError`` for a method that needs more than a run keeps."""
+    for parameter in file_parameters(METHODS[method]):
+        # Such as the checkpoints of TracIn: a run keeps its last network alone.
+        if parameter.default is parameter.empty:
+            raise ValueError(
+                f"--method {method} needs {parameter.name}, which a run does not keep: take "
+                "another, such as grad_dot, which is TracIn at the last parameters"
+            )
 
 
 def explain_file(options: _Options, out: Path) -> int:

@@ -88,6 +88,7 @@ class Explanation:
         where = Where(options.at, options.region, n_targets)
         chosen = points_of_terms(self.result.objective, options.from_)
         quantities = quantities_of_run(self.result, options.of, where)
+        self.check_memory(quantities, chosen)
         out = self.checked_file(INFLUENCE_FILE)
 
         table = attributed(self.method, quantities, self.effect, chosen)
@@ -179,6 +180,21 @@ class Explanation:
         print(f"retrained: {out}  (xarray.open_dataarray reads it)")
         figure = plots.leave_one_out(predicted, retrained)
         self.print_figures(out, {"": figure})
+
+    def check_memory(
+        self, quantities: Sequence[Quantity], points: TrainingPoints | None
+    ) -> None:
+        """Raise ``MemoryError`` if the matrix does not fit, with what the command line can do."""
+        method = self.method
+        n_targets = method.n_targets(as_quantity(quantities))
+        n_points = len(method.prepare_points(points))
+        needed = n_targets * n_points * method.objective.parameters.dtype.itemsize
+        # The sums of a summary need no matrix.
+        if needed > method.memory_budget:
+            raise MemoryError(
+                f"{n_targets} targets × {n_points} points need {needed / 2**30:.1f} GiB: ask for "
+                "fewer by --targets or --from, for --summary, or raise --memory-budget"
+            )
 
     # --- files and what is printed ---
 

@@ -176,7 +176,7 @@ def write_words(figure: Figure, true: xr.DataArray, correlation: float) -> None:
         # Of −0.001 it shows 0.00, without a sign.
         stability = round(float(true.attrs["stability"]), 2) + 0.0
         note += (
-            f" Refits with half as many steps agree with these by a Spearman of {stability:.2f}, "
-            "more than which no prediction can."
+            f" Refits with half as many steps agree with these by a Spearman of {stability:.2f}: "
+            "expect no more of a prediction."
         )
     caption(figure, note, inches=6.0, size=TEXT)
