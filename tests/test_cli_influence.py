@@ -69,6 +69,15 @@ def _without_figures(monkeypatch):
     monkeypatch.setattr("whence.plots.save", lambda figure, path: (path, path))
 
 
+def copy_of(run, folder):
+    """Copy a run without figures and locks of its own."""
+    folder.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
 def asked(run, *arguments):
     assert cli.main(["influence", str(run), *map(str, arguments)]) == 0
 
@@ -189,6 +198,18 @@ def test_the_summary_is_the_term_matrix(run, objective, tmp_path, capsys):
     with xr.open_dataset(run / "term_influence.nc") as found:
         rows = ["loss pde", "loss wall", "loss inlet", "u", "v"]
         assert found["quantity"].values.tolist() == rows
+    assert cli.main(["check", str(run)]) == 0
+
+
+def test_a_damaged_summary_is_noticed(run, tmp_path, capsys):
+    copied = copy_of(run, tmp_path / "run")
+    asked(copied, "--summary", "--of", "total")
+    file = copied / "term_influence.nc"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert cli.main(["check", str(copied)]) != 0
+    assert "is damaged" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["wall:3"], ["wall", "near"]])
@@ -336,11 +357,7 @@ def test_mistakes_are_one_line_before_any_work(
 
 
 def test_functionals_that_are_none(run, tmp_path, capsys):
-    copied = tmp_path / "run"
-    copied.mkdir()
-    for file in run.iterdir():
-        if file.is_file():
-            (copied / file.name).write_bytes(file.read_bytes())
+    copied = copy_of(run, tmp_path / "run")
     text = (copied / "problem.py").read_text()
     for wrong, message in (
         ("FUNCTIONALS = {'mean_u': 3}", "a Functional takes a function"),
@@ -352,10 +369,12 @@ def test_functionals_that_are_none(run, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_the_zoo_lists_functionals():
+def test_the_zoo_lists_functionals(capsys):
     from whence.catalogue import PROBLEMS
     from whence.pinn.training.problem_file import ProblemFile
 
     source = ProblemFile("navier_stokes", vars(PROBLEMS["navier_stokes"]))
     assert list(source.functionals) == ["drag", "lift", "pressure_drop"]
     assert ProblemFile("wave", vars(PROBLEMS["wave"])).functionals == {}
+    assert cli.main(["problems", "navier_stokes"]) == 0
+    assert "functionals  drag, lift, pressure_drop" in capsys.readouterr().out

@@ -36,7 +36,22 @@ def write_netcdf(array: xr.DataArray | xr.Dataset, path: Path) -> None:
 
 
 def read_netcdf(path: Path) -> xr.DataArray:
-    """Return what :func:`write_netcdf` wrote; a damaged file is a ``ValueError`` that names it."""
+    """Return the array that :func:`write_netcdf` wrote; a damaged file is a ``ValueError``."""
+    check_netcdf(path)
+    # Loaded, as the file would stay open with its numbers unread.
+    with xr.open_dataarray(path) as array:
+        return array.load()
+
+
+def read_dataset(path: Path) -> xr.Dataset:
+    """Return the same of a data set, or of an array as one."""
+    check_netcdf(path)
+    with xr.open_dataset(path) as dataset:
+        return dataset.load()
+
+
+def check_netcdf(path: Path) -> None:
+    """Raise ``ValueError``, which names the file, unless it is as :func:`write_netcdf` left it."""
     whole = path.read_bytes()
     content = whole[:-_TRAILER_LENGTH]
     trailer = whole[-_TRAILER_LENGTH:]
@@ -44,10 +59,6 @@ def read_netcdf(path: Path) -> xr.DataArray:
         raise ValueError(
             f"{path} is damaged or was not written by whence influence: write it again with that"
         )
-
-    # Loaded, as the file would stay open with its numbers unread.
-    with xr.open_dataarray(path) as array:
-        return array.load()
 
 
 def _trailer(content: bytes) -> bytes:

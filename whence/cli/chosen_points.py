@@ -51,6 +51,7 @@ def one_point(objective: Objective, words: Sequence[str]) -> tuple[str, int]:
     ValueError
         If there is no such term, its points are fewer, or coordinates are missing.
     """
+    # The first word is TERM or TERM:INDEX.
     first, *place = words
     term, colon, index = first.partition(":")
     locations = objective.locations(term)
@@ -106,9 +107,11 @@ def spread_points(table: xr.DataArray, n: int) -> dict[str, list[int]]:
     chosen = order[whole.astype(int)]
     chosen.sort()
 
+    # Where they are in their terms, by which refits name them.
     members: dict[str, list[int]] = {}
-    terms = table["term"].values[chosen]
-    indices = table["index"].values[chosen]
+    some = table.isel(point=chosen)
+    terms = some["term"].values
+    indices = some["index"].values
     for term, index in zip(terms, indices, strict=True):
         of_term = members.setdefault(str(term), [])
         of_term.append(int(index))

@@ -44,7 +44,9 @@ def compare(options: Options) -> int:
     """Draw what several runs have in common side by side; return the exit code."""
     out = options.out or options.run / "figures"
     check_folder(out)
-    figures = comparison_figures([options.run, *options.compare], options.terms)
+    runs = [options.run, *options.compare]
+    figures = comparison_figures(runs, options.terms)
+    # Only now, as nothing is left of a comparison that fails.
     make_folder(out)
     for added, figure in figures.items():
         png, svg = plots.save(figure, out / f"comparison{added}")

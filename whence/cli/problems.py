@@ -73,6 +73,9 @@ def description(source: ProblemFile) -> Iterator[Line]:
     yield from recipe_lines(problem, source.recipe(problem))
     for name, variant in source.variants.items():
         yield "variant", f"{name}: {variant.summary}"
+    if source.functionals:
+        # By the names that whence influence RUN --of takes.
+        yield "functionals", ", ".join(source.functionals)
     if problem.solution is None:
         yield "reference", "none"
     else:

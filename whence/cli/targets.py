@@ -143,9 +143,9 @@ def region_points(problem: Problem, region: Sequence[str], n: int) -> Tensor:
     is_finite = np.isfinite(ends).all()
     # A box of no width is a line, or a point, and may be meant.
     if not is_finite or (low > high).any():
+        text = " ".join(region)
         raise ValueError(
-            "--region takes the lowest and then the highest value of each coordinate, got "
-            f"{' '.join(region)}"
+            f"--region takes the lowest and then the highest value of each coordinate, got {text}"
         )
     return box_points(problem, low, high, n)
 

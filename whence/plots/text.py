@@ -115,6 +115,8 @@ def _describe_quantity(data: xr.DataArray) -> tuple[str, bool]:
 
     if name == "the point's own loss":  # of a self-influence
         return name, True
+    if name == "total loss":  # of all terms
+        return f"the {name}", True
     if name.startswith(("sum of", "mean of")):
         is_loss = name.startswith(("sum of loss", "mean of loss"))
         return f"the {name}", is_loss

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from whence._files import PathLike, digest, is_temporary
-from whence._netcdf import read_netcdf
+from whence._netcdf import read_dataset
 from whence.pinn.sampling.scores.saved import SavedScore
 from whence.pinn.training.history import History
 from whence.pinn.training.point_record import PointRecord
@@ -105,7 +105,7 @@ def _results(path: Path) -> Iterator[FileState]:
                 "left by a killed writer; the next one in this folder removes it",
             )
         elif file.suffix == ".nc":
-            yield _checked(file.name, functools.partial(read_netcdf, file))
+            yield _checked(file.name, functools.partial(read_dataset, file))
         elif file.suffix == ".npz" and file.name not in (POINTS, SPECTRA):
             yield _checked(file.name, functools.partial(SavedScore.load, file))
 
