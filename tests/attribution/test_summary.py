@@ -199,6 +199,18 @@ def test_bad_regions(case, bad, error, message):
         wh.region_shares(influence, wh.Loss(reduce="mean"), bad)
 
 
+def test_samples_have_terms_but_no_regions():
+    x, y = torch.rand(8, 3).double(), torch.arange(8) % 2
+    model = torch.nn.Linear(3, 2).double()
+    influence = wh.Influence(model, (x, y), torch.nn.CrossEntropyLoss())
+    table = wh.term_matrix(influence, wh.Loss(x[:3], y[:3]))
+    rows = influence.attribute(wh.Loss(x[:3], y[:3]))
+    oracles.close(table.influence, [[rows.sum("point").mean()]], EXACT)
+    assert table["term"].values.tolist() == ["data"]
+    with pytest.raises(TypeError, match="samples"):
+        wh.region_shares(influence, wh.Loss(), {"left": {"x": (0, 1)}})
+
+
 def test_answers_that_are_nowhere(case):
     influence = wh.Influence(case.objective)
     place = {"left": {"x": (-1, 0)}}

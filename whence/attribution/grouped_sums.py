@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from whence.attribution.method import Method
 from whence.attribution.quantities import Quantity
 from whence.attribution.tiles import Solved
 
-Groups = Mapping[str, np.ndarray]
+Groups = Mapping[Hashable, np.ndarray]
 """Which members each group has, booleans by its name; groups may overlap."""
 
 

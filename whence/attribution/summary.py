@@ -5,7 +5,7 @@ Neither holds the matrix of targets by points, see :mod:`whence.attribution.grou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -232,7 +232,7 @@ def _by_quantity(method: Method, quantity: Quantity) -> Groups:
     of_targets = columns["quantity"]
 
     # Targets of one name are one quantity, wherever they are.
-    groups = {}
+    groups: dict[Hashable, np.ndarray] = {}
     for name in dict.fromkeys(of_targets.tolist()):
         groups[str(name)] = of_targets == name
     return groups
@@ -263,7 +263,7 @@ def _targets_in(
     for k, name in enumerate(names):
         table[:, k] = columns[name]
 
-    groups = {}
+    groups: dict[Hashable, np.ndarray] = {}
     for label, of_quantity in quantities.items():
         # Quantity by quantity, so that none of them has an empty region.
         what = f"targets of {label!r}"
@@ -271,7 +271,7 @@ def _targets_in(
         for region, is_inside in inside.items():
             mask = np.zeros_like(of_quantity)
             mask[of_quantity] = is_inside
-            groups[f"{label}, {region}"] = mask
+            groups[label, region] = mask
     return groups
 
 
@@ -282,15 +282,15 @@ def _points_in(
 ) -> Groups:
     """Return which training points of each term are in each region, terms the faster."""
     objective = method.objective
-    places = [_array(objective.locations(name)) for name in terms]
+    places = [_array(objective.locations(name)) for name in objective.terms]
     rows = np.concatenate(places)
     inside = region_masks(regions, objective.coordinates, rows, "training points")
 
-    groups = {}
+    groups: dict[Hashable, np.ndarray] = {}
     for region, is_inside in inside.items():
         # A term may have no point in a region: its share there is 0.
         for term, is_of_term in terms.items():
-            groups[f"{region}, {term}"] = is_inside & is_of_term
+            groups[region, term] = is_inside & is_of_term
     return groups
 
 

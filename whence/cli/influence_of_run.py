@@ -28,6 +28,7 @@ from whence.cli.targets import WHOLE, Where
 from whence.evaluation.leaving_out import leave_one_out
 from whence.pinn.training.result import Result
 from whence.plots.plane import is_plane
+from whence.subsets import Members
 
 POINT_FILE = "point_influence.nc"
 """What a run's folder calls what one training point does to fields."""
@@ -90,6 +91,9 @@ class Explanation:
         quantities = quantities_of_run(self.result, options.of, where)
         self.check_memory(quantities, chosen)
         out = self.checked_file(INFLUENCE_FILE)
+        refits_file = out
+        if options.leave_out is not None:
+            refits_file = self.checked_file(REFITS_FILE, added="_leave_one_out")
 
         table = attributed(self.method, quantities, self.effect, chosen)
         # One answer is a row, which is all that most figures take.
@@ -104,7 +108,8 @@ class Explanation:
         self.print_figures(out, figures)
         # Refits take longer than all before, so what they are compared with is on disk.
         if options.leave_out is not None:
-            self.compare_with_refits(table, quantities, options.leave_out)
+            chosen_points = spread_points(table, options.leave_out)
+            self.compare_with_refits(table, quantities, chosen_points, refits_file)
 
     def follow_point(self) -> None:
         """Say what one training point does to fields over the domain, and draw them."""
@@ -131,8 +136,9 @@ class Explanation:
         print(plots.describe_point(table))
         self.print_file(out, table)
         figures = {}
-        # A boundary is a line, and no field.
-        if where.is_box and is_plane(objective.coordinates):
+        if not where.is_box:
+            print("no figure: parts of the boundary are lines, and no field")
+        elif is_plane(objective.coordinates):
             figures[""] = plots.influence_field(table, self.result.problem)
         self.print_figures(out, figures)
 
@@ -164,16 +170,17 @@ class Explanation:
         self.print_figures(out, figures)
 
     def compare_with_refits(
-        self, predicted: xr.DataArray, quantities: Sequence[Quantity], n: int
+        self,
+        predicted: xr.DataArray,
+        quantities: Sequence[Quantity],
+        points: Members,
+        out: Path,
     ) -> None:
-        """Train again without each of n points, and draw what changed beside what was predicted."""
-        out = self.checked_file(REFITS_FILE, added="_leave_one_out")
-        chosen = spread_points(predicted, n)
-        quantity = as_quantity(quantities)
+        """Train again without each of some points, and draw that beside what was predicted."""
         retrained = leave_one_out(
             self.result.objective,
-            quantity,
-            chosen,
+            as_quantity(quantities),
+            points,
         )
         write_netcdf(retrained.drop_indexes("term"), out)
 
