@@ -120,13 +120,15 @@ def test_means_of_sizes_over_many_targets(table, channel):
 
 def test_runs_share_one_scale(table, channel):
     row = table.isel(target=0)
-    runs = {"good": row, "broken": 100 * row}
+    runs = {"good": row, "broken": 100 * row, "bad": 10 * row}
     figure = plots.compared_influence(runs, channel)
-    check_channel(figure, 6)
+    # Three runs of a channel stand above each other, term by term.
+    check_channel(figure, 9)
+    assert len({round(axes.get_window_extent().x0) for axes in panels(figure)}) == 1
     shares = {t: abs(row.values[row["term"].values == t]).sum() for t in TERMS}
     strongest = sorted(TERMS, key=lambda name: -shares[name])[:3]
     titles = [axes.get_title() for axes in panels(figure)]
-    assert {title.split(",")[0] for title in titles[0::2]} == {"good"}
+    assert [title.split(",")[0] for title in titles] == ["good", "broken", "bad"] * 3
     assert {title.split(": ")[0].split(", ")[1] for title in titles} == set(strongest)
     (bar,) = [axes for axes in figure.axes if not axes.get_title()]
     shown = np.isin(row["term"].values, strongest)

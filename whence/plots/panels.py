@@ -19,6 +19,8 @@ MAX_LONG_SLOPE = 0.5
 """Height over width below which panels are long: they stand above each other."""
 MAX_STACKED = 4
 """Long panels that make one column; more make two."""
+MAX_LONG_COLUMNS = 2
+"""Long panels that fit side by side: more stand above each other."""
 LONG_WIDTH = 6.6
 """Width of a long panel in inches, with what stands beside it."""
 WIDTH = 3.1
@@ -72,8 +74,12 @@ class PanelLayout:
 
         # The shape of a panel decides how many go side by side.
         layout = cls(plane, problem, n_panels, n_columns=1)
-        best = layout.best_columns() if columns is None else columns
-        return replace(layout, n_columns=best)
+        if columns is None:
+            columns = layout.best_columns()
+        # Three long panels side by side would be too wide to read on a page.
+        if layout.is_long and columns > MAX_LONG_COLUMNS:
+            columns = 1
+        return replace(layout, n_columns=columns)
 
     @property
     def n_rows(self) -> int:
@@ -93,7 +99,7 @@ class PanelLayout:
     def best_columns(self) -> int:
         """Return how many panels go side by side."""
         if self.is_long:
-            return 1 if self.n_panels <= MAX_STACKED else 2
+            return 1 if self.n_panels <= MAX_STACKED else MAX_LONG_COLUMNS
         # Four make a square, others go three in a row.
         return 2 if self.n_panels == 4 else min(3, self.n_panels)
 
