@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from whence.pinn.pde.problem import Problem
 from whence.plots.influence_scale import InfluenceScale, MagnitudeScale
 from whence.plots.panels import PanelLayout
-from whence.plots.term_panels import mean_sizes
+from whence.plots.term_panels import draw_target, mean_sizes
 from whence.plots.term_points import SHARES, TermPoints
 from whence.plots.text import Story, coordinates, one_target
 
@@ -80,7 +80,10 @@ def compared_influence(
         n_panels=len(shown) * len(runs),
         columns=len(runs) if len(shown) > 1 else None,
     )
-    heading, label = heading_and_label(attributions, is_of_many)
+    # All are of the same answers, which any of them names.
+    target = next(iter(attributions.values())).isel(target=0, missing_dims="ignore")
+    story = Story.of(target)
+    heading, label = heading_and_label(story, len(runs), is_of_many)
     note = f"One scale for all panels: equal colors are equal influences. {SHARES}"
     figure = layout.figure(heading, note)
 
@@ -91,6 +94,8 @@ def compared_influence(
             text = f"{run}, {points.title(term)}"
             ax = layout.panel(figure, k, text)
             points.draw(ax, layout.plane, term, scale)
+            if not is_of_many:
+                draw_target(ax, layout.plane, story.location)
             k += 1
 
     layout.draw_bar(figure, scale, label)
@@ -127,16 +132,11 @@ def strongest_terms(runs: Mapping[str, TermPoints]) -> Sequence[str]:
     return [name for name in shares if name in strongest]
 
 
-def heading_and_label(
-    attributions: Mapping[str, xr.DataArray], is_of_many: bool
-) -> tuple[str, str]:
+def heading_and_label(story: Story, n_runs: int, is_of_many: bool) -> tuple[str, str]:
     """Return the title, and what the color bar shows."""
-    # All are of the same answers, which the first one names.
-    first = next(iter(attributions.values()))
-    target = first.isel(target=0, missing_dims="ignore")
-    story = Story.of(target)
-    n_runs = len(attributions)
     if is_of_many:
         heading = f"Mean influence on {story.name} in {n_runs} runs"
         return heading, f"mean |influence| on {story.name}"
+
+    # Of one answer its place, too, which is marked by a star.
     return f"Influence on {story} in {n_runs} runs", f"influence on {story.name}"
