@@ -52,6 +52,10 @@ def pressure_drop() -> Functional:
     return FLOW.pressure_drop()
 
 
+FUNCTIONALS = {"drag": drag(), "lift": lift(), "pressure_drop": pressure_drop()}
+"""By the names that ``whence influence RUN --of`` takes."""
+
+
 def solution(x: Array, y: Array) -> tuple[Array, Array, Array]:
     """Return u, v and p at places (n,) by finite elements: 0.1 m, 0.2 m/s and 1e-3 m²/s."""
     return FLOW.solution(x, y)
