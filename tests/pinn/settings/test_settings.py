@@ -92,6 +92,8 @@ def test_without_a_setting_all_is_as_before():
         ("diffusion", "poor", (10, 2, 2), [15_000, 5000]),
         ("drift_diffusion", "good", (1000, 100, 100), [15_000, 5000]),
         ("drift_diffusion", "poor", (200, 20, 20), [15_000, 5000]),
+        ("navier_stokes", "good", (7500, 0, 2500), [100_000, 25_000]),
+        ("navier_stokes", "poor", (1500, 0, 500), [100_000, 25_000]),
         ("poisson_disk", "good", (2500, 0, 500), [50_000, 12_000]),
         ("poisson_disk", "poor", (100, 0, 20), [15_000, 5000]),
         ("wave", "good", (2500, 500, 500), [100_000, 25_000]),
@@ -103,7 +105,7 @@ def test_good_and_poor(problem, setting, points, steps):
     domain, initial, boundary = points
     assert made.problem.ansatz is None
     for term, count in made.points().items():
-        if term == "pde":
+        if term in made.problem.equations:
             assert count == domain
         elif term.startswith("initial"):
             assert count == initial

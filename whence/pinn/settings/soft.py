@@ -65,6 +65,7 @@ GOOD = {
     "burgers": Row(2500, 500, 500, adam=50_000, lbfgs=12_000),
     "diffusion": Row(1000, 100, 100, adam=15_000, lbfgs=5000),
     "drift_diffusion": Row(1000, 100, 100, adam=15_000, lbfgs=5000),
+    "navier_stokes": Row(7500, 0, 2500, adam=100_000, lbfgs=25_000),
     "poisson_disk": Row(2500, 0, 500, adam=50_000, lbfgs=12_000, pinned=CENTER),
     "wave": Row(2500, 500, 500, adam=100_000, lbfgs=25_000),
 }
@@ -73,6 +74,7 @@ POOR = {
     "burgers": Row(500, 100, 100, adam=50_000, lbfgs=12_000),
     "diffusion": Row(10, 2, 2, adam=15_000, lbfgs=5000),
     "drift_diffusion": Row(200, 20, 20, adam=15_000, lbfgs=5000),
+    "navier_stokes": Row(1500, 0, 500, adam=100_000, lbfgs=25_000),
     "poisson_disk": Row(100, 0, 20, adam=15_000, lbfgs=5000, pinned=CENTER),
     "wave": Row(2500, 500, 500, adam=100_000, lbfgs=0),
 }
