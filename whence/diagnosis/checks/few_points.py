@@ -1,0 +1,141 @@
+"""Whether residuals between the training points are larger than at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence.catalogue import CHECKS
+from whence.diagnosis.evidence import Evidence
+from whence.diagnosis.finding import Finding, Severity
+from whence.diagnosis.remedies import advise
+
+DRAWS = 400
+"""Bootstrap samples of the ratio."""
+LEVEL = 2.5
+"""Percentile of them that must be large: the lower end of a 95 % interval."""
+MIN_RATIO = 3.0
+"""Squared residuals between points that are three times those at points are no noise."""
+MIN_RELATIVE = 0.01
+"""Residuals below a percent of their term's parts do no harm, however they compare."""
+MIN_CHANGE = 0.005
+"""More points that move the solution by less do not matter."""
+SERIOUS_CHANGE = 0.05
+"""With more points it is another solution."""
+N_MORE = 1000
+"""Points with which that is tried."""
+
+
+@CHECKS.named("few_points")
+@dataclass(frozen=True)
+class FewPoints:
+    """Whether squared residuals at fresh points exceed those at training points, by term.
+
+    The ratio is that of the means; its interval is a bootstrap over both sets of points. Where it
+    is large, a few Gauss–Newton steps at many more points show whether the solution depends on it.
+    """
+
+    rank: ClassVar[int] = 30
+
+    def findings(self, evidence: Evidence) -> list[Finding]:
+        """Return a finding for each term that has too few points."""
+        trained = evidence.trained
+        ratios = {}
+        for name in evidence.drawn:
+            low, middle = ratio_interval(
+                trained.training[name],
+                trained.fresh[name],
+                evidence.objective.term(name).base_weights,
+                evidence.seed,
+            )
+            is_large = evidence.relative(trained, name) > MIN_RELATIVE
+            if low > MIN_RATIO and is_large:
+                ratios[name] = middle
+        if not ratios:
+            return []
+
+        # What the same loss at many points would make of the solution.
+        points = {}
+        for name in ratios:
+            n = max(N_MORE, 2 * len(evidence.objective.term(name).points))
+            points[name] = evidence.draw(name, n, seed=3)
+        renewed = evidence.refitted(evidence.with_points(points))
+        change = evidence.change(trained, renewed)
+        if change < MIN_CHANGE:
+            return []
+
+        severity: Severity = "serious" if change >= SERIOUS_CHANGE else "mild"
+        # The largest ratio first.
+        order = sorted(ratios, key=lambda name: -ratios[name])
+        return [
+            self._finding(evidence, name, ratios[name], change, severity)
+            for name in order
+        ]
+
+    def _finding(
+        self,
+        evidence: Evidence,
+        name: str,
+        ratio: float,
+        change: float,
+        severity: Severity,
+    ) -> Finding:
+        n = len(evidence.objective.term(name).points)
+        region = evidence.fresh_region(evidence.trained, name)
+        relative = evidence.relative(evidence.trained, name)
+        statement = (
+            f"{name} has too few points ({n}): between them its squared residual is {ratio:.3g} "
+            f"times that at them ({relative:.1%} of its parts, rms), {region.mostly}; "
+            f"with more, the solution moves by {change:.1%}."
+        )
+        normal = f"The ratio is about 1, and no more than {MIN_RATIO:g} beyond doubt."
+        n_wanted = max(4 * n, 200)
+        remedies = advise(["more_points", "points_there"], [name], region, n_wanted)
+        return Finding(
+            "few_points", severity, statement, normal, ratio, MIN_RATIO, (name,), region,
+            remedies=remedies,
+        )  # fmt: skip
+
+
+def ratio_interval(
+    training: Tensor, fresh: Tensor, weights: Tensor | None, seed: int
+) -> tuple[float, float]:
+    """Return the lower end of a 95 % interval of the ratio mean(fresh)/mean(training), and it.
+
+    Parameters
+    ----------
+    training, fresh:
+        Squared residuals, (N,) and (M,).
+    weights:
+        Base weights of the training points, by which their mean is that over the domain.
+    seed:
+        Of the bootstrap.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.diagnosis.checks.few_points import ratio_interval
+    >>> low, ratio = ratio_interval(torch.ones(50), 4 * torch.ones(80), None, seed=0)
+    >>> round(low, 6), round(ratio, 6)
+    (4.0, 4.0)
+    """
+    if weights is None:
+        weights = torch.ones_like(training)
+    weighted = (training * weights / weights.mean()).cpu().numpy()
+    others = fresh.cpu().numpy()
+    smallest = np.finfo(float).tiny
+
+    generator = np.random.default_rng(seed)
+    ratios = np.empty(DRAWS)
+    for draw in range(DRAWS):
+        # Both sets again, as large as they were, with replacement (Efron 1979).
+        at_points = generator.choice(weighted, len(weighted))
+        between = generator.choice(others, len(others))
+        ratios[draw] = between.mean() / max(at_points.mean(), smallest)
+
+    ratio = float(others.mean() / max(weighted.mean(), smallest))
+    return float(np.percentile(ratios, LEVEL)), ratio

@@ -1,0 +1,87 @@
+"""Whether training ended far from a minimum of its own loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from whence.catalogue import CHECKS
+from whence.diagnosis.evidence import STEPS, Evidence
+from whence.diagnosis.finding import Finding, Severity
+from whence.diagnosis.remedies import advise
+from whence.diagnosis.scales import rms
+
+MIN_CHANGE = 0.01
+"""A solution that a few steps still move by a percent is not as good as its loss can make it."""
+SERIOUS_CHANGE = 0.1
+"""One that they move by a tenth is another solution: nobody reads a figure off it."""
+MAX_LOSS_LEFT = 0.5
+"""Moves that leave more of the loss than this are along what the loss does not determine."""
+MIN_VARIATION = 0.02
+"""A solution that varies less than this, in units of what is prescribed, is as good as constant."""
+
+
+@CHECKS.named("stuck_training")
+@dataclass(frozen=True)
+class StuckTraining:
+    """Whether a few damped Gauss–Newton steps on the same loss still change the solution.
+
+    They are really taken from where training ended, and put back. At a minimum the loss stays.
+    """
+
+    rank: ClassVar[int] = 60
+
+    def findings(self, evidence: Evidence) -> list[Finding]:
+        """Return whether training can go on, and whether the solution is as good as constant."""
+        findings = [*self._far_from_minimum(evidence), *self._trivial(evidence)]
+        return findings
+
+    def _far_from_minimum(self, evidence: Evidence) -> list[Finding]:
+        trained, continued = evidence.trained, evidence.continued
+        if trained.loss <= 0:
+            return []
+        left = continued.loss / trained.loss
+        change = evidence.change(trained, continued)
+        if left > MAX_LOSS_LEFT or change < MIN_CHANGE:
+            return []
+
+        severity: Severity = "serious" if change >= SERIOUS_CHANGE else "mild"
+        region = evidence.move_region(trained, continued)
+        statement = (
+            f"Training ended before its minimum: {STEPS} more Gauss–Newton steps lower the loss "
+            f"from {trained.loss:.2g} to {continued.loss:.2g} and move the solution by "
+            f"{change:.1%} of its size, {region.mostly}."
+        )
+        normal = f"At a minimum they move it by less than {MIN_CHANGE:.0%}."
+        remedies = advise(["train_longer", "other_start"], region=region)
+        return [
+            Finding(
+                "stuck_training", severity, statement, normal, change, MIN_CHANGE,
+                region=region, remedies=remedies,
+            )
+        ]  # fmt: skip
+
+    def _trivial(self, evidence: Evidence) -> list[Finding]:
+        """Return whether an output is nearly constant though its conditions ask for more."""
+        findings = []
+        values = evidence.trained.values
+        for k, (name, size) in enumerate(evidence.scales.outputs.items()):
+            column = values[:, k]
+            variation = rms(column - column.mean()) / size
+            is_wrong = max(evidence.relative_by_term(evidence.trained).values()) > 0.1
+            if variation >= MIN_VARIATION or not is_wrong:
+                continue
+
+            statement = (
+                f"{name} is as good as constant: it varies by {variation:.1%} of the values that "
+                "are prescribed for it. A trivial solution of the equations is a trap of training."
+            )
+            normal = "A solution varies about as much as what is prescribed for it."
+            remedies = advise(["other_start", "term_weight", "hard_constraint"])
+            findings.append(
+                Finding(
+                    "stuck_training", "serious", statement, normal, variation, MIN_VARIATION,
+                    remedies=remedies,
+                )
+            )  # fmt: skip
+        return findings

@@ -1,0 +1,126 @@
+"""Whether the solution differs from trusted values, and which term contradicts them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from whence.catalogue import CHECKS
+from whence.diagnosis.contradictions import Contradiction, Contradictions, by_loss
+from whence.diagnosis.evidence import Evidence
+from whence.diagnosis.explanations import explanation
+from whence.diagnosis.finding import Finding, Severity
+from whence.diagnosis.remedies import advise
+
+MIN_ERROR = 0.02
+"""Errors of a percent or two are what a moderate training leaves."""
+SERIOUS_ERROR = 0.1
+"""A solution that is off by a tenth is another one."""
+MIN_RELATIVE = 0.05
+"""Residual of a term at the trusted solution, relative to its parts, that contradicts it."""
+MIN_FALL = 4.0
+"""By how much the loss of all others must fall where a contradicting term is left out."""
+MAX_MISFIT = 0.3
+"""Share of the error that may be left of the misfit, for the refit to have reached the values."""
+MIN_FIXED = 0.02
+"""Misfit of a network that is fitted to the values alone: its ansatz is in the way."""
+
+
+@CHECKS.named("trusted_values")
+@dataclass(frozen=True)
+class TrustedValues:
+    """Whether the solution differs from trusted values, and which term or ansatz is in the way.
+
+    Needs a reference: the problem's own solution or a table. A wrong equation that has a solution
+    cannot be told from a right one without.
+    """
+
+    rank: ClassVar[int] = 25
+
+    def findings(self, evidence: Evidence) -> list[Finding]:
+        """Return a finding that names the term, or says that all terms agree with the values."""
+        if evidence.reference is None:
+            return []
+        contradictions = Contradictions(evidence, evidence.reference)
+        trained = evidence.trained.theta
+        error = contradictions.misfit(trained)
+        if error < MIN_ERROR:
+            return []
+
+        named = self._contradiction(contradictions, error)
+        if named is not None:
+            return [self._of_term(contradictions, named, error)]
+        if evidence.problem.ansatz is not None:
+            fixed = contradictions.only_values()
+            if fixed > MIN_FIXED and fixed > MAX_MISFIT * error:
+                return [self._of_ansatz(contradictions, error, fixed)]
+        return [self._of_training(contradictions, error)]
+
+    def _contradiction(
+        self, contradictions: Contradictions, error: float
+    ) -> Contradiction | None:
+        """Return the term whose leaving out lets all others be met, None if there is none."""
+        together = contradictions.together
+        left_out = {}
+        for name in contradictions.candidates():
+            left_out[name] = contradictions.without(name)
+        for candidate in by_loss(left_out):
+            falls = candidate.loss < together.loss / MIN_FALL
+            reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_FIXED)
+            if falls and reaches and candidate.relative > MIN_RELATIVE:
+                return candidate
+        return None
+
+    def _of_term(
+        self, contradictions: Contradictions, named: Contradiction, error: float
+    ) -> Finding:
+        evidence = contradictions.evidence
+        region = evidence.fresh_region(named.state, named.name)
+        words = explanation(evidence, named.state, named.name)
+        statement = (
+            f"{named.name} contradicts {contradictions.reference.source}, from which the solution "
+            f"differs by {error:.1%}: a network that meets these and all other terms leaves "
+            f"{named.relative:.1%} of its parts (rms), {region.mostly}.{words}"
+        )
+        normal = f"A right term is met to {MIN_RELATIVE:.0%} of its parts by the right solution."
+        remedies = advise(["wrong_equation"], [named.name], region)
+        return Finding(
+            "trusted_values", "serious", statement, normal, named.relative, MIN_RELATIVE,
+            (named.name,), region, remedies=remedies,
+        )  # fmt: skip
+
+    def _of_ansatz(
+        self, contradictions: Contradictions, error: float, fixed: float
+    ) -> Finding:
+        theta = contradictions.together.theta
+        squares = contradictions.errors(theta).square().sum(dim=1)
+        region = contradictions.evidence.region(contradictions.points, squares)
+        statement = (
+            f"The ansatz contradicts {contradictions.reference.source}, from which the solution "
+            f"differs by {error:.1%}: fitted to these alone the network is still {fixed:.1%} off, "
+            f"{region.mostly}; or it is too small for them."
+        )
+        normal = f"A network fits a few hundred values to {MIN_FIXED:.0%}."
+        remedies = advise(["check_ansatz", "wider_network"], region=region)
+        return Finding(
+            "trusted_values", "serious", statement, normal, fixed, MIN_FIXED,
+            ("ansatz",), region, remedies=remedies,
+        )  # fmt: skip
+
+    def _of_training(self, contradictions: Contradictions, error: float) -> Finding:
+        evidence = contradictions.evidence
+        theta = evidence.trained.theta
+        squares = contradictions.errors(theta).square().sum(dim=1)
+        region = evidence.region(contradictions.points, squares)
+        severity: Severity = "serious" if error > SERIOUS_ERROR else "mild"
+        statement = (
+            f"The solution differs from {contradictions.reference.source} by {error:.1%}, "
+            f"{region.mostly}, but no term contradicts these: training, points, weights or the "
+            "network are to blame."
+        )
+        normal = f"Below {MIN_ERROR:.0%}."
+        remedies = advise(["train_longer", "points_there", "wider_network"], region=region)
+        return Finding(
+            "trusted_values", severity, statement, normal, error, MIN_ERROR,
+            region=region, remedies=remedies, is_symptom=True,
+        )  # fmt: skip

@@ -1,0 +1,162 @@
+"""Which term contradicts trusted values: every term is left out in turn, and the rest refitted.
+
+The terms, each over its squared scale, and the trusted values, heavier, are minimized together. If
+one term contradicts the values, all together cannot be met; without it they can, and what it is
+then off by is its own residual at the trusted solution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from whence.diagnosis.evidence import Evidence, State
+from whence.diagnosis.reference import NAME, Reference
+from whence.diagnosis.scales import rms
+from whence.objective import Objective
+from whence.refits import refit
+from whence.term import Term
+
+HEAVY = 100.0
+"""Weight of trusted values beside terms of relative weight 1: they are met to a tenth of these."""
+N_EQUATION = 600
+"""Points of each equation in these refits."""
+N_CONDITION = 100
+"""Points of each condition."""
+STEPS = 40
+"""Steps of the refit of all terms, which starts at another solution."""
+STEPS_WITHOUT = 25
+"""Steps of each refit without a term, from there."""
+MIN_CANDIDATE = 0.02
+"""Relative residual in the refit of all below which a term is met."""
+MAX_CANDIDATES = 4
+"""Terms that are left out in turn, those of the largest residuals."""
+
+
+@dataclass(frozen=True, eq=False)
+class Contradiction:
+    """What leaving out one term does.
+
+    Parameters
+    ----------
+    name:
+        The term.
+    loss:
+        What is left of the other terms and the trusted values.
+    state:
+        The network that was refitted.
+    relative:
+        The term's own relative residual there.
+    misfit:
+        How far the solution is then from the trusted values, relative to their size.
+    """
+
+    name: str
+    loss: float
+    state: State
+    relative: float
+    misfit: float
+
+
+@dataclass(frozen=True, eq=False)
+class Contradictions:
+    """Refits of all terms together with trusted values, and without each in turn."""
+
+    evidence: Evidence
+    reference: Reference
+
+    @property
+    def points(self) -> Tensor:
+        """Where values are trusted, (n, d)."""
+        return self.reference.points.to(self.evidence.objective.parameters.vector())
+
+    def sizes(self) -> Tensor:
+        """Return the typical size of each trusted output, (outputs,)."""
+        values = self.reference.values
+        sizes = values.square().mean(dim=0).sqrt()
+        # An output that vanishes everywhere is compared with the others.
+        return torch.where(sizes > 0, sizes, sizes.max().clamp_min(1e-300))
+
+    def errors(self, theta: Tensor) -> Tensor:
+        """Return (solution − trusted)/size at the trusted points, (n, outputs)."""
+        evidence = self.evidence
+        outputs = self.reference.outputs
+        with evidence.objective.parameters.at(theta):
+            values = evidence.problem.evaluate(
+                evidence.objective.network, self.points, outputs
+            )
+        difference = values.double().cpu() - self.reference.values
+        return difference / self.sizes()
+
+    def misfit(self, theta: Tensor) -> float:
+        """Return how far the solution is from the trusted values: the largest rms of an output."""
+        errors = self.errors(theta)
+        return max(rms(column) for column in errors.T)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """All terms over their squared scales, and the trusted values."""
+        evidence = self.evidence
+        terms = evidence.at_drawn(N_EQUATION, N_CONDITION)
+        return evidence.objective.with_terms([*terms, self._trusted()])
+
+    def _trusted(self) -> Term:
+        """Return the trusted values as a term."""
+        evidence = self.evidence
+        problem = evidence.problem
+        data = self.reference.data()
+        extended = replace(problem, conditions=[*problem.conditions, data])
+
+        points = {}
+        for name in evidence.drawn:
+            points[name] = evidence.fresh_points[name]
+        network = evidence.objective.network
+        term = extended.objective(network, points).term(NAME)
+        # ‖u − u_ref‖² over the squared size, as the other terms are over their scales.
+        size = rms(self.reference.values)
+        return replace(term, weight=HEAVY / max(size, 1e-300) ** 2)
+
+    @cached_property
+    def together(self) -> State:
+        """The refit of all terms and the trusted values."""
+        return self._refitted(self.objective, STEPS)
+
+    def candidates(self) -> list[str]:
+        """Return the terms that are not met in the refit of all, the worst first."""
+        relative = self.evidence.relative_by_term(self.together)
+        names = [name for name, size in relative.items() if size > MIN_CANDIDATE]
+        names.sort(key=lambda name: -relative[name])
+        return names[:MAX_CANDIDATES]
+
+    def without(self, name: str) -> Contradiction:
+        """Return what is left where one term is left out."""
+        others = [t for n, t in self.objective.terms.items() if n != name]
+        fewer = self.objective.with_terms(others)
+        parameters = self.objective.parameters
+        with parameters.at(self.together.theta):
+            state = self._refitted(fewer, STEPS_WITHOUT)
+        relative = self.evidence.relative(state, name)
+        misfit = self.misfit(state.theta)
+        return Contradiction(name, state.loss, state, relative, misfit)
+
+    def only_values(self) -> float:
+        """Return the misfit of a network that is refitted to the trusted values alone."""
+        only = self.objective.with_terms([self.objective.term(NAME)])
+        with self.objective.parameters.at(self.together.theta):
+            fit = refit(only, steps=STEPS_WITHOUT)
+        return self.misfit(fit.theta)
+
+    def _refitted(self, objective: Objective, steps: int) -> State:
+        """Return the state after some steps, whose loss is that of what was minimized."""
+        fit = refit(objective, steps=steps)
+        state = self.evidence.state(fit.theta)
+        return replace(state, loss=fit.loss)
+
+
+def by_loss(contradictions: Mapping[str, Contradiction]) -> list[Contradiction]:
+    """Return contradictions, that whose leaving out helps the most first."""
+    return sorted(contradictions.values(), key=lambda c: c.loss)

@@ -1,0 +1,127 @@
+"""Trusted values that a solution is compared with: its problem's own, or those of a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whence import _checks
+from whence.arrays import DataFrameLike
+from whence.pinn.pde.data import Data
+from whence.pinn.pde.problem import Problem
+from whence.pinn.pde.tables import read_table
+
+N_INSIDE = 600
+"""Points over the domain at which a known solution is trusted."""
+N_ON_PART = 60
+"""Points of each condition at which it is trusted too."""
+MAX_ROWS = 2000
+"""Rows of a table that are used."""
+NAME = "trusted_values"
+"""Name of the term that they make."""
+
+ReferenceLike = DataFrameLike | str | Path
+"""A data frame, or a CSV or Parquet file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Trusted values of some outputs.
+
+    Parameters
+    ----------
+    points:
+        Where, (n, d), float64.
+    outputs:
+        Names of the outputs that are known.
+    values:
+        Their values, (n, outputs), float64.
+    source:
+        What messages call them.
+    """
+
+    points: Tensor
+    outputs: tuple[str, ...]
+    values: Tensor
+    source: str
+
+    @classmethod
+    def of_solution(cls, problem: Problem, seed: int) -> Reference:
+        """Return the values of a problem's own solution, within and where conditions hold."""
+        places = [problem.domain.sample(N_INSIDE, "random", 30_000 + seed)]
+        for name in problem.terms:
+            if name in problem.equations or name in problem.given_terms:
+                continue
+            room = problem.room(name)
+            n = N_ON_PART if room is None else min(room, N_ON_PART)
+            places.append(problem.draw(name, n, 30_000 + seed, "random"))
+
+        points = torch.cat(places)
+        values = torch.as_tensor(problem.reference(points))
+        outputs = tuple(problem.outputs)
+        return cls(points, outputs, values, "the known solution").finite()
+
+    @classmethod
+    def of_table(cls, problem: Problem, reference: ReferenceLike) -> Reference:
+        """Return the values of a table with a column for each coordinate and some outputs.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        TypeError
+            If it is no table.
+        ValueError
+            If a column is missing or no row lies in the domain.
+        """
+        source = "the reference"
+        table: object = reference
+        if isinstance(reference, (str, Path)):
+            source = Path(reference).name
+            table = read_table("the reference", Path(reference))
+        if not isinstance(table, DataFrameLike):
+            raise TypeError(
+                "the reference must be a table with a column for each coordinate, or a path to "
+                f"one, got {_checks.describe(reference)}"
+            )
+
+        names = [str(name) for name in table.columns]
+        outputs = tuple(name for name in problem.outputs if name in names)
+        missing = [name for name in problem.coordinates if name not in names]
+        if missing or not outputs:
+            raise ValueError(
+                f"{source} needs the columns {', '.join(problem.coordinates)} and at least one of "
+                f"{', '.join(problem.outputs)}, got {', '.join(names) or 'none'}: name them so in "
+                "its first row"
+            )
+
+        columns = [names.index(name) for name in (*problem.coordinates, *outputs)]
+        numbers = np.asarray(table.to_numpy())[:, columns].astype(float)
+        rows = torch.from_numpy(numbers[:MAX_ROWS])
+        d = len(problem.coordinates)
+        trusted = cls(rows[:, :d], outputs, rows[:, d:], source).finite()
+        problem.check_points(None, trusted.points)
+        return trusted
+
+    def finite(self) -> Reference:
+        """Return the rows whose numbers are all finite; none at all is an error."""
+        table = torch.cat([self.points, self.values], dim=1)
+        is_whole = torch.isfinite(table).all(dim=1)
+        if not bool(is_whole.any()):
+            raise ValueError(
+                f"{self.source} has no row whose numbers are all finite: give at least one"
+            )
+        return Reference(
+            self.points[is_whole], self.outputs, self.values[is_whole], self.source
+        )
+
+    def data(self) -> Data:
+        """Return the values as measurements, which make a term of the loss."""
+        columns = {}
+        for k, name in enumerate(self.outputs):
+            columns[name] = self.values[:, k]
+        return Data(NAME, self.points, sigma=None, **columns)
