@@ -31,6 +31,8 @@ STEPS = 40
 """Steps of the refit of all terms, which starts at another solution."""
 STEPS_WITHOUT = 25
 """Steps of each refit without a term, from there."""
+STEPS_RELEASED = 25
+"""Steps from there with all terms again and no trusted values."""
 MIN_CANDIDATE = 0.02
 """Relative residual in the refit of all below which a term is met."""
 MAX_CANDIDATES = 4
@@ -142,6 +144,19 @@ class Contradictions:
         relative = self.evidence.relative(state, name)
         misfit = self.misfit(state.theta)
         return Contradiction(name, state.loss, state, relative, misfit)
+
+    def released(self, contradiction: Contradiction) -> float:
+        """Return how far the solution goes from the trusted values once nothing holds it there.
+
+        From where all but one term were met, all terms are, without the trusted values. A term
+        that contradicts them takes the solution away; one that does not has a minimum near them,
+        and that training did not find it is another matter.
+        """
+        terms = [t for n, t in self.objective.terms.items() if n != NAME]
+        all_terms = self.objective.with_terms(terms)
+        with self.objective.parameters.at(contradiction.state.theta):
+            fit = refit(all_terms, steps=STEPS_RELEASED)
+        return self.misfit(fit.theta)
 
     def only_values(self) -> float:
         """Return the misfit of a network that is refitted to the trusted values alone."""

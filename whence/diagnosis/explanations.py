@@ -19,6 +19,9 @@ from whence.term import Term
 MIN_EXPLAINED = 0.9
 """Share of the squared residual that a part must explain to be named."""
 
+MAX_FACTOR = 10.0
+"""Factor of a part beyond which it is not what is wrong."""
+
 
 def explanation(evidence: Evidence, state: State, name: str) -> str:
     """Return a sentence that begins with a space, empty where no single part explains much."""
@@ -37,7 +40,9 @@ def explanation(evidence: Evidence, state: State, name: str) -> str:
     # A part that is there is likelier wrong than another is missing.
     changes = []
     for words, factor in _explaining(residual, present):
-        changes.append(f"with {words} times {_rounded(1 - factor)}")
+        # What has to be many times as large happens to look alike.
+        if abs(1 - factor) < MAX_FACTOR:
+            changes.append(f"with {words} times {_rounded(1 - factor)}")
     if not changes:
         for words, factor in _explaining(residual, missing)[:1]:
             changes.append(f"with {_rounded(-factor)} {words} more")

@@ -59,8 +59,8 @@ def points_there(terms: tuple[str, ...], region: Where, number: float) -> str:
     """Put points where it is wrong, by hand or by resampling."""
     place = "where residuals are large" if region is None else region.text
     return (
-        f"Put points {place}: resample=pinn.Resample(pinn.ResidualScore(), …), --resample "
-        f"residual; or pin some, pinned={{{_first(terms)!r}: points}}."
+        f"Put points {place}: resample=pinn.Resample(pinn.ResidualScore(), …), "
+        f"--resampler resample --score residual; or pin some, pinned={{{_first(terms)!r}: points}}."
     )
 
 
@@ -77,7 +77,10 @@ def term_weight(terms: tuple[str, ...], region: Where, number: float) -> str:
 @REMEDIES.named("weighting")
 def weighting(terms: tuple[str, ...], region: Where, number: float) -> str:
     """Let the weights of terms look after themselves."""
-    return "Or let weights follow the tangent kernel: weighting=pinn.NeuralTangentKernel()."
+    return (
+        "Or let weights follow the tangent kernel: weighting=pinn.NeuralTangentKernel(), "
+        "--weighting ntk."
+    )
 
 
 @REMEDIES.named("hard_constraint")

@@ -19,6 +19,7 @@ from whence.plots.style import (
     BLUE,
     INK,
     SKY,
+    TEXT,
     TICK,
     VERMILION,
     caption,
@@ -79,7 +80,7 @@ def diagnosis(
     )
     caption(
         figure,
-        "Residuals over the rms of their term's largest part. Frames: regions that findings name.",
+        "Residuals over the rms of their term's largest part. Frames: regions that findings name, by their numbers.",
         inches=0.95 * width,
     )
     return figure
@@ -116,10 +117,11 @@ def _map(
     plane.frame(ax, problem)
     color_bar(figure, marks, "relative residual", ax=ax)
 
-    for finding in findings:
+    for number, finding in enumerate(findings, 1):
         region = finding.region
         if region is None:
             continue
+        color = VERMILION if finding.severity == "serious" else INK
         corner = (region.low[plane.across], region.low[plane.up])
         spans = np.subtract(region.high, region.low)
         frame = Rectangle(
@@ -127,11 +129,20 @@ def _map(
             spans[plane.across],
             spans[plane.up],
             fill=False,
-            edgecolor=VERMILION if finding.severity == "serious" else INK,
+            edgecolor=color,
             linewidth=1.6,
             zorder=4,
         )
         ax.add_patch(frame)
+        ax.annotate(
+            str(number),
+            corner,
+            xytext=(3, 3),
+            textcoords="offset points",
+            color=color,
+            fontsize=TEXT,
+            fontweight="bold",
+        )
 
 
 def _bars(
@@ -154,6 +165,9 @@ def _bars(
     ax.barh(rows + 0.2, after, height=0.36, color=SKY, label="after a few more steps")
 
     ax.set_xscale("log")
+    # From one power of ten to another, so that ticks have room.
+    ends = np.log10([min(before + after), max(before + after)])
+    ax.set_xlim(10 ** np.floor(ends[0]), 10 ** np.ceil(ends[1]))
     dress(ax, ("relative residual (rms at fresh points)", ""))
     ax.set_yticks(rows, names, fontsize=TICK)
     ax.invert_yaxis()

@@ -25,8 +25,12 @@ N_PAIRS = 20
 """Nearest pairs of points of two conditions that are compared."""
 MAX_APART = 0.01
 """Distance, in units of the domain, within which two conditions meet."""
+N_NEIGHBORS = 5
+"""Neighbors by which the steepness of prescribed values is measured."""
+SAFETY = 1.5
+"""By which that may be too low."""
 MIN_JUMP = 0.05
-"""Values at points so near each other differ by a percent or so; five are a jump."""
+"""A jump of a twentieth of the solution's size, beyond what steepness explains, is one."""
 SERIOUS_JUMP = 0.2
 """A jump of a fifth of the solution's size spoils more than its corner."""
 MAX_MOVED = 1e-9
@@ -82,7 +86,11 @@ class ConflictingConditions:
         rows = nearest // len(second.points)
         columns = nearest % len(second.points)
         size = evidence.scales.field(first.field)
-        jumps = (first.values[rows] - second.values[columns]).abs() / size
+        differences = (first.values[rows] - second.values[columns]).abs()
+        # What two points that are apart may differ by where nothing jumps.
+        steepest = first.steepness(extent, rows) + second.steepness(extent, columns)
+        explained = SAFETY * steepest * apart.flatten()[nearest]
+        jumps = (differences - explained).clamp_min(0.0) / size
         worst = int(jumps.argmax())
         jump = float(jumps[worst])
         if jump < MIN_JUMP:
@@ -143,6 +151,16 @@ class Prescribed:
     field: str
     points: Tensor
     values: Tensor
+
+    def steepness(self, extent: Tensor, rows: Tensor) -> Tensor:
+        """Return how steep the values are around some points, per extent of the domain: (rows,)."""
+        places = self.points / extent
+        apart = torch.cdist(places[rows], places)
+        # The nearest is the point itself.
+        nearest = apart.argsort(dim=1)[:, 1 : N_NEIGHBORS + 1]
+        change = (self.values[nearest] - self.values[rows].unsqueeze(1)).abs()
+        distance = apart.gather(1, nearest).clamp_min(1e-12)
+        return (change / distance).amax(dim=1)
 
 
 def prescribed_values(evidence: Evidence, name: str) -> Prescribed | None:

@@ -22,6 +22,8 @@ MIN_FALL = 4.0
 """By how much the loss of all others must fall where a contradicting term is left out."""
 MAX_MISFIT = 0.3
 """Share of the error that may be left of the misfit, for the refit to have reached the values."""
+MIN_AWAY = 0.3
+"""Share of the error to which a contradicting term takes the trusted solution back."""
 MIN_FIXED = 0.02
 """Misfit of a network that is fitted to the values alone: its ansatz is in the way."""
 
@@ -67,7 +69,9 @@ class TrustedValues:
         for candidate in by_loss(left_out):
             falls = candidate.loss < together.loss / MIN_FALL
             reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_FIXED)
-            if falls and reaches and candidate.relative > MIN_RELATIVE:
+            contradicts = falls and reaches and candidate.relative > MIN_RELATIVE
+            # Not if all terms together stay near the trusted values once they are there.
+            if contradicts and contradictions.released(candidate) > MIN_AWAY * error:
                 return candidate
         return None
 
