@@ -45,9 +45,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     result = load_run(options.run)
     check_file(out)
 
-    diagnosis = diagnose(
-        result, options.reference, seed=options.seed, progress=True
-    )
+    diagnosis = diagnose(result, options.reference, seed=options.seed, progress=True)
     print(diagnosis.text())
 
     png, svg = plots.save(diagnosis.plot(), out.with_suffix(""))

@@ -7,7 +7,7 @@ then off by is its own residual at the trusted solution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -23,20 +23,22 @@ from whence.term import Term
 
 HEAVY = 100.0
 """Weight of trusted values beside terms of relative weight 1: they are met to a tenth of these."""
-N_EQUATION = 600
-"""Points of each equation in these refits."""
-N_CONDITION = 100
-"""Points of each condition."""
+N_EQUATION = 400
+"""Fresh points of each equation in these refits, and as many of those trained on."""
+N_CONDITION = 80
+"""The same of each condition."""
 STEPS = 40
 """Steps of the refit of all terms, which starts at another solution."""
 STEPS_WITHOUT = 25
 """Steps of each refit without a term, from there."""
 STEPS_RELEASED = 25
 """Steps from there with all terms again and no trusted values."""
-MIN_CANDIDATE = 0.02
+MIN_CANDIDATE = 0.003
 """Relative residual in the refit of all below which a term is met."""
-MAX_CANDIDATES = 4
+MAX_CANDIDATES = 6
 """Terms that are left out in turn, those of the largest residuals."""
+EQUATION_HANDICAP = 10.0
+"""By how much less an equation must leave of the others to be blamed before a condition."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +105,7 @@ class Contradictions:
     def objective(self) -> Objective:
         """All terms over their squared scales, and the trusted values."""
         evidence = self.evidence
-        terms = evidence.at_drawn(N_EQUATION, N_CONDITION)
+        terms = evidence.evenly_weighed(N_EQUATION, N_CONDITION)
         return evidence.objective.with_terms([*terms, self._trusted()])
 
     def _trusted(self) -> Term:
@@ -172,6 +174,17 @@ class Contradictions:
         return replace(state, loss=fit.loss)
 
 
-def by_loss(contradictions: Mapping[str, Contradiction]) -> list[Contradiction]:
-    """Return contradictions, that whose leaving out helps the most first."""
-    return sorted(contradictions.values(), key=lambda c: c.loss)
+def likeliest_first(
+    contradictions: Mapping[str, Contradiction], equations: Collection[str]
+) -> list[Contradiction]:
+    """Return contradictions in the order in which they are believed.
+
+    By what is left of the others; but without its equation a network can meet nearly anything, a
+    wrong condition too, so that an equation must leave ten times less to come before a condition.
+    """
+
+    def order(contradiction: Contradiction) -> float:
+        is_equation = contradiction.name in equations
+        return contradiction.loss * (EQUATION_HANDICAP if is_equation else 1.0)
+
+    return sorted(contradictions.values(), key=order)

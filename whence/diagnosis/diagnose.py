@@ -80,7 +80,7 @@ def diagnose(
     if reference is not None:
         trusted = Reference.of_table(problem, reference)
     elif problem.solution is not None:
-        trusted = Reference.of_solution(problem, seed)
+        trusted = Reference.of_solution(problem, result.objective, seed)
 
     evidence = Evidence.of(problem, result.objective, trusted, seed)
     if not torch.isfinite(torch.tensor(evidence.trained.loss)):

@@ -123,7 +123,10 @@ def _paragraph(number: int, finding: Finding) -> Iterator[str]:
     head = f"{number}. [{finding.severity}] {finding.check}: {finding.statement}"
     yield from textwrap.wrap(head, WIDTH, subsequent_indent="   ")
     yield from textwrap.wrap(
-        f"Normal: {finding.normal}", WIDTH, initial_indent="   ", subsequent_indent="   "
+        f"Normal: {finding.normal}",
+        WIDTH,
+        initial_indent="   ",
+        subsequent_indent="   ",
     )
     for remedy in finding.remedies:
         yield from textwrap.wrap(

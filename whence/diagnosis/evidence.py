@@ -159,18 +159,22 @@ class Evidence:
             terms.append(term)
         return self.objective.with_terms(terms)
 
-    def at_drawn(self, n_equation: int, n_condition: int) -> list[Term]:
-        """Return the terms at some fresh points, each of the weight one over its squared scale."""
-        terms = []
-        for name, term in self.objective.terms.items():
-            weight = self.scales.of(name) ** -2
-            if name in self.drawn:
-                n = n_equation if name in self.problem.equations else n_condition
-                term = term.with_points(self.draw(name, n, seed=2))
-            terms.append(term)
-        weighed = self.objective.with_terms(terms)
+    def evenly_weighed(self, n_equation: int, n_condition: int) -> list[Term]:
+        """Return the terms, each of the weight one over its squared scale.
+
+        At so many fresh points and as many of those trained on, which may crowd where it matters.
+        """
+        points = {}
+        for name in self.drawn:
+            n = n_equation if name in self.problem.equations else n_condition
+            trained = locations(self.objective.term(name).some_points(n, self.seed))
+            fresh = self.draw(name, n, seed=2)
+            # A condition may hold at a few points only, which then are the same.
+            points[name] = torch.cat([trained, fresh]).unique(dim=0)
+
         weights = {name: self.scales.of(name) ** -2 for name in self.objective.terms}
-        return list(weighed.with_weights(weights).terms.values())
+        weighed = self.with_points(points).with_weights(weights)
+        return list(weighed.terms.values())
 
     # --- states ---
 

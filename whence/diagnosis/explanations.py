@@ -19,6 +19,8 @@ from whence.term import Term
 MIN_EXPLAINED = 0.9
 """Share of the squared residual that a part must explain to be named."""
 
+MAX_NAMED = 3
+"""Parts that are named where several look alike."""
 MAX_FACTOR = 10.0
 """Factor of a part beyond which it is not what is wrong."""
 
@@ -33,18 +35,20 @@ def explanation(evidence: Evidence, state: State, name: str) -> str:
     with evidence.objective.parameters.at(state.theta), torch.no_grad():
         residual = term.residual(evidence.objective.parameters.tensors(), term.points)
         present = list(_present(evidence, term, made_of, residual))
+        # Of a term of one part everything is explained by that.
+        present = present if len(present) > 1 else []
         missing = []
         if name in evidence.problem.equations:
             missing = list(_missing(evidence, term))
 
     # A part that is there is likelier wrong than another is missing.
     changes = []
-    for words, factor in _explaining(residual, present):
+    for words, factor in _explaining(residual, present)[:MAX_NAMED]:
         # What has to be many times as large happens to look alike.
         if abs(1 - factor) < MAX_FACTOR:
             changes.append(f"with {words} times {_rounded(1 - factor)}")
     if not changes:
-        for words, factor in _explaining(residual, missing)[:1]:
+        for words, factor in _explaining(residual, missing)[:MAX_NAMED]:
             changes.append(f"with {_rounded(-factor)} {words} more")
     if not changes:
         return ""
@@ -87,7 +91,9 @@ def _present(
         zeros[name] = torch.zeros_like(fields[name])
         without = made_of.function({**fields, name: zeros[name]}, points)
         yield f"the part of {name}", residual - without
-    yield "what is prescribed", made_of.function({**fields, **zeros}, points)
+    prescribed = made_of.function({**fields, **zeros}, points)
+    if bool(prescribed.any()):
+        yield "what is prescribed", prescribed
 
 
 def _missing(evidence: Evidence, term: Term) -> Iterator[tuple[str, Tensor]]:

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from whence import _checks
 from whence.arrays import DataFrameLike
+from whence.objective import Objective
 from whence.pinn.pde.data import Data
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.tables import read_table
+from whence.points import locations
 
 N_INSIDE = 600
 """Points over the domain at which a known solution is trusted."""
+N_TRAINED = 300
+"""Points of each equation that are trusted too."""
 N_ON_PART = 60
 """Points of each condition at which it is trusted too."""
 MAX_ROWS = 2000
@@ -50,9 +54,19 @@ class Reference:
     source: str
 
     @classmethod
-    def of_solution(cls, problem: Problem, seed: int) -> Reference:
-        """Return the values of a problem's own solution, within and where conditions hold."""
+    def of_solution(
+        cls, problem: Problem, objective: Objective, seed: int
+    ) -> Reference:
+        """Return the values of a problem's own solution, within and where conditions hold.
+
+        Some of the points that equations were trained on are among them, as these may crowd where
+        the solution is steep.
+        """
         places = [problem.domain.sample(N_INSIDE, "random", 30_000 + seed)]
+        for name in problem.equations:
+            if name in objective.terms:
+                trained = objective.term(name).some_points(N_TRAINED, seed)
+                places.append(locations(trained).detach().cpu().double())
         for name in problem.terms:
             if name in problem.equations or name in problem.given_terms:
                 continue
@@ -60,7 +74,7 @@ class Reference:
             n = N_ON_PART if room is None else min(room, N_ON_PART)
             places.append(problem.draw(name, n, 30_000 + seed, "random"))
 
-        points = torch.cat(places)
+        points = torch.cat(places).unique(dim=0)
         values = torch.as_tensor(problem.reference(points))
         outputs = tuple(problem.outputs)
         return cls(points, outputs, values, "the known solution").finite()

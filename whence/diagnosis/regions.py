@@ -14,7 +14,7 @@ MAX_SHARE = 0.3
 """Share of all points above which half of it is nowhere in particular."""
 TRIMMED = 0.05
 """Share of a region's points beyond either end of its intervals, so that one does not set them."""
-MAX_EXTENT = 0.9
+MAX_EXTENT = 0.8
 """Share of a coordinate's extent above which an interval says nothing."""
 EVERYWHERE = "all over the domain"
 

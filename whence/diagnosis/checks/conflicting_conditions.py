@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from whence.catalogue import CHECKS
-from whence.coupling import moved
 from whence.diagnosis.evidence import Evidence
 from whence.diagnosis.finding import Finding, Severity
 from whence.diagnosis.regions import PlainRegion
@@ -118,10 +117,14 @@ class ConflictingConditions:
     def _fixed(self, evidence: Evidence, name: str) -> list[Finding]:
         """Return whether the ansatz fixes a condition's residual at something else than zero."""
         term = evidence.fresh.term(name)
-        tensors = evidence.objective.parameters.tensors()
+        parameters = evidence.objective.parameters
+        generator = torch.Generator().manual_seed(evidence.seed)
+        theta = parameters.vector()
+        shift = torch.randn(len(theta), generator=generator, dtype=theta.dtype)
+        others = parameters.substituted(theta + shift.to(theta))
         with torch.no_grad():
-            residual = term.residual(tensors, term.points)
-            changed = term.residual(moved(tensors), term.points)
+            residual = term.residual(parameters.tensors(), term.points)
+            changed = term.residual(others, term.points)
         scale = evidence.scales.of(name)
         is_fixed = (changed - residual).abs().amax(dim=1) < MAX_MOVED * scale
         size = (residual.square().sum(dim=1).sqrt() / scale) * is_fixed

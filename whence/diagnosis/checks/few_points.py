@@ -22,6 +22,8 @@ MIN_RATIO = 3.0
 """Squared residuals between points that are three times those at points are no noise."""
 MIN_RELATIVE = 0.01
 """Residuals below a percent of their term's parts do no harm, however they compare."""
+MIN_LEFT = 0.5
+"""Share of the squared residual between points that more steps leave where they do not help."""
 MIN_CHANGE = 0.005
 """More points that move the solution by less do not matter."""
 SERIOUS_CHANGE = 0.05
@@ -43,18 +45,11 @@ class FewPoints:
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return a finding for each term that has too few points."""
-        trained = evidence.trained
         ratios = {}
         for name in evidence.drawn:
-            low, middle = ratio_interval(
-                trained.training[name],
-                trained.fresh[name],
-                evidence.objective.term(name).base_weights,
-                evidence.seed,
-            )
-            is_large = evidence.relative(trained, name) > MIN_RELATIVE
-            if low > MIN_RATIO and is_large:
-                ratios[name] = middle
+            ratio = self._ratio(evidence, name)
+            if ratio is not None:
+                ratios[name] = ratio
         if not ratios:
             return []
 
@@ -64,7 +59,7 @@ class FewPoints:
             n = max(N_MORE, 2 * len(evidence.objective.term(name).points))
             points[name] = evidence.draw(name, n, seed=3)
         renewed = evidence.refitted(evidence.with_points(points))
-        change = evidence.change(trained, renewed)
+        change = evidence.change(evidence.trained, renewed)
         if change < MIN_CHANGE:
             return []
 
@@ -75,6 +70,23 @@ class FewPoints:
             self._finding(evidence, name, ratios[name], change, severity)
             for name in order
         ]
+
+    def _ratio(self, evidence: Evidence, name: str) -> float | None:
+        """Return the ratio of a term, None where it is not large beyond doubt or does no harm.
+
+        Where training ended early the few points are not met yet either: then a few more steps
+        bring the residual down at them, and not between.
+        """
+        weights = evidence.objective.term(name).base_weights
+        ended = float(evidence.trained.fresh[name].mean())
+        for state in (evidence.trained, evidence.continued):
+            training, fresh = state.training[name], state.fresh[name]
+            is_large = evidence.relative(state, name) > MIN_RELATIVE
+            is_left = float(fresh.mean()) > MIN_LEFT * ended
+            low, ratio = ratio_interval(training, fresh, weights, evidence.seed)
+            if low > MIN_RATIO and is_large and is_left:
+                return ratio
+        return None
 
     def _finding(
         self,

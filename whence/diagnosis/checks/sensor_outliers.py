@@ -77,7 +77,9 @@ class SensorOutliers:
         )
         if len(numbers) > 1:
             statement = statement.replace("Row", "Rows").replace("fits", "fit", 1)
-            statement = statement.replace("it is", "up to").replace("without it", "without each")
+            statement = statement.replace("it is", "up to").replace(
+                "without it", "without each"
+            )
         normal = f"Right measurements are within {MIN_DEVIATION:g}."
         remedies = advise(["check_measurements"], [name], region)
         return Finding(

@@ -17,6 +17,8 @@ SERIOUS_CHANGE = 0.1
 """One that they move by a tenth is another solution: nobody reads a figure off it."""
 MAX_LOSS_LEFT = 0.5
 """Moves that leave more of the loss than this are along what the loss does not determine."""
+UNMET = 0.1
+"""Relative residual of a term that such a solution does not meet; a constant may be right."""
 MIN_VARIATION = 0.02
 """A solution that varies less than this, in units of what is prescribed, is as good as constant."""
 
@@ -65,11 +67,12 @@ class StuckTraining:
         """Return whether an output is nearly constant though its conditions ask for more."""
         findings = []
         values = evidence.trained.values
+        relative = evidence.relative_by_term(evidence.trained)
+        worst = max(relative, key=lambda name: relative[name])
         for k, (name, size) in enumerate(evidence.scales.outputs.items()):
             column = values[:, k]
             variation = rms(column - column.mean()) / size
-            is_wrong = max(evidence.relative_by_term(evidence.trained).values()) > 0.1
-            if variation >= MIN_VARIATION or not is_wrong:
+            if variation >= MIN_VARIATION or relative[worst] < UNMET:
                 continue
 
             statement = (
@@ -77,7 +80,7 @@ class StuckTraining:
                 "are prescribed for it. A trivial solution of the equations is a trap of training."
             )
             normal = "A solution varies about as much as what is prescribed for it."
-            remedies = advise(["other_start", "term_weight", "hard_constraint"])
+            remedies = advise(["other_start", "hard_constraint"], [worst])
             findings.append(
                 Finding(
                     "stuck_training", "serious", statement, normal, variation, MIN_VARIATION,

@@ -19,6 +19,10 @@ MAX_SHARE = 0.03
 """Share of the heaviest term's pull below which a term has hardly any."""
 MIN_LEAD = 3.0
 """How much better than it the heaviest term must be met, relatively, to be what it was left for."""
+UNMET = 0.5
+"""A term that is off by half of its parts is not met at all."""
+HARDLY_ANY = 1e-3
+"""Share of the pull with which a term that is not met needs no further proof."""
 MIN_FALL = 3.0
 """By how much its residual must fall under even weights, tenfold in the loss."""
 
@@ -58,7 +62,15 @@ class TermWeights:
         refitted = evidence.refitted(evidence.objective.with_weights(even))
         findings = []
         for name in sorted(suspects, key=lambda name: -relative[name]):
-            if _is_mended(evidence, refitted, relative, name):
+            # From a trivial solution, which the others like, a few steps may lead nowhere.
+            is_pulled = pulls[name] > HARDLY_ANY * pulls[heaviest]
+            is_ignored = relative[name] > UNMET and not is_pulled
+            # Where the same steps under the weights as they are do it too, training ended early.
+            after = evidence.relative(evidence.continued, name)
+            is_stuck = is_pulled and after < relative[name] / MIN_FALL
+            if is_ignored or (
+                not is_stuck and _is_mended(evidence, refitted, relative, name)
+            ):
                 findings.append(
                     self._finding(evidence, refitted, relative, pulls, name, heaviest)
                 )
@@ -81,10 +93,15 @@ class TermWeights:
         severity: Severity = "serious" if size > SERIOUS_RELATIVE else "mild"
         statement = (
             f"The weight of {name} ({weight:.3g}) is too low beside that of {heaviest}: its "
-            f"residual is {size:.1%} of its parts (rms), {region.mostly}; under even "
-            f"weights it falls to {evidence.relative(refitted, name):.1%}."
+            f"residual is {size:.1%} of its parts (rms), {region.mostly}, while that of {heaviest} "
+            f"is {relative[heaviest]:.1%}."
         )
-        normal = f"No weight leaves a term above {MIN_RELATIVE:.0%} that another would mend."
+        after = evidence.relative(refitted, name)
+        if after < size / MIN_FALL:
+            statement += f" A few steps under even weights bring it to {after:.1%}."
+        normal = (
+            f"No weight leaves a term above {MIN_RELATIVE:.0%} that another would mend."
+        )
         remedies = advise(
             ["term_weight", "weighting", "hard_constraint"], [name], region, wanted
         )

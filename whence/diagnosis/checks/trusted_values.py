@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from whence.catalogue import CHECKS
-from whence.diagnosis.contradictions import Contradiction, Contradictions, by_loss
+from whence.diagnosis.contradictions import (
+    Contradiction,
+    Contradictions,
+    likeliest_first,
+)
 from whence.diagnosis.evidence import Evidence
 from whence.diagnosis.explanations import explanation
 from whence.diagnosis.finding import Finding, Severity
@@ -16,14 +20,16 @@ MIN_ERROR = 0.02
 """Errors of a percent or two are what a moderate training leaves."""
 SERIOUS_ERROR = 0.1
 """A solution that is off by a tenth is another one."""
-MIN_RELATIVE = 0.05
+MIN_RELATIVE = 0.02
 """Residual of a term at the trusted solution, relative to its parts, that contradicts it."""
-MIN_FALL = 4.0
+MIN_FALL = 2.0
 """By how much the loss of all others must fall where a contradicting term is left out."""
 MAX_MISFIT = 0.3
 """Share of the error that may be left of the misfit, for the refit to have reached the values."""
-MIN_AWAY = 0.3
+MIN_AWAY = 0.5
 """Share of the error to which a contradicting term takes the trusted solution back."""
+FIXED_SHARE = 0.1
+"""Share of the error that an ansatz must leave to be what it comes from."""
 MIN_FIXED = 0.02
 """Misfit of a network that is fitted to the values alone: its ansatz is in the way."""
 
@@ -49,13 +55,13 @@ class TrustedValues:
         if error < MIN_ERROR:
             return []
 
+        if evidence.problem.ansatz is not None:
+            fixed = contradictions.only_values()
+            if fixed > max(MIN_FIXED, FIXED_SHARE * error):
+                return [self._of_ansatz(contradictions, error, fixed)]
         named = self._contradiction(contradictions, error)
         if named is not None:
             return [self._of_term(contradictions, named, error)]
-        if evidence.problem.ansatz is not None:
-            fixed = contradictions.only_values()
-            if fixed > MIN_FIXED and fixed > MAX_MISFIT * error:
-                return [self._of_ansatz(contradictions, error, fixed)]
         return [self._of_training(contradictions, error)]
 
     def _contradiction(
@@ -63,10 +69,11 @@ class TrustedValues:
     ) -> Contradiction | None:
         """Return the term whose leaving out lets all others be met, None if there is none."""
         together = contradictions.together
+        equations = contradictions.evidence.problem.equations
         left_out = {}
         for name in contradictions.candidates():
             left_out[name] = contradictions.without(name)
-        for candidate in by_loss(left_out):
+        for candidate in likeliest_first(left_out, equations):
             falls = candidate.loss < together.loss / MIN_FALL
             reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_FIXED)
             contradicts = falls and reaches and candidate.relative > MIN_RELATIVE
@@ -123,7 +130,9 @@ class TrustedValues:
             "network are to blame."
         )
         normal = f"Below {MIN_ERROR:.0%}."
-        remedies = advise(["train_longer", "points_there", "wider_network"], region=region)
+        remedies = advise(
+            ["train_longer", "points_there", "wider_network"], region=region
+        )
         return Finding(
             "trusted_values", severity, statement, normal, error, MIN_ERROR,
             region=region, remedies=remedies, is_symptom=True,
