@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from whence import pinn
 from whence.diagnosis import Diagnosis
-from whence.pinn.zoo import allen_cahn, burgers, diffusion, poisson_disk, wave
+from whence.pinn.zoo import burgers, diffusion, poisson_disk, wave
 
 BARS = "at least 17 of 20 named, no false alarm on 10"
 GAUSS_NEWTON = 100

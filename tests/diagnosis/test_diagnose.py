@@ -140,12 +140,8 @@ def test_conditions_that_differ_where_they_meet():
 
 
 def test_a_condition_that_the_ansatz_contradicts():
-    problem = dataclasses.replace(
-        HEAT, ansatz=lambda x, t, u: 0.5 + x * (1 - x) * u
-    )
-    finding = first(
-        pinn.diagnose(trained(problem), checks=["conflicting_conditions"])
-    )
+    problem = dataclasses.replace(HEAT, ansatz=lambda x, t, u: 0.5 + x * (1 - x) * u)
+    finding = first(pinn.diagnose(trained(problem), checks=["conflicting_conditions"]))
     assert finding.terms == ("dirichlet_u", "ansatz")
 
 
@@ -226,7 +222,7 @@ def test_the_command_writes_a_page_and_a_figure(run, capsys):
     printed = capsys.readouterr().out
     assert "[serious] few_points: pde" in printed
     page = (run / "diagnosis.md").read_text()
-    assert "## few_points (serious)" in page
+    assert "## 1. few_points (serious)" in page
     assert "](diagnosis.png)" in page
     assert (run / "diagnosis.svg").is_file()
 

@@ -88,7 +88,9 @@ def test_noise_gives_no_alarm_and_a_large_ratio_gives_one():
     def squares(n):
         return torch.randn(n, generator=generator, dtype=torch.float64).square()
 
-    lows = [ratio_interval(squares(20), squares(500), None, seed)[0] for seed in range(60)]
+    lows = [
+        ratio_interval(squares(20), squares(500), None, seed)[0] for seed in range(60)
+    ]
     assert max(lows) < 3
     low, ratio = ratio_interval(squares(20), 50 * squares(500), None, 0)
     assert 3 < low < ratio
@@ -157,7 +159,9 @@ def test_what_a_condition_prescribes(condition, value):
 
 def test_a_table_of_some_outputs_in_any_order_of_columns():
     problem = pinn.zoo.load("burgers")
-    table = pd.DataFrame({"u": [1.0, np.nan], "t": [0.5, 0.5], "note": [1, 2], "x": [0.1, 0.2]})
+    table = pd.DataFrame(
+        {"u": [1.0, np.nan], "t": [0.5, 0.5], "note": [1, 2], "x": [0.1, 0.2]}
+    )
     reference = Reference.of_table(problem, table)
     assert reference.points.tolist() == [[0.1, 0.5]]
     assert reference.values.tolist() == [[1.0]]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whence.diagnosis.evidence import Evidence, State
 from whence.diagnosis.reference import NAME, Reference
-from whence.diagnosis.scales import rms
+from whence.diagnosis.scales import TINY, rms
 from whence.objective import Objective
 from whence.refits import refit
 from whence.term import Term
@@ -76,53 +76,60 @@ class Contradictions:
     @property
     def points(self) -> Tensor:
         """Where values are trusted, (n, d)."""
-        return self.reference.points.to(self.evidence.objective.parameters.vector())
+        return self.evidence.like(self.reference.points)
 
     def sizes(self) -> Tensor:
         """Return the typical size of each trusted output, (outputs,)."""
         values = self.reference.values
         sizes = values.square().mean(dim=0).sqrt()
         # An output that vanishes everywhere is compared with the others.
-        return torch.where(sizes > 0, sizes, sizes.max().clamp_min(1e-300))
+        largest = sizes.max().clamp_min(TINY)
+        return torch.where(sizes > 0, sizes, largest)
 
     def errors(self, theta: Tensor) -> Tensor:
         """Return (solution − trusted)/size at the trusted points, (n, outputs)."""
         evidence = self.evidence
-        outputs = self.reference.outputs
+        network = evidence.objective.network
         with evidence.objective.parameters.at(theta):
             values = evidence.problem.evaluate(
-                evidence.objective.network, self.points, outputs
+                network,
+                self.points,
+                self.reference.outputs,
             )
+
         difference = values.double().cpu() - self.reference.values
         return difference / self.sizes()
 
     def misfit(self, theta: Tensor) -> float:
         """Return how far the solution is from the trusted values: the largest rms of an output."""
         errors = self.errors(theta)
-        return max(rms(column) for column in errors.T)
+        shares = [rms(column) for column in errors.T]
+        return max(shares)
 
     @cached_property
     def objective(self) -> Objective:
         """All terms over their squared scales, and the trusted values."""
         evidence = self.evidence
         terms = evidence.evenly_weighed(N_EQUATION, N_CONDITION)
-        return evidence.objective.with_terms([*terms, self._trusted()])
+        terms.append(self._trusted())
+        return evidence.objective.with_terms(terms)
 
     def _trusted(self) -> Term:
         """Return the trusted values as a term."""
         evidence = self.evidence
         problem = evidence.problem
-        data = self.reference.data()
-        extended = replace(problem, conditions=[*problem.conditions, data])
+        # Values are measurements of the outputs, which a problem makes a term of.
+        conditions = [*problem.conditions, self.reference.data()]
+        extended = replace(problem, conditions=conditions)
+        objective = extended.objective(
+            evidence.objective.network,
+            evidence.fresh_points,
+        )
 
-        points = {}
-        for name in evidence.drawn:
-            points[name] = evidence.fresh_points[name]
-        network = evidence.objective.network
-        term = extended.objective(network, points).term(NAME)
         # ‖u − u_ref‖² over the squared size, as the other terms are over their scales.
-        size = rms(self.reference.values)
-        return replace(term, weight=HEAVY / max(size, 1e-300) ** 2)
+        size = max(rms(self.reference.values), TINY)
+        term = objective.term(NAME)
+        return replace(term, weight=HEAVY / size**2)
 
     @cached_property
     def together(self) -> State:
@@ -132,20 +139,38 @@ class Contradictions:
     def candidates(self) -> list[str]:
         """Return the terms that are not met in the refit of all, the worst first."""
         relative = self.evidence.relative_by_term(self.together)
-        names = [name for name, size in relative.items() if size > MIN_CANDIDATE]
+        # One that is met with all the others contradicts none.
+        names = []
+        for name, size in relative.items():
+            if size > MIN_CANDIDATE:
+                names.append(name)
         names.sort(key=lambda name: -relative[name])
         return names[:MAX_CANDIDATES]
 
-    def without(self, name: str) -> Contradiction:
+    def leave_out(self, name: str) -> Contradiction:
         """Return what is left where one term is left out."""
-        others = [t for n, t in self.objective.terms.items() if n != name]
-        fewer = self.objective.with_terms(others)
+        fewer = self._without(name)
         parameters = self.objective.parameters
         with parameters.at(self.together.theta):
             state = self._refitted(fewer, STEPS_WITHOUT)
+
         relative = self.evidence.relative(state, name)
         misfit = self.misfit(state.theta)
-        return Contradiction(name, state.loss, state, relative, misfit)
+        return Contradiction(
+            name,
+            state.loss,
+            state,
+            relative,
+            misfit,
+        )
+
+    def _without(self, name: str) -> Objective:
+        """Return the objective of all terms but one."""
+        others = []
+        for term in self.objective.terms.values():
+            if term.name != name:
+                others.append(term)
+        return self.objective.with_terms(others)
 
     def released(self, contradiction: Contradiction) -> float:
         """Return how far the solution goes from the trusted values once nothing holds it there.
@@ -154,16 +179,18 @@ class Contradictions:
         that contradicts them takes the solution away; one that does not has a minimum near them,
         and that training did not find it is another matter.
         """
-        terms = [t for n, t in self.objective.terms.items() if n != NAME]
-        all_terms = self.objective.with_terms(terms)
-        with self.objective.parameters.at(contradiction.state.theta):
+        all_terms = self._without(NAME)
+        start = contradiction.state.theta
+        with self.objective.parameters.at(start):
             fit = refit(all_terms, steps=STEPS_RELEASED)
         return self.misfit(fit.theta)
 
     def only_values(self) -> float:
         """Return the misfit of a network that is refitted to the trusted values alone."""
-        only = self.objective.with_terms([self.objective.term(NAME)])
-        with self.objective.parameters.at(self.together.theta):
+        term = self.objective.term(NAME)
+        only = self.objective.with_terms([term])
+        start = self.together.theta
+        with self.objective.parameters.at(start):
             fit = refit(only, steps=STEPS_WITHOUT)
         return self.misfit(fit.theta)
 
@@ -184,7 +211,9 @@ def likeliest_first(
     """
 
     def order(contradiction: Contradiction) -> float:
-        is_equation = contradiction.name in equations
-        return contradiction.loss * (EQUATION_HANDICAP if is_equation else 1.0)
+        loss = contradiction.loss
+        if contradiction.name in equations:
+            loss *= EQUATION_HANDICAP
+        return loss
 
     return sorted(contradictions.values(), key=order)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import torch
 from tqdm import tqdm
 
 from whence import _checks
@@ -61,7 +61,7 @@ def diagnose(
     --------
     >>> from whence import pinn
     >>> problem = pinn.zoo.load("diffusion")
-    >>> result = pinn.train(problem, points=8, schedule=pinn.GaussNewton(40), progress=False)
+    >>> result = pinn.train(problem, points=4, schedule=pinn.GaussNewton(15), progress=False)
     >>> finding = pinn.diagnose(result, checks=["few_points"]).findings[0]
     >>> finding.severity, finding.terms
     ('serious', ('pde',))
@@ -71,11 +71,12 @@ def diagnose(
             "diagnose takes a result of pinn.train or pinn.load_run, got "
             f"{_checks.describe(result)}"
         )
-    names = list(CHECKS) if checks is None else list(checks)
+    names = list(checks or CHECKS)
     for name in names:
         _checks.one_of("check", name, CHECKS)
 
     problem = result.problem
+    # What is given comes before what the problem knows of itself.
     trusted = None
     if reference is not None:
         trusted = Reference.of_table(problem, reference)
@@ -83,7 +84,7 @@ def diagnose(
         trusted = Reference.of_solution(problem, result.objective, seed)
 
     evidence = Evidence.of(problem, result.objective, trusted, seed)
-    if not torch.isfinite(torch.tensor(evidence.trained.loss)):
+    if not math.isfinite(evidence.trained.loss):
         raise ValueError(
             f"the loss of this run is {evidence.trained.loss}: train it until it is finite first"
         )
@@ -91,20 +92,21 @@ def diagnose(
     findings = []
     bar = tqdm(names, "diagnose", delay=PATIENCE, disable=not progress, leave=False)
     for name in bar:
+        # Shown with the next refresh, once patience has ended.
         bar.set_postfix_str(name, refresh=False)
         check = CHECKS[name]()
         for finding in check.findings(evidence):
             findings.append((finding, check.rank))
-    ordered = sorted(findings, key=lambda pair: _order(*pair))
-    return _diagnosis(evidence, names, [finding for finding, _ in ordered])
+    ordered = sorted(findings, key=lambda pair: order_of(*pair))
+    return told(evidence, names, [finding for finding, _ in ordered])
 
 
-def _order(finding: Finding, rank: int) -> tuple[int, bool, int]:
+def order_of(finding: Finding, rank: int) -> tuple[int, bool, int]:
     """Return what findings are sorted by: the worst first, causes before what they cause."""
     return SEVERITIES.index(finding.severity), finding.is_symptom, rank
 
 
-def _diagnosis(
+def told(
     evidence: Evidence, names: Sequence[str], findings: Sequence[Finding]
 ) -> Diagnosis:
     """Return the findings with the figures that a page shows beside them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WIDTH = 88
 """Columns of the page on the terminal."""
+INDENT = "   "
+"""What stands before the lines of a finding after its first."""
 NOTHING = "Nothing looks wrong."
 
 
@@ -66,34 +68,60 @@ class Diagnosis:
         """Return the page in plain words."""
         lines = [f"{self.problem.label}: {self._verdict()}", ""]
         for number, finding in enumerate(self.findings, 1):
-            lines += list(_paragraph(number, finding))
+            lines += paragraph(number, finding)
         if not self.findings:
             lines += [NOTHING, ""]
-        for sentence in self._notes():
-            lines += textwrap.wrap(sentence, WIDTH)
+
+        note = textwrap.wrap(self._remark(), WIDTH)
+        lines += note
         return "\n".join(lines)
 
     def markdown(self, figure: str | None = None) -> str:
         """Return the page as Markdown, with a link to a figure beside it."""
-        lines = [f"# Diagnosis of {self.problem.label}", "", self._verdict(), ""]
-        for finding in self.findings:
-            lines += [f"## {finding.check} ({finding.severity})", ""]
-            lines += [finding.statement, "", f"*Normal:* {finding.normal}", ""]
-            lines += [f"- {remedy}" for remedy in finding.remedies]
+        lines = [
+            f"# Diagnosis of {self.problem.label}",
+            "",
+            self._verdict(),
+            "",
+        ]
+        for number, finding in enumerate(self.findings, 1):
+            lines += [
+                f"## {number}. {finding.check} ({finding.severity})",
+                "",
+                finding.statement,
+                "",
+                f"*Normal:* {finding.normal}",
+                "",
+            ]
+            for remedy in finding.remedies:
+                lines.append(f"- {remedy}")
             lines.append("")
         if not self.findings:
             lines += [NOTHING, ""]
         if figure is not None:
             lines += [f"![Where residuals are]({figure})", ""]
 
-        lines += ["| term | relative residual | after a few more steps |"]
-        lines += ["| --- | --- | --- |"]
+        lines += self._tables()
+        lines += ["", self._remark(), ""]
+        return "\n".join(lines)
+
+    def _tables(self) -> list[str]:
+        """Return the lines of both tables: residuals by term, and the checks that were made."""
+        lines = [
+            "| term | relative residual | after a few more steps |",
+            "| --- | --- | --- |",
+        ]
         for name, (before, after) in self.relative.items():
             lines.append(f"| `{name}` | {before:.2g} | {after:.2g} |")
-        lines += ["", "| check | what it looks for |", "| --- | --- |"]
-        lines += [f"| `{name}` | {what} |" for name, what in self.checks.items()]
-        lines += ["", *self._notes(), ""]
-        return "\n".join(lines)
+        # A line between them, or Markdown would join both.
+        lines += [
+            "",
+            "| check | what it looks for |",
+            "| --- | --- |",
+        ]
+        for name, what in self.checks.items():
+            lines.append(f"| `{name}` | {what} |")
+        return lines
 
     def plot(self) -> Figure:
         """Draw where residuals are, and how large each term's are."""
@@ -104,32 +132,41 @@ class Diagnosis:
         )
 
     def _verdict(self) -> str:
-        n_mild = len(self.findings) - len(self.serious)
+        n_serious = len(self.serious)
+        n_mild = len(self.findings) - n_serious
         if not self.findings:
             return f"{len(self.checks)} checks, no finding."
-        return f"{len(self.serious)} serious and {n_mild} mild findings."
+        return f"{n_serious} serious and {n_mild} mild findings."
 
-    def _notes(self) -> list[str]:
+    def _remark(self) -> str:
         if self.reference is not None:
-            return [f"Compared with {self.reference}."]
-        return [
+            return f"Compared with {self.reference}."
+        return (
             "No trusted values were given: an equation that is wrong but has a solution looks as "
             "good as a right one without them (--reference FILE.csv)."
-        ]
+        )
 
 
-def _paragraph(number: int, finding: Finding) -> Iterator[str]:
-    """Yield the lines that tell one finding."""
+def paragraph(number: int, finding: Finding) -> list[str]:
+    """Return the lines that tell one finding on the terminal."""
     head = f"{number}. [{finding.severity}] {finding.check}: {finding.statement}"
-    yield from textwrap.wrap(head, WIDTH, subsequent_indent="   ")
-    yield from textwrap.wrap(
+    lines = textwrap.wrap(
+        head,
+        WIDTH,
+        subsequent_indent=INDENT,
+    )
+    lines += textwrap.wrap(
         f"Normal: {finding.normal}",
         WIDTH,
-        initial_indent="   ",
-        subsequent_indent="   ",
+        initial_indent=INDENT,
+        subsequent_indent=INDENT,
     )
     for remedy in finding.remedies:
-        yield from textwrap.wrap(
-            remedy, WIDTH, initial_indent="   → ", subsequent_indent="     "
+        lines += textwrap.wrap(
+            remedy,
+            WIDTH,
+            initial_indent=f"{INDENT}→ ",
+            subsequent_indent=f"{INDENT}  ",
         )
-    yield ""
+    lines.append("")
+    return lines

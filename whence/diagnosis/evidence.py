@@ -6,7 +6,7 @@ first asks for it. Where parameters are changed they are put back.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,14 +23,18 @@ from whence.points import locations
 from whence.refits import refit
 from whence.term import Term
 
-MAX_POINTS = 1500
-"""Training points of a term that are looked at: a Gauss–Newton step costs (points)²."""
+MAX_POINTS = 3000
+"""Training points that are looked at: a Gauss–Newton step costs (points)²."""
+MIN_POINTS = 100
+"""Points that a term keeps where there are more in all."""
 N_EQUATION = 2000
 """Fresh points of an equation."""
 N_CONDITION = 400
 """Fresh points of a condition, which holds on a part of the boundary."""
 N_PROBES = 1000
 """Points over the whole domain at which solutions are compared."""
+FRESH_SEED = 10_000
+"""Seeds of fresh points begin here, apart from those of training."""
 STEPS = 15
 """Gauss–Newton steps of a trial refit: from a point that is no minimum the loss falls by orders."""
 
@@ -101,16 +105,22 @@ class Evidence:
     ) -> Evidence:
         """Return the evidence on an objective in double precision, of a bounded size."""
         double = in_double(objective)
+        total = double.n_points
         kept = {}
         for name, term in double.terms.items():
             n = len(term.points)
             rows = torch.arange(n)
             # Measurements are few, and each may be the one that is wrong.
-            if n > MAX_POINTS and term.source != "fixed":
+            if total > MAX_POINTS and term.source != "fixed":
+                share = MAX_POINTS / total
+                wanted = max(MIN_POINTS, int(share * n))
                 generator = torch.Generator().manual_seed(seed)
-                rows = torch.randperm(n, generator=generator)[:MAX_POINTS].sort().values
+                order = torch.randperm(n, generator=generator)
+                rows = order[:wanted].sort().values
             kept[name] = rows.to(double.parameters.device)
-        return cls(problem, double.subset(kept), reference, seed)
+
+        fewer = double.subset(kept)
+        return cls(problem, fewer, reference, seed)
 
     # --- points ---
 
@@ -118,15 +128,22 @@ class Evidence:
     def drawn(self) -> tuple[str, ...]:
         """Terms of which fresh points can be drawn."""
         fixed = self.problem.given_terms
-        names = self.objective.terms
-        return tuple(n for n in names if n in self.problem.terms and n not in fixed)
+        drawn = []
+        for name in self.objective.terms:
+            # What was added to the problem by hand, it cannot draw.
+            is_known = name in self.problem.terms
+            if is_known and name not in fixed:
+                drawn.append(name)
+        return tuple(drawn)
 
     @cached_property
     def fresh_points(self) -> dict[str, Tensor]:
         """Fresh points by term, (n, d)."""
         points = {}
         for name in self.drawn:
-            count = N_EQUATION if name in self.problem.equations else N_CONDITION
+            count = N_CONDITION
+            if name in self.problem.equations:
+                count = N_EQUATION
             points[name] = self.draw(name, count)
         return points
 
@@ -136,14 +153,29 @@ class Evidence:
         if room is not None:
             n = min(n, room)
         # Apart from seeds of training, which are small.
-        points = self.problem.draw(name, n, 10_000 + 100 * self.seed + seed, "random")
-        return points.to(self.objective.parameters.vector())
+        apart = FRESH_SEED + 100 * self.seed + seed
+        points = self.problem.draw(
+            name,
+            n,
+            apart,
+            "random",
+        )
+        return self.like(points)
+
+    def like(self, points: Tensor) -> Tensor:
+        """Return points in the number type and on the device of the network."""
+        theta = self.objective.parameters.vector()
+        return points.to(theta)
 
     @cached_property
     def probes(self) -> Tensor:
         """Points over the whole domain, (n, d)."""
-        points = self.problem.domain.sample(N_PROBES, "random", 20_000 + self.seed)
-        return points.to(self.objective.parameters.vector())
+        points = self.problem.domain.sample(
+            N_PROBES,
+            "random",
+            FRESH_SEED + self.seed,
+        )
+        return self.like(points)
 
     @cached_property
     def fresh(self) -> Objective:
@@ -166,14 +198,24 @@ class Evidence:
         """
         points = {}
         for name in self.drawn:
-            n = n_equation if name in self.problem.equations else n_condition
-            trained = locations(self.objective.term(name).some_points(n, self.seed))
+            n = n_condition
+            if name in self.problem.equations:
+                n = n_equation
+            term = self.objective.term(name)
+            trained = locations(term.some_points(n, self.seed))
             fresh = self.draw(name, n, seed=2)
             # A condition may hold at a few points only, which then are the same.
-            points[name] = torch.cat([trained, fresh]).unique(dim=0)
+            both = torch.cat([trained, fresh])
+            points[name] = both.unique(dim=0)
 
-        weights = {name: self.scales.of(name) ** -2 for name in self.objective.terms}
-        weighed = self.with_points(points).with_weights(weights)
+        weights = {}
+        for name in self.objective.terms:
+            # w_k ‖r_k‖² is then the square of the relative residual.
+            scale = self.scales.of(name)
+            weights[name] = scale**-2
+
+        weighed = self.with_points(points)
+        weighed = weighed.with_weights(weights)
         return list(weighed.terms.values())
 
     # --- states ---
@@ -181,12 +223,18 @@ class Evidence:
     @cached_property
     def scales(self) -> Scales:
         """Typical sizes of outputs, fields and terms where training ended."""
-        return Scales(self.problem, self.objective, self.fresh_points, self.probes)
+        return Scales(
+            self.problem,
+            self.objective,
+            self.fresh_points,
+            self.probes,
+        )
 
     @cached_property
     def trained(self) -> State:
         """Where training ended."""
-        return self.state(self.objective.parameters.vector())
+        theta = self.objective.parameters.vector()
+        return self.state(theta)
 
     @cached_property
     def continued(self) -> State:
@@ -200,56 +248,77 @@ class Evidence:
 
     def state(self, theta: Tensor) -> State:
         """Return what is wrong at some parameters of the network."""
+        outputs = tuple(self.problem.outputs)
+        network = self.objective.network
         with self.objective.parameters.at(theta), torch.no_grad():
             training = self.objective.point_losses()
             fresh = self.fresh.point_losses()
             loss = float(self.objective.loss())
-            outputs = tuple(self.problem.outputs)
-            network = self.objective.network
-            values = self.problem.evaluate(network, self.probes, outputs)
-        return State(theta, loss, training, fresh, values)
+            values = self.problem.evaluate(
+                network,
+                self.probes,
+                outputs,
+            )
+        return State(
+            theta,
+            loss,
+            training,
+            fresh,
+            values,
+        )
 
     # --- figures ---
 
     def relative(self, state: State, name: str) -> float:
         """Return the rms residual of a term at fresh points over its scale."""
-        mean = float(state.fresh[name].mean())
-        return mean**0.5 / self.scales.of(name)
+        squares = state.fresh[name]  # ‖r‖²
+        size = float(squares.mean()) ** 0.5
+        return size / self.scales.of(name)
 
-    def relative_by_term(
-        self, state: State, but: Iterable[str] = ()
-    ) -> dict[str, float]:
+    def relative_by_term(self, state: State) -> dict[str, float]:
         """Return the relative residual of each term whose points can be drawn."""
-        left_out = set(but)
         by_term = {}
         for name in self.drawn:
-            if name not in left_out:
-                by_term[name] = self.relative(state, name)
+            by_term[name] = self.relative(state, name)
         return by_term
 
+    def moved(self, before: State, after: State) -> Tensor:
+        """Return how far the solution moved at each probe, relative to the outputs' sizes."""
+        difference = after.values - before.values  # (n, outputs)
+        sizes = torch.tensor(
+            list(self.scales.outputs.values()),
+            dtype=difference.dtype,
+            device=difference.device,
+        )
+        return difference / sizes
+
     def change(self, before: State, after: State) -> float:
-        """Return how far the solution moved: the largest rms over the outputs' sizes."""
-        moved = after.values - before.values
-        shares = []
-        for k, size in enumerate(self.scales.outputs.values()):
-            shares.append(rms(moved[:, k]) / size)
+        """Return how far the solution moved: the largest rms of an output."""
+        moved = self.moved(before, after)
+        shares = [rms(column) for column in moved.T]
         return max(shares)
 
     def region(self, points: Tensor, sizes: Tensor) -> PlainRegion:
         """Return in words where sizes (n,) at points are large."""
         bounds = torch.as_tensor(self.problem.domain.bounds)
+        # Without what points carry.
         d = len(self.problem.coordinates)
-        places = locations(points)[:, :d].double().cpu()
-        sizes = sizes.double().cpu()
-        return region_of(places, sizes, self.problem.coordinates, bounds)
+        places = locations(points)[:, :d]
+        return region_of(
+            places.double().cpu(),
+            sizes.double().cpu(),
+            self.problem.coordinates,
+            bounds,
+        )
 
     def fresh_region(self, state: State, name: str) -> PlainRegion:
         """Return where a term's squared residuals at fresh points are large."""
-        return self.region(self.fresh.term(name).points, state.fresh[name])
+        term = self.fresh.term(name)
+        squares = state.fresh[name]
+        return self.region(locations(term.points), squares)
 
     def move_region(self, before: State, after: State) -> PlainRegion:
         """Return where the solution moved."""
-        moved = after.values - before.values
-        sizes = torch.tensor(list(self.scales.outputs.values())).to(moved)
-        relative = moved / sizes
-        return self.region(self.probes, relative.square().sum(dim=1))
+        moved = self.moved(before, after)
+        squares = moved.square().sum(dim=1)
+        return self.region(self.probes, squares)

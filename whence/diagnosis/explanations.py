@@ -7,12 +7,13 @@ time is fitted by least squares, and said only where it explains nearly all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from whence.diagnosis.evidence import Evidence, State
+from whence.points import locations
 from whence.shared_pass import FieldFunction, field_function
 from whence.term import Term
 
@@ -32,82 +33,116 @@ def explanation(evidence: Evidence, state: State, name: str) -> str:
     if made_of is None:
         return ""
 
-    with evidence.objective.parameters.at(state.theta), torch.no_grad():
-        residual = term.residual(evidence.objective.parameters.tensors(), term.points)
-        present = list(_present(evidence, term, made_of, residual))
-        # Of a term of one part everything is explained by that.
-        present = present if len(present) > 1 else []
-        missing = []
+    parameters = evidence.objective.parameters
+    with parameters.at(state.theta), torch.no_grad():
+        residual = term.residual(parameters.tensors(), term.points)
+        present = parts_present(evidence, term, made_of, residual)
+        missing = {}
         if name in evidence.problem.equations:
-            missing = list(_missing(evidence, term))
+            missing = parts_missing(evidence, term)
+
+    # Of a term of one part everything is explained by that.
+    changes = []
+    if len(present) > 1:
+        for words, factor in explaining(residual, present):
+            # r − a p vanishes with p times 1 − a.
+            # What has to be many times as large happens to look alike.
+            if abs(1 - factor) < MAX_FACTOR:
+                changes.append(f"with {words} times {in_words(1 - factor)}")
 
     # A part that is there is likelier wrong than another is missing.
-    changes = []
-    for words, factor in _explaining(residual, present)[:MAX_NAMED]:
-        # What has to be many times as large happens to look alike.
-        if abs(1 - factor) < MAX_FACTOR:
-            changes.append(f"with {words} times {_rounded(1 - factor)}")
     if not changes:
-        for words, factor in _explaining(residual, missing)[:MAX_NAMED]:
-            changes.append(f"with {_rounded(-factor)} {words} more")
+        for words, factor in explaining(residual, missing):
+            changes.append(f"with {in_words(-factor)} {words} more")
     if not changes:
         return ""
-    return f" It would vanish {', or '.join(changes)}."
+
+    listed = ", or ".join(changes)
+    return f" It would vanish {listed}."
 
 
-def _rounded(number: float) -> str:
+def in_words(number: float) -> str:
     """Return a factor to two digits after the point; more are not known."""
-    return f"{round(number, 2) + 0.0:g}"
+    rounded = round(number, 2)
+    # Adding zero leaves no −0.
+    return f"{rounded + 0.0:g}"
 
 
-def _explaining(
-    residual: Tensor, parts: list[tuple[str, Tensor]]
+def explaining(
+    residual: Tensor, parts: Mapping[str, Tensor]
 ) -> list[tuple[str, float]]:
-    """Return the parts of which a multiple explains a residual, the best first, with its factor."""
-    explaining = []
+    """Return the parts of which a multiple explains a residual, the best first, with its factor.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.diagnosis.explanations import explaining
+    >>> u, v = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [-2.0]])
+    >>> explaining(3 * u, {"u": u, "v": v})
+    [('u', 3.0)]
+    """
     total = float(residual.square().sum())
-    for words, part in parts:
+    likely = []
+    for words, part in parts.items():
         square = float(part.square().sum())
         if not square:
             continue
+
         # min over a of ‖r − a p‖²: a = r·p/p·p, which explains (r·p)²/(p·p r·r) of it.
         product = float((residual * part).sum())
-        share = product**2 / (square * total)
+        factor = product / square
+        share = product * factor / total
         if share > MIN_EXPLAINED:
-            explaining.append((share, words, product / square))
-    explaining.sort(reverse=True)
-    return [(words, factor) for _, words, factor in explaining]
+            likely.append((share, words, factor))
+
+    likely.sort(reverse=True)
+    return [(words, factor) for _, words, factor in likely[:MAX_NAMED]]
 
 
-def _present(
+def parts_present(
     evidence: Evidence, term: Term, made_of: FieldFunction, residual: Tensor
-) -> Iterator[tuple[str, Tensor]]:
-    """Yield what the residual loses where a field, or every field, is zero, with its name."""
+) -> dict[str, Tensor]:
+    """Return what a residual loses where a field, or every field, is zero, by its name."""
     fields, points = evidence.scales.values(term, made_of)
-    zeros = {}
+    parts = {}
+    nothing = dict(fields)
     for name in made_of.names:
-        if evidence.problem.parse(name).output is None:
+        parsed = evidence.problem.parse(name)
+        if parsed.output is None:
             continue
-        zeros[name] = torch.zeros_like(fields[name])
-        without = made_of.function({**fields, name: zeros[name]}, points)
-        yield f"the part of {name}", residual - without
-    prescribed = made_of.function({**fields, **zeros}, points)
+        nothing[name] = torch.zeros_like(fields[name])
+        without = dict(fields)
+        without[name] = nothing[name]
+        # What the residual has of this field: r(f) − r(0).
+        rest = made_of.function(without, points)
+        parts[f"the part of {name}"] = residual - rest
+
+    prescribed = made_of.function(nothing, points)
     if bool(prescribed.any()):
-        yield "what is prescribed", prescribed
+        parts["what is prescribed"] = prescribed
+    return parts
 
 
-def _missing(evidence: Evidence, term: Term) -> Iterator[tuple[str, Tensor]]:
-    """Yield outputs, their derivatives to second order, and products u u_x."""
+def parts_missing(evidence: Evidence, term: Term) -> dict[str, Tensor]:
+    """Return outputs, their derivatives to second order, and products u u_x, (n, 1), by name."""
     problem = evidence.problem
     network = evidence.objective.network
-    coordinates = problem.coordinates
+    points = locations(term.points)
+    parts = {}
     for output in problem.outputs:
         names = [output]
-        names += [f"{output}_{c}" for c in coordinates]
-        names += [f"{output}_{c}{c}" for c in coordinates]
-        values = problem.evaluate(network, term.locations, names)
+        for coordinate in problem.coordinates:
+            names.append(f"{output}_{coordinate}")
+            names.append(f"{output}_{coordinate}{coordinate}")
+        values = problem.evaluate(network, points, names)
+
         for k, name in enumerate(names):
-            yield name, values[:, [k]]
-            if 1 <= k <= len(coordinates):
-                yield f"{output} {name}", values[:, [0]] * values[:, [k]]
-    yield "(a constant)", torch.ones_like(values[:, [0]])
+            parts[name] = values[:, [k]]
+        for coordinate in problem.coordinates:
+            # u u_x, as of advection.
+            slope = f"{output}_{coordinate}"
+            parts[f"{output} {slope}"] = parts[output] * parts[slope]
+
+    constant = torch.ones(len(points), 1)
+    parts["(a constant)"] = constant.to(points)
+    return parts

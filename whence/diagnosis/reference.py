@@ -12,7 +12,7 @@ from torch import Tensor
 from whence import _checks
 from whence.arrays import DataFrameLike
 from whence.objective import Objective
-from whence.pinn.pde.data import Data
+from whence.pinn.pde.data import Column, Data
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.tables import read_table
 from whence.points import locations
@@ -23,6 +23,8 @@ N_TRAINED = 300
 """Points of each equation that are trusted too."""
 N_ON_PART = 60
 """Points of each condition at which it is trusted too."""
+REFERENCE_SEED = 30_000
+"""Seeds of these points begin here, apart from those of training and of fresh points."""
 MAX_ROWS = 2000
 """Rows of a table that are used."""
 NAME = "trusted_values"
@@ -62,22 +64,33 @@ class Reference:
         Some of the points that equations were trained on are among them, as these may crowd where
         the solution is steep.
         """
-        places = [problem.domain.sample(N_INSIDE, "random", 30_000 + seed)]
+        apart = REFERENCE_SEED + seed
+        inside = problem.domain.sample(N_INSIDE, "random", apart)
+        places = [inside]
         for name in problem.equations:
             if name in objective.terms:
                 trained = objective.term(name).some_points(N_TRAINED, seed)
                 places.append(locations(trained).detach().cpu().double())
+
+        # Where conditions hold, so that a wrong one shows.
         for name in problem.terms:
             if name in problem.equations or name in problem.given_terms:
                 continue
+            n = N_ON_PART
             room = problem.room(name)
-            n = N_ON_PART if room is None else min(room, N_ON_PART)
-            places.append(problem.draw(name, n, 30_000 + seed, "random"))
+            if room is not None:
+                n = min(room, n)
+            places.append(problem.draw(name, n, apart, "random"))
 
         points = torch.cat(places).unique(dim=0)
         values = torch.as_tensor(problem.reference(points))
-        outputs = tuple(problem.outputs)
-        return cls(points, outputs, values, "the known solution").finite()
+        trusted = cls(
+            points,
+            tuple(problem.outputs),
+            values,
+            "the known solution",
+        )
+        return trusted.finite()
 
     @classmethod
     def of_table(cls, problem: Problem, reference: ReferenceLike) -> Reference:
@@ -104,7 +117,7 @@ class Reference:
             )
 
         names = [str(name) for name in table.columns]
-        outputs = tuple(name for name in problem.outputs if name in names)
+        outputs = [name for name in problem.outputs if name in names]
         missing = [name for name in problem.coordinates if name not in names]
         if missing or not outputs:
             raise ValueError(
@@ -113,11 +126,21 @@ class Reference:
                 "its first row"
             )
 
-        columns = [names.index(name) for name in (*problem.coordinates, *outputs)]
-        numbers = np.asarray(table.to_numpy())[:, columns].astype(float)
-        rows = torch.from_numpy(numbers[:MAX_ROWS])
+        # Coordinates first, then outputs, in the problem's order.
+        wanted = [*problem.coordinates, *outputs]
+        columns = [names.index(name) for name in wanted]
+        numbers = np.asarray(table.to_numpy())
+        numbers = numbers[:MAX_ROWS, columns].astype(float)
+        rows = torch.from_numpy(numbers)
+
         d = len(problem.coordinates)
-        trusted = cls(rows[:, :d], outputs, rows[:, d:], source).finite()
+        trusted = cls(
+            rows[:, :d],
+            tuple(outputs),
+            rows[:, d:],
+            source,
+        )
+        trusted = trusted.finite()
         problem.check_points(None, trusted.points)
         return trusted
 
@@ -130,12 +153,15 @@ class Reference:
                 f"{self.source} has no row whose numbers are all finite: give at least one"
             )
         return Reference(
-            self.points[is_whole], self.outputs, self.values[is_whole], self.source
+            self.points[is_whole],
+            self.outputs,
+            self.values[is_whole],
+            self.source,
         )
 
     def data(self) -> Data:
         """Return the values as measurements, which make a term of the loss."""
-        columns = {}
+        columns: dict[str, Column] = {}
         for k, name in enumerate(self.outputs):
             columns[name] = self.values[:, k]
-        return Data(NAME, self.points, sigma=None, **columns)
+        return Data(NAME, self.points, sigma=None, of=None, equals=None, **columns)

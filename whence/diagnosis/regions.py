@@ -16,6 +16,8 @@ TRIMMED = 0.05
 """Share of a region's points beyond either end of its intervals, so that one does not set them."""
 MAX_EXTENT = 0.8
 """Share of a coordinate's extent above which an interval says nothing."""
+MIN_EXTENT = 0.01
+"""The same below which it is a value."""
 EVERYWHERE = "all over the domain"
 
 
@@ -68,43 +70,59 @@ def region_of(
     >>> x = torch.linspace(0, 1, 101, dtype=torch.float64).unsqueeze(1)
     >>> sizes = torch.exp(-((x[:, 0] - 0.8) / 0.05) ** 2)
     >>> region_of(x, sizes, ["x"], torch.tensor([[0.0], [1.0]])).text
-    'at x from 0.78 to 0.82'
+    'at x from 0.782 to 0.818'
     """
     n = len(points)
     order = sizes.argsort(descending=True)
     sums = sizes[order].cumsum(dim=0)
     # The fewest points whose sum is half of the total.
-    count = int((sums < HELD * sums[-1]).sum()) + 1
+    is_less = sums < HELD * sums[-1]
+    count = int(is_less.sum()) + 1
     share = count / n
-    low, high = bounds[0], bounds[1]
+    low, high = bounds
     if share > MAX_SHARE:
-        return _everywhere(low, high, share)
+        return everywhere(low, high, share)
 
     members = points[order[:count]]
-    ends = torch.tensor([TRIMMED, 1 - TRIMMED], dtype=members.dtype)
+    ends = torch.tensor(
+        [TRIMMED, 1 - TRIMMED],
+        dtype=members.dtype,
+    )
     box = members.quantile(ends, dim=0)  # (2, d)
 
     words = []
     for k, name in enumerate(coordinates):
-        first, last = float(box[0, k]), float(box[1, k])
+        first, last = box[:, k].tolist()
         extent = float(high[k] - low[k])
+        # Nearly all of a coordinate is no place along it.
         if last - first > MAX_EXTENT * extent:
             continue
-        words.append(_interval(name, first, last, extent))
+        words.append(in_words(name, first, last, extent))
     if not words:
-        return _everywhere(low, high, share)
+        return everywhere(low, high, share)
 
-    text = "at " + ", ".join(words)
-    return PlainRegion(text, tuple(box[0].tolist()), tuple(box[1].tolist()), share)
+    listed = ", ".join(words)
+    return PlainRegion(
+        f"at {listed}",
+        tuple(box[0].tolist()),
+        tuple(box[1].tolist()),
+        share,
+    )
 
 
-def _everywhere(low: Tensor, high: Tensor, share: float) -> PlainRegion:
-    return PlainRegion(EVERYWHERE, tuple(low.tolist()), tuple(high.tolist()), share)
+def everywhere(low: Tensor, high: Tensor, share: float) -> PlainRegion:
+    """Return the region that is the whole domain."""
+    return PlainRegion(
+        EVERYWHERE,
+        tuple(low.tolist()),
+        tuple(high.tolist()),
+        share,
+    )
 
 
-def _interval(name: str, first: float, last: float, extent: float) -> str:
+def in_words(name: str, first: float, last: float, extent: float) -> str:
     """Return an interval in words; one that is a point to a percent is a value."""
-    if last - first < 0.01 * extent:
+    if last - first < MIN_EXTENT * extent:
         middle = (first + last) / 2
         return f"{name} near {middle:.3g}"
     return f"{name} from {first:.3g} to {last:.3g}"

@@ -57,7 +57,9 @@ def more_points(terms: tuple[str, ...], region: Where, number: float) -> str:
 @REMEDIES.named("points_there")
 def points_there(terms: tuple[str, ...], region: Where, number: float) -> str:
     """Put points where it is wrong, by hand or by resampling."""
-    place = "where residuals are large" if region is None else region.text
+    place = "where residuals are large"
+    if region is not None:
+        place = region.text
     return (
         f"Put points {place}: resample=pinn.Resample(pinn.ResidualScore(), …), "
         f"--resampler resample --score residual; or pin some, pinned={{{_first(terms)!r}: points}}."

@@ -8,7 +8,7 @@ field is raised by its typical size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,11 +67,10 @@ class Scales:
     @cached_property
     def outputs(self) -> dict[str, float]:
         """Typical size of each output: its rms, or that of what conditions prescribe for it."""
-        names = tuple(self.problem.outputs)
-        values = self._fields(names)
         sizes = {}
-        for k, name in enumerate(names):
-            sizes[name] = rms(values[:, k])
+        for name in self.problem.outputs:
+            values = self._values(name)
+            sizes[name] = rms(values)
 
         # A network that gives nothing but zero would have no scale; its conditions have.
         for term in self.objective.terms.values():
@@ -80,11 +79,14 @@ class Scales:
                 continue
             differentiated = self._differentiated(made_of)
             if len(differentiated) == 1 and differentiated[0] in sizes:
-                prescribed = rms(self.at_zero(term, made_of))
+                # u − g is −g where u is zero.
                 name = differentiated[0]
+                prescribed = rms(self.at_zero(term, made_of))
                 sizes[name] = max(sizes[name], prescribed)
 
-        return {name: max(size, TINY) for name, size in sizes.items()}
+        for name, size in sizes.items():
+            sizes[name] = max(size, TINY)
+        return sizes
 
     @cached_property
     def _by_term(self) -> dict[str, float]:
@@ -95,19 +97,26 @@ class Scales:
                 scales[name] = self._of_fields(name)
                 continue
 
-            sizes = [rms(part) for part in self.parts(term, made_of).values()]
-            sizes.append(rms(self.at_zero(term, made_of)))
+            parts = list(self.parts(term, made_of).values())
+            # What does not depend on the solution, a source or a value, is a part too.
+            parts.append(self.at_zero(term, made_of))
+            sizes = [rms(part) for part in parts]
             scales[name] = max(*sizes, TINY)
         return scales
 
     def _of_fields(self, name: str) -> float:
         """Return the typical size of the largest field of a term that is no plain function."""
         # Of a periodic condition that is the field which is compared at both ends.
-        fields = ()
+        fields: tuple[str, ...] = ()
         if name in self.problem.terms:
             fields = self.problem.fields_of(name)
-        sizes = [self.field(f) for f in fields if self._output_of(f) is not None]
-        return max(sizes, default=max(self.outputs.values()))
+
+        sizes = []
+        for field in fields:
+            if self._is_of_output(field):
+                sizes.append(self.field(field))
+        largest = max(self.outputs.values())
+        return max(sizes, default=largest)
 
     def field(self, name: str) -> float:
         """Return the typical size of an output or a derivative.
@@ -115,15 +124,18 @@ class Scales:
         Its rms over the domain, and no less than the size of the output over half the extent of
         the domain to the power of the derivative.
         """
-        size = rms(self._fields((name,)))
+        size = rms(self._values(name))
         parsed = self.problem.parse(name)
         assert parsed.output is not None
+        # Unknown functions follow the outputs.
         names = (*self.problem.outputs, *self.problem.functions)
-        least = self.outputs.get(names[parsed.output], 0.0)
+        output = names[parsed.output]
+        least = self.outputs.get(output, 0.0)
 
         low, high = torch.as_tensor(self.problem.domain.bounds)
         half = (high - low) / 2
         for coordinate in parsed.index:
+            # ∂u/∂x is at least U/(half the extent of x), and so on.
             least /= float(half[coordinate])
         return max(size, least)
 
@@ -133,17 +145,19 @@ class Scales:
         residual = made_of.function(fields, points)
         parts = {}
         for name in self._differentiated(made_of):
-            raised = {**fields, name: fields[name] + self.field(name)}
-            parts[name] = made_of.function(raised, points) - residual
+            raised = dict(fields)
+            raised[name] = fields[name] + self.field(name)
+            # r(f + size) − r(f), which is c·size of a part c·f.
+            changed = made_of.function(raised, points)
+            parts[name] = changed - residual
         return parts
 
     def at_zero(self, term: Term, made_of: FieldFunction) -> Tensor:
         """Return what is left of a residual where outputs and derivatives are zero: (n, m)."""
         fields, points = self.values(term, made_of)
-        zeros = {}
         for name in self._differentiated(made_of):
-            zeros[name] = torch.zeros_like(fields[name])
-        return made_of.function({**fields, **zeros}, points)
+            fields[name] = torch.zeros_like(fields[name])
+        return made_of.function(fields, points)
 
     def values(
         self, term: Term, made_of: FieldFunction
@@ -154,15 +168,22 @@ class Scales:
             points = locations(term.points)
         tensors = self.objective.parameters.tensors()
         with torch.no_grad():
-            fields = made_of.source.evaluate(tensors, points, made_of.names)
+            fields = made_of.source.evaluate(
+                tensors,
+                points,
+                made_of.names,
+            )
         return dict(fields), points
 
     def _differentiated(self, made_of: FieldFunction) -> list[str]:
         """Return the fields that are outputs or derivatives, not coordinates or unknowns."""
-        return [name for name in made_of.names if self._output_of(name) is not None]
+        return [name for name in made_of.names if self._is_of_output(name)]
 
-    def _output_of(self, name: str) -> int | None:
-        return self.problem.parse(name).output
+    def _is_of_output(self, name: str) -> bool:
+        parsed = self.problem.parse(name)
+        return parsed.output is not None
 
-    def _fields(self, names: Sequence[str]) -> Tensor:
-        return self.problem.evaluate(self.objective.network, self.probes, names)
+    def _values(self, name: str) -> Tensor:
+        """Return a field at the probes, (n, 1)."""
+        network = self.objective.network
+        return self.problem.evaluate(network, self.probes, (name,))

@@ -31,6 +31,11 @@ from whence.plots.style import (
 
 DECADES = 3
 """Orders of magnitude of the color scale."""
+MAP_WIDTH = 5.0
+"""Inches of the map."""
+BARS_WIDTH = 5.4
+"""Inches of the bars beside it."""
+HEIGHT = 4.2
 SMALL = 1e-12
 """Least relative residual that is drawn."""
 
@@ -65,12 +70,25 @@ def diagnosis(
     ['t', 'relative residual (rms at fresh points)']
     """
     has_map = is_plane(problem.coordinates) and bool(points)
-    width = 10.0 if has_map else 5.6
-    figure = Figure((width, 4.2), layout="constrained")
-    panels = figure.subplots(1, 2 if has_map else 1, squeeze=False)[0]
+    width = MAP_WIDTH + BARS_WIDTH
+    n_panels = 2
+    if not has_map:
+        # Of other than two coordinates there is no map.
+        width = BARS_WIDTH
+        n_panels = 1
+
+    figure = Figure((width, HEIGHT), layout="constrained")
+    panels = figure.subplots(1, n_panels, squeeze=False)[0]
     if has_map:
-        _map(figure, panels[0], problem, findings, points, sizes)
-    _bars(panels[-1], findings, relative)
+        draw_map(
+            figure,
+            panels[0],
+            problem,
+            findings,
+            points,
+            sizes,
+        )
+    draw_bars(panels[-1], findings, relative)
 
     n_serious = sum(f.severity == "serious" for f in findings)
     title(
@@ -80,13 +98,14 @@ def diagnosis(
     )
     caption(
         figure,
-        "Residuals over the rms of their term's largest part. Frames: regions that findings name, by their numbers.",
+        "Residuals over the rms of their term's largest part. Frames: regions that findings "
+        "name, with their numbers.",
         inches=0.95 * width,
     )
     return figure
 
 
-def _map(
+def draw_map(
     figure: Figure,
     ax: Axes,
     problem: Problem,
@@ -121,7 +140,10 @@ def _map(
         region = finding.region
         if region is None:
             continue
-        color = VERMILION if finding.severity == "serious" else INK
+        color = INK
+        if finding.severity == "serious":
+            color = VERMILION
+        # A point has a frame of no extent, of which the number is left.
         corner = (region.low[plane.across], region.low[plane.up])
         spans = np.subtract(region.high, region.low)
         frame = Rectangle(
@@ -145,29 +167,33 @@ def _map(
         )
 
 
-def _bars(
+def draw_bars(
     ax: Axes,
     findings: Sequence[Finding],
     relative: Mapping[str, tuple[float, float]],
 ) -> None:
     """Draw the relative residual of each term, before and after a few more steps."""
-    serious = set()
+    serious: set[str] = set()
     for finding in findings:
         if finding.severity == "serious":
             serious.update(finding.terms[:1])
 
     names = list(relative)
     rows = np.arange(len(names))
-    before = [max(relative[name][0], SMALL) for name in names]
-    after = [max(relative[name][1], SMALL) for name in names]
-    colors = [VERMILION if name in serious else BLUE for name in names]
+    # A residual of exactly zero has no place on a scale of powers.
+    pairs = np.array([relative[name] for name in names])
+    before, after = np.maximum(pairs, SMALL).T
+    colors = [BLUE] * len(names)
+    for k, name in enumerate(names):
+        if name in serious:
+            colors[k] = VERMILION
     ax.barh(rows - 0.2, before, height=0.36, color=colors, label="where training ended")
     ax.barh(rows + 0.2, after, height=0.36, color=SKY, label="after a few more steps")
 
     ax.set_xscale("log")
     # From one power of ten to another, so that ticks have room.
-    ends = np.log10([min(before + after), max(before + after)])
-    ax.set_xlim(10 ** np.floor(ends[0]), 10 ** np.ceil(ends[1]))
+    ends = np.log10([pairs.min().clip(SMALL), pairs.max().clip(SMALL)])
+    ax.set_xlim(10 ** np.floor(ends[0]), 10 ** np.floor(ends[1] + 1))
     dress(ax, ("relative residual (rms at fresh points)", ""))
     ax.set_yticks(rows, names, fontsize=TICK)
     ax.invert_yaxis()

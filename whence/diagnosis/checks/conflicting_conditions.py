@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from whence.diagnosis.evidence import Evidence
 from whence.diagnosis.finding import Finding, Severity
 from whence.diagnosis.regions import PlainRegion
 from whence.diagnosis.remedies import advise
+from whence.points import locations
 from whence.shared_pass import FieldFunction, field_function
 from whence.term import Term
 
@@ -26,6 +27,8 @@ MAX_APART = 0.01
 """Distance, in units of the domain, within which two conditions meet."""
 N_NEIGHBORS = 5
 """Neighbors by which the steepness of prescribed values is measured."""
+MIN_DISTANCE = 1e-12
+"""Distance below which two points are one."""
 SAFETY = 1.5
 """By which that may be too low."""
 MIN_JUMP = 0.05
@@ -77,74 +80,106 @@ class ConflictingConditions:
         low, high = torch.as_tensor(evidence.problem.domain.bounds).to(first.points)
         extent = high - low
         apart = torch.cdist(first.points / extent, second.points / extent)
-        nearest = apart.flatten().argsort()[:N_PAIRS]
-        nearest = nearest[apart.flatten()[nearest] <= MAX_APART]
+        apart = apart.flatten()
+        nearest = apart.argsort()[:N_PAIRS]
+        nearest = nearest[apart[nearest] <= MAX_APART]
         if not len(nearest):
             return []
 
+        # Pair k of all is row k // n of the first and row k % n of the second.
         rows = nearest // len(second.points)
         columns = nearest % len(second.points)
-        size = evidence.scales.field(first.field)
         differences = (first.values[rows] - second.values[columns]).abs()
         # What two points that are apart may differ by where nothing jumps.
         steepest = first.steepness(extent, rows) + second.steepness(extent, columns)
-        explained = SAFETY * steepest * apart.flatten()[nearest]
+        explained = SAFETY * steepest * apart[nearest]
+        size = evidence.scales.field(first.field)
         jumps = (differences - explained).clamp_min(0.0) / size
         worst = int(jumps.argmax())
         jump = float(jumps[worst])
         if jump < MIN_JUMP:
             return []
 
-        place = first.points[rows[worst]]
-        words = _at(evidence.problem.coordinates, place)
-        region = PlainRegion(words, tuple(place.tolist()), tuple(place.tolist()), 0.0)
         here = float(first.values[rows[worst]])
         there = float(second.values[columns[worst]])
-        severity: Severity = "serious" if jump > SERIOUS_JUMP else "mild"
+        place = first.points[rows[worst]].tolist()
+        region = point_region(evidence.problem.coordinates, place)
+        severity: Severity = "mild"
+        if jump > SERIOUS_JUMP:
+            severity = "serious"
         statement = (
-            f"{name} and {other} contradict each other where they meet, {words}: they prescribe "
-            f"{here:.3g} and {there:.3g} for {first.field}."
+            f"{name} and {other} contradict each other where they meet, {region.text}: they "
+            f"prescribe {here:.3g} and {there:.3g} for {first.field}."
         )
-        normal = f"They agree to within {MIN_JUMP:.0%} of the size of {first.field}."
-        remedies = advise(["one_value", "wrong_equation"], [name, other], region)
+        remedies = advise(
+            ["one_value", "wrong_equation"],
+            [name, other],
+            region,
+        )
         return [
             Finding(
-                "conflicting_conditions", severity, statement, normal, jump, MIN_JUMP,
-                (name, other), region, remedies=remedies,
+                check="conflicting_conditions",
+                severity=severity,
+                statement=statement,
+                normal=f"They agree to within {MIN_JUMP:.0%} of the size of {first.field}.",
+                value=jump,
+                threshold=MIN_JUMP,
+                terms=(name, other),
+                region=region,
+                remedies=remedies,
             )
-        ]  # fmt: skip
+        ]
 
     def _fixed(self, evidence: Evidence, name: str) -> list[Finding]:
         """Return whether the ansatz fixes a condition's residual at something else than zero."""
         term = evidence.fresh.term(name)
+        points = locations(term.points)
         parameters = evidence.objective.parameters
-        generator = torch.Generator().manual_seed(evidence.seed)
         theta = parameters.vector()
-        shift = torch.randn(len(theta), generator=generator, dtype=theta.dtype)
+        # Added to, as a factor would leave parameters that are zero.
+        generator = torch.Generator().manual_seed(evidence.seed)
+        shift = torch.randn(
+            len(theta),
+            generator=generator,
+            dtype=theta.dtype,
+        )
         others = parameters.substituted(theta + shift.to(theta))
         with torch.no_grad():
-            residual = term.residual(parameters.tensors(), term.points)
-            changed = term.residual(others, term.points)
+            residual = term.residual(parameters.tensors(), points)
+            changed = term.residual(others, points)
+
         scale = evidence.scales.of(name)
-        is_fixed = (changed - residual).abs().amax(dim=1) < MAX_MOVED * scale
-        size = (residual.square().sum(dim=1).sqrt() / scale) * is_fixed
-        worst = float(size.max())
+        change = (changed - residual).abs().amax(dim=1)
+        is_fixed = change < MAX_MOVED * scale
+        sizes = residual.norm(dim=1) / scale
+        sizes = sizes * is_fixed
+        worst = float(sizes.max())
         if worst < MIN_JUMP:
             return []
 
-        region = evidence.region(term.points, size)
+        region = evidence.region(points, sizes)
         statement = (
             f"The ansatz contradicts {name}: {region.text} its residual is up to {worst:.1%} of "
             "its parts, whatever the network."
         )
-        normal = "What an ansatz fixes meets the conditions."
-        remedies = advise(["check_ansatz", "wrong_equation"], [name], region)
+        remedies = advise(
+            ["check_ansatz", "wrong_equation"],
+            [name],
+            region,
+        )
         return [
             Finding(
-                "conflicting_conditions", "serious", statement, normal, worst, MIN_JUMP,
-                (name, "ansatz"), region, remedies=remedies,
+                check="conflicting_conditions",
+                severity="serious",
+                statement=statement,
+                normal="What an ansatz fixes meets the conditions.",
+                value=worst,
+                threshold=MIN_JUMP,
+                terms=(name, "ansatz"),
+                region=region,
+                remedies=remedies,
             )
-        ]  # fmt: skip
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,9 +195,11 @@ class Prescribed:
         places = self.points / extent
         apart = torch.cdist(places[rows], places)
         # The nearest is the point itself.
-        nearest = apart.argsort(dim=1)[:, 1 : N_NEIGHBORS + 1]
-        change = (self.values[nearest] - self.values[rows].unsqueeze(1)).abs()
-        distance = apart.gather(1, nearest).clamp_min(1e-12)
+        order = apart.argsort(dim=1)
+        nearest = order[:, 1 : N_NEIGHBORS + 1]
+        here = self.values[rows].unsqueeze(1)
+        change = (self.values[nearest] - here).abs()
+        distance = apart.gather(1, nearest).clamp_min(MIN_DISTANCE)
         return (change / distance).amax(dim=1)
 
 
@@ -172,38 +209,60 @@ def prescribed_values(evidence: Evidence, name: str) -> Prescribed | None:
     made_of = field_function(term.residual)
     if made_of is None:
         return None
-    parse = evidence.problem.parse
-    fields = [n for n in made_of.names if parse(n).output is not None]
+    fields = []
+    for field in made_of.names:
+        if evidence.problem.parse(field).output is not None:
+            fields.append(field)
     if len(fields) != 1:
         return None
 
     points = evidence.draw(name, N_POINTS, seed=4)
-    at_points = replace(term, points=points, point_weights=None, base_weights=None)
-    residuals = [_residual_at(evidence, at_points, made_of, v) for v in (0.0, 1.0, 2.0)]
+    residuals = []
+    for value in (0.0, 1.0, 2.0):
+        residuals.append(residual_at(evidence, term, made_of, points, value))
     if residuals[0].shape[1] != 1:
         return None
-    first, second, third = (r[:, 0] for r in residuals)
+
+    first, second, third = (residual[:, 0] for residual in residuals)
     slope = second - first
-    # Linear, and the same everywhere: r(2) − r(1) = r(1) − r(0) = a.
+    # Linear: r(2) − r(1) = r(1) − r(0) = a, and a the same everywhere.
     is_linear = torch.allclose(third - second, slope)
-    if not is_linear or not torch.allclose(slope, slope[:1]) or float(slope[0]) == 0:
+    is_even = torch.allclose(slope, slope[:1])
+    if not is_linear or not is_even or not bool(slope[0]):
         return None
+
     # r = a (f − v) is −a v at f = 0.
-    return Prescribed(fields[0], points, -first / slope)
+    values = -first / slope
+    return Prescribed(fields[0], points, values)
 
 
-def _residual_at(
-    evidence: Evidence, term: Term, made_of: FieldFunction, value: float
+def residual_at(
+    evidence: Evidence,
+    term: Term,
+    made_of: FieldFunction,
+    points: Tensor,
+    value: float,
 ) -> Tensor:
-    """Return a residual (n, m) where each of its outputs and derivatives has one value."""
-    scales = replace(evidence.scales, points={term.name: term.locations})
-    fields, points = scales.values(term, made_of)
+    """Return a residual (n, m) at points where its outputs and derivatives have one value."""
+    scales = replace(evidence.scales, points={term.name: points})
+    fields, places = scales.values(term, made_of)
     for field in made_of.names:
         if evidence.problem.parse(field).output is not None:
             fields[field] = torch.full_like(fields[field], value)
-    return made_of.function(fields, points)
+    return made_of.function(fields, places)
 
 
-def _at(coordinates: tuple[str, ...], place: Tensor) -> str:
-    pairs = zip(coordinates, place.tolist(), strict=True)
-    return "at " + ", ".join(f"{name} = {value:.3g}" for name, value in pairs)
+def point_region(coordinates: Sequence[str], place: Sequence[float]) -> PlainRegion:
+    """Return a region that is one point.
+
+    Examples
+    --------
+    >>> from whence.diagnosis.checks.conflicting_conditions import point_region
+    >>> point_region(["x", "t"], [0.5, 0.0]).text
+    'at x = 0.5, t = 0'
+    """
+    words = []
+    for name, value in zip(coordinates, place, strict=True):
+        words.append(f"{name} = {value:.3g}")
+    text = ", ".join(words)
+    return PlainRegion(f"at {text}", tuple(place), tuple(place), 0.0)

@@ -29,7 +29,11 @@ MIN_CHANGE = 0.005
 SERIOUS_CHANGE = 0.05
 """With more points it is another solution."""
 N_MORE = 1000
-"""Points with which that is tried."""
+"""Points with which that is tried, or twice as many as there are."""
+MAX_MORE = 2000
+"""But no more than these."""
+MIN_ADVISED = 200
+"""Least number of points that is advised."""
 
 
 @CHECKS.named("few_points")
@@ -56,20 +60,31 @@ class FewPoints:
         # What the same loss at many points would make of the solution.
         points = {}
         for name in ratios:
-            n = max(N_MORE, 2 * len(evidence.objective.term(name).points))
+            twice = 2 * len(evidence.objective.term(name).points)
+            n = min(max(N_MORE, twice), MAX_MORE)
             points[name] = evidence.draw(name, n, seed=3)
-        renewed = evidence.refitted(evidence.with_points(points))
+        crowded = evidence.with_points(points)
+        renewed = evidence.refitted(crowded)
         change = evidence.change(evidence.trained, renewed)
         if change < MIN_CHANGE:
             return []
 
-        severity: Severity = "serious" if change >= SERIOUS_CHANGE else "mild"
+        severity: Severity = "mild"
+        if change >= SERIOUS_CHANGE:
+            severity = "serious"
         # The largest ratio first.
-        order = sorted(ratios, key=lambda name: -ratios[name])
-        return [
-            self._finding(evidence, name, ratios[name], change, severity)
-            for name in order
-        ]
+        findings = []
+        for name in sorted(ratios, key=lambda name: -ratios[name]):
+            findings.append(
+                self._finding(
+                    evidence,
+                    name,
+                    ratios[name],
+                    change,
+                    severity,
+                )
+            )
+        return findings
 
     def _ratio(self, evidence: Evidence, name: str) -> float | None:
         """Return the ratio of a term, None where it is not large beyond doubt or does no harm.
@@ -101,16 +116,28 @@ class FewPoints:
         relative = evidence.relative(evidence.trained, name)
         statement = (
             f"{name} has too few points ({n}): between them its squared residual is {ratio:.3g} "
-            f"times that at them ({relative:.1%} of its parts, rms), {region.mostly}; "
-            f"with more, the solution moves by {change:.1%}."
+            f"times that at them ({relative:.1%} of its parts, rms), {region.mostly}; with more, "
+            f"the solution moves by {change:.1%}."
         )
         normal = f"The ratio is about 1, and no more than {MIN_RATIO:g} beyond doubt."
-        n_wanted = max(4 * n, 200)
-        remedies = advise(["more_points", "points_there"], [name], region, n_wanted)
+        n_wanted = max(4 * n, MIN_ADVISED)
+        remedies = advise(
+            ["more_points", "points_there"],
+            [name],
+            region,
+            n_wanted,
+        )
         return Finding(
-            "few_points", severity, statement, normal, ratio, MIN_RATIO, (name,), region,
+            check="few_points",
+            severity=severity,
+            statement=statement,
+            normal=normal,
+            value=ratio,
+            threshold=MIN_RATIO,
+            terms=(name,),
+            region=region,
             remedies=remedies,
-        )  # fmt: skip
+        )
 
 
 def ratio_interval(
@@ -137,7 +164,9 @@ def ratio_interval(
     """
     if weights is None:
         weights = torch.ones_like(training)
-    weighted = (training * weights / weights.mean()).cpu().numpy()
+    # Σ b_i ‖r_i‖² / Σ b_i, b_i the base weights.
+    shares = weights / weights.mean()
+    weighted = (training * shares).cpu().numpy()
     others = fresh.cpu().numpy()
     smallest = np.finfo(float).tiny
 

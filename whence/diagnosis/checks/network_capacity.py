@@ -34,9 +34,10 @@ class NetworkCapacity:
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return a finding that names the term whose residual is the largest."""
         trained, continued = evidence.trained, evidence.continued
-        if continued.loss < MIN_LOSS_LEFT * trained.loss:
+        if continued.loss < MIN_LOSS_LEFT * trained.loss or not evidence.drawn:
             return []
 
+        # The term that is met the least, where more points would not help.
         relative = evidence.relative_by_term(continued)
         name = max(relative, key=lambda term: relative[term])
         size = relative[name]
@@ -46,19 +47,27 @@ class NetworkCapacity:
             return []
 
         region = evidence.fresh_region(continued, name)
-        severity: Severity = "serious" if size > SERIOUS_RELATIVE else "mild"
+        severity: Severity = "mild"
+        if size > SERIOUS_RELATIVE:
+            severity = "serious"
         left = continued.loss / trained.loss
         statement = (
             f"{name} stays at {size:.1%} of its parts (rms), {region.mostly}, though "
             f"{STEPS} more Gauss–Newton steps leave {left:.0%} of the loss and points are enough: "
             "the network is too small for the solution, or the terms have none in common."
         )
-        normal = f"At a minimum residuals are below {MIN_RELATIVE:.0%} of their parts."
         names = ["wider_network", "points_there", "wrong_equation", "trusted_values"]
         remedies = advise(names, [name], region)
         return [
             Finding(
-                "network_capacity", severity, statement, normal, size, MIN_RELATIVE,
-                (name,), region, remedies=remedies,
+                check="network_capacity",
+                severity=severity,
+                statement=statement,
+                normal=f"At a minimum residuals are below {MIN_RELATIVE:.0%} of their parts.",
+                value=size,
+                threshold=MIN_RELATIVE,
+                terms=(name,),
+                region=region,
+                remedies=remedies,
             )
-        ]  # fmt: skip
+        ]

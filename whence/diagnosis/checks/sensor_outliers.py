@@ -44,48 +44,70 @@ class SensorOutliers:
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return a finding for each set of measurements with outliers."""
         problem = evidence.problem
-        sets = [d.name for d in problem.data if d.name in evidence.objective.terms]
+        sets = []
+        for data in problem.data:
+            if data.name in evidence.objective.terms:
+                sets.append(data.name)
         if not sets:
             return []
 
         theta = evidence.continued.theta
-        with evidence.objective.parameters.at(theta), warnings.catch_warnings():
+        parameters = evidence.objective.parameters
+        with parameters.at(theta), warnings.catch_warnings():
             # That steps did not end at a minimum is said by another check.
             warnings.simplefilter("ignore")
             table = suspects(evidence.objective, problem.data)
 
         findings = []
         for name in sets:
-            rows = outliers(table[table["term"] == name])
+            is_of_set = table["term"] == name
+            rows = outliers(table[is_of_set])
             if len(rows):
                 findings.append(self._finding(evidence, name, rows))
         return findings
 
     def _finding(self, evidence: Evidence, name: str, rows: pd.DataFrame) -> Finding:
-        numbers = tuple(int(number) for number in rows["index"])
+        numbers = [int(number) for number in rows["index"]]
         named = ", ".join(map(str, numbers[:MAX_NAMED]))
         if len(numbers) > MAX_NAMED:
             named += ", …"
+
         coordinates = list(evidence.problem.coordinates)
-        points = torch.tensor(rows[coordinates].to_numpy(dtype=float))
-        region = evidence.region(points, torch.ones(len(points)).double())
+        places = rows[coordinates].to_numpy(dtype=float)
+        points = torch.tensor(places)
+        alike = torch.ones(len(points)).double()
+        region = evidence.region(points, alike)
+
+        # The worst comes first.
+        first = []
+        for coordinate, value in zip(coordinates, places[0], strict=True):
+            first.append(f"{coordinate} = {value:.3g}")
+        place = ", ".join(first)
         worst = float(rows["deviation"].abs().max())
-        place = ", ".join(f"{c} = {rows[c].iloc[0]:.3g}" for c in coordinates)
+
         statement = (
-            f"Row {named} of {name} fits neither the others nor the equations: it is "
-            f"{worst:.1f} standard deviations off the fit made without it (first at {place})."
+            f"Row {named} of {name}, at {place}, fits neither the others nor the equations: it is "
+            f"{worst:.1f} standard deviations off the fit made without it."
         )
         if len(numbers) > 1:
-            statement = statement.replace("Row", "Rows").replace("fits", "fit", 1)
-            statement = statement.replace("it is", "up to").replace(
-                "without it", "without each"
+            statement = (
+                f"Rows {named} of {name} fit neither the others nor the equations: they are up to "
+                f"{worst:.1f} standard deviations off the fit made without them, at {place}."
             )
         normal = f"Right measurements are within {MIN_DEVIATION:g}."
         remedies = advise(["check_measurements"], [name], region)
         return Finding(
-            "sensor_outliers", "serious", statement, normal, worst, MIN_DEVIATION,
-            (name,), region, numbers, remedies,
-        )  # fmt: skip
+            check="sensor_outliers",
+            severity="serious",
+            statement=statement,
+            normal=normal,
+            value=worst,
+            threshold=MIN_DEVIATION,
+            terms=(name,),
+            region=region,
+            rows=tuple(numbers),
+            remedies=remedies,
+        )
 
 
 def outliers(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,15 +125,23 @@ def outliers(table: pd.DataFrame) -> pd.DataFrame:
     deviations = table["deviation"].to_numpy()
     n = len(deviations)
     # A normal error exceeds z with 2(1 − Φ(z)); one of n does with n times that.
-    least = max(MIN_DEVIATION, float(stats.norm.isf(FALSE_ALARM / (2 * n))))
+    chance = FALSE_ALARM / (2 * n)
+    least = float(stats.norm.isf(chance))
+    least = max(MIN_DEVIATION, least)
+
     # The median of |z| is 0.6745 for a normal z.
     center = np.median(deviations)
-    spread = np.median(np.abs(deviations - center)) / 0.6745
-    robust = np.abs(deviations - center) / max(spread, np.finfo(float).tiny)
+    distances = np.abs(deviations - center)
+    spread = np.median(distances) / 0.6745
+    robust = distances / max(spread, np.finfo(float).tiny)
 
-    is_out = (np.abs(deviations) > least) & (robust > least)
+    is_far = np.abs(deviations) > least
+    is_out = is_far & (robust > least)
+    # Where many deviate, it is the fit that is off.
     if is_out.sum() > max(1, MAX_SHARE * n):
         return table.iloc[:0]
+
     rows = table[is_out]
-    order = rows["deviation"].abs().sort_values(ascending=False).index
+    sizes = rows["deviation"].abs()
+    order = sizes.sort_values(ascending=False).index
     return rows.loc[order]

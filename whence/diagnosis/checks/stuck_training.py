@@ -35,7 +35,9 @@ class StuckTraining:
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return whether training can go on, and whether the solution is as good as constant."""
-        findings = [*self._far_from_minimum(evidence), *self._trivial(evidence)]
+        findings = self._far_from_minimum(evidence)
+        if evidence.drawn:
+            findings += self._trivial(evidence)
         return findings
 
     def _far_from_minimum(self, evidence: Evidence) -> list[Finding]:
@@ -47,7 +49,9 @@ class StuckTraining:
         if left > MAX_LOSS_LEFT or change < MIN_CHANGE:
             return []
 
-        severity: Severity = "serious" if change >= SERIOUS_CHANGE else "mild"
+        severity: Severity = "mild"
+        if change >= SERIOUS_CHANGE:
+            severity = "serious"
         region = evidence.move_region(trained, continued)
         statement = (
             f"Training ended before its minimum: {STEPS} more Gauss–Newton steps lower the loss "
@@ -58,10 +62,16 @@ class StuckTraining:
         remedies = advise(["train_longer", "other_start"], region=region)
         return [
             Finding(
-                "stuck_training", severity, statement, normal, change, MIN_CHANGE,
-                region=region, remedies=remedies,
+                check="stuck_training",
+                severity=severity,
+                statement=statement,
+                normal=normal,
+                value=change,
+                threshold=MIN_CHANGE,
+                region=region,
+                remedies=remedies,
             )
-        ]  # fmt: skip
+        ]
 
     def _trivial(self, evidence: Evidence) -> list[Finding]:
         """Return whether an output is nearly constant though its conditions ask for more."""
@@ -79,12 +89,16 @@ class StuckTraining:
                 f"{name} is as good as constant: it varies by {variation:.1%} of the values that "
                 "are prescribed for it. A trivial solution of the equations is a trap of training."
             )
-            normal = "A solution varies about as much as what is prescribed for it."
             remedies = advise(["other_start", "hard_constraint"], [worst])
             findings.append(
                 Finding(
-                    "stuck_training", "serious", statement, normal, variation, MIN_VARIATION,
+                    check="stuck_training",
+                    severity="serious",
+                    statement=statement,
+                    normal="A solution varies about as much as what is prescribed for it.",
+                    value=variation,
+                    threshold=MIN_VARIATION,
                     remedies=remedies,
                 )
-            )  # fmt: skip
+            )
         return findings

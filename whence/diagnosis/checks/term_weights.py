@@ -23,6 +23,8 @@ UNMET = 0.5
 """A term that is off by half of its parts is not met at all."""
 HARDLY_ANY = 1e-3
 """Share of the pull with which a term that is not met needs no further proof."""
+MAX_RISE = 2.0
+"""By how much the residuals of others may rise for it."""
 MIN_FALL = 3.0
 """By how much its residual must fall under even weights, tenfold in the loss."""
 
@@ -42,37 +44,44 @@ class TermWeights:
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return a finding for each term whose weight is too low."""
         relative = evidence.relative_by_term(evidence.trained)
+        if not relative:
+            return []
         pulls = {}
         for name in relative:
-            term = evidence.objective.term(name)
-            pulls[name] = term.mean_weight * evidence.scales.of(name) ** 2
+            # w_k s_k², the loss of a term whose residual is as large as its parts.
+            weight = evidence.objective.term(name).mean_weight
+            pulls[name] = weight * evidence.scales.of(name) ** 2
         heaviest = max(pulls, key=lambda name: pulls[name])
 
         # Left behind: of little pull, not met, while what pulls most is met.
-        suspects = []
+        behind = []
         for name, size in relative.items():
             has_little = pulls[name] < MAX_SHARE * pulls[heaviest]
-            is_behind = size > max(MIN_RELATIVE, MIN_LEAD * relative[heaviest])
-            if has_little and is_behind:
-                suspects.append(name)
-        if not suspects:
+            least = max(MIN_RELATIVE, MIN_LEAD * relative[heaviest])
+            if has_little and size > least:
+                behind.append(name)
+        if not behind:
             return []
 
-        even = {name: evidence.scales.of(name) ** -2 for name in pulls}
-        refitted = evidence.refitted(evidence.objective.with_weights(even))
+        even = {}
+        for name in pulls:
+            scale = evidence.scales.of(name)
+            even[name] = scale**-2
+        evened = evidence.objective.with_weights(even)
+        refitted = evidence.refitted(evened)
+
         findings = []
-        for name in sorted(suspects, key=lambda name: -relative[name]):
-            # From a trivial solution, which the others like, a few steps may lead nowhere.
-            is_pulled = pulls[name] > HARDLY_ANY * pulls[heaviest]
-            is_ignored = relative[name] > UNMET and not is_pulled
-            # Where the same steps under the weights as they are do it too, training ended early.
-            after = evidence.relative(evidence.continued, name)
-            is_stuck = is_pulled and after < relative[name] / MIN_FALL
-            if is_ignored or (
-                not is_stuck and _is_mended(evidence, refitted, relative, name)
-            ):
+        for name in sorted(behind, key=lambda name: -relative[name]):
+            share = pulls[name] / pulls[heaviest]
+            if is_to_blame(evidence, refitted, name, share):
                 findings.append(
-                    self._finding(evidence, refitted, relative, pulls, name, heaviest)
+                    self._finding(
+                        evidence,
+                        refitted,
+                        pulls,
+                        name,
+                        heaviest,
+                    )
                 )
         return findings
 
@@ -80,44 +89,78 @@ class TermWeights:
         self,
         evidence: Evidence,
         refitted: State,
-        relative: Mapping[str, float],
         pulls: Mapping[str, float],
         name: str,
         heaviest: str,
     ) -> Finding:
         weight = evidence.objective.term(name).mean_weight
         # The weight at which it pulls as much as the heaviest.
-        wanted = weight * pulls[heaviest] / pulls[name] if pulls[name] else 1.0
+        wanted = 1.0
+        if weight:
+            wanted = weight * pulls[heaviest] / pulls[name]
         region = evidence.fresh_region(evidence.trained, name)
-        size = relative[name]
-        severity: Severity = "serious" if size > SERIOUS_RELATIVE else "mild"
+        size = evidence.relative(evidence.trained, name)
+        lead = evidence.relative(evidence.trained, heaviest)
+        after = evidence.relative(refitted, name)
+        severity: Severity = "mild"
+        if size > SERIOUS_RELATIVE:
+            severity = "serious"
+
         statement = (
             f"The weight of {name} ({weight:.3g}) is too low beside that of {heaviest}: its "
             f"residual is {size:.1%} of its parts (rms), {region.mostly}, while that of {heaviest} "
-            f"is {relative[heaviest]:.1%}."
+            f"is {lead:.1%}."
         )
-        after = evidence.relative(refitted, name)
         if after < size / MIN_FALL:
             statement += f" A few steps under even weights bring it to {after:.1%}."
-        normal = (
-            f"No weight leaves a term above {MIN_RELATIVE:.0%} that another would mend."
-        )
         remedies = advise(
-            ["term_weight", "weighting", "hard_constraint"], [name], region, wanted
+            ["term_weight", "weighting", "hard_constraint"],
+            [name],
+            region,
+            wanted,
         )
         return Finding(
-            "term_weights", severity, statement, normal, size, MIN_RELATIVE,
-            (name, heaviest), region, remedies=remedies,
-        )  # fmt: skip
+            check="term_weights",
+            severity=severity,
+            statement=statement,
+            normal=f"No weight leaves a term above {MIN_RELATIVE:.0%} that another would mend.",
+            value=size,
+            threshold=MIN_RELATIVE,
+            terms=(name, heaviest),
+            region=region,
+            remedies=remedies,
+        )
 
 
-def _is_mended(
-    evidence: Evidence, refitted: State, relative: Mapping[str, float], name: str
-) -> bool:
-    """Whether even weights make a term's residual fall, and no other's rise by much."""
+def is_to_blame(evidence: Evidence, refitted: State, name: str, share: float) -> bool:
+    """Whether its weight is why a term is not met.
+
+    Parameters
+    ----------
+    evidence:
+        The run.
+    refitted:
+        Where a few steps under even weights lead.
+    name:
+        The term.
+    share:
+        Its pull over that of the heaviest.
+    """
+    before = evidence.relative_by_term(evidence.trained)
+    size = before[name]
+    if share < HARDLY_ANY and size > UNMET:
+        # From a trivial solution, which the others like, a few steps may lead nowhere.
+        return True
+
+    continued = evidence.relative(evidence.continued, name)
+    if share > HARDLY_ANY and continued < size / MIN_FALL:
+        # The same steps under the weights as they are do it too: training ended early.
+        return False
+
+    # Even weights mend it, and others rise no further than to what is small anyway.
     after = evidence.relative_by_term(refitted)
-    falls = after[name] < relative[name] / MIN_FALL
-    others = [n for n in relative if n != name]
-    # Others may rise to what is small anyway, or by as much as rounding of weights would do.
-    keeps = all(after[n] < max(MIN_RELATIVE, 2 * relative[n]) for n in others)
-    return falls and keeps
+    for other, value in after.items():
+        most = max(MIN_RELATIVE, MAX_RISE * before[other])
+        if other != name and value > most:
+            return False
+    return after[name] < size / MIN_FALL

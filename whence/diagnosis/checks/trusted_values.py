@@ -72,7 +72,7 @@ class TrustedValues:
         equations = contradictions.evidence.problem.equations
         left_out = {}
         for name in contradictions.candidates():
-            left_out[name] = contradictions.without(name)
+            left_out[name] = contradictions.leave_out(name)
         for candidate in likeliest_first(left_out, equations):
             falls = candidate.loss < together.loss / MIN_FALL
             reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_FIXED)
@@ -93,12 +93,18 @@ class TrustedValues:
             f"differs by {error:.1%}: a network that meets these and all other terms leaves "
             f"{named.relative:.1%} of its parts (rms), {region.mostly}.{words}"
         )
-        normal = f"A right term is met to {MIN_RELATIVE:.0%} of its parts by the right solution."
         remedies = advise(["wrong_equation"], [named.name], region)
         return Finding(
-            "trusted_values", "serious", statement, normal, named.relative, MIN_RELATIVE,
-            (named.name,), region, remedies=remedies,
-        )  # fmt: skip
+            check="trusted_values",
+            severity="serious",
+            statement=statement,
+            normal=f"The right solution meets a right term to {MIN_RELATIVE:.0%} of its parts.",
+            value=named.relative,
+            threshold=MIN_RELATIVE,
+            terms=(named.name,),
+            region=region,
+            remedies=remedies,
+        )
 
     def _of_ansatz(
         self, contradictions: Contradictions, error: float, fixed: float
@@ -111,29 +117,43 @@ class TrustedValues:
             f"differs by {error:.1%}: fitted to these alone the network is still {fixed:.1%} off, "
             f"{region.mostly}; or it is too small for them."
         )
-        normal = f"A network fits a few hundred values to {MIN_FIXED:.0%}."
         remedies = advise(["check_ansatz", "wider_network"], region=region)
         return Finding(
-            "trusted_values", "serious", statement, normal, fixed, MIN_FIXED,
-            ("ansatz",), region, remedies=remedies,
-        )  # fmt: skip
+            check="trusted_values",
+            severity="serious",
+            statement=statement,
+            normal=f"A network fits a few hundred values to {MIN_FIXED:.0%}.",
+            value=fixed,
+            threshold=MIN_FIXED,
+            terms=("ansatz",),
+            region=region,
+            remedies=remedies,
+        )
 
     def _of_training(self, contradictions: Contradictions, error: float) -> Finding:
         evidence = contradictions.evidence
         theta = evidence.trained.theta
         squares = contradictions.errors(theta).square().sum(dim=1)
         region = evidence.region(contradictions.points, squares)
-        severity: Severity = "serious" if error > SERIOUS_ERROR else "mild"
+        severity: Severity = "mild"
+        if error > SERIOUS_ERROR:
+            severity = "serious"
         statement = (
             f"The solution differs from {contradictions.reference.source} by {error:.1%}, "
             f"{region.mostly}, but no term contradicts these: training, points, weights or the "
             "network are to blame."
         )
-        normal = f"Below {MIN_ERROR:.0%}."
         remedies = advise(
             ["train_longer", "points_there", "wider_network"], region=region
         )
         return Finding(
-            "trusted_values", severity, statement, normal, error, MIN_ERROR,
-            region=region, remedies=remedies, is_symptom=True,
-        )  # fmt: skip
+            check="trusted_values",
+            severity=severity,
+            statement=statement,
+            normal=f"Below {MIN_ERROR:.0%}.",
+            value=error,
+            threshold=MIN_ERROR,
+            region=region,
+            remedies=remedies,
+            is_symptom=True,
+        )
