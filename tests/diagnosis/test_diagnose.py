@@ -186,6 +186,15 @@ def test_single_precision_is_diagnosed_in_double():
     assert first(pinn.diagnose(result)).check == "few_points"
 
 
+def test_a_problem_that_was_changed_since(tmp_path):
+    trained(out=tmp_path / "run")
+    changed = with_pde(lambda u_t, u_xx: u_t - 2 * u_xx)
+    for problem, names in ((HEAT, []), (changed, ["pde"])):
+        result = pinn.load_run(tmp_path / "run", problem=problem)
+        diagnosis = pinn.diagnose(result, checks=["changed_problem"])
+        assert [finding.terms[0] for finding in diagnosis.findings] == names
+
+
 # --- how it is told -----------------------------------------------------------------------------
 
 

@@ -83,7 +83,14 @@ def diagnose(
     elif problem.solution is not None:
         trusted = Reference.of_solution(problem, result.objective, seed)
 
-    evidence = Evidence.of(problem, result.objective, trusted, seed)
+    evidence = Evidence.of(
+        problem,
+        result.objective,
+        trusted,
+        seed,
+        # A run that was stopped has no summary yet.
+        result.summary.get("losses"),
+    )
     if not math.isfinite(evidence.trained.loss):
         raise ValueError(
             f"the loss of this run is {evidence.trained.loss}: train it until it is finite first"

@@ -7,7 +7,7 @@ first asks for it. Where parameters are changed they are put back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -78,6 +78,9 @@ class Evidence:
         Trusted values, None where there are none.
     seed:
         Of fresh points.
+    losses:
+        Mean loss of each term as the run recorded it, and as it is now, by term; empty where
+        nothing was recorded.
 
     Examples
     --------
@@ -94,6 +97,7 @@ class Evidence:
     objective: Objective
     reference: Reference | None = None
     seed: int = 0
+    losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -102,8 +106,17 @@ class Evidence:
         objective: Objective,
         reference: Reference | None = None,
         seed: int = 0,
+        recorded: Mapping[str, float] | None = None,
     ) -> Evidence:
         """Return the evidence on an objective in double precision, of a bounded size."""
+        losses = {}
+        if recorded:
+            # Of all points, as the run took them.
+            present = objective.losses()
+            for name in objective.terms:
+                if name in recorded:
+                    losses[name] = (recorded[name], float(present[name]))
+
         double = in_double(objective)
         total = double.n_points
         kept = {}
@@ -120,7 +133,13 @@ class Evidence:
             kept[name] = rows.to(double.parameters.device)
 
         fewer = double.subset(kept)
-        return cls(problem, fewer, reference, seed)
+        return cls(
+            problem,
+            fewer,
+            reference,
+            seed,
+            losses,
+        )
 
     # --- points ---
 

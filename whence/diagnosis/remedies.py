@@ -158,3 +158,12 @@ def trusted_values(terms: tuple[str, ...], region: Where, number: float) -> str:
         "Compare with values that you trust: whence diagnose RUN --reference FILE.csv, which "
         "finds the term that contradicts them."
     )
+
+
+@REMEDIES.named("same_problem")
+def same_problem(terms: tuple[str, ...], region: Where, number: float) -> str:
+    """Give the problem that was trained, or train again."""
+    return (
+        f"Load the run with the problem as it was, or train the changed {_first(terms)}: "
+        "pinn.load_run(path, problem=…), pinn.train(…, start=path)."
+    )
