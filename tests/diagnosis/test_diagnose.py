@@ -44,8 +44,9 @@ def trained(problem=HEAT, points=None, schedule=None, **options):
 
 
 def trusted(n=300):
-    points = HEAT.domain.sample(n, "sobol")
-    x, t = points.T
+    inside = HEAT.domain.sample(n, "sobol")
+    at_start = HEAT.domain.part("t_min").sample(30)
+    x, t = torch.cat([inside, at_start]).T
     return pd.DataFrame({"x": x, "t": t, "u": exact(x, t)})
 
 

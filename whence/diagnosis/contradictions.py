@@ -33,6 +33,8 @@ STEPS_WITHOUT = 25
 """Steps of each refit without a term, from there."""
 STEPS_RELEASED = 25
 """Steps from there with all terms again and no trusted values."""
+MAX_MOVED = 1e-9
+"""Change of an output, relative to its size, that is none."""
 MIN_CANDIDATE = 0.003
 """Relative residual in the refit of all below which a term is met."""
 MAX_CANDIDATES = 6
@@ -102,6 +104,7 @@ class Contradictions:
 
     def misfit(self, theta: Tensor) -> float:
         """Return how far the solution is from the trusted values: the largest rms of an output."""
+        # Of several outputs the worst counts: a good velocity is no excuse for a bad pressure.
         errors = self.errors(theta)
         shares = [rms(column) for column in errors.T]
         return max(shares)
@@ -110,6 +113,7 @@ class Contradictions:
     def objective(self) -> Objective:
         """All terms over their squared scales, and the trusted values."""
         evidence = self.evidence
+        # The weights of training may be what is wrong; here every term counts the same.
         terms = evidence.evenly_weighed(N_EQUATION, N_CONDITION)
         terms.append(self._trusted())
         return evidence.objective.with_terms(terms)
@@ -149,6 +153,7 @@ class Contradictions:
 
     def leave_out(self, name: str) -> Contradiction:
         """Return what is left where one term is left out."""
+        # From the refit of all, which is near, rather than from where training ended.
         fewer = self._without(name)
         parameters = self.objective.parameters
         with parameters.at(self.together.theta):
@@ -179,23 +184,35 @@ class Contradictions:
         that contradicts them takes the solution away; one that does not has a minimum near them,
         and that training did not find it is another matter.
         """
+        # The trusted values are a term like the others here.
         all_terms = self._without(NAME)
         start = contradiction.state.theta
         with self.objective.parameters.at(start):
             fit = refit(all_terms, steps=STEPS_RELEASED)
         return self.misfit(fit.theta)
 
-    def only_values(self) -> float:
-        """Return the misfit of a network that is refitted to the trusted values alone."""
-        term = self.objective.term(NAME)
-        only = self.objective.with_terms([term])
-        start = self.together.theta
-        with self.objective.parameters.at(start):
-            fit = refit(only, steps=STEPS_WITHOUT)
-        return self.misfit(fit.theta)
+    def fixed_errors(self) -> Tensor:
+        """Return how far the solution is from the values where no network can change it, (n,).
+
+        Zero where it can. Parameters are moved at random, all at once: where an output stays, the
+        ansatz fixes it.
+        """
+        theta = self.evidence.objective.parameters.vector()
+        generator = torch.Generator().manual_seed(self.evidence.seed)
+        shift = torch.randn(
+            len(theta),
+            generator=generator,
+            dtype=theta.dtype,
+        )
+        errors = self.errors(theta)
+        others = self.errors(theta + shift.to(theta))
+        is_fixed = (others - errors).abs() < MAX_MOVED
+        # Of several outputs the worst.
+        return (errors.abs() * is_fixed).amax(dim=1)
 
     def _refitted(self, objective: Objective, steps: int) -> State:
         """Return the state after some steps, whose loss is that of what was minimized."""
+        # A state's own loss is that of training, which was not what was minimized.
         fit = refit(objective, steps=steps)
         state = self.evidence.state(fit.theta)
         return replace(state, loss=fit.loss)

@@ -72,6 +72,7 @@ def diagnose(
             f"{_checks.describe(result)}"
         )
     names = list(checks or CHECKS)
+    # All names before any work.
     for name in names:
         _checks.one_of("check", name, CHECKS)
 
@@ -127,6 +128,7 @@ def told(
         squares = evidence.trained.fresh[name].detach().cpu()
         sizes[name] = squares / evidence.scales.of(name) ** 2
 
+    # What the page says the solution was compared with.
     source = None
     if evidence.reference is not None:
         source = evidence.reference.source

@@ -67,6 +67,7 @@ class Diagnosis:
     def text(self) -> str:
         """Return the page in plain words."""
         lines = [f"{self.problem.label}: {self._verdict()}", ""]
+        # Numbered as the frames of the figure are.
         for number, finding in enumerate(self.findings, 1):
             lines += paragraph(number, finding)
         if not self.findings:
@@ -132,6 +133,7 @@ class Diagnosis:
         )
 
     def _verdict(self) -> str:
+        # The worst in the first line, for whoever reads no further.
         n_serious = len(self.serious)
         n_mild = len(self.findings) - n_serious
         if not self.findings:
@@ -161,6 +163,7 @@ def paragraph(number: int, finding: Finding) -> list[str]:
         initial_indent=INDENT,
         subsequent_indent=INDENT,
     )
+    # A line of its own for each thing to try.
     for remedy in finding.remedies:
         lines += textwrap.wrap(
             remedy,

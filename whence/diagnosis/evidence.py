@@ -262,6 +262,7 @@ class Evidence:
 
     def refitted(self, objective: Objective, steps: int = STEPS) -> State:
         """Return the state to which a few Gauss–Newton steps on some loss lead."""
+        # From the network's own parameters, which are put back.
         fit = refit(objective, steps=steps)
         return self.state(fit.theta)
 
@@ -313,6 +314,7 @@ class Evidence:
 
     def change(self, before: State, after: State) -> float:
         """Return how far the solution moved: the largest rms of an output."""
+        # Of several outputs the one that moves the furthest.
         moved = self.moved(before, after)
         shares = [rms(column) for column in moved.T]
         return max(shares)

@@ -37,6 +37,7 @@ def explanation(evidence: Evidence, state: State, name: str) -> str:
     with parameters.at(state.theta), torch.no_grad():
         residual = term.residual(parameters.tensors(), term.points)
         present = parts_present(evidence, term, made_of, residual)
+        # What a condition lacks is never a derivative of the solution.
         missing = {}
         if name in evidence.problem.equations:
             missing = parts_missing(evidence, term)

@@ -82,6 +82,12 @@ class Reference:
                 n = min(room, n)
             places.append(problem.draw(name, n, apart, "random"))
 
+        # What an ansatz fixes shows at the boundary alone.
+        if problem.ansatz is not None:
+            for part in problem.domain.boundary:
+                places.append(part.sample(N_ON_PART, "random", apart))
+
+        # Equations that share their points would give each of them twice.
         points = torch.cat(places).unique(dim=0)
         values = torch.as_tensor(problem.reference(points))
         trusted = cls(
@@ -105,6 +111,7 @@ class Reference:
         ValueError
             If a column is missing or no row lies in the domain.
         """
+        # What messages call it: the file, where there is one.
         source = "the reference"
         table: object = reference
         if isinstance(reference, (str, Path)):
@@ -118,6 +125,7 @@ class Reference:
 
         names = [str(name) for name in table.columns]
         outputs = [name for name in problem.outputs if name in names]
+        # A table need not know every output, but where its rows are.
         missing = [name for name in problem.coordinates if name not in names]
         if missing or not outputs:
             raise ValueError(
@@ -140,6 +148,7 @@ class Reference:
             rows[:, d:],
             source,
         )
+        # Gaps of a measurement series are left out; points outside of the domain are an error.
         trusted = trusted.finite()
         problem.check_points(None, trusted.points)
         return trusted
@@ -161,6 +170,7 @@ class Reference:
 
     def data(self) -> Data:
         """Return the values as measurements, which make a term of the loss."""
+        # Without errors of their own all rows weigh the same.
         columns: dict[str, Column] = {}
         for k, name in enumerate(self.outputs):
             columns[name] = self.values[:, k]

@@ -78,6 +78,7 @@ def region_of(
     # The fewest points whose sum is half of the total.
     is_less = sums < HELD * sums[-1]
     count = int(is_less.sum()) + 1
+    # Even residuals need half of all points for half of the sum, a peak few.
     share = count / n
     low, high = bounds
     if share > MAX_SHARE:
@@ -123,6 +124,7 @@ def everywhere(low: Tensor, high: Tensor, share: float) -> PlainRegion:
 def in_words(name: str, first: float, last: float, extent: float) -> str:
     """Return an interval in words; one that is a point to a percent is a value."""
     if last - first < MIN_EXTENT * extent:
+        # From 0.499 to 0.501 says less than near 0.5.
         middle = (first + last) / 2
         return f"{name} near {middle:.3g}"
     return f"{name} from {first:.3g} to {last:.3g}"

@@ -94,6 +94,7 @@ class Scales:
         for name, term in self.objective.terms.items():
             made_of = field_function(term.residual)
             if made_of is None:
+                # Periodic conditions and measurements are no plain functions of fields.
                 scales[name] = self._of_fields(name)
                 continue
 
@@ -142,6 +143,7 @@ class Scales:
     def parts(self, term: Term, made_of: FieldFunction) -> dict[str, Tensor]:
         """Return by field what the residual changes by where it is raised by its size: (n, m)."""
         fields, points = self.values(term, made_of)
+        # One field at a time, the others as they are.
         residual = made_of.function(fields, points)
         parts = {}
         for name in self._differentiated(made_of):
@@ -163,6 +165,7 @@ class Scales:
         self, term: Term, made_of: FieldFunction
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the fields of a term at its points, and the points."""
+        # Fresh points where there are some; measurements have only their own.
         points = self.points.get(term.name)
         if points is None:
             points = locations(term.points)

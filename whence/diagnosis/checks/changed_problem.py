@@ -36,6 +36,7 @@ class ChangedProblem:
                 continue
             # ‖r‖ over the scale of the term.
             size = largest**0.5 / evidence.scales.of(name)
+            # A loss near rounding is another number on every machine.
             if size > MIN_RELATIVE:
                 findings.append(self._finding(name, recorded, present))
         return findings

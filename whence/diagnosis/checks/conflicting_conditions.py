@@ -58,11 +58,13 @@ class ConflictingConditions:
         for name in evidence.drawn:
             if name in evidence.problem.equations:
                 continue
+            # Needs no second condition.
             findings += self._fixed(evidence, name)
             prescribed = prescribed_values(evidence, name)
             if prescribed is not None:
                 values[name] = prescribed
 
+        # Values of different fields have nothing to agree on.
         for name, other in itertools.combinations(values, 2):
             if values[name].field == values[other].field:
                 findings += self._jump(evidence, values, name, other)
@@ -78,6 +80,7 @@ class ConflictingConditions:
         """Return whether two conditions differ where they meet."""
         first, second = values[name], values[other]
         low, high = torch.as_tensor(evidence.problem.domain.bounds).to(first.points)
+        # In units of the domain, so that time and space count alike.
         extent = high - low
         apart = torch.cdist(first.points / extent, second.points / extent)
         apart = apart.flatten()
@@ -148,6 +151,7 @@ class ConflictingConditions:
             residual = term.residual(parameters.tensors(), points)
             changed = term.residual(others, points)
 
+        # Zero to rounding at a point means that the parameters do not reach it.
         scale = evidence.scales.of(name)
         change = (changed - residual).abs().amax(dim=1)
         is_fixed = change < MAX_MOVED * scale
@@ -167,6 +171,7 @@ class ConflictingConditions:
             [name],
             region,
         )
+        # No training can mend it.
         return [
             Finding(
                 check="conflicting_conditions",
@@ -197,6 +202,7 @@ class Prescribed:
         # The nearest is the point itself.
         order = apart.argsort(dim=1)
         nearest = order[:, 1 : N_NEIGHBORS + 1]
+        # |v_j − v_i| over the distance, at the steepest of the neighbors.
         here = self.values[rows].unsqueeze(1)
         change = (self.values[nearest] - here).abs()
         distance = apart.gather(1, nearest).clamp_min(MIN_DISTANCE)
@@ -217,9 +223,11 @@ def prescribed_values(evidence: Evidence, name: str) -> Prescribed | None:
         return None
 
     points = evidence.draw(name, N_POINTS, seed=4)
+    # Three values show whether the residual is linear in the field.
     residuals = []
     for value in (0.0, 1.0, 2.0):
         residuals.append(residual_at(evidence, term, made_of, points, value))
+    # A condition of several components prescribes several things at once.
     if residuals[0].shape[1] != 1:
         return None
 
@@ -244,6 +252,7 @@ def residual_at(
     value: float,
 ) -> Tensor:
     """Return a residual (n, m) at points where its outputs and derivatives have one value."""
+    # The same machinery, at other points than those of the run.
     scales = replace(evidence.scales, points={term.name: points})
     fields, places = scales.values(term, made_of)
     for field in made_of.names:

@@ -49,6 +49,7 @@ class FewPoints:
 
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return a finding for each term that has too few points."""
+        # Measurements have no fresh points to compare with.
         ratios = {}
         for name in evidence.drawn:
             ratio = self._ratio(evidence, name)
@@ -62,6 +63,7 @@ class FewPoints:
         for name in ratios:
             twice = 2 * len(evidence.objective.term(name).points)
             n = min(max(N_MORE, twice), MAX_MORE)
+            # Others than those at which residuals are compared.
             points[name] = evidence.draw(name, n, seed=3)
         crowded = evidence.with_points(points)
         renewed = evidence.refitted(crowded)
@@ -97,6 +99,7 @@ class FewPoints:
         for state in (evidence.trained, evidence.continued):
             training, fresh = state.training[name], state.fresh[name]
             is_large = evidence.relative(state, name) > MIN_RELATIVE
+            # More steps that help between the points too only needed to be taken.
             is_left = float(fresh.mean()) > MIN_LEFT * ended
             low, ratio = ratio_interval(training, fresh, weights, evidence.seed)
             if low > MIN_RATIO and is_large and is_left:
@@ -168,6 +171,7 @@ def ratio_interval(
     shares = weights / weights.mean()
     weighted = (training * shares).cpu().numpy()
     others = fresh.cpu().numpy()
+    # A loss of exactly zero at the points makes any ratio infinite.
     smallest = np.finfo(float).tiny
 
     generator = np.random.default_rng(seed)

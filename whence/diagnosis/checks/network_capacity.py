@@ -41,11 +41,13 @@ class NetworkCapacity:
         relative = evidence.relative_by_term(continued)
         name = max(relative, key=lambda term: relative[term])
         size = relative[name]
+        # Where points are too few, more of them come first.
         between = float(continued.fresh[name].mean())
         at_points = float(continued.training[name].mean())
         if size < MIN_RELATIVE or between > MAX_RATIO * at_points:
             return []
 
+        # What the network cannot follow is often one steep place.
         region = evidence.fresh_region(continued, name)
         severity: Severity = "mild"
         if size > SERIOUS_RELATIVE:

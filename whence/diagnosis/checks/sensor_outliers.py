@@ -68,6 +68,7 @@ class SensorOutliers:
 
     def _finding(self, evidence: Evidence, name: str, rows: pd.DataFrame) -> Finding:
         numbers = [int(number) for number in rows["index"]]
+        # A few rows are read, hundreds are not.
         named = ", ".join(map(str, numbers[:MAX_NAMED]))
         if len(numbers) > MAX_NAMED:
             named += ", …"
@@ -75,6 +76,7 @@ class SensorOutliers:
         coordinates = list(evidence.problem.coordinates)
         places = rows[coordinates].to_numpy(dtype=float)
         points = torch.tensor(places)
+        # Each row counts the same for where they lie.
         alike = torch.ones(len(points)).double()
         region = evidence.region(points, alike)
 
@@ -89,6 +91,7 @@ class SensorOutliers:
             f"Row {named} of {name}, at {place}, fits neither the others nor the equations: it is "
             f"{worst:.1f} standard deviations off the fit made without it."
         )
+        # One is the usual case, and deserves its own grammar.
         if len(numbers) > 1:
             statement = (
                 f"Rows {named} of {name} fit neither the others nor the equations: they are up to "

@@ -42,8 +42,10 @@ class StuckTraining:
 
     def _far_from_minimum(self, evidence: Evidence) -> list[Finding]:
         trained, continued = evidence.trained, evidence.continued
+        # Nothing falls below zero.
         if trained.loss <= 0:
             return []
+        # Both must be large: a loss that is nearly zero halves without anything to see.
         left = continued.loss / trained.loss
         change = evidence.change(trained, continued)
         if left > MAX_LOSS_LEFT or change < MIN_CHANGE:
@@ -52,6 +54,7 @@ class StuckTraining:
         severity: Severity = "mild"
         if change >= SERIOUS_CHANGE:
             severity = "serious"
+        # Where the solution goes, which is where it is still wrong.
         region = evidence.move_region(trained, continued)
         statement = (
             f"Training ended before its minimum: {STEPS} more Gauss–Newton steps lower the loss "
@@ -78,9 +81,11 @@ class StuckTraining:
         findings = []
         values = evidence.trained.values
         relative = evidence.relative_by_term(evidence.trained)
+        # A constant may be the solution; then every term is met.
         worst = max(relative, key=lambda name: relative[name])
         for k, (name, size) in enumerate(evidence.scales.outputs.items()):
             column = values[:, k]
+            # Beside what conditions prescribe, as the output itself has no size then.
             variation = rms(column - column.mean()) / size
             if variation >= MIN_VARIATION or relative[worst] < UNMET:
                 continue

@@ -67,6 +67,7 @@ class TermWeights:
         for name in pulls:
             scale = evidence.scales.of(name)
             even[name] = scale**-2
+        # All pulls equal: w_k = 1/s_k².
         evened = evidence.objective.with_weights(even)
         refitted = evidence.refitted(evened)
 
@@ -98,6 +99,7 @@ class TermWeights:
         wanted = 1.0
         if weight:
             wanted = weight * pulls[heaviest] / pulls[name]
+        # Where it is not met now.
         region = evidence.fresh_region(evidence.trained, name)
         size = evidence.relative(evidence.trained, name)
         lead = evidence.relative(evidence.trained, heaviest)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from whence.catalogue import CHECKS
 from whence.diagnosis.contradictions import (
     Contradiction,
@@ -28,10 +30,10 @@ MAX_MISFIT = 0.3
 """Share of the error that may be left of the misfit, for the refit to have reached the values."""
 MIN_AWAY = 0.5
 """Share of the error to which a contradicting term takes the trusted solution back."""
-FIXED_SHARE = 0.1
-"""Share of the error that an ansatz must leave to be what it comes from."""
 MIN_FIXED = 0.02
-"""Misfit of a network that is fitted to the values alone: its ansatz is in the way."""
+"""Error where the ansatz fixes the solution: its conditions are exact there, to rounding."""
+MIN_REACHED = 0.02
+"""Misfit that is small enough, whatever the error was."""
 
 
 @CHECKS.named("trusted_values")
@@ -55,9 +57,10 @@ class TrustedValues:
         if error < MIN_ERROR:
             return []
 
+        # What no network can change is proven; it comes before what refits suggest.
         if evidence.problem.ansatz is not None:
-            fixed = contradictions.only_values()
-            if fixed > max(MIN_FIXED, FIXED_SHARE * error):
+            fixed = contradictions.fixed_errors()
+            if float(fixed.max()) > MIN_FIXED:
                 return [self._of_ansatz(contradictions, error, fixed)]
         named = self._contradiction(contradictions, error)
         if named is not None:
@@ -74,8 +77,9 @@ class TrustedValues:
         for name in contradictions.candidates():
             left_out[name] = contradictions.leave_out(name)
         for candidate in likeliest_first(left_out, equations):
+            # All others and the values are met without it, as they are not with it.
             falls = candidate.loss < together.loss / MIN_FALL
-            reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_FIXED)
+            reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_REACHED)
             contradicts = falls and reaches and candidate.relative > MIN_RELATIVE
             # Not if all terms together stay near the trusted values once they are there.
             if contradicts and contradictions.released(candidate) > MIN_AWAY * error:
@@ -86,6 +90,7 @@ class TrustedValues:
         self, contradictions: Contradictions, named: Contradiction, error: float
     ) -> Finding:
         evidence = contradictions.evidence
+        # Its own residual at the trusted solution, not where training ended.
         region = evidence.fresh_region(named.state, named.name)
         words = explanation(evidence, named.state, named.name)
         statement = (
@@ -107,23 +112,22 @@ class TrustedValues:
         )
 
     def _of_ansatz(
-        self, contradictions: Contradictions, error: float, fixed: float
+        self, contradictions: Contradictions, error: float, fixed: Tensor
     ) -> Finding:
-        theta = contradictions.together.theta
-        squares = contradictions.errors(theta).square().sum(dim=1)
-        region = contradictions.evidence.region(contradictions.points, squares)
+        region = contradictions.evidence.region(contradictions.points, fixed.square())
+        worst = float(fixed.max())
         statement = (
             f"The ansatz contradicts {contradictions.reference.source}, from which the solution "
-            f"differs by {error:.1%}: fitted to these alone the network is still {fixed:.1%} off, "
-            f"{region.mostly}; or it is too small for them."
+            f"differs by {error:.1%}: where no network can change it, it is up to {worst:.1%} off, "
+            f"{region.mostly}."
         )
-        remedies = advise(["check_ansatz", "wider_network"], region=region)
+        remedies = advise(["check_ansatz"], region=region)
         return Finding(
             check="trusted_values",
             severity="serious",
             statement=statement,
-            normal=f"A network fits a few hundred values to {MIN_FIXED:.0%}.",
-            value=fixed,
+            normal="What an ansatz fixes is right to rounding.",
+            value=worst,
             threshold=MIN_FIXED,
             terms=("ansatz",),
             region=region,
