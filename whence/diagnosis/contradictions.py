@@ -191,6 +191,26 @@ class Contradictions:
             fit = refit(all_terms, steps=STEPS_RELEASED)
         return self.misfit(fit.theta)
 
+    @cached_property
+    def floor(self) -> float:
+        """What is left of the trusted values where no term is in their way."""
+        term = self.objective.term(NAME)
+        only = self.objective.with_terms([term])
+        start = self.together.theta
+        with self.objective.parameters.at(start):
+            fit = refit(only, steps=STEPS_WITHOUT)
+        return fit.loss
+
+    def resolved(self, contradiction: Contradiction) -> float:
+        """Return the share of the conflict that leaving out a term resolves.
+
+        The conflict is what all together leave more than the trusted values alone, which a network
+        may be too small for: ``(L_all − L_k)/(L_all − L_0)``.
+        """
+        conflict = self.together.loss - self.floor
+        fall = self.together.loss - contradiction.loss
+        return fall / max(conflict, TINY)
+
     def fixed_errors(self) -> Tensor:
         """Return how far the solution is from the values where no network can change it, (n,).
 

@@ -24,8 +24,8 @@ SERIOUS_ERROR = 0.1
 """A solution that is off by a tenth is another one."""
 MIN_RELATIVE = 0.02
 """Residual of a term at the trusted solution, relative to its parts, that contradicts it."""
-MIN_FALL = 2.0
-"""By how much the loss of all others must fall where a contradicting term is left out."""
+MIN_RESOLVED = 0.6
+"""Share of the conflict with the trusted values that leaving out a term must resolve."""
 MAX_MISFIT = 0.3
 """Share of the error that may be left of the misfit, for the refit to have reached the values."""
 MIN_AWAY = 0.5
@@ -71,14 +71,13 @@ class TrustedValues:
         self, contradictions: Contradictions, error: float
     ) -> Contradiction | None:
         """Return the term whose leaving out lets all others be met, None if there is none."""
-        together = contradictions.together
         equations = contradictions.evidence.problem.equations
         left_out = {}
         for name in contradictions.candidates():
             left_out[name] = contradictions.leave_out(name)
         for candidate in likeliest_first(left_out, equations):
             # All others and the values are met without it, as they are not with it.
-            falls = candidate.loss < together.loss / MIN_FALL
+            falls = contradictions.resolved(candidate) > MIN_RESOLVED
             reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_REACHED)
             contradicts = falls and reaches and candidate.relative > MIN_RELATIVE
             # Not if all terms together stay near the trusted values once they are there.
