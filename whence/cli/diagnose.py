@@ -48,6 +48,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     diagnosis = diagnose(result, options.reference, seed=options.seed, progress=True)
     print(diagnosis.text())
 
+    # The figure first, so that a page never links to none.
     png, svg = plots.save(diagnosis.plot(), out.with_suffix(""))
     page = diagnosis.markdown(png.name)
     write_atomically(out, page.encode())

@@ -73,6 +73,7 @@ class Diagnosis:
         if not self.findings:
             lines += [NOTHING, ""]
 
+        # What the page does not know belongs on it too.
         note = textwrap.wrap(self._remark(), WIDTH)
         lines += note
         return "\n".join(lines)
@@ -99,6 +100,7 @@ class Diagnosis:
             lines.append("")
         if not self.findings:
             lines += [NOTHING, ""]
+        # By its name, as page and figure are moved together.
         if figure is not None:
             lines += [f"![Where residuals are]({figure})", ""]
 
@@ -152,6 +154,7 @@ class Diagnosis:
 def paragraph(number: int, finding: Finding) -> list[str]:
     """Return the lines that tell one finding on the terminal."""
     head = f"{number}. [{finding.severity}] {finding.check}: {finding.statement}"
+    # Lines after the first stand under the text, not under the number.
     lines = textwrap.wrap(
         head,
         WIDTH,

@@ -233,6 +233,7 @@ class Evidence:
             scale = self.scales.of(name)
             weights[name] = scale**-2
 
+        # Weights of points go with the points that they belong to.
         weighed = self.with_points(points)
         weighed = weighed.with_weights(weights)
         return list(weighed.terms.values())
@@ -291,6 +292,7 @@ class Evidence:
 
     def relative(self, state: State, name: str) -> float:
         """Return the rms residual of a term at fresh points over its scale."""
+        # At fresh points, as those trained on flatter.
         squares = state.fresh[name]  # ‖r‖²
         size = float(squares.mean()) ** 0.5
         return size / self.scales.of(name)

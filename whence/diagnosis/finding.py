@@ -67,4 +67,5 @@ class Finding:
     is_symptom: bool = False
 
     def __post_init__(self) -> None:
+        # A misspelled one would be sorted nowhere.
         _checks.one_of("severity", self.severity, SEVERITIES)

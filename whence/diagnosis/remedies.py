@@ -33,6 +33,7 @@ def advise(
     >>> advise(["term_weight"], ["initial_u"], number=100.0)
     ('Give initial_u a weight of about 100: weights={"initial_u": 100}, --weights initial_u=100.',)
     """
+    # Looked up by name, so that another package's remedies serve as well.
     sentences = []
     for name in names:
         remedy = REMEDIES[name]
@@ -57,6 +58,7 @@ def more_points(terms: tuple[str, ...], region: Where, number: float) -> str:
 @REMEDIES.named("points_there")
 def points_there(terms: tuple[str, ...], region: Where, number: float) -> str:
     """Put points where it is wrong, by hand or by resampling."""
+    # Without a region the score decides.
     place = "where residuals are large"
     if region is not None:
         place = region.text

@@ -77,6 +77,7 @@ def diagnosis(
         width = BARS_WIDTH
         n_panels = 1
 
+    # Of its own, without pyplot's global state.
     figure = Figure((width, HEIGHT), layout="constrained")
     panels = figure.subplots(1, n_panels, squeeze=False)[0]
     if has_map:
@@ -121,6 +122,7 @@ def draw_map(
     plane = Plane.of(problem.coordinates, problem.time)
     # The largest on top.
     order = np.argsort(values)
+    # Few decades below the largest, or all would be the same color.
     highest = float(values[order[-1]])
     marks = ax.scatter(
         places[order, plane.across],
@@ -173,12 +175,14 @@ def draw_bars(
     relative: Mapping[str, tuple[float, float]],
 ) -> None:
     """Draw the relative residual of each term, before and after a few more steps."""
+    # The term that a finding names first.
     serious: set[str] = set()
     for finding in findings:
         if finding.severity == "serious":
             serious.update(finding.terms[:1])
 
     names = list(relative)
+    # Two bars a term, side by side about its row.
     rows = np.arange(len(names))
     # A residual of exactly zero has no place on a scale of powers.
     pairs = np.array([relative[name] for name in names])

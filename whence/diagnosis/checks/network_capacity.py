@@ -52,6 +52,7 @@ class NetworkCapacity:
         severity: Severity = "mild"
         if size > SERIOUS_RELATIVE:
             severity = "serious"
+        # How little more steps would change.
         left = continued.loss / trained.loss
         statement = (
             f"{name} stays at {size:.1%} of its parts (rms), {region.mostly}, though "

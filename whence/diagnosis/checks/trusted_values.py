@@ -53,6 +53,7 @@ class TrustedValues:
             return []
         contradictions = Contradictions(evidence, evidence.reference)
         trained = evidence.trained.theta
+        # Where training ended, not where a few steps more would lead.
         error = contradictions.misfit(trained)
         if error < MIN_ERROR:
             return []
@@ -78,6 +79,7 @@ class TrustedValues:
         for candidate in likeliest_first(left_out, equations):
             # All others and the values are met without it, as they are not with it.
             falls = contradictions.resolved(candidate) > MIN_RESOLVED
+            # Or else the refit ended elsewhere, and says nothing of the term.
             reaches = candidate.misfit < max(MAX_MISFIT * error, MIN_REACHED)
             contradicts = falls and reaches and candidate.relative > MIN_RELATIVE
             # Not if all terms together stay near the trusted values once they are there.
@@ -91,6 +93,7 @@ class TrustedValues:
         evidence = contradictions.evidence
         # Its own residual at the trusted solution, not where training ended.
         region = evidence.fresh_region(named.state, named.name)
+        # Which part is off, where one alone can be.
         words = explanation(evidence, named.state, named.name)
         statement = (
             f"{named.name} contradicts {contradictions.reference.source}, from which the solution "
@@ -114,6 +117,7 @@ class TrustedValues:
         self, contradictions: Contradictions, error: float, fixed: Tensor
     ) -> Finding:
         region = contradictions.evidence.region(contradictions.points, fixed.square())
+        # The largest, as one wrong corner is enough.
         worst = float(fixed.max())
         statement = (
             f"The ansatz contradicts {contradictions.reference.source}, from which the solution "
@@ -138,6 +142,7 @@ class TrustedValues:
         theta = evidence.trained.theta
         squares = contradictions.errors(theta).square().sum(dim=1)
         region = evidence.region(contradictions.points, squares)
+        # No cause, so that it is told after those that other checks find.
         severity: Severity = "mild"
         if error > SERIOUS_ERROR:
             severity = "serious"
