@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from whence import pinn
-from whence.diagnosis import Diagnosis
+from whence.diagnosis.diagnosis import Diagnosis
 from whence.pinn.zoo import burgers, diffusion, poisson_disk, wave
 
 BARS = "at least 17 of 20 named, no false alarm on 10"

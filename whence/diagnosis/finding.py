@@ -48,7 +48,7 @@ class Finding:
 
     Examples
     --------
-    >>> from whence.diagnosis import Finding
+    >>> from whence.diagnosis.finding import Finding
     >>> finding = Finding("few_points", "mild", "It varies.", "It does not.", 2.0, 1.0, ("pde",))
     >>> finding.severity, finding.terms
     ('mild', ('pde',))
