@@ -187,6 +187,7 @@ def test_single_precision_is_diagnosed_in_double():
     assert first(pinn.diagnose(result)).check == "few_points"
 
 
+@pytest.mark.filterwarnings("ignore:the problem of")
 def test_a_problem_that_was_changed_since(tmp_path):
     trained(out=tmp_path / "run")
     changed = with_pde(lambda u_t, u_xx: u_t - 2 * u_xx)
