@@ -277,9 +277,12 @@ METHODS: AnyCatalogue = Catalogue(
 QUANTITIES: AnyCatalogue = Catalogue(
     "quantity", ("whence.attribution.quantities",), "whence.quantities"
 )
-
 INDICATORS: AnyCatalogue = Catalogue(
     "indicator", ("whence.diagnosis.indicators",), "whence.indicators"
+)
+CHECKS: AnyCatalogue = Catalogue("check", ("whence.diagnosis.checks",), "whence.checks")
+REMEDIES: AnyCatalogue = Catalogue(
+    "remedy", ("whence.diagnosis.remedies",), "whence.remedies"
 )
 
 KINDS: dict[str, AnyCatalogue] = {
@@ -296,6 +299,8 @@ KINDS: dict[str, AnyCatalogue] = {
     "methods": METHODS,
     "quantities": QUANTITIES,
     "indicators": INDICATORS,
+    "checks": CHECKS,
+    "remedies": REMEDIES,
 }
 """Every catalogue by the plural of what it holds."""
 

@@ -63,7 +63,8 @@ def note_fields(residual: Pointwise, made_of: FieldFunction) -> None:
     _FIELD_FUNCTIONS[residual] = made_of
 
 
-def _field_function(residual: Pointwise) -> FieldFunction | None:
+def field_function(residual: Pointwise) -> FieldFunction | None:
+    """Return what a residual is made of, None where that is not known."""
     # Other callables may have no hash, or no weak references.
     if not isinstance(residual, FunctionType):
         return None
@@ -188,8 +189,8 @@ def passes_of(terms: Iterable[Term]) -> list[SharedPass]:
 
 def _can_share(first: Term, other: Term) -> bool:
     """Whether one pass can give the residuals of both terms."""
-    part = _field_function(first.residual)
-    other_part = _field_function(other.residual)
+    part = field_function(first.residual)
+    other_part = field_function(other.residual)
     if part is None or other_part is None:
         return False
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "indicators": "Measure where a run's answers come from, beside what geometry alone would give.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run: its solution and error, its convergence, where its points went.",
+    "diagnose": "Say what looks wrong with a run, where to look, and what to try next.",
     "check": "Verify that the files of a run are whole.",
     "problems": "List the benchmark problems, or describe one.",
     "catalogue": "List everything that has a name: scores, optimizers, solvers, methods, …",

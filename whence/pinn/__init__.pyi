@@ -1,6 +1,9 @@
 # The public names of whence.pinn, each once: lazy-loader imports a name's module at its first use.
 from . import helpers as helpers
 from . import zoo as zoo
+from .diagnosis import Diagnosis as Diagnosis
+from .diagnosis import Finding as Finding
+from .diagnosis import diagnose as diagnose
 from .geometry import Box as Box
 from .geometry import Cylinder as Cylinder
 from .geometry import Difference as Difference

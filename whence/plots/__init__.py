@@ -7,6 +7,7 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 from whence.plots.bars import influence_bars
 from whence.plots.comparison import compared_influence
 from whence.plots.descriptions import describe_point, describe_targets, describe_terms
+from whence.plots.diagnosis import diagnosis
 from whence.plots.fields import rounds, solution
 from whence.plots.histograms import influence_histograms
 from whence.plots.images import extreme_images
@@ -34,6 +35,7 @@ __all__ = [
     "describe_targets",
     "describe_terms",
     "detection",
+    "diagnosis",
     "extreme_images",
     "indicator_bars",
     "influence_bars",
