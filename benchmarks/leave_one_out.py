@@ -66,7 +66,7 @@ class Case:
 
 CASES = {
     "diffusion": Case((8, 8), 500),
-    "burgers": Case((8, 8, 8), 1000),
+    "burgers": Case((8, 8), 600),
 }
 
 
