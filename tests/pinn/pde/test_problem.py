@@ -144,6 +144,7 @@ REMAINING = {
     },
     "poisson_5d": {"dirichlet_u"},
 }  # fmt: skip
+REMAINING["navier_stokes_dimensional"] = REMAINING["navier_stokes"]
 
 
 def drawn(problem, term, n, seed):
@@ -202,7 +203,7 @@ def differences(problem, points, output, index, h):
 
 
 # Piecewise polynomials have no differences of high order: tests/pinn/zoo/test_navier_stokes.py.
-IN_PIECES = ("navier_stokes",)
+IN_PIECES = ("navier_stokes", "navier_stokes_dimensional")
 
 
 @pytest.mark.parametrize("name", [n for n in pinn.zoo.names() if n not in IN_PIECES])
