@@ -96,7 +96,7 @@ def key_of(
     start:
         The values that are followed, before any refit, which tell quantities apart.
     """
-    parts = [json.dumps(asdict(options), sort_keys=True)]
+    parts: list[bytes | str] = [json.dumps(asdict(options), sort_keys=True)]
     tensors = {"parameters": objective.parameters.vector(), "start": start}
     for name, term in objective.terms.items():
         if isinstance(term.points, Tensor):
@@ -104,7 +104,7 @@ def key_of(
         tensors[f"{name} losses"] = objective.point_losses()[name]
     for name, tensor in tensors.items():
         parts.append(f"{name} {tuple(tensor.shape)}")
-        parts.append(str(tensor.detach().cpu().numpy().tobytes().hex()))
+        parts.append(tensor.detach().cpu().numpy().tobytes())
     for group in groups:
         listed = {name: indices.tolist() for name, indices in group.items()}
         parts.append(json.dumps(listed))

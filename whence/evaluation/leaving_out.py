@@ -196,7 +196,9 @@ def changes_without(
             return torch.stack([halfway, values(objective).detach()])
 
     start = values(objective).detach().clone()
-    finished = FinishedRefits(out, key_of(objective, groups, options, start))
+    # Without a file nothing is compared, so that nothing need be told apart.
+    key = "" if out is None else key_of(objective, groups, options, start)
+    finished = FinishedRefits(out, key)
 
     def values_without(number: int, some_points: Objective) -> Tensor:
         """Return the values after a refit, which is made unless it is finished already."""

@@ -11,7 +11,6 @@ from whence import _checks
 from whence.catalogue import INDICATORS
 from whence.diagnosis.indicators.base import Share
 
-Names = Sequence[str]
 Flow = Callable[[np.ndarray], np.ndarray]
 """``flow(targets (T, d)) -> (T, d)``, the direction at each target."""
 
@@ -30,7 +29,7 @@ class Directional(Share):
     ----------
     direction:
         v, a number for each coordinate, or a function of the targets (T, d) that returns (T, d):
-        :func:`whence.diagnosis.indicators.directional.flow_of` makes one of a run's velocities.
+        the velocities of a run are ``lambda targets: result.solution(targets, "u", "v")``.
     center:
         In place of a direction.
 
