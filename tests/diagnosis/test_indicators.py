@@ -60,8 +60,12 @@ CASES = {
         lambda y, x: float(np.hypot(*y) < 0.6),
     ),
     "function": (
-        Region(lambda points: points[:, 0] > 0.2),
+        Region(lambda x: x > 0.2),
         lambda y, x: float(y[0] > 0.2),
+    ),
+    "box": (
+        Region({"x": (-0.5, 0.1)}),
+        lambda y, x: float(-0.5 <= y[0] <= 0.1),
     ),
     "causality": (Causality(), lambda y, x: float(y[1] <= x[1])),
     "conservation": (

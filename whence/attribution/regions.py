@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,14 +13,13 @@ from whence import _checks
 
 Mask = np.ndarray
 """Which points are in a region, booleans (n,)."""
-PointsT = TypeVar("PointsT", Tensor, np.ndarray)
 
 
 @runtime_checkable
 class Container(Protocol):
     """What knows which points lie in it, as every domain of :mod:`whence.pinn` does."""
 
-    def contains(self, points: PointsT) -> PointsT:
+    def contains(self, points: Tensor) -> Tensor:
         """Return which of the points (n, d) are inside, booleans (n,)."""
 
 
@@ -106,7 +105,7 @@ def inside_region(
 
     # Before functions, as a domain might be callable too.
     if isinstance(region, Container):
-        inside = region.contains(points)
+        inside = region.contains(torch.as_tensor(points))
         return np.asarray(inside, dtype=bool)
 
     if not callable(region):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from whence import _checks
+from whence.attribution import regions
 from whence.catalogue import INDICATORS
 from whence.diagnosis.indicators.base import Share
-from whence.pinn.geometry.base import Domain
-
-Inside = Callable[[np.ndarray], np.ndarray]
-"""``inside(points (n, d)) -> (n,)``, whether each point is inside."""
 
 
 @INDICATORS.named("region")
@@ -28,14 +24,16 @@ class Region(Share):
     Parameters
     ----------
     inside:
-        A :class:`whence.pinn.Domain`, or a function of points (n, d) that returns booleans (n,).
+        A domain such as ``pinn.Disk``, a box such as ``{"x": (0, 1)}``, or a function of
+        coordinates by argument name that returns booleans (n,): what :func:`whence.region_shares`
+        takes.
     name:
         What messages call it.
 
     Raises
     ------
     TypeError
-        If it is neither.
+        If it is none of these.
     ValueError
         When measured, if no point is inside, or all are.
 
@@ -50,27 +48,28 @@ class Region(Share):
     array([[1., 0.]])
     """
 
-    inside: Domain | Inside
+    inside: regions.Region
     name: str = "region"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inside, Domain) and not callable(self.inside):
+        is_region = isinstance(self.inside, (Mapping, regions.Container))
+        if not is_region and not callable(self.inside):
             raise TypeError(
-                'inside must be a domain, such as pinn.Disk(("x", "y"), (2, 2), 0.75), or a '
-                f"function of points, got {_checks.describe(self.inside)}"
+                'inside must be a domain, such as pinn.Disk(("x", "y"), (2, 2), 0.75), a box or a '
+                f"function of coordinates, got {_checks.describe(self.inside)}"
             )
 
     def check(self, points: np.ndarray, names: Sequence[str]) -> None:
         """Raise ``ValueError`` if no point is inside, or all are."""
-        if isinstance(self.inside, Domain) and tuple(self.inside.coordinates) != tuple(
-            names
-        ):
+        of_region = getattr(self.inside, "coordinates", None)
+        # Only domains have coordinates of their own.
+        if of_region is not None and tuple(of_region) != tuple(names):
             raise ValueError(
-                f"the region {self.name!r} has coordinates "
-                f"{', '.join(self.inside.coordinates)}, the points have {', '.join(names)}"
+                f"the region {self.name!r} has coordinates {', '.join(of_region)}, the points have "
+                f"{', '.join(names)}"
             )
 
-        n_inside = int(self.holds(points).sum())
+        n_inside = int(self.holds(points, names).sum())
         if n_inside in (0, len(points)):
             how_many = "none" if n_inside == 0 else "all"
             raise ValueError(
@@ -78,17 +77,13 @@ class Region(Share):
                 "no influence could lie elsewhere: choose a region that holds a part of them"
             )
 
-    def holds(self, points: np.ndarray) -> np.ndarray:
+    def holds(self, points: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Return whether each of the points (n, d) is inside, (n,)."""
-        if isinstance(self.inside, Domain):
-            is_inside = self.inside.contains(torch.as_tensor(points))
-            return np.asarray(is_inside.numpy(), dtype=bool)
-
-        return np.asarray(self.inside(points), dtype=bool)
+        return regions.inside_region(self.name, self.inside, names, points)
 
     def members(
         self, points: np.ndarray, targets: np.ndarray, names: Sequence[str]
     ) -> np.ndarray:
         """Return 1 for points inside, else 0, the same for each target, (T, n)."""
-        is_inside = self.holds(points).astype(float)
+        is_inside = self.holds(points, names).astype(float)
         return np.broadcast_to(is_inside, (len(targets), len(points)))
