@@ -65,6 +65,12 @@ class Kernel:
     def dense(self):
         return self._rows
 
+    def matmat(self, vectors):
+        return self._rows @ vectors
+
+    def rmatmat(self, vectors):
+        return self._rows.T @ vectors
+
     def products(self, rows):
         return self._rows @ rows.dense().T
 

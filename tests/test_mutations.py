@@ -131,6 +131,11 @@ MUTATIONS = {
     "the solver does nothing": (
         exact, "_refined",
         lambda old: lambda apply, system, right, tol: Solution(right, 0.0, True, 0),
+        {"make": HARD, "form": "primal", "targets": 3},
+    ),
+    "the solver of images does nothing": (
+        exact.KernelFactor, "solve_images",
+        lambda old: lambda self, vectors: self._kernel.matmat(vectors),
         {"make": HARD, "targets": 3},
     ),
     "the solver of rows does nothing": (

@@ -35,3 +35,11 @@ def test_zero_columns_are_left_out_and_nothing_else(seen):
 def test_a_product_of_any_order(n):
     rows = rows_of(n, 20, 20)
     oracles.close(self_product(rows), rows @ rows.T, 1e-13)
+
+
+@pytest.mark.parametrize("n", [1, 63, 700])
+def test_nothing_above_the_diagonal_counts(n):
+    lower = torch.randn(n, n, dtype=torch.float64).tril()
+    matrix = lower + torch.full_like(lower, torch.nan).triu(1)
+    mirror(matrix)
+    assert torch.equal(matrix, lower + lower.tril(-1).T)

@@ -20,7 +20,7 @@ from whence import _checks
 from whence.curvature.lanczos import largest_eigenvalues
 from whence.jacobian import Jacobian
 from whence.objective import Objective
-from whence.symmetric_products import self_product
+from whence.symmetric_products import mirror, self_product
 from whence.thin_rows import ThinRows
 
 
@@ -225,8 +225,7 @@ class TangentKernel:
         for layer in self._thin:
             layer.add_products(layer, self.gram, lower=True)
         if self._thin:
-            lower = self.gram.tril()
-            self.gram = lower + lower.tril(-1).T
+            mirror(self.gram)
 
     def dense(self) -> Tensor:
         """Return J, shape (R, P)."""

@@ -47,6 +47,9 @@ def mirror(matrix: Tensor) -> None:
     for start, end in self_product_blocks(len(matrix)):
         matrix[:start, start:end] = matrix[start:end, :start].T
 
+        on_diagonal = matrix[start:end, start:end]
+        on_diagonal.copy_(on_diagonal.tril() + on_diagonal.tril(-1).T)
+
 
 def self_product_blocks(n: int) -> Iterator[tuple[int, int]]:
     """Yield where blocks of rows of a symmetric product of order n start and end."""

@@ -186,7 +186,7 @@ def test_the_hint_for_single_precision_is_enough():
     ("form", "shape", "numbers"),
     [
         ("primal", (5, 100), 2 * 100**2),
-        ("dual", (50, 100), 50 * 200),
+        ("dual", (50, 100), 50 * 400),
         ("auto", (200, 100), 20000),
     ],
 )

@@ -281,16 +281,25 @@ class Influence(Method):
     ) -> Iterator[tuple[Tensor, Solved]]:
         """Yield the effects of points on their own losses; of training points by one solve."""
         row_state = self._row_state(points)
-        if row_state is None:
-            yield from super().self_values(points)
-            return
-
-        solved_points = self._solve_rows(row_state, 1.0)
-        parameters = self.objective.parameters
-        for block in self.blocks_of(self.prepare_points(None)):
-            for part, gradients in gradients_of(block, parameters, self.at_once()):
+        image_state = self._image_state(points)
+        if row_state is not None:
+            solved_points = self._solve_rows(row_state, 1.0)
+            for part, gradients in self._training_gradients():
                 values = solved_points.own_influences(gradients, part)
                 yield values, solved_points.solved
+        elif image_state is not None:
+            rho = self._rho()
+            for part, gradients in self._training_gradients():
+                by_point, solved = self._by_images(image_state, gradients, rho)
+                yield by_point[:, part].diagonal(), solved
+        else:
+            yield from super().self_values(points)
+
+    def _training_gradients(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield ∇ℓ of the training points, (k, P), k at a time, and which points they are."""
+        parameters = self.objective.parameters
+        for block in self.blocks_of(self.prepare_points(None)):
+            yield from gradients_of(block, parameters, self.at_once())
 
     def _row_state(self, points: PointsByTerm | None) -> RowState | None:
         """Return the state if it solves for every training point at once, within memory."""
@@ -304,9 +313,7 @@ class Influence(Method):
         """Return the state if images of targets under J are what to solve for."""
         state = self.state()
         is_sum_of_rows = points is None and self._spans()
-        # In single precision what is divided by λ may cancel to nothing.
-        is_single = self.objective.parameters.dtype is not torch.float64
-        if is_sum_of_rows and is_single and isinstance(state, DualState):
+        if is_sum_of_rows and isinstance(state, DualState):
             return state
         return None
 
@@ -323,18 +330,29 @@ class Influence(Method):
     def _tiles_by_images(
         self, state: DualState, quantity: Quantity, sign: float
     ) -> Iterator[Tile]:
-        # ∇fᵀ(A + λI)⁻¹Jᵢᵀρᵢ = ρᵢ · (J(A + λI)⁻¹∇f)ᵢ for every training point i.
-        jacobian = Jacobian(self.objective, scaled=True)
-        rho = sign * jacobian.residual().unsqueeze(1)  # (R, 1)
-
+        rho = sign * self._rho()
         first = 0
         every_point = slice(0, self.objective.n_points)
         for gradients in self.packed_gradients(quantity):
-            solution = state.solve_images(gradients.T)  # (R, t)
-            values = jacobian.by_point(rho * solution.value).T
+            values, solved = self._by_images(state, gradients, rho)
             targets = slice(first, first + len(gradients))
-            yield Tile(targets, every_point, values, Solved().worst_with(solution))
+            yield Tile(targets, every_point, values, solved)
             first = targets.stop
+
+    def _by_images(
+        self, state: DualState, gradients: Tensor, rho: Tensor
+    ) -> tuple[Tensor, Solved]:
+        """Return the influences of every training point on targets with these ∇f, (t, n)."""
+        # ∇fᵀ(A + λI)⁻¹Jᵢᵀρᵢ = ρᵢ · (J(A + λI)⁻¹∇f)ᵢ for every training point i.
+        solution = state.solve_images(gradients.T)
+        by_row = solution.value.mul_(rho[:, None])  # (R, t)
+
+        jacobian = Jacobian(self.objective, scaled=True)
+        return jacobian.by_point(by_row).T, Solved().worst_with(solution)
+
+    def _rho(self) -> Tensor:
+        """Return ρ of every row of the scaled Jacobian, (R,)."""
+        return Jacobian(self.objective, scaled=True).residual()
 
     def _tiles_of(
         self, solved_points: SolvedPoints, quantity: Quantity
@@ -362,12 +380,12 @@ class Influence(Method):
         # X = (A + λI)⁻¹Jᵀ = BC for all rows. As Jᵀρ = ∇L, the gradient of point i, weight and 1/N
         # included, is Jᵢᵀρᵢ, so that (A + λI)⁻¹∇ℓ·w/N = BC′ with C′ᵢ = Cᵢρᵢ.
         solution = state.solve_rows()
-        jacobian = Jacobian(self.objective, scaled=True)
-        rho = sign * jacobian.residual()
+        rho = sign * self._rho()
 
         # In place: the coefficients of all rows are large, and not needed any more.
         coefficients = solution.coefficients.mul_(rho)
         if len(rho) > self.objective.n_points:  # of a row each, summing would only copy
+            jacobian = Jacobian(self.objective, scaled=True)
             coefficients = jacobian.by_point(coefficients.T).T
         return SolvedPoints(solution.basis, coefficients, Solved().worst_with(solution))
 

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 COPIES = 8
 """Matrices of the size of a block of gradients that working on it may take."""
-TARGET_BLOCK = 512
+TARGET_BLOCK = 1024
 """Gradients that are transformed at once, where memory allows it."""
 
 

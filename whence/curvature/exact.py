@@ -11,21 +11,25 @@ from torch import Tensor
 
 from whence import _checks
 from whence.catalogue import SOLVERS
+from whence.curvature.cholesky import factor_in_place, solve_factored
 from whence.curvature.failures import (
     SingularSystem,
     check_memory,
     needs_rows,
     undamped,
 )
+from whence.curvature.kernel_factor import KernelFactor
 from whence.curvature.lanczos import Product, largest_eigenvalue
-from whence.curvature.operators import CachedRows, Curvature, Damped, DenseMatrix
+from whence.curvature.operators import Curvature, Damped, DenseMatrix
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
     MEMORY_BUDGET,
     Damping,
+    LinearSystem,
     RowSolution,
     Solution,
     State,
+    few_columns,
     norms,
     random_weights,
     relative_residual,
@@ -33,9 +37,9 @@ from whence.curvature.solvers import (
     worst,
 )
 from whence.curvature.spectrum import Spectrum
+from whence.jacobian import MAX_VECTORS
 from whence.ntk import TangentKernel
 from whence.points import MAX_ROW_BYTES
-from whence.symmetric_products import self_product
 
 MAX_REFINEMENTS = 4
 ROUNDING = 8
@@ -130,7 +134,7 @@ class Exact:
         if self._is_dual(operator, damping):
             kernel = operator.kernel()
             assert kernel is not None
-            return _Dual(operator, kernel, damping, self.tolerance)
+            return _Dual(kernel, damping, self.tolerance)
         return _Primal(DenseMatrix(operator), damping, self.tolerance)
 
     def needs(self, operator: Curvature, damping: Damping) -> int:
@@ -141,13 +145,13 @@ class Exact:
 
         if root is not None and self._is_dual(operator, damping):
             rows = root.shape[0]
-            # JJᵀ and its Cholesky factor, (R, R) each, and J, (R, P).
-            kept = rows * (2 * rows + size) * itemsize
+            # JJᵀ, its two Cholesky factors and what they are made of, (R, R) each; J and
+            # L⁻¹J, (R, P) each.
+            kept = rows * (4 * rows + 2 * size) * itemsize
             if kept <= MAX_ROW_BYTES:
                 return kept
-            # Of large ones copies matter too: J whole and by layers, a block of its making and
-            # solutions, JJᵀ shifted and in double precision.
-            return rows * (6 * rows + 2 * size) * itemsize + 2 * MAX_ROW_BYTES
+            # Of large ones blocks of solutions, and of the making of J, matter too.
+            return kept + 2 * MAX_ROW_BYTES
 
         # A and its factor, (P, P) each.
         needed = 2 * size**2 * itemsize
@@ -196,28 +200,59 @@ class Exact:
         return state
 
 
-class _Multiplied(Protocol):
-    """What a refinement needs of a system: products."""
+class _Rows(Protocol):
+    """Products with the rows J (R, P) of an operator's root."""
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """Return the product with columns."""
+        """Return ``J V``, (P, K) to (R, K)."""
+
+    def rmatmat(self, vectors: Tensor) -> Tensor:
+        """Return ``Jᵀ Y``, (R, K) to (P, K)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _DenseRows:
+    """J in memory."""
+
+    rows: Tensor
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``J V``, (P, K) to (R, K)."""
+        return self.rows @ vectors
+
+    def rmatmat(self, vectors: Tensor) -> Tensor:
+        """Return ``Jᵀ Y``, (R, K) to (P, K)."""
+        return self.rows.T @ vectors
 
 
 @dataclass(frozen=True, eq=False)
 class _KernelSystem:
     """``JJᵀ + λI`` by products with J, which know it better than its own rounding."""
 
-    kernel: TangentKernel
+    rows: _Rows
     damping: float
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return ``(JJᵀ + λI) Y``, (R, K) to (R, K)."""
-        images = self.kernel.matmat(self.kernel.rmatmat(vectors))
+        images = self.rows.matmat(self.rows.rmatmat(vectors))
         return images + self.damping * vectors
 
 
+@dataclass(frozen=True, eq=False)
+class _NormalSystem:
+    """``JᵀJ + λI`` by products with J."""
+
+    rows: _Rows
+    damping: float
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return ``(JᵀJ + λI) V``, (P, K) to (P, K)."""
+        products = self.rows.rmatmat(self.rows.matmat(vectors))
+        return products + self.damping * vectors
+
+
 def _refined(
-    apply: Product, system: _Multiplied, right: Tensor, tolerance: float
+    apply: Product, system: LinearSystem, right: Tensor, tolerance: float
 ) -> Solution:
     """Apply an approximate inverse, then refine until the residual stops falling, or is met.
 
@@ -303,13 +338,11 @@ class _Dual:
 
     def __init__(
         self,
-        operator: Curvature,
         kernel: TangentKernel,
         damping: Damping,
         tolerance: float,
         largest: float | None = None,
     ) -> None:
-        self._operator = operator
         self._kernel = kernel
         self._tolerance = tolerance
         gram = kernel.gram
@@ -325,10 +358,11 @@ class _Dual:
         shifted = gram.clone()
         shifted.diagonal().add_(self._damping)
         self._factor = _cholesky(shifted, self._damping, largest)
-        self._factor_of_images: Tensor | None = None
+        self._twice = KernelFactor(kernel, self._factor, self._damping)
 
-        # Solving for all rows takes four matrices (R, R + P).
-        self.row_bytes = 4 * gram.itemsize * len(gram) * (len(gram) + kernel.size)
+        # Solving for all rows takes four matrices (R, R) beside the three and J and L⁻¹J.
+        rows = len(gram)
+        self.row_bytes = gram.itemsize * rows * (7 * rows + 2 * kernel.size)
         self.spectrum = DenseSpectrum(
             solver=Exact.name,
             damping=self._damping,
@@ -340,7 +374,6 @@ class _Dual:
     def redamped(self, damping: float) -> _Dual:
         """Return the state with this absolute λ: J, JJᵀ and its largest eigenvalue are known."""
         return _Dual(
-            self._operator,
             self._kernel,
             Damping(damping, relative=False),
             self._tolerance,
@@ -348,14 +381,18 @@ class _Dual:
         )
 
     def solve(self, right: Tensor) -> Solution:
-        rows = self._kernel.dense()
+        # Rows of thin layers are made where that is worth it.
+        rows: _Rows = self._kernel
+        if right.shape[1] > MAX_VECTORS:
+            rows = _DenseRows(self._kernel.dense())
 
         def apply(columns: Tensor) -> Tensor:
             # (JᵀJ + λI)⁻¹ b = (b − Jᵀ (JJᵀ + λI)⁻¹ J b) / λ   (Woodbury)
-            inner = torch.cholesky_solve(rows @ columns, self._factor)
-            return (columns - rows.T @ inner) / self._damping
+            inner = solve_factored(self._factor, rows.matmat(columns))
+            return (columns - rows.rmatmat(inner)) / self._damping
 
-        return _refined(apply, self._system(rows), right, self._tolerance)
+        system = _NormalSystem(rows, self._damping)
+        return _refined(apply, system, right, self._tolerance)
 
     def solve_images(self, vectors: Tensor) -> Solution:
         """Return ``J(A + λI)⁻¹V = (JJᵀ + λI)⁻¹JV``: (P, K) to (R, K).
@@ -363,50 +400,27 @@ class _Dual:
         :meth:`solve` finds the part of a solution within J's rows as a small difference of what is
         divided by λ; here nothing cancels, and no vector of P numbers is solved for.
         """
-        kernel = self._kernel
-        if self._factor_of_images is None:
-            # In double precision, as λ may be less than the kernel's rounding.
-            shifted = kernel.gram.double()
-            shifted.diagonal().add_(self._damping)
-            self._factor_of_images = torch.linalg.cholesky(shifted)
-        factor = self._factor_of_images
+        value = self._twice.solve_images(vectors)
 
-        def apply(columns: Tensor) -> Tensor:
-            return torch.cholesky_solve(columns.double(), factor).to(columns.dtype)
-
-        system = _KernelSystem(kernel, self._damping)
-        return _refined(apply, system, kernel.matmat(vectors), self._tolerance)
+        # The residual of a few columns, or of as many random combinations.
+        some_vectors, some_values = few_columns(vectors, value)
+        images = self._kernel.matmat(some_vectors)
+        system = _KernelSystem(self._kernel, self._damping)
+        residual = relative_residual(system, images, some_values)
+        return Solution(value, residual, residual < GOOD_RESIDUAL, 0)
 
     def solve_rows(self) -> RowSolution:
-        """Return ``X = Jᵀ(JJᵀ + λI)⁻¹`` by Cholesky QR done twice.
+        """Return ``X = Jᵀ(JJᵀ + λI)⁻¹`` for all rows at once."""
+        basis, coefficients = self._twice.solve_rows()
 
-        The Cholesky factor L of the kernel carries its rounding, relative to λ; of ``L⁻¹J``,
-        whose rows are nearly orthonormal, the same once more has none to speak of (Yamamoto et
-        al. 2015, doi 10.1007/s11075-014-9941-x). So errors grow with λ^−½, not with λ^−1.
-        """
-        rows = self._kernel.dense()  # (R, P)
-        eye = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
-
-        # First pass, JJᵀ + λI = LLᵀ:  W = L⁻¹J (R, P),  N = L⁻¹ (R, R).
-        inverse = torch.linalg.solve_triangular(self._factor, eye, upper=False)
-        white = torch.linalg.solve_triangular(self._factor, rows, upper=False)
-
-        # Second pass:  S = WWᵀ + λNNᵀ = L⁻¹(JJᵀ + λI)L⁻ᵀ, the identity but for L's rounding.
-        second = self_product(white) + self._damping * self_product(inverse)
-
-        # Jᵀ(JJᵀ + λI)⁻¹ = Jᵀ L⁻ᵀ S⁻¹ L⁻¹ = Wᵀ (S⁻¹ N)
-        coefficients = torch.cholesky_solve(inverse, torch.linalg.cholesky(second))
-        residual = self._residual(rows, white.T, coefficients)
-        return RowSolution(white.T, coefficients, residual, residual < GOOD_RESIDUAL)
-
-    def _residual(self, rows: Tensor, basis: Tensor, coefficients: Tensor) -> float:
-        """Return the relative residual of random combinations of the rows' solutions."""
-        weights = random_weights(rows, len(rows))
+        # The residual of random combinations of them.
+        kernel = self._kernel
+        weights = random_weights(basis, len(coefficients))
+        right = kernel.rmatmat(weights)
         value = basis @ (coefficients @ weights)
-        return relative_residual(self._system(rows), rows.T @ weights, value)
-
-    def _system(self, rows: Tensor) -> Damped:
-        return Damped(CachedRows(self._operator, rows), self._damping)
+        system = _NormalSystem(kernel, self._damping)
+        residual = relative_residual(system, right, value)
+        return RowSolution(basis, coefficients, residual, residual < GOOD_RESIDUAL)
 
 
 def _count_negative(matrix: Tensor) -> int:
@@ -459,14 +473,14 @@ class _Indefinite:
 
 
 def _cholesky(shifted: Tensor, damping: float, largest: float) -> Tensor:
-    """Return the Cholesky factor of a matrix that λ is part of already."""
-    factor, info = torch.linalg.cholesky_ex(shifted)
+    """Return the Cholesky factor of a matrix that λ is part of already, in its place."""
+    factor, is_factored = factor_in_place(shifted)
 
     # A pivot within rounding of zero says nothing but the rounding.
     size = len(shifted)
     pivot = float(factor.diagonal().min()) ** 2
     rounding = size * torch.finfo(shifted.dtype).eps * largest
-    failed = bool(info) or not pivot > MIN_PIVOT * rounding
+    failed = not is_factored or not pivot > MIN_PIVOT * rounding
     if failed:
         raise singular(damping, size, shifted.dtype)
     return factor

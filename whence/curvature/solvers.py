@@ -209,20 +209,32 @@ def direct_solution(system: Curvature, right: Tensor, value: Tensor) -> Solution
     return Solution(value, residual, applied, iterations=0)
 
 
-def relative_residual(system: Curvature, right: Tensor, value: Tensor) -> float:
+class LinearSystem(Protocol):
+    """A matrix by its products with columns."""
+
+    def matmat(self, vectors: Tensor) -> Tensor:
+        """Return the product with columns, (n, K) to (n, K)."""
+
+
+def relative_residual(system: LinearSystem, right: Tensor, value: Tensor) -> float:
     """Return the largest ``‖b − (A + λI)x‖ / ‖b‖`` over columns, with ``A + λI`` as ``system``.
 
     Of more than a few columns it is that of as many random combinations.
     """
-    columns = right.shape[1]
-    if columns > PROBES:
-        # The residual is linear in the columns: BW − (A + λI)XW = (B − (A + λI)X)W.
-        weights = random_weights(right, columns)
-        right = right @ weights
-        value = value @ weights
-
+    right, value = few_columns(right, value)
     error = right - system.matmat(value)
     return worst(error, norms(right))
+
+
+def few_columns(right: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Return right-hand sides and solutions, of many columns a few random combinations."""
+    columns = right.shape[1]
+    if columns <= PROBES:
+        return right, value
+
+    # The residual is linear in the columns: BW − (A + λI)XW = (B − (A + λI)X)W.
+    weights = random_weights(right, columns)
+    return right @ weights, value @ weights
 
 
 def random_weights(like: Tensor, columns: int) -> Tensor:
