@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 import warnings
 
-
 import whence as wh
 from benchmarks import _measure
 from benchmarks._measure import Row

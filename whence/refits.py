@@ -7,6 +7,7 @@ A refit of the objective without some of its points shows what they really do, s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,8 @@ from whence.objective import Objective
 DECREASE = 3.0
 INCREASE = 2.0
 """Factors by which the damping follows the gain."""
+STALLED_STEPS = 3
+"""Steps that together must gain enough, as one with much damping gains little."""
 ROUNDING = 8
 """Machine precisions of a loss that its changes are lost in."""
 
@@ -64,6 +67,7 @@ class RefitOptions:
     damping: float = 1e-8
     anchor: float = 0.0
     curvature: Curvature = "gauss_newton"
+    stall: float = 0.0
 
     def __post_init__(self) -> None:
         _checks.count("steps", self.steps)
@@ -71,6 +75,7 @@ class RefitOptions:
         _checks.positive("damping", self.damping)
         _checks.positive("anchor", self.anchor, zero=True)
         _checks.one_of("curvature", self.curvature, CURVATURES)
+        _checks.positive("stall", self.stall, zero=True)
 
 
 def refit(
@@ -81,6 +86,7 @@ def refit(
     damping: float = 1e-8,
     anchor: float = 0.0,
     curvature: Curvature = "gauss_newton",
+    stall: float = 0.0,
 ) -> Refit:
     """Minimize an objective from the network's current parameters θ₀ by damped Gauss–Newton.
 
@@ -106,6 +112,9 @@ def refit(
     curvature:
         ``"gauss_newton"``, or ``"hessian"`` for damped steps of Newton's method, whose matrix of
         P² numbers is dense: where the residuals do not vanish these end in a few steps.
+    stall:
+        It ends, not converged, where three steps together lower what is minimized by less than
+        this share of it.
 
     Raises
     ------
@@ -124,7 +133,7 @@ def refit(
     >>> round(float(result.theta), 9), result.converged              # Σxy / Σx²
     (1.6, True)
     """
-    options = RefitOptions(steps, tolerance, damping, anchor, curvature)
+    options = RefitOptions(steps, tolerance, damping, anchor, curvature, stall)
     parameters = objective.parameters
     with parameters.at(parameters.vector()):
         return Descent(objective, options).run(steps)
@@ -150,6 +159,7 @@ class Descent:
     def run(self, steps: int) -> Refit:
         """Go on until it has converged, no step helps, or it has taken ``steps`` in all."""
         tolerance = self._options.tolerance
+        values = [self._value]
         has_settled = False
         while True:
             system = system_of(
@@ -162,17 +172,26 @@ class Descent:
             # ‖∇L‖ = ‖Jᵀρ‖ is at most ‖J‖‖ρ‖, and as good as zero far below it.
             if gradient_norm <= tolerance * system.scale:
                 has_settled = True
-            if has_settled or self._steps >= steps:
+            if has_settled or self._steps >= steps or self._stalls(values):
                 break
 
             has_moved, has_settled = self._step(system, gradient_norm)
             if not has_moved:
                 break
             self._steps += 1
+            values.append(self._value)
 
         loss = float(self._objective.loss())
         theta = self._parameters.vector()
         return Refit(theta, loss, gradient_norm, self._steps, has_settled)
+
+    def _stalls(self, values: Sequence[float]) -> bool:
+        """Whether the last few steps lowered F by less than is worth going on for."""
+        stall = self._options.stall
+        if not stall or len(values) <= STALLED_STEPS:
+            return False
+        before = values[-1 - STALLED_STEPS]
+        return before - values[-1] < stall * before
 
     def _step(self, system: System, gradient_norm: float) -> tuple[bool, bool]:
         """Take the first step that helps; return whether one did, and whether one was tiny."""

@@ -212,3 +212,13 @@ def test_the_figures_of_the_evidence_are_those_of_the_problem():
     moved = dataclasses.replace(evidence.trained, values=evidence.trained.values + 0.3)
     change = evidence.change(evidence.trained, moved)
     assert change == pytest.approx(0.3 / evidence.scales.outputs["u"])
+
+
+@pytest.mark.parametrize(("width", "kept"), [(10, 3000), (1200, 3600)])
+def test_points_are_no_fewer_than_determine_the_network(width, kept):
+    problem = pinn.zoo.load("diffusion")
+    network = pinn.RandomFeatures([2, width, 1], seed=0)
+    objective = problem.objective(network, problem.sample(5000, seed=0))
+    looked_at = Evidence.of(problem, objective).objective
+    assert looked_at.parameters.size == pytest.approx(width, abs=1)
+    assert looked_at.n_points == pytest.approx(kept, abs=3)

@@ -40,8 +40,7 @@ class KernelFactor:
     >>> import torch
     >>> from whence import pinn
     >>> from whence.curvature.kernel_factor import KernelFactor
-    >>> from whence.curvature.cholesky import factor_in_place, solve_factored
-from whence.ntk import TangentKernel
+    >>> from whence.ntk import TangentKernel
     >>> problem = pinn.zoo.load("wave")
     >>> kernel = TangentKernel(problem.objective(problem.network(seed=0), problem.sample(8)))
     >>> damped = kernel.gram + 1e-3 * torch.eye(8)
@@ -103,4 +102,3 @@ from whence.ntk import TangentKernel
                 device=below.device,
             )
             yield start, torch.linalg.solve_triangular(below, eye, upper=False)
-

@@ -14,7 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from whence.diagnosis.evidence import Evidence, State
+from whence.diagnosis.evidence import (
+    STALL,
+    Evidence,
+    State,
+    rows_that_determine,
+)
 from whence.diagnosis.reference import NAME, Reference
 from whence.diagnosis.scales import TINY, rms
 from whence.objective import Objective
@@ -24,7 +29,7 @@ from whence.term import Term
 HEAVY = 100.0
 """Weight of trusted values beside terms of relative weight 1: they are met to a tenth of these."""
 N_EQUATION = 400
-"""Fresh points of each equation in these refits, and as many of those trained on."""
+"""Fresh points of each equation in these refits, and as many of those trained on, or more."""
 N_CONDITION = 80
 """The same of each condition."""
 STEPS = 40
@@ -113,8 +118,12 @@ class Contradictions:
     def objective(self) -> Objective:
         """All terms over their squared scales, and the trusted values."""
         evidence = self.evidence
+        # With fewer residuals than parameters a network would meet all of them, contradiction or
+        # not. Points count twice, as fresh ones and as those trained on.
+        n_equations = len(evidence.problem.equations)
+        n_needed = rows_that_determine(evidence.objective) // (2 * n_equations)
         # The weights of training may be what is wrong; here every term counts the same.
-        terms = evidence.evenly_weighed(N_EQUATION, N_CONDITION)
+        terms = evidence.evenly_weighed(max(N_EQUATION, n_needed), N_CONDITION)
         terms.append(self._trusted())
         return evidence.objective.with_terms(terms)
 
@@ -188,7 +197,7 @@ class Contradictions:
         all_terms = self._without(NAME)
         start = contradiction.state.theta
         with self.objective.parameters.at(start):
-            fit = refit(all_terms, steps=STEPS_RELEASED)
+            fit = refit(all_terms, steps=STEPS_RELEASED, stall=STALL)
         return self.misfit(fit.theta)
 
     @cached_property
@@ -198,7 +207,7 @@ class Contradictions:
         only = self.objective.with_terms([term])
         start = self.together.theta
         with self.objective.parameters.at(start):
-            fit = refit(only, steps=STEPS_WITHOUT)
+            fit = refit(only, steps=STEPS_WITHOUT, stall=STALL)
         return fit.loss
 
     def resolved(self, contradiction: Contradiction) -> float:
@@ -233,7 +242,7 @@ class Contradictions:
     def _refitted(self, objective: Objective, steps: int) -> State:
         """Return the state after some steps, whose loss is that of what was minimized."""
         # A state's own loss is that of training, which was not what was minimized.
-        fit = refit(objective, steps=steps)
+        fit = refit(objective, steps=steps, stall=STALL)
         state = self.evidence.state(fit.theta)
         return replace(state, loss=fit.loss)
 

@@ -19,12 +19,15 @@ from whence.diagnosis.scales import Scales, rms
 from whence.objective import Objective
 from whence.pinn.pde.precision import in_double
 from whence.pinn.pde.problem import Problem
+from whence.pinn.training.load import changed_terms
 from whence.points import locations
 from whence.refits import refit
 from whence.term import Term
 
 MAX_POINTS = 3000
-"""Training points that are looked at: a Gauss–Newton step costs (points)²."""
+"""Training points that are looked at, or more for a large network."""
+ROWS_A_PARAMETER = 3
+"""Residuals for each parameter that are enough: with fewer than one, refits meet anything."""
 MIN_POINTS = 100
 """Points that a term keeps where there are more in all."""
 N_EQUATION = 2000
@@ -37,6 +40,8 @@ FRESH_SEED = 10_000
 """Seeds of fresh points begin here, apart from those of training."""
 STEPS = 15
 """Gauss–Newton steps of a trial refit: from a point that is no minimum the loss falls by orders."""
+STALL = 0.01
+"""A refit ends where three steps lower the loss by less than a hundredth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +83,8 @@ class Evidence:
         Trusted values, None where there are none.
     seed:
         Of fresh points.
-    losses:
-        Mean loss of each term as the run recorded it, and as it is now, by term; empty where
-        nothing was recorded.
+    changed:
+        Mean loss as the run recorded it, and as it is now, of each term that is another one now.
 
     Examples
     --------
@@ -97,7 +101,7 @@ class Evidence:
     objective: Objective
     reference: Reference | None = None
     seed: int = 0
-    losses: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    changed: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -109,23 +113,18 @@ class Evidence:
         recorded: Mapping[str, float] | None = None,
     ) -> Evidence:
         """Return the evidence on an objective in double precision, of a bounded size."""
-        losses = {}
-        if recorded:
-            # Of all points, as the run took them.
-            present = objective.losses()
-            for name in objective.terms:
-                if name in recorded:
-                    losses[name] = (recorded[name], float(present[name]))
-
+        # Of all points, as the run took them.
+        changed = changed_terms(objective, recorded or {})
         double = in_double(objective)
         total = double.n_points
+        limit = max(MAX_POINTS, rows_that_determine(double))
         kept = {}
         for name, term in double.terms.items():
             n = len(term.points)
             rows = torch.arange(n)
             # Measurements are few, and each may be the one that is wrong.
-            if total > MAX_POINTS and term.source != "fixed":
-                share = MAX_POINTS / total
+            if total > limit and term.source != "fixed":
+                share = limit / total
                 wanted = max(MIN_POINTS, int(share * n))
                 generator = torch.Generator().manual_seed(seed)
                 order = torch.randperm(n, generator=generator)
@@ -138,7 +137,7 @@ class Evidence:
             fewer,
             reference,
             seed,
-            losses,
+            changed,
         )
 
     # --- points ---
@@ -264,7 +263,7 @@ class Evidence:
     def refitted(self, objective: Objective, steps: int = STEPS) -> State:
         """Return the state to which a few Gauss–Newton steps on some loss lead."""
         # From the network's own parameters, which are put back.
-        fit = refit(objective, steps=steps)
+        fit = refit(objective, steps=steps, stall=STALL)
         return self.state(fit.theta)
 
     def state(self, theta: Tensor) -> State:
@@ -345,3 +344,8 @@ class Evidence:
         moved = self.moved(before, after)
         squares = moved.square().sum(dim=1)
         return self.region(self.probes, squares)
+
+
+def rows_that_determine(objective: Objective) -> int:
+    """Return how many residuals determine a network of so many parameters well."""
+    return ROWS_A_PARAMETER * objective.parameters.size

@@ -9,9 +9,8 @@ from whence.catalogue import CHECKS
 from whence.diagnosis.evidence import Evidence
 from whence.diagnosis.finding import Finding
 from whence.diagnosis.remedies import advise
+from whence.pinn.training.load import SAME_SHARE
 
-TOLERANCE = 0.01
-"""Share by which a loss may differ from what was recorded: rounding in single precision is less."""
 MIN_RELATIVE = 1e-3
 """Relative residual below which rounding may be all that there is."""
 
@@ -30,10 +29,8 @@ class ChangedProblem:
     def findings(self, evidence: Evidence) -> list[Finding]:
         """Return a finding for each term that is another one now."""
         findings = []
-        for name, (recorded, present) in evidence.losses.items():
+        for name, (recorded, present) in evidence.changed.items():
             largest = max(recorded, present)
-            if abs(present - recorded) <= TOLERANCE * largest:
-                continue
             # ‖r‖ over the scale of the term.
             size = largest**0.5 / evidence.scales.of(name)
             # A loss near rounding is another number on every machine.
@@ -53,7 +50,7 @@ class ChangedProblem:
             statement=statement,
             normal="Both are the same to rounding.",
             value=abs(present - recorded) / largest,
-            threshold=TOLERANCE,
+            threshold=SAME_SHARE,
             terms=(name,),
             remedies=advise(["same_problem"], [name]),
         )

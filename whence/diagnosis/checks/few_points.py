@@ -31,7 +31,7 @@ SERIOUS_CHANGE = 0.05
 N_MORE = 1000
 """Points with which that is tried, or twice as many as there are."""
 MAX_MORE = 2000
-"""But no more than these."""
+"""But no more than these, or than there are."""
 MIN_ADVISED = 200
 """Least number of points that is advised."""
 
@@ -61,8 +61,8 @@ class FewPoints:
         # What the same loss at many points would make of the solution.
         points = {}
         for name in ratios:
-            twice = 2 * len(evidence.objective.term(name).points)
-            n = min(max(N_MORE, twice), MAX_MORE)
+            present = len(evidence.objective.term(name).points)
+            n = min(max(N_MORE, 2 * present), max(MAX_MORE, present))
             # Others than those at which residuals are compared.
             points[name] = evidence.draw(name, n, seed=3)
         crowded = evidence.with_points(points)

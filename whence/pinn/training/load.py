@@ -110,31 +110,42 @@ class ProblemChanged(UserWarning):
     """A run's problem is not the one that it was trained on."""
 
 
-def warn_if_changed(objective: Objective, summary: JsonObject, path: Path) -> None:
-    """Warn of terms whose loss is another than at the end of the training.
+def changed_terms(
+    objective: Objective, recorded: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
+    """Return the terms whose loss is another than was recorded: the loss then, and now.
 
     Network, points and weights are those of that time, so that what differs is the definition: an
     equation or a condition has been changed since, or the problem given is another.
     """
-    kept = summary.get("losses", {})
     rounding = SAME_LOSS if objective.parameters.dtype == torch.float64 else COARSE_LOSS
-    changed = []
+    changed = {}
     for name, loss in objective.losses().items():
-        before = kept.get(name)
+        before = recorded.get(name)
         if before is None:
             continue
-        difference = abs(float(loss) - before)
-        if difference > rounding + SAME_SHARE * before:
-            changed.append(f"{name} ({before:.3g} then, {float(loss):.3g} now)")
+        now = float(loss)
+        if abs(now - before) > rounding + SAME_SHARE * before:
+            changed[name] = (before, now)
+    return changed
 
-    if changed:
-        warnings.warn(
-            f"the problem of {path} has changed since it was trained: the loss differs of "
-            f"{', '.join(changed)}; what is said of the run holds for the problem as it is now, so "
-            "train it again",
-            ProblemChanged,
-            stacklevel=3,
-        )
+
+def warn_if_changed(objective: Objective, summary: JsonObject, path: Path) -> None:
+    """Warn of terms that are not what was trained."""
+    changed = changed_terms(objective, summary.get("losses", {}))
+    if not changed:
+        return
+
+    listed = []
+    for name, (before, now) in changed.items():
+        listed.append(f"{name} ({before:.3g} then, {now:.3g} now)")
+    warnings.warn(
+        f"the problem of {path} has changed since it was trained: the loss differs of "
+        f"{', '.join(listed)}; what is said of the run holds for the problem as it is now, so "
+        "train it again",
+        ProblemChanged,
+        stacklevel=3,
+    )
 
 
 def without_held_out(
