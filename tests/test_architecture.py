@@ -121,7 +121,10 @@ def test_an_import_inside_a_function_says_why(path):
 
 def test_the_core_knows_nothing_of_pdes():
     for name in MODULES:
-        if re.match(r"whence\.(pinn|diagnosis|cli|plots)\b", name) or name == "whence":
+        if (
+            re.match(r"whence\.(pinn|diagnosis|cli|plots|studies)\b", name)
+            or name == "whence"
+        ):
             continue
         wrong = [m for m, _ in imported(name) if m.startswith("whence.pinn")]
         assert not wrong, f"{name} imports {wrong}"

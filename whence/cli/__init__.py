@@ -27,6 +27,7 @@ COMMANDS = {
     "influence": "Say what every training point does to an answer of a run or of your own model.",
     "audit": "Rank the training samples of your own model by how wrong they look.",
     "indicators": "Measure where a run's answers come from, beside what geometry alone would give.",
+    "study": "Train a grid of runs on many workers, go on with one, or say how far it is.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run: its solution and error, its convergence, where its points went.",
     "diagnose": "Say what looks wrong with a run, where to look, and what to try next.",

@@ -106,7 +106,7 @@ def diagnose(
         for finding in check.findings(evidence):
             findings.append((finding, check.rank))
     ordered = sorted(findings, key=lambda pair: order_of(*pair))
-    return told(evidence, names, [finding for finding, _ in ordered])
+    return diagnosis_of(evidence, names, [finding for finding, _ in ordered])
 
 
 def order_of(finding: Finding, rank: int) -> tuple[int, bool, int]:
@@ -114,7 +114,7 @@ def order_of(finding: Finding, rank: int) -> tuple[int, bool, int]:
     return SEVERITIES.index(finding.severity), finding.is_symptom, rank
 
 
-def told(
+def diagnosis_of(
     evidence: Evidence, names: Sequence[str], findings: Sequence[Finding]
 ) -> Diagnosis:
     """Return the findings with the figures that a page shows beside them."""

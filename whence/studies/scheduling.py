@@ -1,0 +1,284 @@
+"""Runs on workers, by dask: processes of this machine, or those of a scheduler anywhere.
+
+A worker that dies is replaced, and its run goes on from its last checkpoint on another. What is
+finished is on disk, so that nothing depends on the scheduler, or on this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from whence import __version__, _checks
+from whence.studies.folder import StudyFolder
+from whence.studies.study import Study, StudyRun
+from whence.studies.work import OtherVersion, Outcome, train_run
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+MAX_DEATHS = 3
+"""Workers that an attempt at a run may outlive; schedulers elsewhere have a number of their own."""
+MAX_ATTEMPTS = 3
+"""Attempts at a run after which it is to blame."""
+DIED = "its workers died again and again, as where memory runs out"
+CONNECT_SECONDS = 10
+"""Time in which a scheduler must answer."""
+REFRESH_SECONDS = 1.0
+"""Time between two looks at what workers do."""
+MAX_SHOWN = 3
+"""Runs that progress names at once."""
+
+
+def run_study(
+    study: Study,
+    out: str | os.PathLike[str],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Train every run of a study that has no outcome yet; return the outcomes of these.
+
+    Parameters
+    ----------
+    study:
+        What to run.
+    out:
+        Its folder; one that holds a part of it already is gone on with.
+    workers:
+        Processes of this machine, by default one for each core.
+    scheduler:
+        Address of a dask scheduler whose workers take the runs, in place of processes here. They
+        must see ``out`` under the same path.
+    progress:
+        Whether to show which runs are being made.
+    say:
+        What takes a line of text for the user.
+
+    Raises
+    ------
+    FileExistsError
+        If the folder holds another study.
+    ImportError
+        If dask's ``distributed`` is not installed.
+    OSError
+        If the scheduler cannot be reached, or the folder not be written.
+    ValueError
+        If workers and scheduler are both given, or workers have other versions of whence.
+    """
+    if workers is not None:
+        _checks.count("workers", workers)
+        if scheduler is not None:
+            raise ValueError(
+                "workers are those of the scheduler, or processes of this machine: leave out "
+                "workers or scheduler"
+            )
+    check_installed()
+
+    folder = StudyFolder.at(out)
+    folder.begin(study)
+    remaining = folder.remaining(study)
+    done = len(study.runs) - len(remaining)
+    if done:
+        say(f"{done} of {len(study.runs)} runs are finished already")
+    if not remaining:
+        return []
+
+    n_workers = min(workers or os.cpu_count() or 1, len(remaining))
+    with connected(scheduler, n_workers) as client:
+        check_versions(client)
+        say(f"dashboard: {client.dashboard_link}")
+        return _train_all(client, folder, remaining, done, progress)
+
+
+def check_installed() -> None:
+    """Raise ``ImportError`` if there is no dask."""
+    try:
+        import distributed  # noqa: F401 - slow to import
+    except ImportError:
+        raise ImportError(
+            'studies are scheduled by dask: pip install "whence[study]"'
+        ) from None
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """Yield a client of a scheduler, or of new processes of this machine."""
+    import dask  # slow to import
+    from distributed import Client, LocalCluster  # slow to import
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise OSError(
+                f"no dask scheduler answers at {scheduler} within {CONNECT_SECONDS} s: {error}. "
+                "Start one with: dask scheduler, and workers with: dask worker ADDRESS --nthreads 1"
+            ) from None
+        with client:
+            yield client
+        return
+
+    settings = {
+        "distributed.scheduler.allowed-failures": MAX_DEATHS,
+        # Runs are long and hold the interpreter: that is no reason to warn, or to give them up.
+        "distributed.admin.tick.limit": "1h",
+        "distributed.scheduler.worker-ttl": None,
+        # Each has a core to itself; a run that needs more memory than its share may take it.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def version() -> str:
+    """Return the version of whence of this process."""
+    return __version__
+
+
+def check_versions(client: Client) -> None:
+    """Raise ``ValueError`` if there are no workers, or some have another version of whence."""
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError:
+        raise OSError(
+            "the scheduler has no workers: start some with: dask worker ADDRESS --nthreads 1"
+        ) from None
+
+    others = {}
+    for worker, answer in client.run(version, on_error="return").items():
+        if answer != __version__:
+            others[worker] = answer
+    if others:
+        listed = ", ".join(f"{worker}: {answer}" for worker, answer in others.items())
+        raise ValueError(
+            f"workers have other versions of whence than {__version__}: {listed}. Install the same "
+            "for all"
+        )
+
+
+def _train_all(
+    client: Client,
+    folder: StudyFolder,
+    runs: Sequence[StudyRun],
+    done: int,
+    progress: bool,
+) -> list[Outcome]:
+    """Train the runs, keep why some failed, and return the outcomes."""
+    by_name = {run.name: run for run in runs}
+    outcomes = []
+    total = done + len(runs)
+    with tqdm(total=total, initial=done, unit="run", disable=not progress) as bar:
+        for outcome in _outcomes(client, folder, runs, bar):
+            run = by_name[outcome.name]
+            if outcome.error:
+                folder.fail(run, outcome.error)
+                tqdm.write(f"failed: {run.name}: {outcome.error}")
+            else:
+                folder.forget_failure(run)
+            outcomes.append(outcome)
+            bar.update()
+    return outcomes
+
+
+def _outcomes(
+    client: Client, folder: StudyFolder, runs: Sequence[StudyRun], bar: tqdm[Any]
+) -> Iterator[Outcome]:
+    """Hand the runs to workers, no more than these have threads, and yield how each ended.
+
+    A scheduler gives workers more than they can do at once, so that one may wait behind a long
+    run while others are idle.
+    """
+    from distributed import wait  # slow to import
+
+    by_name = {run.name: run for run in runs}
+    waiting = list(reversed(runs))
+    active: dict[str, Future[Outcome]] = {}
+    attempts: Counter[str] = Counter()
+    while waiting or active:
+        # Workers may come and go.
+        threads = sum(client.nthreads().values())
+        room = max(1, threads)
+        while waiting and len(active) < room:
+            run = waiting.pop()
+            attempts[run.name] += 1
+            path = folder.run_path(run).resolve()
+            # Where a worker dies, the scheduler gives its run to another.
+            key = f"{run.name} ({attempts[run.name]})"
+            future = client.submit(train_run, run, path, __version__, key=key)
+            active[run.name] = future
+
+        bar.set_postfix_str(shown_names(list(active)) if threads else "no workers")
+        with contextlib.suppress(TimeoutError):
+            futures = list(active.values())
+            wait(futures, timeout=REFRESH_SECONDS, return_when="FIRST_COMPLETED")
+        ended = [name for name, future in active.items() if future.done()]
+        for name in ended:
+            outcome = outcome_of(name, active.pop(name))
+            if outcome is not None:
+                yield outcome
+            elif attempts[name] < MAX_ATTEMPTS:
+                waiting.append(by_name[name])
+            else:
+                yield Outcome(name, DIED, 0.0)
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are.
+
+    Examples
+    --------
+    >>> from whence.studies.scheduling import shown_names
+    >>> shown_names(["a", "b"]), shown_names(["a", "b", "c", "d", "e"])
+    ('a, b', 'a, b, c and 2 more')
+    """
+    shown = ", ".join(names[:MAX_SHOWN])
+    if len(names) > MAX_SHOWN:
+        shown += f" and {len(names) - MAX_SHOWN} more"
+    return shown
+
+
+def outcome_of(name: str, future: Future[Outcome]) -> Outcome | None:
+    """Return the outcome of a run whose future has ended, None where its workers died.
+
+    Raises
+    ------
+    ConnectionError
+        If the scheduler is gone.
+    """
+    from distributed import KilledWorker  # slow to import
+
+    if future.cancelled():
+        raise ConnectionError(
+            "the scheduler is gone: finished runs are kept, so start it, and the study, again"
+        )
+    try:
+        outcome: Outcome = future.result()
+    except OtherVersion as error:
+        return Outcome(name, str(error), 0.0)
+    except KilledWorker:
+        return None
+    return outcome
