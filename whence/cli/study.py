@@ -91,11 +91,10 @@ def print_plan(study: Study, out: Path, options: Options) -> int:
     seconds = estimated_seconds(study, remaining, folder, progress=not options.quiet)
     workers = options.workers or os.cpu_count() or 1
     finished = len(study.runs) - len(remaining)
-    told = f"about {duration(seconds / workers)} on {workers} workers"
-    if workers == 1:
-        told = f"about {duration(seconds)} on one worker"
+    where = "one worker" if workers == 1 else f"{workers} workers"
     print(
-        f"{len(study.runs)} runs, {finished} of them finished; the others take {told}"
+        f"{len(study.runs)} runs, {finished} of them finished; the others take about "
+        f"{duration(seconds / workers)} on {where}"
     )
     return 0
 
