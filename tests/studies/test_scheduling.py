@@ -45,6 +45,7 @@ def test_all_runs_are_trained(undisturbed):
     folder = StudyFolder.at(out)
     assert set(folder.states().values()) == {"finished"}
     assert folder.remaining(study) == []
+    assert folder.share(study.runs[0]) == 1.0
     assert folder.study() == study
 
     # As `whence train` trains it.

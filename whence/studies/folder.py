@@ -150,6 +150,18 @@ class StudyFolder:
             return "failed"
         return "begun" if folder.exists() else "waiting"
 
+    def share(self, run: StudyRun) -> float:
+        """Return the share of a run's iterations that its last checkpoint has."""
+        folder = RunFolder(self.run_path(run))
+        try:
+            iteration = folder.json("state.json")["place"]["iteration"]
+            stages = folder.json("config.json")["schedule"]
+            planned = sum(stage["iterations"] for stage in stages)
+        except (OSError, ValueError, KeyError, TypeError):
+            # Not begun, or begun by another version: what is shown of it can wait.
+            return 0.0
+        return min(1.0, iteration / max(1, planned))
+
     def states(self) -> Mapping[str, RunState]:
         """Return how far each run is, by name."""
         return {run.name: self.state(run) for run in self.study().runs}

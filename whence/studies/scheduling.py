@@ -28,6 +28,9 @@ MAX_DEATHS = 3
 """Workers that an attempt at a run may outlive; schedulers elsewhere have a number of their own."""
 MAX_ATTEMPTS = 3
 """Attempts at a run after which it is to blame."""
+GONE = (
+    "the scheduler is gone: finished runs are kept, so start it, and the study, again"
+)
 DIED = "its workers died again and again, as where memory runs out"
 CONNECT_SECONDS = 10
 """Time in which a scheduler must answer."""
@@ -93,11 +96,16 @@ def run_study(
     if not remaining:
         return []
 
+    from distributed.comm.core import CommClosedError  # slow to import
+
     n_workers = min(workers or os.cpu_count() or 1, len(remaining))
-    with connected(scheduler, n_workers) as client:
-        check_versions(client)
-        say(f"dashboard: {client.dashboard_link}")
-        return _train_all(client, folder, remaining, done, progress)
+    try:
+        with connected(scheduler, n_workers) as client:
+            check_versions(client)
+            say(f"dashboard: {client.dashboard_link}")
+            return _train_all(client, folder, remaining, done, progress)
+    except CommClosedError:
+        raise ConnectionError(GONE) from None
 
 
 def check_installed() -> None:
@@ -170,13 +178,16 @@ def check_versions(client: Client) -> None:
 
     others = {}
     for worker, answer in client.run(version, on_error="return").items():
-        if answer != __version__:
+        # One that was lost meanwhile answers with an error; those that come later are asked by
+        # the runs themselves.
+        is_lost = isinstance(answer, OSError)
+        if answer != __version__ and not is_lost:
             others[worker] = answer
     if others:
         listed = ", ".join(f"{worker}: {answer}" for worker, answer in others.items())
         raise ValueError(
-            f"workers have other versions of whence than {__version__}: {listed}. Install the same "
-            "for all"
+            f"workers have other versions of whence than {__version__}: {listed}. Install the "
+            "same for all"
         )
 
 
@@ -231,7 +242,8 @@ def _outcomes(
             future = client.submit(train_run, run, path, __version__, key=key)
             active[run.name] = future
 
-        bar.set_postfix_str(shown_names(list(active)) if threads else "no workers")
+        shown = [(name, folder.share(by_name[name])) for name in active]
+        bar.set_postfix_str(shown_runs(shown) if threads else "no workers")
         with contextlib.suppress(TimeoutError):
             futures = list(active.values())
             wait(futures, timeout=REFRESH_SECONDS, return_when="FIRST_COMPLETED")
@@ -246,19 +258,20 @@ def _outcomes(
                 yield Outcome(name, DIED, 0.0)
 
 
-def shown_names(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are.
+def shown_runs(shares: Sequence[tuple[str, float]]) -> str:
+    """Return the first runs and how far they are, and how many more there are.
 
     Examples
     --------
-    >>> from whence.studies.scheduling import shown_names
-    >>> shown_names(["a", "b"]), shown_names(["a", "b", "c", "d", "e"])
-    ('a, b', 'a, b, c and 2 more')
+    >>> from whence.studies.scheduling import shown_runs
+    >>> shown_runs([("a", 0.5), ("b", 0.0)]), shown_runs([("a", 1.0)] * 5)
+    ('a 50%, b 0%', 'a 100%, a 100%, a 100% and 2 more')
     """
-    shown = ", ".join(names[:MAX_SHOWN])
-    if len(names) > MAX_SHOWN:
-        shown += f" and {len(names) - MAX_SHOWN} more"
-    return shown
+    shown = [f"{name} {share:.0%}" for name, share in shares[:MAX_SHOWN]]
+    listed = ", ".join(shown)
+    if len(shares) > MAX_SHOWN:
+        listed += f" and {len(shares) - MAX_SHOWN} more"
+    return listed
 
 
 def outcome_of(name: str, future: Future[Outcome]) -> Outcome | None:
@@ -272,9 +285,7 @@ def outcome_of(name: str, future: Future[Outcome]) -> Outcome | None:
     from distributed import KilledWorker  # slow to import
 
     if future.cancelled():
-        raise ConnectionError(
-            "the scheduler is gone: finished runs are kept, so start it, and the study, again"
-        )
+        raise ConnectionError(GONE)
     try:
         outcome: Outcome = future.result()
     except OtherVersion as error:

@@ -1,0 +1,93 @@
+"""What a study costs over its bare runs, and what a second worker gains.
+
+``python -m benchmarks.study_speed``: the same runs one after the other in one process, as a loop
+over ``pinn.train`` would make them; by a study with one worker; and with two. Each is timed from
+the start of its process to its end.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import _measure
+from benchmarks._measure import Row
+from whence.studies.scheduling import run_study
+from whence.studies.study import Study
+from whence.studies.study_file import read_study
+from whence.studies.work import go_on
+
+STUDY = """
+[grid]
+problem = ["burgers", "allen_cahn"]
+seed = [0, 1, 2, 3]
+
+[methods.influence]
+score = "influence"
+
+[train]
+schedule = ["adam:{iterations}"]
+layers = [2, 20, 20, 20, 1]
+points = ["pde=1000"]
+resample.every = 500
+compile = "no"
+"""
+ITERATIONS, QUICK = 4000, 20
+MAX_OVERHEAD = 0.05
+MIN_GAIN = 1.8
+
+
+def bare(study: Study, folder: Path) -> None:
+    """Make all runs one after the other."""
+    for run in study.runs:
+        go_on(run, folder / run.name)
+
+
+def by_workers(study: Study, folder: Path, workers: int) -> None:
+    """Make the study."""
+    run_study(study, folder, workers=workers, progress=False)
+
+
+def seconds_of(work: object, *arguments: object) -> float:
+    """Return the time of a new process that does some work."""
+    start = time.perf_counter()
+    process = multiprocessing.get_context("spawn").Process(
+        target=work,  # type: ignore[arg-type]
+        args=arguments,
+    )
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the work ended with {process.exitcode}")
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and print."""
+    given = _measure.parser(__doc__).parse_args()
+
+    def measured() -> list[Row]:
+        iterations = QUICK if given.quick else ITERATIONS
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent)
+            file = folder / "study.toml"
+            file.write_text(STUDY.format(iterations=iterations))
+            study = read_study(file)
+            alone = seconds_of(bare, study, folder / "bare")
+            one = seconds_of(by_workers, study, folder / "one", 1)
+            two = seconds_of(by_workers, study, folder / "two", 2)
+
+        timed = f"bare {alone:.0f} s, one worker {one:.0f} s, two {two:.0f} s"
+        detail = f"{len(study.runs)} runs: {timed}"
+        return [
+            Row("overhead of a study", one / alone - 1, "", detail, most=MAX_OVERHEAD),
+            Row("two workers over one", one / two, "×", detail, least=MIN_GAIN),
+        ]
+
+    _measure.run(given, measured)
+
+
+if __name__ == "__main__":
+    main()
