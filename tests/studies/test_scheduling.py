@@ -17,6 +17,7 @@ from whence import pinn
 from whence.cli import main
 from whence.studies.folder import StudyFolder
 from whence.studies.scheduling import run_study
+from whence.studies.study import Study
 from whence.studies.study_file import read_study
 from whence.studies.work import OtherVersion, train_run
 
@@ -250,3 +251,30 @@ def test_a_damaged_study_is_named(undisturbed, tmp_path):
     (tmp_path / "study.json").write_text(json.dumps({"format": 2, "runs": []}))
     with pytest.raises(ValueError, match="format 2"):
         StudyFolder.at(tmp_path).study()
+
+
+def test_a_run_that_cannot_be_written_stops_no_other(undisturbed, tmp_path):
+    study, _, _ = undisturbed
+    few = Study(study.runs[:2])
+    out = tmp_path / "out"
+    StudyFolder.at(out).begin(few)
+    # A file where a folder should be.
+    in_the_way = out / "runs" / few.runs[0].name
+    in_the_way.write_text("mine")
+
+    outcomes = run_study(few, out, workers=1, progress=False)
+    assert {outcome.name: bool(outcome.error) for outcome in outcomes} == {
+        few.runs[0].name: True,
+        few.runs[1].name: False,
+    }
+    assert in_the_way.read_text() == "mine"
+    assert StudyFolder.at(out).states()[few.runs[0].name] == "failed"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_any_run(
+    undisturbed, tmp_path
+):
+    study, _, _ = undisturbed
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match="file"):
+        run_study(study, tmp_path / "file" / "out", workers=1, progress=False)
