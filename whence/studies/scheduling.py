@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ from whence.studies.study import Study, StudyRun
 from whence.studies.work import OtherVersion, Outcome, train_run
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, WorkerPlugin
 
 MAX_DEATHS = 3
 """Workers that an attempt at a run may outlive; schedulers elsewhere have a number of their own."""
@@ -159,7 +161,23 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(undisturbed_by_interrupts())
         yield client
+
+
+def undisturbed_by_interrupts() -> WorkerPlugin:
+    """Return what lets workers ignore Ctrl-C, which the command answers by ending them."""
+    from distributed import WorkerPlugin  # slow to import
+
+    class Undisturbed(WorkerPlugin):
+        name = "undisturbed by interrupts"
+
+        def setup(self, worker: object) -> None:
+            # A terminal sends it to all of its processes.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Undisturbed()
 
 
 def version() -> str:
