@@ -185,12 +185,14 @@ def read_histories(folder: PathLike) -> DataFrame:
     """
     results = read_results(folder)
     names = set(results.table["name"])
+    # A history each, one below the other.
     tables = []
     study = StudyFolder.at(folder)
     for own in runs_by_method(study):
         if own.run.name not in names:
             continue
 
+        # An empty table where the run has none: its row of results is there all the same.
         path = study.run_path(own.run)
         history = RunFolder(path).history()
         table = history.to_frame()

@@ -21,6 +21,9 @@ LATEX_LETTERS = {
     "−": "$-$",
     "–": "--",
     "≤": r"$\le$",
+    ">": "$>$",
+    "<": "$<$",
+    "|": r"\textbar{}",
     "†": r"$^\dagger$",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }
