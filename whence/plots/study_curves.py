@@ -81,9 +81,9 @@ def ratios_of(runs: DataFrame, baseline: str, column: str) -> dict[str, Curves]:
                 continue
 
             # log(a/b) = log a − log b, both at the same iterations.
-            own = logarithms_at(places, run, "iteration", column)
+            logarithms = logarithms_at(places, run, "iteration", column)
             other = logarithms_at(places, divisor, "iteration", column)
-            rows.append(own - other)
+            rows.append(logarithms - other)
         if rows:
             ratios[str(method)] = Curves(places, np.array(rows))
     return ratios

@@ -57,21 +57,21 @@ def runs_by_method(folder: StudyFolder) -> list[MethodRun]:
         method = joined_labels(run.labels)
         if is_named:
             method = str(run.labels[METHOD])
-        own = MethodRun(
+        method_run = MethodRun(
             run,
             problem=name_of(run.labels[PROBLEM]),
             method=method,
             seed=int(run.labels[SEED]),
         )
         # Two values for one seed could not be paired with those of another method.
-        other = names_by_keys.get(own.keys)
+        other = names_by_keys.get(method_run.keys)
         if other is not None:
             raise ValueError(
                 f"{what}: the runs {other!r} and {run.name!r} have the same labels: give them a "
                 "label in which they differ"
             )
-        names_by_keys[own.keys] = run.name
-        named.append(own)
+        names_by_keys[method_run.keys] = run.name
+        named.append(method_run)
 
     return named
 

@@ -110,8 +110,8 @@ def read_results(folder: PathLike) -> Results:
     rows = []
     unfinished = []
     failed = {}
-    for own in runs_by_method(study):
-        run = own.run
+    for method_run in runs_by_method(study):
+        run = method_run.run
         state = study.state(run)
         if state == "failed":
             failed[run.name] = study.failure(run)
@@ -122,7 +122,7 @@ def read_results(folder: PathLike) -> Results:
             run_folder = RunFolder(study.run_path(run))
             summary = run_folder.summary()
             history = run_folder.history()
-            rows.append(result_row(own, summary, history))
+            rows.append(result_row(method_run, summary, history))
 
     if not rows:
         message = f"no run of {folder} has finished: {len(unfinished)} are unfinished"
@@ -133,13 +133,15 @@ def read_results(folder: PathLike) -> Results:
     return Results(DataFrame(rows), tuple(unfinished), failed)
 
 
-def result_row(own: MethodRun, summary: JsonObject, history: History) -> JsonObject:
+def result_row(
+    method_run: MethodRun, summary: JsonObject, history: History
+) -> JsonObject:
     """Return the row of a finished run."""
     row: JsonObject = {
-        "name": own.run.name,
-        "problem": own.problem,
-        "method": own.method,
-        "seed": own.seed,
+        "name": method_run.run.name,
+        "problem": method_run.problem,
+        "method": method_run.method,
+        "seed": method_run.seed,
         # Problems without a reference solution have no error.
         "error": _number(summary.get("relative_l2")),
         "validation_loss": _number(summary.get("validation_loss")),
@@ -148,7 +150,7 @@ def result_row(own: MethodRun, summary: JsonObject, history: History) -> JsonObj
         "iterations": summary.get("iterations"),
         "points": summary.get("points"),
     }
-    for name, value in own.run.labels.items():
+    for name, value in method_run.run.labels.items():
         # Marked as labels: one may be called as what is measured.
         if name not in KEYS:
             row[f"label_{name}"] = value
@@ -188,12 +190,12 @@ def read_histories(folder: PathLike) -> DataFrame:
     # A history each, one below the other.
     tables = []
     study = StudyFolder.at(folder)
-    for own in runs_by_method(study):
-        if own.run.name not in names:
+    for method_run in runs_by_method(study):
+        if method_run.run.name not in names:
             continue
 
         # An empty table where the run has none: its row of results is there all the same.
-        path = study.run_path(own.run)
+        path = study.run_path(method_run.run)
         history = RunFolder(path).history()
         table = history.to_frame()
         table = table.rename(columns={"relative_l2": "error"})
@@ -201,7 +203,7 @@ def read_histories(folder: PathLike) -> DataFrame:
         table = table.reindex(columns=list(HISTORY))
         # In front, as in the table of results.
         for place, column in enumerate(KEYS):
-            table.insert(place, column, own.keys[place])
+            table.insert(place, column, method_run.keys[place])
         tables.append(table)
 
     return pd.concat(tables, ignore_index=True)
