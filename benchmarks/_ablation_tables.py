@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import _measure
+from whence.studies.significance import holm
 
 Row = Mapping[str, str]
 Errors = dict[str, dict[tuple[str, int], float]]
@@ -139,11 +140,9 @@ def comparison_table(errors: Errors) -> str:
         compared.append((method, gains, float(stats.wilcoxon(gains).pvalue)))
 
     compared.sort(key=lambda entry: entry[2])
+    corrected = holm([p for _, _, p in compared])
     lines = []
-    largest = 0.0
-    for k, (method, gains, p) in enumerate(compared):
-        # Holm: the k-th smallest of m values times m − k, and never less than those before.
-        largest = max(largest, min(1.0, p * (len(compared) - k)))
+    for (method, gains, p), p_holm in zip(compared, corrected, strict=True):
         wins = sum(gain > 0 for gain in gains)
         ratio = math.exp(statistics.median(gains))
         lines.append(
@@ -152,7 +151,7 @@ def comparison_table(errors: Errors) -> str:
                 f"{ratio:.2f}",
                 f"{wins} of {len(gains)}",
                 f"{p:.2g}",
-                f"{largest:.2g}",
+                f"{p_holm:.2g}",
             ]
         )
     return _measure.table(

@@ -16,19 +16,21 @@ from whence.cli.compare import comparison_figures
 from whence.cli.files import INFLUENCE_FILE, check_folder
 from whence.cli.flags import default_words
 from whence.cli.influence_figures import influence_figures
+from whence.cli.study_figures import study_figures
 from whence.pinn.training.load import load_run
 from whence.pinn.training.result import FigureName
 from whence.plots.plane import is_plane
+from whence.studies.folder import StudyFolder
 
 TEST_POINTS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Draw a run: its solution and error, its convergence, where its points went."""
+    """Draw a run or a study: errors, convergence, where points went."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder, as `whence train` leaves it."""
+    """Run folder, as `whence train` leaves it, or a study, as `whence study` does."""
     out: Annotated[Path | None, default_words("RUN/figures", "PATH")] = None
     """Folder for the figures."""
     compare: Annotated[tuple[Path, ...], default_words("none", "[RUN ...]")] = ()
@@ -38,6 +40,8 @@ class Options:
         tuple[str, ...], default_words("the strongest three", "[TERM ...]")
     ] = ()
     """Terms to compare."""
+    baseline: Annotated[str | None, default_words("random, if any", "METHOD")] = None
+    """Method of a study whose error the others are divided by."""
 
 
 def compare(options: Options) -> int:
@@ -54,8 +58,30 @@ def compare(options: Options) -> int:
     return 0
 
 
+def plot_study(options: Options) -> int:
+    """Draw the methods of a study side by side; return the exit code."""
+    if options.compare or options.terms:
+        raise ValueError(
+            f"{options.run} is a study, whose methods are compared as they are: leave out "
+            "--compare and --terms"
+        )
+
+    out = options.out or options.run / "figures"
+    check_folder(out)
+    for name, figure in study_figures(options.run, options.baseline):
+        png, svg = plots.save(figure, out / name)
+        print(f"figure: {png}  {svg.name}")
+    return 0
+
+
 def run(options: Options, arguments: Sequence[str]) -> int:
-    """Draw every figure of a run; return the exit code."""
+    """Draw every figure of a run or a study; return the exit code."""
+    if StudyFolder.at(options.run).exists():
+        return plot_study(options)
+    if options.baseline is not None:
+        raise ValueError(
+            "--baseline is of a study, as a run has one method: leave it out"
+        )
     if options.compare:
         return compare(options)
     if options.terms:

@@ -20,6 +20,8 @@ from whence.plots.samples import describe_samples
 from whence.plots.scores import confusion, detection, label_report
 from whence.plots.slices import slices
 from whence.plots.spectra import spectra
+from whence.plots.studies import study_boxes, study_convergence, study_ratio
+from whence.plots.study_points import study_points
 from whence.plots.style import save
 from whence.plots.term_panels import influence_by_term, mean_influence
 from whence.plots.term_summary import term_matrix, term_shares
@@ -54,6 +56,10 @@ __all__ = [
     "smoothed_influence",
     "solution",
     "spectra",
+    "study_boxes",
+    "study_convergence",
+    "study_points",
+    "study_ratio",
     "term_matrix",
     "term_shares",
 ]

@@ -118,6 +118,9 @@ class StudyFolder:
             )
         try:
             content = parsed_json(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file} is damaged, not valid JSON: {error}") from None
+        try:
             if content["format"] != FORMAT:
                 raise ValueError(
                     f"{file} is of format {content['format']}, this version reads {FORMAT}"
