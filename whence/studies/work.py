@@ -75,7 +75,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep memory that was freed, as it does of itself.
 
     Workers of dask are started with ``MALLOC_TRIM_THRESHOLD_``, by which glibc takes every larger
-    tensor from the system anew and gives it back: training takes twice the time.
+    tensor from the system and gives it back at once: training takes twice the time.
     """
     if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         return
