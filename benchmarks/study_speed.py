@@ -66,10 +66,12 @@ def seconds_of(work: object, *arguments: object) -> float:
 
 def main() -> None:
     """Measure and print."""
-    given = _measure.parser(__doc__).parse_args()
+    parser = _measure.parser(__doc__)
+    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of a run")
+    given = parser.parse_args()
 
     def measured() -> list[Row]:
-        iterations = QUICK if given.quick else ITERATIONS
+        iterations = QUICK if given.quick else given.iterations
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent)
             file = folder / "study.toml"

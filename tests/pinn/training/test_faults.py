@@ -28,18 +28,31 @@ EVERY = [pinn.Adam(30), pinn.LBFGS(30), pinn.GaussNewton(15)]
 
 def forked(work):
     """Do some work in another process, which is spared the imports; return its number."""
+    # A Ctrl-C that comes before the work, which a large process takes a while to reach, waits.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return pid
     code = 1
     try:
-        work()
+        if not interrupted_before(mask):
+            work()
         code = 0
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
+
+
+def interrupted_before(mask):
+    """Let signals through again; return whether Ctrl-C has come meanwhile."""
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def ended(pid):
