@@ -79,69 +79,60 @@ def candidates(n: int) -> dict[str, float]:
     }
 
 
-def measured(share: int) -> list[Row]:
-    """Return the rows."""
-    points, few, targets = POINTS // share, IN_MEMORY // share, TARGETS
+def matrix_rows(share: int) -> list[Row]:
+    """Return the rows of the matrix: its rate beside that in memory, and its memory."""
+    points, few = POINTS // share, IN_MEMORY // share
     _measure.say("a matrix in memory")
     memory = _measure.child(
-        "benchmarks.scale", "--matrix", str(few), str(targets), "memory"
+        "benchmarks.scale", "--matrix", str(few), str(TARGETS), "memory"
     )
     _measure.say("a matrix on disk")
     disk = _measure.child(
-        "benchmarks.scale", "--matrix", str(points), str(targets), "disk"
+        "benchmarks.scale", "--matrix", str(points), str(TARGETS), "disk"
     )
-    rows = [
+
+    what = f"{TARGETS} × {points} on disk"
+    detail = (
+        f"{disk['seconds']:.0f} s, and {disk['factored']:.0f} s for the factor; in memory "
+        f"{TARGETS} × {few} in {memory['seconds']:.1f} s"
+    )
+    ratio = disk["rate"] / memory["rate"]
+    return [
         Row(
-            f"{targets} × {points} on disk: time by entry over that in memory",
-            disk["rate"] / memory["rate"],
+            f"{what}: time by entry over that in memory",
+            ratio,
             "×",
-            f"{disk['seconds']:.0f} s, and {disk['factored']:.0f} s for the factor; in memory "
-            f"{targets} × {few} in {memory['seconds']:.1f} s",
+            detail,
             most=MAX_RATIO,
         ),
         Row(
-            f"{targets} × {points} on disk: peak memory",
-            disk["peak"],
-            "GiB",
-            "of the process",
-            most=MAX_GIB,
+            f"{what}: peak memory", disk["peak"], "GiB", "of the process", most=MAX_GIB
         ),
     ]
 
+
+def candidate_rows(share: int) -> list[Row]:
+    """Return the rows of the candidates: seconds, their growth, and memory."""
     numbers = {}
     for n in (n // share for n in CANDIDATES):
         _measure.say(f"{n} candidates")
         numbers[n] = _measure.child("benchmarks.scale", "--candidates", str(n))
+
     first, *_, last = numbers
-    growth = math.log(numbers[last]["seconds"] / numbers[first]["seconds"])
+    seconds, peak = numbers[last]["seconds"], numbers[last]["peak"]
+    # seconds ∝ n^e between the fewest and the most
+    exponent = math.log(seconds / numbers[first]["seconds"]) / math.log(last / first)
     detail = ", ".join(
         f"{n}: {entry['seconds']:.2f} s, {entry['peak']:.2f} GiB"
         for n, entry in numbers.items()
     )
-    rows += [
+    return [
+        Row(f"{last} candidates, |Σ|", seconds, "s", detail, most=MAX_SECONDS),
         Row(
-            f"{last} candidates, |Σ|",
-            numbers[last]["seconds"],
-            "s",
-            detail,
-            most=MAX_SECONDS,
+            "time ∝ candidates to the power of", exponent, "", detail, most=MAX_EXPONENT
         ),
-        Row(
-            "time ∝ candidates to the power of",
-            growth / math.log(last / first),
-            "",
-            detail,
-            most=MAX_EXPONENT,
-        ),
-        Row(
-            f"{last} candidates: peak memory",
-            numbers[last]["peak"],
-            "GiB",
-            detail,
-            most=MAX_GIB,
-        ),
+        Row(f"{last} candidates: peak memory", peak, "GiB", detail, most=MAX_GIB),
     ]
-    return rows
 
 
 def main() -> None:
@@ -156,7 +147,8 @@ def main() -> None:
     elif given.candidates:
         print(json.dumps(candidates(given.candidates)))
     else:
-        _measure.run(given, lambda: measured(QUICK if given.quick else 1))
+        share = QUICK if given.quick else 1
+        _measure.run(given, lambda: matrix_rows(share) + candidate_rows(share))
 
 
 if __name__ == "__main__":

@@ -278,3 +278,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_any_run(
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OSError, match="file"):
         run_study(study, tmp_path / "file" / "out", workers=1, progress=False)
+
+
+def test_without_dask_one_line_says_what_to_install(
+    study_file, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    out = tmp_path / "out"
+    assert main(["study", str(study_file), "--out", str(out)]) == 2
+    assert 'pip install "whence[study]"' in capsys.readouterr().err
+    assert not out.exists()

@@ -71,7 +71,9 @@ def run_command(words: Sequence[str]) -> int:
         code: int = command.run(options, rest)
         return code
     # What the user can mend is one line; anything else is a fault of ours, with its trace.
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except ModuleNotFoundError:
+        raise
+    except (ValueError, TypeError, OSError, MemoryError, ImportError) as error:
         print(f"whence: error: {error}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:

@@ -84,10 +84,6 @@ class Study:
                 "twice, or name files and methods differently"
             )
 
-    def problems(self) -> list[str]:
-        """Return the problems, in the order in which they are named."""
-        return list(dict.fromkeys(str(run.labels[PROBLEM]) for run in self.runs))
-
 
 def name_of(label: Label) -> str:
     """Return a label as a part of a folder's name.
