@@ -6,6 +6,37 @@ import os
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+# --- methods on several blocks of points, and workers ---------------------------------------------
+
+
+@pytest.fixture(params=["influence", "grad_dot", "grad_cos", "tracin", "empirical"])
+def many(request):
+    """A method on more points than go through the network at once."""
+    from many_points import MAKE, N, objective
+
+    # Losses are taken at more points at once than are linearized.
+    n = 9000 if request.param == "empirical" else N
+    return MAKE[request.param](objective(n=n))
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Bands of a block, and two targets that are solved for at once."""
+    monkeypatch.setattr("whence.attribution.bands.CHUNK_POINTS", 1000)
+    monkeypatch.setattr("whence.attribution.tiled.TARGET_BLOCK", 2)
+
+
+@pytest.fixture(scope="session")
+def client():
+    """Two workers, processes of their own."""
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster, Client(cluster) as client:
+        yield client

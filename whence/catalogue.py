@@ -19,7 +19,7 @@ import inspect
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
 from typing import Any, Generic, TypeVar
@@ -174,6 +174,11 @@ class Catalogue(Mapping[str, T], Generic[T]):
             if entry is thing or entry is kind:
                 return name
         return None
+
+    def names_of(self, things: Iterable[object]) -> list[str]:
+        """Return the names that things have; those without one are left out."""
+        names = [self.name_of(thing) for thing in things]
+        return [name for name in names if name is not None]
 
     def by_class_name(self, name: str) -> T | None:
         """Return the entry whose class or function is called so in Python, None if none is."""

@@ -204,12 +204,14 @@ class Samples:
         # Places are NumPy's.
         chosen = part.cpu().numpy() if isinstance(part, Tensor) else part
         if self._batch is not None:
-            of_part = self._batch.map(lambda tensor: tensor[part])
-            return self._keeping(Samples.from_batch(of_part), chosen)
+            of_part = Samples.from_batch(self._batch.map(lambda tensor: tensor[part]))
+        else:
+            # Only places are kept, the data themselves are read when used.
+            source, places = self._origin()
+            of_part = Samples.from_source(source, places[chosen])
 
-        # Only places are kept, the data themselves are read when used.
-        source, places = self._origin()
-        return self._keeping(Samples.from_source(source, places[chosen]), chosen)
+        of_part._batch_size = self._batch_size
+        return self._keeping(of_part, chosen)
 
     def split(self, size: int) -> Iterator[Samples]:
         """Yield parts of ``size`` samples, the last of those left, and keep none of them."""

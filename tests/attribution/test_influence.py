@@ -256,7 +256,7 @@ class Failing:
 
 
 def test_failing_to_converge_is_said(soft, monkeypatch):
-    monkeypatch.setattr("whence.attribution.method.TARGET_BLOCK", 1)
+    monkeypatch.setattr("whence.attribution.tiled.TARGET_BLOCK", 1)
     points = oracles.target_points(soft, 2)
     said = influence(soft, solver=Failing()).attribute(Output(points)).attrs
     assert said["solver_converged"] == 0

@@ -10,52 +10,19 @@ from torch import nn
 import whence as wh
 from whence._lock import locked
 
-SLOW = """
-import sys, time, torch, whence as wh
-x, y = torch.rand(6, 3), torch.arange(6) % 2
-objective = wh.Objective.supervised(torch.nn.Linear(3, 2), (x, y), torch.nn.CrossEntropyLoss())
-method = wh.GradDot(objective)
-tiles = method.tiles
-def slow(*arguments):
-    for tile in tiles(*arguments):
-        print("started", flush=True)
-        time.sleep(60)
-        yield tile
-method.tiles = slow
-method.attribute(wh.Loss(), out=sys.argv[1])
-"""
 
-
-@pytest.fixture
-def method():
+def test_folders_that_were_never_begun_are_removed(tmp_path):
     x, y = torch.rand(6, 3), torch.arange(6) % 2
-    return wh.GradDot(
-        wh.Objective.supervised(nn.Linear(3, 2), (x, y), nn.CrossEntropyLoss())
-    )
+    method = wh.GradDot(nn.Linear(3, 2), (x, y), nn.CrossEntropyLoss())
 
-
-def test_folders_of_killed_processes_are_removed(method, tmp_path):
-    out = tmp_path / "scores[1].zarr"
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(out)], stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"started\n"
-    (left,) = tmp_path.iterdir()
-
-    # While it lives nothing is taken from it.
-    method.attribute(wh.Loss(), out=tmp_path / "other.zarr")
-    assert left.is_dir()
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    assert left.is_dir()
-
-    held = tmp_path / ".scores[1].zarr.1.tmp"
+    left = tmp_path / "..scores[1].zarr.unfinished.1.tmp"
+    held = tmp_path / "..scores[1].zarr.unfinished.2.tmp"
+    left.mkdir()
     held.mkdir()
     with locked(held):
-        method.attribute(wh.Loss(), out=out)
+        method.attribute(wh.Loss(), out=tmp_path / "scores[1].zarr")
         names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"scores[1].zarr", "other.zarr", held.name}
+    assert names == {"scores[1].zarr", held.name}
 
 
 MODEL = """

@@ -13,7 +13,6 @@ from torch import nn
 import whence as wh
 from whence.attribution import reductions
 from whence.attribution.method import Method
-from whence.attribution.storage import read_zarr
 from whence.attribution.tiles import Solved
 
 N, T = 14, 5
@@ -133,7 +132,7 @@ def test_tracin_sums_over_checkpoints(on_disk, tmp_path):
 def test_tracin_of_more_targets_than_a_block_holds(monkeypatch):
     method = METHODS["tracin"](objective())
     expected = method.attribute(QUANTITY).values
-    monkeypatch.setattr("whence.attribution.method.TARGET_BLOCK", 2)
+    monkeypatch.setattr("whence.attribution.tiled.TARGET_BLOCK", 2)
     monkeypatch.setattr("whence.points.MAX_LINEARIZED", 3)
     oracles.close(method.attribute(QUANTITY), expected, 1e-12)
 
@@ -218,7 +217,7 @@ def test_any_points_and_any_order(method):
 
 def test_blocks_and_chunks(method, monkeypatch):
     whole = method.attribute(QUANTITY).values
-    monkeypatch.setattr("whence.attribution.method.TARGET_BLOCK", 3)
+    monkeypatch.setattr("whence.attribution.tiled.TARGET_BLOCK", 3)
     monkeypatch.setattr("whence.points.MAX_LINEARIZED", 4)
     oracles.close(method.attribute(QUANTITY), whole, EXACT)
     blocks = list(method.attribute_blocks(QUANTITY, block=2))
@@ -339,21 +338,6 @@ def test_zarr(method, tmp_path, monkeypatch):
     oracles.close(again.influence.sel(target=2), whole.values[2], EXACT)
     with pytest.raises(FileExistsError, match="exists already"):
         method.attribute(QUANTITY, out=tmp_path / "a" / "scores.zarr")
-
-
-def test_an_interrupted_zarr_leaves_nothing(tmp_path, monkeypatch):
-    method = wh.GradDot(objective())
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-        yield
-
-    monkeypatch.setattr(wh.GradDot, "tiles", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        method.attribute(QUANTITY, out=tmp_path / "scores.zarr")
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(FileNotFoundError, match="no zarr folder"):
-        read_zarr(tmp_path / "scores.zarr")
 
 
 # --- first calls -------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def test_self_influence_within_memory_or_of_a_hessian(curvature, monkeypatch):
     influence = counting(case, curvature=curvature)
     influence.state()
     influence.memory_budget = 8 * case.objective.parameters.size
-    monkeypatch.setattr("whence.attribution.method.COPIES", 1)
+    monkeypatch.setattr("whence.attribution.tiled.COPIES", 1)
     found = influence.self_influence(wh.TrainingPoints({"pde": [2, 3], "initial": [0]}))
     gradients, _ = oracles.loss_gradients(case)
     expected = np.diag(oracles.influence(case, gradients, DAMPING, curvature))

@@ -46,10 +46,6 @@ class TrainingPoints:
     members: Members
 
 
-PointsByTerm = Mapping[str, PointsLike] | PointsLike | TrainingPoints
-"""Points by term, or alone where the objective has one term; or some of the training points."""
-
-
 @dataclass(frozen=True, eq=False)
 class PreparedPoints:
     """Checked points by term, and what each weighs.
@@ -81,6 +77,10 @@ class PreparedPoints:
         if self.chosen is not None:
             return self.chosen
         return {name: np.arange(len(points)) for name, points in self.by_term.items()}
+
+
+PointsByTerm = Mapping[str, PointsLike] | PointsLike | TrainingPoints | PreparedPoints
+"""Points by term, or alone where the objective has one term; or some of the training points."""
 
 
 def objective_of(
@@ -137,6 +137,8 @@ def objective_of(
 def prepare_points(objective: Objective, points: PointsByTerm | None) -> PreparedPoints:
     """Return checked points by term; of ``None`` the training points, as they are."""
     terms = objective.terms
+    if isinstance(points, PreparedPoints):
+        return points
     if points is None:
         every_point = {name: term.points for name, term in terms.items()}
         return PreparedPoints(every_point, _training_scales(objective))

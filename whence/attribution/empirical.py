@@ -21,7 +21,7 @@ from whence.curvature.solvers import MEMORY_BUDGET
 from whence.jacobian import point_gradients
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
-from whence.points import Points, blocks
+from whence.points import Points, blocks, evaluated_at_once
 from whence.samples import Data
 from whence.term import Term
 
@@ -117,6 +117,10 @@ class EmpiricalInfluence(Method):
     def description(self) -> Attributes:
         """Return the length of the steps and their directions."""
         return {"radius": self.length(), "directions": self.directions}
+
+    def block_size(self, points: Points) -> int:
+        """Return how many of these points have their losses taken at once."""
+        return evaluated_at_once(points)
 
     def tiles(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -250,13 +251,10 @@ class Influence(Method):
 
     # --- many targets at once ---
 
-    def tiles(
-        self,
-        quantity: Quantity,
-        points: PointsByTerm | None = None,
-        effect: Effect = "remove",
-    ) -> Iterator[Tile]:
-        """Yield an attribution in tiles, solved for where that is least: at targets or points."""
+    def whole_tiles(
+        self, quantity: Quantity, points: PointsByTerm | None, effect: Effect
+    ) -> Iterator[Tile] | None:
+        """Return tiles with all points where solving for points, or by rows, is least."""
         prepared = self.prepare_points(points)
         n_targets = self.n_targets(quantity)
         n_points = len(prepared)
@@ -266,34 +264,51 @@ class Influence(Method):
         image_state = self._image_state(points)
         # A column of the solve for rows costs about a third of a refined solve for a target.
         if row_state is not None and 3 * n_targets > n_points:
-            solved_points = self._solve_rows(row_state, sign)
-            yield from self._tiles_of(solved_points, quantity)
-        elif image_state is not None:
-            yield from self._tiles_by_images(image_state, quantity, sign)
-        elif n_targets > n_points and self._fits(n_points):
-            solved_points = self._solve_points(prepared, sign)
-            yield from self._tiles_of(solved_points, quantity)
-        else:
-            yield from super().tiles(quantity, points, effect)
+            return self._tiles_by_rows(row_state, quantity, sign)
+        if image_state is not None:
+            return self._tiles_by_images(image_state, quantity, sign)
+        if n_targets > n_points and self._fits(n_points):
+            return self._tiles_by_points(prepared, quantity, sign)
+        return None
 
-    def self_values(
+    def for_products(self) -> Influence:
+        """Return the same without its factored curvature, which products do not need."""
+        bare = copy.copy(self)
+        bare._forget()
+        return bare
+
+    def _forget(self) -> None:
+        """Leave the factored curvature, and what was solved with it."""
+        self._state = None
+        self._factored_at = {}
+        self._decrease = None
+        self._step = None
+
+    def whole_self_values(
         self, points: PointsByTerm | None
-    ) -> Iterator[tuple[Tensor, Solved]]:
-        """Yield the effects of points on their own losses; of training points by one solve."""
+    ) -> Iterator[tuple[Tensor, Solved]] | None:
+        """Return the effects of training points on their own losses by one solve, where it fits."""
         row_state = self._row_state(points)
         image_state = self._image_state(points)
         if row_state is not None:
-            solved_points = self._solve_rows(row_state, 1.0)
-            for part, gradients in self._training_gradients():
-                values = solved_points.own_influences(gradients, part)
-                yield values, solved_points.solved
-        elif image_state is not None:
-            rho = self._rho()
-            for part, gradients in self._training_gradients():
-                by_point, solved = self._by_images(image_state, gradients, rho)
-                yield by_point[:, part].diagonal(), solved
-        else:
-            yield from super().self_values(points)
+            return self._own_values_by_rows(row_state)
+        if image_state is not None:
+            return self._own_values_by_images(image_state)
+        return None
+
+    def _own_values_by_rows(self, state: RowState) -> Iterator[tuple[Tensor, Solved]]:
+        solved_points = self._solve_rows(state, 1.0)
+        for part, gradients in self._training_gradients():
+            values = solved_points.own_influences(gradients, part)
+            yield values, solved_points.solved
+
+    def _own_values_by_images(
+        self, state: DualState
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        rho = self._rho()
+        for part, gradients in self._training_gradients():
+            by_point, solved = self._by_images(state, gradients, rho)
+            yield by_point[:, part].diagonal(), solved
 
     def _training_gradients(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield ∇ℓ of the training points, (k, P), k at a time, and which points they are."""
@@ -326,6 +341,16 @@ class Influence(Method):
         parameters = self.objective.parameters
         column_bytes = parameters.dtype.itemsize * parameters.size
         return n_points * column_bytes <= self.memory_budget
+
+    def _tiles_by_rows(
+        self, state: RowState, quantity: Quantity, sign: float
+    ) -> Iterator[Tile]:
+        yield from self._tiles_of(self._solve_rows(state, sign), quantity)
+
+    def _tiles_by_points(
+        self, points: PreparedPoints, quantity: Quantity, sign: float
+    ) -> Iterator[Tile]:
+        yield from self._tiles_of(self._solve_points(points, sign), quantity)
 
     def _tiles_by_images(
         self, state: DualState, quantity: Quantity, sign: float

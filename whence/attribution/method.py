@@ -6,64 +6,36 @@ the training points. Everything else, parts, sums, labels and what goes to disk,
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from whence import _checks
-from whence.attribution.arguments import (
-    PointsByTerm,
-    PreparedPoints,
-    objective_of,
-    prepare_points,
-)
-from whence.attribution.labels import (
-    SIGN,
-    Attributes,
-    Coordinates,
-    Effect,
-    point_coordinates,
-    target_coordinates,
-)
+from whence.attribution.arguments import PointsByTerm, PreparedPoints
+from whence.attribution.by_band import own_values
+from whence.attribution.labels import SIGN, Coordinates, Effect
+from whence.attribution.on_disk import attribute_share, attribute_to_disk
 from whence.attribution.perturbation import feature_names, input_changes
 from whence.attribution.quantities import Quantity
 from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.quantities.total import Total
-from whence.attribution.storage import read_zarr, write_zarr
-from whence.attribution.tiles import (
-    Directions,
-    PointBlock,
-    Solved,
-    Stage,
-    Tile,
-    packed,
-    regrouped,
-    whole_rows,
-)
-from whence.curvature.solvers import MEMORY_BUDGET
-from whence.jacobian import gradient_products, point_gradients
-from whence.objective import LossLike, Objective
-from whence.parameters import Select
-from whence.points import MAX_ROW_BYTES, Points, blocks, linearized_at_once
-from whence.samples import Data
-from whence.term import Term
+from whence.attribution.storage import read_zarr
+from whence.attribution.tiled import TARGET_BLOCK, Tiled
+from whence.attribution.tiles import Solved, gathered, regrouped
+from whence.workers import check_client
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from whence.attribution.result import Attribution
 
-COPIES = 8
-"""Matrices of the size of a block of gradients that working on it may take."""
-TARGET_BLOCK = 1024
-"""Gradients that are transformed at once, where memory allows it."""
 
-
-class Method(ABC):
+class Method(Tiled):
     """A way to attribute quantities to training points.
 
     Every method has the same sign: entry (target, point) is the predicted change of the target
@@ -117,71 +89,6 @@ class Method(ABC):
            [1., 4.]], dtype=float32)
     """
 
-    name: ClassVar[str]
-    """How results refer to the method."""
-    scaled: ClassVar[bool] = True
-    """Whether entries carry the factor w/N of a point."""
-    movable: ClassVar[bool] = True
-    """Whether entries are changes that have a derivative with respect to a point's input."""
-
-    def __init__(
-        self,
-        objective: Objective | nn.Module,
-        data: Data | None = None,
-        loss: LossLike | None = None,
-        *,
-        parameters: Select = None,
-        weight_decay: float | None = None,
-        memory_budget: int = MEMORY_BUDGET,
-    ) -> None:
-        who = type(self).__name__
-        self.objective = objective_of(
-            who, objective, data, loss, parameters, weight_decay
-        )
-        _checks.positive("memory_budget", memory_budget)
-        self.memory_budget = memory_budget
-
-    # --- what a subclass defines ---
-
-    @abstractmethod
-    def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
-        """Return what targets' gradients (P, K) become before they meet those of points.
-
-        Influence functions solve with the curvature; products of gradients change nothing. The
-        second entry says how well systems were solved; ``Solved()`` where there are none.
-        """
-
-    def stages(self) -> Sequence[Stage]:
-        """Return the states of the network over which entries are summed: as it is."""
-        return (Stage(),)
-
-    def products(self, term: Term, points: Points, vectors: Tensor) -> Tensor:
-        """Return ``∇ℓ(z)ᵀ V`` of some points, (n, K), for vectors (P, K)."""
-        return gradient_products(term, self.objective.parameters, points, vectors)
-
-    def self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
-        """Return the entry of each point for its own loss, (n,), without the factor w/N."""
-        total: Tensor | None = None
-        solved = Solved()
-        for stage in self.stages():
-            with stage.at():
-                # All points in one block, as each stage adds to all of them.
-                ((_, linear, cotangent),) = point_gradients(
-                    term, self.objective.parameters, points, len(points)
-                )
-                rows = linear.rows(cotangent)  # ∇ℓ(z), (n, P)
-                vectors, quality = self.transform_gradients(rows.T)
-                values = stage.factor * (rows * vectors.T).sum(dim=1)
-            total = values if total is None else total + values
-            solved = solved.worst_with(quality)
-
-        assert total is not None
-        return total, solved
-
-    def description(self) -> Attributes:
-        """Return what the attributes of a result say of the method, beside its name."""
-        return {}
-
     # --- results ---
 
     def attribute(
@@ -191,6 +98,7 @@ class Method(ABC):
         effect: Effect = "remove",
         *,
         out: str | Path | None = None,
+        client: Client | None = None,
     ) -> Attribution:
         """Return the effect of every point on every target.
 
@@ -207,8 +115,12 @@ class Method(ABC):
             ``"remove"`` or ``"add"``; ``"perturb"`` for moving the points' inputs, with a third
             dimension for the numbers of an input, and as change by unit of each.
         out:
-            A new zarr folder to write the result into, tile by tile; what is returned reads from
-            it when numbers are used, see :func:`whence.attribution.storage.read_zarr`.
+            A new zarr folder to write the result into, part by part; what is returned reads from
+            it when numbers are used, see :func:`whence.attribution.storage.read_zarr`. A call
+            that was stopped, however that came, is gone on with by the same call.
+        client:
+            Of a dask cluster whose workers make the parts for ``out``; they must see it under the
+            same path. Systems are solved here, once for all of them.
 
         Returns
         -------
@@ -227,9 +139,13 @@ class Method(ABC):
         ValueError
             If the points do not suit the objective, or the effect is not known to the method.
         FileExistsError
-            If there is something at ``out``.
+            If there is something at ``out``, or a part of another result for it.
         """
         quantity = _checked(quantity, effect)
+        if client is not None and out is None:
+            raise ValueError(
+                "workers write into a folder: give out='name.zarr', or leave client= away"
+            )
         prepared = self.prepare_points(points)
         if effect == "perturb":
             changes, features, solved = self._changes_by_moves(quantity, prepared, out)
@@ -243,7 +159,8 @@ class Method(ABC):
                 coords={"feature": ("feature", features)},
             )
         if out is not None:
-            return self._attribute_to_disk(quantity, points, effect, Path(out))
+            attribute_to_disk(self, quantity, points, effect, Path(out), client)
+            return read_zarr(out)
 
         shape = (self.n_targets(quantity), len(prepared))
         self.check_size(*shape)
@@ -284,25 +201,40 @@ class Method(ABC):
         )
         return changes.cpu().numpy(), features, solved
 
-    def _attribute_to_disk(
+    def attribute_share(
         self,
-        quantity: Quantity,
-        points: PointsByTerm | None,
-        effect: Effect,
-        out: Path,
-    ) -> Attribution:
-        prepared = self.prepare_points(points)
-        shape = (self.n_targets(quantity), len(prepared))
-        tiles = self.tiles(quantity, points, effect)
-        write_zarr(
-            out,
-            self.with_progress(tiles, shape),
-            shape,
-            self.objective.parameters.dtype,
-            self.coordinates(quantity, prepared),
-            lambda solved: self.attributes(quantity, effect, solved),
-        )
-        return read_zarr(out)
+        quantity: Quantities,
+        points: PointsByTerm | None = None,
+        effect: Effect = "remove",
+        *,
+        out: str | Path,
+        share: int,
+        of: int,
+    ) -> None:
+        """Write a share of what ``attribute(out=)`` writes, beside processes with other shares.
+
+        For processes that no dask cluster connects, such as jobs of SLURM: each calls this with
+        its number, and ``attribute(out=)`` with the same arguments completes the result, whatever
+        became of them.
+
+        Parameters
+        ----------
+        quantity, points, effect, out:
+            As in :meth:`attribute`, for all processes the same.
+        share:
+            Which share to write, from 0 on.
+        of:
+            How many shares there are.
+
+        Raises
+        ------
+        ValueError
+            If there is no such share, or the result is solved for all points at once.
+        FileExistsError
+            If there is something at ``out``, or a part of another result for it.
+        """
+        quantity = _checked(quantity, effect)
+        attribute_share(self, quantity, points, effect, Path(out), share, of)
 
     def attribute_blocks(
         self,
@@ -315,8 +247,8 @@ class Method(ABC):
         quantity = _checked(quantity, effect)
         _checks.count("block", block)
         columns = len(self.prepare_points(points))
-        rows = whole_rows(self.tiles(quantity, points, effect), columns)
-        yield from regrouped(rows, block)
+        rows = gathered(self.tiles(quantity, points, effect), columns)
+        yield from regrouped((tile.values for tile in rows), block)
 
     def attribute_sum(
         self,
@@ -333,12 +265,22 @@ class Method(ABC):
         attribution = self.attribute(Total(quantity), points, effect)
         return attribution.isel(target=0, drop=True)
 
-    def self_influence(self, points: PointsByTerm | None = None) -> Attribution:
+    def self_influence(
+        self, points: PointsByTerm | None = None, *, client: Client | None = None
+    ) -> Attribution:
         """Return the effect of every point on its own loss, dimension (point,).
 
         The diagonal of ``attribute(wh.Loss())``, without the rest: how much a point's own fit
         hangs on it. Points that stand against all others, as wrong labels do, have the largest
         (Koh & Liang 2017, section 5.4; Pruthi et al. 2020, section 5.1).
+
+        Parameters
+        ----------
+        points:
+            As in :meth:`attribute`.
+        client:
+            Of a dask cluster whose workers share the points. What is factored is factored here
+            and sent to each of them; training points that are solved for together stay here.
         """
         prepared = self.prepare_points(points)
         parts = []
@@ -351,7 +293,7 @@ class Method(ABC):
             leave=False,
         )
         with progress:
-            for values, quality in self.self_values(points):
+            for values, quality in self._self_values(points, client):
                 parts.append(values)
                 solved = solved.worst_with(quality)
                 progress.update(len(values))
@@ -360,126 +302,15 @@ class Method(ABC):
         labelled = self.labelled(matrix, None, prepared, "remove", solved)
         return labelled.isel(target=0).assign_attrs(quantity="the point's own loss")
 
-    # --- how results are made ---
-
-    def self_values(
-        self, points: PointsByTerm | None
+    def _self_values(
+        self, points: PointsByTerm | None, client: Client | None
     ) -> Iterator[tuple[Tensor, Solved]]:
-        """Yield the effects of points on their own losses, some points at a time, in order."""
-        for block in self.blocks_of(self.prepare_points(points)):
-            values, solved = self.self_products(block.term, block.points)
-            yield values * block.scale, solved
-
-    def tiles(
-        self,
-        quantity: Quantity,
-        points: PointsByTerm | None = None,
-        effect: Effect = "remove",
-    ) -> Iterator[Tile]:
-        """Yield an attribution in tiles that fit in memory, for reductions of any kind."""
-        prepared = self.prepare_points(points)
-        sign = -1.0 if effect == "add" else 1.0
-        for directions in self.target_directions(quantity):
-            for block in self.blocks_of(prepared):
-                total: Any = 0.0
-                for stage, vectors in directions.vectors:
-                    with stage.at():
-                        total = total + self.products(block.term, block.points, vectors)
-
-                values = total.T * (sign * block.scale)  # (t, n)
-                yield Tile(directions.targets, block.part, values, directions.solved)
-
-    def target_directions(self, quantity: Quantity) -> Iterator[Directions]:
-        """Yield, for some targets at a time, the vectors of each stage, its factor included."""
-        stages = self.stages()
-        gradients = [self.packed_gradients(quantity) for _ in stages]
-        first = 0
-        while True:
-            vectors = []
-            solved = Solved()
-            for stage, of_stage in zip(stages, gradients, strict=True):
-                # The gradients are those in this state, so the generator runs on within it.
-                with stage.at():
-                    block = next(of_stage, None)
-                    if block is None:
-                        return
-                    transformed, quality = self.transform_gradients(block.T)
-
-                if stage.factor != 1:
-                    transformed = transformed * stage.factor
-                # A block is a buffer that the next one overwrites; each is used before that.
-                vectors.append((stage, transformed))
-                solved = solved.worst_with(quality)
-
-            targets = slice(first, first + vectors[0][1].shape[1])
-            yield Directions(targets, vectors, solved)
-            first = targets.stop
-
-    def packed_gradients(self, quantity: Quantity) -> Iterator[Tensor]:
-        """Yield a quantity's gradients, as many targets at a time as memory allows."""
-        size = max(1, min(self.n_targets(quantity), self.at_once()))
-        return packed(quantity.gradients(self.objective), size)
-
-    def at_once(self) -> int:
-        """Return how many gradients to transform at once, by memory."""
-        parameters = self.objective.parameters
-        row_bytes = parameters.dtype.itemsize * parameters.size
-        # Solving for a block of gradients takes several matrices of its size.
-        room = min(MAX_ROW_BYTES, self.memory_budget // COPIES)
-        fit = room // (row_bytes * len(self.stages()))
-        return max(1, min(fit, TARGET_BLOCK))
-
-    def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
-        """Return checked points by term, with their factors; of ``None`` the training points."""
-        return prepare_points(self.objective, points)
-
-    def n_targets(self, quantity: Quantity) -> int:
-        """Return the number of targets of a quantity."""
-        columns = quantity.targets(self.objective).values()
-        return len(next(iter(columns)))
-
-    def blocks_of(self, prepared: PreparedPoints) -> Iterator[PointBlock]:
-        """Yield points by term in blocks that can be linearized at once."""
-        first = 0
-        for name, points in prepared.by_term.items():
-            term = self.objective.terms[name]
-            size = linearized_at_once(points, self.objective.parameters.size)
-            for block in blocks(points, size):
-                scale: float | Tensor = 1.0
-                if self.scaled:
-                    scale = prepared.scale(name, block.part)
-                part = slice(first, first + len(block))
-                yield PointBlock(term, block.points, part, scale)
-                first = part.stop
-
-    def check_size(self, rows: int, columns: int) -> None:
-        """Raise ``MemoryError`` if a matrix of this size exceeds the memory budget."""
-        needed = rows * columns * self.objective.parameters.dtype.itemsize
-        if needed > self.memory_budget:
-            raise MemoryError(
-                f"{rows} targets × {columns} points need {needed / 2**30:.1f} GiB, above the "
-                f"memory budget of {self.memory_budget / 2**30:.1f} GiB: give out='name.zarr', use "
-                "attribute_blocks, attribute_sum or whence.attribution.reductions, or raise "
-                "memory_budget"
-            )
-
-    def with_progress(
-        self, tiles: Iterator[Tile], shape: tuple[int, int]
-    ) -> Iterator[Tile]:
-        """Yield the same tiles with a progress bar, if they take over two seconds."""
-        rows, columns = shape
-        progress = tqdm(
-            total=rows * columns,
-            desc=self.name,
-            unit="entry",
-            unit_scale=True,
-            delay=2,
-            leave=False,
-        )
-        with progress:
-            for tile in tiles:
-                yield tile
-                progress.update(tile.values.numel())
+        """Yield the effects of points on their own losses, by workers where there are some."""
+        if client is not None:
+            check_client(client)
+            if self.whole_self_values(points) is None:
+                return own_values(self, points, client)
+        return self.self_values(points)
 
     # --- labels ---
 
@@ -505,31 +336,6 @@ class Method(ABC):
             attrs=self.attributes(quantity, effect, solved),
         )
         return attribution.set_xindex("term")
-
-    def coordinates(
-        self, quantity: Quantity | None, points: PreparedPoints
-    ) -> Coordinates:
-        """Return what is known of targets and points."""
-        targets = {}
-        if quantity is not None:
-            targets = quantity.targets(self.objective)
-        of_points = point_coordinates(self.objective, points.by_term, points.index())
-        return {**target_coordinates(targets), **of_points}
-
-    def attributes(
-        self, quantity: Quantity | None, effect: Effect, solved: Solved
-    ) -> Attributes:
-        """Return what the attributes of a result say."""
-        attributes: Attributes = {
-            "method": self.name,
-            "quantity": "" if quantity is None else quantity.label(),
-            "effect": effect,
-            "sign": SIGN[effect],
-            "scale": "w/N: change caused by one point" if self.scaled else "none",
-        }
-        if self.objective.has_samples:
-            attributes["mode"] = "evaluation: no dropout, running statistics"
-        return {**attributes, **self.description()}
 
 
 def _checked(quantities: object, effect: str) -> Quantity:

@@ -5,6 +5,8 @@ They take a method's tiles one by one, so memory does not grow with targets time
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from whence import _checks
 from whence.attribution.arguments import PointsByTerm
+from whence.attribution.by_band import of_tiles
 from whence.attribution.labels import Coordinates, Effect
 from whence.attribution.method import Method
 from whence.attribution.quantities.several import Quantities, as_quantity
@@ -20,6 +23,7 @@ from whence.attribution.tiles import Solved, Tile
 
 if TYPE_CHECKING:
     import xarray as xr
+    from distributed import Client
 
 How = Literal["mean", "sum", "mean_abs"]
 Dimension = Literal["target", "point"]
@@ -31,6 +35,7 @@ def top(
     k: int = 10,
     points: PointsByTerm | None = None,
     effect: Effect = "remove",
+    client: Client | None = None,
 ) -> xr.Dataset:
     """Return, for each target, the k points of highest and the k of lowest effect.
 
@@ -44,6 +49,10 @@ def top(
         How many of each; all, if there are fewer points.
     points, effect:
         As in the method's ``attribute``.
+    client:
+        Of a dask cluster whose workers make the tiles and reduce them; None makes them here. But
+        for sums of :class:`whence.EmpiricalInfluence`, which come in another order, the result is
+        the same to the last bit.
 
     Returns
     -------
@@ -68,18 +77,17 @@ def top(
     _checks.count("k", k)
     quantity = as_quantity(quantity)
     prepared = method.prepare_points(points)
-    shape = (method.n_targets(quantity), len(prepared))
-    n_targets, n_all = shape
-    k = min(k, n_all)
+    n_targets = method.n_targets(quantity)
+    k = min(k, len(prepared))
 
     sides = {
         "highest": _Ranks(n_targets, k, largest=True),
         "lowest": _Ranks(n_targets, k, largest=False),
     }
-    tiles = method.tiles(quantity, points, effect)
-    for tile in method.with_progress(tiles, shape):
-        for ranks in sides.values():
-            ranks.add(tile)
+    extremes = partial(_extremes, k=k)
+    for found in of_tiles(method, quantity, points, effect, extremes, client):
+        for ranks, of_tile in zip(sides.values(), found, strict=True):
+            ranks.add(*of_tile)
 
     coordinates = method.coordinates(quantity, prepared)
     of_points = _of_dimension(coordinates, "point")
@@ -98,6 +106,21 @@ def top(
     )
 
 
+Extreme = tuple[slice, Tensor, Tensor]
+"""Targets, the most extreme values of each (t, k), and the places of their points."""
+
+
+def _extremes(tile: Tile, k: int) -> list[Extreme]:
+    """Return the k highest and the k lowest values of a tile."""
+    n = min(k, tile.values.shape[1])
+    sides = []
+    for largest in (True, False):
+        best, columns = tile.values.topk(n, dim=1, largest=largest)
+        places = columns.cpu() + tile.points.start
+        sides.append((tile.targets, best.double().cpu(), places))
+    return sides
+
+
 class _Ranks:
     """The k largest (or smallest) values of each target so far, and where they are."""
 
@@ -108,17 +131,12 @@ class _Ranks:
         self.values = torch.full((n_targets, k), worst, dtype=torch.float64)
         self.places = torch.zeros(n_targets, k, dtype=torch.long)
 
-    def add(self, tile: Tile) -> None:
-        """Take the values of a tile into account."""
+    def add(self, rows: slice, best: Tensor, of_best: Tensor) -> None:
+        """Take more values of some targets into account, with their places."""
         k = self.values.shape[1]
-        n_best = min(k, tile.values.shape[1])
-        best, columns = tile.values.topk(n_best, dim=1, largest=self.largest)
-
-        # The k best of those known and those of this tile.
-        rows = tile.targets
-        values = torch.cat([self.values[rows], best.double().cpu()], dim=1)
-        new_places = columns.cpu() + tile.points.start
-        places = torch.cat([self.places[rows], new_places], dim=1)
+        # The k best of those known and these.
+        values = torch.cat([self.values[rows], best], dim=1)
+        places = torch.cat([self.places[rows], of_best], dim=1)
 
         self.values[rows], kept = values.topk(k, dim=1, largest=self.largest)
         self.places[rows] = places.gather(1, kept)
@@ -132,6 +150,7 @@ def reduced(
     by: str | None = None,
     points: PointsByTerm | None = None,
     effect: Effect = "remove",
+    client: Client | None = None,
 ) -> xr.DataArray:
     """Return the mean or the sum of an attribution over its targets or its points.
 
@@ -150,6 +169,10 @@ def reduced(
         there is a number for each of its values.
     points, effect:
         As in the method's ``attribute``.
+    client:
+        Of a dask cluster whose workers make the tiles and reduce them; None makes them here. But
+        for sums of :class:`whence.EmpiricalInfluence`, which come in another order, the result is
+        the same to the last bit.
 
     Returns
     -------
@@ -178,24 +201,23 @@ def reduced(
     quantity = as_quantity(quantity)
     prepared = method.prepare_points(points)
     coordinates = method.coordinates(quantity, prepared)
-    shape = (method.n_targets(quantity), len(prepared))
+    sizes = {"target": method.n_targets(quantity), "point": len(prepared)}
 
     kept: Dimension = "point" if over == "target" else "target"
-    sizes = {"target": shape[0], "point": shape[1]}
-    sums = _Sums(how, over, by, _of_dimension(coordinates, over), sizes[over])
+    groups = _Groups.of(by, _of_dimension(coordinates, over), sizes[over])
 
     like = method.objective.parameters.vector()
-    total = like.new_zeros(sizes[kept], len(sums.groups))
-    tiles = method.tiles(quantity, points, effect)
-    for tile in method.with_progress(tiles, shape):
-        sums.add(total, tile)
+    total = like.new_zeros(sizes[kept], len(groups.values))
+    sums = partial(_sums, how=how, over=over, groups=groups)
+    for rows, of_tile in of_tiles(method, quantity, points, effect, sums, client):
+        total[rows] += of_tile.to(total)
 
     if how != "sum":
-        total = total / sums.counts().to(total)
+        total = total / groups.counts().to(total)
 
     labels = _of_dimension(coordinates, kept)
     if by is not None:
-        labels[by] = (by, sums.groups)
+        labels[by] = (by, groups.values)
     array = xr.DataArray(
         total.cpu().numpy(),
         dims=(kept, by or "all"),
@@ -209,48 +231,54 @@ def reduced(
     return array if by else array.isel(all=0)
 
 
-class _Sums:
-    """Sums over one dimension, a number for each value of one of its coordinates."""
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Groups of the entries of a dimension, by the value that a coordinate has there.
 
-    def __init__(
-        self,
-        how: How,
-        over: Dimension,
-        by: str | None,
-        coordinates: Coordinates,
-        n: int,
-    ) -> None:
-        self._how = how
-        self._over = over
+    Parameters
+    ----------
+    values:
+        Value of each group.
+    group_of:
+        The group of each entry.
+    """
 
-        # Without a coordinate all of the n entries are one group.
-        self.groups = np.zeros(1)
-        self._group_of = np.zeros(n, dtype=np.int64)
-        if by is not None:
-            _checks.one_of("coordinate to group by", by, coordinates)
-            _, values = coordinates[by]
-            self.groups, self._group_of = np.unique(values, return_inverse=True)
+    values: np.ndarray
+    group_of: np.ndarray
+
+    @classmethod
+    def of(cls, by: str | None, coordinates: Coordinates, n: int) -> _Groups:
+        """Return the groups by one of the coordinates; without one all n entries are a group."""
+        if by is None:
+            return cls(np.zeros(1), np.zeros(n, dtype=np.int64))
+
+        _checks.one_of("coordinate to group by", by, coordinates)
+        _, of_entries = coordinates[by]
+        values, group_of = np.unique(of_entries, return_inverse=True)
+        return cls(values, group_of)
 
     def counts(self) -> Tensor:
         """Return the number of entries of each group."""
-        counts = np.bincount(self._group_of, minlength=len(self.groups))
+        counts = np.bincount(self.group_of, minlength=len(self.values))
         return torch.as_tensor(counts)
 
-    def add(self, total: Tensor, tile: Tile) -> None:
-        """Add a tile's values to the sums (kept, groups) in place."""
-        values = tile.values
-        if self._how == "mean_abs":
-            values = values.abs()
 
-        kept = tile.targets
-        summed = tile.points
-        if self._over == "target":
-            values = values.T
-            kept = tile.points
-            summed = tile.targets
+def _sums(
+    tile: Tile, how: How, over: Dimension, groups: _Groups
+) -> tuple[slice, Tensor]:
+    """Return a tile's sums over a dimension, (kept, groups), and where they belong."""
+    values = tile.values
+    if how == "mean_abs":
+        values = values.abs()
 
-        groups = torch.as_tensor(self._group_of[summed], device=values.device)
-        total[kept] = total[kept].index_add(1, groups, values)
+    kept, summed = tile.targets, tile.points
+    if over == "target":
+        values = values.T
+        kept, summed = tile.points, tile.targets
+
+    of_entries = torch.as_tensor(groups.group_of[summed], device=values.device)
+    zero = values.new_zeros(len(values), len(groups.values))
+    return kept, zero.index_add_(1, of_entries, values).cpu()
 
 
 def _of_dimension(coordinates: Coordinates, dimension: Dimension) -> Coordinates:

@@ -1,85 +1,221 @@
-"""Attributions above memory: written to a zarr folder tile by tile, read back where needed."""
+"""Attributions above memory: a zarr folder that is written in parts, and read where it is needed.
+
+Until it is complete the folder stands beside its name, with a ledger of the parts that are
+finished. Whoever asks for the same result again goes on with it, and several processes may write
+different parts at the same time.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from whence._files import NotWritten, make_folder, temporary_beside
+from whence._files import (
+    NotWritten,
+    make_folder,
+    parsed_json,
+    replacing,
+    strict_json,
+    temporary_beside,
+    write_atomically,
+)
 from whence._lock import locked
 from whence.attribution.labels import Attributes, Coordinates
 from whence.attribution.tiles import Solved, Tile
 
 if TYPE_CHECKING:
+    import zarr
+
     from whence.attribution.result import Attribution
 
-CHUNK_TARGETS = 64
-CHUNK_POINTS = 16_384
+VALUES = "influence"
+"""Name of the array."""
 
 
-def write_zarr(
-    out: Path,
-    tiles: Iterable[Tile],
-    shape: tuple[int, int],
-    dtype: torch.dtype,
-    coordinates: Coordinates,
-    attributes: Callable[[Solved], Attributes],
-) -> None:
-    """Write an attribution to ``out``, a new zarr folder, tile by tile.
+@dataclass(frozen=True)
+class Layout:
+    """Size, chunks and number type of the array: (targets, points)."""
 
-    The folder appears under its name when it is complete.
+    shape: tuple[int, int]
+    chunks: tuple[int, int]
+    dtype: torch.dtype
+
+
+class Unfinished:
+    """A result on disk that is not complete: what is finished of it, and where the rest goes.
 
     Parameters
     ----------
     out:
-        Where there is nothing yet; its parents are made if need be.
-    tiles:
-        Of an attribution of this ``shape``, (targets, points), and ``dtype``.
-    coordinates:
-        Of targets and points.
-    attributes:
-        Returns the attributes from how well all systems were solved.
+        The name that it will have.
 
-    Raises
-    ------
-    FileExistsError
-        If there is something at ``out``.
+    Attributes
+    ----------
+    path:
+        The folder that it has until then, beside ``out``.
     """
-    import xarray as xr  # slow to import
-    import zarr  # slow to import
 
-    if out.exists():
-        raise FileExistsError(
-            f"{out} exists already: choose another name, or remove it first"
-        )
-    make_folder(out.absolute().parent)
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.path = out.with_name(f".{out.name}.unfinished")
 
-    n_targets, n_points = shape
-    with _renamed_when_complete(out) as part:
-        xr.Dataset(coords=coordinates).to_zarr(part, mode="w", consolidated=False)
-        array = zarr.open_group(part, mode="r+").create_array(
-            "influence",
-            shape=shape,
-            chunks=(min(CHUNK_TARGETS, n_targets), min(CHUNK_POINTS, n_points)),
-            dtype=str(dtype).removeprefix("torch."),
-            dimension_names=("target", "point"),
-        )
+    # --- beginning ---
 
+    def begin(
+        self, identity: Attributes, layout: Layout, coordinates: Coordinates
+    ) -> None:
+        """Make the folder, or go on with one of the same identity.
+
+        Raises
+        ------
+        FileExistsError
+            If there is something at ``out``, or the folder holds a part of another result.
+        """
+        if self.out.exists():
+            raise FileExistsError(
+                f"{self.out} exists already: choose another name, or remove it first"
+            )
+        make_folder(self.out.absolute().parent)
+        if not self.path.is_dir():
+            self._make(identity, layout, coordinates)
+        self._check(identity)
+
+    def _make(
+        self, identity: Attributes, layout: Layout, coordinates: Coordinates
+    ) -> None:
+        """Make the folder under a temporary name, as another process may do so too."""
+        import xarray as xr  # slow to import
+        import zarr  # slow to import
+
+        self._sweep()
+        made = temporary_beside(self.path)
+        try:
+            made.mkdir()
+            with locked(made):
+                (made / "finished").mkdir()
+                (made / "directions").mkdir()
+                (made / "identity.json").write_text(strict_json(identity))
+                dataset = xr.Dataset(coords=coordinates)
+                dataset.to_zarr(made / "zarr", mode="w", consolidated=False)
+                zarr.open_group(made / "zarr", mode="r+").create_array(
+                    VALUES,
+                    shape=layout.shape,
+                    chunks=layout.chunks,
+                    dtype=str(layout.dtype).removeprefix("torch."),
+                    dimension_names=("target", "point"),
+                    compressors=None,  # numbers such as these are as long afterwards
+                )
+                with contextlib.suppress(OSError):  # where another process was first
+                    made.rename(self.path)
+        except OSError as error:
+            raise NotWritten.because(self.path, error) from error
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove what processes that were killed in making the folder left."""
+        for left in self.out.parent.glob(f".{glob.escape(self.path.name)}.*.tmp"):
+            # The lock of a process ends with it, however that ends.
+            with contextlib.suppress(OSError), locked(left):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _check(self, identity: Attributes) -> None:
+        """Raise ``FileExistsError`` unless the folder is of the same result."""
+        file = self.path / "identity.json"
+        before = parsed_json(file.read_bytes())
+        now = parsed_json(strict_json(identity))
+        changed = [name for name in now if now[name] != before.get(name)]
+        if changed:
+            raise FileExistsError(
+                f"{self.path} is a part of another result for {self.out.name}, of other "
+                f"{', '.join(changed)}: ask for the same as then to go on with it, choose another "
+                "name, or remove it first"
+            )
+
+    # --- parts ---
+
+    def finished(self) -> dict[str, Solved]:
+        """Return the parts that are finished, and how well their systems were solved."""
+        ledger = {}
+        for file in (self.path / "finished").glob("*.json"):
+            ledger[file.stem] = Solved(**parsed_json(file.read_bytes()))
+        return ledger
+
+    def finish(self, part: str, solved: Solved) -> None:
+        """Record that a part is written."""
+        content = strict_json(dataclasses.asdict(solved)).encode()
+        write_atomically(self.path / "finished" / f"{part}.json", content)
+
+    def write(self, tiles: Iterator[Tile]) -> Solved:
+        """Write tiles into the array, and return how well their systems were solved."""
+        array = self._array()
         solved = Solved()
-        for tile in tiles:
-            array[tile.targets, tile.points] = tile.values.detach().cpu().numpy()
-            solved = solved.worst_with(tile.solved)
+        try:
+            for tile in tiles:
+                array[tile.targets, tile.points] = tile.values.detach().cpu().numpy()
+                solved = solved.worst_with(tile.solved)
+        except OSError as error:
+            raise NotWritten.because(self.path, error) from error
+        return solved
 
-        array.attrs.update(attributes(solved))
+    def _array(self) -> zarr.Array[Any]:
+        import zarr  # slow to import
+
+        return zarr.open_array(self.path / "zarr", path=VALUES, mode="r+")
+
+    # --- vectors that several parts need ---
+
+    def keep(self, name: str, vectors: np.ndarray) -> None:
+        """Put an array on disk, from where several processes map it into memory."""
+        with (
+            replacing(self._directions(name)) as temporary,
+            open(temporary, "wb") as file,
+        ):
+            np.save(file, vectors, allow_pickle=False)
+
+    def kept(self, name: str) -> torch.Tensor:
+        """Return an array that :meth:`keep` was given, mapped into memory."""
+        # Copied where it is written to, which it is not: torch wants a writable one.
+        mapped = np.load(self._directions(name), mmap_mode="c", allow_pickle=False)
+        return torch.from_numpy(mapped)
+
+    def is_kept(self, name: str) -> bool:
+        """Whether there is such an array."""
+        return self._directions(name).is_file()
+
+    def _directions(self, name: str) -> Path:
+        return self.path / "directions" / f"{name}.npy"
+
+    # --- the end ---
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for the process that is to complete it."""
+        with locked(self.path):
+            yield
+
+    def complete(self, attributes: Attributes, coordinates: Coordinates) -> None:
+        """Give the result its attributes and its name."""
+        array = self._array()
+        array.attrs.update(attributes)
         # By this attribute xarray knows which variables are coordinates.
         array.attrs["coordinates"] = " ".join(coordinates)
+        try:
+            os.rename(self.path / "zarr", self.out)
+        except OSError as error:
+            raise NotWritten.because(self.out, error) from error
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def read_zarr(path: str | Path) -> Attribution:
@@ -109,39 +245,12 @@ def read_zarr(path: str | Path) -> Attribution:
         raise FileNotFoundError(f"there is no zarr folder at {path}")
     dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)
 
-    stored = dataset["influence"]
+    stored = dataset[VALUES]
     attribution = Attribution(
         # The variable, whose numbers are still on disk.
         stored.variable,
         coords=stored.coords,
-        name="influence",
+        name=VALUES,
         attrs=stored.attrs,
     )
     return attribution.set_xindex("term")
-
-
-@contextmanager
-def _renamed_when_complete(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``out`` that takes its name when all is written.
-
-    What earlier processes left of the same name when they were killed is removed.
-    """
-    _sweep(out)
-    part = temporary_beside(out)
-    try:
-        part.mkdir()
-        with locked(part):
-            yield part / "zarr"
-            (part / "zarr").rename(out)
-    except OSError as error:
-        raise NotWritten.because(out, error) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _sweep(out: Path) -> None:
-    """Remove the temporary folders of ``out`` that no process holds any more."""
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
-        # The lock of a process ends with it, however that ends.
-        with contextlib.suppress(OSError), locked(left):
-            shutil.rmtree(left, ignore_errors=True)

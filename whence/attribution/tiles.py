@@ -7,7 +7,7 @@ points. Neither need fit in memory: :class:`Directions` are the vectors of some 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -43,6 +43,14 @@ class Solved:
     residual: float = 0.0
     converged: bool = True
     message: str = ""
+
+    @classmethod
+    def worst_of(cls, parts: Mapping[str, Solved]) -> Solved:
+        """Combine the qualities of parts by their names, in whose order the first message is."""
+        worst = cls()
+        for name in sorted(parts):
+            worst = worst.worst_with(parts[name])
+        return worst
 
     def worst_with(self, other: Solution | RowSolution | Solved) -> Solved:
         """Combine with the quality of another solve."""
@@ -107,21 +115,34 @@ class Tile:
     solved: Solved = Solved()
 
 
-def whole_rows(tiles: Iterator[Tile], n_points: int) -> Iterator[Tensor]:
-    """Yield blocks of targets with all their points from tiles that have only some."""
-    rows: Tensor | None = None
+def gathered(tiles: Iterator[Tile], n_points: int) -> Iterator[Tile]:
+    """Yield tiles of so many points from smaller ones, of the same targets one after another.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.attribution.tiles import Tile, gathered
+    >>> halves = [Tile(slice(0, 1), slice(k, k + 2), torch.full((1, 2), k)) for k in (4, 6)]
+    >>> [(tile.points, tile.values.tolist()) for tile in gathered(iter(halves), 4)]
+    [(slice(4, 8, None), [[4, 4, 6, 6]])]
+    """
+    joined: Tensor | None = None
+    solved = Solved()
+    first = 0
     for tile in tiles:
         if tile.values.shape[1] == n_points:
-            yield tile.values
+            yield tile
             continue
 
-        if rows is None:
-            rows = tile.values.new_empty(len(tile.values), n_points)
-        rows[:, tile.points] = tile.values
-        # Tiles of the same targets come one after another, by ascending points.
-        if tile.points.stop == n_points:
-            yield rows
-            rows = None
+        if joined is None:
+            joined = tile.values.new_empty(len(tile.values), n_points)
+            first = tile.points.start
+        joined[:, tile.points.start - first : tile.points.stop - first] = tile.values
+        solved = solved.worst_with(tile.solved)
+        # Tiles of the same targets come by ascending points.
+        if tile.points.stop == first + n_points:
+            yield Tile(tile.targets, slice(first, first + n_points), joined, solved)
+            joined = None
 
 
 def regrouped(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:

@@ -550,24 +550,13 @@ class Training:
     ) -> None:
         """Raise ``ValueError`` for an option that would do nothing beside the others."""
         options = self.options
-        by_score = resampler if isinstance(resampler, Resample) else None
-        # Names in use by kind: options of all others would be ignored, so they are refused.
-        chosen: dict[str, list[str]] = {
-            "weighting": [options.weighting],
-            "network": self._network_kinds(),
-            "optimizer": names_in(OPTIMIZERS, schedule),
-            "resampler": names_in(RESAMPLERS, [resampler]),
-            "score": [],
-            "selection": [],
-        }
-        if by_score is not None:
-            chosen["score"] = names_in(SCORES, [by_score.score])
-            chosen["selection"] = names_in(SELECTIONS, [by_score.selection])
+        chosen = self.in_use(schedule, resampler)
+        # Options of all others would be ignored, so they are refused.
         check_used(options, self.groups, chosen)
 
         flags = {"--score": options.score, "--select": options.select}
         for flag, value in flags.items():
-            if by_score is None and value != RECIPE:
+            if not isinstance(resampler, Resample) and value != RECIPE:
                 raise ValueError(
                     f"{flag} does nothing with --resampler {options.resampler}: leave it out"
                 )
@@ -576,6 +565,23 @@ class Training:
             raise ValueError(
                 "--lr does nothing, as no adam is in the schedule: leave it out"
             )
+
+    def in_use(
+        self, schedule: Sequence[Optimizer], resampler: Resampler | None
+    ) -> dict[str, list[str]]:
+        """Return the names that are in use, by the kind of their catalogue."""
+        names: dict[str, list[str]] = {
+            "weighting": [self.options.weighting],
+            "network": self._network_kinds(),
+            "optimizer": OPTIMIZERS.names_of(schedule),
+            "resampler": RESAMPLERS.names_of([resampler]),
+            "score": [],
+            "selection": [],
+        }
+        if isinstance(resampler, Resample):
+            names["score"] = SCORES.names_of([resampler.score])
+            names["selection"] = SELECTIONS.names_of([resampler.selection])
+        return names
 
 
 def _option_names(kind: str) -> list[str]:
@@ -589,9 +595,3 @@ def setting_of(name: str | None) -> Setting | None:
         return None
     setting: Setting = SETTINGS[name.replace("-", "_")]()
     return setting
-
-
-def names_in(catalogue: AnyCatalogue, things: Sequence[object]) -> list[str]:
-    """Return the names that things have in a catalogue; those without one are left out."""
-    names = [catalogue.name_of(thing) for thing in things]
-    return [name for name in names if name is not None]

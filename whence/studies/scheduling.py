@@ -22,6 +22,7 @@ from whence import __version__, _checks
 from whence.studies.folder import StudyFolder
 from whence.studies.study import Study, StudyRun
 from whence.studies.work import OtherVersion, Outcome, train_run
+from whence.workers import CONNECT_SECONDS, check_versions
 
 if TYPE_CHECKING:
     from distributed import Client, Future, WorkerPlugin
@@ -34,8 +35,6 @@ GONE = (
     "the scheduler is gone: finished runs are kept, so start it, and the study, again"
 )
 DIED = "its workers died again and again, as where memory runs out"
-CONNECT_SECONDS = 10
-"""Time in which a scheduler must answer."""
 REFRESH_SECONDS = 1.0
 """Time between two looks at what workers do."""
 MAX_SHOWN = 3
@@ -178,35 +177,6 @@ def undisturbed_by_interrupts() -> WorkerPlugin:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     return Undisturbed()
-
-
-def version() -> str:
-    """Return the version of whence of this process."""
-    return __version__
-
-
-def check_versions(client: Client) -> None:
-    """Raise ``ValueError`` if there are no workers, or some have another version of whence."""
-    try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-    except TimeoutError:
-        raise OSError(
-            "the scheduler has no workers: start some with: dask worker ADDRESS --nthreads 1"
-        ) from None
-
-    others = {}
-    for worker, answer in client.run(version, on_error="return").items():
-        # One that was lost meanwhile answers with an error; those that come later are asked by
-        # the runs themselves.
-        is_lost = isinstance(answer, OSError)
-        if answer != __version__ and not is_lost:
-            others[worker] = answer
-    if others:
-        listed = ", ".join(f"{worker}: {answer}" for worker, answer in others.items())
-        raise ValueError(
-            f"workers have other versions of whence than {__version__}: {listed}. Install the "
-            "same for all"
-        )
 
 
 def _train_all(

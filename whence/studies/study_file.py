@@ -19,8 +19,11 @@
     [problems.burgers]                  # flags of one problem, on top of [train]
     points = ["pde=500"]
 
+    [problems.burgers.methods.random]   # flags of one method on that problem
+    points = ["pde=1000"]
+
 What several of these set, the most special counts: ``[train]``, ``[problems.NAME]``, the method,
-the grid.
+the method on that problem, the grid.
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ def read_study(path: str | Path) -> Study:
         runs = tuple(_runs(sections, path.parent))
         study = Study(runs)
         check_flags(study)
+        check_used_by_some(sections, study)
     except (ValueError, TypeError) as error:
         raise type(error)(f"{path}: {error}") from None
     return study
@@ -107,6 +111,8 @@ class _Sections:
     methods: Mapping[str, Flags]
     train: Flags
     problems: Mapping[str, Flags]
+    of_methods: Mapping[str, Mapping[str, Flags]]
+    """Flags of methods on one problem, by problem."""
 
 
 def flag_names() -> list[str]:
@@ -146,12 +152,40 @@ def _sections(content: Mapping[str, object]) -> _Sections:
         raise ValueError('[grid] needs problems, such as problem = ["burgers", "wave"]')
     grid.setdefault(SEED, [0])
 
+    problems, of_methods = apart(table("problems"))
+    methods = _by_name("methods", table("methods"), names)
+    of_problem = {}
+    for problem, flags in of_methods.items():
+        section = f"problems.{problem}.methods"
+        of_problem[problem] = _by_name(section, flags, names)
+        for method in of_problem[problem]:
+            _checks.one_of(f"method of [{section}]", method, methods)
     return _Sections(
         grid,
-        _by_name("methods", table("methods"), names),
+        methods,
         _without_axes("[train]", _flags("[train]", table("train"), names)),
-        _by_name("problems", table("problems"), names),
+        _by_name("problems", problems, names),
+        of_problem,
     )
+
+
+def apart(
+    problems: Mapping[str, object],
+) -> tuple[dict[str, object], dict[str, Mapping[str, object]]]:
+    """Return the flags of problems, and what their sections ``methods`` hold."""
+    flags = dict(problems)
+    of_methods = {}
+    for problem, section in problems.items():
+        if not isinstance(section, Mapping) or "methods" not in section:
+            continue
+        methods = section["methods"]
+        if not isinstance(methods, Mapping):
+            raise ValueError(
+                f"[problems.{problem}.methods] must be a section, got {methods!r}"
+            )
+        of_methods[problem] = methods
+        flags[problem] = {k: v for k, v in section.items() if k != "methods"}
+    return flags, of_methods
 
 
 def _by_name(
@@ -208,15 +242,47 @@ def _runs(sections: _Sections, folder: Path) -> Iterator[StudyRun]:
     values = [sections.grid[axis] for axis in axes]
     for problem in problems:
         source, problem_digest = _source(problem, folder)
-        special = sections.problems.get(problem, {})
-        for method, flags in methods.items():
+        of_problem = sections.problems.get(problem, {})
+        of_methods = sections.of_methods.get(problem, {})
+        for method, of_method in methods.items():
+            of_run = {**of_method, **of_methods.get(method, {})}
             for combination in itertools.product(*values):
                 point = dict(zip(axes, combination, strict=True))
                 labels = _labels(problem, method, point, sections.grid)
                 # The most special last, which then counts.
-                together = {**sections.train, **special, **flags, **point}
-                arguments = [source, *arguments_of(together)]
+                shared = {**sections.train, **of_problem}
+                special = {**of_run, **point}
+                used = used_flags(source, shared, special)
+                arguments = [source, *arguments_of({**used, **special})]
                 yield StudyRun.of(labels, arguments, problem_digest)
+
+
+def used_flags(source: str, shared: Flags, special: Flags) -> Flags:
+    """Return the flags for all methods that do something in a run, beside its special ones.
+
+    Of ``[train]`` and ``[problems.NAME]`` a flag may be of a class that one method uses and another
+    does not, such as ``resample.n``, which is nothing to points that stay.
+    """
+    # The seed changes nothing in what is used.
+    alike = {name: value for name, value in special.items() if name != SEED}
+    together = arguments_of({**shared, **alike})
+    is_of_class = any("." in name for name in shared)
+    idle = idle_classes(source, tuple(together)) if is_of_class else frozenset()
+    return {
+        name: value for name, value in shared.items() if name.split(".")[0] not in idle
+    }
+
+
+@functools.cache
+def idle_classes(source: str, flags: tuple[str, ...]) -> frozenset[str]:
+    """Return the classes, by what their flags begin with, that a run does not use."""
+    training = _training(source, flags)
+    in_use = training.in_use(training.schedule(), training.resampler())
+    return frozenset(
+        group.field
+        for group in GROUPS
+        if group.name not in in_use.get(group.catalogue.kind, ())
+    )
 
 
 def _source(problem: str, folder: Path) -> tuple[str, str]:
@@ -287,6 +353,22 @@ def check_flags(study: Study) -> None:
             raise ValueError(f"run {run.name}: {error}") from None
 
 
+def check_used_by_some(sections: _Sections, study: Study) -> None:
+    """Raise ``ValueError`` for a flag for all methods that no run has a use for."""
+    sections_of_all = {"[train]": sections.train}
+    for problem, flags in sections.problems.items():
+        sections_of_all[f"[problems.{problem}]"] = flags
+
+    used = {argument for run in study.runs for argument in run.arguments}
+    for where, flags in sections_of_all.items():
+        for name in flags:
+            if "--" + name.replace("_", "-") not in used:
+                raise ValueError(
+                    f"{name} of {where} does nothing, as no run uses {name.split('.')[0]!r}: "
+                    "leave it out"
+                )
+
+
 def without_seed(arguments: Sequence[str]) -> tuple[str, ...]:
     """Return arguments without the value of the seed."""
     place = list(arguments).index("--seed")
@@ -296,8 +378,7 @@ def without_seed(arguments: Sequence[str]) -> tuple[str, ...]:
 def check_arguments(arguments: Sequence[str]) -> None:
     """Raise ``ValueError`` for arguments that ``whence train`` would refuse before training."""
     problem, *flags = arguments
-    options = dataclasses.replace(_options(tuple(flags)), problem=problem)
-    training = Training(options, GROUPS, source_of(problem))
+    training = _training(problem, tuple(flags))
     schedule = training.schedule()
     resampler = training.resampler()
     training.check_used(schedule, resampler)
@@ -305,6 +386,12 @@ def check_arguments(arguments: Sequence[str]) -> None:
     training.weights()
     training.weighting()
     training.threads()
+
+
+def _training(problem: str, flags: tuple[str, ...]) -> Training:
+    """Return what the flags of a run ask for."""
+    options = dataclasses.replace(_options(flags), problem=problem)
+    return Training(options, GROUPS, source_of(problem))
 
 
 @functools.cache

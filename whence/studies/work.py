@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,8 @@ from whence.cli import train as training
 from whence.pinn.training.run_folder import RunFolder
 from whence.studies.folder import is_finished
 from whence.studies.study import StudyRun
+from whence.workers import keep_freed_memory
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Numbers of options in malloc.h."""
-MAX_MMAP_THRESHOLD = 32 * 2**20
 LOCK_SECONDS = 60.0
 """Time that a worker has to end once its study is gone."""
 
@@ -69,21 +65,6 @@ def train_run(run: StudyRun, path: Path, version: str) -> Outcome:
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
     return Outcome(run.name, error, time.perf_counter() - start)
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep memory that was freed, as it does of itself.
-
-    Workers of dask are started with ``MALLOC_TRIM_THRESHOLD_``, by which glibc takes every larger
-    tensor from the system and gives it back at once: training takes twice the time.
-    """
-    if "MALLOC_TRIM_THRESHOLD_" not in os.environ:
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc alone
-    if mallopt is not None:
-        # What its own thresholds grow to as larger blocks are freed.
-        mallopt(M_MMAP_THRESHOLD, MAX_MMAP_THRESHOLD)
-        mallopt(M_TRIM_THRESHOLD, 2 * MAX_MMAP_THRESHOLD)
 
 
 def go_on_unlocked(run: StudyRun, path: Path) -> None:
