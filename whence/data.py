@@ -75,6 +75,11 @@ class Source:
 
         return self._checked(self._collated(items))
 
+    def read_targets(self, places: np.ndarray) -> Tensor | None:
+        """Return the targets of the samples at these places."""
+        target: Tensor | None = self.read(places).target
+        return target
+
     def _collated(self, items: list[Any]) -> Any:
         try:
             return self.collate(items)

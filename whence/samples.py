@@ -29,6 +29,7 @@ from whence.data import (
     moved,
     source_of,
 )
+from whence.stored_arrays import holds_stored, stored_source
 
 Structure = tuple[pytree.TreeSpec, bool, bool]
 """How tensors make inputs, whether a target is the last of them, and features the first."""
@@ -307,13 +308,22 @@ class Samples:
 
     def _read_labels(self) -> np.ndarray:
         # Labels are one number each: all of them fit where the inputs do not.
-        parts = [self] if self.in_memory else self.split(READ_AT_ONCE)
         labels = []
-        for part in parts:
-            target = part.target
-            assert target is not None
-            labels.append(target.detach().cpu().reshape(-1))
+        for part in self._target_parts():
+            assert part is not None
+            labels.append(part.detach().cpu().reshape(-1))
         return torch.cat(labels).numpy()
+
+    def _target_parts(self) -> Iterator[Tensor | None]:
+        """Yield the targets, of data that are read when they are used some at a time."""
+        parts = [self] if self.in_memory else self.split(READ_AT_ONCE)
+        for part in parts:
+            if part.in_memory or part._kept is not None:
+                yield part.target
+                continue
+            # Targets may be read without the inputs, which are larger.
+            source, places = part._origin()
+            yield source.read_targets(places)
 
     def __repr__(self) -> str:
         return f"Samples({self._n}{'' if self.in_memory else ', read when used'})"
@@ -383,8 +393,9 @@ def samples_of(
     what:
         What they are, for messages.
     data:
-        Tensors, arrays or data frames ``(inputs, ..., target)``, a map-style ``Dataset`` of such
-        tuples, or a ``DataLoader`` of one; without ``targets`` the inputs alone.
+        Tensors, arrays or data frames ``(inputs, ..., target)``, arrays of zarr, dask or HDF5
+        among them, a map-style ``Dataset`` of such tuples, or a ``DataLoader`` of one; without
+        ``targets`` the inputs alone.
     dtype, device:
         What numbers that are not integers are brought to, and the device; None leaves them.
     targets:
@@ -403,11 +414,16 @@ def samples_of(
     if isinstance(data, TensorDataset):
         data = data.tensors
 
-    if isinstance(data, (Tensor, np.ndarray, tuple, list, Mapping, DataFrameLike)):
+    is_stored = holds_stored(data)
+    in_memory = (Tensor, np.ndarray, tuple, list, Mapping, DataFrameLike)
+    if isinstance(data, in_memory) and not is_stored:
         batch = inputs_and_target(what, data) if targets else inputs_alone(data)
         return Samples.from_batch(checked_batch(what, batch, dtype, device))
 
-    source, places = source_of(what, data)
+    if is_stored:
+        source, places = stored_source(what, data, targets=targets)
+    else:
+        source, places = source_of(what, data)
     source = replace(source, dtype=dtype, device=device)
     if not len(places):
         raise ValueError(f"{what} must have at least one sample, got none")

@@ -35,8 +35,8 @@ GONE = (
     "the scheduler is gone: finished runs are kept, so start it, and the study, again"
 )
 DIED = "its workers died again and again, as where memory runs out"
-REFRESH_SECONDS = 1.0
-"""Time between two looks at what workers do."""
+REFRESH_SECONDS = 3.0
+"""Time between two looks at what workers do: a look takes their cores for a moment."""
 MAX_SHOWN = 3
 """Runs that progress names at once."""
 
@@ -147,6 +147,8 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
         "distributed.worker.memory.terminate": False,
+        # Looking at the stack a hundred times a second takes the interpreter from training.
+        "distributed.worker.profile.enabled": False,
     }
     with (
         dask.config.set(settings),
