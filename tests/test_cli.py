@@ -306,9 +306,11 @@ def test_weights_and_spectra_of_a_run(tmp_path, capsys):
 
 def test_the_seed_of_a_score_moves_its_test_points_too(run, tmp_path, monkeypatch):
     seen = []
-    score = pinn.GradDotScore.score
+    prepared = pinn.GradDotScore.prepared
     monkeypatch.setattr(
-        pinn.GradDotScore, "score", lambda s, *a: seen.append(s.seed) or score(s, *a)
+        pinn.GradDotScore,
+        "prepared",
+        lambda s, *a: seen.append(s.seed) or prepared(s, *a),
     )
     out = [
         "--out",

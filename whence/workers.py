@@ -7,9 +7,12 @@ asked can record them; a worker that dies is replaced, and its part is done agai
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -17,7 +20,7 @@ import torch
 from whence import __version__, _checks
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, WorkerPlugin
 
 Common = TypeVar("Common")
 Part = TypeVar("Part")
@@ -27,7 +30,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Numbers of options in malloc.h."""
 MAX_MMAP_THRESHOLD = 32 * 2**20
 CONNECT_SECONDS = 10
-"""Time in which a scheduler must have workers."""
+"""Time in which a scheduler must answer, and have workers."""
+MAX_DEATHS = 3
+"""Workers that a part may outlive; schedulers elsewhere have a number of their own."""
 AHEAD = 2
 """Parts by worker that are handed out: the one it is at, and one to go on with."""
 _ONE_AT_A_TIME = threading.Lock()
@@ -146,6 +151,90 @@ def _answer(future: Future[Answer]) -> Answer:
 
 
 # --- clusters ------------------------------------------------------------------------------------
+
+
+def check_installed() -> None:
+    """Raise ``ImportError`` if there is no dask."""
+    try:
+        import distributed  # noqa: F401 - slow to import
+    except ImportError:
+        raise ImportError(
+            'workers are those of dask: pip install "whence[study]"'
+        ) from None
+
+
+def check_workers(workers: int | None, scheduler: str | None) -> None:
+    """Raise ``ValueError`` for no number of workers, or for workers and a scheduler."""
+    if workers is None:
+        return
+    _checks.count("workers", workers)
+    if scheduler is not None:
+        raise ValueError(
+            "workers are those of the scheduler, or processes of this machine: leave out "
+            "workers or scheduler"
+        )
+
+
+@contextmanager
+def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
+    """Yield a client of a scheduler, or of new processes of this machine."""
+    import dask  # slow to import
+    from distributed import Client, LocalCluster  # slow to import
+
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise OSError(
+                f"no dask scheduler answers at {scheduler} within {CONNECT_SECONDS} s: {error}. "
+                "Start one with: dask scheduler, and workers with: dask worker ADDRESS --nthreads 1"
+            ) from None
+        with client:
+            yield client
+        return
+
+    settings = {
+        "distributed.scheduler.allowed-failures": MAX_DEATHS,
+        # Runs are long and hold the interpreter: that is no reason to warn, or to give them up.
+        "distributed.admin.tick.limit": "1h",
+        "distributed.scheduler.worker-ttl": None,
+        # Each has a core to itself; a run that needs more memory than its share may take it.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+        # Looking at the stack a hundred times a second takes the interpreter from training.
+        "distributed.worker.profile.enabled": False,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(undisturbed_by_interrupts())
+        yield client
+
+
+def undisturbed_by_interrupts() -> WorkerPlugin:
+    """Return what lets workers ignore Ctrl-C, which the command answers by ending them."""
+    from distributed import WorkerPlugin  # slow to import
+
+    class Undisturbed(WorkerPlugin):
+        name = "undisturbed by interrupts"
+
+        def setup(self, worker: object) -> None:
+            # A terminal sends it to all of its processes.
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Undisturbed()
 
 
 def check_client(client: object) -> None:

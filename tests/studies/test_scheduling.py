@@ -194,7 +194,7 @@ def test_a_scheduler_and_workers_elsewhere(undisturbed, tmp_path):
 
 def test_a_scheduler_that_does_not_answer(undisturbed, tmp_path, monkeypatch):
     study, _, _ = undisturbed
-    monkeypatch.setattr("whence.studies.scheduling.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("whence.workers.CONNECT_SECONDS", 1)
     with pytest.raises(
         OSError, match=r"no dask scheduler answers at tcp://127.0.0.1:1 "
     ):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -23,7 +24,12 @@ from whence.cli.flags import (
     with_groups,
 )
 from whence.pinn.sampling.scores import SavedScore, Score
+from whence.pinn.sampling.scores.parts import score_in_parts
 from whence.pinn.training.load import load_run
+from whence.workers import check_workers, connected
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +48,10 @@ class _Options:
     """Seed of candidates and test points."""
     out: Annotated[Path | None, default_words("RUN/scores.npz", "PATH")] = None
     """File to write."""
+    workers: Annotated[int | None, default_words("this process", "N")] = None
+    """Processes of this machine that share the candidates."""
+    scheduler: Annotated[str | None, default_words("none", "ADDRESS")] = None
+    """Address of a dask scheduler whose workers share them."""
     overwrite: bool = False
     """Write over a former result."""
 
@@ -50,9 +60,20 @@ GROUPS = groups_of((SCORES,), [field.name for field in dataclasses.fields(_Optio
 Options = with_groups(_Options, GROUPS, skip=("seed",))
 
 
+@contextmanager
+def _workers(options: _Options) -> Iterator[Client | None]:
+    """Yield a client of the workers that are asked for, None where there are none."""
+    if options.workers is None and options.scheduler is None:
+        yield None
+        return
+    with connected(options.scheduler, options.workers or 1) as client:
+        yield client
+
+
 def run(options: _Options, arguments: Sequence[str]) -> int:
     """Score candidates and save them; return the exit code."""
     _checks.count("--candidates", options.candidates)
+    check_workers(options.workers, options.scheduler)
     check_used(options, GROUPS, {"score": [options.score]})
 
     values = values_for(options, GROUPS, SCORES, options.score)
@@ -74,7 +95,8 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     objective = result.objective
     term = options.term or next(iter(objective.terms))
     candidates = objective.draw(term, options.candidates, options.seed)
-    scores = scorer.score(objective, {term: candidates})
+    with _workers(options) as client:
+        scores = score_in_parts(scorer, objective, {term: candidates}, client)
     # With the candidates themselves, as other points have other scores.
     SavedScore(term, candidates, scores).save(out)
 

@@ -7,28 +7,22 @@ finished is on disk, so that nothing depends on the scheduler, or on this proces
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import signal
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from whence import __version__, _checks
+from whence import __version__
 from whence.studies.folder import StudyFolder
 from whence.studies.study import Study, StudyRun
 from whence.studies.work import OtherVersion, Outcome, train_run
-from whence.workers import CONNECT_SECONDS, check_versions
+from whence.workers import check_installed, check_versions, check_workers, connected
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, WorkerPlugin
+    from distributed import Client, Future
 
-MAX_DEATHS = 3
-"""Workers that an attempt at a run may outlive; schedulers elsewhere have a number of their own."""
 MAX_ATTEMPTS = 3
 """Attempts at a run after which it is to blame."""
 GONE = (
@@ -79,13 +73,7 @@ def run_study(
     ValueError
         If workers and scheduler are both given, or workers have other versions of whence.
     """
-    if workers is not None:
-        _checks.count("workers", workers)
-        if scheduler is not None:
-            raise ValueError(
-                "workers are those of the scheduler, or processes of this machine: leave out "
-                "workers or scheduler"
-            )
+    check_workers(workers, scheduler)
     check_installed()
 
     folder = StudyFolder.at(out)
@@ -107,78 +95,6 @@ def run_study(
             return _train_all(client, folder, remaining, done, progress)
     except CommClosedError:
         raise ConnectionError(GONE) from None
-
-
-def check_installed() -> None:
-    """Raise ``ImportError`` if there is no dask."""
-    try:
-        import distributed  # noqa: F401 - slow to import
-    except ImportError:
-        raise ImportError(
-            'studies are scheduled by dask: pip install "whence[study]"'
-        ) from None
-
-
-@contextmanager
-def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """Yield a client of a scheduler, or of new processes of this machine."""
-    import dask  # slow to import
-    from distributed import Client, LocalCluster  # slow to import
-
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise OSError(
-                f"no dask scheduler answers at {scheduler} within {CONNECT_SECONDS} s: {error}. "
-                "Start one with: dask scheduler, and workers with: dask worker ADDRESS --nthreads 1"
-            ) from None
-        with client:
-            yield client
-        return
-
-    settings = {
-        "distributed.scheduler.allowed-failures": MAX_DEATHS,
-        # Runs are long and hold the interpreter: that is no reason to warn, or to give them up.
-        "distributed.admin.tick.limit": "1h",
-        "distributed.scheduler.worker-ttl": None,
-        # Each has a core to itself; a run that needs more memory than its share may take it.
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-        # Looking at the stack a hundred times a second takes the interpreter from training.
-        "distributed.worker.profile.enabled": False,
-    }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        client.register_plugin(undisturbed_by_interrupts())
-        yield client
-
-
-def undisturbed_by_interrupts() -> WorkerPlugin:
-    """Return what lets workers ignore Ctrl-C, which the command answers by ending them."""
-    from distributed import WorkerPlugin  # slow to import
-
-    class Undisturbed(WorkerPlugin):
-        name = "undisturbed by interrupts"
-
-        def setup(self, worker: object) -> None:
-            # A terminal sends it to all of its processes.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    return Undisturbed()
 
 
 def _train_all(

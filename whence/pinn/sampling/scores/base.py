@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,6 +42,16 @@ class Score(Protocol):
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
+
+
+@runtime_checkable
+class PreparedScore(Score, Protocol):
+    """A score with work to do before it sees a candidate, the same for all of them."""
+
+    sign: Sign
+
+    def prepared(self, objective: Objective, terms: Iterable[str]) -> Score:
+        """Return the score with that work done; where the sign shifts its values are unshifted."""
 
 
 @runtime_checkable
@@ -131,6 +142,30 @@ def summed_products(
             totals.append(signed_part(products, sign).sum(dim=1))
 
     return torch.cat(totals)
+
+
+@dataclass(frozen=True, eq=False)
+class ProductScore:
+    """What products of a candidate's gradient with vectors say of it, as they are.
+
+    Parameters
+    ----------
+    vectors:
+        v, (P,), of which there is ``part(∇ℓ(x)ᵀ v)``, or several, (P, T), with the sum over them.
+    sign:
+        Which part of a product counts.
+    """
+
+    vectors: Tensor
+    sign: Sign
+
+    def score(self, objective: Objective, candidates: Candidates) -> Tensor:
+        """Return one value per candidate, shape (n,)."""
+        terms = by_term(objective, candidates)
+        if self.vectors.ndim == 1:
+            products = loss_products(objective, terms, self.vectors)
+            return signed_part(products, self.sign)
+        return summed_products(objective, terms, self.vectors, self.sign)
 
 
 def loss_at_test_points(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,11 +21,10 @@ from whence.pinn.sampling.scores.base import (
     SCORE_TOLERANCE,
     SIGNS,
     Candidates,
+    ProductScore,
     Sign,
     by_term,
-    loss_products,
     shifted,
-    signed_part,
     spawn,
 )
 
@@ -94,18 +93,17 @@ class ErrorInfluenceScore:
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
+        scores = self.prepared(objective, terms).score(objective, terms)
+        return shifted(scores, self.sign)
+
+    def prepared(self, objective: Objective, terms: Iterable[str]) -> ProductScore:
+        """Return the score with everything solved that needs no candidate."""
         gradient = self._error_gradient(objective, terms)
-
         # v = (A + λI)⁻¹∇Q, once for all candidates; then ∇ℓ(x⁺)ᵀv of each.
-        damping = self.damping
-        vector = solved(objective, gradient, damping, SCORE_DAMPING)
-        products = loss_products(objective, terms, vector)
-        parts = signed_part(products, self.sign)
-        return shifted(parts, self.sign)
+        vector = solved(objective, gradient, self.damping, SCORE_DAMPING)
+        return ProductScore(vector, self.sign)
 
-    def _error_gradient(
-        self, objective: Objective, terms: Mapping[str, Tensor]
-    ) -> Tensor:
+    def _error_gradient(self, objective: Objective, terms: Iterable[str]) -> Tensor:
         """Return ``∇Q = −J_uᵀ Δu/T``, (P,)."""
         step = self.predicted_step(objective, terms)
 
@@ -118,9 +116,7 @@ class ErrorInfluenceScore:
         gradient = output_normal_product(objective, points, step)
         return -gradient / len(points)
 
-    def predicted_step(
-        self, objective: Objective, terms: Mapping[str, Tensor]
-    ) -> Tensor:
+    def predicted_step(self, objective: Objective, terms: Iterable[str]) -> Tensor:
         """Return the step to where L_t would be least, ``Δθ = −(A_t + μI)⁻¹ ∇L_t``, (P,)."""
         elsewhere = dict(objective.terms)
         for k, name in enumerate(terms):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,15 +17,13 @@ from whence.pinn.sampling.scores.base import (
     REDUCTIONS,
     SIGNS,
     Candidates,
+    ProductScore,
     Reduction,
     Sign,
     by_term,
     candidate_blocks,
     loss_at_test_points,
-    loss_products,
     shifted,
-    signed_part,
-    summed_products,
 )
 
 
@@ -63,16 +62,17 @@ class GradDotScore:
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
+        scores = self.prepared(objective, terms).score(objective, terms)
+        return shifted(scores, self.sign)
+
+    def prepared(self, objective: Objective, terms: Iterable[str]) -> ProductScore:
+        """Return the score with the gradients at the test points taken."""
         loss = loss_at_test_points(objective, terms, self.n_test, self.seed)
         if self.reduce == "sum_of_abs":
             gradients = torch.cat(list(loss.gradients(objective)))  # ∇ℓ_t, (T, P)
-            totals = summed_products(objective, terms, gradients.T, self.sign)
-            return shifted(totals, self.sign)
-
-        gradient = aggregate_gradient(loss, objective)  # ∇L_test, (P,)
-        products = loss_products(objective, terms, gradient)
-        parts = signed_part(products, self.sign)
-        return shifted(parts, self.sign)
+            return ProductScore(gradients.T, self.sign)
+        # ∇L_test, (P,)
+        return ProductScore(aggregate_gradient(loss, objective), self.sign)
 
 
 @SCORES.named("output_grad")

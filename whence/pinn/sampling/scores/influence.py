@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,15 +22,13 @@ from whence.pinn.sampling.scores.base import (
     SCORE_TOLERANCE,
     SIGNS,
     Candidates,
+    ProductScore,
     Reduction,
     Sign,
     by_term,
     fresh_test_points,
-    loss_products,
     shifted,
-    signed_part,
     spawn,
-    summed_products,
 )
 
 CurvaturePoints = int | Literal["training", "test"]
@@ -120,6 +118,12 @@ class InfluenceScore:
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)
+        scores = self.prepared(objective, terms).score(objective, terms)
+        return shifted(scores, self.sign)
+
+    def prepared(self, objective: Objective, terms: Iterable[str]) -> ProductScore:
+        """Return the score with everything solved that needs no candidate."""
+        terms = tuple(terms)
         quantity = self.quantity
         if quantity is None:
             points = fresh_test_points(objective, terms, self.n_test, self.seed)
@@ -128,10 +132,17 @@ class InfluenceScore:
         # The curvature may be taken elsewhere; gradients are those of the objective itself.
         influence = self._influence(objective, terms)
         if self.reduce == "abs_of_sum":
-            scores = self._abs_of_sum(objective, influence, quantity, terms)
-        else:
-            scores = self._sum_of_abs(objective, influence, quantity, terms)
-        return shifted(scores, self.sign)
+            # v = (A + λI)⁻¹ Σ_t ∇f_t, once for all candidates; then |∇ℓ(x⁺)ᵀ v| of each.
+            gradient = aggregate_gradient(quantity, objective)  # (P,)
+            column = gradient.unsqueeze(1)  # as solvers take them
+            return ProductScore(influence.solve(column).value[:, 0], self.sign)
+
+        # V = (A + λI)⁻¹ [∇f_1 … ∇f_T], (P, T); then Σ_t |∇ℓ(x⁺)ᵀ v_t|.
+        vectors = []
+        for gradients in quantity.gradients(objective):
+            solution = influence.solve(gradients.T)  # columns, (P, block)
+            vectors.append(solution.value)
+        return ProductScore(torch.cat(vectors, dim=1), self.sign)
 
     def _influence(self, objective: Objective, terms: Iterable[str]) -> Influence:
         """Return the influence whose inverse curvature is applied."""
@@ -162,35 +173,3 @@ class InfluenceScore:
         for name in terms:
             fresh[name] = objective.draw(name, where, seed, "hammersley")
         return objective.with_points(fresh)
-
-    def _abs_of_sum(
-        self,
-        objective: Objective,
-        influence: Influence,
-        quantity: Quantity,
-        terms: Mapping[str, Tensor],
-    ) -> Tensor:
-        """Return ``|Σ_t ∇f_tᵀ(A + λI)⁻¹∇ℓ(x⁺)|`` of each candidate, (n,)."""
-        # v = (A + λI)⁻¹ Σ_t ∇f_t, once for all candidates; then ∇ℓ(x⁺)ᵀ v of each.
-        gradient = aggregate_gradient(quantity, objective)  # (P,)
-        column = gradient.unsqueeze(1)  # as solvers take them
-        vector = influence.solve(column).value
-        products = loss_products(objective, terms, vector[:, 0])
-        return signed_part(products, self.sign)
-
-    def _sum_of_abs(
-        self,
-        objective: Objective,
-        influence: Influence,
-        quantity: Quantity,
-        terms: Mapping[str, Tensor],
-    ) -> Tensor:
-        """Return ``Σ_t |∇f_tᵀ(A + λI)⁻¹∇ℓ(x⁺)|`` of each candidate, (n,)."""
-        # V = (A + λI)⁻¹ [∇f_1 … ∇f_T], (P, T).
-        vectors = []
-        for gradients in quantity.gradients(objective):
-            solution = influence.solve(gradients.T)  # columns, (P, block)
-            vectors.append(solution.value)
-        solved = torch.cat(vectors, dim=1)
-
-        return summed_products(objective, terms, solved, self.sign)
