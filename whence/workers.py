@@ -83,10 +83,10 @@ def in_parts(
 
     check_client(client)
     check_versions(client)
-    yield from _by_workers(function, common, iter(parts), client)
+    yield from by_workers(function, common, iter(parts), client)
 
 
-def _by_workers(
+def by_workers(
     function: Callable[[Common, Part], Answer],
     common: Common,
     parts: Iterator[Part],

@@ -87,6 +87,23 @@ def test_what_was_solved_is_not_solved_again(tmp_path, monkeypatch):
     assert solved == [1]  # the last of five
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_after_a_power_cut_the_last_parts_are_made_again(
+    seconds, tmp_path, monkeypatch
+):
+    influence = wh.Influence(objective())
+    expected = influence.attribute(targets())
+    before = stopping(monkeypatch, 4)
+    with pytest.raises(KeyboardInterrupt):
+        influence.attribute(targets(), out=tmp_path / "a.zarr")
+
+    monkeypatch.setattr("whence.attribution.storage.boot", lambda: "another")
+    monkeypatch.setattr("whence.attribution.storage.WRITTEN_BACK_SECONDS", seconds)
+    rest = stopping(monkeypatch, None)
+    same(influence.attribute(targets(), out=tmp_path / "a.zarr"), expected)
+    assert set(before) & set(rest) == (set(before) if seconds else set())
+
+
 def test_another_result_is_refused(tmp_path, monkeypatch):
     out = tmp_path / "a.zarr"
     influence = wh.Influence(objective())
@@ -172,6 +189,34 @@ def test_a_killed_process(tmp_path):
 
     same(wh.Influence(objective()).attribute(targets(), out=out), expected)
     assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+SHARE = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import whence as wh
+    from many_points import objective, targets
+    from whence.attribution import bands, tiled
+
+    bands.CHUNK_POINTS = 1000
+    tiled.TARGET_BLOCK = 2
+    wh.Influence(objective()).attribute_share(
+        targets(), out={out!r}, share=int(sys.argv[1]), of=2)
+"""
+
+
+def test_processes_side_by_side_write_shares(tmp_path, monkeypatch):
+    expected = wh.Influence(objective()).attribute(targets())
+    out = tmp_path / "a.zarr"
+    tests = os.path.dirname(many_points.__file__)
+    code = textwrap.dedent(SHARE).format(tests=tests, out=str(out))
+    command = [sys.executable, "-c", code]
+    processes = [subprocess.Popen([*command, str(share)]) for share in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+
+    rest = stopping(monkeypatch, None)
+    same(wh.Influence(objective()).attribute(targets(), out=out), expected)
+    assert not rest
 
 
 def test_two_processes_do_not_complete_one_result(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Study files: what is read of them, and what is refused, before any run."""
 
+from pathlib import Path
+
 import pytest
 from small_study import TEXT
 
@@ -63,6 +65,71 @@ def test_the_most_special_section_counts(tmp_path):
     assert plain[plain.index("--points") + 1] == "pde=10"
     assert special[special.index("--points") + 1] == "pde=20"
     assert special[special.index("--test") + 1] == "7"
+
+
+MIXED = """
+[grid]
+problem = ["diffusion", "wave"]
+
+[train]
+schedule = ["adam:10"]
+points = ["pde=10"]
+resample.n = 5
+
+[methods.residual]
+score = "residual"
+
+[methods.static]
+resampler = "none"
+
+[problems.wave.methods.static]
+points = ["pde=30"]
+"""
+
+
+def test_flags_for_all_methods_are_for_those_that_use_them(tmp_path):
+    by_name = {run.name: run.arguments for run in read(tmp_path, MIXED).runs}
+    assert "--resample.n" in by_name["diffusion-residual-0"]
+    assert "--resample.n" not in by_name["diffusion-static-0"]
+    points = {
+        name: words[words.index("--points") + 1] for name, words in by_name.items()
+    }
+    assert points == {
+        "diffusion-residual-0": "pde=10",
+        "diffusion-static-0": "pde=10",
+        "wave-residual-0": "pde=10",
+        "wave-static-0": "pde=30",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            ("resample.n", "ntk.alpha"),
+            r"ntk.alpha of \[train\] does nothing, as no run uses",
+        ),
+        (("wave.methods.static]", "wave.methods.statc]"), "did you mean 'static'"),
+        (("[problems.wave.m", "[problems.wave2.m"), "unknown problem"),
+        ((".methods.static]\npoints", "]\nmethods"), "must be a section, got"),
+        (('resampler = "none"', 'resampler = "none"\nresample.n = 5'), "does nothing"),
+    ],
+)
+def test_flags_that_are_for_nobody(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, MIXED.replace(*change))
+
+
+def test_the_quick_studies_are_of_the_same_problems_and_methods(tmp_path):
+    folder = Path(__file__).parents[2] / "studies"
+    runs = {file.stem: read_study(file).runs for file in folder.glob("*.toml")}
+    assert set(runs) == {"paper_add", "paper_replace", "quick_add", "quick_replace"}
+    of = {
+        name: {(run.labels["problem"], run.labels["method"]) for run in runs[name]}
+        for name in runs
+    }
+    assert len(set(map(frozenset, of.values()))) == 1
+    assert len(runs["quick_add"]) == len(runs["quick_replace"]) == 5 * 7 * 5
 
 
 def test_any_flag_may_be_an_axis(tmp_path):

@@ -11,7 +11,9 @@ import contextlib
 import dataclasses
 import glob
 import os
+import platform
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +43,14 @@ if TYPE_CHECKING:
 
 VALUES = "influence"
 """Name of the array."""
+WRITTEN_BACK_SECONDS = 120.0
+"""Time after which the system has brought to disk what was written; Linux takes half a minute."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot() -> str:
+    """Return what tells one start of this machine from the next, where the system says it."""
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
 
 
 @dataclass(frozen=True)
@@ -146,16 +156,34 @@ class Unfinished:
     # --- parts ---
 
     def finished(self) -> dict[str, Solved]:
-        """Return the parts that are finished, and how well their systems were solved."""
-        ledger = {}
+        """Return the parts that are finished, and how well their systems were solved.
+
+        Where this machine was started again since, what it wrote last may not have come to disk:
+        that is not counted.
+        """
+        entries = {}
         for file in (self.path / "finished").glob("*.json"):
-            ledger[file.stem] = Solved(**parsed_json(file.read_bytes()))
+            entries[file.stem] = parsed_json(file.read_bytes())
+
+        newest = max((entry["time"] for entry in entries.values()), default=0.0)
+        ledger = {}
+        for name, entry in entries.items():
+            was_cut_off = entry["host"] == platform.node() and entry["boot"] != boot()
+            if was_cut_off and entry["time"] > newest - WRITTEN_BACK_SECONDS:
+                continue
+            ledger[name] = Solved(**entry["solved"])
         return ledger
 
     def finish(self, part: str, solved: Solved) -> None:
-        """Record that a part is written."""
-        content = strict_json(dataclasses.asdict(solved)).encode()
-        write_atomically(self.path / "finished" / f"{part}.json", content)
+        """Record that a part is written, by whom and when."""
+        entry = {
+            "solved": dataclasses.asdict(solved),
+            "host": platform.node(),
+            "boot": boot(),
+            "time": time.time(),
+        }
+        file = self.path / "finished" / f"{part}.json"
+        write_atomically(file, strict_json(entry).encode())
 
     def write(self, tiles: Iterator[Tile]) -> Solved:
         """Write tiles into the array, and return how well their systems were solved."""

@@ -61,13 +61,32 @@ def test_every_candidate_is_in_one_part(counts):
 
 def test_the_command_has_workers(tmp_path, capsys):
     run = tmp_path / "run"
-    train = ["train", "diffusion", "--out", str(run), "--quiet", "--layers", "2", "5", "1"]
+    train = [
+        "train",
+        "diffusion",
+        "--out",
+        str(run),
+        "--quiet",
+        "--layers",
+        "2",
+        "5",
+        "1",
+    ]
     train += ["--points", "pde=20", "--schedule", "gauss_newton:2"]
     assert cli.main(train) == 0
     for out, more in (("a.npz", []), ("b.npz", ["--workers", "2"])):
-        score = ["score", str(run), "--candidates", "9000", "--out", str(tmp_path / out)]
+        score = [
+            "score",
+            str(run),
+            "--candidates",
+            "9000",
+            "--out",
+            str(tmp_path / out),
+        ]
         assert cli.main([*score, *more]) == 0
-    first, second = (pinn.SavedScore.load(tmp_path / name) for name in ("a.npz", "b.npz"))
+    first, second = (
+        pinn.SavedScore.load(tmp_path / name) for name in ("a.npz", "b.npz")
+    )
     assert torch.equal(first.values, second.values)
 
     capsys.readouterr()

@@ -103,11 +103,11 @@ def parts_of(terms: Mapping[str, Tensor]) -> list[list[slice]]:
     """Return which candidates of each term are in each part; every part has some of every term."""
     counts = [len(points) for points in terms.values()]
     n_parts = min(-(-max(counts) // PART), min(counts))
-    slices = [_divided(count, n_parts) for count in counts]
+    slices = [divided(count, n_parts) for count in counts]
     return [list(part) for part in zip(*slices, strict=True)]
 
 
-def _divided(n: int, n_parts: int) -> list[slice]:
+def divided(n: int, n_parts: int) -> list[slice]:
     """Return n divided into parts, at the ends of blocks where there are enough of them."""
     n_blocks = -(-n // MAX_EVALUATED)
     size, count = (MAX_EVALUATED, n_blocks) if n_blocks >= n_parts else (1, n)
