@@ -105,25 +105,23 @@ class EKFAC:
 
         # Two passes over the rows: for models whose eigenvectors are the bases, and for the
         # eigenvalues.
-        layers = layer_matrices(root)
-        bases = layer_bases(root, layers, self.block_limit)
-        blocks = self._corrected(root, bases)
-
-        # λ and residuals are those of the true A, not of the model.
-        cached = operator.cached(self.memory_budget)
-        largest = largest_eigenvalue(cached.matvec, cached.size, cached.like())
-        system = Damped(cached, damping.resolve(largest))
+        blocks = self.blocks(root, layer_matrices(root))
+        system, largest = self.system(operator, damping)
         return _Factored(system, blocks, largest)
 
-    def _corrected(
-        self, root: Jacobian, bases: Sequence[tuple[LayerMatrix, Basis]]
-    ) -> list[_Block]:
-        """Return the bases with the true curvature along each of their directions."""
+    def system(self, operator: Curvature, damping: Damping) -> tuple[Damped, float]:
+        """Return ``A + λI`` and the largest eigenvalue of A: of the true A, not of the model."""
+        cached = operator.cached(self.memory_budget)
+        largest = largest_eigenvalue(cached.matvec, cached.size, cached.like())
+        return Damped(cached, damping.resolve(largest)), largest
+
+    def blocks(self, root: Jacobian, layers: Sequence[LayerMatrix]) -> list[Block]:
+        """Return the bases of some layers with the true curvature along their directions."""
         like = root.parameters.vector()
         blocks = {}
-        for layer, basis in bases:
+        for layer, basis in layer_bases(root, layers, self.block_limit):
             eigenvalues = like.new_zeros(layer.outputs, layer.inputs)
-            blocks[layer] = _Block(layer, basis, eigenvalues)
+            blocks[layer] = Block(layer, basis, eigenvalues)
 
         # Of a direction q it is qᵀAq = qᵀJᵀJq = Σ_rows (qᵀ row)².
         for layer, _, left, right in layer_rows(root, list(blocks)):
@@ -134,53 +132,76 @@ class EKFAC:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """A layer's basis and the curvature along each of its directions, (out, in)."""
 
     layer: LayerMatrix
     basis: Basis
     eigenvalues: Tensor = field(repr=False)
 
-    def solve(self, right: Tensor, damping: float, out: Tensor) -> None:
-        """Write this layer's part of the inverse times ``right`` (P, K) into ``out``."""
+    def inverse(self, matrices: Tensor, damping: float) -> Tensor:
+        """Return the inverse of the layer's ``A + λI`` times its part of vectors."""
         # V → QᵀV → (s + λ)⁻¹QᵀV → Q(s + λ)⁻¹QᵀV
-        matrices = self.layer.matrices(right)
         coordinates = self.basis.into(matrices)
         coordinates /= self.eigenvalues + damping
-        solved = self.basis.back(coordinates)
-        self.layer.put(solved, out)
+        return self.basis.back(coordinates)
+
+    def summary(self) -> BlockSummary:
+        """Return what is said of the block in results."""
+        is_full = isinstance(self.basis, FullBasis)
+        smallest = float(self.eigenvalues.min())
+        return BlockSummary(self.eigenvalues.numel(), smallest, is_full)
+
+
+@dataclass(frozen=True)
+class BlockSummary:
+    """The parameters of a block, its smallest eigenvalue, and whether its basis is its own."""
+
+    size: int
+    smallest: float
+    is_full: bool
+
+
+def spectrum_of(
+    summaries: Sequence[BlockSummary], system: Damped, largest: float
+) -> BlocksSpectrum:
+    """Return what is known of A cut into blocks.
+
+    Raises
+    ------
+    SingularSystem
+        If ``A + λI`` is singular.
+    """
+    # Layers that no residual depends on have no block: their curvature is zero.
+    smallest = [summary.smallest for summary in summaries]
+    covered = sum(summary.size for summary in summaries)
+    if covered < system.size:
+        smallest.append(0.0)
+
+    dtype = system.like().dtype
+    rounding = largest * torch.finfo(dtype).eps
+    if min(smallest) + system.damping <= rounding:
+        raise singular(system.damping, system.size, dtype)
+
+    return BlocksSpectrum(
+        solver=EKFAC.name,
+        damping=system.damping,
+        largest_eigenvalue=largest,
+        blocks=len(summaries),
+        full_blocks=sum(summary.is_full for summary in summaries),
+        # Orthogonal bases, and true curvatures along them, lose nothing.
+        trace_share=1.0,
+    )
 
 
 class _Factored:
     """Each layer's eigenvectors and corrected eigenvalues, and λ."""
 
-    def __init__(
-        self, system: Damped, blocks: Sequence[_Block], largest: float
-    ) -> None:
+    def __init__(self, system: Damped, blocks: Sequence[Block], largest: float) -> None:
         self._system = system
         self._blocks = blocks
-
-        # Layers that no residual depends on have no block: their curvature is zero.
-        smallest = [float(block.eigenvalues.min()) for block in blocks]
-        covered = sum(block.eigenvalues.numel() for block in blocks)
-        if covered < system.size:
-            smallest.append(0.0)
-
-        dtype = system.like().dtype
-        rounding = largest * torch.finfo(dtype).eps
-        if min(smallest) + system.damping <= rounding:
-            raise singular(system.damping, system.size, dtype)
-
-        full = [block for block in blocks if isinstance(block.basis, FullBasis)]
-        self.spectrum = BlocksSpectrum(
-            solver=EKFAC.name,
-            damping=system.damping,
-            largest_eigenvalue=largest,
-            blocks=len(blocks),
-            full_blocks=len(full),
-            # Orthogonal bases, and true curvatures along them, lose nothing.
-            trace_share=1.0,
-        )
+        summaries = [block.summary() for block in blocks]
+        self.spectrum = spectrum_of(summaries, system, largest)
 
     def precondition(self, right: Tensor) -> Tensor:
         """Return the approximate inverse of ``A + λI`` times the columns of ``right``, (P, K)."""
@@ -188,7 +209,8 @@ class _Factored:
         # What no block covers has curvature zero; without damping there is no such part.
         value = right / damping if damping else torch.zeros_like(right)
         for block in self._blocks:
-            block.solve(right, damping, out=value)
+            matrices = block.layer.matrices(right)
+            block.layer.put(block.inverse(matrices, damping), value)
         return value
 
     def solve(self, right: Tensor) -> Solution:

@@ -1,0 +1,185 @@
+"""EKFAC whose factors no process holds together: layers go to the workers of a dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from whence.curvature.failures import needs_rows
+from whence.curvature.kronecker import (
+    EKFAC,
+    Block,
+    BlocksSpectrum,
+    BlockSummary,
+    spectrum_of,
+)
+from whence.curvature.layer_rows import LayerMatrix, layer_matrices
+from whence.curvature.operators import Curvature, Damped
+from whence.curvature.solvers import Damping, Solution, State, direct_solution
+from whence.jacobian import Jacobian
+from whence.workers import check_client, check_versions, keep_freed_memory
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+Names = tuple[str, ...]
+"""Parameters of a layer, by which workers know it."""
+
+
+@dataclass(frozen=True)
+class ShardedEKFAC:
+    """:class:`whence.EKFAC` with each layer's factors on one of several workers.
+
+    A layer of n outputs and m inputs has factors of n² + m² numbers, and their eigenvectors: of a
+    wide network more than the parameters, and than one process may hold. A worker makes those of
+    its layers in passes over all data, so that workers share memory and eigenvectors, not passes.
+    To solve, each gets its layers' part of the right-hand sides. Results are those of ``EKFAC``,
+    the residual the true one.
+
+    A worker that dies takes its layers along: others make them again.
+
+    Parameters
+    ----------
+    client:
+        Of a dask cluster. Workers must be able to import what the model is made of, and reach its
+        data.
+    ekfac:
+        Options of the factorisation.
+
+    Raises
+    ------
+    TypeError
+        If the client is none.
+    ValueError
+        As of :class:`whence.EKFAC`; or if workers have another version of whence.
+    SingularSystem
+        If ``A + λI`` is singular, which is a ValueError, too.
+
+    Examples
+    --------
+    With ``from dask.distributed import Client``::
+
+        client = Client("tcp://10.0.0.1:8786")
+        influence = wh.Influence(model, data, loss, solver=ShardedEKFAC(client))
+    """
+
+    client: Client = field(repr=False, compare=False)
+    ekfac: EKFAC = field(default_factory=EKFAC)
+    name = EKFAC.name
+
+    def __post_init__(self) -> None:
+        check_client(self.client)
+
+    def factor(self, operator: Curvature, damping: Damping) -> State:
+        """Have workers find the eigenvectors of their layers, and the curvature along them."""
+        root = operator.root()
+        if root is None:
+            raise needs_rows("EKFAC", "wh.ConjugateGradient() or wh.Arnoldi()")
+        check_versions(self.client)
+
+        shards = shared_out(layer_matrices(root), len(self.client.nthreads()))
+        sent = self.client.scatter(root, broadcast=True, hash=False)
+        blocks = []
+        summaries: list[Future[list[BlockSummary]]] = []
+        for layers in shards:
+            of_shard = self.client.submit(
+                blocks_of, self.ekfac, sent, layers, pure=False
+            )
+            blocks.append(of_shard)
+            summaries.append(self.client.submit(summaries_of, of_shard, pure=False))
+
+        # The largest eigenvalue is found here meanwhile.
+        system, largest = self.ekfac.system(operator, damping)
+        gathered = [entry for future in summaries for entry in future.result()]
+        spectrum = spectrum_of(gathered, system, largest)
+        # With what blocks are made of, as those of a worker that dies are made again.
+        return _Sharded(self.client, system, shards, (sent, blocks), spectrum)
+
+
+def shared_out(layers: Sequence[LayerMatrix], n: int) -> list[list[LayerMatrix]]:
+    """Return the layers of each of up to n workers, with about as many numbers of factors each."""
+    shards: list[list[LayerMatrix]] = [[] for _ in range(min(n, len(layers)))]
+    loads = [0] * len(shards)
+    # The largest first, each to whoever has least.
+    for layer in sorted(layers, key=factor_size, reverse=True):
+        least = loads.index(min(loads))
+        shards[least].append(layer)
+        loads[least] += factor_size(layer)
+    return shards
+
+
+def factor_size(layer: LayerMatrix) -> int:
+    """Return the numbers of a layer's factors."""
+    return layer.outputs**2 + layer.inputs**2
+
+
+def blocks_of(
+    ekfac: EKFAC, root: Jacobian, layers: Sequence[LayerMatrix]
+) -> list[Block]:
+    """Return the factors of some layers; they stay where they are made."""
+    keep_freed_memory()
+    return ekfac.blocks(root, layers)
+
+
+def summaries_of(blocks: Sequence[Block]) -> list[BlockSummary]:
+    """Return what is said of blocks, which is small."""
+    return [block.summary() for block in blocks]
+
+
+def inverses_of(
+    blocks: Sequence[Block], parts: Mapping[Names, Tensor], damping: float
+) -> dict[Names, Tensor]:
+    """Return the inverse times the parts of vectors, of the layers that have blocks."""
+    solved = {}
+    for block in blocks:
+        names = block.layer.names
+        solved[names] = block.inverse(parts[names], damping)
+    return solved
+
+
+class _Sharded:
+    """Factors on workers, and λ."""
+
+    def __init__(
+        self,
+        client: Client,
+        system: Damped,
+        shards: Sequence[Sequence[LayerMatrix]],
+        held: tuple[Future[Jacobian], Sequence[Future[list[Block]]]],
+        spectrum: BlocksSpectrum,
+    ) -> None:
+        self._client = client
+        self._system = system
+        self._shards = shards
+        self._root, self._blocks = held
+        self.spectrum = spectrum
+
+    def precondition(self, right: Tensor) -> Tensor:
+        """Return the approximate inverse of ``A + λI`` times the columns of ``right``, (P, K)."""
+        damping = self._system.damping
+        # What no block covers has curvature zero; without damping there is no such part.
+        value = right / damping if damping else torch.zeros_like(right)
+        answers = []
+        for layers, blocks in zip(self._shards, self._blocks, strict=True):
+            parts = {layer.names: layer.matrices(right) for layer in layers}
+            # dask takes it to where the blocks are.
+            answer = self._client.submit(
+                inverses_of, blocks, parts, damping, pure=False
+            )
+            answers.append(answer)
+
+        for layers, answer in zip(self._shards, answers, strict=True):
+            solved = answer.result()
+            for layer in layers:
+                # Layers that no residual depends on have no block.
+                if layer.names in solved:
+                    layer.put(solved[layer.names], value)
+        return value
+
+    def solve(self, right: Tensor) -> Solution:
+        """Solve approximately for columns ``right``, (P, K); the residual is the true one."""
+        return direct_solution(self._system, right, self.precondition(right))
