@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 import whence as wh
 from whence import pinn
-from whence.attribution.result import Attribution
+from whence.attribution.result import Attribution, smallest
 from whence.attribution.storage import read_zarr
 
 VALUES = np.array([[0.5, -3.0, 2.0, 0.5, -1.0], [1.0, 0.0, -4.0, 0.25, 3.0]])
@@ -286,3 +286,27 @@ def test_what_is_read_from_disk_answers_too_and_reads_late(tmp_path):
     assert not isinstance(stored.variable._data, np.ndarray)
     xr.testing.assert_identical(stored.top(2), written.top(2))
     assert stored.by_term().sizes == {"target": 6, "term": 1}
+
+
+@pytest.mark.parametrize("k", [1, 3, 50, 99, 100, 200])
+def test_the_smallest_come_as_in_a_stable_sort(k):
+    generator = np.random.default_rng(k)
+    for share in (0.0, 0.3, 1.0):
+        keys = generator.integers(0, 9, 100).astype(float)  # many are equal
+        keys[generator.random(100) < share] = np.nan
+        expected = np.argsort(keys, kind="stable")[:k]
+        assert smallest(keys, k).tolist() == expected.tolist()
+
+
+def test_rows_are_read_some_at_a_time(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).standard_normal((7, 20))
+    terms = ("point", ["a"] * 12 + ["b"] * 8)
+    whole = Attribution(values, {"term": terms}, ("target", "point"))
+    expected = whole.top(3), whole.bottom(2), whole.by_term()
+    monkeypatch.setattr("whence.attribution.result.MAX_ROW_BYTES", 2 * 20 * 8)
+    assert [len(rows) for rows in whole._rows()] == [2, 2, 2, 1]
+    found = whole.top(3), whole.bottom(2), whole.by_term()
+    assert all(a.equals(b) for a, b in zip(found, expected, strict=True))
+    assert whole.top(3, by="size").values.shape == (7, 3)
+    turned = whole.transpose("point", "target")
+    assert turned.by_term().equals(expected[2])

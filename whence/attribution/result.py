@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,11 +12,31 @@ from xarray.plot.accessor import DataArrayPlotAccessor
 from whence import _checks
 from whence.attribution.places import NO_PLACE, places_of
 from whence.attribution.quality import Quality, quality
+from whence.points import MAX_ROW_BYTES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 By = Literal["value", "size"]
+
+
+def smallest(keys: np.ndarray, k: int) -> np.ndarray:
+    """Return the places of the k smallest keys, (n,), in rising order, equal ones as they come.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from whence.attribution.result import smallest
+    >>> smallest(np.array([3.0, 1.0, 2.0, 1.0]), 3).tolist()
+    [1, 3, 2]
+    """
+    if k < len(keys):
+        limit = np.partition(keys, k - 1)[k - 1]
+        # NaN is above all; where it is among the k smallest, all are sorted.
+        if limit == limit:
+            near = np.flatnonzero(keys <= limit)
+            return near[np.argsort(keys[near], kind="stable")][:k]
+    return np.argsort(keys, kind="stable")[:k]
 
 
 class AttributionPlot(DataArrayPlotAccessor):
@@ -122,8 +143,8 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
         """
         _checks.one_of("order", by, ("value", "size"))
         if by == "size":
-            return self._extremes(k, -np.abs(self.values))
-        return self._extremes(k, -self.values)
+            return self._extremes(k, lambda values: -np.abs(values))
+        return self._extremes(k, np.negative)
 
     def bottom(self, k: int = 10) -> Attribution:
         """Return the k points of most negative influence, the most negative first.
@@ -138,17 +159,19 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
         (('target', 'rank'), array([[-3. ,  0.2],
                [ 0.3,  0.4]]))
         """
-        return self._extremes(k, self.values)
+        return self._extremes(k, np.asarray)
 
-    def _extremes(self, k: int, keys: np.ndarray) -> Attribution:
+    def _extremes(
+        self, k: int, keys: Callable[[np.ndarray], np.ndarray]
+    ) -> Attribution:
         """Return the k points of smallest keys, of each target where there are several."""
         _checks.count("k", k)
         self._check_dimensions()
         table = self.transpose("target", "point", missing_dims="ignore")
 
-        # Equal keys stay in the order of the points.
-        order = np.argsort(keys, axis=self.get_axis_num("point"), kind="stable")
-        places = self.copy(data=order).transpose(*table.dims).values[..., :k]
+        places = np.array(
+            [smallest(row, k) for values in self._rows() for row in keys(values)]
+        )
         if self.sizes.get("target", 1) == 1:
             row = table.isel(target=0) if "target" in table.dims else table
             return row.isel(point=places.reshape(-1))
@@ -180,11 +203,14 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
 
         of_points = np.full(self.sizes["point"], self.coords["term"].values)
         names = list(dict.fromkeys(of_points.tolist()))
-        values = self.transpose(..., "point").values
-        sums = [values[..., of_points == name].sum(axis=-1) for name in names]
+        parts = []
+        for rows in self._rows():
+            of_terms = [rows[:, of_points == name].sum(axis=-1) for name in names]
+            parts.append(np.stack(of_terms, axis=1))
+        sums = np.concatenate(parts)
 
         return self._summed(
-            np.stack(sums, axis=-1),
+            sums if "target" in self.dims else sums[0],
             "term",
             {"term": names},
             "sum over the points of each term",
@@ -241,6 +267,17 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
             places.sums(values), "point", coords, "sum over the points at each place"
         )
         return sums.set_xindex("term") if "term" in coords else sums
+
+    def _rows(self) -> Iterator[np.ndarray]:
+        """Yield the numbers of some targets at a time, (t, n), read now where they are on disk."""
+        table = self.transpose("target", "point", missing_dims="ignore")
+        if "target" not in table.dims:
+            yield table.values[None]
+            return
+        n_targets, n_points = table.shape
+        step = max(1, MAX_ROW_BYTES // (n_points * table.dtype.itemsize))
+        for start in range(0, n_targets, step):
+            yield table.isel(target=slice(start, start + step)).values
 
     def _summed(
         self, sums: np.ndarray, dim: str, coords: dict[str, Any], reduction: str
