@@ -7,13 +7,14 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 import zarr
 from torch import nn
 
 import whence as wh
 from whence.samples import samples_of
-from whence.stored_arrays import Rows
+from whence.stored_arrays import Rows, is_stored
 
 N, D = 2300, 3
 GENERATOR = np.random.default_rng(0)
@@ -136,6 +137,30 @@ def test_inputs_alone(tmp_path):
     samples = samples_of("the inputs", x, torch.float32, None, targets=False)
     assert samples.target is None
     assert np.array_equal(samples.inputs[0].numpy(), X.astype(np.float32))
+
+
+def test_what_is_no_array_on_disk():
+    class Pairs(torch.utils.data.Dataset):
+        shape, dtype = (4,), "pairs"
+
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, place):
+            return torch.zeros(2), torch.tensor(place)
+
+    assert not is_stored(Pairs())
+    assert samples_of("the data", Pairs(), None, None).target.tolist() == [0, 1, 2, 3]
+    assert not is_stored(scipy.sparse.eye_array(3, format="csr"))
+
+
+def test_tensors_beside_arrays_on_disk(tmp_path):
+    x, _ = in_dask(tmp_path)
+    weights = torch.ones(N, requires_grad=True)
+    samples = samples_of("the data", (x, weights), None, None)
+    assert not samples.target.requires_grad
+    with pytest.raises(TypeError, match="keyword inputs must be in memory"):
+        samples_of("the data", ({"x": X}, x), None, None)
 
 
 def test_what_cannot_be_read(tmp_path):

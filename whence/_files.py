@@ -154,9 +154,17 @@ def sweep(folder: Path, own: Collection[str] = ()) -> None:
 
 
 def _sweep_stale(target: Path) -> None:
-    """Remove what killed writers of one file left, without a lock.
+    """Remove what killed writers of one file left, without a lock."""
+    for path in left_beside(target):
+        # Another process may sweep at the same time: whoever comes second finds nothing.
+        with contextlib.suppress(OSError):
+            path.unlink()
 
-    A process on another host may be the one at work, so its file must be old as well.
+
+def left_beside(target: Path) -> Iterator[Path]:
+    """Yield the temporary files, or folders, of ``target`` whose writers were killed.
+
+    A process on another host may be the one at work, so what it wrote must be old as well.
     """
     for path, name, host, pid in _temporaries(target.parent):
         if name != target.name:
@@ -165,11 +173,10 @@ def _sweep_stale(target: Path) -> None:
         is_ours = host == _host()
         if (is_ours or host is None) and _is_alive(pid):
             continue
-        # Another process may sweep at the same time: whoever comes second finds nothing.
         with contextlib.suppress(OSError):
             age = time.time() - path.stat().st_mtime
             if is_ours or age > STALE_SECONDS:
-                path.unlink()
+                yield path
 
 
 def _temporaries(folder: Path) -> Iterator[tuple[Path, str, str | None, int]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import Dataset, default_collate
 from tqdm import tqdm
 
 from whence import _checks
@@ -37,7 +37,9 @@ def is_stored(data: object) -> bool:
     """
     if hasattr(data, "to_dask_array"):
         return True
-    if isinstance(data, (Tensor, np.ndarray)) or hasattr(data, "to_numpy"):
+    in_memory = isinstance(data, (Tensor, np.ndarray, Dataset))
+    # Tables, and sparse matrices of SciPy, which slice in ways of their own.
+    if in_memory or hasattr(data, "to_numpy") or hasattr(data, "tocsr"):
         return False
     return all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__"))
 
@@ -86,6 +88,12 @@ def stored_source(
             f"{what} must be tuples (inputs, ..., target), got {_checks.describe(data)}"
         )
 
+    for array in arrays:
+        if isinstance(array, Mapping):
+            raise TypeError(
+                f"{what} have a mapping beside arrays on disk: keyword inputs must be in memory, "
+                "or come from a Dataset"
+            )
     rows = [Rows(what, array_of(array)) for array in arrays]
     lengths = {len(of_array) for of_array in rows}
     if len(lengths) > 1 or 0 in lengths:
@@ -147,8 +155,7 @@ class Rows:
     def __init__(self, what: str, array: StoredArray) -> None:
         self._array = array
         self.shape = tuple(array.shape)
-        # Of torch's own types the names are NumPy's.
-        dtype = np.dtype(str(array.dtype).removeprefix("torch."))
+        dtype = np.dtype(str(array.dtype))
         if not self.shape or dtype.kind not in "biuf":
             raise TypeError(
                 f"{what} must be arrays of numbers with an axis of samples, got "
@@ -203,6 +210,8 @@ def array_of(data: object) -> StoredArray:
     array: Any = data
     if hasattr(data, "to_dask_array"):  # a table of dask, or a column of one
         array = data.to_dask_array().compute_chunk_sizes()
+    elif isinstance(data, Tensor):
+        array = data.detach().cpu().numpy()
     elif hasattr(data, "to_numpy"):
         array = data.to_numpy()
     elif not hasattr(data, "shape"):

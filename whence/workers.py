@@ -6,12 +6,14 @@ asked can record them; a worker that dies is replaced, and its part is done agai
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +37,13 @@ MAX_DEATHS = 3
 """Workers that a part may outlive; schedulers elsewhere have a number of their own."""
 AHEAD = 2
 """Parts by worker that are handed out: the one it is at, and one to go on with."""
+WAIT_SECONDS = 5.0
+"""Time after which it is seen whether the scheduler is still there."""
+GONE = "the scheduler is gone: what is finished is kept, so start it, and this, again"
+DIED = (
+    "the workers of a part died again and again, as where memory runs out: what is finished is "
+    "kept, so give workers more memory and start this again"
+)
 _ONE_AT_A_TIME = threading.Lock()
 """Held by the part that a worker is at."""
 
@@ -65,9 +74,11 @@ def in_parts(
     OSError
         If the cluster has no workers.
     ValueError
-        If a worker has another version of whence.
+        If a worker has another version of whence, or is a thread of this process.
     RuntimeError
         If the workers of a part die again and again.
+    ConnectionError
+        If the scheduler is gone.
 
     Examples
     --------
@@ -83,6 +94,7 @@ def in_parts(
 
     check_client(client)
     check_versions(client)
+    check_processes(client)
     yield from by_workers(function, common, iter(parts), client)
 
 
@@ -94,16 +106,21 @@ def by_workers(
 ) -> Iterator[tuple[Part, Answer]]:
     """Hand parts out, a few ahead of the workers, and yield their answers as they end."""
     from distributed import wait  # slow to import
+    from distributed.comm.core import CommClosedError  # slow to import
 
     sent = client.scatter(common, broadcast=True, hash=False)
     active: dict[Future[Answer], Part] = {}
+    deaths = 0
+    again: list[Part] = []
     is_more = True
     try:
         while True:
+            if client.status != "running" or client.scheduler is None:
+                raise ConnectionError(GONE)
             # Workers may come and go.
             room = AHEAD * max(1, len(client.nthreads()))
-            while is_more and len(active) < room:
-                part = next(parts, None)
+            while len(active) < room and (again or is_more):
+                part = again.pop() if again else next(parts, None)
                 if part is None:
                     is_more = False
                     break
@@ -112,41 +129,62 @@ def by_workers(
 
             if not active:
                 return
-            done, _ = wait(list(active), return_when="FIRST_COMPLETED")
-            for future in done:
-                yield active.pop(future), _answer(future)
+            # Futures that were lost are done too, which wait answers with an error.
+            with contextlib.suppress(CancelledError, TimeoutError):
+                wait(list(active), return_when="FIRST_COMPLETED", timeout=WAIT_SECONDS)
+
+            for future in [future for future in active if future.done()]:
+                part = active.pop(future)
+                try:
+                    answer = answer_of(future)
+                except CancelledError:
+                    # The last worker that had the answer, or what parts need, has died.
+                    again.append(part)
+                else:
+                    yield part, answer
+            if again:
+                deaths += 1
+                if deaths > MAX_DEATHS:
+                    raise RuntimeError(DIED)
+                check_versions(client)
+                sent = client.scatter(common, broadcast=True, hash=False)
+    except CommClosedError:
+        raise ConnectionError(GONE) from None
     finally:
-        client.cancel(list(active))
+        with contextlib.suppress(Exception):  # of a scheduler that is gone
+            client.cancel(list(active))
 
 
 def as_worker(
     function: Callable[[Common, Part], Answer], common: Common, part: Part
 ) -> Answer:
     """Do a part with all threads of this worker."""
-    from distributed import get_worker  # slow to import
-
-    keep_freed_memory()
-    # Parts side by side in a process would share its cores, and a network that visits checkpoints.
-    with _ONE_AT_A_TIME:
-        torch.set_num_threads(get_worker().state.nthreads)
+    with alone():
         return function(common, part)
 
 
-def _answer(future: Future[Answer]) -> Answer:
-    """Return what a future gave."""
+@contextmanager
+def alone() -> Iterator[None]:
+    """Be the only part of this worker, with all of its threads.
+
+    Parts side by side in a process would share its cores, and a network that visits checkpoints.
+    """
+    from distributed import get_worker  # slow to import
+
+    keep_freed_memory()
+    with _ONE_AT_A_TIME:
+        torch.set_num_threads(get_worker().state.nthreads)
+        yield
+
+
+def answer_of(future: Future[Answer]) -> Answer:
+    """Return what a future gave, or raise what its part did."""
     from distributed import KilledWorker  # slow to import
 
-    if future.cancelled():
-        raise ConnectionError(
-            "the scheduler is gone: what is finished is kept, so start it, and this, again"
-        )
     try:
         answer: Answer = future.result()
     except KilledWorker:
-        raise RuntimeError(
-            "the workers of a part died again and again, as where memory runs out: what is "
-            "finished is kept, so give workers more memory and start this again"
-        ) from None
+        raise RuntimeError(DIED) from None
     return answer
 
 
@@ -178,6 +216,7 @@ def check_workers(workers: int | None, scheduler: str | None) -> None:
 @contextmanager
 def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
     """Yield a client of a scheduler, or of new processes of this machine."""
+    check_installed()
     import dask  # slow to import
     from distributed import Client, LocalCluster  # slow to import
 
@@ -244,6 +283,16 @@ def check_client(client: object) -> None:
             "client must be a dask.distributed.Client, such as Client(LocalCluster()), got "
             f"{_checks.describe(client)}"
         )
+
+
+def check_processes(client: Client) -> None:
+    """Raise ``ValueError`` if workers are threads of this process."""
+    for answer in client.run(os.getpid, on_error="return").values():
+        if answer == os.getpid():
+            raise ValueError(
+                "the workers are threads of this process, which would share its network and its "
+                "threads: start processes, as Client(LocalCluster(processes=True))"
+            )
 
 
 def version() -> str:

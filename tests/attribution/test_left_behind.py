@@ -1,5 +1,6 @@
 """What a killed attribution leaves, and an output that takes nothing more."""
 
+import os
 import subprocess
 import sys
 
@@ -8,21 +9,23 @@ import torch
 from torch import nn
 
 import whence as wh
-from whence._lock import locked
+from whence._files import temporary_beside
 
 
 def test_folders_that_were_never_begun_are_removed(tmp_path):
     x, y = torch.rand(6, 3), torch.arange(6) % 2
     method = wh.GradDot(nn.Linear(3, 2), (x, y), nn.CrossEntropyLoss())
 
-    left = tmp_path / "..scores[1].zarr.unfinished.1.tmp"
-    held = tmp_path / "..scores[1].zarr.unfinished.2.tmp"
-    left.mkdir()
-    held.mkdir()
-    with locked(held):
-        method.attribute(wh.Loss(), out=tmp_path / "scores[1].zarr")
-        names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"scores[1].zarr", held.name}
+    out = tmp_path / "scores[1].zarr"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    name = temporary_beside(tmp_path / f".{out.name}.unfinished").name
+    left = tmp_path / name.replace(f"-{os.getpid()}.", f"-{dead.pid}.")
+    alive = tmp_path / name.replace(f"-{os.getpid()}.", f"-{os.getppid()}.")
+    for folder in (left, alive, tmp_path / name):
+        folder.mkdir()
+    method.attribute(wh.Loss(), out=out)
+    assert {path.name for path in tmp_path.iterdir()} == {out.name, alive.name}
 
 
 MODEL = """

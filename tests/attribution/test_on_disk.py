@@ -1,6 +1,8 @@
 """Attributions on disk: the same to the last bit as in memory, by whomever, whenever stopped."""
 
+import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,13 +11,15 @@ import textwrap
 import many_points
 import numpy as np
 import pytest
-from many_points import N, objective, targets
+import torch
+from many_points import MAKE, N, objective, states, targets
 
 import whence as wh
 from whence._files import NotWritten
 from whence.attribution import on_disk
 from whence.attribution.on_disk import write_part
 from whence.attribution.storage import read_zarr
+from whence.attribution.tiles import Solved
 
 pytestmark = pytest.mark.usefixtures("narrow")
 
@@ -104,25 +108,111 @@ def test_after_a_power_cut_the_last_parts_are_made_again(
     assert set(before) & set(rest) == (set(before) if seconds else set())
 
 
-def test_another_result_is_refused(tmp_path, monkeypatch):
+def with_term(of, **changes):
+    """The objective with another first term."""
+    first, *others = of.terms.values()
+    return of.with_terms([dataclasses.replace(first, **changes), *others])
+
+
+def other_checkpoints():
+    of = objective()
+    moved = [{k: t + 0.2 for k, t in state.items()} for state in states(of.network)]
+    return wh.TracIn(of, moved, [0.1, 0.2])
+
+
+POINTS = {"pde": objective().terms["pde"].points}
+OTHERS = {
+    "parameters": lambda: (MAKE["influence"](objective(seed=1)), targets()),
+    "quantity": lambda: (MAKE["influence"](objective()), [targets(4)]),
+    "options": lambda: (wh.Influence(objective(), damping=1e-3), targets()),
+    "method": lambda: (wh.GradDot(objective()), targets()),
+    "training points": lambda: (wh.Influence(objective(n=2400)), targets()),
+    "loss": lambda: (wh.Influence(objective().with_weight_decay(1e-3)), targets()),
+    "weights": lambda: (wh.Influence(with_term(objective(), weight=2.0)), targets()),
+    "checkpoints": lambda: (other_checkpoints(), targets()),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_result_is_refused(what, tmp_path, monkeypatch):
     out = tmp_path / "a.zarr"
-    influence = wh.Influence(objective())
+    first = MAKE["tracin" if what == "checkpoints" else "influence"](objective())
     stopping(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
-        influence.attribute(targets(), out=out)
+        first.attribute(targets(), POINTS, out=out)
 
-    others = {
-        "parameters": (wh.Influence(objective(seed=1)), targets()),
-        "quantity": (influence, targets(4)),
-        "options": (wh.Influence(objective(), damping=1e-3), targets()),
-        "method": (wh.GradDot(objective()), targets()),
-        "points": (wh.Influence(objective(n=2400)), targets()),
-    }
-    for what, (other, quantity) in others.items():
-        with pytest.raises(FileExistsError, match=rf"part of another result.*{what}"):
-            other.attribute(quantity, out=out)
+    other, quantity = OTHERS[what]()
+    with pytest.raises(FileExistsError, match=rf"part of another result.*{what}"):
+        other.attribute(quantity, POINTS, out=out)
     with pytest.raises(FileExistsError, match="of other effect"):
-        influence.attribute(targets(), effect="add", out=out)
+        first.attribute(targets(), POINTS, effect="add", out=out)
+
+
+def test_labels_in_the_middle_make_another_result(tmp_path, monkeypatch):
+    x, y = torch.rand(9, 3), torch.arange(9) % 2
+    model = torch.nn.Linear(3, 2)
+    out = tmp_path / "a.zarr"
+    stopping(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt):
+        wh.GradDot(model, (x, y), wh.CrossEntropy()).attribute(wh.Loss((x, y)), out=out)
+    changed = y.clone()
+    changed[4] = 1 - changed[4]
+    other = wh.GradDot(model, (x, changed), wh.CrossEntropy())
+    with pytest.raises(FileExistsError, match="of other loss, training points"):
+        other.attribute(wh.Loss((x, y)), out=out)
+
+
+class Scaled(wh.GradDot):
+    """A method with a function for an option."""
+
+    def __init__(self, of, scale):
+        super().__init__(of)
+        self.scale = scale
+
+    def transform_gradients(self, gradients):
+        return self.scale(gradients), Solved()
+
+
+def test_what_cannot_be_compared_is_not_gone_on_with(tmp_path, monkeypatch):
+    out = tmp_path / "a.zarr"
+    stopping(monkeypatch, 1)
+    method = Scaled(objective(), torch.sign)
+    with pytest.raises(KeyboardInterrupt):
+        method.attribute(targets(), out=out)
+    with pytest.raises(FileExistsError, match="of other options"):
+        method.attribute(targets(), out=out)
+
+
+def test_numbers_that_were_lost_are_no_numbers(tmp_path):
+    influence = wh.Influence(objective())
+    found = influence.attribute(targets(), out=tmp_path / "a.zarr")
+    chunks = tmp_path / "a.zarr" / "influence" / "c"
+    next(path for path in sorted(chunks.rglob("*")) if path.is_file()).unlink()
+    assert np.isnan(read_zarr(tmp_path / "a.zarr").values).any()
+    assert not np.isnan(found.values).all()
+
+
+def test_a_result_that_was_killed_at_its_very_end(tmp_path):
+    influence = wh.Influence(objective())
+    out = tmp_path / "a.zarr"
+    for left in (["finished"], ["finished", "identity.json"]):
+        unfinished = tmp_path / ".a.zarr.unfinished"
+        unfinished.mkdir()
+        for name in left:
+            (unfinished / name).mkdir()
+        same(influence.attribute(targets(), out=out), influence.attribute(targets()))
+        assert os.listdir(tmp_path) == ["a.zarr"]
+        shutil.rmtree(out)
+
+
+def test_it_warns_as_in_memory(tmp_path):
+    influence = wh.Influence(objective())  # not trained at all
+    with pytest.warns(wh.FarFromMinimum) as in_memory:
+        influence.attribute(targets())
+    with pytest.warns(wh.FarFromMinimum) as on_disk_too:
+        influence.attribute(targets(), out=tmp_path / "a.zarr")
+    for caught in (in_memory, on_disk_too):
+        assert {warning.filename for warning in caught} == {__file__}
 
 
 def test_shares_make_a_whole(many, tmp_path, monkeypatch):
@@ -274,6 +364,14 @@ def test_an_error_of_a_worker_is_that_of_the_call(client, tmp_path, monkeypatch)
     folder.touch()
     with pytest.raises(NotWritten, match="a file stands where its folder should be"):
         influence.attribute(targets(), out=out, client=client)
+
+
+def test_workers_of_another_folder(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    influence = wh.Influence(objective())
+    expected = influence.attribute(targets())
+    same(influence.attribute(targets(), out="a.zarr", client=client), expected)
+    assert os.listdir(tmp_path) == ["a.zarr"]
 
 
 def test_clients_that_are_none(tmp_path):

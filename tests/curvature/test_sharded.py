@@ -56,6 +56,19 @@ def test_other_workers_make_the_layers_of_one_that_died(client):
     )
 
 
+def test_beside_other_work_of_workers(client, tmp_path):
+    x = torch.rand(3000, 6, generator=torch.Generator().manual_seed(2)).double()
+    data = (x, torch.arange(3000) % 3)
+    method = wh.Influence(
+        model(), data, wh.CrossEntropy(), solver=ShardedEKFAC(client), damping=1e-3
+    )
+    expected = method.attribute(LOSS).values
+    found = method.attribute(LOSS, out=tmp_path / "a.zarr", client=client)
+    assert (found.values == expected).all()
+    with pytest.raises(ValueError, match="leave client= away"):
+        method.self_influence(client=client)
+
+
 def test_factors_are_shared_out_evenly():
     operator = wh.GaussNewtonMatrix(influence("auto").objective)
     from whence.curvature.layer_rows import layer_matrices

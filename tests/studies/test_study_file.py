@@ -120,6 +120,25 @@ def test_flags_that_are_for_nobody(tmp_path, change, message):
         read(tmp_path, MIXED.replace(*change))
 
 
+def test_a_flag_of_one_problem_must_do_something_there(tmp_path):
+    text = """
+    [grid]
+    problem = ["diffusion", "wave"]
+
+    [problems.diffusion]
+    schedule = ["lbfgs:10"]
+    adam.lr = 0.1
+
+    [problems.wave]
+    schedule = ["adam:10"]
+    adam.lr = 0.1
+    """
+    with pytest.raises(
+        ValueError, match=r"adam.lr of \[problems.diffusion\] does nothing"
+    ):
+        read(tmp_path, text)
+
+
 def test_the_quick_studies_are_of_the_same_problems_and_methods(tmp_path):
     folder = Path(__file__).parents[2] / "studies"
     runs = {file.stem: read_study(file).runs for file in folder.glob("*.toml")}

@@ -130,7 +130,7 @@ def own_values(
     waiting = {}
     start = 0
     everything = bands(len(prepared), width)
-    common = (method, prepared)
+    common = (method.for_solving(), prepared)
     for band, values in in_parts(own_values_of, common, everything, client):
         waiting[band.start] = values
         while start in waiting:

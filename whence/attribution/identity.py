@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import uuid
+from collections.abc import Iterator, Mapping
+
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from whence import __version__
 from whence._files import digest
@@ -19,46 +25,96 @@ def identity_of(
 ) -> Attributes:
     """Return what a result depends on, in words or as digests.
 
-    Of samples that are read when they are used, the number and the first and the last count.
+    Of a residual, and of samples that are read when they are used, the loss and the length of its
+    gradient speak, to six digits: other machines round otherwise.
     """
     objective = method.objective
-    parameters = objective.parameters.vector().detach().cpu().numpy()
-    values = quantity.values(objective).detach().cpu().numpy()
+    loss, gradient = objective.loss_and_gradient()
+    values = quantity.values(objective).detach()
+    targets = quantity.targets(objective)
+    scales = [prepared.scale(name, slice(None)) for name in prepared.by_term]
     return {
         "version": __version__,
         "method": method.name,
-        "options": _options(method),
-        "parameters": digest(parameters.tobytes()),
-        # At the same parameters, other targets have other values.
-        "quantity": digest(quantity.label(), values.tobytes()),
-        "points": digest(*map(_digest_of_points, prepared.by_term.values())),
+        "options": digest(*options_of(method)),
+        "parameters": digest(*objective.parameters.names, *state_of(objective.network)),
+        "checkpoints": digest(*stages_of(method)),
+        "loss": f"{loss:.6g}, gradient {float(gradient.norm()):.6g}",
+        "training points": digest(
+            *(of_points(term.points) for term in objective.terms.values())
+        ),
+        "quantity": digest(
+            quantity.label(), of_tensor(values), *map(words_of, targets.values())
+        ),
+        "points": digest(*map(of_points, prepared.by_term.values())),
+        "weights": digest(*map(words_of, scales)),
         "terms": ", ".join(prepared.by_term),
         "effect": effect,
     }
 
 
-def _options(method: Tiled) -> str:
-    """Return the options of a method, those that say in words what they are."""
-    options = {}
-    for name, value in vars(method).items():
-        is_private = name.startswith("_") or name == "objective"
-        # By default what is said of an object is where it is, which tells nothing.
-        has_words = " at 0x" not in repr(value)
-        if not is_private and has_words:
-            options[name] = value
-    return ", ".join(f"{name}={value!r}" for name, value in sorted(options.items()))
+def options_of(method: Tiled) -> Iterator[str]:
+    """Yield the options of a method; its objective and what it has made are none."""
+    for name, value in sorted(vars(method).items()):
+        if name != "objective" and not name.startswith("_"):
+            yield f"{name}={words_of(value)}"
 
 
-def _digest_of_points(points: Points) -> str:
-    if are_samples(points):
-        first, last = points[:1], points[-1:]
-        return digest(str(len(points)), *_of_samples(first), *_of_samples(last))
-    return digest(_bytes(locations(points).detach().cpu().numpy()))
+def words_of(value: object) -> str:
+    """Return words that two values share only if they are equal."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return (
+            of_tensor(torch.as_tensor(value)) if is_numeric(value) else str(list(value))
+        )
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        compared = [entry.name for entry in dataclasses.fields(value) if entry.compare]
+        inner = [f"{name}={words_of(getattr(value, name))}" for name in compared]
+        return f"{type(value).__qualname__}({', '.join(inner)})"
+    if isinstance(value, Mapping):
+        return str({str(key): words_of(inner) for key, inner in value.items()})
+    if isinstance(value, (list, tuple)):
+        return str([words_of(inner) for inner in value])
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    # A function, say: nothing tells whether it does the same, so that it is never the same.
+    return f"{type(value).__qualname__} {uuid.uuid4()}"
 
 
-def _of_samples(samples: Samples) -> list[bytes]:
-    return [_bytes(tensor.detach().cpu().numpy()) for tensor in samples.batch.tensors()]
+def is_numeric(value: Tensor | np.ndarray) -> bool:
+    """Whether an array holds numbers."""
+    return isinstance(value, Tensor) or value.dtype.kind in "biufc"
 
 
-def _bytes(array: np.ndarray) -> bytes:
-    return np.ascontiguousarray(array).tobytes()
+def stages_of(method: Tiled) -> Iterator[str]:
+    """Yield each state of the network that a method goes through, and its factor."""
+    for stage in method.stages():
+        with stage.at():
+            yield f"{stage.factor!r} {digest(*state_of(method.objective.network))}"
+
+
+def state_of(network: nn.Module) -> Iterator[str]:
+    """Yield the name and the digest of each parameter and buffer."""
+    for name, tensor in network.state_dict().items():
+        yield f"{name} {of_tensor(tensor)}"
+
+
+def of_points(points: Points) -> str:
+    """Return a digest of points; of samples that are not in memory the first and the last."""
+    if not are_samples(points):
+        return of_tensor(locations(points))
+    parts = [points] if points.in_memory else [points[:1], points[-1:]]
+    tensors = [tensor for part in parts for tensor in tensors_of(part)]
+    return digest(str(len(points)), *map(of_tensor, tensors))
+
+
+def tensors_of(samples: Samples) -> list[Tensor]:
+    """Return the tensors of samples."""
+    return samples.batch.tensors()
+
+
+def of_tensor(tensor: Tensor) -> str:
+    """Return a digest of a tensor's numbers, their type and their shape."""
+    numbers = tensor.detach().cpu().contiguous()
+    # By their bytes, as NumPy does not know all of torch's types.
+    raw = numbers.reshape(-1).view(torch.uint8).numpy() if numbers.numel() else b""
+    return digest(f"{numbers.dtype} {tuple(numbers.shape)}", bytes(raw))

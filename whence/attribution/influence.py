@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whence import _checks
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
-from whence.attribution.labels import Attributes, Coordinates, Effect
+from whence.attribution.labels import Attributes, Effect
 from whence.attribution.method import Method
 from whence.attribution.quality import (
     FAR,
@@ -48,7 +47,7 @@ from whence.parameters import Select
 from whence.samples import Data
 
 if TYPE_CHECKING:
-    from whence.attribution.result import Attribution
+    pass
 
 CurvatureName = Literal["gauss_newton", "hessian"]
 
@@ -272,10 +271,21 @@ class Influence(Method):
         return None
 
     def for_products(self) -> Influence:
-        """Return the same without its factored curvature, which products do not need."""
+        """Return the same without curvature and solver, which products do not need."""
         bare = copy.copy(self)
         bare._forget()
+        bare.solver = Automatic()
         return bare
+
+    def for_solving(self) -> Influence:
+        """Return the same with its curvature factored."""
+        if hasattr(self.solver, "client"):
+            raise ValueError(
+                f"the factors of {type(self.solver).__name__} are on workers already, which solve "
+                "for all points: leave client= away"
+            )
+        self.state()
+        return self
 
     def _forget(self) -> None:
         """Leave the factored curvature, and what was solved with it."""
@@ -429,33 +439,20 @@ class Influence(Method):
 
     # --- what results say ---
 
-    def labelled(
-        self,
-        matrix: np.ndarray,
-        quantity: Quantity | None,
-        points: PreparedPoints,
-        effect: Effect,
-        solved: Solved,
-        dims: Sequence[str] = ("target", "point"),
-        coords: Coordinates | None = None,
-    ) -> Attribution:
-        """Return a matrix with its labels; far from a minimum that is said with a warning."""
-        attribution = super().labelled(
-            matrix, quantity, points, effect, solved, dims, coords
-        )
-        attrs = attribution.attrs
+    def warn(self, attributes: Attributes) -> None:
+        """Warn where systems were not solved, and far from a minimum."""
         # An approximation says of itself how far it is off; these solvers promise a solution.
-        if attrs.get("solver") in SOLVING and not solved.residual <= UNSOLVED:
-            warnings.warn(not_solved(attrs["solver"], solved.residual), stacklevel=3)
-        decrease = attrs.get("predicted_decrease", 0.0)
-        if is_far(attrs):
+        solver = str(attributes.get("solver"))
+        residual = float(attributes.get("solver_residual", 0.0))
+        if solver in SOLVING and not residual <= UNSOLVED:
+            warnings.warn(not_solved(solver, residual), stacklevel=4)
+        if is_far(attributes):
             message = far_from_minimum(
-                decrease,
+                float(attributes.get("predicted_decrease", 0.0)),
                 has_samples=self.objective.has_samples,
                 has_penalty=self.objective.weight_decay > 0,
             )
-            warnings.warn(message, FarFromMinimum, stacklevel=3)
-        return attribution
+            warnings.warn(message, FarFromMinimum, stacklevel=4)
 
     def attributes(
         self, quantity: Quantity | None, effect: Effect, solved: Solved

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from whence import _checks
+from whence._files import checked_path
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
 from whence.attribution.by_band import own_values
 from whence.attribution.labels import SIGN, Coordinates, Effect
@@ -159,8 +160,7 @@ class Method(Tiled):
                 coords={"feature": ("feature", features)},
             )
         if out is not None:
-            attribute_to_disk(self, quantity, points, effect, Path(out), client)
-            return read_zarr(out)
+            return self._on_disk(quantity, points, effect, out, client)
 
         shape = (self.n_targets(quantity), len(prepared))
         self.check_size(*shape)
@@ -201,6 +201,21 @@ class Method(Tiled):
         )
         return changes.cpu().numpy(), features, solved
 
+    def _on_disk(
+        self,
+        quantity: Quantity,
+        points: PointsByTerm | None,
+        effect: Effect,
+        out: str | Path,
+        client: Client | None,
+    ) -> Attribution:
+        # By its whole path, as workers may have been started elsewhere.
+        path = checked_path("out", out).absolute()
+        attribute_to_disk(self, quantity, points, effect, path, client)
+        attribution = read_zarr(path)
+        self.warn(attribution.attrs)
+        return attribution
+
     def attribute_share(
         self,
         quantity: Quantities,
@@ -234,7 +249,8 @@ class Method(Tiled):
             If there is something at ``out``, or a part of another result for it.
         """
         quantity = _checked(quantity, effect)
-        attribute_share(self, quantity, points, effect, Path(out), share, of)
+        path = checked_path("out", out).absolute()
+        attribute_share(self, quantity, points, effect, path, share, of)
 
     def attribute_blocks(
         self,
@@ -328,13 +344,15 @@ class Method(Tiled):
         from whence.attribution.result import Attribution  # xarray is slow to import
 
         coordinates = self.coordinates(quantity, points)
+        attributes = self.attributes(quantity, effect, solved)
         attribution = Attribution(
             matrix,
             dims=dims,
             coords={**coordinates, **(coords or {})},
             name="influence",
-            attrs=self.attributes(quantity, effect, solved),
+            attrs=attributes,
         )
+        self.warn(attributes)
         return attribution.set_xindex("term")
 
 

@@ -21,15 +21,13 @@ from whence.attribution.identity import identity_of
 from whence.attribution.labels import Effect
 from whence.attribution.quantities import Quantity
 from whence.attribution.storage import Layout, Unfinished
-from whence.attribution.tiled import Tiled
-from whence.attribution.tiles import Directions, Solved, Stage, gathered
+from whence.attribution.tiled import CHUNK_TARGETS, Tiled
+from whence.attribution.tiles import Directions, Solved, Stage, gathered, stacked
 from whence.workers import check_client, in_parts
 
 if TYPE_CHECKING:
     from distributed import Client
 
-CHUNK_TARGETS = 64
-"""At most as many targets have a chunk on disk."""
 EVERY_TARGET = -1
 """In place of the first target of some, where a part has all of them."""
 
@@ -143,7 +141,7 @@ def begin(
     layout = Layout(
         shape=(n_targets, len(prepared)),
         chunks=(
-            chunk_of_targets(n_targets, method.at_once()),
+            min(n_targets, method.at_once(), CHUNK_TARGETS),
             band_width(prepared, method.block_size),
         ),
         dtype=method.objective.parameters.dtype,
@@ -156,14 +154,6 @@ def begin(
     coordinates = method.coordinates(quantity, prepared)
     unfinished.begin({**identity, "parts": divided}, layout, coordinates)
     return Job(method.for_products(), quantity, prepared, effect, unfinished)
-
-
-def chunk_of_targets(n_targets: int, at_once: int) -> int:
-    """Return the targets of a chunk: none is shared between two sets that are solved at once."""
-    if n_targets <= at_once:
-        return min(n_targets, CHUNK_TARGETS)
-    fitting = [n for n in range(1, CHUNK_TARGETS + 1) if at_once % n == 0]
-    return max(fitting)
 
 
 # --- parts ---------------------------------------------------------------------------------------
@@ -195,7 +185,8 @@ def kept_directions(job: Job, method: Tiled) -> Iterator[slice]:
         solving = method.target_directions(job.quantity, missing[0])
 
     for start in starts:
-        if start in missing:
+        # Another process may have solved for them meanwhile.
+        if start in missing and not job.unfinished.is_finished(_name(start)):
             directions = next(solving)
             while directions.targets.start < start:
                 directions = next(solving)
@@ -264,6 +255,6 @@ def write_part(job: Job, part: Part) -> None:
         tiles = method.tiles_along(directions_of(job, part), prepared, job.effect)
 
     # Gathered, as a chunk that is written in pieces is read and written for each of them.
-    of_band = within(tiles, part.band, first)
-    solved = job.unfinished.write(gathered(of_band, len(part.band)))
+    of_band = gathered(within(tiles, part.band, first), len(part.band))
+    solved = job.unfinished.write(stacked(of_band, CHUNK_TARGETS))
     job.unfinished.finish(part.name, solved)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import os
 import platform
 import shutil
@@ -25,6 +24,7 @@ import torch
 
 from whence._files import (
     NotWritten,
+    left_beside,
     make_folder,
     parsed_json,
     replacing,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 VALUES = "influence"
 """Name of the array."""
+IDENTITY = "identity.json"
+"""File that says of which result a folder is a part."""
 WRITTEN_BACK_SECONDS = 120.0
 """Time after which the system has brought to disk what was written; Linux takes half a minute."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -96,10 +98,23 @@ class Unfinished:
             raise FileExistsError(
                 f"{self.out} exists already: choose another name, or remove it first"
             )
-        make_folder(self.out.absolute().parent)
-        if not self.path.is_dir():
+        make_folder(self.out.parent)
+        if not self._is_whole():
+            # What a process left that was killed while it removed the folder.
+            self._remove()
             self._make(identity, layout, coordinates)
         self._check(identity)
+
+    def _is_whole(self) -> bool:
+        """Whether there is a folder with all that one has from its beginning to its end."""
+        return (self.path / IDENTITY).is_file() and (self.path / "zarr").is_dir()
+
+    def _remove(self) -> None:
+        """Remove the folder, whose name is gone at once."""
+        going = temporary_beside(self.path)
+        with contextlib.suppress(FileNotFoundError):
+            self.path.rename(going)
+            shutil.rmtree(going, ignore_errors=True)
 
     def _make(
         self, identity: Attributes, layout: Layout, coordinates: Coordinates
@@ -108,41 +123,36 @@ class Unfinished:
         import xarray as xr  # slow to import
         import zarr  # slow to import
 
-        self._sweep()
+        for left in left_beside(self.path):
+            shutil.rmtree(left, ignore_errors=True)
         made = temporary_beside(self.path)
+        shutil.rmtree(made, ignore_errors=True)  # of another process that had the number
         try:
             made.mkdir()
-            with locked(made):
-                (made / "finished").mkdir()
-                (made / "directions").mkdir()
-                (made / "identity.json").write_text(strict_json(identity))
-                dataset = xr.Dataset(coords=coordinates)
-                dataset.to_zarr(made / "zarr", mode="w", consolidated=False)
-                zarr.open_group(made / "zarr", mode="r+").create_array(
-                    VALUES,
-                    shape=layout.shape,
-                    chunks=layout.chunks,
-                    dtype=str(layout.dtype).removeprefix("torch."),
-                    dimension_names=("target", "point"),
-                    compressors=None,  # numbers such as these are as long afterwards
-                )
-                with contextlib.suppress(OSError):  # where another process was first
-                    made.rename(self.path)
+            (made / "finished").mkdir()
+            (made / "directions").mkdir()
+            (made / IDENTITY).write_text(strict_json(identity))
+            dataset = xr.Dataset(coords=coordinates)
+            dataset.to_zarr(made / "zarr", mode="w", consolidated=False)
+            zarr.open_group(made / "zarr", mode="r+").create_array(
+                VALUES,
+                shape=layout.shape,
+                chunks=layout.chunks,
+                dtype=str(layout.dtype).removeprefix("torch."),
+                dimension_names=("target", "point"),
+                compressors=None,  # numbers such as these are as long afterwards
+                fill_value=float("nan"),  # what was lost must not look like a number
+            )
+            with contextlib.suppress(OSError):  # where another process was first
+                made.rename(self.path)
         except OSError as error:
             raise NotWritten.because(self.path, error) from error
         finally:
             shutil.rmtree(made, ignore_errors=True)
 
-    def _sweep(self) -> None:
-        """Remove what processes that were killed in making the folder left."""
-        for left in self.out.parent.glob(f".{glob.escape(self.path.name)}.*.tmp"):
-            # The lock of a process ends with it, however that ends.
-            with contextlib.suppress(OSError), locked(left):
-                shutil.rmtree(left, ignore_errors=True)
-
     def _check(self, identity: Attributes) -> None:
         """Raise ``FileExistsError`` unless the folder is of the same result."""
-        file = self.path / "identity.json"
+        file = self.path / IDENTITY
         before = parsed_json(file.read_bytes())
         now = parsed_json(strict_json(identity))
         changed = [name for name in now if now[name] != before.get(name)]
@@ -170,6 +180,7 @@ class Unfinished:
         for name, entry in entries.items():
             was_cut_off = entry["host"] == platform.node() and entry["boot"] != boot()
             if was_cut_off and entry["time"] > newest - WRITTEN_BACK_SECONDS:
+                self._entry(name).unlink(missing_ok=True)
                 continue
             ledger[name] = Solved(**entry["solved"])
         return ledger
@@ -182,8 +193,14 @@ class Unfinished:
             "boot": boot(),
             "time": time.time(),
         }
-        file = self.path / "finished" / f"{part}.json"
-        write_atomically(file, strict_json(entry).encode())
+        write_atomically(self._entry(part), strict_json(entry).encode())
+
+    def is_finished(self, part: str) -> bool:
+        """Whether a part is recorded, as one that another process has finished meanwhile."""
+        return self._entry(part).is_file()
+
+    def _entry(self, part: str) -> Path:
+        return self.path / "finished" / f"{part}.json"
 
     def write(self, tiles: Iterator[Tile]) -> Solved:
         """Write tiles into the array, and return how well their systems were solved."""
@@ -218,10 +235,6 @@ class Unfinished:
         mapped = np.load(self._directions(name), mmap_mode="c", allow_pickle=False)
         return torch.from_numpy(mapped)
 
-    def is_kept(self, name: str) -> bool:
-        """Whether there is such an array."""
-        return self._directions(name).is_file()
-
     def _directions(self, name: str) -> Path:
         return self.path / "directions" / f"{name}.npy"
 
@@ -243,7 +256,7 @@ class Unfinished:
             os.rename(self.path / "zarr", self.out)
         except OSError as error:
             raise NotWritten.because(self.out, error) from error
-        shutil.rmtree(self.path, ignore_errors=True)
+        self._remove()
 
 
 def read_zarr(path: str | Path) -> Attribution:

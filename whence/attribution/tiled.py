@@ -48,6 +48,8 @@ COPIES = 8
 """Matrices of the size of a block of gradients that working on it may take."""
 TARGET_BLOCK = 1024
 """Gradients that are transformed at once, where memory allows it."""
+CHUNK_TARGETS = 64
+"""At most as many targets have a chunk on disk."""
 
 
 class Tiled(ABC):
@@ -184,8 +186,15 @@ class Tiled(ABC):
             yield Tile(directions.targets, block.part, values, directions.solved)
 
     def for_products(self) -> Tiled:
-        """Return the method as it is needed where directions are there: without factors."""
+        """Return the method as workers need it where directions are there: without factors."""
         return self
+
+    def for_solving(self) -> Tiled:
+        """Return the method as workers need it to solve, its factors made."""
+        return self
+
+    def warn(self, attributes: Attributes) -> None:  # noqa: B027 - most have nothing to say
+        """Warn of what the attributes of a result say against it."""
 
     def target_directions(
         self, quantity: Quantity, start: int = 0
@@ -233,8 +242,11 @@ class Tiled(ABC):
         row_bytes = parameters.dtype.itemsize * parameters.size
         # Solving for a block of gradients takes several matrices of its size.
         room = min(MAX_ROW_BYTES, self.memory_budget // COPIES)
-        fit = room // (row_bytes * len(self.stages()))
-        return max(1, min(fit, TARGET_BLOCK))
+        fit = min(TARGET_BLOCK, room // (row_bytes * len(self.stages())))
+        # Whole chunks of a result on disk, where there is one at least.
+        if fit > CHUNK_TARGETS:
+            fit -= fit % CHUNK_TARGETS
+        return max(1, fit)
 
     def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
         """Return checked points by term, with their factors; of ``None`` the training points."""

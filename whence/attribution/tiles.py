@@ -145,6 +145,37 @@ def gathered(tiles: Iterator[Tile], n_points: int) -> Iterator[Tile]:
             joined = None
 
 
+def stacked(tiles: Iterator[Tile], n_targets: int) -> Iterator[Tile]:
+    """Yield tiles of the same points with at least so many targets each, but for the last.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.attribution.tiles import Tile, stacked
+    >>> rows = [Tile(slice(k, k + 1), slice(0, 1), torch.full((1, 1), k)) for k in range(3)]
+    >>> [(tile.targets, tile.values.tolist()) for tile in stacked(iter(rows), 2)]
+    [(slice(0, 2, None), [[0], [1]]), (slice(2, 3, None), [[2]])]
+    """
+    waiting: list[Tile] = []
+    for tile in tiles:
+        waiting.append(tile)
+        if sum(len(of_tile.values) for of_tile in waiting) >= n_targets:
+            yield _stack(waiting)
+            waiting = []
+    if waiting:
+        yield _stack(waiting)
+
+
+def _stack(tiles: Sequence[Tile]) -> Tile:
+    first, last = tiles[0], tiles[-1]
+    solved = Solved()
+    for tile in tiles:
+        solved = solved.worst_with(tile.solved)
+    targets = slice(first.targets.start, last.targets.stop)
+    values = torch.cat([tile.values for tile in tiles])
+    return Tile(targets, first.points, values, solved)
+
+
 def regrouped(blocks: Iterator[Tensor], size: int) -> Iterator[Tensor]:
     """Yield the same rows ``size`` at a time.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,11 +22,20 @@ from whence.curvature.layer_rows import LayerMatrix, layer_matrices
 from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import Damping, Solution, State, direct_solution
 from whence.jacobian import Jacobian
-from whence.workers import check_client, check_versions, keep_freed_memory
+from whence.workers import (
+    DIED,
+    MAX_DEATHS,
+    alone,
+    answer_of,
+    check_client,
+    check_processes,
+    check_versions,
+)
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+Answer = TypeVar("Answer")
 Names = tuple[str, ...]
 """Parameters of a layer, by which workers know it."""
 
@@ -80,24 +90,80 @@ class ShardedEKFAC:
         if root is None:
             raise needs_rows("EKFAC", "wh.ConjugateGradient() or wh.Arnoldi()")
         check_versions(self.client)
+        check_processes(self.client)
 
         shards = shared_out(layer_matrices(root), len(self.client.nthreads()))
-        sent = self.client.scatter(root, broadcast=True, hash=False)
-        blocks = []
-        summaries: list[Future[list[BlockSummary]]] = []
-        for layers in shards:
-            of_shard = self.client.submit(
-                blocks_of, self.ekfac, sent, layers, pure=False
-            )
-            blocks.append(of_shard)
-            summaries.append(self.client.submit(summaries_of, of_shard, pure=False))
-
+        factors = Factors(self, root, shards)
         # The largest eigenvalue is found here meanwhile.
         system, largest = self.ekfac.system(operator, damping)
-        gathered = [entry for future in summaries for entry in future.result()]
-        spectrum = spectrum_of(gathered, system, largest)
-        # With what blocks are made of, as those of a worker that dies are made again.
-        return _Sharded(self.client, system, shards, (sent, blocks), spectrum)
+        spectrum = spectrum_of(factors.summaries(), system, largest)
+        return _Sharded(system, factors, spectrum)
+
+
+class Factors:
+    """The factors of all layers, on workers."""
+
+    def __init__(
+        self,
+        solver: ShardedEKFAC,
+        root: Jacobian,
+        shards: Sequence[Sequence[LayerMatrix]],
+    ) -> None:
+        self._solver = solver
+        self._root = root
+        self._shards = shards
+        self._make()
+
+    def _make(self) -> None:
+        client = self._solver.client
+        # Kept, as the factors of a worker that dies are made of it again.
+        self._sent = client.scatter(self._root, broadcast=True, hash=False)
+        self._blocks = []
+        for layers in self._shards:
+            arguments = (self._solver.ekfac, self._sent, layers)
+            self._blocks.append(client.submit(blocks_of, *arguments, pure=False))
+
+    def summaries(self) -> list[BlockSummary]:
+        """Return what is said of each block."""
+        by_shard = self._asked(
+            lambda client: [
+                client.submit(summaries_of, blocks, pure=False)
+                for blocks in self._blocks
+            ]
+        )
+        return [summary for summaries in by_shard for summary in summaries]
+
+    def solve_into(self, value: Tensor, right: Tensor, damping: float) -> None:
+        """Write the inverse times ``right`` (P, K) into ``value``, where there are blocks."""
+
+        def submit(client: Client) -> list[Future[dict[Names, Tensor]]]:
+            answers = []
+            for layers, blocks in zip(self._shards, self._blocks, strict=True):
+                parts = {layer.names: layer.matrices(right) for layer in layers}
+                # dask takes it to where the blocks are.
+                answers.append(
+                    client.submit(inverses_of, blocks, parts, damping, pure=False)
+                )
+            return answers
+
+        for layers, solved in zip(self._shards, self._asked(submit), strict=True):
+            for layer in layers:
+                # Layers that no residual depends on have no block.
+                if layer.names in solved:
+                    layer.put(solved[layer.names], value)
+
+    def _asked(
+        self, submit: Callable[[Client], Sequence[Future[Answer]]]
+    ) -> list[Answer]:
+        """Return the answers of all shards; what was lost with its workers is made again."""
+        for _ in range(MAX_DEATHS):
+            try:
+                futures = submit(self._solver.client)
+                return [answer_of(future) for future in futures]
+            except CancelledError:
+                check_versions(self._solver.client)
+                self._make()
+        raise RuntimeError(DIED)
 
 
 def shared_out(layers: Sequence[LayerMatrix], n: int) -> list[list[LayerMatrix]]:
@@ -121,8 +187,8 @@ def blocks_of(
     ekfac: EKFAC, root: Jacobian, layers: Sequence[LayerMatrix]
 ) -> list[Block]:
     """Return the factors of some layers; they stay where they are made."""
-    keep_freed_memory()
-    return ekfac.blocks(root, layers)
+    with alone():
+        return ekfac.blocks(root, layers)
 
 
 def summaries_of(blocks: Sequence[Block]) -> list[BlockSummary]:
@@ -145,17 +211,10 @@ class _Sharded:
     """Factors on workers, and λ."""
 
     def __init__(
-        self,
-        client: Client,
-        system: Damped,
-        shards: Sequence[Sequence[LayerMatrix]],
-        held: tuple[Future[Jacobian], Sequence[Future[list[Block]]]],
-        spectrum: BlocksSpectrum,
+        self, system: Damped, factors: Factors, spectrum: BlocksSpectrum
     ) -> None:
-        self._client = client
         self._system = system
-        self._shards = shards
-        self._root, self._blocks = held
+        self._factors = factors
         self.spectrum = spectrum
 
     def precondition(self, right: Tensor) -> Tensor:
@@ -163,21 +222,7 @@ class _Sharded:
         damping = self._system.damping
         # What no block covers has curvature zero; without damping there is no such part.
         value = right / damping if damping else torch.zeros_like(right)
-        answers = []
-        for layers, blocks in zip(self._shards, self._blocks, strict=True):
-            parts = {layer.names: layer.matrices(right) for layer in layers}
-            # dask takes it to where the blocks are.
-            answer = self._client.submit(
-                inverses_of, blocks, parts, damping, pure=False
-            )
-            answers.append(answer)
-
-        for layers, answer in zip(self._shards, answers, strict=True):
-            solved = answer.result()
-            for layer in layers:
-                # Layers that no residual depends on have no block.
-                if layer.names in solved:
-                    layer.put(solved[layer.names], value)
+        self._factors.solve_into(value, right, damping)
         return value
 
     def solve(self, right: Tensor) -> Solution:

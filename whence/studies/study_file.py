@@ -355,12 +355,13 @@ def check_flags(study: Study) -> None:
 
 def check_used_by_some(sections: _Sections, study: Study) -> None:
     """Raise ``ValueError`` for a flag for all methods that no run has a use for."""
-    sections_of_all = {"[train]": sections.train}
+    everywhere = [("[train]", sections.train, study.runs)]
     for problem, flags in sections.problems.items():
-        sections_of_all[f"[problems.{problem}]"] = flags
+        of_problem = tuple(run for run in study.runs if run.labels[PROBLEM] == problem)
+        everywhere.append((f"[problems.{problem}]", flags, of_problem))
 
-    used = {argument for run in study.runs for argument in run.arguments}
-    for where, flags in sections_of_all.items():
+    for where, flags, runs in everywhere:
+        used = {argument for run in runs for argument in run.arguments}
         for name in flags:
             if "--" + name.replace("_", "-") not in used:
                 raise ValueError(

@@ -59,6 +59,25 @@ def test_every_candidate_is_in_one_part(counts):
         assert all(part[k].stop > part[k].start for part in parts)
 
 
+class Ranked:
+    """A score of one's own, that of the best candidate 1: it depends on all of them."""
+
+    def score(self, objective, candidates):
+        scores = pinn.ResidualScore().score(objective, candidates)
+        return scores / scores.max()
+
+
+def test_a_score_that_looks_at_all_candidates_sees_them(objective, candidates, client):
+    expected = Ranked().score(objective, candidates)
+    assert torch.equal(score_in_parts(Ranked(), objective, candidates), expected)
+    assert torch.equal(
+        score_in_parts(Ranked(), objective, candidates, client), expected
+    )
+    saved = pinn.SavedScore("pde", candidates["pde"], expected[:N])
+    found = score_in_parts(saved, objective, {"pde": candidates["pde"]})
+    assert torch.equal(found, expected[:N])
+
+
 def test_the_command_has_workers(tmp_path, capsys):
     run = tmp_path / "run"
     train = [

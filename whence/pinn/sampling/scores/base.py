@@ -37,7 +37,8 @@ class Score(Protocol):
     """Gives every candidate point a number, not negative: the larger, the more wanted.
 
     A field ``seed`` is set to a new one for every round of resampling. One whose values grow with
-    the weight of a candidate's term has ``counts_weights = True``.
+    the weight of a candidate's term has ``counts_weights = True``. One whose values do not depend
+    on the other candidates has ``is_pointwise = True``, so that workers may share them.
     """
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:

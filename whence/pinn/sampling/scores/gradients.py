@@ -80,6 +80,8 @@ class GradDotScore:
 class OutputGradScore:
     """Steepness of the solution, ``‖∇_x u(x⁺)‖₂`` over all outputs and coordinates."""
 
+    is_pointwise = True
+
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         names = []
@@ -99,6 +101,8 @@ class OutputGradScore:
 @dataclass(frozen=True)
 class LossGradScore:
     """Size of the loss gradient with respect to the parameters, ``‖∇_θ ℓ(x⁺)‖₂``."""
+
+    is_pointwise = True
 
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""

@@ -49,6 +49,7 @@ class LeverageScore:
     """
 
     counts_weights = True
+    is_pointwise = True
 
     damping: float | Damping | None = None
 

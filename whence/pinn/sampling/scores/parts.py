@@ -41,7 +41,8 @@ def score_in_parts(
 
     What needs no candidate, such as the solve of :class:`whence.pinn.InfluenceScore`, is done once,
     here. Of several terms every part has some candidates of each. Numbers are the same to the last
-    bit, but to rounding for a term of far fewer candidates than another one.
+    bit, but to rounding for a term of far fewer candidates than another one. A score of one's own
+    sees all candidates at once, unless it says ``is_pointwise = True`` or defines ``prepared``.
 
     Parameters
     ----------
@@ -72,7 +73,9 @@ def score_in_parts(
     if isinstance(scorer, PreparedScore):
         ready = scorer.prepared(objective, terms)
 
-    parts = parts_of(terms)
+    parts = [[slice(0, len(points)) for points in terms.values()]]
+    if isinstance(scorer, PreparedScore) or getattr(scorer, "is_pointwise", False):
+        parts = parts_of(terms)
     by_part: dict[int, list[Tensor]] = {}
     progress = tqdm(
         total=sum(map(len, terms.values())),

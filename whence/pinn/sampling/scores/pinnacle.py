@@ -54,6 +54,7 @@ class PinnacleScore:
     """
 
     counts_weights = True
+    is_pointwise = True
 
     reference: int = 200
     eigenpairs: int = 20

@@ -17,6 +17,8 @@ from whence.pinn.sampling.scores.base import Candidates, by_term
 class RandomScore:
     """The same score for every candidate: selection by distribution is then uniform."""
 
+    is_pointwise = True
+
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         terms = by_term(objective, candidates)

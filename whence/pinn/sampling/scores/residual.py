@@ -21,6 +21,8 @@ class ResidualScore:
     selection by distribution.
     """
 
+    is_pointwise = True
+
     def score(self, objective: Objective, candidates: Candidates) -> Tensor:
         """Return one value per candidate, shape (n,)."""
         tensors = objective.parameters.tensors()
