@@ -126,7 +126,9 @@ class Unfinished:
         for left in left_beside(self.path):
             shutil.rmtree(left, ignore_errors=True)
         made = temporary_beside(self.path)
-        shutil.rmtree(made, ignore_errors=True)  # of another process that had the number
+        shutil.rmtree(
+            made, ignore_errors=True
+        )  # of another process that had the number
         try:
             made.mkdir()
             (made / "finished").mkdir()

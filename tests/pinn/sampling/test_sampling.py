@@ -211,17 +211,41 @@ def test_updates(objective):
     after = add.update_points(objective, round=1, seed=0)["pde"]
     assert torch.equal(after[:60], before)
     assert len(after) == 67
-    capped = dataclasses.replace(add, max_points=62).update_points(objective, 1, 0)[
-        "pde"
-    ]
-    assert torch.equal(capped, after[5:])
+    later = add.update_points(objective, round=2, seed=0)["pde"]
+    capped = dataclasses.replace(add, max_points=62)
+    assert torch.equal(capped.update_points(objective, 2, 0)["pde"], later[5:])
     swap = dataclasses.replace(add, update="replace")
-    assert torch.equal(swap.update_points(objective, 1, 0)["pde"], after[7:])
+    assert torch.equal(swap.update_points(objective, 2, 0)["pde"], later[7:])
     everything = dataclasses.replace(swap, n=None)
     fresh = everything.update_points(objective, 1, 0)["pde"]
     assert fresh.shape == before.shape
     assert not bool((fresh[:, None] == before[None]).all(-1).any())
     assert not torch.equal(add.update_points(objective, round=2, seed=0)["pde"], after)
+
+
+def test_first_points_leave_by_chance_as_none_is_older():
+    problem = pinn.zoo.load("diffusion")
+    ordered = problem.draw("pde", 400)  # from one side of the domain to the other
+    assert torch.equal(ordered[:, 0], ordered[:, 0].sort().values)
+    pinned = problem.draw("pde", 5, seed=3, method="random")
+    network = problem.network(seed=0)
+    objective = problem.objective(network, {"pde": torch.cat([pinned, ordered])})
+    term = dataclasses.replace(objective.terms["pde"], pinned=5)
+    objective = objective.with_terms([term])
+    swap = pinn.Resample(pinn.RandomScore(), n=100, candidates=500, update="replace")
+    objective = objective.with_points(swap.update_points(objective, 1, seed=0))
+
+    points = objective.locations("pde")
+    assert torch.equal(points[:5], pinned)
+    stayed = points[5:305]
+    assert len(stayed[(stayed[:, None] == ordered[None]).all(-1).any(-1)]) == 300
+    # A third of the domain has a third of them, but for chance: 100 ± 5.
+    for edge in (-1 / 3, 1 / 3):
+        share = float((stayed[:, 0] < edge).double().mean())
+        assert abs(share - (edge + 1) / 2) < 0.08
+    # In the next round it is the same ones' turn, in the order of the first.
+    again = swap.update_points(objective, 2, seed=0)["pde"]
+    assert torch.equal(again[5:205], stayed[100:])
 
 
 def test_saved_scores_are_used(objective, candidates, tmp_path):

@@ -110,7 +110,7 @@ def test_points_are_added_once_and_the_oldest_leave(
     resample = pinn.Resample(score, selection, n=n, candidates=30, max_points=limit)
     present = objective(start)
     resample.check(present)
-    for round in range(4):
+    for round in range(1, 5):
         before = present.terms["pde"].points
         fresh = resample.update_points(present, round, seed)
         assert list(fresh) == ["pde"]
@@ -118,7 +118,10 @@ def test_points_are_added_once_and_the_oldest_leave(
         new = sum(not bool((before == point).all(dim=1).any()) for point in after)
         assert new == n if not saved else new <= n
         stayed = len(after) - new
-        assert torch.equal(after[:stayed], before[len(before) - stayed :])
+        if round > 1:
+            assert torch.equal(after[:stayed], before[len(before) - stayed :])
+        # Of the first points none is older than another.
+        assert all(bool((before == point).all(1).any()) for point in after[:stayed])
         if new:
             assert len(after) == min(len(before) + new, limit or 10**6)
         assert len(after.unique(dim=0)) == len(after)
@@ -144,7 +147,7 @@ def test_points_are_replaced_in_number(start, n, selection, seed):
         terms=("pde",),
     )
     before = objective(start)
-    after = resample.update_points(before, 1, seed)["pde"]
+    after = resample.update_points(before, 2, seed)["pde"]
     renewed = start if n is None else n
     assert len(after) == max(start, renewed)
     assert torch.equal(after[:-renewed], before.terms["pde"].points[renewed:])

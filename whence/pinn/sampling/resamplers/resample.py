@@ -24,6 +24,7 @@ from whence.pinn.sampling.resamplers.shares import (
     embeddings_of_units,
     leaving_counts,
     mean_scores,
+    of_equal_age,
     portions,
     rows_in_all,
     rows_in_each,
@@ -46,7 +47,8 @@ class Resample:
     Every ``every`` iterations, ``candidates`` fresh points of each resampled term are scored and
     ``n`` of them selected. ``add`` puts them beside the present points; once there are
     ``max_points`` of them, the points longest in training leave. ``replace`` lets them
-    take the place of the ``n`` points longest in training. No point is trained on twice: candidates
+    take the place of the ``n`` points longest in training. The first points are equally old: which
+    of them leave first is by chance, as their order is often that of their places. No point is trained on twice: candidates
     that are training points already are passed over, so saved ones can run out.
 
     Parameters
@@ -328,7 +330,7 @@ class Resample:
         for k, group in enumerate(groups):
             group_seed = spawn(seed, 1000 * round + k)
             members = {name: units[name] for name in group}
-            points = self._renew_terms(objective, members, group_seed)
+            points = self._renew_terms(objective, members, group_seed, round == 1)
             for name, rows in points.items():
                 renewed |= dict.fromkeys(units[name], rows)
         return renewed
@@ -342,7 +344,11 @@ class Resample:
         return units_of(objective, names)
 
     def _renew_terms(
-        self, objective: Objective, units: Mapping[str, tuple[str, ...]], seed: int
+        self,
+        objective: Objective,
+        units: Mapping[str, tuple[str, ...]],
+        seed: int,
+        is_first: bool,
     ) -> dict[str, Tensor | WeightedPoints]:
         """Return the points of some terms with new ones selected from candidates of all of them."""
         names = tuple(units)
@@ -384,6 +390,8 @@ class Resample:
                 order = self._by_harm(
                     objective, units[name], points, pinned[name], spawn(seed, 3)
                 )
+            elif is_first and self.points_leave:
+                order = of_equal_age(len(points), pinned[name], spawn(seed, 3))
             order = order.to(points.device)
             kept = after_round(points[order], fresh, *counted)
             renewed[name] = kept
@@ -478,6 +486,11 @@ class Resample:
                 f"{len(values)}, got {selected.tolist()[:10]}"
             )
         return selected, weights
+
+    @property
+    def points_leave(self) -> bool:
+        """Whether there are rounds in which points leave."""
+        return self.update == "replace" or self.max_points is not None
 
     def _surplus(self, counts: Mapping[str, int], n: int) -> int:
         """Return how many present points leave when n new ones come."""

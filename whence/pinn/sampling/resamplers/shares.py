@@ -87,6 +87,17 @@ def after_round(
     return torch.cat([head, others[n_leaving:]])
 
 
+def of_equal_age(n: int, n_pinned: int, seed: int) -> Tensor:
+    """Return row numbers of n points that came together: pinned ones, the others as by chance.
+
+    First points are mostly laid out in order, as those of a Hammersley set from one side of the
+    domain to the other: left in that order, that side would be without points for a while.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    others = torch.randperm(n - n_pinned, generator=generator)
+    return torch.cat([torch.arange(n_pinned), n_pinned + others])
+
+
 def leaving_counts(
     counts: Mapping[str, int], must_stay: Mapping[str, int], surplus: int
 ) -> dict[str, int]:
