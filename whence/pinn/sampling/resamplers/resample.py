@@ -48,8 +48,9 @@ class Resample:
     ``n`` of them selected. ``add`` puts them beside the present points; once there are
     ``max_points`` of them, the points longest in training leave. ``replace`` lets them
     take the place of the ``n`` points longest in training. The first points are equally old: which
-    of them leave first is by chance, as their order is often that of their places. No point is trained on twice: candidates
-    that are training points already are passed over, so saved ones can run out.
+    of them leave first is by chance, as their order is often that of their places. No point is
+    trained on twice: candidates that are training points already are passed over, so saved ones
+    can run out.
 
     Parameters
     ----------
