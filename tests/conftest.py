@@ -32,9 +32,12 @@ def narrow(monkeypatch):
     monkeypatch.setattr("whence.attribution.tiled.TARGET_BLOCK", 2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client():
-    """Two workers, processes of their own."""
+    """Two workers, processes of their own; gone with the module.
+
+    A test that forks, as loaders of torch do, beside the threads of a cluster waits for ever.
+    """
     from distributed import Client, LocalCluster
 
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
