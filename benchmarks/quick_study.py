@@ -1,7 +1,7 @@
 """The paper's two tables again, with the best optimizer, and the bars that they are held to.
 
 ``whence study studies/quick_add.toml --out DIR`` and ``quick_replace.toml`` make the runs;
-``python -m benchmarks.quick_study --keep DIR_ADD DIR_REPLACE`` keeps what they came to in
+``python -m benchmarks.quick_study --keep add=DIR replace=DIR`` keeps what they came to in
 ``benchmarks/results``, and ``python -m benchmarks.quick_study`` prints the tables from there,
 beside the published ones (arXiv 2506.16443, 200,000 iterations, ten seeds).
 """
@@ -81,10 +81,15 @@ def keep(update: str, folder: Path) -> None:
     write_atomically(RESULTS / f"quick_{update}.csv", text.encode())
 
 
+def present() -> list[str]:
+    """Return the tables whose runs are kept."""
+    return [name for name in UPDATES if (RESULTS / f"quick_{name}.csv").is_file()]
+
+
 def tables() -> str:
-    """Return both tables in Markdown, each with the published means below."""
+    """Return the tables in Markdown, each with the published means below."""
     parts = []
-    for update in UPDATES:
+    for update in present():
         runs = kept(update)
         comparison = compare(runs, "error", "mean", baseline="Random")
         parts += [f"**{update}**", formatted(comparison, "markdown", "")]
@@ -148,17 +153,15 @@ def rows_of(update: str) -> list[Row]:
 def main() -> None:
     """Keep results, or print tables and bars."""
     parser = _measure.parser(__doc__)
-    parser.add_argument("--keep", nargs=2, type=Path, metavar=("ADD", "REPLACE"))
+    parser.add_argument("--keep", nargs="+", metavar="UPDATE=DIR", default=())
     given = parser.parse_args()
-    if given.keep:
-        for update, folder in zip(UPDATES, given.keep, strict=True):
-            keep(update, folder)
+    for entry in given.keep:
+        update, _, folder = entry.partition("=")
+        keep(update, Path(folder))
 
-    present = [name for name in UPDATES if (RESULTS / f"quick_{name}.csv").is_file()]
-    if present == list(UPDATES):
-        print(tables())
-        print()
-    _measure.run(given, lambda: [row for name in present for row in rows_of(name)])
+    print(tables())
+    print()
+    _measure.run(given, lambda: [row for name in present() for row in rows_of(name)])
 
 
 if __name__ == "__main__":
