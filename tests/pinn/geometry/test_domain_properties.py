@@ -148,7 +148,9 @@ def test_unit_points_lie_in_the_half_open_cube(n, dimension, method, seed):
 def test_contains_agrees_with_the_bounds(domain, shares):
     low, high = domain.bounds
     point = low + np.asarray(shares[: domain.dimension]) * (high - low)
-    assume(not ((point >= low - 1e-9) & (point <= high + 1e-9)).all())
+    # Farther off than the tolerance, which is relative to the extent.
+    near = 1e-8 * float(np.linalg.norm(high - low))
+    assume(not ((point >= low - near) & (point <= high + near)).all())
     assert not bool(domain.contains(torch.from_numpy(point[None]))[0])
 
 

@@ -199,7 +199,7 @@ def test_new_points_go_to_the_term_that_needs_them(soft, name):
 def test_joint_replacement_keeps_the_total_and_lets_the_oldest_of_all_terms_go(soft):
     given = {"update": "replace", "candidates": 50, "joint": True}
     resample = pinn.Resample(Wanted("initial_u"), pinn.TopK(), n=16, **given)
-    found = resample.update_points(soft, round=1, seed=0)
+    found = resample.update_points(soft, round=2, seed=0)
     assert counts(found) == {
         "pde": 32,
         "initial_u": 24,

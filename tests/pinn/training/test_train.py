@@ -59,8 +59,10 @@ def test_every_point_is_recorded_with_its_times(tmp_path):
     entered, left = arrays["pde:entered"], arrays["pde:left"]
     assert np.array_equal(np.unique(entered, return_counts=True)[1], [40, 5, 5, 5])
     assert sorted(np.unique(left)) == [-1, 2, 4, 6]
+    # The first points leave by chance, so that training has them in another order.
     present = arrays["pde"][left < 0]
-    assert np.array_equal(present, result.objective.terms["pde"].points.numpy())
+    trained_on = result.objective.terms["pde"].points.numpy()
+    assert sorted(present.tolist()) == sorted(trained_on.tolist())
 
 
 def test_kept_network_is_that_of_least_validation_loss(tmp_path):
