@@ -4,6 +4,7 @@ import pickle
 
 import dask.array as da
 import dask.dataframe as dd
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -41,6 +42,14 @@ def in_parquet(tmp_path):
     return read[["a", "b", "c"]], read["label"]
 
 
+def in_hdf5(tmp_path):
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file.create_dataset("x", data=X, chunks=(300, 2))
+        file["group/y"] = Y  # in one piece
+    file = h5py.File(tmp_path / "data.h5", "r")
+    return file["x"], file["group/y"]
+
+
 def beside_memory(tmp_path):
     return in_zarr(tmp_path)[0], Y
 
@@ -49,6 +58,7 @@ STORED = {
     "zarr": in_zarr,
     "dask": in_dask,
     "parquet": in_parquet,
+    "hdf5": in_hdf5,
     "beside": beside_memory,
 }
 
@@ -121,8 +131,9 @@ def test_a_chunk_is_read_once_in_a_pass(unread):
     assert computed == [1000, 1000, 300]
 
 
-def test_workers_read_for_themselves(tmp_path, unread, client):
-    method = influence(in_zarr(tmp_path))
+@pytest.mark.parametrize("kind", ["zarr", "hdf5"])
+def test_workers_read_for_themselves(kind, tmp_path, unread, client):
+    method = influence(STORED[kind](tmp_path))
     target = wh.Loss((X[:3], Y[:3]))
     expected = method.attribute(target).values
     found = method.attribute(target, out=tmp_path / "a.zarr", client=client)

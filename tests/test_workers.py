@@ -2,11 +2,12 @@
 
 import os
 import signal
+import time
 
 import pytest
 from distributed import Client, LocalCluster
 
-from whence.workers import in_parts
+from whence.workers import in_order, in_parts
 
 
 def add(common, part):
@@ -40,6 +41,20 @@ def test_parts_here_and_by_workers(client):
     assert list(in_parts(add, 10, parts)) == [(k, k + 10) for k in parts]
     assert dict(in_parts(add, 10, iter(parts), client)) == {k: k + 10 for k in parts}
     assert list(in_parts(add, 10, [], client)) == []
+
+
+def slow_at_first(common, part):
+    time.sleep(0.5 if part == 0 else 0.0)
+    return part
+
+
+def test_answers_in_order(client):
+    parts = list(range(6))
+    ended = [part for part, _ in in_parts(slow_at_first, None, parts, client)]
+    assert ended != parts
+    assert sorted(ended) == parts
+    in_turn = list(in_order(slow_at_first, None, parts, client))
+    assert in_turn == [(part, part) for part in parts]
 
 
 def test_the_only_worker_dies(alone, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,6 +137,21 @@ class StoredSource(Source):
         return joined([self.read(part) for part in bar if len(part)])
 
 
+@dataclass(frozen=True)
+class HDF5Array:
+    """Where an array of HDF5 is: its file and its name in it."""
+
+    file: str
+    name: str
+
+    def opened(self) -> StoredArray:
+        """Return the array, its file opened to be read."""
+        import h5py  # there, as it was where the array comes from
+
+        array: StoredArray = h5py.File(self.file, "r")[self.name]
+        return array
+
+
 class Rows:
     """Rows of an array, read by chunks of it, of which the last one is kept.
 
@@ -175,7 +191,16 @@ class Rows:
 
     def __getstate__(self) -> dict[str, Any]:
         # Whoever gets a copy reads by itself.
-        return {**vars(self), "_kept": -1, "_rows": np.empty(0)}
+        array: Any = self._array
+        if hasattr(array, "file"):  # of HDF5, whose open files cannot be sent
+            path = Path(array.file.filename).absolute()
+            array = HDF5Array(str(path), array.name)
+        return {**vars(self), "_array": array, "_kept": -1, "_rows": np.empty(0)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if isinstance(self._array, HDF5Array):
+            self._array = self._array.opened()
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Return the rows at these places, in their order."""

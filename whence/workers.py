@@ -15,7 +15,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 
@@ -96,6 +97,42 @@ def in_parts(
     check_versions(client)
     check_processes(client)
     yield from by_workers(function, common, iter(parts), client)
+
+
+def in_order(
+    function: Callable[[Common, Part], Answer],
+    common: Common,
+    parts: Iterable[Part],
+    client: Client | None = None,
+) -> Iterator[tuple[Part, Answer]]:
+    """Yield what :func:`in_parts` does, in the order of the parts.
+
+    Examples
+    --------
+    >>> from operator import add
+    >>> from whence.workers import in_order
+    >>> list(in_order(add, 10, [2, 1]))
+    [(2, 12), (1, 11)]
+    """
+    numbered = Numbered(function)
+    waiting: dict[int, tuple[Part, Answer]] = {}
+    turn = 0
+    for (number, part), answer in in_parts(numbered, common, enumerate(parts), client):
+        waiting[number] = (part, answer)
+        while turn in waiting:
+            yield waiting.pop(turn)
+            turn += 1
+
+
+@dataclass(frozen=True)
+class Numbered(Generic[Common, Part, Answer]):
+    """A function of parts as one of parts with their numbers, which workers can be sent."""
+
+    function: Callable[[Common, Part], Answer]
+
+    def __call__(self, common: Common, part: tuple[int, Part]) -> Answer:
+        """Return what the function does of the part."""
+        return self.function(common, part[1])
 
 
 def by_workers(

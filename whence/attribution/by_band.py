@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -15,7 +15,7 @@ from whence.attribution.labels import Effect
 from whence.attribution.quantities import Quantity
 from whence.attribution.tiled import Tiled
 from whence.attribution.tiles import Directions, Solved, Tile
-from whence.workers import check_client, in_parts
+from whence.workers import check_client, in_order
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -54,7 +54,6 @@ def of_tiles(
     client:
         Of a dask cluster whose workers make the tiles, of which they send the answers only. Where
         all points are solved for together they are made here.
-
     """
     shape = (method.n_targets(quantity), len(method.prepare_points(points)))
     if client is not None:
@@ -84,17 +83,17 @@ def _by_workers(
     bare = method.for_products()
     for directions in of_targets:
         request = _Request(bare, quantity, prepared, effect, function, directions)
-        yield from in_order(request, client)
+        yield from of_bands(request, client)
 
 
-def in_order(request: _Request[Answer], client: Client) -> Iterator[Answer]:
-    """Yield the answers of workers band after band, as soon as those before are there."""
-    width = band_width(request.prepared, request.method.block_size)
-    everything = list(bands(len(request.prepared), width))
-    waiting: dict[int, Sequence[Answer]] = {}
-    start = 0
+def of_bands(request: _Request[Answer], client: Client) -> Iterator[Answer]:
+    """Yield the answers of workers, band after band."""
+    n_points = len(request.prepared)
+    everything = bands(
+        n_points, band_width(request.prepared, request.method.block_size)
+    )
     progress = tqdm(
-        total=len(request.prepared),
+        total=n_points,
         desc=request.method.name,
         unit="point",
         unit_scale=True,
@@ -102,12 +101,9 @@ def in_order(request: _Request[Answer], client: Client) -> Iterator[Answer]:
         leave=False,
     )
     with progress:
-        for band, answers in in_parts(answers_of, request, everything, client):
-            waiting[band.start] = answers
+        for band, answers in in_order(answers_of, request, everything, client):
             progress.update(len(band))
-            while start in waiting:
-                yield from waiting.pop(start)
-                start += width
+            yield from answers
 
 
 def answers_of(request: _Request[Answer], band: Band) -> list[Answer]:
@@ -126,16 +122,10 @@ def own_values(
 ) -> Iterator[tuple[Tensor, Solved]]:
     """Yield effects of points on their own losses, made by workers, in order."""
     prepared = method.prepare_points(points)
-    width = band_width(prepared, method.block_size)
-    waiting = {}
-    start = 0
-    everything = bands(len(prepared), width)
+    everything = bands(len(prepared), band_width(prepared, method.block_size))
     common = (method.for_solving(), prepared)
-    for band, values in in_parts(own_values_of, common, everything, client):
-        waiting[band.start] = values
-        while start in waiting:
-            yield from waiting.pop(start)
-            start += width
+    for _, values in in_order(own_values_of, common, everything, client):
+        yield from values
 
 
 def own_values_of(

@@ -17,7 +17,6 @@ from whence.attribution.labels import Attributes, Effect
 from whence.attribution.quantities import Quantity
 from whence.attribution.tiled import Tiled
 from whence.points import Points, are_samples, locations
-from whence.samples import Samples
 
 
 def identity_of(
@@ -30,22 +29,24 @@ def identity_of(
     """
     objective = method.objective
     loss, gradient = objective.loss_and_gradient()
-    values = quantity.values(objective).detach()
-    targets = quantity.targets(objective)
+    length = float(gradient.norm())
+    trained_on = [of_points(term.points) for term in objective.terms.values()]
+
+    # Other targets may have the same values, and others at the same places other values.
+    values = quantity.values(objective)
+    targets = map(words_of, quantity.targets(objective).values())
+
+    names = objective.parameters.names
     scales = [prepared.scale(name, slice(None)) for name in prepared.by_term]
     return {
         "version": __version__,
         "method": method.name,
         "options": digest(*options_of(method)),
-        "parameters": digest(*objective.parameters.names, *state_of(objective.network)),
+        "parameters": digest(*names, *state_of(objective.network)),
         "checkpoints": digest(*stages_of(method)),
-        "loss": f"{loss:.6g}, gradient {float(gradient.norm()):.6g}",
-        "training points": digest(
-            *(of_points(term.points) for term in objective.terms.values())
-        ),
-        "quantity": digest(
-            quantity.label(), of_tensor(values), *map(words_of, targets.values())
-        ),
+        "loss": f"{loss:.6g}, gradient {length:.6g}",
+        "training points": digest(*trained_on),
+        "quantity": digest(quantity.label(), of_tensor(values), *targets),
         "points": digest(*map(of_points, prepared.by_term.values())),
         "weights": digest(*map(words_of, scales)),
         "terms": ", ".join(prepared.by_term),
@@ -62,27 +63,26 @@ def options_of(method: Tiled) -> Iterator[str]:
 
 def words_of(value: object) -> str:
     """Return words that two values share only if they are equal."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return (
-            of_tensor(torch.as_tensor(value)) if is_numeric(value) else str(list(value))
-        )
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    if isinstance(value, np.generic):
+        return words_of(value.item())
+    if isinstance(value, Tensor):
+        return of_tensor(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return of_tensor(torch.as_tensor(value))
+
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return str([words_of(inner) for inner in value])
+    if isinstance(value, Mapping):
+        return str({str(key): words_of(inner) for key, inner in value.items()})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         compared = [entry.name for entry in dataclasses.fields(value) if entry.compare]
         inner = [f"{name}={words_of(getattr(value, name))}" for name in compared]
         return f"{type(value).__qualname__}({', '.join(inner)})"
-    if isinstance(value, Mapping):
-        return str({str(key): words_of(inner) for key, inner in value.items()})
-    if isinstance(value, (list, tuple)):
-        return str([words_of(inner) for inner in value])
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return repr(value)
+
     # A function, say: nothing tells whether it does the same, so that it is never the same.
     return f"{type(value).__qualname__} {uuid.uuid4()}"
-
-
-def is_numeric(value: Tensor | np.ndarray) -> bool:
-    """Whether an array holds numbers."""
-    return isinstance(value, Tensor) or value.dtype.kind in "biufc"
 
 
 def stages_of(method: Tiled) -> Iterator[str]:
@@ -102,14 +102,14 @@ def of_points(points: Points) -> str:
     """Return a digest of points; of samples that are not in memory the first and the last."""
     if not are_samples(points):
         return of_tensor(locations(points))
-    parts = [points] if points.in_memory else [points[:1], points[-1:]]
-    tensors = [tensor for part in parts for tensor in tensors_of(part)]
-    return digest(str(len(points)), *map(of_tensor, tensors))
 
-
-def tensors_of(samples: Samples) -> list[Tensor]:
-    """Return the tensors of samples."""
-    return samples.batch.tensors()
+    parts = [points]
+    if not points.in_memory:
+        parts = [points[:1], points[-1:]]
+    digests: list[str] = []
+    for part in parts:
+        digests += map(of_tensor, part.batch.tensors())
+    return digest(str(len(points)), *digests)
 
 
 def of_tensor(tensor: Tensor) -> str:

@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,6 @@ from whence.jacobian import MAX_VECTORS, Jacobian
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
 from whence.samples import Data
-
-if TYPE_CHECKING:
-    pass
 
 CurvatureName = Literal["gauss_newton", "hessian"]
 

@@ -126,9 +126,8 @@ class Unfinished:
         for left in left_beside(self.path):
             shutil.rmtree(left, ignore_errors=True)
         made = temporary_beside(self.path)
-        shutil.rmtree(
-            made, ignore_errors=True
-        )  # of another process that had the number
+        # Of another process that had the number.
+        shutil.rmtree(made, ignore_errors=True)
         try:
             made.mkdir()
             (made / "finished").mkdir()
@@ -145,10 +144,11 @@ class Unfinished:
                 compressors=None,  # numbers such as these are as long afterwards
                 fill_value=float("nan"),  # what was lost must not look like a number
             )
-            with contextlib.suppress(OSError):  # where another process was first
-                made.rename(self.path)
+            made.rename(self.path)
         except OSError as error:
-            raise NotWritten.because(self.path, error) from error
+            # Another process may have been first, which is as good.
+            if not self._is_whole():
+                raise NotWritten.because(self.path, error) from error
         finally:
             shutil.rmtree(made, ignore_errors=True)
 

@@ -33,7 +33,7 @@ from whence.workers import (
 )
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 Answer = TypeVar("Answer")
 Names = tuple[str, ...]
@@ -125,43 +125,41 @@ class Factors:
 
     def summaries(self) -> list[BlockSummary]:
         """Return what is said of each block."""
-        by_shard = self._asked(
-            lambda client: [
-                client.submit(summaries_of, blocks, pure=False)
-                for blocks in self._blocks
-            ]
-        )
+        by_shard = self._asked(summaries_of, [() for _ in self._shards])
         return [summary for summaries in by_shard for summary in summaries]
 
     def solve_into(self, value: Tensor, right: Tensor, damping: float) -> None:
         """Write the inverse times ``right`` (P, K) into ``value``, where there are blocks."""
+        arguments = []
+        for layers in self._shards:
+            parts = {layer.names: layer.matrices(right) for layer in layers}
+            arguments.append((parts, damping))
 
-        def submit(client: Client) -> list[Future[dict[Names, Tensor]]]:
-            answers = []
-            for layers, blocks in zip(self._shards, self._blocks, strict=True):
-                parts = {layer.names: layer.matrices(right) for layer in layers}
-                # dask takes it to where the blocks are.
-                answers.append(
-                    client.submit(inverses_of, blocks, parts, damping, pure=False)
-                )
-            return answers
-
-        for layers, solved in zip(self._shards, self._asked(submit), strict=True):
+        by_shard = self._asked(inverses_of, arguments)
+        for layers, solved in zip(self._shards, by_shard, strict=True):
             for layer in layers:
                 # Layers that no residual depends on have no block.
                 if layer.names in solved:
                     layer.put(solved[layer.names], value)
 
     def _asked(
-        self, submit: Callable[[Client], Sequence[Future[Answer]]]
+        self,
+        function: Callable[..., Answer],
+        arguments: Sequence[tuple[object, ...]],
     ) -> list[Answer]:
-        """Return the answers of all shards; what was lost with its workers is made again."""
+        """Return ``function(blocks, *arguments)`` of each shard, made where its blocks are.
+
+        What was lost with its workers is made again.
+        """
+        client = self._solver.client
         for _ in range(MAX_DEATHS):
+            futures = []
+            for blocks, of_shard in zip(self._blocks, arguments, strict=True):
+                futures.append(client.submit(function, blocks, *of_shard, pure=False))
             try:
-                futures = submit(self._solver.client)
                 return [answer_of(future) for future in futures]
             except CancelledError:
-                check_versions(self._solver.client)
+                check_versions(client)
                 self._make()
         raise RuntimeError(DIED)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +19,7 @@ from whence.pinn.sampling.scores.base import (
     shifted,
 )
 from whence.points import MAX_EVALUATED
-from whence.workers import in_parts
+from whence.workers import in_order
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,7 +76,6 @@ def score_in_parts(
     parts = [[slice(0, len(points)) for points in terms.values()]]
     if isinstance(scorer, PreparedScore) or getattr(scorer, "is_pointwise", False):
         parts = parts_of(terms)
-    by_part: dict[int, list[Tensor]] = {}
     progress = tqdm(
         total=sum(map(len, terms.values())),
         desc="candidates",
@@ -85,18 +84,16 @@ def score_in_parts(
         delay=2,
         leave=False,
     )
+    scored = []
+    common: Scored = (ready, objective, terms)
     with progress:
-        common: Scored = (ready, objective, terms)
-        for part, of_part in in_parts(
-            score_part, common, list(enumerate(parts)), client
-        ):
-            number, slices = part
-            by_part[number] = of_part
-            progress.update(sum(of_term.stop - of_term.start for of_term in slices))
+        for _, of_terms in in_order(score_part, common, parts, client):
+            scored.append(of_terms)
+            progress.update(sum(map(len, of_terms)))
 
-    # Term after term, the parts of each in order.
-    in_order = [by_part[number] for number in range(len(parts))]
-    scores = torch.cat([torch.cat(of_term) for of_term in zip(*in_order, strict=True)])
+    # Term after term, the parts of each one after the other.
+    by_terms = [torch.cat(of_term) for of_term in zip(*scored, strict=True)]
+    scores = torch.cat(by_terms)
     if isinstance(scorer, PreparedScore):
         return shifted(scores, scorer.sign)
     return scores
@@ -112,16 +109,21 @@ def parts_of(terms: Mapping[str, Tensor]) -> list[list[slice]]:
 
 def divided(n: int, n_parts: int) -> list[slice]:
     """Return n divided into parts, at the ends of blocks where there are enough of them."""
-    n_blocks = -(-n // MAX_EVALUATED)
-    size, count = (MAX_EVALUATED, n_blocks) if n_blocks >= n_parts else (1, n)
-    edges = [min(n, count * k // n_parts * size) for k in range(n_parts + 1)]
+    size = MAX_EVALUATED
+    if n < (n_parts - 1) * size + 1:
+        size = 1
+    n_blocks = -(-n // size)
+
+    edges = []
+    for k in range(n_parts + 1):
+        whole_blocks = n_blocks * k // n_parts
+        edges.append(min(n, whole_blocks * size))
     return [slice(low, high) for low, high in itertools.pairwise(edges)]
 
 
-def score_part(common: Scored, part: tuple[int, list[slice]]) -> list[Tensor]:
+def score_part(common: Scored, slices: Sequence[slice]) -> list[Tensor]:
     """Return the scores of a part's candidates by term."""
     scorer, objective, terms = common
-    _, slices = part
     chosen = {}
     for name, of_term in zip(terms, slices, strict=True):
         chosen[name] = terms[name][of_term]
