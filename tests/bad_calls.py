@@ -530,6 +530,10 @@ CALLS = [
     ),
     Case("n beyond the limit", lambda: pinn.Resample(n=9, max_points=5), V, ("max_points = 5",)),
     Case(
+        "more points than the limit", lambda: renew(n=2, max_points=2), V,
+        ("points of term 'pde' are more than max_points = 2", "raise max_points"),
+    ),
+    Case(
         "a limit that does nothing", lambda: pinn.Resample(update="replace", max_points=50), V,
         ("max_points does nothing", "leave it out"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -488,24 +488,19 @@ class Training:
         if name == NONE:
             return None
         if name is None:
-            # The user's own, which no flag can change.
-            return base
-
+            return base  # the user's own, which no flag can change
         values = self._values(RESAMPLERS, name)
         if RESAMPLERS[name] is Resample:
             return self._resample(values, base)
         if base is not None and "every" not in values:
             values["every"] = base.every
-        resampler: Resampler = build(RESAMPLERS, name, values)
-        return resampler
+        return build(RESAMPLERS, name, values)
 
     def _resample(self, values: dict[str, Any], base: Resampler | None) -> Resample:
         """Return a resampling by score; what is not set is as in ``base``."""
         if not isinstance(base, Resample):
             base = Resample()
-        if values.get("update") == "replace":
-            # The recipe's limit is for adding points: their number stays the same here.
-            values = {"max_points": None, **values}
+        values = {"max_points": self._max_points(values, base), **values}
         if "every" in values:
             values = {"stages": None, **values}
         elif self.cycles() > 1:
@@ -513,6 +508,13 @@ class Training:
         return dataclasses.replace(
             base, score=self._score(base), selection=self._selection(base), **values
         )
+
+    def _max_points(self, values: Mapping[str, Any], base: Resample) -> int | None:
+        """Return the recipe's limit of points, where it is not the user who says how they grow."""
+        if "update" in values or base.max_points is None:
+            return None
+        # First points beyond it are not to leave in the first round.
+        return max([base.max_points, *self.points().values()])
 
     def _selection(self, base: Resample) -> Selection:
         name: str | None = self.options.select

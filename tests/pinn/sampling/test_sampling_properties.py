@@ -105,7 +105,7 @@ def pool():
 def test_points_are_added_once_and_the_oldest_leave(
     pool, start, n, room, saved, selection, seed
 ):
-    limit = None if room is None else n + room
+    limit = None if room is None else max(n, start) + room
     score = pinn.SavedScore("pde", pool, pool[:, 0]) if saved else pinn.ResidualScore()
     resample = pinn.Resample(score, selection, n=n, candidates=30, max_points=limit)
     present = objective(start)

@@ -21,6 +21,22 @@ def training(*words):
     return Training(options, GROUPS, source_of(options.problem))
 
 
+def limit(*words):
+    """Most points of a term by the recipe of the problem's own network and what is said on top."""
+    return training("wave", "--recipe", "own_network", *words).resampler().max_points
+
+
+def test_the_limit_of_points_is_the_recipes_where_these_are():
+    assert limit() == limit("--resample.n", "20") == limit("--points", "pde=50") == 1000
+    # First points beyond it do not leave at once.
+    assert limit("--points", "pde=3000") == 3000
+    # Who says that points are added, or replaced, says how many there may be.
+    assert limit("--resample.update", "add") is None
+    assert limit("--resample.update", "replace") is None
+    asked = ["--resample.update", "add", "--resample.max-points", "400"]
+    assert limit(*asked) == limit("--resample.max-points", "400") == 400
+
+
 # --- the resampling paper -----------------------------------------------------------------------
 
 

@@ -11,10 +11,10 @@ from whence.pinn.training.run_folder import RunFolder
 
 CORNERS = np.array([[0.0, 0.0], [0.5, 0.5], [0.9, 0.1]])
 RESAMPLERS = {
-    "add": {"n": 4, "max_points": 12},
+    "add": {"n": 4, "max_points": 14},
     "replace": {"n": 6, "update": "replace"},
     "all": {"n": None, "update": "replace"},
-    "joint": {"n": 5, "joint": True, "max_points": 18},
+    "joint": {"n": 5, "joint": True, "max_points": 20},
 }
 
 
@@ -66,7 +66,7 @@ def test_every_resampler_keeps_them(name):
     assert (record["pde:left"][~is_pinned] >= 0).any()
     counts = result.history["points"]
     assert counts[0] == 10 + 3 + 6 + 2
-    expected = {"add": 12 + 8, "replace": 21, "all": 21, "joint": 18 + 2}
+    expected = {"add": 14 + 8, "replace": 21, "all": 21, "joint": 20 + 2}
     assert counts[-1] == expected[name]
     assert "dirichlet_u:pinned" not in record
 

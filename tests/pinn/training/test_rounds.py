@@ -36,6 +36,16 @@ def test_rounds_between_cycles():
     assert entered(one) == {0: 40, 4: 3, 10: 3, 14: 3, 20: 3, 24: 3}
 
 
+def test_points_stay_after_the_last_round():
+    result = go(schedule=CYCLES, resample=resample(every=5, rounds=2))
+    assert entered(result) == {0: 40, 5: 3, 10: 3}
+    # One at the start counts.
+    first = go(schedule=CYCLES, resample=resample(every=5, rounds=2, at_start=True))
+    assert entered(first) == {0: 43, 5: 3}
+    with pytest.raises(ValueError, match="rounds must be a positive integer"):
+        resample(rounds=0)
+
+
 class Early(pinn.Adam):
     """Ends its stage after two steps, whatever it was asked for."""
 

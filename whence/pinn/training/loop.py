@@ -66,6 +66,12 @@ class Plan:
         """Stages between two rounds of resampling, None where iterations are counted."""
         return getattr(self.resample, "stages", None)
 
+    @property
+    def rounds(self) -> float:
+        """Rounds of resampling at most."""
+        rounds = getattr(self.resample, "rounds", None)
+        return math.inf if rounds is None else rounds
+
 
 class Loop:
     """One training run.
@@ -349,6 +355,8 @@ class Loop:
         """Whether points are to be renewed at this iteration, after so many steps."""
         resample = self._plan.resample
         if resample is None or self.place.done or self._failure is not None:
+            return False
+        if self.place.round >= self._plan.rounds:
             return False
 
         stages = self._plan.stages_of_round

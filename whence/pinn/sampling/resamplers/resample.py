@@ -21,6 +21,7 @@ from whence.pinn.sampling.resamplers.base import (
 )
 from whence.pinn.sampling.resamplers.shares import (
     after_round,
+    check_limit,
     embeddings_of_units,
     leaving_counts,
     mean_scores,
@@ -65,6 +66,9 @@ class Resample:
         a cycle of Adam and L-BFGS, which may end early.
     at_start:
         Whether there is a round before the first step too.
+    rounds:
+        Rounds at most, one at the start included: the points stay after the last, so that the
+        steps that are left lower one and the same loss. ``None``: as long as training goes on.
     update:
         ``"add"`` or ``"replace"``.
     candidates:
@@ -115,6 +119,7 @@ class Resample:
     every: int = 100
     stages: int | None = field(default=None, metadata=LATER)
     at_start: bool = field(default=False, metadata=LATER)
+    rounds: int | None = field(default=None, metadata=LATER)
     update: Literal["add", "replace"] = "add"
     candidates: int = 10_000
     max_points: int | None = None
@@ -131,6 +136,8 @@ class Resample:
         if self.stages is not None:
             _checks.count("stages", self.stages)
         _checks.boolean("at_start", self.at_start)
+        if self.rounds is not None:
+            _checks.count("rounds", self.rounds)
         _checks.count("candidates", self.candidates)
         _checks.one_of("update", self.update, ("add", "replace"))
         self._check_numbers()
@@ -280,6 +287,9 @@ class Resample:
                 "raise max_points"
             )
 
+        if n_most is not None:
+            counts = {name: len(objective.term(name).points) for name in names}
+            check_limit(counts, n_most, together=self._moves_between_terms)
         for name in names:
             self._check_term(objective, name)
         if isinstance(self.score, InfluenceScore) and self.score.quantity is not None:

@@ -98,6 +98,25 @@ def of_equal_age(n: int, n_pinned: int, seed: int) -> Tensor:
     return torch.cat([torch.arange(n_pinned), n_pinned + others])
 
 
+def check_limit(counts: Mapping[str, int], limit: int, *, together: bool) -> None:
+    """Raise ``ValueError`` if there are more points than may be, of a term or ``together``.
+
+    Examples
+    --------
+    >>> from whence.pinn.sampling.resamplers.shares import check_limit
+    >>> check_limit({"pde": 500, "wall": 300}, 600, together=False)
+    """
+    largest = max(counts, key=lambda name: counts[name])
+    present, whose = counts[largest], f"of term {largest!r}"
+    if together:
+        present, whose = sum(counts.values()), "of all terms"
+    if present > limit:
+        raise ValueError(
+            f"{present} points {whose} are more than max_points = {limit}, so that the first round "
+            "would leave fewer: raise max_points, or give fewer points"
+        )
+
+
 def leaving_counts(
     counts: Mapping[str, int], must_stay: Mapping[str, int], surplus: int
 ) -> dict[str, int]:
