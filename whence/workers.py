@@ -281,6 +281,10 @@ def connected(scheduler: str | None, workers: int) -> Iterator[Client]:
         "distributed.worker.memory.terminate": False,
         # Looking at the stack a hundred times a second takes the interpreter from training.
         "distributed.worker.profile.enabled": False,
+        # Nor need each process look at itself fifty times a second.
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "5s",
+        "distributed.worker.memory.monitor-interval": "5s",
     }
     with (
         dask.config.set(settings),
