@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 RUN := runs/demo
 JOBS ?= 2
 
-.PHONY: setup demo test bench lint format clean
+.PHONY: setup demo test test-browser bench lint format clean
 
 setup: $(READY)
 
@@ -26,6 +26,13 @@ demo: $(READY)
 # Two processes of one thread each (tests/conftest.py), for two cores: JOBS=0 runs in one process.
 test: $(READY)
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+# The explorer's page in Debian's chromium. Where that cannot be installed the tests are passed
+# over, and say so.
+test-browser: $(READY)
+	command -v chromium > /dev/null || .ci/install-chromium || echo "no chromium: these tests are passed over"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest -rs tests/explore/test_browser.py
 
 # Speed and memory beside captum, DeepXDE, PINA and pyDVL, about 40 minutes; leave the machine idle
 # meanwhile. curvlinops brings torchvision, whose builds need not fit torch's and then break PINA.

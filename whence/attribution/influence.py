@@ -155,8 +155,9 @@ class Influence(Method):
         self.damping = self._choose_damping(damping)
 
         self._state: State | None = None
-        # Parameters and buffers for which the state and the decrease hold.
+        # Parameters and buffers for which the state and what follows hold.
         self._factored_at: dict[str, Tensor] = {}
+        self._loss: tuple[float, Tensor] | None = None
         self._decrease: float | None = None
         self._step: Tensor | None = None
 
@@ -230,6 +231,7 @@ class Influence(Method):
                 f"got {_checks.describe(state)}"
             )
         self._state = state
+        self._loss = None
         self._decrease = None
         self._factored_at = {
             name: tensor.detach().clone() for name, tensor in tensors.items()
@@ -288,6 +290,7 @@ class Influence(Method):
         """Leave the factored curvature, and what was solved with it."""
         self._state = None
         self._factored_at = {}
+        self._loss = None
         self._decrease = None
         self._step = None
 
@@ -455,7 +458,10 @@ class Influence(Method):
         self, quantity: Quantity | None, effect: Effect, solved: Solved
     ) -> Attributes:
         """Return what the attributes of a result say, of curvature and solver too."""
-        loss, gradient = self.objective.loss_and_gradient()
+        self.state()  # which forgets the loss of a network that has changed
+        if self._loss is None:
+            self._loss = self.objective.loss_and_gradient()
+        loss, gradient = self._loss
         attributes: Attributes = {
             **super().attributes(quantity, effect, solved),
             **self.solver_attributes(solved),

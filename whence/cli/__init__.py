@@ -31,6 +31,7 @@ COMMANDS = {
     "score": "Score candidate points for a run's network, and save the scores for later training.",
     "plot": "Draw a run or a study: errors, convergence, where points went.",
     "table": "Compare the methods of a study: statistics over seeds, ranks, significance.",
+    "explore": "See where a run's answers come from, in the browser.",
     "diagnose": "Say what looks wrong with a run, where to look, and what to try next.",
     "check": "Verify that the files of a run are whole.",
     "problems": "List the benchmark problems, or describe one.",

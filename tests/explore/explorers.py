@@ -1,0 +1,28 @@
+"""A small run that is served, for the tests of the explorer."""
+
+from contextlib import contextmanager
+
+from trainings import small
+
+from whence import pinn
+from whence.explore import Session
+from whence.explore.answers import Answers
+from whence.explore.server import Explorer
+
+
+def small_run(**options):
+    return pinn.train(
+        small("burgers", "soft"),
+        points={"pde": 200, "initial_u": 20, "dirichlet_u": 30},
+        schedule=[pinn.GaussNewton(15)],
+        progress=False,
+        **options,
+    )
+
+
+@contextmanager
+def served(result, **options):
+    session = Session(result)
+    with Explorer(Answers(session, resolution=21), port=0, **options) as explorer:
+        explorer.start()
+        yield explorer

@@ -1,0 +1,210 @@
+"""The server gives the numbers of the influence, and nothing to anyone without its address."""
+
+import http.client
+import json
+import socket
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from explorers import served, small_run
+
+import whence as wh
+from whence.explore import Session
+from whence.explore.answers import Answers
+from whence.explore.server import HOST, Explorer
+
+
+@pytest.fixture(scope="module")
+def result():
+    return small_run()
+
+
+@pytest.fixture(scope="module")
+def explorer(result):
+    with served(result) as explorer:
+        yield explorer
+
+
+def ask(explorer, path, body=None, **headers):
+    """Return the status and the body of a reply to a path below the token."""
+    return request(explorer, f"/{explorer.token}/{path}", body, **headers)
+
+
+def request(explorer, path, body=None, **headers):
+    connection = http.client.HTTPConnection(HOST, explorer.server_port, timeout=60)
+    connection.request("GET" if body is None else "POST", path, body, headers)
+    reply = connection.getresponse()
+    content = reply.read()
+    connection.close()
+    return reply.status, content
+
+
+def asked(explorer, name, **values):
+    status, body = ask(explorer, f"api/{name}?{urlencode(values)}")
+    assert status == 200, body
+    return body
+
+
+def test_the_numbers_are_those_of_the_influence(explorer, result):
+    expected = wh.Influence(result.objective)
+    for of, at in (("u", [0.1, 0.5]), ("u_x", [-0.3, 0.2])):
+        body = asked(explorer, "influence", of=of, at=",".join(map(str, at)))
+        values = np.frombuffer(body, "<f8")
+        row = expected.attribute(Session(result).quantity(at, of)).values[0]
+        np.testing.assert_allclose(values, row, rtol=0, atol=1e-12 * abs(row).max())
+
+
+def test_points_are_those_of_the_attribution(explorer, result):
+    influence = wh.Influence(result.objective)
+    row = influence.attribute(wh.Output([[0.1, 0.5]])).isel(target=0)
+    n = row.sizes["point"]
+    columns = np.frombuffer(asked(explorer, "points"), "<f8").reshape(-1, n)
+    x, t, term, index, loss, entered = columns
+    assert np.array_equal(x, row.x.values)
+    assert np.array_equal(t, row.t.values)
+    assert np.array_equal(index, row["index"].values)
+    names = np.array(list(result.objective.terms))
+    assert np.array_equal(names[term.astype(int)], row["term"].values)
+    assert loss.sum() == pytest.approx(float(result.objective.loss()), rel=1e-12)
+    assert (entered == 0).all()
+
+
+def test_a_field_of_the_solution_and_of_a_point(explorer, result):
+    run = json.loads(asked(explorer, "run"))
+    n = run["resolution"]
+    field = np.frombuffer(asked(explorer, "field", of="u"), "<f8").reshape(n, n)
+    # Time goes across, x up, both from their lowest value on.
+    assert (run["across"], run["up"]) == (1, 0)
+    places = [[-1.0, 0.0], [1.0, 0.0], [-1.0, 1.0], [0.0, 0.5]]
+    corners = [field[0, 0], field[-1, 0], field[0, -1], field[n // 2, n // 2]]
+    np.testing.assert_allclose(corners, result.solution(places)[:, 0])
+
+    error = np.frombuffer(asked(explorer, "field", of="error of u"), "<f8")
+    expected = result.solution.error(places)[0, 0]
+    np.testing.assert_allclose(error.reshape(n, n)[0, 0], expected)
+    body = asked(explorer, "point", term="initial_u", index=3, of="u")
+    followed = np.frombuffer(body, "<f8").reshape(n, n)
+    row = Session(result).influence_of("initial_u", 3, "u", places)
+    ours = [followed[0, 0], followed[-1, 0], followed[0, -1], followed[n // 2, n // 2]]
+    np.testing.assert_allclose(ours, row.values, rtol=1e-6)
+
+
+def test_an_answer_and_a_region(explorer, result):
+    answer = json.loads(asked(explorer, "answer", of="u", at="0.1,0.5"))
+    assert answer["value"] == pytest.approx(float(result.solution([[0.1, 0.5]])[0, 0]))
+    assert "Solver exact" in answer["quality"]
+
+    members = {"pde": [1, 2, 3], "initial_u": [0]}
+    body = json.dumps({"points": members, "of": "u", "at": [0.1, 0.5]})
+    status, reply = ask(explorer, "api/region", body)
+    assert status == 200
+    region = Session(result).region(members, [0.1, 0.5])
+    assert json.loads(reply)["exact"] == pytest.approx(region.exact, rel=1e-6)
+    assert json.loads(reply)["size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("influence?of=u&at=7,0.5", "lie outside"),
+        ("influence?of=nonsense&at=0,0.5", "nonsense"),
+        ("influence?of=u&at=a,b", "could not convert"),
+        ("influence?of=u", "the question needs numbers as at"),
+        ("influence?at=0,0.5", "the question needs of="),
+        ("point?term=pde&index=100000&of=u", "100000"),
+        ("point?term=walls&index=1&of=u", "walls"),
+        ("field?of=nan", "nan"),
+    ],
+)
+def test_a_question_that_has_no_answer(explorer, query, said):
+    status, body = ask(explorer, f"api/{query}")
+    assert status == 400
+    assert said in json.loads(body)["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/", "/api/run", "/wrong/api/run", "//", "/%2e%2e/etc/passwd",
+        "/{token}", "/{token}/../pyproject.toml", "/{token}/../../etc/passwd",
+        "/{token}/%2e%2e/session.py", "/{token}/session.py", "/{token}/api/other",
+        "/{token}//etc/passwd", "/{token}/api/../index.html",
+    ],
+)  # fmt: skip
+def test_nothing_else_is_there(explorer, path):
+    if path == "/{token}":
+        path = "/{token}x"
+    status, body = request(explorer, path.format(token=explorer.token))
+    assert status == 404
+    assert b"error" in body
+    assert len(body) < 100
+
+
+def test_a_page_from_elsewhere_gets_nothing(explorer):
+    """A name that leads to this machine (DNS rebinding) comes with its own Host."""
+    status, _ = ask(explorer, "api/run", Host="evil.example:80")
+    assert status == 404
+    status, _ = ask(explorer, "", Host=f"localhost:{explorer.server_port}")
+    assert status == 200
+
+
+def test_bodies_that_are_no_questions(explorer):
+    assert ask(explorer, "api/region", b"not json")[0] == 400
+    assert ask(explorer, "api/region", b"[1]")[0] == 400
+    assert ask(explorer, "api/region", b"{}")[0] == 400
+    assert ask(explorer, "main.js", b"{}")[0] == 404
+    assert (
+        ask(explorer, "api/region", b"{}", **{"Content-Length": "99999999"})[0] == 413
+    )
+    assert ask(explorer, "api/region", b"{}", **{"Content-Length": "-1"})[0] == 413
+
+
+def test_the_page_and_its_rules(explorer):
+    connection = http.client.HTTPConnection(HOST, explorer.server_port, timeout=60)
+    kinds = {"": "text/html", "main.js": "text/javascript", "style.css": "text/css"}
+    for name, kind in kinds.items():
+        connection.request("GET", f"/{explorer.token}/{name}")
+        reply = connection.getresponse()
+        assert reply.status == 200
+        assert reply.getheader("Content-Type").startswith(kind)
+        assert reply.getheader("Content-Security-Policy").startswith(
+            "default-src 'self'"
+        )
+        assert b"http://" not in reply.read().replace(
+            b"http://www.w3.org/2000/svg", b""
+        )
+    connection.close()
+
+
+def test_only_this_machine_is_served_and_a_busy_port_is_passed_over(result):
+    answers = Answers(Session(result), resolution=5)
+    with socket.socket() as busy:
+        busy.bind((HOST, 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with Explorer(answers, port) as explorer:
+            assert explorer.server_port > port
+            assert explorer.server_address[0] == "127.0.0.1"
+            with Explorer(answers, explorer.server_port) as second:
+                assert second.server_port > explorer.server_port
+                assert second.token != explorer.token
+
+
+def test_other_numbers_of_coordinates_are_refused(result):
+    from whence import pinn
+
+    line = pinn.Problem(
+        domain=pinn.Interval("x", 0, 1),
+        outputs=("u",),
+        equations={"pde": lambda u, u_x: u_x + u},
+    )
+    trained = pinn.train(
+        line,
+        pinn.MLP([1, 4, 1], seed=0),
+        points=9,
+        schedule=[pinn.GaussNewton(2)],
+        progress=False,
+    )
+    with pytest.raises(ValueError, match="two coordinates so far, got x"):
+        Answers(Session(trained))

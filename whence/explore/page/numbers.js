@@ -1,0 +1,81 @@
+// Numbers for reading: formats, quantiles, shares. No page, so that they can be tested alone.
+
+/**
+ * A number in three significant digits, as short as it goes.
+ * @param {number} value
+ * @returns {string}
+ */
+export function format(value) {
+  if (!Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  const isPlain = size >= 1e-3 && size < 1e4;
+  const [digits, exponent] = value.toExponential(2).split("e");
+  const text = isPlain ? String(Number(value.toPrecision(3))) : `${Number(digits)}e${Number(exponent)}`;
+  return text.replaceAll("-", "−");
+}
+
+/**
+ * The value below which a share of the sizes |v| lies.
+ * @param {ArrayLike<number>} values
+ * @param {number} share between 0 and 1
+ * @returns {number}
+ */
+export function quantileOfSizes(values, share) {
+  const sizes = Float64Array.from(values, Math.abs)
+    .filter(Number.isFinite)
+    .sort();
+  if (!sizes.length) return 0;
+  const place = Math.min(sizes.length - 1, Math.floor(share * sizes.length));
+  return sizes[place];
+}
+
+/**
+ * Sums of the k largest sizes over the sum of all, k = 1 … n.
+ * @param {ArrayLike<number>} values
+ * @returns {Float64Array}
+ */
+export function cumulativeShares(values) {
+  const sizes = Float64Array.from(values, Math.abs).sort().reverse();
+  let total = 0;
+  for (const size of sizes) total += size;
+  let sum = 0;
+  return sizes.map((size) => {
+    sum += size;
+    return total ? sum / total : 0;
+  });
+}
+
+/**
+ * Ticks at round numbers, about n of them, from low to high.
+ * @param {number} low
+ * @param {number} high
+ * @param {number} [n]
+ * @returns {number[]}
+ */
+export function ticks(low, high, n = 5) {
+  const rough = (high - low) / n;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((k) => k * power).find((s) => s >= rough);
+  const first = Math.ceil(low / step - 1e-9);
+  const last = Math.floor(high / step + 1e-9);
+  const places = [];
+  for (let k = first; k <= last; k += 1) places.push(Number((k * step).toPrecision(12)));
+  return places;
+}
+
+/**
+ * The places of the k largest sizes, the largest first.
+ * @param {ArrayLike<number>} values
+ * @param {number} k
+ * @returns {number[]}
+ */
+export function strongest(values, k) {
+  const limit = quantileOfSizes(values, 1 - Math.min(1, (2 * k) / values.length));
+  const places = [];
+  for (let i = 0; i < values.length; i += 1) {
+    if (Math.abs(values[i]) >= limit) places.push(i);
+  }
+  places.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
+  return places.slice(0, k);
+}

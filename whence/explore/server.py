@@ -1,0 +1,315 @@
+"""The explorer's server: answers and a page on loopback, behind an address that cannot be guessed.
+
+Only the routes below exist, and files only those that are read when it starts, so that no path of
+a request ever reaches the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from whence.explore.answers import Answers
+
+HOST = "127.0.0.1"
+MAX_BODY = 4 << 20
+"""Bytes that a question may have."""
+TRIES = 100
+"""Ports that are tried, from the one that is wanted on."""
+KINDS = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'"
+)
+"""Nothing from elsewhere, and no script but the page's own files: text stays text."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent back.
+
+    Parameters
+    ----------
+    body:
+        The bytes.
+    kind:
+        Their media type.
+    status:
+        The HTTP status.
+    """
+
+    body: bytes
+    kind: str
+    status: HTTPStatus = HTTPStatus.OK
+
+
+def json_reply(value: object, status: HTTPStatus = HTTPStatus.OK) -> Reply:
+    """Return a value as JSON; numbers that JSON has no name for are errors."""
+    text = json.dumps(value, allow_nan=False)
+    return Reply(text.encode(), "application/json", status)
+
+
+def array_reply(values: np.ndarray) -> Reply:
+    """Return numbers as float64 in little-endian order, row by row."""
+    return Reply(values.astype("<f8").tobytes(), "application/octet-stream")
+
+
+class Api:
+    """Questions by name, each from the parameters of a request to a reply.
+
+    One question is answered at a time: the network and its factors are shared.
+
+    Parameters
+    ----------
+    answers:
+        What is explored.
+    """
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._lock = threading.Lock()
+        self._questions: dict[str, Callable[[Mapping[str, object]], Reply]] = {
+            "run": lambda _: json_reply(answers.run()),
+            "points": self._points,
+            "field": lambda parameters: array_reply(
+                answers.field(_text(parameters, "of"))
+            ),
+            "influence": self._influence,
+            "point": self._point,
+            "answer": self._answer,
+            "region": self._region,
+        }
+
+    def reply(self, name: str, parameters: Mapping[str, object]) -> Reply:
+        """Answer a question; what is wrong with it is said in the reply."""
+        question = self._questions.get(name)
+        if question is None:
+            return json_reply({"error": "no such question"}, HTTPStatus.NOT_FOUND)
+        try:
+            with self._lock:
+                return question(parameters)
+        except (ValueError, TypeError, MemoryError, KeyError) as error:
+            return json_reply({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+
+    def _points(self, parameters: Mapping[str, object]) -> Reply:
+        """Columns one after the other: coordinates, term, index, loss, iteration of entry."""
+        points = self._answers.points()
+        columns = [*points["coordinates"].T, points["term"], points["index"]]
+        columns += [points["loss"], points["entered"]]
+        return array_reply(np.stack([column.astype(float) for column in columns]))
+
+    def _influence(self, parameters: Mapping[str, object]) -> Reply:
+        values = self._answers.influence_at(
+            _text(parameters, "of"), _numbers(parameters, "at")
+        )
+        return array_reply(values)
+
+    def _point(self, parameters: Mapping[str, object]) -> Reply:
+        index = int(_numbers(parameters, "index")[0])
+        term, of = _text(parameters, "term"), _text(parameters, "of")
+        return array_reply(self._answers.influence_of(term, index, of))
+
+    def _answer(self, parameters: Mapping[str, object]) -> Reply:
+        return json_reply(
+            self._answers.answer(_text(parameters, "of"), _numbers(parameters, "at"))
+        )
+
+    def _region(self, parameters: Mapping[str, object]) -> Reply:
+        points = parameters.get("points")
+        if not isinstance(points, Mapping):
+            raise ValueError("a region is given as {points: {TERM: [index, …]}}")
+        of, at = _text(parameters, "of"), _numbers(parameters, "at")
+        return json_reply(self._answers.region(points, of, at))
+
+
+def _text(parameters: Mapping[str, object], name: str) -> str:
+    """Return a parameter that is a word."""
+    value = parameters.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"the question needs {name}=…")
+    return value
+
+
+def _numbers(parameters: Mapping[str, object], name: str) -> list[float]:
+    """Return a parameter that is one number or several, with commas between in an address."""
+    value = parameters.get(name)
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"the question needs numbers as {name}=…")
+    return [float(number) for number in value]
+
+
+def page_files() -> dict[str, Reply]:
+    """Return the page's files by name."""
+    folder = resources.files("whence.explore") / "page"
+    files = {}
+    for file in folder.iterdir():
+        ending = file.name.rpartition(".")[2]
+        if ending in KINDS:
+            files[file.name] = Reply(file.read_bytes(), KINDS[ending])
+    return files
+
+
+class Explorer(ThreadingHTTPServer):
+    """A server of answers and of the page that asks for them.
+
+    Parameters
+    ----------
+    answers:
+        What is explored.
+    port:
+        The first port that is tried; the next free one is taken. 0: any.
+
+    Raises
+    ------
+    OSError
+        If none of a hundred ports is free.
+
+    Examples
+    --------
+    >>> import urllib.request
+    >>> from whence import pinn
+    >>> from whence.explore import Session
+    >>> from whence.explore.answers import Answers
+    >>> from whence.explore.server import Explorer
+    >>> result = pinn.train(pinn.zoo.load("diffusion"), points=50, schedule=pinn.GaussNewton(10),
+    ...                     progress=False)
+    >>> with Explorer(Answers(Session(result)), port=0) as explorer:
+    ...     explorer.start()
+    ...     with urllib.request.urlopen(explorer.address + "api/run") as reply:
+    ...         print(reply.read()[:21].decode())
+    {"title": "diffusion"
+    """
+
+    daemon_threads = True
+    # Another explorer's port is not to be shared, as this would allow.
+    allow_reuse_address = False
+
+    def __init__(self, answers: Answers, port: int = 8888) -> None:
+        self.token = secrets.token_urlsafe(16)
+        self.api = Api(answers)
+        self.files = page_files()
+        self._thread: threading.Thread | None = None
+        super().__init__((HOST, port), Handler, bind_and_activate=False)
+        self._bind(port)
+
+    def _bind(self, first: int) -> None:
+        """Take the first free port, and listen."""
+        candidates = range(first, first + TRIES) if first else range(1)
+        for port in candidates:
+            self.server_address = (HOST, port)
+            try:
+                self.server_bind()
+            except OSError:
+                continue
+            self.server_activate()
+            return
+        self.server_close()
+        raise OSError(
+            f"the ports {first} to {first + TRIES - 1} are all busy: give another --port"
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the page is."""
+        return f"http://{HOST}:{self.server_port}/{self.token}/"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """What a browser may call this machine: any other name is a page from elsewhere."""
+        return frozenset(f"{name}:{self.server_port}" for name in (HOST, "localhost"))
+
+    def start(self) -> None:
+        """Serve in the background until the end of the ``with`` block."""
+        self._thread = threading.Thread(target=self.serve_forever, daemon=True)
+        self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        if self._thread is not None:
+            self.shutdown()
+            self._thread.join()
+        self.server_close()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request: the page, one of its files, or a question."""
+
+    # One connection for many questions.
+    protocol_version = "HTTP/1.1"
+    server: Explorer
+
+    def do_GET(self) -> None:
+        """Answer a question in the address, or send a file."""
+        parts = urlsplit(self.path)
+        parameters = {
+            name: values[-1] for name, values in parse_qs(parts.query).items()
+        }
+        self._answer(parts.path, parameters, is_question=False)
+
+    def do_POST(self) -> None:
+        """Answer a question in the body."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            self.close_connection = True
+            self._send(
+                json_reply({"error": "too long"}, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            )
+            return
+        try:
+            parameters = json.loads(self.rfile.read(int(length)))
+        except ValueError:
+            parameters = None
+        if not isinstance(parameters, dict):
+            self._send(json_reply({"error": "no JSON object"}, HTTPStatus.BAD_REQUEST))
+            return
+        self._answer(urlsplit(self.path).path, parameters, is_question=True)
+
+    def _answer(
+        self, path: str, parameters: Mapping[str, object], is_question: bool
+    ) -> None:
+        """Send the reply to a request for a path."""
+        nothing = json_reply({"error": "not here"}, HTTPStatus.NOT_FOUND)
+        # A page from elsewhere, whose name leads here, has another Host; and no token.
+        token, _, rest = path.removeprefix("/").partition("/")
+        is_ours = self.headers.get("Host") in self.server.hosts
+        if not is_ours or not secrets.compare_digest(
+            token.encode(), self.server.token.encode()
+        ):
+            self._send(nothing)
+            return
+
+        if rest.startswith("api/"):
+            self._send(self.server.api.reply(rest.removeprefix("api/"), parameters))
+        elif is_question:
+            self._send(nothing)
+        else:
+            self._send(self.server.files.get(rest or "index.html", nothing))
+
+    def _send(self, reply: Reply) -> None:
+        """Send a reply."""
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.kind)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Content-Security-Policy", POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
+        self.wfile.write(reply.body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of single requests."""
