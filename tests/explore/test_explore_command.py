@@ -1,4 +1,4 @@
-"""``whence explore``: it says where the page is, ends by Ctrl-C, and refuses what it cannot show."""
+"""``whence explore``: it says where its page is, ends by Ctrl-C, refuses what it cannot show."""
 
 import signal
 import subprocess
