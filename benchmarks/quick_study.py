@@ -105,6 +105,23 @@ def published(update: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def beside() -> str:
+    """Return each table in short, means beside the published ones, in Markdown."""
+    lines = ["| update | method | " + " | ".join(PROBLEMS) + " |"]
+    lines.append("| --- | --- | " + " | ".join("---" for _ in PROBLEMS) + " |")
+    for update in present():
+        means = kept(update).groupby(["problem", "method"])["error"].mean()
+        for k, method in enumerate(METHODS):
+            cells = []
+            for problem in PROBLEMS:
+                best = means[problem][list(METHODS)].idxmin() == method
+                text = f"{means[problem, method]:.1e}"
+                text = f"**{text}**" if best else text
+                cells.append(f"{text} ({PAPER[update][problem][k]:.1e})")
+            lines.append(f"| {update} | {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def rows_of(update: str) -> list[Row]:
     """Return the bars of a table: influence beside the best, every cell below the published."""
     runs = kept(update)
@@ -160,6 +177,8 @@ def main() -> None:
         keep(update, Path(folder))
 
     print(tables())
+    print()
+    print(beside())
     print()
     _measure.run(given, lambda: [row for name in present() for row in rows_of(name)])
 

@@ -23,6 +23,15 @@ def test_the_page_has_the_tables_of_the_committed_runs(quick_study):
     assert block.group(1) == quick_study.tables()
 
 
+def test_readme_has_the_means_beside_the_published_ones(quick_study):
+    readme = (ROOT / "README.md").read_text()
+    block = re.search(
+        r"<!-- quick study -->\n(.*?)\n<!-- /quick study -->", readme, re.S
+    )
+    assert block is not None
+    assert block.group(1) == quick_study.beside()
+
+
 def test_every_method_has_the_same_runs(quick_study):
     for update in quick_study.present():
         runs = quick_study.kept(update)
