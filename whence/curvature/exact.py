@@ -46,6 +46,8 @@ ROUNDING = 8
 """Relative residual, in machine precisions, below which there is nothing to refine."""
 MIN_PIVOT = 1e-2
 """Smallest pivot, in size times machine precision times the largest eigenvalue: rounding."""
+UNCERTAIN = 8
+"""A pivot of at most so many times size times machine precision times norm may be negative."""
 SPECTRUM = 1e-3
 """Relative residual of the eigenvector of a Hessian's smallest eigenvalue."""
 
@@ -187,7 +189,9 @@ class Exact:
         smallest = largest - width
 
         # Damping is relative to the eigenvalue of largest magnitude, which may be the smallest one.
-        rounding = size * torch.finfo(matrix.dtype).eps * largest
+        # Pivots are those of A + λI, and as uncertain as its eigenvalues are large.
+        norm = largest + state.spectrum.damping
+        rounding = UNCERTAIN * size * torch.finfo(matrix.dtype).eps * norm
         if state.smallest_pivot() <= rounding or abs(smallest) > largest:
             return _Indefinite(operator, damping, self.tolerance)
 
@@ -328,7 +332,7 @@ class _Primal:
     def solve(self, right: Tensor) -> Solution:
         # LLᵀ x = b
         def apply(columns: Tensor) -> Tensor:
-            return torch.cholesky_solve(columns, self._factor)
+            return solve_factored(self._factor, columns)
 
         return _refined(apply, self._system, right, self._tolerance)
 
@@ -449,7 +453,7 @@ class _Indefinite:
         # λ may cancel a negative eigenvalue.
         dtype = operator.matrix.dtype
         nearest = float((values + absolute).abs().min())
-        if nearest <= largest * torch.finfo(dtype).eps:
+        if nearest <= operator.size * torch.finfo(dtype).eps * largest:
             raise singular(absolute, operator.size, dtype)
 
         self._system = Damped(operator, absolute)
