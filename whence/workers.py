@@ -144,6 +144,7 @@ def by_workers(
     """Hand parts out, a few ahead of the workers, and yield their answers as they end."""
     from distributed import wait  # slow to import
     from distributed.comm.core import CommClosedError  # slow to import
+    from distributed.core import RPCClosed  # slow to import
 
     sent = client.scatter(common, broadcast=True, hash=False)
     active: dict[Future[Answer], Part] = {}
@@ -185,7 +186,7 @@ def by_workers(
                     raise RuntimeError(DIED)
                 check_versions(client)
                 sent = client.scatter(common, broadcast=True, hash=False)
-    except CommClosedError:
+    except (CommClosedError, RPCClosed):
         raise ConnectionError(GONE) from None
     finally:
         with contextlib.suppress(Exception):  # of a scheduler that is gone
