@@ -44,7 +44,6 @@ METHODS = (
     "Static",
 )
 INFLUENCE = "PINNfluence"
-"""Of the paper's seven methods the bars speak; a control beside them is shown only."""
 MAX_SECONDS = 60.0
 
 # Means of the published tables, by method in the order above.

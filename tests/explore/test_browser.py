@@ -28,17 +28,6 @@ SIZES = {"wide": (1280, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
-def result():
-    return small_run()
-
-
-@pytest.fixture(scope="module")
-def explorer(result):
-    with served(result) as explorer:
-        yield explorer
-
-
-@pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as tools:
         browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

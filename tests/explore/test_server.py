@@ -7,23 +7,11 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from explorers import served, small_run
 
 import whence as wh
 from whence.explore import Session
 from whence.explore.answers import Answers
 from whence.explore.server import HOST, Explorer
-
-
-@pytest.fixture(scope="module")
-def result():
-    return small_run()
-
-
-@pytest.fixture(scope="module")
-def explorer(result):
-    with served(result) as explorer:
-        yield explorer
 
 
 def ask(explorer, path, body=None, **headers):
@@ -189,6 +177,15 @@ def test_only_this_machine_is_served_and_a_busy_port_is_passed_over(result):
             with Explorer(answers, explorer.server_port) as second:
                 assert second.server_port > explorer.server_port
                 assert second.token != explorer.token
+
+
+def test_ports_end(result):
+    answers = Answers(Session(result), resolution=5)
+    with socket.socket() as busy:
+        busy.bind((HOST, 65535))
+        busy.listen()
+        with pytest.raises(OSError, match="ports 65535 to 65535 are all busy"):
+            Explorer(answers, 65535)
 
 
 def test_other_numbers_of_coordinates_are_refused(result):

@@ -11,7 +11,7 @@ from pathlib import Path
 import tyro
 
 from whence.explore.answers import Answers
-from whence.explore.server import Explorer
+from whence.explore.server import PORTS, Explorer
 from whence.explore.session import Session
 
 
@@ -29,7 +29,7 @@ class Options:
 
 def run(options: Options, arguments: Sequence[str]) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
-    if not 0 <= options.port < 2**16:
+    if not 0 <= options.port < PORTS:
         raise ValueError(f"--port must lie in 0 … 65535, got {options.port}")
     session = Session.of_run(options.run)
     with Explorer(Answers(session), options.port) as explorer:

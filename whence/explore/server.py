@@ -23,6 +23,7 @@ from whence.explore.answers import Answers
 HOST = "127.0.0.1"
 MAX_BODY = 4 << 20
 """Bytes that a question may have."""
+PORTS = 2**16
 TRIES = 100
 """Ports that are tried, from the one that is wanted on."""
 KINDS = {
@@ -209,7 +210,9 @@ class Explorer(ThreadingHTTPServer):
 
     def _bind(self, first: int) -> None:
         """Take the first free port, and listen."""
-        candidates = range(first, first + TRIES) if first else range(1)
+        candidates = range(1)
+        if first:
+            candidates = range(first, min(first + TRIES, PORTS))
         for port in candidates:
             self.server_address = (HOST, port)
             try:
@@ -220,7 +223,7 @@ class Explorer(ThreadingHTTPServer):
             return
         self.server_close()
         raise OSError(
-            f"the ports {first} to {first + TRIES - 1} are all busy: give another --port"
+            f"the ports {first} to {candidates[-1]} are all busy: give another --port"
         )
 
     @property
