@@ -31,7 +31,7 @@ async ([across, up]) => {
   const canvas = document.querySelector("#field-map canvas");
   const box = canvas.getBoundingClientRect();
   const place = {
-    clientX: box.left + 52 + across * (box.width - 130),
+    clientX: box.left + 52 + across * (box.width - 138),
     clientY: box.top + 8 + (1 - up) * (box.height - 48),
     pointerId: 1, bubbles: true,
   };

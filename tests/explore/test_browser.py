@@ -64,7 +64,7 @@ def page(browser, explorer):
 def middle(page, name, across=0.5, up=0.5):
     """Return pixels of a place of a map, as shares of its frame."""
     canvas = page.locator(f"#{name} canvas").bounding_box()
-    left, right, top, bottom = 52, 78, 8, 40
+    left, right, top, bottom = 52, 86, 8, 40
     width = canvas["width"] - left - right
     height = canvas["height"] - top - bottom
     x = canvas["x"] + left + across * width

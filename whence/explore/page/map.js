@@ -5,7 +5,7 @@ import { format, ticks } from "./numbers.js";
 /** @typedef {import("./colors.js").Scale} Scale */
 /** @typedef {{low: number[], high: number[], names: string[]}} Frame x and y of the data */
 
-const MARGIN = { left: 52, right: 78, top: 8, bottom: 40 };
+const MARGIN = { left: 52, right: 86, top: 8, bottom: 40 };
 const BAR = { gap: 12, width: 12, stops: 32 };
 const REACH = 10;
 
