@@ -18,6 +18,7 @@ from benchmarks._measure import Row
 from whence import pinn
 from whence.explore import Session
 from whence.explore.answers import Answers
+from whence.explore.run_questions import RunQuestions
 from whence.explore.server import Explorer
 
 CLICKS = 60
@@ -67,7 +68,10 @@ def clicks(session: Session, n: int) -> np.ndarray:
     from playwright.sync_api import sync_playwright
 
     places = np.random.default_rng(0).uniform(0.05, 0.95, (n + 3, 2)).tolist()
-    with Explorer(Answers(session), port=0) as explorer, sync_playwright() as tools:
+    with (
+        Explorer(RunQuestions(Answers(session)), port=0) as explorer,
+        sync_playwright() as tools,
+    ):
         explorer.start()
         browser = tools.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]

@@ -7,6 +7,7 @@ from trainings import small
 from whence import pinn
 from whence.explore import Session
 from whence.explore.answers import Answers
+from whence.explore.run_questions import RunQuestions
 from whence.explore.server import Explorer
 
 
@@ -23,6 +24,8 @@ def small_run(**options):
 @contextmanager
 def served(result, **options):
     session = Session(result)
-    with Explorer(Answers(session, resolution=21), port=0, **options) as explorer:
+    with Explorer(
+        RunQuestions(Answers(session, resolution=21)), port=0, **options
+    ) as explorer:
         explorer.start()
         yield explorer

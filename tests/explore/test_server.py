@@ -11,6 +11,7 @@ import pytest
 import whence as wh
 from whence.explore import Session
 from whence.explore.answers import Answers
+from whence.explore.run_questions import RunQuestions
 from whence.explore.server import HOST, Explorer
 
 
@@ -117,7 +118,7 @@ def test_a_question_that_has_no_answer(explorer, query, said):
         "/", "/api/run", "/wrong/api/run", "//", "/%2e%2e/etc/passwd",
         "/{token}", "/{token}/../pyproject.toml", "/{token}/../../etc/passwd",
         "/{token}/%2e%2e/session.py", "/{token}/session.py", "/{token}/api/other",
-        "/{token}//etc/passwd", "/{token}/api/../index.html",
+        "/{token}//etc/passwd", "/{token}/api/../run.html",
     ],
 )  # fmt: skip
 def test_nothing_else_is_there(explorer, path):
@@ -166,26 +167,26 @@ def test_the_page_and_its_rules(explorer):
 
 
 def test_only_this_machine_is_served_and_a_busy_port_is_passed_over(result):
-    answers = Answers(Session(result), resolution=5)
+    questions = RunQuestions(Answers(Session(result), resolution=5))
     with socket.socket() as busy:
         busy.bind((HOST, 0))
         busy.listen()
         port = busy.getsockname()[1]
-        with Explorer(answers, port) as explorer:
+        with Explorer(questions, port) as explorer:
             assert explorer.server_port > port
             assert explorer.server_address[0] == "127.0.0.1"
-            with Explorer(answers, explorer.server_port) as second:
+            with Explorer(questions, explorer.server_port) as second:
                 assert second.server_port > explorer.server_port
                 assert second.token != explorer.token
 
 
 def test_ports_end(result):
-    answers = Answers(Session(result), resolution=5)
+    questions = RunQuestions(Answers(Session(result), resolution=5))
     with socket.socket() as busy:
         busy.bind((HOST, 65535))
         busy.listen()
         with pytest.raises(OSError, match="ports 65535 to 65535 are all busy"):
-            Explorer(answers, 65535)
+            Explorer(questions, 65535)
 
 
 def test_other_numbers_of_coordinates_are_refused(result):

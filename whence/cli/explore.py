@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from whence.explore.answers import Answers
+from whence.explore.run_questions import RunQuestions
 from whence.explore.server import PORTS, Explorer
 from whence.explore.session import Session
 
@@ -32,7 +33,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     if not 0 <= options.port < PORTS:
         raise ValueError(f"--port must lie in 0 … 65535, got {options.port}")
     session = Session.of_run(options.run)
-    with Explorer(Answers(session), options.port) as explorer:
+    with Explorer(RunQuestions(Answers(session)), options.port) as explorer:
         explorer.start()
         if options.port not in (0, explorer.server_port):
             print(f"port {options.port} is busy, {explorer.server_port} is taken")

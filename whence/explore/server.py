@@ -9,16 +9,12 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
-import numpy as np
-
-from whence.explore.answers import Answers
+from whence.explore.replies import Parameters, Questions, Reply, json_reply
 
 HOST = "127.0.0.1"
 MAX_BODY = 4 << 20
@@ -38,36 +34,6 @@ POLICY = (
 """Nothing from elsewhere, and no script but the page's own files: text stays text."""
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What is sent back.
-
-    Parameters
-    ----------
-    body:
-        The bytes.
-    kind:
-        Their media type.
-    status:
-        The HTTP status.
-    """
-
-    body: bytes
-    kind: str
-    status: HTTPStatus = HTTPStatus.OK
-
-
-def json_reply(value: object, status: HTTPStatus = HTTPStatus.OK) -> Reply:
-    """Return a value as JSON; numbers that JSON has no name for are errors."""
-    text = json.dumps(value, allow_nan=False)
-    return Reply(text.encode(), "application/json", status)
-
-
-def array_reply(values: np.ndarray) -> Reply:
-    """Return numbers as float64 in little-endian order, row by row."""
-    return Reply(values.astype("<f8").tobytes(), "application/octet-stream")
-
-
 class Api:
     """Questions by name, each from the parameters of a request to a reply.
 
@@ -75,28 +41,17 @@ class Api:
 
     Parameters
     ----------
-    answers:
+    questions:
         What is explored.
     """
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, questions: Questions) -> None:
         self._lock = threading.Lock()
-        self._questions: dict[str, Callable[[Mapping[str, object]], Reply]] = {
-            "run": lambda _: json_reply(answers.run()),
-            "points": self._points,
-            "field": lambda parameters: array_reply(
-                answers.field(_text(parameters, "of"))
-            ),
-            "influence": self._influence,
-            "point": self._point,
-            "answer": self._answer,
-            "region": self._region,
-        }
+        self._by_name = questions.by_name()
 
-    def reply(self, name: str, parameters: Mapping[str, object]) -> Reply:
+    def reply(self, name: str, parameters: Parameters) -> Reply:
         """Answer a question; what is wrong with it is said in the reply."""
-        question = self._questions.get(name)
+        question = self._by_name.get(name)
         if question is None:
             return json_reply({"error": "no such question"}, HTTPStatus.NOT_FOUND)
         try:
@@ -104,54 +59,6 @@ class Api:
                 return question(parameters)
         except (ValueError, TypeError, MemoryError, KeyError) as error:
             return json_reply({"error": str(error)}, HTTPStatus.BAD_REQUEST)
-
-    def _points(self, parameters: Mapping[str, object]) -> Reply:
-        """Columns one after the other: coordinates, term, index, loss, iteration of entry."""
-        points = self._answers.points()
-        columns = [*points["coordinates"].T, points["term"], points["index"]]
-        columns += [points["loss"], points["entered"]]
-        return array_reply(np.stack([column.astype(float) for column in columns]))
-
-    def _influence(self, parameters: Mapping[str, object]) -> Reply:
-        values = self._answers.influence_at(
-            _text(parameters, "of"), _numbers(parameters, "at")
-        )
-        return array_reply(values)
-
-    def _point(self, parameters: Mapping[str, object]) -> Reply:
-        index = int(_numbers(parameters, "index")[0])
-        term, of = _text(parameters, "term"), _text(parameters, "of")
-        return array_reply(self._answers.influence_of(term, index, of))
-
-    def _answer(self, parameters: Mapping[str, object]) -> Reply:
-        return json_reply(
-            self._answers.answer(_text(parameters, "of"), _numbers(parameters, "at"))
-        )
-
-    def _region(self, parameters: Mapping[str, object]) -> Reply:
-        points = parameters.get("points")
-        if not isinstance(points, Mapping):
-            raise ValueError("a region is given as {points: {TERM: [index, …]}}")
-        of, at = _text(parameters, "of"), _numbers(parameters, "at")
-        return json_reply(self._answers.region(points, of, at))
-
-
-def _text(parameters: Mapping[str, object], name: str) -> str:
-    """Return a parameter that is a word."""
-    value = parameters.get(name)
-    if not isinstance(value, str):
-        raise ValueError(f"the question needs {name}=…")
-    return value
-
-
-def _numbers(parameters: Mapping[str, object], name: str) -> list[float]:
-    """Return a parameter that is one number or several, with commas between in an address."""
-    value = parameters.get(name)
-    if isinstance(value, str):
-        value = value.split(",")
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"the question needs numbers as {name}=…")
-    return [float(number) for number in value]
 
 
 def page_files() -> dict[str, Reply]:
@@ -170,8 +77,8 @@ class Explorer(ThreadingHTTPServer):
 
     Parameters
     ----------
-    answers:
-        What is explored.
+    questions:
+        What is explored, and by which page.
     port:
         The first port that is tried; the next free one is taken. 0: any.
 
@@ -186,10 +93,11 @@ class Explorer(ThreadingHTTPServer):
     >>> from whence import pinn
     >>> from whence.explore import Session
     >>> from whence.explore.answers import Answers
+    >>> from whence.explore.run_questions import RunQuestions
     >>> from whence.explore.server import Explorer
     >>> result = pinn.train(pinn.zoo.load("diffusion"), points=50, schedule=pinn.GaussNewton(10),
     ...                     progress=False)
-    >>> with Explorer(Answers(Session(result)), port=0) as explorer:
+    >>> with Explorer(RunQuestions(Answers(Session(result))), port=0) as explorer:
     ...     explorer.start()
     ...     with urllib.request.urlopen(explorer.address + "api/run") as reply:
     ...         print(reply.read()[:21].decode())
@@ -200,10 +108,11 @@ class Explorer(ThreadingHTTPServer):
     # Another explorer's port is not to be shared, as this would allow.
     allow_reuse_address = False
 
-    def __init__(self, answers: Answers, port: int = 8888) -> None:
+    def __init__(self, questions: Questions, port: int = 8888) -> None:
         self.token = secrets.token_urlsafe(16)
-        self.api = Api(answers)
+        self.api = Api(questions)
         self.files = page_files()
+        self.files[""] = self.files[questions.page]
         self._thread: threading.Thread | None = None
         super().__init__((HOST, port), Handler, bind_and_activate=False)
         self._bind(port)
@@ -281,9 +190,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         self._answer(urlsplit(self.path).path, parameters, is_question=True)
 
-    def _answer(
-        self, path: str, parameters: Mapping[str, object], is_question: bool
-    ) -> None:
+    def _answer(self, path: str, parameters: Parameters, is_question: bool) -> None:
         """Send the reply to a request for a path."""
         nothing = json_reply({"error": "not here"}, HTTPStatus.NOT_FOUND)
         # A page from elsewhere, whose name leads here, has another Host; and no token.
@@ -300,7 +207,7 @@ class Handler(BaseHTTPRequestHandler):
         elif is_question:
             self._send(nothing)
         else:
-            self._send(self.server.files.get(rest or "index.html", nothing))
+            self._send(self.server.files.get(rest, nothing))
 
     def _send(self, reply: Reply) -> None:
         """Send a reply."""
