@@ -30,10 +30,11 @@ REGION = 1000
 CLICK = """
 async ([across, up]) => {
   const canvas = document.querySelector("#field-map canvas");
-  const box = canvas.getBoundingClientRect();
+  const corner = canvas.getBoundingClientRect();
+  const [left, top, width, height] = canvas.dataset.box.split(",").map(Number);
   const place = {
-    clientX: box.left + 52 + across * (box.width - 138),
-    clientY: box.top + 8 + (1 - up) * (box.height - 48),
+    clientX: corner.left + left + across * width,
+    clientY: corner.top + top + (1 - up) * height,
     pointerId: 1, bubbles: true,
   };
   const before = document.body.dataset.shown;

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 
+import numpy as np
 from trainings import small
 
 from whence import pinn
@@ -29,3 +30,13 @@ def served(result, **options):
     ) as explorer:
         explorer.start()
         yield explorer
+
+
+def ode():
+    """Return a problem of one coordinate: u' = −u."""
+    return pinn.Problem(
+        domain=pinn.Interval("x", 0, 1),
+        outputs=("u",),
+        equations={"pde": lambda u, u_x: u_x + u},
+        solution=lambda x: np.exp(-x),
+    )

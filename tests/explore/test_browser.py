@@ -63,12 +63,12 @@ def page(browser, explorer):
 
 def middle(page, name, across=0.5, up=0.5):
     """Return pixels of a place of a map, as shares of its frame."""
-    canvas = page.locator(f"#{name} canvas").bounding_box()
-    left, right, top, bottom = 52, 86, 8, 40
-    width = canvas["width"] - left - right
-    height = canvas["height"] - top - bottom
-    x = canvas["x"] + left + across * width
-    return x, canvas["y"] + top + (1 - up) * height
+    canvas = page.locator(f"#{name} canvas")
+    place = canvas.bounding_box()
+    box = canvas.get_attribute("data-box").split(",")
+    left, top, width, height = (float(length) for length in box)
+    x = place["x"] + left + across * width
+    return x, place["y"] + top + (1 - up) * height
 
 
 def shown_place(page):

@@ -7,8 +7,10 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from explorers import ode, served, small_run
 
 import whence as wh
+from whence import pinn
 from whence.explore import Session
 from whence.explore.answers import Answers
 from whence.explore.run_questions import RunQuestions
@@ -49,7 +51,7 @@ def test_points_are_those_of_the_attribution(explorer, result):
     row = influence.attribute(wh.Output([[0.1, 0.5]])).isel(target=0)
     n = row.sizes["point"]
     columns = np.frombuffer(asked(explorer, "points"), "<f8").reshape(-1, n)
-    x, t, term, index, loss, entered = columns
+    x, t, term, index, loss, entered, residual = columns
     assert np.array_equal(x, row.x.values)
     assert np.array_equal(t, row.t.values)
     assert np.array_equal(index, row["index"].values)
@@ -57,11 +59,15 @@ def test_points_are_those_of_the_attribution(explorer, result):
     assert np.array_equal(names[term.astype(int)], row["term"].values)
     assert loss.sum() == pytest.approx(float(result.objective.loss()), rel=1e-12)
     assert (entered == 0).all()
+    pde = result.objective.terms["pde"]
+    expected = pde.residual(result.objective.parameters.tensors(), pde.points)
+    sizes = expected.detach().norm(dim=1)
+    np.testing.assert_allclose(residual[: len(sizes)], sizes, rtol=1e-12)
 
 
 def test_a_field_of_the_solution_and_of_a_point(explorer, result):
-    run = json.loads(asked(explorer, "run"))
-    n = run["resolution"]
+    (run,) = json.loads(asked(explorer, "runs"))
+    n = 21
     field = np.frombuffer(asked(explorer, "field", of="u"), "<f8").reshape(n, n)
     # Time goes across, x up, both from their lowest value on.
     assert (run["across"], run["up"]) == (1, 0)
@@ -69,7 +75,7 @@ def test_a_field_of_the_solution_and_of_a_point(explorer, result):
     corners = [field[0, 0], field[-1, 0], field[0, -1], field[n // 2, n // 2]]
     np.testing.assert_allclose(corners, result.solution(places)[:, 0])
 
-    error = np.frombuffer(asked(explorer, "field", of="error of u"), "<f8")
+    error = np.frombuffer(asked(explorer, "field", of="error(u)"), "<f8")
     expected = result.solution.error(places)[0, 0]
     np.testing.assert_allclose(error.reshape(n, n)[0, 0], expected)
     body = asked(explorer, "point", term="initial_u", index=3, of="u")
@@ -115,7 +121,7 @@ def test_a_question_that_has_no_answer(explorer, query, said):
 @pytest.mark.parametrize(
     "path",
     [
-        "/", "/api/run", "/wrong/api/run", "//", "/%2e%2e/etc/passwd",
+        "/", "/api/runs", "/wrong/api/runs", "//", "/%2e%2e/etc/passwd",
         "/{token}", "/{token}/../pyproject.toml", "/{token}/../../etc/passwd",
         "/{token}/%2e%2e/session.py", "/{token}/session.py", "/{token}/api/other",
         "/{token}//etc/passwd", "/{token}/api/../run.html",
@@ -132,7 +138,7 @@ def test_nothing_else_is_there(explorer, path):
 
 def test_a_page_from_elsewhere_gets_nothing(explorer):
     """A name that leads to this machine (DNS rebinding) comes with its own Host."""
-    status, _ = ask(explorer, "api/run", Host="evil.example:80")
+    status, _ = ask(explorer, "api/runs", Host="evil.example:80")
     assert status == 404
     status, _ = ask(explorer, "", Host=f"localhost:{explorer.server_port}")
     assert status == 200
@@ -189,20 +195,94 @@ def test_ports_end(result):
             Explorer(questions, 65535)
 
 
-def test_other_numbers_of_coordinates_are_refused(result):
-    from whence import pinn
+def test_a_slice_is_named_by_its_axes(explorer, result):
+    turned = asked(explorer, "field", of="u", axes="0,1", through="0,0")
+    field = np.frombuffer(turned, "<f8").reshape(21, 21)
+    plain = np.frombuffer(asked(explorer, "field", of="u"), "<f8").reshape(21, 21)
+    assert np.array_equal(field.T, plain)
+    line = asked(explorer, "field", of="u", axes="0", through="0,0.5")
+    values = np.frombuffer(line, "<f8")
+    np.testing.assert_allclose(values, plain[:, 10], rtol=0, atol=1e-12)
 
-    line = pinn.Problem(
-        domain=pinn.Interval("x", 0, 1),
-        outputs=("u",),
-        equations={"pde": lambda u, u_x: u_x + u},
-    )
-    trained = pinn.train(
-        line,
+
+def test_formulas_are_arithmetic(explorer, result):
+    x = np.frombuffer(asked(explorer, "field", of="x"), "<f8")
+    u = np.frombuffer(asked(explorer, "field", of="u"), "<f8")
+    formula = np.frombuffer(asked(explorer, "field", of="2*abs(u) - x**2"), "<f8")
+    np.testing.assert_allclose(formula, 2 * abs(u) - x**2, rtol=0, atol=1e-14)
+    error = np.frombuffer(asked(explorer, "field", of="abs(error(u))"), "<f8")
+    assert (error >= 0).all()
+    status, body = ask(explorer, "api/field?of=__import__('os')")
+    assert status == 400
+    assert "is no formula" in json.loads(body)["error"]
+
+
+def test_records_of_the_training(explorer, result):
+    history = json.loads(asked(explorer, "history"))
+    np.testing.assert_allclose(history["loss"], result.history["loss"])
+    assert "stage" not in history
+    rounds = np.frombuffer(asked(explorer, "rounds"), "<f8").reshape(5, -1)
+    assert rounds.shape[1] == result.objective.n_points
+    assert (rounds[3] == 0).all()
+    assert (rounds[4] == -1).all()
+    assert json.loads(asked(explorer, "spectra")) == {}
+    assert json.loads(asked(explorer, "findings")) == {"text": ""}
+
+
+def test_terms_to_each_other(explorer, result):
+    names = list(result.objective.terms)
+    table = np.frombuffer(asked(explorer, "terms"), "<f8").reshape(len(names), -1)
+    influence = wh.Influence(result.objective)
+    expected = influence.attribute(wh.TermLoss(*names)).by_term()
+    np.testing.assert_allclose(table, expected.values, rtol=1e-9)
+
+
+def test_a_region_is_checked_by_training_on(tmp_path):
+    saved = small_run(out=tmp_path / "run")
+    with served(saved) as explorer:
+        members = {"pde": list(range(20))}
+        body = json.dumps({"points": members, "of": "u", "at": [0.1, 0.5]})
+        status, reply = ask(explorer, "api/retrain", body)
+        assert status == 200
+        number = json.loads(reply)["number"]
+        job = {"state": "running"}
+        while job["state"] == "running":
+            job = json.loads(asked(explorer, "job", number=number))
+    assert job["state"] == "done"
+    expected = Session(saved).retrained_without(members, [0.1, 0.5], progress=False)
+    assert job["measured"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_in_memory_is_not_trained_on(explorer):
+    body = json.dumps({"points": {"pde": [1]}, "of": "u", "at": [0.1, 0.5]})
+    number = json.loads(ask(explorer, "api/retrain", body)[1])["number"]
+    explorer.api.reply("job", {"number": number})
+    job = {"state": "running"}
+    while job["state"] == "running":
+        job = json.loads(asked(explorer, "job", number=number))
+    assert "save it first" in job["error"]
+    assert ask(explorer, "api/job?number=99")[0] == 400
+    (run,) = json.loads(asked(explorer, "runs"))
+    assert "retrain" not in run["can"]
+
+
+def test_runs_that_are_compared_have_the_same_coordinates(result):
+    line = pinn.train(
+        ode(),
         pinn.MLP([1, 4, 1], seed=0),
         points=9,
         schedule=[pinn.GaussNewton(2)],
         progress=False,
     )
-    with pytest.raises(ValueError, match="two coordinates so far, got x"):
-        Answers(Session(trained))
+    with pytest.raises(ValueError, match="need the same coordinates, got x, t"):
+        RunQuestions(Answers(Session(result)), Answers(Session(line)))
+    both = RunQuestions(Answers(Session(line)), Answers(Session(line)))
+    with Explorer(both, port=0) as explorer:
+        explorer.start()
+        first, second = json.loads(asked(explorer, "runs"))
+        assert first == second
+        assert (first["across"], first["up"]) == (0, None)
+        field = np.frombuffer(asked(explorer, "field", of="u", run=1), "<f8")
+        expected = line.solution(np.linspace(0, 1, 401)[:, None])[:, 0]
+        np.testing.assert_allclose(field, expected)
+        assert ask(explorer, "api/field?of=u&run=2")[0] == 400

@@ -17,6 +17,8 @@ from whence.points import MAX_ROW_BYTES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from whence.explore.notebook import Page
+
 By = Literal["value", "size"]
 
 
@@ -109,6 +111,31 @@ class Attribution(xr.DataArray):  # type: ignore[no-untyped-call]
     def quality(self) -> Quality:
         """Return how far the attribution can be trusted, see :func:`whence.quality`."""
         return quality(self)
+
+    def explore(self) -> Page:
+        """Return a page on which a click on a target shows where it comes from.
+
+        Jupyter shows it; ``attribution.explore().save("page.html")`` writes it as a file that
+        opens anywhere. Influences on it are rounded to 16 bits of the strongest of their target.
+
+        Raises
+        ------
+        ValueError
+            If the points have no coordinates, or there are more than 20 million influences.
+
+        Examples
+        --------
+        >>> from whence.attribution.result import Attribution
+        >>> coords = {"x": ("point", [0.0, 1.0]), "t": ("point", [0.5, 0.5]),
+        ...           "term": ("point", ["pde", "pde"]),
+        ...           "target_x": ("target", [0.2]), "target_t": ("target", [0.4])}
+        >>> page = Attribution([[3.0, -1.0]], coords, ("target", "point")).explore()
+        >>> "<iframe" in page._repr_html_()
+        True
+        """
+        from whence.explore.notebook import page_of_attribution  # slow to import
+
+        return page_of_attribution(self, str(self.attrs.get("quantity", "attribution")))
 
     def top(self, k: int = 10, by: By = "value") -> Attribution:
         """Return the k points of largest influence, the largest first.

@@ -10,18 +10,26 @@ from pathlib import Path
 
 import tyro
 
+from whence._netcdf import read_netcdf
+from whence.attribution.result import Attribution
+from whence.attribution.storage import read_zarr
+from whence.cli.report import check_number
 from whence.explore.answers import Answers
+from whence.explore.replies import Questions
 from whence.explore.run_questions import RunQuestions
 from whence.explore.server import PORTS, Explorer
 from whence.explore.session import Session
+from whence.explore.stored import StoredAnswers
+from whence.explore.stored_questions import StoredQuestions
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """See where a run's answers come from: click on the solution, and its sources light up."""
+    """See where answers come from: click on the solution, and its sources light up."""
 
-    run: tyro.conf.Positional[Path]
-    """Run folder, as `whence train` leaves it."""
+    what: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folder, as `whence train` leaves it, or two to be compared; or an attribution
+    (influence.nc, or a zarr folder)."""
     port: int = 8888
     """Port on this machine; the next free one is taken if it is busy."""
     browser: bool = True
@@ -32,12 +40,13 @@ def run(options: Options, arguments: Sequence[str]) -> int:
     """Serve the page until Ctrl-C; return the exit code."""
     if not 0 <= options.port < PORTS:
         raise ValueError(f"--port must lie in 0 … 65535, got {options.port}")
-    session = Session.of_run(options.run)
-    with Explorer(RunQuestions(Answers(session)), options.port) as explorer:
+    check_number("whence explore", options.what)
+    questions = questions_of(options.what)
+    with Explorer(questions, options.port) as explorer:
         explorer.start()
         if options.port not in (0, explorer.server_port):
             print(f"port {options.port} is busy, {explorer.server_port} is taken")
-        print(f"explorer: {explorer.address}  (Ctrl-C ends it)")
+        print(f"explorer: {explorer.address}  (Ctrl-C ends it)", flush=True)
         if options.browser:
             webbrowser.open(explorer.address)
         try:
@@ -46,3 +55,22 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             print("ended")
     return 0
+
+
+def questions_of(paths: Sequence[Path]) -> Questions:
+    """Return what is explored: runs, or an attribution."""
+    first = paths[0]
+    stored = attribution_at(first) if len(paths) == 1 else None
+    if stored is not None:
+        return StoredQuestions(StoredAnswers(stored, first.name))
+    return RunQuestions(*(Answers(Session.of_run(path)) for path in paths))
+
+
+def attribution_at(path: Path) -> Attribution | None:
+    """Return the attribution that a path is, None if it is none."""
+    if path.suffix == ".nc":
+        return Attribution(read_netcdf(path))
+    if not (path / "zarr.json").is_file():
+        return None
+
+    return read_zarr(path)

@@ -72,6 +72,8 @@ def numbers(parameters: Parameters, name: str) -> list[float]:
     value = parameters.get(name)
     if isinstance(value, str):
         value = value.split(",")
+    if isinstance(value, (int, float)):
+        value = [value]
     if not isinstance(value, list) or not value:
         raise ValueError(f"the question needs numbers as {name}=…")
     return [float(number) for number in value]

@@ -99,9 +99,9 @@ class Explorer(ThreadingHTTPServer):
     ...                     progress=False)
     >>> with Explorer(RunQuestions(Answers(Session(result))), port=0) as explorer:
     ...     explorer.start()
-    ...     with urllib.request.urlopen(explorer.address + "api/run") as reply:
-    ...         print(reply.read()[:21].decode())
-    {"title": "diffusion"
+    ...     with urllib.request.urlopen(explorer.address + "api/runs") as reply:
+    ...         print(reply.read()[:22].decode())
+    [{"title": "diffusion"
     """
 
     daemon_threads = True

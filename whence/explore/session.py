@@ -14,7 +14,13 @@ from whence.arrays import ArrayLike, to_locations
 from whence.attribution.arguments import TrainingPoints
 from whence.attribution.groups import group_influence
 from whence.attribution.influence import Influence
-from whence.attribution.quantities import Derivative, Output, Quantity, Residual
+from whence.attribution.quantities import (
+    Derivative,
+    Output,
+    Quantity,
+    Residual,
+    TermLoss,
+)
 from whence.evaluation.leaving_out import leave_out
 from whence.explore.point_gradients import PointGradients
 from whence.pinn.pde.problem import Problem
@@ -253,6 +259,21 @@ class Session:
         )
         self._check_single(changes.sizes["target"])
         return float(changes.values[0, 0])
+
+    def between_terms(self) -> Attribution:
+        """Return what the points of each term do to the loss of each term.
+
+        To first order: the sum over a term's points of their influences on a loss ``w_k·ℓ_k``, see
+        :class:`whence.TermLoss`.
+
+        Returns
+        -------
+        Attribution
+            Dimensions (target, term): rows are losses, ``quantity`` their names, columns the terms
+            whose points are removed. Positive: the loss rises without them.
+        """
+        losses = TermLoss(*self.result.objective.terms)
+        return self.influence.attribute(losses).by_term()
 
     def _locations(self, at: ArrayLike) -> Tensor:
         """Return points (n, d) in the network's precision; one may be given as (d,)."""

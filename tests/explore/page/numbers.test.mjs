@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { diverging, sequential } from "../../../whence/explore/page/colors.js";
-import { isWithin } from "../../../whence/explore/page/map.js";
+import { isWithin, nearestPlace, smoothed } from "../../../whence/explore/page/geometry.js";
 import {
-  cumulativeShares, format, quantileOfSizes, strongest, ticks,
+  cumulativeShares, format, quantileOfSizes, sizesInOrder, strongest, ticks,
 } from "../../../whence/explore/page/numbers.js";
 
 test("numbers are short", () => {
@@ -13,16 +13,17 @@ test("numbers are short", () => {
 });
 
 test("quantiles are of sizes", () => {
-  const values = [-4, 3, 2, -1, NaN];
-  assert.equal(quantileOfSizes(values, 0), 1);
-  assert.equal(quantileOfSizes(values, 0.5), 3);
-  assert.equal(quantileOfSizes(values, 1), 4);
-  assert.equal(quantileOfSizes([], 0.5), 0);
+  const sizes = sizesInOrder([-4, 3, 2, -1, NaN, Infinity]);
+  assert.deepEqual([...sizes], [4, 3, 2, 1]);
+  assert.equal(quantileOfSizes(sizes, 0), 1);
+  assert.equal(quantileOfSizes(sizes, 0.5), 3);
+  assert.equal(quantileOfSizes(sizes, 1), 4);
+  assert.equal(quantileOfSizes(sizesInOrder([]), 0.5), 0);
 });
 
 test("shares are those of the strongest", () => {
-  assert.deepEqual([...cumulativeShares([1, -2, 1])], [0.5, 0.75, 1]);
-  assert.deepEqual([...cumulativeShares([0, 0])], [0, 0]);
+  assert.deepEqual([...cumulativeShares(sizesInOrder([1, -2, 1]))], [0.5, 0.75, 1]);
+  assert.deepEqual([...cumulativeShares(sizesInOrder([0, 0]))], [0, 0]);
 });
 
 test("the strongest come first, whatever their sign", () => {
@@ -67,4 +68,22 @@ test("a place is within a line or not", () => {
   const cup = [[0, 0], [3, 0], [3, 2], [2, 2], [2, 1], [1, 1], [1, 2], [0, 2]];
   assert.ok(isWithin(0.5, 1.5, cup));
   assert.ok(!isWithin(1.5, 1.5, cup));
+});
+
+test("the nearest place is so in parts of the ranges", () => {
+  const columns = [[0, 1, 0.5], [0, 0, 80]];
+  const box = { low: [0, 0], high: [1, 100] };
+  assert.equal(nearestPlace(columns, [0.4, 70], box), 2);
+  assert.equal(nearestPlace(columns, [0.9, 10], box), 1);
+});
+
+test("smoothing keeps the sum, and leaves out what is not shown", () => {
+  const columns = [[0.1, 0.5, 0.99], [0.2, 0.5, 3.9]];
+  const frame = { low: [0, 0], high: [1, 4] };
+  const n = 16;
+  const field = smoothed(columns, [1, -3, 5], [1, 1, 0], frame, n);
+  const sum = field.reduce((total, value) => total + value, 0) * (1 / n) * (4 / n);
+  assert.ok(Math.abs(sum - -2) < 1e-12);
+  assert.ok(field[2 * n + 8] === 0 || field[8 * n + 8] < field[0]);
+  assert.ok(field[n * n - 1] > -1e-6);
 });

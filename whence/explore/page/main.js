@@ -1,218 +1,121 @@
-// The page: what is chosen, what is asked for it, and what is shown.
+// The page of a run, or of two: what is chosen, what is asked for it, and what is shown.
 
-import * as api from "./api.js";
 import { diverging, sequential } from "./colors.js";
-import { drawShares } from "./curve.js";
-import { isWithin, MapView } from "./map.js";
-import { cumulativeShares, format, quantileOfSizes, strongest } from "./numbers.js";
+import { Differences } from "./differences.js";
+import { byId, fill, input, isDark, make, newest, select, showProblem } from "./dom.js";
+import { offerExports, pngOfCanvas, pngOfChart, svgOfChart } from "./exports.js";
+import { drawMatrix, matrixRows } from "./matrix.js";
+import { cumulativeShares, format, quantileOfSizes, sizesInOrder } from "./numbers.js";
+import { listenToRegion } from "./region.js";
+import { reportSources } from "./report_source.js";
+import { RunView } from "./run_view.js";
+import { drawShares } from "./shares.js";
+import { listenToSlices } from "./slices.js";
+import { serverRuns, serverSource } from "./source.js";
+import { State } from "./state.js";
+import { showFindings, showTraining } from "./training.js";
 
-const ROWS = 10;
 const KEY_STEPS = 60;
 const CARRIED = 0.1;
-const ROOM = 0.03;
 
-const byId = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
-const select = (/** @type {string} */ id) => /** @type {HTMLSelectElement} */ (byId(id));
-const isDark = () => matchMedia("(prefers-color-scheme: dark)").matches;
-
-/**
- * What is chosen: all of it is in the address, so that a view can be sent.
- * `point` is the training point whose influence is on the left, null for the solution.
- */
-const state = {
-  /** @type {number[]} */ at: [],
-  of: "",
-  field: "",
-  term: "",
-  scale: "linear",
-  clip: 0.99,
-  /** @type {number | null} */ point: null,
-};
-
-/** @type {Awaited<ReturnType<typeof api.run>>} */
-let run;
-/** @type {Awaited<ReturnType<typeof api.points>>} */
-let points;
-/** @type {Float64Array} */
-let influence = new Float64Array();
-/** @type {MapView} */
-let left;
-/** @type {MapView} */
-let right;
-
-// --- the address ---
-
-function readAddress() {
-  const asked = new URLSearchParams(location.hash.slice(1));
-  const at = (asked.get("at") ?? "").split(",").map(Number);
-  if (at.length === 2 && at.every(Number.isFinite)) state.at = at;
-  if (run.answers.includes(asked.get("of"))) state.of = String(asked.get("of"));
-  if (run.fields.includes(asked.get("field"))) state.field = String(asked.get("field"));
-  if (run.terms.includes(asked.get("term"))) state.term = String(asked.get("term"));
-  if (asked.get("scale") === "log") state.scale = "log";
-  const clip = Number(asked.get("clip"));
-  if (clip > 0 && clip <= 1) state.clip = clip;
-  const point = asked.has("point") ? Number(asked.get("point")) : -1;
-  if (Number.isInteger(point) && point >= 0 && point < run.n_points) state.point = point;
-}
-
-function writeAddress() {
-  const { at, of, field, term, scale, clip, point } = state;
-  const shown = new URLSearchParams({ of, at: at.join(","), field, scale, clip: String(clip) });
-  if (term) shown.set("term", term);
-  if (point !== null) shown.set("point", String(point));
-  history.replaceState(null, "", `#${shown}`);
-}
+/** @type {State} */
+let state;
+/** @type {RunView[]} */
+let views;
+/** @type {Differences | null} */
+let differences = null;
+/** @type {{name: string, shares: Float64Array}[]} */
+let shares = [];
 
 // --- asking ---
 
-/**
- * Ask the newest question only: while one is being answered, the last of the others waits.
- * @param {() => Promise<void>} ask
- */
-function newest(ask) {
-  let isBusy = false;
-  let isWanted = false;
-  return async () => {
-    isWanted = true;
-    if (isBusy) return;
-    isBusy = true;
-    while (isWanted) {
-      isWanted = false;
-      try {
-        await ask();
-        byId("problem").hidden = true;
-      } catch (error) {
-        showProblem(error);
-      }
-    }
-    isBusy = false;
-  };
-}
-
-function showProblem(/** @type {unknown} */ error) {
-  // What fetch throws where nobody answers.
-  const isGone = error instanceof TypeError;
-  const message = isGone ? "The server does not answer: is whence explore still running?" : String(error);
-  byId("problem").textContent = message;
-  byId("problem").hidden = false;
-}
-
 const askInfluence = newest(async () => {
-  influence = await api.influenceAt(state.of, state.at);
-  showInfluence();
+  await Promise.all(views.map((view) => view.askInfluence()));
+  showInfluences();
   document.body.dataset.shown = `${state.of}@${state.at.join(",")}`;
 });
 
 const askField = newest(async () => {
-  const { point } = state;
-  const values = point === null
-    ? await api.field(state.field)
-    : await api.influenceOf(run.terms[points.term[point]], points.index[point], state.of);
-  showField(values, point);
+  await Promise.all(views.map((view) => view.askField()));
+  showFields();
 });
 
 const askAnswer = newest(async () => {
-  const { value, quality } = await api.answer(state.of, state.at);
-  byId("value").textContent = `${state.of} at ${placeInWords(state.at)} is ${format(value)}.`;
-  byId("quality").textContent = quality;
+  await Promise.all(views.map((view) => view.askAnswer()));
 });
 
 // --- showing ---
 
-function placeInWords(/** @type {ArrayLike<number>} */ at) {
-  return run.coordinates.map((/** @type {string} */ name, /** @type {number} */ k) => `${name} = ${format(at[k])}`).join(", ");
-}
-
-/** A place in the order of a map: across, up. */
-function onMap(/** @type {number[]} */ at) {
-  return [at[run.across], at[run.up]];
-}
-
-function ofMap(/** @type {number[]} */ [x, y]) {
-  const at = [0, 0];
-  at[run.across] = x;
-  at[run.up] = y;
-  return at;
-}
-
-/**
- * @param {Float64Array} values
- * @param {number | null} point
- */
-function showField(values, point) {
-  left.field = { values, resolution: run.resolution };
-  const finite = values.filter(Number.isFinite);
-  const isSigned = point !== null || state.field.startsWith("error");
-  const kind = state.scale === "log" && point !== null ? "log" : "linear";
+/** Draw the fields of all runs on one scale. */
+function showFields() {
+  const point = state.point === null ? null : views[state.pointRun];
+  const isSigned = point !== null || /error\(/.test(state.field);
+  const shownViews = point ? [point] : views;
   if (isSigned) {
-    left.scale = diverging(quantileOfSizes(finite, point === null ? 1 : state.clip), kind, isDark());
-  } else {
-    let [low, high] = [Infinity, -Infinity];
-    for (const value of finite) {
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-    }
-    left.scale = sequential(low, high);
+    const limits = shownViews.map((view) => quantileOfSizes(sizesInOrder(view.fieldValues), point ? state.clip : 1));
+    const kind = state.scale === "log" && point ? "log" : "linear";
+    const scale = diverging(Math.max(...limits), kind, isDark());
+    for (const view of shownViews) view.showField(scale, point ? "influence" : state.field);
   }
-  left.draw();
+  const others = isSigned ? views.filter((view) => !shownViews.includes(view)) : views;
+  if (others.length) {
+    const ranges = others.map((view) => rangeOf(view.fieldValues));
+    const scale = sequential(Math.min(...ranges.map(([low]) => low)), Math.max(...ranges.map(([, high]) => high)));
+    for (const view of others) view.showField(scale, state.field);
+  }
+  differences?.showFields(point === null, state);
 
   let text = `${state.field} of the network. Click or drag to choose where it is explained; arrow keys move the place.`;
-  if (point !== null) {
-    text = `What removing ${pointInWords(point)} from training would change of ${state.of}, everywhere (predicted; same unit as ${state.of}).`;
+  if (point) {
+    text = `What removing ${point.pointInWords(Number(state.point))} from training would change of ${state.of}, everywhere (predicted; same unit as ${state.of}).`;
+  } else if (!views[0].run.can.includes("field")) {
+    text = "The places that were explained, coloured by how much all points together do there. Click one to see where it comes from.";
   }
   byId("field-caption").textContent = text;
   byId("whole").hidden = point === null;
 }
 
-function pointInWords(/** @type {number} */ i) {
-  const at = points.columns.map((column) => column[i]);
-  return `the point of ${run.terms[points.term[i]]} at ${placeInWords(at)}`;
+function rangeOf(/** @type {Float64Array} */ values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (!Number.isFinite(value)) continue;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  return [low, high];
 }
 
-function shownPoints() {
-  const wanted = run.terms.indexOf(state.term);
-  return Uint8Array.from(points.term, (term) => Number(wanted < 0 || term === wanted));
-}
-
-function showInfluence() {
-  const shown = shownPoints();
-  right.points = { columns: [points.columns[run.across], points.columns[run.up]], values: influence, shown };
-  const seen = influence.filter((_, i) => shown[i]);
-  const kind = /** @type {"linear" | "log"} */ (state.scale);
-  right.scale = diverging(quantileOfSizes(seen, state.clip), kind, isDark());
-  right.target = onMap(state.at);
-  right.chosen = state.point;
-  left.target = onMap(state.at);
-  right.draw();
-  left.draw();
-  byId("influence-caption").textContent = `What removing each training point would change of ${state.of} at ${placeInWords(state.at)}: orange raises it, blue lowers it (predicted; same unit as ${state.of}). Click a point to see its influence everywhere.`;
-  showStrongest(shown);
-  showShares(seen);
-}
-
-function showStrongest(/** @type {Uint8Array} */ shown) {
-  const visible = influence.map((value, i) => (shown[i] ? value : 0));
-  const rows = strongest(visible, ROWS).map((i) => {
-    const row = document.createElement("tr");
-    const at = points.columns.map((column) => column[i]);
-    for (const text of [run.terms[points.term[i]], placeInWords(at), format(influence[i])]) {
-      const cell = document.createElement("td");
-      cell.textContent = text;
-      row.append(cell);
-    }
-    row.addEventListener("click", () => choosePoint(i));
-    return row;
+/** Draw the influences of all runs on one scale. */
+function showInfluences() {
+  const isSmooth = state.view === "smooth";
+  const shown = views.map((view) => view.shown());
+  const smooth = views.map((view, k) => (isSmooth || differences ? view.smoothed(shown[k]) : null));
+  const sizes = views.map((view, k) => view.sizes(shown[k]));
+  const colored = views.map((_, k) => (isSmooth ? sizesInOrder(/** @type {Float64Array} */ (smooth[k])) : sizes[k]));
+  const limit = Math.max(...colored.map((ofRun) => quantileOfSizes(ofRun, state.clip)));
+  const scale = diverging(limit, /** @type {"linear" | "log"} */ (state.scale), isDark());
+  views.forEach((view, k) => {
+    view.showInfluence(scale, shown[k], isSmooth ? smooth[k] : null);
+    view.showTarget();
+    view.left.draw();
   });
-  byId("strongest").querySelector("tbody")?.replaceChildren(...rows);
+  differences?.showInfluences(smooth, state);
+
+  const unit = isSmooth ? "smoothed sum by area" : `same unit as ${state.of}`;
+  const place = views[0].placeInWords(views[0].explained);
+  byId("influence-caption").textContent = `What removing each training point would change of ${state.of} at ${place}: orange raises it, blue lowers it (predicted; ${unit}). Click a point to see its influence everywhere.`;
+
+  shares = views.map((view, k) => ({ name: view.run.name, shares: cumulativeShares(sizes[k]) }));
+  drawShares(byId("share"), shares);
+  byId("share-caption").textContent = shares.map(shareInWords).join(" ");
 }
 
-function showShares(/** @type {Float64Array} */ seen) {
-  const shares = cumulativeShares(seen);
-  drawShares(byId("share"), shares);
-  const k = Math.max(1, Math.round(CARRIED * seen.length));
-  const percent = Math.round(100 * shares[k - 1]);
-  byId("share-caption").textContent = `The ${k} strongest of ${seen.length} points (${Math.round((100 * k) / seen.length)} %) carry ${percent} % of the total absolute influence on this answer.`;
+function shareInWords(/** @type {{name: string, shares: Float64Array}} */ { name, shares: ofRun }) {
+  const n = ofRun.length;
+  if (!n) return "No points are shown.";
+  const k = Math.max(1, Math.round(CARRIED * n));
+  const prefix = views.length > 1 ? `${name}: ` : "";
+  return `${prefix}The ${k} strongest of ${n} points (${Math.round((100 * k) / n)} %) carry ${Math.round(100 * ofRun[k - 1])} % of the total absolute influence on this answer.`;
 }
 
 // --- choosing ---
@@ -223,248 +126,184 @@ function showShares(/** @type {Float64Array} */ seen) {
  */
 function chooseTarget(at, isLast) {
   state.at = at;
-  writeAddress();
+  state.write();
   void askInfluence();
   if (isLast) void askAnswer();
 }
 
-function choosePoint(/** @type {number | null} */ point) {
+/**
+ * @param {number | null} point
+ * @param {number} run
+ */
+function choosePoint(point, run = 0) {
   state.point = point;
-  writeAddress();
-  showInfluence();
+  state.pointRun = run;
+  state.write();
+  showInfluences();
   void askField();
 }
 
-/**
- * Places of the pointer on a map, in pixels of the page.
- * @param {PointerEvent} event
- * @returns {[number, number]}
- */
-const pixels = (event) => [event.offsetX, event.offsetY];
-
-function listenToField() {
-  const { canvas } = left;
+function listenToField(/** @type {RunView} */ view) {
+  const { canvas } = view.left;
+  const place = (/** @type {PointerEvent} */ event) => state.ofMap(view.left.toData(event.offsetX, event.offsetY));
   let isDown = false;
   canvas.addEventListener("pointerdown", (event) => {
     isDown = true;
     canvas.setPointerCapture(event.pointerId);
-    chooseTarget(ofMap(left.toData(...pixels(event))), false);
+    chooseTarget(place(event), false);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (isDown) chooseTarget(ofMap(left.toData(...pixels(event))), false);
+    if (isDown) chooseTarget(place(event), false);
   });
   canvas.addEventListener("pointerup", (event) => {
     isDown = false;
-    chooseTarget(ofMap(left.toData(...pixels(event))), true);
+    chooseTarget(place(event), true);
   });
   canvas.addEventListener("keydown", (event) => {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (!way) return;
     event.preventDefault();
-    const { low, high } = left.frame;
-    const place = onMap(state.at).map((value, k) => {
-      const moved = value + (way[k] * (high[k] - low[k])) / KEY_STEPS;
-      return Math.max(low[k], Math.min(high[k], moved));
+    const { low, high } = view.left.frame;
+    const moved = state.onMap(state.at).map((value, k) => {
+      const step = value + (way[k] * (high[k] - low[k])) / KEY_STEPS;
+      return Math.max(low[k], Math.min(high[k], step));
     });
-    chooseTarget(ofMap(place), true);
+    chooseTarget(state.ofMap(moved), true);
   });
-}
-
-function listenToInfluence() {
-  const { canvas } = right;
-  const lasso = /** @type {HTMLInputElement} */ (byId("lasso"));
-  canvas.addEventListener("pointerdown", (event) => {
-    if (!lasso.checked) return;
-    canvas.setPointerCapture(event.pointerId);
-    right.outline = [right.toData(...pixels(event))];
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    if (lasso.checked && right.outline.length && event.buttons) {
-      right.outline.push(right.toData(...pixels(event)));
-      right.draw();
-      return;
-    }
-    const [x, y] = pixels(event);
-    const i = right.nearest(x, y);
-    if (i === null) right.hideTip();
-    else right.showTip(describePoint(i), x, y);
-  });
-  canvas.addEventListener("pointerleave", () => right.hideTip());
-  canvas.addEventListener("pointerup", (event) => {
-    if (lasso.checked) void askRegion();
-    else {
-      const i = right.nearest(...pixels(event));
-      if (i !== null) choosePoint(i);
-    }
-  });
-  canvas.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") clearRegion();
-  });
-}
-
-function describePoint(/** @type {number} */ i) {
-  const sizes = influence.map(Math.abs);
-  const rank = 1 + sizes.reduce((above, size) => above + Number(size > sizes[i]), 0);
-  const at = points.columns.map((column) => column[i]);
-  const lines = [
-    `${run.terms[points.term[i]]} ${points.index[i]}: ${placeInWords(at)}`,
-    `influence ${format(influence[i])}, rank ${rank} of ${influence.length}`,
-    `part of the loss ${format(points.loss[i])}`,
-  ];
-  if (points.entered[i] >= 0) lines.push(`in training since iteration ${points.entered[i]}`);
-  return lines.join("\n");
-}
-
-function clearRegion() {
-  right.outline = [];
-  right.draw();
-  byId("region").hidden = true;
-}
-
-const askRegion = newest(async () => {
-  const shown = shownPoints();
-  /** @type {Record<string, number[]>} */
-  const members = {};
-  let count = 0;
-  for (let i = 0; i < shown.length; i += 1) {
-    const [x, y] = [points.columns[run.across][i], points.columns[run.up][i]];
-    if (!shown[i] || !isWithin(x, y, right.outline)) continue;
-    const term = run.terms[points.term[i]];
-    (members[term] ??= []).push(points.index[i]);
-    count += 1;
-  }
-  byId("region").hidden = false;
-  byId("region").textContent = "The region has no points.";
-  if (!count) return;
-  const found = await api.region(members, state.of, state.at);
-  byId("region").textContent = `The region's ${found.size} points carry ${(100 * found.share).toFixed(1)} % of the total absolute influence. Removing all of them would change ${state.of} here by ${format(found.exact)} (exact in the Gauss–Newton model; the sum of their influences is ${format(found.first_order)}).`;
-});
-
-// --- exports ---
-
-function save(/** @type {Blob} */ blob, /** @type {string} */ name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  URL.revokeObjectURL(link.href);
-}
-
-function csvOfInfluence() {
-  const lines = [["term", "index", ...run.coordinates, "influence"].join(",")];
-  for (let i = 0; i < influence.length; i += 1) {
-    const at = points.columns.map((column) => column[i]);
-    lines.push([JSON.stringify(run.terms[points.term[i]]), points.index[i], ...at, influence[i]].join(","));
-  }
-  return lines.join("\n");
-}
-
-function csvOfField() {
-  const n = run.resolution;
-  const { low, high } = left.frame;
-  const names = [run.coordinates[run.across], run.coordinates[run.up]];
-  const lines = [[...names, "value"].join(",")];
-  left.field?.values.forEach((value, i) => {
-    const x = low[0] + ((i % n) / (n - 1)) * (high[0] - low[0]);
-    const y = low[1] + (Math.floor(i / n) / (n - 1)) * (high[1] - low[1]);
-    if (Number.isFinite(value)) lines.push([x, y, value].join(","));
-  });
-  return lines.join("\n");
-}
-
-function listenToExports() {
-  const maps = { field: left, influence: right };
-  const tables = { field: csvOfField, influence: csvOfInfluence };
-  for (const [name, map] of Object.entries(maps)) {
-    document.querySelector(`[data-png=${name}]`)?.addEventListener("click", () => {
-      map.canvas.toBlob((blob) => blob && save(blob, `${name}.png`));
-    });
-  }
-  for (const [name, table] of Object.entries(tables)) {
-    document.querySelector(`[data-csv=${name}]`)?.addEventListener("click", () => {
-      save(new Blob([table()], { type: "text/csv" }), `${name}.csv`);
-    });
-  }
-}
-
-// --- the start ---
-
-/** A frame with a little room around, as points lie on the boundary. */
-function withRoom(/** @type {import("./map.js").Frame} */ { low, high, names }) {
-  const room = low.map((value, k) => ROOM * (high[k] - value));
-  return { low: low.map((value, k) => value - room[k]), high: high.map((value, k) => value + room[k]), names };
-}
-
-function fill(/** @type {HTMLSelectElement} */ list, /** @type {string[]} */ names) {
-  list.append(...names.map((name) => new Option(name, name)));
 }
 
 function listenToControls() {
-  fill(select("field"), run.fields);
+  const [run] = state.runs;
+  // Of an attribution there is no network to show.
+  byId("field-label").hidden = !run.can.includes("field");
+  byId("fields").append(...run.fields.map((name) => new Option("", name)));
   fill(select("of"), run.answers);
-  fill(select("term"), run.terms);
-  select("field").value = state.field;
+  fill(select("term"), state.terms);
+  input("field").value = state.field;
   select("of").value = state.of;
   select("term").value = state.term;
   select("scale").value = state.scale;
   select("clip").value = String(state.clip);
+  select("view").value = state.view;
+  input("near").checked = state.near;
 
-  select("field").addEventListener("change", () => {
-    state.field = select("field").value;
+  input("field").addEventListener("change", () => {
+    state.field = input("field").value.trim() || run.fields[0];
     choosePoint(null);
   });
+  // All names, not only those that begin with what is there.
+  input("field").addEventListener("focus", () => input("field").select());
   select("of").addEventListener("change", () => {
     state.of = select("of").value;
     chooseTarget(state.at, true);
     if (state.point !== null) void askField();
   });
-  for (const id of ["term", "scale", "clip"]) {
-    select(id).addEventListener("change", () => {
+  for (const id of ["term", "scale", "clip", "view", "near"]) {
+    byId(id).addEventListener("change", () => {
       state.term = select("term").value;
       state.scale = select("scale").value;
       state.clip = Number(select("clip").value);
-      writeAddress();
-      showInfluence();
+      state.view = select("view").value;
+      state.near = input("near").checked;
+      state.write();
+      showInfluences();
       if (state.point !== null) void askField();
     });
   }
   byId("whole").addEventListener("click", () => choosePoint(null));
-  byId("lasso").addEventListener("change", clearRegion);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    showInfluence();
+    showInfluences();
     void askField();
+    void showTerms();
   });
 }
 
-async function start() {
-  run = await api.run();
-  points = await api.points(run.n_points);
-  state.at = run.low.map((/** @type {number} */ low, /** @type {number} */ k) => (low + run.high[k]) / 2);
-  state.of = run.answers[0];
-  state.field = run.fields[0];
-  readAddress();
+function offerFiles() {
+  for (const view of views) {
+    const suffix = view.number ? `-${view.number}` : "";
+    if (views.length > 1) {
+      byId("field-exports").append(make("span", {}, view.run.name));
+      byId("influence-exports").append(make("span", {}, view.run.name));
+    }
+    offerExports(byId("field-exports"), `field${suffix}`, {
+      png: () => pngOfCanvas(view.left.canvas), svg: () => view.left.svg(), csv: () => view.fieldRows(),
+    });
+    offerExports(byId("influence-exports"), `influence${suffix}`, {
+      png: () => pngOfCanvas(view.right.canvas), svg: () => view.right.svg(), csv: () => view.influenceRows(),
+    });
+  }
+  offerExports(byId("share-exports"), "share", {
+    png: () => pngOfChart(byId("share")),
+    svg: () => svgOfChart(byId("share")),
+    csv: () => [["run", "points", "share"], ...shares.flatMap(({ name, shares: ofRun }) => Array.from(ofRun, (value, k) => [name, String(k + 1), String(value)]))],
+  });
+}
 
-  document.title = `${run.title} – whence`;
-  byId("title").textContent = run.title;
+// --- further panels ---
+
+/** What the points of each term do to the loss of each. */
+async function showTerms() {
+  const { run, source } = views[0];
+  const isThere = run.can.includes("terms") && run.terms.length > 1;
+  byId("terms-panel").hidden = !isThere;
+  if (!isThere) return;
+  const values = await source.terms();
+  drawMatrix(byId("terms"), run.terms, values, isDark());
+  if (!byId("terms-exports").children.length) {
+    offerExports(byId("terms-exports"), "terms", { csv: () => matrixRows(run.terms, values) });
+  }
+}
+
+function describe(/** @type {import("./source.js").Run} */ run) {
   const parts = [];
-  if ("relative_l2" in run.summary) parts.push(`relative L2 error ${format(run.summary.relative_l2)}`);
+  if (run.summary.relative_l2 !== undefined) parts.push(`relative L2 error ${format(run.summary.relative_l2)}`);
   parts.push(`${run.n_points} training points`);
-  if ("iterations" in run.summary) parts.push(`${run.summary.iterations} iterations`);
-  byId("summary").textContent = parts.join(", ");
+  if (run.summary.iterations !== undefined) parts.push(`${run.summary.iterations} iterations`);
+  else if (run.can.includes("history")) parts.push("not finished: as its last checkpoint has it");
+  if (run.can.includes("field") && !run.can.includes("any place")) parts.push("a report: what was not explained is answered by the nearest place that was");
+  return parts.join(", ");
+}
 
-  const frame = {
-    low: onMap(run.low),
-    high: onMap(run.high),
-    names: [run.coordinates[run.across], run.coordinates[run.up]],
-  };
-  left = new MapView(byId("field-map"), frame, "map of the solution; arrow keys move the place that is explained");
-  right = new MapView(byId("influence-map"), withRoom(frame), "training points, coloured by their influence on the answer");
+// --- the start ---
+
+/** The runs and where their answers come from: a report has both with it. */
+async function explored() {
+  const report = reportSources(document);
+  if (report) return report;
+  const runs = await serverRuns();
+  return { runs, sources: runs.map((run, k) => serverSource(k, run)) };
+}
+
+async function start() {
+  const { runs, sources } = await explored();
+  state = new State(runs);
+  state.read();
+  document.title = `${runs.map((run) => run.name).join(", ")} – whence`;
+  byId("title").textContent = runs[0].title;
+  byId("summary").textContent = runs.map((run) => (runs.length > 1 ? `${run.name}: ${describe(run)}` : describe(run))).join("; ");
+  document.body.classList.toggle("compared", runs.length > 1);
+
+  const parents = { field: byId("field-maps"), influence: byId("influence-maps"), words: byId("words") };
+  views = runs.map((run, k) => new RunView(k, run, sources[k], state, parents));
+  if (runs.length > 1) differences = new Differences(views, parents);
+  await Promise.all(views.map((view) => view.load()));
   listenToControls();
-  listenToField();
-  listenToInfluence();
-  listenToExports();
-  writeAddress();
+  listenToSlices(state, () => {
+    state.write();
+    void askField();
+    void askInfluence();
+    void askAnswer();
+  });
+  for (const view of views) {
+    listenToField(view);
+    view.onPoint = (point) => choosePoint(point, view.number);
+    listenToRegion(view, state);
+  }
+  offerFiles();
+  state.write();
   await Promise.all([askInfluence(), askField(), askAnswer()]);
+  await Promise.all([showTerms(), showTraining(views, state), showFindings(views)]);
+  document.body.dataset.ready = "true";
 }
 
 start().catch(showProblem);

@@ -16,27 +16,39 @@ export function format(value) {
 }
 
 /**
- * The value below which a share of the sizes |v| lies.
+ * The finite sizes |v|, the largest first.
  * @param {ArrayLike<number>} values
+ * @returns {Float64Array}
+ */
+export function sizesInOrder(values) {
+  const sizes = new Float64Array(values.length);
+  let count = 0;
+  for (let i = 0; i < values.length; i += 1) {
+    if (!Number.isFinite(values[i])) continue;
+    sizes[count] = Math.abs(values[i]);
+    count += 1;
+  }
+  return sizes.subarray(0, count).sort().reverse();
+}
+
+/**
+ * The size below which a share of all lies.
+ * @param {Float64Array} sizes the largest first
  * @param {number} share between 0 and 1
  * @returns {number}
  */
-export function quantileOfSizes(values, share) {
-  const sizes = Float64Array.from(values, Math.abs)
-    .filter(Number.isFinite)
-    .sort();
+export function quantileOfSizes(sizes, share) {
   if (!sizes.length) return 0;
-  const place = Math.min(sizes.length - 1, Math.floor(share * sizes.length));
-  return sizes[place];
+  const above = sizes.length - 1 - Math.floor(share * sizes.length);
+  return sizes[Math.max(0, above)];
 }
 
 /**
  * Sums of the k largest sizes over the sum of all, k = 1 … n.
- * @param {ArrayLike<number>} values
+ * @param {Float64Array} sizes the largest first
  * @returns {Float64Array}
  */
-export function cumulativeShares(values) {
-  const sizes = Float64Array.from(values, Math.abs).sort().reverse();
+export function cumulativeShares(sizes) {
   let total = 0;
   for (const size of sizes) total += size;
   let sum = 0;
@@ -71,11 +83,17 @@ export function ticks(low, high, n = 5) {
  * @returns {number[]}
  */
 export function strongest(values, k) {
-  const limit = quantileOfSizes(values, 1 - Math.min(1, (2 * k) / values.length));
+  /** @type {number[]} */
   const places = [];
   for (let i = 0; i < values.length; i += 1) {
-    if (Math.abs(values[i]) >= limit) places.push(i);
+    const size = Math.abs(values[i]);
+    const isFull = places.length === k;
+    if (Number.isNaN(size) || (isFull && size <= Math.abs(values[places[k - 1]]))) continue;
+    // Into its place among the k, of which the smallest goes.
+    let place = places.length;
+    while (place && Math.abs(values[places[place - 1]]) < size) place -= 1;
+    places.splice(place, 0, i);
+    if (places.length > k) places.pop();
   }
-  places.sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
-  return places.slice(0, k);
+  return places;
 }

@@ -1,0 +1,188 @@
+"""The explorer's page as one file with its answers in it: for a colleague, or for a notebook.
+
+What the server would be asked is asked beforehand, for targets on a grid. Influences are written
+in 16 bits of the strongest of their target, which is finer than any color.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from whence._files import JsonObject
+from whence.attribution.quality import quality
+from whence.explore import records
+from whence.explore.answers import Answers
+from whence.explore.run_questions import POINT_COLUMNS, check_comparable
+from whence.explore.single_file import page_of, rounded_table, table
+
+if TYPE_CHECKING:
+    from whence.pinn.pde.problem import Problem
+
+INFLUENCE_BYTES = 3_600_000
+"""Bytes that the influences of a report may have, of all runs and answers together."""
+FIELD_PLACES = 40_000
+"""Places at which a report has each field."""
+MOST_TARGETS_ALONG = 41
+FEWEST_TARGETS_ALONG = 3
+ONLY_LIVE = ("any place", "exact", "retrain")
+"""What needs the run itself."""
+
+
+def report_of_runs(
+    *runs: Answers,
+    of: Sequence[str] = (),
+    targets: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> str:
+    """Return the page of a run, or of two beside each other, as one HTML file.
+
+    Parameters
+    ----------
+    runs:
+        What is shown.
+    of:
+        What is explained, see :meth:`whence.explore.Session.quantity`; by default all outputs.
+    targets:
+        Places that are explained along each coordinate; by default as many as some megabytes have
+        room for, at most 41.
+    progress:
+        Called with what is being made.
+
+    Raises
+    ------
+    ValueError
+        If runs cannot be compared, or a name means nothing.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.explore import Session
+    >>> from whence.explore.answers import Answers
+    >>> from whence.explore.report import report_of_runs
+    >>> result = pinn.train(pinn.zoo.load("diffusion"), points=50, schedule=pinn.GaussNewton(10),
+    ...                     progress=False)
+    >>> page = report_of_runs(Answers(Session(result)), targets=5)
+    >>> page[:15], "http://" in page.replace("http://www.w3.org/", "")
+    ('<!doctype html>', False)
+    """
+    check_comparable(runs)
+    room = INFLUENCE_BYTES // len(runs)
+    return page_of(
+        [_recorded(answers, of, targets, room, progress) for answers in runs]
+    )
+
+
+def _recorded(
+    answers: Answers,
+    of: Sequence[str],
+    targets: int | None,
+    room: int,
+    progress: Callable[[str], None],
+) -> JsonObject:
+    """Return all that the page shows of a run."""
+    result = answers.session.result
+    problem = result.problem
+    run = answers.run()
+    names = list(of) or list(problem.outputs)
+    for name in names:
+        answers.session.quantity(_middle(problem), name)
+
+    n_along = targets or targets_along(room, run["n_points"] * len(names), problem)
+    grid = [n_along] * len(problem.coordinates)
+    places, rows = _on_grid(problem, grid)
+    influence, values, words = {}, {}, {}
+    for name in names:
+        progress(f"influences on {name} at {len(places)} places")
+        rows_of_influence, values_of_name, words[name] = explained(
+            answers, name, places
+        )
+        influence[name] = rounded_table(rows_of_influence)
+        values[name] = table(values_of_name)
+
+    progress("fields")
+    field_grid, fields = _fields(answers)
+    points = answers.points()
+    columns = [*points["coordinates"].T, *(points[name] for name in POINT_COLUMNS)]
+    can = [name for name in run["can"] if name not in ONLY_LIVE]
+    rounds = records.rounds(result)
+    return {
+        "run": {**run, "answers": names, "can": can, "fields": list(fields)},
+        "points": table(np.stack([column.astype(float) for column in columns])),
+        "targets": table(places.T),
+        "target_grid": grid,
+        "target_rows": table(rows, "i4"),
+        "influence": influence,
+        "values": values,
+        "quality": words,
+        "field_grid": field_grid,
+        "fields": fields,
+        "terms": table(answers.between_terms()),
+        "rounds": table(rounds, "f4"),
+        "history": records.history(result),
+        "spectra": records.spectra(result),
+        "findings": records.findings(result),
+    }
+
+
+def explained(
+    answers: Answers, name: str, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return influences on an answer at places, (T, n), its values (T,), and how far to trust."""
+    session = answers.session
+    quantity = session.quantity(places, name)
+    influences, _ = session.gradients.influences(quantity)
+    values = quantity.values(session.result.objective)
+    words = str(quality(session.influence_at(_middle(session.result.problem), name)))
+    return influences.double().cpu().numpy(), values.double().cpu().numpy(), words
+
+
+def targets_along(room: int, n_influences: int, problem: Problem) -> int:
+    """Return how many targets along each coordinate there is room for, in bytes.
+
+    ``n_influences`` is how many each target has, of all points on all answers.
+    """
+    n_targets = room / (np.dtype("i2").itemsize * n_influences)
+    along = int(n_targets ** (1 / len(problem.coordinates)))
+    return max(FEWEST_TARGETS_ALONG, min(MOST_TARGETS_ALONG, along))
+
+
+def _middle(problem: Problem) -> np.ndarray:
+    """Return a place of the domain, (d,): the first of some spread over it."""
+    return np.asarray(problem.domain.sample(1, "hammersley"))[0]
+
+
+def _box_grid(problem: Problem, grid: Sequence[int]) -> np.ndarray:
+    """Return a grid over the box around the domain, (n, d), the last coordinate fastest."""
+    low, high = problem.domain.bounds
+    sides = [np.linspace(low[k], high[k], n) for k, n in enumerate(grid)]
+    return np.stack(
+        [axis.ravel() for axis in np.meshgrid(*sides, indexing="ij")], axis=1
+    )
+
+
+def _on_grid(problem: Problem, grid: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of a grid that are in the domain, and of each place its row or −1."""
+    places = _box_grid(problem, grid)
+    inside = problem.domain.contains(places)
+    rows = np.full(len(places), -1)
+    rows[inside] = np.arange(inside.sum())
+    return places[inside], rows
+
+
+def _fields(answers: Answers) -> tuple[list[int], Mapping[str, JsonObject]]:
+    """Return the grid of fields, and each on it."""
+    problem = answers.session.result.problem
+    n_coordinates = len(problem.coordinates)
+    n = min(401, int(FIELD_PLACES ** (1 / n_coordinates)))
+    grid = [min(n, 101) if n_coordinates > 1 else n] * n_coordinates
+    places = _box_grid(problem, grid)
+    inside = problem.domain.contains(places)
+    fields = {}
+    for name in answers.fields.names():
+        values = np.full(len(places), np.nan)
+        values[inside] = answers.fields(name, places[inside])
+        fields[name] = table(values, "f4")
+    return grid, fields
