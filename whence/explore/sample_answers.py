@@ -16,8 +16,8 @@ from whence.explore.sample_session import Reduce, SampleSession
 
 PAGE = 200
 """Samples that are sent at once, at most."""
-MAX_SIDE = 256
-"""Pixels of an image along each side, at most."""
+SIDES = {"small": 32, "large": 128}
+"""Pixels of an image along each side, at most: among others, and alone."""
 ORDERS = ("number", "loss", "wrong")
 """Orders of test samples: as they come, the largest loss first, and that of the misread alone."""
 
@@ -95,10 +95,15 @@ class SampleAnswers:
             columns = list(names) if names and has_names else _numbered(n)
         elif view.kind != "other":
             columns = []
+
+        sizes = {}
+        if view.kind == "image":
+            sizes = {name: list(view.size(side)) for name, side in SIDES.items()}
         return {
             "kind": view.kind,
             "shape": list(view.shape),
             "columns": columns,
+            "sizes": sizes,
             "low": view.low,
             "high": view.high,
         }
@@ -111,7 +116,9 @@ class SampleAnswers:
             labels = np.full(len(groups), np.nan)
         return np.stack([groups, labels.astype(float)])
 
-    def inputs(self, of: str, indices: Sequence[int], side: int) -> np.ndarray:
+    def inputs(
+        self, of: str, indices: Sequence[int], size: str = "small"
+    ) -> np.ndarray:
         """Return the numbers to show of some samples, (k, numbers).
 
         Parameters
@@ -120,21 +127,20 @@ class SampleAnswers:
             ``"test"`` or ``"training"``.
         indices:
             Their numbers there.
-        side:
-            Of images, the pixels along each side at most.
+        size:
+            Of images, one of :data:`SIDES`.
         """
         _checks.one_of("kind of samples", of, ("test", "training"))
+        _checks.one_of("size of images", size, SIDES)
         samples = self.session.test if of == "test" else self.session.training
-        if len(indices) > PAGE or not 0 < side <= MAX_SIDE:
-            raise ValueError(
-                f"at most {PAGE} samples at once, images of at most {MAX_SIDE} pixels along a side"
-            )
+        if len(indices) > PAGE:
+            raise ValueError(f"at most {PAGE} samples at once, got {len(indices)}")
         for index in indices:
             if not 0 <= index < len(samples):
                 raise ValueError(
                     f"{of} samples are numbered 0 … {len(samples) - 1}, got {index}"
                 )
-        return self._view.numbers(samples[torch.tensor(list(indices))], side)
+        return self._view.numbers(samples[torch.tensor(list(indices))], SIDES[size])
 
     # --- test samples ---
 

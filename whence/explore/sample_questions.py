@@ -55,12 +55,12 @@ class SampleQuestions:
         return json_reply(self._answers.tests(start, count, order, label, predicted))
 
     def _inputs(self, parameters: Parameters) -> Reply:
-        of, side = text(parameters, "of"), whole(parameters, "side")
+        of, size = text(parameters, "of"), text(parameters, "size")
         indices = numbers(parameters, "indices")
         if not all(index.is_integer() for index in indices):
             raise ValueError("the question needs whole numbers as indices=…")
         places = [int(index) for index in indices]
-        return array_reply(self._answers.inputs(of, places, side))
+        return array_reply(self._answers.inputs(of, places, size))
 
     def _influence(self, parameters: Parameters) -> Reply:
         return array_reply(self._answers.influence(whole(parameters, "sample")))
