@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from whence.attribution.quality import quality
 from whence.evaluation.bad_data import By
 from whence.explore.sample_inputs import SUMMARY, InputView
 from whence.explore.sample_session import Reduce, SampleSession
+
+if TYPE_CHECKING:
+    from whence.attribution.result import Attribution
 
 PAGE = 200
 """Samples that are sent at once, at most."""
@@ -55,6 +59,8 @@ class SampleAnswers:
         self.session = session
         self.title = title
         self._view = InputView.of(session.training)
+        self._row: tuple[int, Attribution] | None = None
+        """The last test sample that was explained, of which several things are asked."""
 
     # --- what is there ---
 
@@ -68,16 +74,17 @@ class SampleAnswers:
             is_right = self._predicted_groups() == session.test_groups()
             summary["accuracy"] = float(is_right.mean())
 
-        kind = session.target_kind
+        # Their numbers in the data, by which a sample is given another label.
+        classes = session.groups.classes
         return {
             "title": self.title,
             "n_training": len(session.training),
             "n_test": len(session.test),
-            "target": kind,
+            "target": session.target_kind,
             "is_classifier": is_classifier,
             "has_predictions": has_predictions,
             "groups": list(session.groups.names),
-            "classes": session.groups.classes.tolist() if kind == "label" else None,
+            "classes": None if classes is None else classes.tolist(),
             "input": self._input(),
             "page": PAGE,
             "summary": summary,
@@ -92,7 +99,9 @@ class SampleAnswers:
             names = self.session.features
             # Names that do not fit the columns would be at the wrong ones.
             has_names = names is not None and len(names) == n
-            columns = list(names) if names and has_names else _numbered(n)
+            columns = [f"x{k}" for k in range(n)]
+            if names is not None and has_names:
+                columns = names
         elif view.kind != "other":
             columns = []
 
@@ -211,20 +220,34 @@ class SampleAnswers:
             columns["predicted_group"] = self._predicted_groups(is_training)[indices]
         for name, values in outcomes.items():
             columns[name] = values[indices]
-        return _table(columns)
+
+        lists: dict[str, Sequence[object]] = {}
+        for name, values in columns.items():
+            is_real = values.dtype.kind == "f"
+            lists[name] = _numbers(values) if is_real else values.tolist()
+
+        # One mapping for each sample.
+        rows: Table = []
+        for entries in zip(*lists.values(), strict=True):
+            rows.append(dict(zip(lists, entries, strict=True)))
+        return rows
 
     # --- what is asked of one ---
 
     def influence(self, i: int) -> np.ndarray:
         """Return the influence of every training sample on the loss of a test sample, (n,)."""
-        values, _ = self.session.gradients.influences(self.session.loss_at(i))
-        return values[0].double().cpu().numpy()
+        return np.asarray(self._influence_at(i).values, dtype=float)
 
     def sample(self, i: int) -> JsonObject:
         """Return what is known of a test sample, and how far its influences can be trusted."""
-        row = self.session.influence_at(i)
+        row = self._influence_at(i)
         (known,) = self._rows(False, np.array([i]))
         return {**known, "quality": str(quality(row))}
+
+    def _influence_at(self, i: int) -> Attribution:
+        if self._row is None or self._row[0] != i:
+            self._row = i, self.session.influence_at(i)
+        return self._row[1]
 
     # --- classes ---
 
@@ -281,21 +304,3 @@ def _part(start: int, count: int) -> slice:
 def _numbers(values: np.ndarray) -> list[float | None]:
     """Return numbers as JSON has them, which knows none that is not finite."""
     return [float(value) if np.isfinite(value) else None for value in values]
-
-
-def _table(columns: Mapping[str, np.ndarray]) -> Table:
-    """Return columns as rows."""
-    lists: dict[str, Sequence[object]] = {}
-    for name, values in columns.items():
-        is_real = values.dtype.kind == "f"
-        lists[name] = _numbers(values) if is_real else values.tolist()
-
-    rows: Table = []
-    for entries in zip(*lists.values(), strict=True):
-        rows.append(dict(zip(lists, entries, strict=True)))
-    return rows
-
-
-def _numbered(n: int) -> list[str]:
-    """Return names for columns that have none."""
-    return [f"x{k}" for k in range(n)]

@@ -65,7 +65,7 @@ class InputView:
         """Return how to show these samples, by the looks of the first ones."""
         some = samples[: min(len(samples), LOOKED_AT)]
         inputs = pytree.tree_leaves(some.inputs)
-        kinds = [_kind_of(tensor) for tensor in inputs]
+        kinds = [kind_of(tensor) for tensor in inputs]
 
         # The first input that can be shown stands for the sample.
         known = [place for place, kind in enumerate(kinds) if kind != "other"]
@@ -110,8 +110,16 @@ class InputView:
         return max(1, round(height / shrink)), max(1, round(width / shrink))
 
 
-def _kind_of(tensor: Tensor) -> Kind:
-    """Return what kind of input this is, (n, ...)."""
+def kind_of(tensor: Tensor) -> Kind:
+    """Return what kind of input this is, of n samples: (n, ...).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.explore.sample_inputs import kind_of
+    >>> kind_of(torch.zeros(5, 3, 8, 8)), kind_of(torch.zeros(5, 4))
+    ('image', 'row')
+    """
     shape = tensor.shape[1:]
     is_real = tensor.dtype.is_floating_point
     if len(shape) == 3 and shape[0] in CHANNELS and min(shape) > 0:

@@ -35,9 +35,9 @@ class SampleSession:
     """Influence of every training sample on the losses of test samples, one question at a time.
 
     The curvature is factored at the first question, and the gradients of all training samples are
-    kept where memory allows it. Numbers are those of ``Influence.attribute(wh.Loss(test))``: the
-    predicted change of a test sample's loss when a training sample is removed, so that helpful
-    samples are positive and harmful ones negative.
+    kept where memory allows it; the model has to stay as it is meanwhile. Numbers are those of
+    ``Influence.attribute(wh.Loss(test))``: the predicted change of a test sample's loss when a
+    training sample is removed, so that helpful samples are positive and harmful ones negative.
 
     Parameters
     ----------

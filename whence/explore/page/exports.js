@@ -1,5 +1,7 @@
 // Files: tables as CSV, figures as SVG and PNG.
 
+import { draw, inks } from "./elements.js";
+
 const SHARPNESS = 2;
 
 /**
@@ -31,6 +33,8 @@ export function csv(rows) {
 /** A figure as the text of a file that stands alone. */
 function textOf(/** @type {SVGElement} */ figure) {
   const copy = /** @type {SVGElement} */ (figure.cloneNode(true));
+  // What is drawn for a dark page cannot be read on white paper.
+  copy.prepend(draw("rect", { width: "100%", height: "100%", fill: inks().paper }));
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   return new XMLSerializer().serializeToString(copy);
 }

@@ -48,7 +48,7 @@ export function showExtremes(parent, model, samples, inputs, isAlike) {
     parent.replaceChildren(make("div", { class: "cards" }, ...cards));
     return;
   }
-  const names = ["influence", targetWord(model), "number", ...columns(model.input)];
+  const names = ["influence", targetWord(model), "nr", ...columns(model.input)];
   const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
   const rows = samples.map((sample, k) => {
     const texts = [signed(sample.influence), labelName(model, sample), String(sample.index)];

@@ -25,6 +25,8 @@ export class Gallery {
   /** Where a key leads from an item. */
   #moved(/** @type {number} */ at, /** @type {string} */ key, /** @type {number} */ n) {
     const across = this.#perRow();
+    // A table is scrolled sideways by these two.
+    if (across === 1 && (key === "ArrowLeft" || key === "ArrowRight")) return null;
     const ways = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across };
     if (key in ways) return at + ways[/** @type {keyof ways} */ (key)];
     return { Home: 0, End: n - 1 }[key] ?? null;
@@ -51,7 +53,7 @@ export class Gallery {
       this.parent.replaceChildren(make("div", { class: "cards" }, ...items));
       return;
     }
-    const names = ["number", targetWord(this.model), ...(this.model.has_predictions ? ["predicted"] : []), "loss", ...columns(this.model.input)];
+    const names = ["nr", targetWord(this.model), ...(this.model.has_predictions ? ["predicted"] : []), "loss", ...columns(this.model.input)];
     const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
     this.parent.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...items)));
   }

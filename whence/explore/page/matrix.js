@@ -45,10 +45,13 @@ export function drawMatrix(parent, { names, rows, columns, label, cells, chosen,
   write({ transform: `translate(12,${(n * size) / 2}) rotate(-90)`, "text-anchor": "middle" }, rows);
   write({ x: left + (n * size) / 2, y: height - 5, "text-anchor": "middle" }, columns);
 
+  // Where cells are small their colours say it, and their titles.
+  const characters = Math.max(...cells.flat().map(({ text }) => text.length));
+  const hasText = DIGIT * characters + 4 <= size;
   for (let row = 0; row < n; row += 1) {
     for (let column = 0; column < n; column += 1) {
       const isChosen = chosen !== null && chosen[0] === row && chosen[1] === column;
-      figure.append(cellOf(cells[row][column], left + column * size, row * size + 1, size, isChosen));
+      figure.append(cellOf(cells[row][column], { x: left + column * size, y: row * size + 1, size, hasText, isChosen }));
     }
   }
   const places = /** @type {HTMLElement[]} */ ([...figure.querySelectorAll(".cell")]);
@@ -76,12 +79,9 @@ export function drawMatrix(parent, { names, rows, columns, label, cells, chosen,
 
 /**
  * @param {Cell} cell
- * @param {number} x
- * @param {number} y
- * @param {number} size
- * @param {boolean} isChosen
+ * @param {{x: number, y: number, size: number, hasText: boolean, isChosen: boolean}} looks
  */
-function cellOf({ fill, text, said }, x, y, size, isChosen) {
+function cellOf({ fill, text, said }, { x, y, size, hasText, isChosen }) {
   const { ink, paper } = inks();
   const place = draw("g", { class: "cell", role: "button", "aria-label": said, "aria-pressed": String(isChosen) });
   const stroke = isChosen ? { stroke: ink, "stroke-width": 3 } : { stroke: paper, "stroke-width": 1 };
@@ -89,8 +89,7 @@ function cellOf({ fill, text, said }, x, y, size, isChosen) {
   const side = size - 2 * inset;
   place.append(draw("title", {}, said));
   place.append(draw("rect", { x: x + inset, y: y + inset, width: side, height: side, fill, ...stroke }));
-  // Where cells are small their colours say it, and their titles.
-  if (DIGIT * text.length + 4 <= size) {
+  if (hasText) {
     const middle = { x: x + size / 2, y: y + size / 2 + 4, "text-anchor": "middle" };
     place.append(draw("text", { ...middle, fill: onTop(fill), "font-size": size < 44 ? 10 : 12 }, text));
   }
@@ -103,10 +102,14 @@ function short(/** @type {string} */ name, /** @type {number} */ room) {
   return name.length > most ? `${name.slice(0, most - 1)}…` : name;
 }
 
-/** Black or white, whichever is better to read on a colour. */
+/** Black or white, whichever is of more contrast to a colour (WCAG 2). */
 function onTop(/** @type {string} */ fill) {
-  const [red, green, blue] = bytes(fill);
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000000" : "#ffffff";
+  const [red, green, blue] = bytes(fill).map((byte) => {
+    const part = byte / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  // Where the contrast is the same: √(0.05 · 1.05) − 0.05.
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
 }
 
 /** The bytes of #rrggbb. */

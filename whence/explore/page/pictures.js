@@ -52,7 +52,7 @@ export function columns(view) {
 export function cells(view, values) {
   if (view.kind === "image") return [make("td", {}, image(view, values))];
   if (view.kind === "tokens") return [make("td", { class: "sequence" }, sequence(values))];
-  return view.columns.map((_, k) => make("td", { class: "number" }, format(values[k])));
+  return view.columns.map((_, k) => make("td", {}, format(values[k])));
 }
 
 /** The first numbers of a sequence. */

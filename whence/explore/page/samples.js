@@ -260,7 +260,7 @@ function showConfusion() {
       else setFilter(label, predicted);
     },
   });
-  byId("confusion-caption").textContent = `How many test samples of a row's label the model takes for a column's; darker is a larger share of the row, and a cell filters the test samples and the suspects.${someOf(matrix)}`;
+  byId("confusion-caption").textContent = `How many test samples of a row's label the model takes for a column's; the fuller its color, the larger its share of the row, and a cell filters the test samples and the suspects.${someOf(matrix)}`;
 }
 
 /**
@@ -378,8 +378,8 @@ function listenToExports() {
     const ask = (/** @type {number} */ start) => api.suspects({ by: state.by, start, count: model.page, ...filter() });
     save(tableOf(await all(ask)), "suspects.csv");
   }));
-  onClick("sample-csv", () => save(influenceTable(), `influence_on_${state.sample}.csv`));
-  onClick("sample-png", () => saveCanvas(sheet([byId("helpful"), byId("harmful")], ["Most helpful", "Most harmful"]), `influence_on_${state.sample}.png`));
+  onClick("sample-csv", () => save(influenceTable(), `influence_on_${target?.index}.csv`));
+  onClick("sample-png", () => saveCanvas(sheet([byId("helpful"), byId("harmful")], ["Most helpful", "Most harmful"]), `influence_on_${target?.index}.png`));
   onClick("histogram-csv", () => save(histogramTable(), "influence_by_label.csv"));
   onClick("classes-csv", () => save(matrixTable(matrices.classes, "test / training"), "labels_on_labels.csv"));
   onClick("confusion-csv", () => save(matrixTable(matrices.confusion, "label / predicted"), "confusion.csv"));

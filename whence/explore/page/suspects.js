@@ -43,10 +43,11 @@ export class Suspects {
     const { model } = this;
     this.rows = new Map(rows.map((row) => [row.index, row]));
     const isImage = model.input.kind === "image";
-    const names = ["number", ...(isImage ? ["image"] : []), targetWord(model)];
+    const names = ["nr", ...(isImage ? ["image"] : []), targetWord(model)];
     if (model.has_predictions) names.push("predicted");
+    names.push("decision", "suspicion", "loss");
     if (model.is_classifier) names.push("probability");
-    names.push("suspicion", "loss", "decision", ...(isImage ? [] : columns(model.input)));
+    names.push(...(isImage ? [] : columns(model.input)));
     const head = make("tr", {}, ...names.map((name) => make("th", { scope: "col" }, name)));
     const lines = rows.map((row, k) => this.#line(row, inputs[k], decisions.get(row.index)));
     if (lines.length) lines[0].tabIndex = 0;
@@ -62,14 +63,15 @@ export class Suspects {
     const { model } = this;
     const line = make("tr", { "data-suspect": row.index, tabindex: -1 });
     const looks = cells(model.input, values);
-    const texts = [labelName(model, row)];
-    if (model.has_predictions) texts.push(`${predictionName(model, row)}${isWrong(model, row) ? " ✗" : ""}`);
-    if (model.is_classifier) texts.push(format(row.probability ?? NaN));
-    texts.push(format(row.suspicion ?? NaN), format(row.loss));
+    const cell = (/** @type {string} */ text) => make("td", {}, text);
+    const numbers = [row.suspicion ?? NaN, row.loss];
+    if (model.is_classifier) numbers.push(row.probability ?? NaN);
 
-    line.append(make("td", {}, String(row.index)));
+    line.append(cell(String(row.index)));
     if (model.input.kind === "image") line.append(...looks);
-    line.append(...texts.map((text) => make("td", {}, text)), make("td", { class: "decision" }));
+    line.append(cell(labelName(model, row)));
+    if (model.has_predictions) line.append(cell(`${predictionName(model, row)}${isWrong(model, row) ? " ✗" : ""}`));
+    line.append(make("td", { class: "decision" }), ...numbers.map((number) => cell(format(number))));
     if (model.input.kind !== "image") line.append(...looks);
     this.#showDecision(line, row, decision);
     return line;
