@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+import torch
 from sample_models import (
     MODELS,
     N_TEST,
@@ -168,6 +169,18 @@ def test_a_regression_has_no_confusion_matrix():
         model = json.loads(ask(server, "model"))
         assert (model["target"], model["classes"]) == ("value", None)
         assert model["input"]["columns"] == ["a", "b", "c", "d"]
+
+
+def test_the_page_says_how_far_from_a_minimum_rather_than_the_terminal(recwarn):
+    model, data, loss, test = MODELS["images"]()
+    with torch.no_grad():
+        model[1].weight.zero_()
+    influence = wh.Influence(model, data, loss, damping=1e-3)
+    answers = SampleAnswers(SampleSession(influence, test))
+    for text in (answers.sample(0), answers.suspects("self_influence")):
+        assert "far from a minimum" in text["quality"]
+    answers.influence(1)
+    assert not [warning for warning in recwarn if "minimum" in str(warning.message)]
 
 
 def test_names_that_do_not_fit_the_columns_are_left():

@@ -40,7 +40,7 @@ export function showExtremes(parent, model, samples, inputs, isAlike) {
   }
   if (model.input.kind === "image") {
     const cards = samples.map((sample, k) => {
-      const card = make("div", { class: isAlike(sample) ? "card alike" : "card", "data-training": sample.index });
+      const card = make("div", { class: isAlike(sample) ? "card alike" : "card", title: labelName(model, sample), "data-training": sample.index });
       card.append(image(model.input, inputs[k]), make("span", {}, labelName(model, sample)));
       card.append(make("small", {}, `nr ${sample.index}`), make("small", {}, signed(sample.influence)));
       return card;

@@ -8,6 +8,8 @@ import { cells, columns, image } from "./pictures.js";
 /** @typedef {import("./sample_api.js").Model} Model */
 /** @typedef {import("./sample_api.js").Row} Row */
 
+const SHORT = 6;
+
 export class Gallery {
   /**
    * @param {HTMLElement} parent
@@ -18,6 +20,8 @@ export class Gallery {
     this.parent = parent;
     this.model = model;
     this.choose = choose;
+    // Names of classes need more room than their numbers.
+    parent.classList.toggle("named", model.groups.some((name) => name.length > SHORT / 2));
     const arrive = (/** @type {HTMLElement} */ item) => choose(Number(item.dataset.index));
     rove(parent, "[data-index]", (at, key, n) => this.#moved(at, key, n), arrive);
   }
@@ -62,10 +66,14 @@ export class Gallery {
     const { model } = this;
     const label = labelName(model, row);
     const isBad = isWrong(model, row);
-    const text = isBad ? `${label} ✗ ${predictionName(model, row)}` : label;
+    const mistake = `✗ ${predictionName(model, row)}`;
+    // Short names share a line; of long ones that are cut off the title has all.
+    const isShort = label.length + mistake.length <= SHORT;
+    let texts = [label];
+    if (isBad) texts = isShort ? [`${label} ${mistake}`] : [label, mistake];
     const words = `test sample ${row.index}, label ${label}, predicted ${predictionName(model, row)}, loss ${format(row.loss)}`;
     const card = make("button", { class: isBad ? "card wrong" : "card", "data-index": row.index, title: words, "aria-label": words });
-    card.append(image(model.input, values), make("span", {}, text));
+    card.append(image(model.input, values), ...texts.map((text) => make("span", {}, text)));
     return card;
   }
 

@@ -107,5 +107,5 @@ export function drawHistograms(parent, bins, { names, own, chosen, label, choose
 
 /** As much of a name as fits beside its row. */
 function short(/** @type {string} */ name) {
-  return name.length > 13 ? `${name.slice(0, 12)}…` : name;
+  return name.length > 11 ? `${name.slice(0, 10)}…` : name;
 }

@@ -6,7 +6,7 @@ import { draw, inks, isDark, rove } from "./elements.js";
 /** @typedef {import("./sample_api.js").Matrix} Matrix */
 /** @typedef {{fill: string, text: string, said: string}} Cell colour, number, and both in words */
 
-const CHARACTER = 7;
+const CHARACTER = 7.5;
 const [MOST_LEFT, MOST_BELOW, TITLE] = [110, 90, 20];
 const DIGIT = 6;
 const LARGEST_CELL = 64;

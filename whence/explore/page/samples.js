@@ -482,7 +482,11 @@ async function start() {
   listenToExports();
   listenToLooks();
   writeAddress();
-  await Promise.all([askTests(), askInfluence()]);
+  // Questions are answered one after the other, and some take long the first time.
+  byId("sample-text").textContent = "Influences are computed; the first ones take longest.";
+  byId("suspects-caption").textContent = "Training samples are ranked after that.";
+  await askTests();
+  await askInfluence();
   if (model.is_classifier) matrices.confusion = await api.confusion();
   showFilter();
   if (model.target !== "none") await askClasses();

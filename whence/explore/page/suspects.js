@@ -63,7 +63,7 @@ export class Suspects {
     const { model } = this;
     const line = make("tr", { "data-suspect": row.index, tabindex: -1 });
     const looks = cells(model.input, values);
-    const cell = (/** @type {string} */ text) => make("td", {}, text);
+    const cell = (/** @type {string} */ text) => make("td", { title: text }, text);
     const numbers = [row.suspicion ?? NaN, row.loss];
     if (model.is_classifier) numbers.push(row.probability ?? NaN);
 
