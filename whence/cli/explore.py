@@ -45,12 +45,13 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         raise ValueError(f"--port must lie in 0 … 65535, got {options.port}")
     with Explorer(questions_of(options.run), options.port) as explorer:
         explorer.start()
-        if options.port not in (0, explorer.server_port):
-            print(f"port {options.port} is busy, {explorer.server_port} is taken")
-        print(f"explorer: {explorer.address}  (Ctrl-C ends it)")
-        if options.browser:
-            webbrowser.open(explorer.address)
+        # An interrupt may come as soon as the page can be asked.
         try:
+            if options.port not in (0, explorer.server_port):
+                print(f"port {options.port} is busy, {explorer.server_port} is taken")
+            print(f"explorer: {explorer.address}  (Ctrl-C ends it)")
+            if options.browser:
+                webbrowser.open(explorer.address)
             while True:
                 time.sleep(3600)
         except KeyboardInterrupt:
