@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 RUN := runs/demo
 JOBS ?= 2
 
-.PHONY: setup demo test test-browser bench lint format clean
+.PHONY: setup demo test test-browser bench lint lint-page format clean
 
 setup: $(READY)
 
@@ -32,7 +32,7 @@ test: $(READY)
 test-browser: $(READY)
 	command -v chromium > /dev/null || .ci/install-chromium || echo "no chromium: these tests are passed over"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -rs tests/explore/test_browser.py
+	$(BIN)/python -m pytest -rs tests/explore/test_browser.py tests/explore/test_samples_in_browser.py
 
 # Speed and memory beside captum, DeepXDE, PINA and pyDVL, about 40 minutes; leave the machine idle
 # meanwhile. curvlinops brings torchvision, whose builds need not fit torch's and then break PINA.
@@ -46,6 +46,14 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy whence
+
+# Types, style and unit tests of the explorer's page, where there is npm; what they need stays in
+# .ci/page/node_modules, which the browser tests look into for axe-core.
+lint-page:
+	command -v npm > /dev/null || { echo "no npm: the page is not checked"; exit 0; }; \
+	npm install --silent --no-audit --no-fund --prefix .ci/page && \
+	.ci/page/node_modules/.bin/tsc -p .ci/page && \
+	.ci/page/node_modules/.bin/eslint --config .ci/page/eslint.config.js whence/explore/page tests/explore/page
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

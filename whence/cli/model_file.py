@@ -13,16 +13,20 @@ are taken from it::
     checkpoints = [...]          # for --method tracin: state_dicts or .safetensors files; optional
     learning_rates = 1e-3        # of the checkpoints; optional
     corrupted = [...]            # known bad samples, to measure an audit; optional
+    classes = ["cat", "dog"]     # what classes are called in the explorer; optional
+    features = ["age", "height"] # what columns are called in the explorer; optional
 """
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from whence import _checks
 from whence.attribution.method import Method
@@ -54,6 +58,14 @@ class ModelFile:
 
         data: Data = self.names["test"]
         return data
+
+    def list_of_names(self, name: str) -> list[str] | None:
+        """Return a list of names of the file, such as ``classes``; None where it has none."""
+        names = self.names.get(name)
+        # A file may use the word for something else, such as how many classes there are.
+        if isinstance(names, str) or not isinstance(names, (Sequence, np.ndarray)):
+            return None
+        return [str(entry) for entry in names]
 
     def kind_of_target(self) -> Literal["label", "value"]:
         """Return what targets are: labels of classes, or values of a regression."""

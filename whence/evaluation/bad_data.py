@@ -20,7 +20,7 @@ from whence.attribution.method import Method
 from whence.attribution.quality import quality
 from whence.attribution.quantities import Loss
 from whence.classification import BinaryCrossEntropy, CrossEntropy
-from whence.objective import PointsLike
+from whence.objective import Objective, PointsLike
 from whence.points import evaluated_at_once
 from whence.samples import Samples
 
@@ -86,7 +86,7 @@ def suspects(
     by = by or ("self_influence" if validation is None else "validation")
     _check_kind(by, validation)
 
-    known = _losses_and_classes(method, samples)
+    known = losses_and_classes(method.objective, samples)
     suspicion, quality_text = _suspicion(method, by, validation, known["loss"])
     # Each sample's place in the order from the most suspicious down.
     order = np.argsort(-suspicion, kind="stable")
@@ -146,9 +146,35 @@ def _suspicion(
     return -np.asarray(effects.values), of_sum
 
 
-def _losses_and_classes(method: Method, samples: Samples) -> dict[str, Array]:
-    """Return the loss of each sample and, of a classifier, what it predicts and how surely."""
-    objective = method.objective
+def losses_and_classes(objective: Objective, samples: Samples) -> dict[str, Array]:
+    """Return the loss of each sample and, of a classifier, what it predicts and how surely.
+
+    Parameters
+    ----------
+    objective:
+        Of a supervised model.
+    samples:
+        Of whatever data, as :meth:`whence.Objective.prepare` returns them.
+
+    Returns
+    -------
+    dict
+        ``loss`` (n,), and where a label is one class ``predicted`` (n,) and ``probability`` (n,),
+        the model's for the label of the sample.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> from whence.evaluation.bad_data import losses_and_classes
+    >>> data = torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 1])
+    >>> model = torch.nn.Linear(1, 2)
+    >>> with torch.no_grad():
+    ...     _ = model.weight.copy_(torch.tensor([[-2.0], [2.0]])); _ = model.bias.zero_()
+    >>> objective = wh.Objective.supervised(model, data, wh.CrossEntropy())
+    >>> known = losses_and_classes(objective, objective.term("data").points)
+    >>> known["predicted"], known["probability"].round(3)
+    (array([0, 1]), array([0.982, 0.982], dtype=float32))
+    """
     term = next(iter(objective.terms.values()))
     tensors = objective.parameters.tensors()
     parts: dict[str, list[Tensor]] = {"loss": []}

@@ -82,6 +82,7 @@ def numbers(parameters: Parameters, name: str) -> list[float]:
 def whole(parameters: Parameters, name: str) -> int:
     """Return a parameter that is one whole number."""
     value, *others = numbers(parameters, name)
-    if others or value != int(value):
+    # Infinity is no whole number, and has no int().
+    if others or not value.is_integer():
         raise ValueError(f"the question needs one whole number as {name}=…")
     return int(value)

@@ -1,7 +1,7 @@
 // Curves over one axis, as an SVG: losses of a training, shares, eigenvalues.
 
+import { draw, make } from "./elements.js";
 import { format, ticks } from "./numbers.js";
-import { element } from "./svg.js";
 
 const [WIDTH, HEIGHT] = [560, 240];
 const MARGIN = { left: 62, right: 14, top: 10, bottom: 38 };
@@ -28,27 +28,27 @@ const COLORS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00"
  * @param {Look} look
  */
 export function drawChart(parent, series, look) {
-  const svg = element("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": look.label });
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": look.label });
   const across = axis(series.flatMap(({ x, y }) => visible(x, y).map(([value]) => value)), look.x, [MARGIN.left, WIDTH - MARGIN.right]);
   const up = axis(look.range ?? series.flatMap(({ y }) => Array.from(y)), look.y, [HEIGHT - MARGIN.bottom, MARGIN.top]);
 
   for (const tick of up.ticks) {
     const y = up.place(tick);
-    svg.append(element("line", { class: "axis", x1: MARGIN.left, x2: WIDTH - MARGIN.right, y1: y, y2: y }));
-    svg.append(element("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, `${format(tick)}${look.unit ?? ""}`));
+    svg.append(draw("line", { class: "axis", x1: MARGIN.left, x2: WIDTH - MARGIN.right, y1: y, y2: y }));
+    svg.append(draw("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, `${format(tick)}${look.unit ?? ""}`));
   }
   for (const tick of across.ticks) {
-    svg.append(element("text", { x: across.place(tick), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, format(tick)));
+    svg.append(draw("text", { x: across.place(tick), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, format(tick)));
   }
-  svg.append(element("text", { x: (MARGIN.left + WIDTH) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, look.across));
+  svg.append(draw("text", { x: (MARGIN.left + WIDTH) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, look.across));
   if (look.mark !== undefined) {
     const x = across.place(look.mark);
-    svg.append(element("line", { class: "mark", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
+    svg.append(draw("line", { class: "mark", x1: x, x2: x, y1: MARGIN.top, y2: HEIGHT - MARGIN.bottom }));
   }
 
   series.forEach(({ x, y }, k) => {
     const places = visible(x, y).map(([a, b]) => `${across.place(a).toFixed(1)},${up.place(b).toFixed(1)}`);
-    const curve = element("polyline", { class: "curve", points: places.join(" ") });
+    const curve = draw("polyline", { class: "curve", points: places.join(" ") });
     curve.setAttribute("stroke", colorOf(series[k], k));
     if (series[k].like !== undefined) curve.setAttribute("stroke-dasharray", "5 4");
     svg.append(curve);
@@ -74,14 +74,11 @@ function isOn(/** @type {number | null} */ value, /** @type {"linear" | "log"} *
 }
 
 function legend(/** @type {Series[]} */ series) {
-  const list = document.createElement("ul");
-  list.className = "legend";
+  const list = make("ul", { class: "legend" });
   series.forEach((one, k) => {
-    const item = document.createElement("li");
-    const swatch = document.createElement("span");
+    const swatch = make("span");
     swatch.style.borderTop = `3px ${one.like === undefined ? "solid" : "dashed"} ${colorOf(one, k)}`;
-    item.append(swatch, one.name);
-    list.append(item);
+    list.append(make("li", {}, swatch, one.name));
   });
   return list;
 }

@@ -1,7 +1,7 @@
 // What one run has that another has not: second minus first, on the maps of both.
 
 import { diverging } from "./colors.js";
-import { isDark, make } from "./dom.js";
+import { isDark, make } from "./elements.js";
 import { MapView } from "./map.js";
 import { quantileOfSizes, sizesInOrder } from "./numbers.js";
 import { SMOOTH_CELLS } from "./run_view.js";

@@ -2,9 +2,10 @@
 
 import { diverging, sequential } from "./colors.js";
 import { Differences } from "./differences.js";
-import { byId, fill, input, isDark, make, newest, select, showProblem } from "./dom.js";
-import { offerExports, pngOfCanvas, pngOfChart, svgOfChart } from "./exports.js";
-import { drawMatrix, matrixRows } from "./matrix.js";
+import { byId, fill, input, report, select } from "./dom.js";
+import { isDark, make } from "./elements.js";
+import { offerExports } from "./exports.js";
+import { newest } from "./newest.js";
 import { cumulativeShares, format, quantileOfSizes, sizesInOrder } from "./numbers.js";
 import { listenToRegion } from "./region.js";
 import { reportSources } from "./report_source.js";
@@ -13,6 +14,7 @@ import { drawShares } from "./shares.js";
 import { listenToSlices } from "./slices.js";
 import { serverRuns, serverSource } from "./source.js";
 import { State } from "./state.js";
+import { drawTerms, termRows } from "./term_matrix.js";
 import { showFindings, showTraining } from "./training.js";
 
 const KEY_STEPS = 60;
@@ -33,16 +35,16 @@ const askInfluence = newest(async () => {
   await Promise.all(views.map((view) => view.askInfluence()));
   showInfluences();
   document.body.dataset.shown = `${state.of}@${state.at.join(",")}`;
-});
+}, report);
 
 const askField = newest(async () => {
   await Promise.all(views.map((view) => view.askField()));
   showFields();
-});
+}, report);
 
 const askAnswer = newest(async () => {
   await Promise.all(views.map((view) => view.askAnswer()));
-});
+}, report);
 
 // --- showing ---
 
@@ -226,16 +228,15 @@ function offerFiles() {
       byId("influence-exports").append(make("span", {}, view.run.name));
     }
     offerExports(byId("field-exports"), `field${suffix}`, {
-      png: () => pngOfCanvas(view.left.canvas), svg: () => view.left.svg(), csv: () => view.fieldRows(),
+      canvas: view.left.canvas, svg: () => view.left.svg(), csv: () => view.fieldRows(),
     });
     offerExports(byId("influence-exports"), `influence${suffix}`, {
-      png: () => pngOfCanvas(view.right.canvas), svg: () => view.right.svg(), csv: () => view.influenceRows(),
+      canvas: view.right.canvas, svg: () => view.right.svg(), csv: () => view.influenceRows(),
     });
   }
   offerExports(byId("share-exports"), "share", {
-    png: () => pngOfChart(byId("share")),
-    svg: () => svgOfChart(byId("share")),
-    csv: () => [["run", "points", "share"], ...shares.flatMap(({ name, shares: ofRun }) => Array.from(ofRun, (value, k) => [name, String(k + 1), String(value)]))],
+    figure: () => byId("share").querySelector("svg"),
+    csv: () => [["run", "points", "share"], ...shares.flatMap(({ name, shares: ofRun }) => Array.from(ofRun, (value, k) => [name, k + 1, value]))],
   });
 }
 
@@ -248,9 +249,9 @@ async function showTerms() {
   byId("terms-panel").hidden = !isThere;
   if (!isThere) return;
   const values = await source.terms();
-  drawMatrix(byId("terms"), run.terms, values, isDark());
+  drawTerms(byId("terms"), run.terms, values, isDark());
   if (!byId("terms-exports").children.length) {
-    offerExports(byId("terms-exports"), "terms", { csv: () => matrixRows(run.terms, values) });
+    offerExports(byId("terms-exports"), "terms", { csv: () => termRows(run.terms, values) });
   }
 }
 
@@ -268,8 +269,8 @@ function describe(/** @type {import("./source.js").Run} */ run) {
 
 /** The runs and where their answers come from: a report has both with it. */
 async function explored() {
-  const report = reportSources(document);
-  if (report) return report;
+  const reported = reportSources(document);
+  if (reported) return reported;
   const runs = await serverRuns();
   return { runs, sources: runs.map((run, k) => serverSource(k, run)) };
 }
@@ -306,4 +307,4 @@ async function start() {
   document.body.dataset.ready = "true";
 }
 
-start().catch(showProblem);
+start().catch(report);

@@ -1,6 +1,7 @@
 // A map: a field or points over two coordinates, or a curve over one, with axes and a target.
 
 import { drawDiscs, radiusFor } from "./discs.js";
+import { inks as pageInks } from "./elements.js";
 import { drawAxes, drawBar, drawCurve, drawField, drawOutline, drawRing, drawTarget, fieldImage } from "./layers.js";
 import { SvgContext } from "./svg.js";
 
@@ -138,7 +139,7 @@ export class MapView {
    */
   paint(context, ratio) {
     const box = this.box;
-    const inks = inksOf(this.canvas);
+    const inks = pageInks();
     const { x, y, byX, byY } = this.transform();
     const toPixels = (/** @type {number} */ across, /** @type {number} */ up) => [x + byX * across, y + byY * up];
     context.fillStyle = inks.paper;
@@ -186,13 +187,4 @@ export class MapView {
   hideTip() {
     this.tip.hidden = true;
   }
-}
-
-/** The page's colours where an element is. */
-function inksOf(/** @type {HTMLElement} */ element) {
-  const style = getComputedStyle(element);
-  const color = (/** @type {string} */ name) => style.getPropertyValue(`--${name}`).trim();
-  return {
-    ink: color("ink"), faint: color("faint"), line: color("line"), paper: color("paper"), accent: color("accent"),
-  };
 }

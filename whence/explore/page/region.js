@@ -1,6 +1,7 @@
 // A region drawn around points: what removing all of them would do, and a check by training on.
 
-import { byId, input, newest, showProblem } from "./dom.js";
+import { byId, input, report } from "./dom.js";
+import { newest } from "./newest.js";
 import { format } from "./numbers.js";
 
 /** @typedef {import("./run_view.js").RunView} RunView */
@@ -32,8 +33,8 @@ export function listenToRegion(view, state) {
       : `Removing all of them would change ${state.of} here by ${format(exact)} (exact in the Gauss–Newton model; the sum of their influences is ${format(sum)}).`;
     byId("region").textContent = `${carried} ${effect}`;
     byId("retrain").hidden = !run.can.includes("retrain");
-    byId("retrain").onclick = () => void check(exact).catch(showProblem);
-  });
+    byId("retrain").onclick = () => void check(exact).catch(report);
+  }, report);
 
   /** Train on without the region, in the background, and put what was measured beside it. */
   async function check(/** @type {number | null} */ predicted) {

@@ -1,6 +1,6 @@
 // One run on the page: its two maps, and its words.
 
-import { make } from "./dom.js";
+import { make } from "./elements.js";
 import { isWithin, nearestPlace, smoothed } from "./geometry.js";
 import { MapView } from "./map.js";
 import { format, sizesInOrder, strongest } from "./numbers.js";
@@ -54,7 +54,9 @@ export class RunView {
     this.points = { columns: [], term: new Float64Array(), index: new Float64Array(), loss: new Float64Array(), entered: new Float64Array(), residual: new Float64Array() };
     /** The places that can be explained, null for any. @type {Float64Array[] | null} */
     this.targets = null;
+    /** @type {Float64Array} */
     this.influence = new Float64Array();
+    /** @type {Float64Array} */
     this.fieldValues = new Float64Array();
     /** @type {(point: number) => void} */
     this.onPoint = () => {};
@@ -172,7 +174,7 @@ export class RunView {
    * @param {string} name
    */
   showField(scale, name) {
-    const { left, state, fieldValues } = this;
+    const { left, fieldValues } = this;
     left.scale = scale;
     left.frame = this.frame(0);
     left.field = null;

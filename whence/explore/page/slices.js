@@ -1,6 +1,7 @@
 // Which plane of a domain of three or more coordinates is looked at: its axes, and where it is.
 
-import { byId, make } from "./dom.js";
+import { byId } from "./dom.js";
+import { make } from "./elements.js";
 import { format } from "./numbers.js";
 
 const STEPS = 200;

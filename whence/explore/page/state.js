@@ -27,34 +27,48 @@ export class State {
   }
 
   read() {
-    const [run] = this.runs;
     const asked = new URLSearchParams(location.hash.slice(1));
-    const at = (asked.get("at") ?? "").split(",").map(Number);
+    this.readPlace(asked);
+    this.readLook(asked);
+    this.readPoint(asked);
+  }
+
+  /** What is explained, and where. */
+  readPlace(/** @type {URLSearchParams} */ asked) {
+    const [run] = this.runs;
+    const numbers = (/** @type {string} */ name) => (asked.get(name) ?? "").split(",").map(Number);
+    const at = numbers("at");
     if (asked.has("at") && at.length === run.coordinates.length && at.every(Number.isFinite)) this.at = at;
     if (run.answers.includes(asked.get("of") ?? "")) this.of = String(asked.get("of"));
-    if (asked.get("field")) this.field = String(asked.get("field"));
+
+    const axes = numbers("axes");
+    const isAxis = (/** @type {number} */ k) => Number.isInteger(k) && k >= 0 && k < run.coordinates.length;
+    if (this.up !== null && axes.length === 2 && axes.every(isAxis) && axes[0] !== axes[1]) {
+      [this.across, this.up] = axes;
+    }
+  }
+
+  /** What is shown of it. */
+  readLook(/** @type {URLSearchParams} */ asked) {
+    this.field = asked.get("field") || this.field;
     if (this.terms.includes(asked.get("term") ?? "")) this.term = String(asked.get("term"));
     if (asked.get("scale") === "log") this.scale = "log";
     if (asked.get("view") === "smooth" && this.up !== null) this.view = "smooth";
     this.near = asked.get("near") === "1";
     const clip = Number(asked.get("clip"));
     if (clip > 0 && clip <= 1) this.clip = clip;
+    const iteration = Number(asked.get("iteration") ?? NaN);
+    if (Number.isFinite(iteration)) this.iteration = iteration;
+  }
 
-    const axes = (asked.get("axes") ?? "").split(",").map(Number);
-    const isAxis = (/** @type {number} */ k) => Number.isInteger(k) && k >= 0 && k < run.coordinates.length;
-    if (this.up !== null && axes.length === 2 && axes.every(isAxis) && axes[0] !== axes[1]) {
-      [this.across, this.up] = axes;
-    }
+  /** The training point that is followed. */
+  readPoint(/** @type {URLSearchParams} */ asked) {
     const pointRun = Number(asked.get("run") ?? 0);
-    const point = asked.has("point") ? Number(asked.get("point")) : -1;
+    const point = Number(asked.get("point") ?? -1);
     const count = this.runs[pointRun]?.n_points ?? 0;
-    if (Number.isInteger(point) && point >= 0 && point < count) {
-      this.point = point;
-      this.pointRun = pointRun;
-    }
-    if (asked.has("iteration") && Number.isFinite(Number(asked.get("iteration")))) {
-      this.iteration = Number(asked.get("iteration"));
-    }
+    if (!Number.isInteger(point) || point < 0 || point >= count) return;
+    this.point = point;
+    this.pointRun = pointRun;
   }
 
   write() {

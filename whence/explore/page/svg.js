@@ -1,5 +1,7 @@
 // What a canvas draws, as an SVG file: the few calls that layers.js makes.
 
+import { draw } from "./elements.js";
+
 const NAMESPACE = "http://www.w3.org/2000/svg";
 const ANCHORS = { left: "start", center: "middle", right: "end" };
 const BASELINES = { top: "hanging", middle: "central", bottom: "text-after-edge" };
@@ -25,7 +27,7 @@ export class SvgContext {
    * @param {number} height
    */
   constructor(width, height) {
-    this.root = element("svg", { xmlns: NAMESPACE, viewBox: `0 0 ${width} ${height}`, width, height });
+    this.root = draw("svg", { xmlns: NAMESPACE, viewBox: `0 0 ${width} ${height}`, width, height });
     this.parent = this.root;
     /** @type {Fill} */
     this.fillStyle = "";
@@ -49,13 +51,13 @@ export class SvgContext {
   // --- state ---
 
   save() {
-    const group = element("g", {});
+    const group = draw("g", {});
     this.parent.append(group);
     this.parent = group;
   }
 
   restore() {
-    this.parent = /** @type {SVGElement} */ (this.parent.parentElement);
+    this.parent = /** @type {SVGElement} */ (this.parent.parentNode);
   }
 
   translate(/** @type {number} */ x, /** @type {number} */ y) {
@@ -108,8 +110,8 @@ export class SvgContext {
 
   clip() {
     const name = this.name();
-    const clip = element("clipPath", { id: name });
-    clip.append(element("path", { d: this.path }));
+    const clip = draw("clipPath", { id: name });
+    clip.append(draw("path", { d: this.path }));
     this.root.append(clip);
     this.parent.setAttribute("clip-path", `url(#${name})`);
   }
@@ -174,9 +176,9 @@ export class SvgContext {
     if (!(this.fillStyle instanceof Gradient)) return this.fillStyle;
     const [x1, y1, x2, y2] = this.fillStyle.ends;
     const name = this.name();
-    const gradient = element("linearGradient", { id: name, gradientUnits: "userSpaceOnUse", x1, y1, x2, y2 });
+    const gradient = draw("linearGradient", { id: name, gradientUnits: "userSpaceOnUse", x1, y1, x2, y2 });
     for (const [offset, color] of this.fillStyle.stops) {
-      gradient.append(element("stop", { offset, "stop-color": color }));
+      gradient.append(draw("stop", { offset, "stop-color": color }));
     }
     this.root.append(gradient);
     return `url(#${name})`;
@@ -192,24 +194,10 @@ export class SvgContext {
    * @param {Record<string, string | number>} attributes
    */
   put(name, attributes) {
-    const made = element(name, attributes);
+    const made = draw(name, attributes);
     this.parent.append(made);
     return made;
   }
-}
-
-/**
- * An element of an SVG.
- * @param {string} name
- * @param {Record<string, string | number>} attributes
- * @param {string} [text]
- * @returns {SVGElement}
- */
-export function element(name, attributes, text = "") {
-  const made = document.createElementNS(NAMESPACE, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, String(value));
-  made.textContent = text;
-  return made;
 }
 
 const round = (/** @type {number} */ value) => Number(value.toFixed(2));

@@ -3,8 +3,9 @@
 
 import { drawChart } from "./chart.js";
 import { sequential } from "./colors.js";
-import { byId, input, make, select } from "./dom.js";
-import { offerExports, pngOfCanvas, pngOfChart, svgOfChart } from "./exports.js";
+import { byId, input, select } from "./dom.js";
+import { make } from "./elements.js";
+import { offerExports } from "./exports.js";
 import { MapView } from "./map.js";
 
 /** @typedef {import("./run_view.js").RunView} RunView */
@@ -58,7 +59,7 @@ export async function showTraining(views, state) {
     show();
   });
   offerExports(byId("history-exports"), "history", {
-    png: () => pngOfChart(byId("history-chart")), svg: () => svgOfChart(byId("history-chart")),
+    figure: () => byId("history-chart").querySelector("svg"),
     csv: () => historyRows(histories[0]),
   });
   show();
@@ -108,7 +109,7 @@ async function showRounds(view, state) {
   const [entered, left] = [column(d + 1), column(d + 2)];
   const map = new MapView(byId("rounds-map"), view.frame(0.03), "training points at an iteration, coloured by when they came");
   offerExports(byId("rounds-exports"), "rounds", {
-    png: () => pngOfCanvas(map.canvas), svg: () => map.svg(),
+    canvas: map.canvas, svg: () => map.svg(),
     csv: () => [[...run.coordinates, "term", "entered", "left"], ...Array.from(entered, (_, i) => [
       ...run.coordinates.map((__, k) => String(column(k)[i])), run.terms[column(d)[i]], String(entered[i]), String(left[i]),
     ])],
@@ -143,7 +144,7 @@ async function showSpectra({ source }) {
     name, x: rows[record].map((/** @type {number} */ _, /** @type {number} */ k) => k + 1), y: rows[record],
   }));
   offerExports(byId("spectra-exports"), "spectra", {
-    png: () => pngOfChart(byId("spectra")), svg: () => svgOfChart(byId("spectra")),
+    figure: () => byId("spectra").querySelector("svg"),
     csv: () => [["term", "number", "eigenvalue"], ...series().flatMap(({ name, y }) => y.map((/** @type {number} */ value, /** @type {number} */ k) => [name, String(k + 1), String(value)]))],
   });
   return (iteration) => {
