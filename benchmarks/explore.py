@@ -2,14 +2,20 @@
 
 ``python -m benchmarks.explore`` (after ``make test-browser``, which installs what it needs): the
 explorer of a run with 2241 parameters and many training points, clicked at places all over the
-domain; the time is that from the pointer's event to the frame with the new map. And what a region
-of 1000 points takes, its exact group effect included.
+domain; the time is that from the pointer's event to the end of the frame with the new map. What a
+region of 1000 points takes, its exact group effect included. How long ``whence explore`` takes to
+give its address. And how large a report of a run of 2000 points is, and how soon it opens.
 """
 
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +24,7 @@ from benchmarks._measure import Row
 from whence import pinn
 from whence.explore import Session
 from whence.explore.answers import Answers
+from whence.explore.report import report_of_runs
 from whence.explore.run_questions import RunQuestions
 from whence.explore.server import Explorer
 
@@ -26,6 +33,10 @@ POINTS = {10_000: (0.060, 0.150), 100_000: (0.400, None)}
 """Bars of median and 95th percentile in seconds, by the number of training points."""
 MAX_REGION = 1.0
 REGION = 1000
+REPORT_POINTS = 2000
+MAX_REPORT, MAX_OPENING = 8.0, 2.0
+"""MB of a report, and seconds until it is there."""
+MAX_START = 5.0
 
 CLICK = """
 async ([across, up]) => {
@@ -37,14 +48,20 @@ async ([across, up]) => {
     clientY: corner.top + top + (1 - up) * height,
     pointerId: 1, bubbles: true,
   };
-  const before = document.body.dataset.shown;
-  const frame = () => new Promise(requestAnimationFrame);
+  const shown = new Promise((resolve) => {
+    const observer = new MutationObserver(() => { observer.disconnect(); resolve(); });
+    observer.observe(document.body, { attributeFilter: ["data-shown"] });
+  });
   canvas.setPointerCapture = () => {};
   const start = performance.now();
   canvas.dispatchEvent(new PointerEvent("pointerdown", place));
-  while (document.body.dataset.shown === before) await frame();
-  // Drawn in the frame after the numbers are there.
-  await frame();
+  await shown;
+  // What a frame's callback posts is received after that frame is painted.
+  await new Promise((resolve) => requestAnimationFrame(() => {
+    const channel = new MessageChannel();
+    channel.port1.onmessage = resolve;
+    channel.port2.postMessage(null);
+  }));
   const seconds = (performance.now() - start) / 1000;
   window.dispatchEvent(new PointerEvent("pointerup", place));
   return seconds;
@@ -94,6 +111,64 @@ def region_seconds(session: Session) -> float:
     return time.perf_counter() - start
 
 
+def start_seconds(run: Path) -> float:
+    """Return the time from the command to the explorer's address."""
+    command = [sys.executable, "-m", "whence.cli", "explore", str(run), "--no-browser"]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        address = server.stdout.readline()
+        seconds = time.perf_counter() - start
+        server.send_signal(signal.SIGINT)
+    assert "http" in address, address
+    return seconds
+
+
+def opening_seconds(report: Path) -> tuple[float, list[str]]:
+    """Return the time until a report is there, and what it asked anybody for."""
+    from playwright.sync_api import sync_playwright
+
+    asked: list[str] = []
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        start = time.perf_counter()
+        page.goto(report.as_uri())
+        page.wait_for_selector("body[data-shown]")
+        seconds = time.perf_counter() - start
+        browser.close()
+    others = [url for url in asked if not url.startswith(("data:", "blob:"))]
+    return seconds, others[1:]
+
+
+def report_rows() -> list[Row]:
+    """Return what a report of a run comes to, and what the explorer's start takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        result = pinn.train(
+            pinn.zoo.load("burgers", "soft"),
+            pinn.MLP([2, 32, 32, 32, 1], seed=0),
+            points={"pde": 1600, "initial_u": 200, "dirichlet_u": 200},
+            schedule=[pinn.GaussNewton(30)],
+            out=run,
+            progress=False,
+        )
+        file = run / "report.html"
+        file.write_text(report_of_runs(Answers(Session(result))))
+        seconds, others = opening_seconds(file)
+        what = f"report of {REPORT_POINTS} points"
+        size = file.stat().st_size / 1e6
+        detail = f"{len(others)} requests to others"
+        return [
+            Row(f"{what}: size", size, "MB", "", most=MAX_REPORT),
+            Row(f"{what}: opens", seconds, "s", detail, most=MAX_OPENING),
+            Row("whence explore: start", start_seconds(run), "s", "", most=MAX_START),
+        ]
+
+
 def main() -> None:
     """Measure and print."""
     parser = _measure.parser(__doc__)
@@ -131,7 +206,7 @@ def main() -> None:
                     rows.append(
                         Row(what, region_seconds(session), "s", "", most=MAX_REGION)
                     )
-        return rows
+        return [*rows, *report_rows()]
 
     _measure.run(given, measured)
 

@@ -133,7 +133,7 @@ def test_keys_move_the_place(page):
 
 
 def test_a_point_over_the_whole_domain_and_back(page, result):
-    page.locator("#strongest tbody tr").first.click()
+    page.locator("#strongest tbody button").first.click()
     page.wait_for_selector("#whole:not([hidden])")
     page.wait_for_function(
         "() => document.getElementById('field-caption').textContent.startsWith('What removing')"

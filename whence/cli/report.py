@@ -17,7 +17,7 @@ from whence.explore.report import report_of_runs
 from whence.explore.session import Session
 
 FILE = "report.html"
-MOST_RUNS = 2
+MAX_RUNS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def run(options: Options, arguments: Sequence[str]) -> int:
 
 def check_number(command: str, runs: Sequence[Path]) -> None:
     """Raise ``ValueError`` unless there is one run, or two."""
-    if not 1 <= len(runs) <= MOST_RUNS:
+    if not 1 <= len(runs) <= MAX_RUNS:
         raise ValueError(
             f"{command} takes one run, or two to be compared, got {len(runs)}"
         )

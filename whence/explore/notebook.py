@@ -14,7 +14,7 @@ from whence.explore.stored import StoredAnswers
 
 HEIGHT = 900
 """Pixels of the page in a notebook."""
-MOST_NUMBERS = 20_000_000
+MAX_INFLUENCES = 20_000_000
 """Influences that a page has room for: two bytes each, and a third more as text."""
 
 
@@ -69,9 +69,9 @@ def page_of_attribution(attribution: xr.DataArray, name: str) -> Page:
     >>> page_of_attribution(table, "mine").text[:15]
     '<!doctype html>'
     """
-    if attribution.size > MOST_NUMBERS:
+    if attribution.size > MAX_INFLUENCES:
         raise ValueError(
-            f"a page has room for {MOST_NUMBERS:,} influences, this attribution has "
+            f"a page has room for {MAX_INFLUENCES:,} influences, this attribution has "
             f"{attribution.size:,}: select some targets with isel, or run whence explore on its "
             "file, which reads what is asked for"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from whence._files import JsonObject
 from whence.pinn.training.result import Result
 
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 """Rows of a history that are shown: more is not seen on a screen."""
 FINDINGS = "diagnosis.md"
 """What ``whence diagnose`` leaves in a run's folder."""
@@ -22,7 +22,7 @@ def history(result: Result) -> JsonObject:
     """Return the columns of numbers of a run's history, None where a row lacks one."""
     rows = list(result.history)
     # Evenly thinned, the last one kept.
-    step = max(1, math.ceil(len(rows) / MOST_ROWS))
+    step = max(1, math.ceil(len(rows) / MAX_ROWS))
     rows = rows[::-1][::step][::-1]
 
     columns: dict[str, list[float | None]] = {}

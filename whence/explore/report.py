@@ -6,13 +6,14 @@ in 16 bits of the strongest of their target, which is finer than any color.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from whence._files import JsonObject
-from whence.attribution.quality import quality
+from whence.attribution.quality import FarFromMinimum, quality
 from whence.explore import records
 from whence.explore.answers import Answers
 from whence.explore.run_questions import POINT_COLUMNS, check_comparable
@@ -25,8 +26,8 @@ INFLUENCE_BYTES = 3_600_000
 """Bytes that the influences of a report may have, of all runs and answers together."""
 FIELD_PLACES = 40_000
 """Places at which a report has each field."""
-MOST_TARGETS_ALONG = 41
-FEWEST_TARGETS_ALONG = 3
+MAX_TARGETS_ALONG = 41
+MIN_TARGETS_ALONG = 3
 ONLY_LIVE = ("any place", "exact", "retrain")
 """What needs the run itself."""
 
@@ -70,9 +71,11 @@ def report_of_runs(
     """
     check_comparable(runs)
     room = INFLUENCE_BYTES // len(runs)
-    return page_of(
-        [_recorded(answers, of, targets, room, progress) for answers in runs]
-    )
+    with warnings.catch_warnings():
+        # The page has it in words.
+        warnings.simplefilter("ignore", FarFromMinimum)
+        recorded = [_recorded(one, of, targets, room, progress) for one in runs]
+    return page_of(recorded)
 
 
 def _recorded(
@@ -146,7 +149,7 @@ def targets_along(room: int, n_influences: int, problem: Problem) -> int:
     """
     n_targets = room / (np.dtype("i2").itemsize * n_influences)
     along = int(n_targets ** (1 / len(problem.coordinates)))
-    return max(FEWEST_TARGETS_ALONG, min(MOST_TARGETS_ALONG, along))
+    return max(MIN_TARGETS_ALONG, min(MAX_TARGETS_ALONG, along))
 
 
 def _middle(problem: Problem) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import torch
 
 from whence import _checks
 from whence._files import JsonObject
-from whence.attribution.quality import FarFromMinimum, quality
+from whence.attribution.quality import quality
 from whence.evaluation.bad_data import By
 from whence.explore.sample_inputs import SUMMARY, InputView
 from whence.explore.sample_session import Reduce, SampleSession
@@ -247,10 +246,7 @@ class SampleAnswers:
 
     def _influence_at(self, i: int) -> Attribution:
         if self._row is None or self._row[0] != i:
-            with warnings.catch_warnings():
-                # The quality, which the page shows, says how far from a minimum the model is.
-                warnings.simplefilter("ignore", FarFromMinimum)
-                self._row = i, self.session.influence_at(i)
+            self._row = i, self.session.influence_at(i)
         return self._row[1]
 
     # --- classes ---
@@ -283,9 +279,7 @@ class SampleAnswers:
         Parameters are those of :meth:`tests`; ``by`` is one of
         :func:`whence.evaluation.bad_data.suspects`.
         """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FarFromMinimum)
-            ranked = self.session.suspects(by)
+        ranked = self.session.suspects(by)
         rank = ranked["rank"].values
         members = self._members(True, label, predicted)
         ordered = members[np.argsort(rank[members], kind="stable")]

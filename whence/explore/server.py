@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import warnings
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from urllib.parse import parse_qs, urlsplit
 
+from whence.attribution.quality import FarFromMinimum
 from whence.explore.replies import Parameters, Questions, Reply, json_reply
 
 HOST = "127.0.0.1"
@@ -55,7 +57,9 @@ class Api:
         if question is None:
             return json_reply({"error": "no such question"}, HTTPStatus.NOT_FOUND)
         try:
-            with self._lock:
+            with self._lock, warnings.catch_warnings():
+                # The page has it in words, beside what it is about.
+                warnings.simplefilter("ignore", FarFromMinimum)
                 return question(parameters)
         except (ValueError, TypeError, MemoryError, KeyError) as error:
             return json_reply({"error": str(error)}, HTTPStatus.BAD_REQUEST)
@@ -160,8 +164,11 @@ class Explorer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """One request: the page, one of its files, or a question."""
 
-    # One connection for many questions.
+    # One connection for many questions, and a reply in one piece: its second half would wait for
+    # the first to be acknowledged.
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
     server: Explorer
 
     def do_GET(self) -> None:
