@@ -74,7 +74,7 @@ def report_of_runs(
     with warnings.catch_warnings():
         # The page has it in words.
         warnings.simplefilter("ignore", FarFromMinimum)
-        recorded = [_recorded(one, of, targets, room, progress) for one in runs]
+        recorded = [_recorded(answers, of, targets, room, progress) for answers in runs]
     return page_of(recorded)
 
 
@@ -95,7 +95,7 @@ def _recorded(
 
     n_along = targets or targets_along(room, run["n_points"] * len(names), problem)
     grid = [n_along] * len(problem.coordinates)
-    places, rows = _on_grid(problem, grid)
+    places, rows = places_on_grid(problem, grid)
     influence, values, words = {}, {}, {}
     for name in names:
         progress(f"influences on {name} at {len(places)} places")
@@ -106,7 +106,7 @@ def _recorded(
         values[name] = table(values_of_name)
 
     progress("fields")
-    field_grid, fields = _fields(answers)
+    field_grid, fields = fields_on_grid(answers)
     points = answers.points()
     columns = [*points["coordinates"].T, *(points[name] for name in POINT_COLUMNS)]
     can = [name for name in run["can"] if name not in ONLY_LIVE]
@@ -166,7 +166,9 @@ def _box_grid(problem: Problem, grid: Sequence[int]) -> np.ndarray:
     )
 
 
-def _on_grid(problem: Problem, grid: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def places_on_grid(
+    problem: Problem, grid: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the places of a grid that are in the domain, and of each place its row or −1."""
     places = _box_grid(problem, grid)
     inside = problem.domain.contains(places)
@@ -175,7 +177,7 @@ def _on_grid(problem: Problem, grid: Sequence[int]) -> tuple[np.ndarray, np.ndar
     return places[inside], rows
 
 
-def _fields(answers: Answers) -> tuple[list[int], Mapping[str, JsonObject]]:
+def fields_on_grid(answers: Answers) -> tuple[list[int], Mapping[str, JsonObject]]:
     """Return the grid of fields, and each on it."""
     problem = answers.session.result.problem
     n_coordinates = len(problem.coordinates)

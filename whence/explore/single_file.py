@@ -30,7 +30,7 @@ def page_of(recorded: Sequence[JsonObject]) -> str:
     folder = resources.files("whence.explore") / "page"
     files = {file.name: file.read_text() for file in folder.iterdir()}
     modules = {
-        name: _module_address(source)
+        name: module_address(source)
         for name, source in files.items()
         if name.endswith(".js")
     }
@@ -38,7 +38,7 @@ def page_of(recorded: Sequence[JsonObject]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         f"<style>{files['style.css']}</style>",
         f'<script type="importmap">{json.dumps({"imports": modules})}</script>',
-        f'<script type="application/json" id="report">{_script_text(recorded)}</script>',
+        f'<script type="application/json" id="report">{script_text(recorded)}</script>',
         '<script type="module">import "main.js";</script>',
     ]
     page = files["run.html"]
@@ -48,13 +48,13 @@ def page_of(recorded: Sequence[JsonObject]) -> str:
     )
 
 
-def _module_address(source: str) -> str:
+def module_address(source: str) -> str:
     """Return a module as an address; what it imports goes by the bare name in the import map."""
     bare = re.sub(r'(from )"\./', r'\1"', source)
     return f"data:text/javascript;base64,{base64.b64encode(bare.encode()).decode()}"
 
 
-def _script_text(value: object) -> str:
+def script_text(value: object) -> str:
     """Return a value as JSON that no name in it can end the script of."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
