@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from whence.pinn.pde.problem import Problem
-from whence.plots.plane import Plane
 
 PLANE_RESOLUTION = 101
 """Places of a displayed plane along each side."""
@@ -72,9 +71,11 @@ class Slice:
         coordinates = problem.coordinates
         if len(coordinates) == 1:
             return cls(0, None, through)
+        if len(coordinates) == 2 and coordinates[1] == problem.time:
+            # Time goes across, as in every figure.
+            return cls(1, 0, through)
         if len(coordinates) == 2:
-            plane = Plane.of(coordinates, problem.time)
-            return cls(plane.across, plane.up, through)
+            return cls(0, 1, through)
 
         # Time has a slider of its own, where two coordinates of space fill a plane.
         space = [k for k, name in enumerate(coordinates) if name != problem.time]
