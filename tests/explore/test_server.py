@@ -226,7 +226,7 @@ def test_records_of_the_training(explorer, result):
     assert (rounds[3] == 0).all()
     assert (rounds[4] == -1).all()
     assert json.loads(asked(explorer, "spectra")) == {}
-    assert json.loads(asked(explorer, "findings")) == {"text": ""}
+    assert json.loads(asked(explorer, "findings")) == {"text": "", "indicators": []}
 
 
 def test_terms_to_each_other(explorer, result):

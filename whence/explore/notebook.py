@@ -101,5 +101,5 @@ def _recorded(stored: StoredAnswers) -> JsonObject:
         "rounds": None,
         "history": {},
         "spectra": {},
-        "findings": "",
+        "findings": {"text": "", "indicators": []},
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Mapping
 
@@ -14,6 +16,8 @@ MAX_ROWS = 1000
 """Rows of a history that are shown: more is not seen on a screen."""
 FINDINGS = "diagnosis.md"
 """What ``whence diagnose`` leaves in a run's folder."""
+INDICATORS = "indicators.csv"
+"""And ``whence indicators``."""
 SUMMARY = ("relative_l2", "loss", "iterations", "seconds", "points", "stopped")
 """The numbers of a run that a reader looks for first."""
 
@@ -75,12 +79,22 @@ def spectra(result: Result) -> JsonObject:
     return {name: np.asarray(values).tolist() for name, values in arrays.items()}
 
 
-def findings(result: Result) -> str:
-    """Return the page that ``whence diagnose`` left in the run's folder, empty if there is none."""
-    if result.path is None:
-        return ""
-    file = result.path / FINDINGS
-    return file.read_text() if file.is_file() else ""
+def findings(result: Result) -> JsonObject:
+    """Return what was found about a run, from its folder; empty where nothing was.
+
+    Returns
+    -------
+    dict
+        ``text``: the page that ``whence diagnose`` left; ``indicators``: the rows of the table that
+        ``whence indicators`` left, its names first.
+    """
+    texts = {FINDINGS: "", INDICATORS: ""}
+    for name in texts:
+        file = result.path / name if result.path is not None else None
+        if file is not None and file.is_file():
+            texts[name] = file.read_text()
+    rows = list(csv.reader(io.StringIO(texts[INDICATORS])))
+    return {"text": texts[FINDINGS], "indicators": rows}
 
 
 def summary(result: Result) -> JsonObject:

@@ -64,7 +64,7 @@ class RunQuestions:
             "rounds": lambda asked: array_reply(records.rounds(self._result(asked))),
             "history": self._record(records.history),
             "spectra": self._record(records.spectra),
-            "findings": self._record(lambda result: {"text": records.findings(result)}),
+            "findings": self._record(records.findings),
         }
 
     def _run(self, asked: Parameters) -> Answers:

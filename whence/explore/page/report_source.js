@@ -19,7 +19,7 @@ import { columnsOf, pointColumns } from "./source.js";
  *   run: Run, points: Table, targets: Table, target_grid: number[] | null, target_rows: Table | null,
  *   influence: Record<string, Table>, values: Record<string, Table>, quality: Record<string, string>,
  *   field_grid: number[], fields: Record<string, Table>, terms: Table | null, rounds: Table | null,
- *   history: Record<string, (number | null)[]>, spectra: Record<string, any>, findings: string,
+ *   history: Record<string, (number | null)[]>, spectra: Record<string, any>, findings: import("./source.js").Findings,
  * }} Recorded
  */
 

@@ -15,6 +15,9 @@
  *   entered: Float64Array, residual: Float64Array,
  * }} TrainingPoints
  *
+ * What whence diagnose wrote, and the rows of whence indicators, the names first.
+ * @typedef {{text: string, indicators: string[][]}} Findings
+ *
  * @typedef {{axes: string, through: string}} Slice
  * @typedef {{size: number, share: number, first_order: number, exact: number | null}} Region
  * @typedef {Record<string, number[]>} Members the places of points by term
@@ -34,7 +37,7 @@
  * @property {() => Promise<Float64Array>} rounds
  * @property {() => Promise<Record<string, (number | null)[]>>} history
  * @property {() => Promise<Record<string, any>>} spectra
- * @property {() => Promise<string>} findings
+ * @property {() => Promise<Findings>} findings
  * @property {() => Promise<Float64Array[] | null>} targets the places that can be explained, null for any
  */
 
@@ -69,7 +72,7 @@ export function serverSource(number, run) {
     rounds: async () => numbers(await ask("rounds")),
     history: () => json("history"),
     spectra: () => json("spectra"),
-    findings: async () => (await json("findings")).text,
+    findings: () => json("findings"),
     targets: async () => (run.can.includes("any place") ? null : columnsOf(await numbers(await ask("targets")), run.coordinates.length)),
   };
 }

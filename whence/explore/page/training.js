@@ -7,6 +7,7 @@ import { byId, input, select } from "./dom.js";
 import { make } from "./elements.js";
 import { offerExports } from "./exports.js";
 import { MapView } from "./map.js";
+import { format } from "./numbers.js";
 
 /** @typedef {import("./run_view.js").RunView} RunView */
 /** @typedef {import("./state.js").State} State */
@@ -154,14 +155,24 @@ async function showSpectra({ source }) {
   };
 }
 
-/** What whence diagnose found, where it was run. */
+/** What whence diagnose and whence indicators found, where they were run. */
 export async function showFindings(/** @type {RunView[]} */ views) {
   const asked = views.filter(({ run }) => run.can.includes("findings"));
-  const texts = await Promise.all(asked.map(({ source }) => source.findings()));
-  byId("findings-panel").hidden = !texts.some(Boolean);
-  byId("findings").replaceChildren(...texts.flatMap((text, k) => {
-    if (!text) return [];
-    const title = views.length > 1 ? [make("h3", {}, asked[k].run.name)] : [];
-    return [...title, make("pre", {}, text)];
+  const all = await Promise.all(asked.map(({ source }) => source.findings()));
+  byId("findings-panel").hidden = !all.some(({ text, indicators }) => text || indicators.length);
+  byId("findings").replaceChildren(...all.flatMap(({ text, indicators }, k) => {
+    const parts = [];
+    if (text) parts.push(make("pre", {}, text));
+    if (indicators.length) parts.push(make("div", { class: "scroll", tabindex: "0" }, tableOf(indicators)));
+    const title = views.length > 1 && parts.length ? [make("h3", {}, asked[k].run.name)] : [];
+    return [...title, ...parts];
   }));
+}
+
+function tableOf(/** @type {string[][]} */ [names, ...rows]) {
+  const cells = (/** @type {"th" | "td"} */ kind, /** @type {string[]} */ texts) => make("tr", {}, ...texts.map((text) => {
+    const value = Number(text);
+    return make(kind, {}, text && Number.isFinite(value) ? format(value) : text);
+  }));
+  return make("table", {}, make("thead", {}, cells("th", names)), make("tbody", {}, ...rows.map((row) => cells("td", row))));
 }
