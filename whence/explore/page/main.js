@@ -250,6 +250,7 @@ async function showTerms() {
   if (!isThere) return;
   const values = await source.terms();
   drawTerms(byId("terms"), run.terms, values, isDark());
+  byId("terms-run").textContent = views.length > 1 ? `${run.name}: ` : "";
   if (!byId("terms-exports").children.length) {
     offerExports(byId("terms-exports"), "terms", { csv: () => termRows(run.terms, values) });
   }

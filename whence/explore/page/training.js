@@ -7,6 +7,7 @@ import { byId, input, select } from "./dom.js";
 import { make } from "./elements.js";
 import { offerExports } from "./exports.js";
 import { MapView } from "./map.js";
+import { rendered, tableOf } from "./markdown.js";
 import { format } from "./numbers.js";
 
 /** @typedef {import("./run_view.js").RunView} RunView */
@@ -125,9 +126,10 @@ async function showRounds(view, state) {
     map.points = { columns: [column(state.across), column(Number(state.up))], values: entered, shown };
     map.scale = sequential(0, Math.max(1, newest));
     map.draw();
+    const prefix = state.runs.length > 1 ? `${run.name}: ` : "";
     byId("rounds-caption").textContent = newest > 0
-      ? `The ${count} training points at iteration ${iteration}, coloured by the iteration at which they came; the newest ${fresh} came at ${newest}.`
-      : `The ${count} training points at iteration ${iteration}: all of them were there from the start.`;
+      ? `${prefix}The ${count} training points at iteration ${iteration}, coloured by the iteration at which they came; the newest ${fresh} came at ${newest}.`
+      : `${prefix}The ${count} training points at iteration ${iteration}: all of them were there from the start.`;
   };
 }
 
@@ -162,17 +164,14 @@ export async function showFindings(/** @type {RunView[]} */ views) {
   byId("findings-panel").hidden = !all.some(({ text, indicators }) => text || indicators.length);
   byId("findings").replaceChildren(...all.flatMap(({ text, indicators }, k) => {
     const parts = [];
-    if (text) parts.push(make("pre", {}, text));
-    if (indicators.length) parts.push(make("div", { class: "scroll", tabindex: "0" }, tableOf(indicators)));
+    if (text) parts.push(...rendered(text));
+    if (indicators.length) parts.push(tableOf(indicators.map((row) => row.map(shortened))));
     const title = views.length > 1 && parts.length ? [make("h3", {}, asked[k].run.name)] : [];
     return [...title, ...parts];
   }));
 }
 
-function tableOf(/** @type {string[][]} */ [names, ...rows]) {
-  const cells = (/** @type {"th" | "td"} */ kind, /** @type {string[]} */ texts) => make("tr", {}, ...texts.map((text) => {
-    const value = Number(text);
-    return make(kind, {}, text && Number.isFinite(value) ? format(value) : text);
-  }));
-  return make("table", {}, make("thead", {}, cells("th", names)), make("tbody", {}, ...rows.map((row) => cells("td", row))));
+/** A cell for reading: numbers in three digits. */
+function shortened(/** @type {string} */ text) {
+  return text && Number.isFinite(Number(text)) ? format(Number(text)) : text;
 }
