@@ -40,3 +40,41 @@ def ode():
         equations={"pde": lambda u, u_x: u_x + u},
         solution=lambda x: np.exp(-x),
     )
+
+
+def line_run(**options):
+    """Return a small run of one coordinate."""
+    return pinn.train(
+        ode(),
+        pinn.MLP([1, 8, 1], seed=0),
+        points=40,
+        schedule=[pinn.GaussNewton(10)],
+        progress=False,
+        **options,
+    )
+
+
+def space():
+    """Return a problem of three coordinates of which one is time: u = x + 2·y on a line of t."""
+    domain = (
+        pinn.Interval("x", 0, 1) * pinn.Interval("y", 0, 2) * pinn.Interval("t", 0, 4)
+    )
+    return pinn.Problem(
+        domain=domain,
+        outputs=("u",),
+        equations={"pde": lambda u, u_t, u_x: u_t + u_x - u},
+        solution=lambda x, y, t: np.exp(t) * (1 + 0 * x * y),
+        time="t",
+    )
+
+
+def space_run(**options):
+    """Return a small run of three coordinates."""
+    return pinn.train(
+        space(),
+        pinn.MLP([3, 8, 1], seed=0),
+        points=120,
+        schedule=[pinn.GaussNewton(4)],
+        progress=False,
+        **options,
+    )
