@@ -23,11 +23,10 @@ def small_run(**options):
 
 
 @contextmanager
-def served(result, **options):
-    session = Session(result)
-    with Explorer(
-        RunQuestions(Answers(session, resolution=21)), port=0, **options
-    ) as explorer:
+def served(*results):
+    """Serve the page of a run, or of two that are compared."""
+    runs = [Answers(Session(result), resolution=21) for result in results]
+    with Explorer(RunQuestions(*runs), port=0) as explorer:
         explorer.start()
         yield explorer
 
