@@ -13,3 +13,15 @@ def result():
 def explorer(result):
     with served(result) as explorer:
         yield explorer
+
+
+@pytest.fixture(scope="module")
+def browser():
+    # Only tests of pages need these, see browsing.py.
+    from browsing import CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -23,11 +23,10 @@ def small_run(**options):
 
 
 @contextmanager
-def served(result, **options):
-    session = Session(result)
-    with Explorer(
-        RunQuestions(Answers(session, resolution=21)), port=0, **options
-    ) as explorer:
+def served(*results):
+    """Serve the page of a run, or of two that are compared."""
+    runs = [Answers(Session(result), resolution=21) for result in results]
+    with Explorer(RunQuestions(*runs), port=0) as explorer:
         explorer.start()
         yield explorer
 
@@ -39,4 +38,42 @@ def ode():
         outputs=("u",),
         equations={"pde": lambda u, u_x: u_x + u},
         solution=lambda x: np.exp(-x),
+    )
+
+
+def line_run(**options):
+    """Return a small run of one coordinate."""
+    return pinn.train(
+        ode(),
+        pinn.MLP([1, 8, 1], seed=0),
+        points=40,
+        schedule=[pinn.GaussNewton(10)],
+        progress=False,
+        **options,
+    )
+
+
+def space():
+    """Return a problem of three coordinates of which one is time: u = x + 2·y on a line of t."""
+    domain = (
+        pinn.Interval("x", 0, 1) * pinn.Interval("y", 0, 2) * pinn.Interval("t", 0, 4)
+    )
+    return pinn.Problem(
+        domain=domain,
+        outputs=("u",),
+        equations={"pde": lambda u, u_t, u_x: u_t + u_x - u},
+        solution=lambda x, y, t: np.exp(t) * (1 + 0 * x * y),
+        time="t",
+    )
+
+
+def space_run(**options):
+    """Return a small run of three coordinates."""
+    return pinn.train(
+        space(),
+        pinn.MLP([3, 8, 1], seed=0),
+        points=120,
+        schedule=[pinn.GaussNewton(4)],
+        progress=False,
+        **options,
     )

@@ -4,83 +4,31 @@
 """
 
 import dataclasses
-import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from browsing import (
+    SIZES,
+    middle,
+    needs_chromium,
+    opened,
+    shown_place,
+    wait_for_place,
+)
 from explorers import served, small_run
 
 import whence as wh
 from whence.explore import Session
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="no playwright: make test-browser installs it"
-)
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: make test-browser installs it"
-)
-SHOWN = "body[data-shown]"
-SIZES = {"wide": (1280, 900), "phone": (390, 844)}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as tools:
-        browser = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def opened(browser, address, size="wide", **options):
-    """Yield the page when its first answer is there; anything wrong that it says is an error."""
-    width, height = SIZES[size]
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, accept_downloads=True, **options
-    )
-    page = context.new_page()
-    faults = []
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    requests = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(address)
-    page.wait_for_selector(SHOWN, timeout=60_000)
-    page.requests = requests
-    yield page
-    assert not faults
-    context.close()
+pytestmark = needs_chromium
 
 
 @pytest.fixture
 def page(browser, explorer):
     with opened(browser, explorer.address) as page:
         yield page
-
-
-def middle(page, name, across=0.5, up=0.5):
-    """Return pixels of a place of a map, as shares of its frame."""
-    canvas = page.locator(f"#{name} canvas")
-    place = canvas.bounding_box()
-    box = canvas.get_attribute("data-box").split(",")
-    left, top, width, height = (float(length) for length in box)
-    x = place["x"] + left + across * width
-    return x, place["y"] + top + (1 - up) * height
-
-
-def shown_place(page):
-    """Return the place that is explained, in the problem's order, by the address."""
-    of, at = page.evaluate("document.body.dataset.shown").split("@")
-    return of, [float(value) for value in at.split(",")]
-
-
-def wait_for_place(page, *, other_than):
-    page.wait_for_function(
-        "before => document.body.dataset.shown !== before", arg=other_than
-    )
 
 
 def test_nothing_comes_from_elsewhere(page, explorer):

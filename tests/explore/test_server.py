@@ -3,10 +3,10 @@
 import http.client
 import json
 import socket
-from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from asking import ask, asked, request
 from explorers import ode, served, small_run
 
 import whence as wh
@@ -15,26 +15,6 @@ from whence.explore import Session
 from whence.explore.answers import Answers
 from whence.explore.run_questions import RunQuestions
 from whence.explore.server import HOST, Explorer
-
-
-def ask(explorer, path, body=None, **headers):
-    """Return the status and the body of a reply to a path below the token."""
-    return request(explorer, f"/{explorer.token}/{path}", body, **headers)
-
-
-def request(explorer, path, body=None, **headers):
-    connection = http.client.HTTPConnection(HOST, explorer.server_port, timeout=60)
-    connection.request("GET" if body is None else "POST", path, body, headers)
-    reply = connection.getresponse()
-    content = reply.read()
-    connection.close()
-    return reply.status, content
-
-
-def asked(explorer, name, **values):
-    status, body = ask(explorer, f"api/{name}?{urlencode(values)}")
-    assert status == 200, body
-    return body
 
 
 def test_the_numbers_are_those_of_the_influence(explorer, result):
@@ -110,12 +90,29 @@ def test_an_answer_and_a_region(explorer, result):
         ("point?term=pde&index=100000&of=u", "100000"),
         ("point?term=walls&index=1&of=u", "walls"),
         ("field?of=nan", "nan"),
+        ("field?of=u&axes=inf,0&through=0,0", "one whole number as axes"),
+        ("field?of=u&axes=0.5,1&through=0,0", "one whole number as axes"),
+        ("field?of=" + "9" * 400, "is no formula"),
     ],
 )
 def test_a_question_that_has_no_answer(explorer, query, said):
     status, body = ask(explorer, f"api/{query}")
     assert status == 400
     assert said in json.loads(body)["error"]
+
+
+def test_whatever_goes_wrong_there_is_a_reply(explorer, monkeypatch, capsys):
+    """Without one the page would take the server for gone."""
+
+    def fail(asked):
+        raise RuntimeError("singular")
+
+    monkeypatch.setitem(explorer.api._by_name, "runs", fail)
+    status, body = ask(explorer, "api/runs")
+    assert status == 500
+    assert json.loads(body)["error"] == "RuntimeError: singular"
+    # Who started it sees where.
+    assert "in fail" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

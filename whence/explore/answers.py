@@ -125,6 +125,9 @@ class Answers:
     def field(self, name: str, cut: Slice | None = None) -> np.ndarray:
         """Return a field on a slice: (n,) of a line, (up, across) of a plane, NaN outside."""
         grid = self._cut(cut).grid(self.session.result.problem, self._resolution)
+        if not len(grid.places):
+            # A slice beside a domain that is no box.
+            return grid.filled(np.zeros(0))
         return grid.filled(self.fields(name, grid.places))
 
     def influence_at(self, of: str, at: Sequence[float]) -> np.ndarray:
@@ -138,6 +141,8 @@ class Answers:
     ) -> np.ndarray:
         """Return the influence of a training point on an answer over a slice, as :meth:`field`."""
         grid = self._cut(cut).grid(self.session.result.problem, self._resolution)
+        if not len(grid.places):
+            return grid.filled(np.zeros(0))
         field = self.session.influence_of(term, index, of, grid.places)
         return grid.filled(field.values)
 

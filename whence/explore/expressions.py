@@ -26,6 +26,14 @@ OPERATORS = {
 }
 
 
+def _finite(number: float, refused: ValueError) -> np.ndarray:
+    """Return a number as an array, whose powers overflow to infinity rather than take for ever."""
+    try:
+        return np.asarray(float(number))
+    except OverflowError as error:
+        raise refused from error
+
+
 def evaluate(
     formula: str, lookup: Lookup, of_names: Mapping[str, Lookup] | None = None
 ) -> np.ndarray:
@@ -76,8 +84,7 @@ def evaluate(
             case ast.Constant(value=bool()):
                 raise refused
             case ast.Constant(value=int() | float() as number):
-                # As an array, whose powers overflow to infinity rather than take for ever.
-                return np.asarray(float(number))
+                return _finite(number, refused)
             case ast.Name(id=name):
                 return lookup(name)
             case ast.UnaryOp(op=ast.USub(), operand=part):

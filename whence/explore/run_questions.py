@@ -133,7 +133,7 @@ def slice_of(asked: Parameters) -> Slice | None:
     """Return the slice that a question names: ``axes``, across or across,up, and ``through``."""
     if "axes" not in asked:
         return None
-    across, *up = (int(axis) for axis in numbers(asked, "axes"))
+    across, *up = (whole({"axes": axis}, "axes") for axis in numbers(asked, "axes"))
     if len(up) > 1:
         raise ValueError("a slice has one axis or two: axes=across or axes=across,up")
     return Slice(across, up[0] if up else None, tuple(numbers(asked, "through")))

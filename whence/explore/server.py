@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
+import traceback
 import warnings
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,6 +64,11 @@ class Api:
                 return question(parameters)
         except (ValueError, TypeError, MemoryError, KeyError) as error:
             return json_reply({"error": str(error)}, HTTPStatus.BAD_REQUEST)
+        except Exception as error:
+            # Without a reply the page would take the server for gone.
+            traceback.print_exc()
+            said = f"{type(error).__name__}: {error}"
+            return json_reply({"error": said}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def page_files() -> dict[str, Reply]:

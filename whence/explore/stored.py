@@ -60,9 +60,8 @@ class StoredAnswers:
         self.rows = _rows_by_answer(self.attribution, self.coordinates)
         """Of each answer the rows that have it."""
         self._targets = self._places_of_targets()
-        n = self.attribution.sizes["point"]
-        terms = np.full(n, self.attribution["term"].values).astype(str)
-        self._terms = list(dict.fromkeys(terms.tolist()))
+        terms = _texts(self.attribution["term"], self.attribution.sizes["point"])
+        self._terms = list(dict.fromkeys(terms))
         self._of_points = terms
 
     # --- what is there ---
@@ -204,6 +203,8 @@ class StoredAnswers:
                 f"a place has {len(self.coordinates)} coordinates "
                 f"({', '.join(self.coordinates)}), got {len(at)}"
             )
+        if not np.isfinite(at).all():
+            raise ValueError(f"a place has finite coordinates, got {list(at)}")
         width = np.subtract(run["high"], run["low"])
         away = (self._targets - np.asarray(at, dtype=float)[:, None]) / width[:, None]
         nearest = int(np.square(away).sum(axis=0).argmin())
@@ -231,9 +232,20 @@ def _rows_by_answer(
 ) -> dict[str, np.ndarray]:
     """Return the rows of each quantity; of targets without places each is one."""
     n = attribution.sizes["target"]
-    labels = np.full(n, str(attribution.attrs.get("quantity", "answer")))
+    labels = [str(attribution.attrs.get("quantity", "answer"))] * n
     if "quantity" in attribution.coords:
-        labels = np.full(n, attribution["quantity"].values).astype(str)
+        labels = _texts(attribution["quantity"], n)
     if f"{TARGET}{coordinates[0]}" not in attribution.coords:
-        labels = np.array([f"{label} ({row})" for row, label in enumerate(labels)])
-    return {name: np.flatnonzero(labels == name) for name in dict.fromkeys(labels)}
+        labels = [f"{label} ({row})" for row, label in enumerate(labels)]
+    rows: dict[str, list[int]] = {name: [] for name in labels}
+    for row, name in enumerate(labels):
+        rows[name].append(row)
+    return {name: np.array(places) for name, places in rows.items()}
+
+
+def _texts(labels: xr.DataArray, n: int) -> list[str]:
+    """Return n texts, which may be one for all.
+
+    Those of a zarr folder are of numpy's StringDType, which does not turn into other texts.
+    """
+    return [str(text) for text in np.broadcast_to(labels.values, n).tolist()]

@@ -43,6 +43,11 @@ export class Differences {
     this.field.target = state.onMap(state.at);
   }
 
+  /** The difference of the fields as a table. */
+  fieldRows() {
+    return this.views[0].fieldRows(this.field.field?.values);
+  }
+
   /**
    * @param {(Float64Array | null)[]} smooth fields of influence of all runs
    * @param {State} state

@@ -7,7 +7,7 @@ import { isDark, make } from "./elements.js";
 import { offerExports } from "./exports.js";
 import { newest } from "./newest.js";
 import { cumulativeShares, format, quantileOfSizes, sizesInOrder } from "./numbers.js";
-import { listenToRegion } from "./region.js";
+import { listenToRegions } from "./region.js";
 import { reportSources } from "./report_source.js";
 import { RunView } from "./run_view.js";
 import { drawShares } from "./shares.js";
@@ -28,6 +28,9 @@ let views;
 let differences = null;
 /** @type {{name: string, shares: Float64Array}[]} */
 let shares = [];
+/** What is drawn anew where the answer, or the slice, is another. */
+let askRegion = () => {};
+let drawTraining = () => {};
 
 // --- asking ---
 
@@ -35,16 +38,16 @@ const askInfluence = newest(async () => {
   await Promise.all(views.map((view) => view.askInfluence()));
   showInfluences();
   document.body.dataset.shown = `${state.of}@${state.at.join(",")}`;
-}, report);
+}, (error) => report(error, "influence"));
 
 const askField = newest(async () => {
   await Promise.all(views.map((view) => view.askField()));
   showFields();
-}, report);
+}, (error) => report(error, "field"));
 
 const askAnswer = newest(async () => {
   await Promise.all(views.map((view) => view.askAnswer()));
-}, report);
+}, (error) => report(error, "answer"));
 
 // --- showing ---
 
@@ -130,7 +133,9 @@ function chooseTarget(at, isLast) {
   state.at = at;
   state.write();
   void askInfluence();
-  if (isLast) void askAnswer();
+  if (!isLast) return;
+  void askAnswer();
+  askRegion();
 }
 
 /**
@@ -187,6 +192,8 @@ function listenToControls() {
   select("scale").value = state.scale;
   select("clip").value = String(state.clip);
   select("view").value = state.view;
+  // Over one coordinate the height of a point is its influence.
+  byId("view-label").hidden = state.up === null;
   input("near").checked = state.near;
 
   input("field").addEventListener("change", () => {
@@ -209,6 +216,7 @@ function listenToControls() {
       state.near = input("near").checked;
       state.write();
       showInfluences();
+      askRegion();
       if (state.point !== null) void askField();
     });
   }
@@ -234,10 +242,20 @@ function offerFiles() {
       canvas: view.right.canvas, svg: () => view.right.svg(), csv: () => view.influenceRows(),
     });
   }
+  if (differences) offerDifferences(differences);
   offerExports(byId("share-exports"), "share", {
     figure: () => byId("share").querySelector("svg"),
     csv: () => [["run", "points", "share"], ...shares.flatMap(({ name, shares: ofRun }) => Array.from(ofRun, (value, k) => [name, k + 1, value]))],
   });
+}
+
+function offerDifferences(/** @type {Differences} */ shown) {
+  const { field, influence } = shown;
+  for (const id of ["field-exports", "influence-exports"]) byId(id).append(make("span", {}, "difference"));
+  offerExports(byId("field-exports"), "field-difference", {
+    canvas: field.canvas, svg: () => field.svg(), csv: () => shown.fieldRows(),
+  });
+  offerExports(byId("influence-exports"), "influence-difference", { canvas: influence.canvas, svg: () => influence.svg() });
 }
 
 // --- further panels ---
@@ -295,16 +313,18 @@ async function start() {
     void askField();
     void askInfluence();
     void askAnswer();
+    askRegion();
+    drawTraining();
   });
   for (const view of views) {
     listenToField(view);
     view.onPoint = (point) => choosePoint(point, view.number);
-    listenToRegion(view, state);
   }
+  askRegion = listenToRegions(views, state);
   offerFiles();
   state.write();
   await Promise.all([askInfluence(), askField(), askAnswer()]);
-  await Promise.all([showTerms(), showTraining(views, state), showFindings(views)]);
+  [drawTraining] = await Promise.all([showTraining(views, state), showTerms(), showFindings(views)]);
   document.body.dataset.ready = "true";
 }
 

@@ -6,54 +6,107 @@ import { format } from "./numbers.js";
 
 /** @typedef {import("./run_view.js").RunView} RunView */
 /** @typedef {import("./state.js").State} State */
+/** @typedef {{members: import("./source.js").Members, of: string, at: number[], predicted: number | null}} Asked */
 
 /**
- * @param {RunView} view
+ * @param {RunView[]} views
  * @param {State} state
+ * @returns {() => void} asks again, where the answer or the points that are shown are others
  */
-export function listenToRegion(view, state) {
-  const { right, run, source } = view;
-  const { canvas } = right;
+export function listenToRegions(views, state) {
+  /** The run on whose map the region is. @type {RunView | null} */
+  let chosen = null;
+  /** How many regions were asked after: what comes late of an earlier one is not shown. */
+  let count = 0;
   const lasso = input("lasso");
-  /** @type {import("./source.js").Members} */
-  let members = {};
 
   const ask = newest(async () => {
-    members = view.enclosed();
-    const panel = byId("region-panel");
-    panel.hidden = false;
+    const view = chosen;
+    if (!view?.right.outline.length) return;
+    count += 1;
+    const members = view.enclosed();
+    const { of, at } = { of: state.of, at: [...state.at] };
+    byId("region-panel").hidden = false;
     byId("retrained").textContent = "";
     byId("retrain").hidden = true;
     byId("region").textContent = "The region has no points.";
     if (!Object.keys(members).length) return;
-    const { size, share, exact, first_order: sum } = await source.region(members, state.of, state.at);
-    const carried = `The region's ${size} points carry ${(100 * share).toFixed(1)} % of the total absolute influence.`;
-    const effect = exact === null
-      ? `Their influences add up to ${format(sum)}; what removing all of them would do needs the run itself (whence explore).`
-      : `Removing all of them would change ${state.of} here by ${format(exact)} (exact in the Gauss–Newton model; the sum of their influences is ${format(sum)}).`;
-    byId("region").textContent = `${carried} ${effect}`;
-    byId("retrain").hidden = !run.can.includes("retrain");
-    byId("retrain").onclick = () => void check(exact).catch(report);
-  }, report);
+    const region = await view.source.region(members, of, at);
+    byId("region").textContent = inWords(region, of);
+    byId("retrain").hidden = !view.run.can.includes("retrain");
+    byId("retrain").onclick = () => void check(view, { members, of, at, predicted: region.exact });
+  }, (error) => report(error, "region"));
 
-  /** Train on without the region, in the background, and put what was measured beside it. */
-  async function check(/** @type {number | null} */ predicted) {
-    const { of, at } = state;
+  /**
+   * Train on without the region, in the background, and put what was measured beside it.
+   * @param {RunView} view
+   * @param {Asked} asked
+   */
+  async function check({ source }, { members, of, at, predicted }) {
+    const number = count;
+    const isNew = () => number === count;
     byId("retrain").hidden = true;
     byId("retrained").textContent = "Training on without them, from where the network is …";
-    const measured = await source.retrained(members, of, at);
-    byId("retrained").textContent = `Measured by training on without them: ${of} changes by ${format(measured)}, predicted were ${format(Number(predicted))}.`;
+    try {
+      const measured = await source.retrained(members, of, at);
+      report(null, "retrained");
+      if (isNew()) byId("retrained").textContent = `Measured by training on without them: ${of} changes by ${format(measured)}, predicted were ${format(Number(predicted))}.`;
+    } catch (error) {
+      report(error, "retrained");
+      if (!isNew()) return;
+      byId("retrained").textContent = "";
+      byId("retrain").hidden = false;
+    }
   }
 
   function clear() {
-    right.outline = [];
-    right.draw();
+    count += 1;
+    chosen = null;
+    for (const { right } of views) {
+      right.outline = [];
+      right.draw();
+    }
     byId("region-panel").hidden = true;
   }
 
+  for (const view of views) {
+    listenToPoints(view, lasso, { begin: () => {
+      clear();
+      chosen = view;
+    }, end: () => void ask() });
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") clear();
+  });
+  lasso.addEventListener("change", clear);
+  return () => void ask();
+}
+
+/**
+ * @param {import("./source.js").Region} region
+ * @param {string} of
+ */
+function inWords({ size, share, exact, first_order: sum }, of) {
+  const carried = `The region's ${size} points carry ${(100 * share).toFixed(1)} % of the total absolute influence.`;
+  const effect = exact === null
+    ? `Their influences add up to ${format(sum)}; what removing all of them would do needs the run itself (whence explore).`
+    : `Removing all of them would change ${of} here by ${format(exact)} (exact in the Gauss–Newton model; the sum of their influences is ${format(sum)}).`;
+  return `${carried} ${effect}`;
+}
+
+/**
+ * A point is described where the pointer is, and chosen by a click; or a line is drawn around some.
+ * @param {RunView} view
+ * @param {HTMLInputElement} lasso whether it is
+ * @param {{begin: () => void, end: () => void}} line
+ */
+function listenToPoints(view, lasso, { begin, end }) {
+  const { right } = view;
+  const { canvas } = right;
   canvas.addEventListener("pointerdown", (event) => {
     if (!lasso.checked) return;
     canvas.setPointerCapture(event.pointerId);
+    begin();
     right.outline = [right.toData(event.offsetX, event.offsetY)];
   });
   canvas.addEventListener("pointermove", (event) => {
@@ -68,14 +121,11 @@ export function listenToRegion(view, state) {
   });
   canvas.addEventListener("pointerleave", () => right.hideTip());
   canvas.addEventListener("pointerup", (event) => {
-    if (lasso.checked) void ask();
-    else {
-      const i = right.nearest(event.offsetX, event.offsetY);
-      if (i !== null) view.onPoint(i);
+    if (lasso.checked) {
+      end();
+      return;
     }
+    const i = right.nearest(event.offsetX, event.offsetY);
+    if (i !== null) view.onPoint(i);
   });
-  canvas.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") clear();
-  });
-  lasso.addEventListener("change", clear);
 }

@@ -76,6 +76,11 @@ export class RunView {
     return this.state.up === null;
   }
 
+  /** Whether there is a network: of an attribution there are only its targets. */
+  get hasFields() {
+    return this.run.can.includes("field");
+  }
+
   get isPointHere() {
     return this.state.point !== null && this.state.pointRun === this.number;
   }
@@ -180,17 +185,19 @@ export class RunView {
     left.field = null;
     left.curve = null;
     left.points = null;
-    if (this.targets && fieldValues.length === this.targets[0].length) {
+    if (!this.hasFields) {
       // No field, but the places that were explained.
       left.points = { columns: this.onTargets(), values: fieldValues, shown: new Uint8Array(fieldValues.length).fill(1) };
       left.frame = this.frame(ROOM);
-    } else if (this.isLine) {
+    }
+    if (this.isLine) {
       const room = ROOM * (scale.high - scale.low) || 1;
       left.frame.low[1] = scale.low - room;
       left.frame.high[1] = scale.high + room;
       left.frame.names[1] = name;
-      left.curve = fieldValues;
-    } else {
+    }
+    if (this.isLine && this.hasFields) left.curve = fieldValues;
+    else if (this.hasFields) {
       left.field = { values: fieldValues, resolution: Math.round(Math.sqrt(fieldValues.length)) };
     }
     this.showTarget();
@@ -208,7 +215,9 @@ export class RunView {
   showTarget() {
     const { left, state, fieldValues } = this;
     left.target = state.onMap(this.explained);
-    if (this.isLine && fieldValues.length) {
+    if (this.isLine && this.targets && !this.hasFields) {
+      left.target[1] = fieldValues[nearestPlace(this.targets, state.at, this.run)];
+    } else if (this.isLine && fieldValues.length) {
       const { low, high } = left.frame;
       const place = (left.target[0] - low[0]) / (high[0] - low[0]);
       left.target[1] = fieldValues[Math.round(place * (fieldValues.length - 1))];
@@ -220,9 +229,11 @@ export class RunView {
     const visible = this.influence.map((value, i) => (shown[i] ? value : 0));
     const rows = strongest(visible, ROWS).map((i) => {
       const choose = make("button", { class: "plain" }, run.terms[points.term[i]]);
-      choose.addEventListener("click", () => this.onPoint(i));
       const cells = [choose, this.placeInWords(this.placeOf(i)), format(this.influence[i])];
-      return make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
+      const line = make("tr", {}, ...cells.map((cell) => make("td", {}, cell)));
+      // The button is for keys, all of the line for a pointer.
+      line.addEventListener("click", () => this.onPoint(i));
+      return line;
     });
     this.words.rows.replaceChildren(...rows);
   }
@@ -286,8 +297,13 @@ export class RunView {
     return [["term", "index", ...run.coordinates, "influence"], ...rows];
   }
 
-  fieldRows() {
-    const { run, state, left, fieldValues } = this;
+  /** The field, or another on the same places. */
+  fieldRows(fieldValues = this.fieldValues) {
+    const { run, state, left, targets } = this;
+    if (!this.hasFields && targets) {
+      const places = Array.from(fieldValues, (value, row) => [...targets.map((column) => column[row]), value]);
+      return [[...run.coordinates, "value"], ...places.map((row) => row.map(String))];
+    }
     const axes = state.up === null ? [state.across] : [state.across, state.up];
     const n = state.up === null ? fieldValues.length : Math.round(Math.sqrt(fieldValues.length));
     const { low, high } = left.frame;

@@ -28,6 +28,8 @@ export function listenToSlices(state, onChange) {
         if (state[other] === Number(list.value)) state[other] = Number(state[key]);
         state[key] = Number(list.value);
         show();
+        // The list that was used is another element now.
+        byId(`axis-${name}`).focus();
         onChange();
       });
       return make("label", {}, `${name} `, list);

@@ -26,21 +26,22 @@ const GROUPS = {
 /**
  * @param {RunView[]} views
  * @param {State} state
+ * @returns {Promise<() => void>} draws it anew, where the slice is another
  */
 export async function showTraining(views, state) {
   const panel = byId("training-panel");
   panel.hidden = !views.every(({ run }) => run.can.includes("history"));
-  if (panel.hidden) return;
+  if (panel.hidden) return () => {};
   const histories = await Promise.all(views.map(({ source }) => source.history()));
   panel.hidden = !histories.some((history) => history.iteration?.length > 1);
-  if (panel.hidden) return;
+  if (panel.hidden) return () => {};
 
   const list = select("history");
   for (const [group, isOf] of Object.entries(GROUPS)) {
     const isThere = histories.some((history) => Object.keys(history).some(isOf));
     if (isThere) list.append(new Option(group, group));
   }
-  const last = Math.max(...histories.flatMap((history) => history.iteration.map(Number)));
+  const last = Math.max(...histories.flatMap((history) => iterations(history)));
   const slider = input("iteration");
   slider.max = String(last);
   slider.value = String(state.iteration ?? last);
@@ -62,9 +63,15 @@ export async function showTraining(views, state) {
   });
   offerExports(byId("history-exports"), "history", {
     figure: () => byId("history-chart").querySelector("svg"),
-    csv: () => historyRows(histories[0]),
+    csv: () => historyRows(histories, views),
   });
   show();
+  return show;
+}
+
+/** The iterations of a history; of a run that has just begun it is empty. */
+function iterations(/** @type {History} */ history) {
+  return (history.iteration ?? []).map(Number);
 }
 
 /**
@@ -80,7 +87,7 @@ function drawHistory(histories, views, group, iteration) {
     // The same of a second run is drawn like the first.
     const like = k && names.includes(name) ? { like: names.indexOf(name) } : {};
     const title = views.length > 1 ? `${views[k].run.name}: ${name}` : name;
-    return { name: title, x: history.iteration.map(Number), y: history[name], ...like };
+    return { name: title, x: iterations(history), y: history[name], ...like };
   }));
   const isLog = group !== "points" && group !== "seconds";
   drawChart(byId("history-chart"), series, {
@@ -88,10 +95,16 @@ function drawHistory(histories, views, group, iteration) {
   });
 }
 
-function historyRows(/** @type {History} */ history) {
-  const names = Object.keys(history);
-  const rows = history.iteration.map((_, i) => names.map((name) => String(history[name][i] ?? "")));
-  return [names, ...rows];
+/**
+ * @param {History[]} histories
+ * @param {RunView[]} views
+ */
+function historyRows(histories, views) {
+  const names = [...new Set(histories.flatMap(Object.keys))];
+  const rows = histories.flatMap((history, k) => iterations(history).map((_, i) => [
+    views[k].run.name, ...names.map((name) => String(history[name]?.[i] ?? "")),
+  ]));
+  return [["run", ...names], ...rows];
 }
 
 /**
