@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from whence._files import JsonObject
 from whence.attribution.quality import quality
@@ -12,6 +13,7 @@ from whence.explore import records
 from whence.explore.fields import Fields
 from whence.explore.session import Session
 from whence.explore.slices import Slice
+from whence.objective import Objective
 
 CAN = (
     "any place",
@@ -59,7 +61,7 @@ class Answers:
         self.session = session
         self.fields = Fields(session.result)
         self._resolution = resolution
-        self._first = Slice.of(session.result.problem)
+        self._first = Slice.of(session.result.problem, self.first_place())
 
     # --- what is there ---
 
@@ -78,6 +80,7 @@ class Answers:
             "up": self._first.up,
             "low": [float(value) for value in low],
             "high": [float(value) for value in high],
+            "first": self.first_place().tolist(),
             "outputs": list(problem.outputs),
             "fields": self.fields.names(),
             "answers": self.fields.answers(),
@@ -86,6 +89,15 @@ class Answers:
             "summary": records.summary(result),
             "can": [*CAN, RETRAIN] if has_folder else list(CAN),
         }
+
+    def first_place(self) -> np.ndarray:
+        """Return the place that is explained first, (d,): the middle, or one within the domain."""
+        domain = self.session.result.problem.domain
+        low, high = domain.bounds
+        middle = (low + high) / 2
+        if domain.contains(middle[None])[0]:
+            return np.asarray(middle, dtype=float)
+        return np.asarray(domain.sample(1, "hammersley"), dtype=float)[0]
 
     def points(self) -> dict[str, np.ndarray]:
         """Return of every training point its coordinates, term, place, loss and round.
@@ -141,10 +153,13 @@ class Answers:
     ) -> np.ndarray:
         """Return the influence of a training point on an answer over a slice, as :meth:`field`."""
         grid = self._cut(cut).grid(self.session.result.problem, self._resolution)
-        if not len(grid.places):
-            return grid.filled(np.zeros(0))
-        field = self.session.influence_of(term, index, of, grid.places)
-        return grid.filled(field.values)
+        # A residual is only where its equation holds.
+        is_there = self.fields.holds(of, grid.places)
+        values = np.full(len(grid.places), np.nan)
+        if is_there.any():
+            places = grid.places[is_there]
+            values[is_there] = self.session.influence_of(term, index, of, places).values
+        return grid.filled(values)
 
     def answer(self, of: str, at: Sequence[float]) -> JsonObject:
         """Return the value of an answer, and in words how far its influences can be trusted."""
@@ -180,6 +195,10 @@ class Answers:
                 "only a run with a folder can be trained on: save it first"
             )
         copied = Session.of_run(result.path, result.problem)
+        if not _are_same(copied.result.objective, result.objective):
+            raise ValueError(
+                f"{result.path} holds another network or other points by now: open it again"
+            )
         members = {name: np.asarray(places) for name, places in points.items()}
         change = copied.retrained_without(members, at, of, progress=False)
         return {"measured": change}
@@ -191,3 +210,12 @@ class Answers:
     def _cut(self, cut: Slice | None) -> Slice:
         """Return a slice, the first one if there is none."""
         return self._first if cut is None else cut
+
+
+def _are_same(first: Objective, second: Objective) -> bool:
+    """Whether two objectives have the same parameters and the same points."""
+    if list(first.terms) != list(second.terms):
+        return False
+    pairs = [(first.parameters.vector(), second.parameters.vector())]
+    pairs += [(first.locations(name), second.locations(name)) for name in first.terms]
+    return all(torch.equal(ours, theirs) for ours, theirs in pairs)

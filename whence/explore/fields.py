@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from whence.explore.expressions import evaluate
 from whence.pinn.training.result import Result
@@ -55,10 +56,14 @@ class Fields:
 
         def of_name(wanted: str) -> np.ndarray:
             """Return an output, a derivative, a coordinate, or the residual of a term."""
-            problem = self._result.problem
             solution = self._result.solution
-            if wanted in problem.equations and wanted not in problem.outputs:
-                return np.asarray(solution.residual(rows, wanted))[:, 0]
+            if self.is_residual(wanted):
+                values = np.full(len(rows), np.nan)
+                inside = self.holds(wanted, rows)
+                if inside.any():
+                    residual = solution.residual(rows[inside], wanted)
+                    values[inside] = np.asarray(residual)[:, 0]
+                return values
             return np.asarray(solution(rows, wanted))[:, 0]
 
         def error(output: str) -> np.ndarray:
@@ -76,6 +81,18 @@ class Fields:
             return of_name(name)
         values = evaluate(name, of_name, {"error": error})
         return np.broadcast_to(values, (len(rows),))
+
+    def is_residual(self, name: str) -> bool:
+        """Whether a name means the residual of an equation."""
+        problem = self._result.problem
+        return name in problem.equations and name not in problem.outputs
+
+    def holds(self, name: str, places: np.ndarray) -> np.ndarray:
+        """Return where a name means something, (n,): a residual only where its equation holds."""
+        if not self.is_residual(name):
+            return np.ones(len(places), dtype=bool)
+        region = self._result.problem.region(name)
+        return np.asarray(region.contains(torch.as_tensor(places)))
 
     def _is_single(self, term: str) -> bool:
         """Whether a term's residual is one number at each point."""

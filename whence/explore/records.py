@@ -18,7 +18,7 @@ FINDINGS = "diagnosis.md"
 """What ``whence diagnose`` leaves in a run's folder."""
 INDICATORS = "indicators.csv"
 """And ``whence indicators``."""
-SUMMARY = ("relative_l2", "loss", "iterations", "seconds", "points", "stopped")
+SUMMARY = ("relative_l2", "loss", "iterations", "seconds", "points", "stopped_by")
 """The numbers of a run that a reader looks for first."""
 
 
@@ -99,4 +99,5 @@ def findings(result: Result) -> JsonObject:
 
 def summary(result: Result) -> JsonObject:
     """Return the numbers of a run's summary that a reader looks for first."""
-    return {name: result.summary[name] for name in SUMMARY if name in result.summary}
+    summary = result.summary
+    return {name: summary[name] for name in SUMMARY if summary.get(name) is not None}

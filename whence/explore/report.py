@@ -16,6 +16,7 @@ from whence._files import JsonObject
 from whence.attribution.quality import FarFromMinimum, quality
 from whence.explore import records
 from whence.explore.answers import Answers
+from whence.explore.notebook import MAX_INFLUENCES
 from whence.explore.run_questions import POINT_COLUMNS, check_comparable
 from whence.explore.single_file import page_of, rounded_table, table
 
@@ -90,12 +91,13 @@ def _recorded(
     problem = result.problem
     run = answers.run()
     names = list(of) or list(problem.outputs)
-    for name in names:
-        answers.session.quantity(_middle(problem), name)
-
     n_along = targets or targets_along(room, run["n_points"] * len(names), problem)
     grid = [n_along] * len(problem.coordinates)
+    check_room(len(names) * n_along ** len(grid) * run["n_points"])
     places, rows = places_on_grid(problem, grid)
+    for name in names:
+        check_everywhere(answers, name, places)
+
     influence, values, words = {}, {}, {}
     for name in names:
         progress(f"influences on {name} at {len(places)} places")
@@ -130,6 +132,25 @@ def _recorded(
     }
 
 
+def check_room(n_influences: int) -> None:
+    """Raise ``ValueError`` if a report has more influences than a browser reads."""
+    if n_influences > MAX_INFLUENCES:
+        raise ValueError(
+            f"a report has room for {MAX_INFLUENCES:,} influences, this one would have "
+            f"{n_influences:,}: lower --targets, or explain fewer answers (--of)"
+        )
+
+
+def check_everywhere(answers: Answers, name: str, places: np.ndarray) -> None:
+    """Raise ``ValueError`` unless a name means something at all of some places."""
+    answers.session.quantity(answers.first_place(), name)
+    if not answers.fields.holds(name, places).all():
+        raise ValueError(
+            f"{name!r} holds in a part of the domain, and a report explains all of it: leave it "
+            "out of --of, or use whence explore"
+        )
+
+
 def explained(
     answers: Answers, name: str, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, str]:
@@ -138,7 +159,7 @@ def explained(
     quantity = session.quantity(places, name)
     influences, _ = session.gradients.influences(quantity)
     values = quantity.values(session.result.objective)
-    words = str(quality(session.influence_at(_middle(session.result.problem), name)))
+    words = str(quality(session.influence_at(answers.first_place(), name)))
     return influences.double().cpu().numpy(), values.double().cpu().numpy(), words
 
 
@@ -150,11 +171,6 @@ def targets_along(room: int, n_influences: int, problem: Problem) -> int:
     n_targets = room / (np.dtype("i2").itemsize * n_influences)
     along = int(n_targets ** (1 / len(problem.coordinates)))
     return max(MIN_TARGETS_ALONG, min(MAX_TARGETS_ALONG, along))
-
-
-def _middle(problem: Problem) -> np.ndarray:
-    """Return a place of the domain, (d,): the first of some spread over it."""
-    return np.asarray(problem.domain.sample(1, "hammersley"))[0]
 
 
 def _box_grid(problem: Problem, grid: Sequence[int]) -> np.ndarray:

@@ -68,7 +68,9 @@ class SampleAnswers:
         """Return what the page needs to know before any question."""
         session = self.session
         has_predictions = "predicted" in session.test_outcomes
-        is_classifier = session.is_classifier and has_predictions
+        # Probabilities as labels are no classes that could be confused.
+        is_label = session.target_kind == "label"
+        is_classifier = session.is_classifier and is_label and has_predictions
         summary: JsonObject = {"loss": float(session.test_outcomes["loss"].mean())}
         if is_classifier:
             is_right = self._predicted_groups() == session.test_groups()

@@ -64,10 +64,15 @@ class Slice:
     through: tuple[float, ...]
 
     @classmethod
-    def of(cls, problem: Problem) -> Slice:
-        """Return the slice that is looked at first: through the middle, along space if it can."""
+    def of(cls, problem: Problem, at: np.ndarray | None = None) -> Slice:
+        """Return the slice that is looked at first: along space if it can.
+
+        ``at`` is a point of it, (d,), by default the middle.
+        """
         low, high = problem.domain.bounds
-        through = tuple(((low + high) / 2).tolist())
+        if at is None:
+            at = (low + high) / 2
+        through = tuple(float(value) for value in at)
         coordinates = problem.coordinates
         if len(coordinates) == 1:
             return cls(0, None, through)

@@ -84,6 +84,7 @@ class StoredAnswers:
             "up": None if n_coordinates == 1 else 0 if is_time_second else 1,
             "low": low.tolist(),
             "high": high.tolist(),
+            "first": self._targets[:, 0].tolist(),
             "outputs": list(self.rows),
             "fields": ["total influence"],
             "answers": list(self.rows),
@@ -155,10 +156,11 @@ class StoredAnswers:
         rows = self.attribution.isel(target=self._rows(of), point=int(places[0]))
         return np.asarray(rows.values, dtype=float)
 
-    def totals(self) -> np.ndarray:
-        """Return ``Σ|I|`` of each target of the first answer, (T,)."""
-        rows = self._rows(next(iter(self.rows)))
-        sums = [np.abs(self.attribution.isel(target=row).values).sum() for row in rows]
+    def totals(self, of: str) -> np.ndarray:
+        """Return ``Σ|I|`` of each target of an answer, (T,)."""
+        rows = self.attribution.isel(target=self._rows(of))
+        # Row by row: they may be on disk, and more than memory holds.
+        sums = [np.abs(row.values).sum() for row in rows]
         return np.array(sums, dtype=float)
 
     def answer(self, of: str, at: Sequence[float]) -> JsonObject:

@@ -39,7 +39,7 @@ class StoredQuestions:
             "runs": lambda _: json_reply([stored.run()]),
             "points": lambda _: array_reply(stored.points()),
             "targets": lambda _: array_reply(stored.targets()),
-            "field": lambda _: array_reply(stored.totals()),
+            "field": lambda asked: array_reply(stored.totals(text(asked, "of"))),
             "influence": self._influence,
             "point": self._point,
             "answer": self._answer,

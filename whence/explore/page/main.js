@@ -74,7 +74,7 @@ function showFields() {
   if (point) {
     text = `What removing ${point.pointInWords(Number(state.point))} from training would change of ${state.of}, everywhere (predicted; same unit as ${state.of}).`;
   } else if (!views[0].run.can.includes("field")) {
-    text = "The places that were explained, coloured by how much all points together do there. Click one to see where it comes from.";
+    text = `The places that were explained, coloured by the total absolute influence on ${state.of} there. Click one to see where it comes from.`;
   }
   byId("field-caption").textContent = text;
   byId("whole").hidden = point === null;
@@ -106,9 +106,10 @@ function showInfluences() {
   });
   differences?.showInfluences(smooth, state);
 
-  const unit = isSmooth ? "smoothed sum by area" : `same unit as ${state.of}`;
+  const unit = isSmooth ? "smoothed sum by area" : `same unit as ${views[0].answered.of}`;
+  const { of } = views[0].answered;
   const place = views[0].placeInWords(views[0].explained);
-  byId("influence-caption").textContent = `What removing each training point would change of ${state.of} at ${place}: orange raises it, blue lowers it (predicted; ${unit}). Click a point to see its influence everywhere.`;
+  byId("influence-caption").textContent = `What removing each training point would change of ${of} at ${place}: orange raises it, blue lowers it (predicted; ${unit}). Click a point to see its influence everywhere.`;
 
   shares = views.map((view, k) => ({ name: view.run.name, shares: cumulativeShares(sizes[k]) }));
   drawShares(byId("share"), shares);
@@ -120,7 +121,8 @@ function shareInWords(/** @type {{name: string, shares: Float64Array}} */ { name
   if (!n) return "No points are shown.";
   const k = Math.max(1, Math.round(CARRIED * n));
   const prefix = views.length > 1 ? `${name}: ` : "";
-  return `${prefix}The ${k} strongest of ${n} points (${Math.round((100 * k) / n)} %) carry ${Math.round(100 * ofRun[k - 1])} % of the total absolute influence on this answer.`;
+  const ofWhat = state.term || state.near ? "of the points that are shown" : "on this answer";
+  return `${prefix}The ${k} strongest of ${n} points (${Math.round((100 * k) / n)} %) carry ${Math.round(100 * ofRun[k - 1])} % of the total absolute influence ${ofWhat}.`;
 }
 
 // --- choosing ---
@@ -166,6 +168,9 @@ function listenToField(/** @type {RunView} */ view) {
     isDown = false;
     chooseTarget(place(event), true);
   });
+  canvas.addEventListener("pointercancel", () => {
+    isDown = false;
+  });
   canvas.addEventListener("keydown", (event) => {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
     if (!way) return;
@@ -183,8 +188,8 @@ function listenToControls() {
   const [run] = state.runs;
   // Of an attribution there is no network to show.
   byId("field-label").hidden = !run.can.includes("field");
-  byId("fields").append(...run.fields.map((name) => new Option("", name)));
-  fill(select("of"), run.answers);
+  byId("fields").append(...state.fields.map((name) => new Option("", name)));
+  fill(select("of"), state.answers);
   fill(select("term"), state.terms);
   input("field").value = state.field;
   select("of").value = state.of;
@@ -205,7 +210,7 @@ function listenToControls() {
   select("of").addEventListener("change", () => {
     state.of = select("of").value;
     chooseTarget(state.at, true);
-    if (state.point !== null) void askField();
+    if (state.point !== null || !run.can.includes("field")) void askField();
   });
   for (const id of ["term", "scale", "clip", "view", "near"]) {
     byId(id).addEventListener("change", () => {
@@ -276,7 +281,7 @@ async function showTerms() {
 
 function describe(/** @type {import("./source.js").Run} */ run) {
   const parts = [];
-  if (run.summary.relative_l2 !== undefined) parts.push(`relative L2 error ${format(run.summary.relative_l2)}`);
+  if (typeof run.summary.relative_l2 === "number") parts.push(`relative L2 error ${format(run.summary.relative_l2)}`);
   parts.push(`${run.n_points} training points`);
   if (run.summary.iterations !== undefined) parts.push(`${run.summary.iterations} iterations`);
   else if (run.can.includes("history")) parts.push("not finished: as its last checkpoint has it");

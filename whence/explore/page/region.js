@@ -16,15 +16,17 @@ import { format } from "./numbers.js";
 export function listenToRegions(views, state) {
   /** The run on whose map the region is. @type {RunView | null} */
   let chosen = null;
+  /** Whether it is of all points that are shown, for which nothing need be drawn. */
+  let isAll = false;
   /** How many regions were asked after: what comes late of an earlier one is not shown. */
   let count = 0;
   const lasso = input("lasso");
 
   const ask = newest(async () => {
     const view = chosen;
-    if (!view?.right.outline.length) return;
+    if (!view || !(isAll || view.right.outline.length)) return;
     count += 1;
-    const members = view.enclosed();
+    const members = isAll ? view.members(view.shown()) : view.enclosed();
     const { of, at } = { of: state.of, at: [...state.at] };
     byId("region-panel").hidden = false;
     byId("retrained").textContent = "";
@@ -32,7 +34,7 @@ export function listenToRegions(views, state) {
     byId("region").textContent = "The region has no points.";
     if (!Object.keys(members).length) return;
     const region = await view.source.region(members, of, at);
-    byId("region").textContent = inWords(region, of);
+    byId("region").textContent = `${views.length > 1 ? `${view.run.name}: ` : ""}${inWords(region, of)}`;
     byId("retrain").hidden = !view.run.can.includes("retrain");
     byId("retrain").onclick = () => void check(view, { members, of, at, predicted: region.exact });
   }, (error) => report(error, "region"));
@@ -62,6 +64,7 @@ export function listenToRegions(views, state) {
   function clear() {
     count += 1;
     chosen = null;
+    isAll = false;
     for (const { right } of views) {
       right.outline = [];
       right.draw();
@@ -78,7 +81,16 @@ export function listenToRegions(views, state) {
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") clear();
   });
-  lasso.addEventListener("change", clear);
+  byId("all-shown").addEventListener("click", () => {
+    clear();
+    [chosen] = views;
+    isAll = true;
+    void ask();
+  });
+  lasso.addEventListener("change", () => {
+    clear();
+    document.body.classList.toggle("drawing", lasso.checked);
+  });
   return () => void ask();
 }
 

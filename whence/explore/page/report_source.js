@@ -59,7 +59,8 @@ export function reportSource(recorded) {
   return {
     points: async () => pointColumns(numbersOf(recorded.points), run),
     field: async (of, slice) => {
-      if (!run.can.includes("field")) return totals(influence(run.answers[0]), nTargets);
+      // Of an attribution there is no field, but what is explained at its targets.
+      if (!run.can.includes("field")) return totals(influence(of), nTargets);
       return sliced(numbersOf(known(recorded.fields, of)), recorded.field_grid, run, slice);
     },
     influenceAt: async (of, at) => {

@@ -52,6 +52,8 @@ export class RunView {
     );
     /** @type {TrainingPoints} */
     this.points = { columns: [], term: new Float64Array(), index: new Float64Array(), loss: new Float64Array(), entered: new Float64Array(), residual: new Float64Array() };
+    /** What the influences are of: what is chosen may be a question further. */
+    this.answered = { of: state.of, at: state.at };
     /** The places that can be explained, null for any. @type {Float64Array[] | null} */
     this.targets = null;
     /** @type {Float64Array} */
@@ -87,9 +89,13 @@ export class RunView {
 
   /** The place that is explained: the chosen one, or the nearest of those that can be. */
   get explained() {
-    const { targets, state, run } = this;
-    if (!targets) return state.at;
-    const row = nearestPlace(targets, state.at, run);
+    return this.nearestTo(this.answered.at);
+  }
+
+  nearestTo(/** @type {number[]} */ at) {
+    const { targets, run } = this;
+    if (!targets) return at;
+    const row = nearestPlace(targets, at, run);
     return targets.map((column) => column[row]);
   }
 
@@ -100,13 +106,15 @@ export class RunView {
   }
 
   async askInfluence() {
-    this.influence = await this.source.influenceAt(this.state.of, this.state.at);
+    const { of, at } = this.state;
+    this.influence = await this.source.influenceAt(of, at);
+    this.answered = { of, at };
   }
 
   async askField() {
     const { state, source, points, run } = this;
     if (!this.isPointHere) {
-      this.fieldValues = await source.field(state.field, state.slice);
+      this.fieldValues = await source.field(this.hasFields ? state.field : state.of, state.slice);
       return;
     }
     const point = Number(state.point);
@@ -114,10 +122,10 @@ export class RunView {
   }
 
   async askAnswer() {
-    const { state } = this;
-    const { value, quality } = await this.source.answer(state.of, state.at);
-    const place = this.placeInWords(this.explained);
-    this.words.value.textContent = value === null ? `${state.of} at ${place}.` : `${state.of} at ${place} is ${format(value)}.`;
+    const { of, at } = this.state;
+    const { value, quality } = await this.source.answer(of, at);
+    const place = this.placeInWords(this.nearestTo(at));
+    this.words.value.textContent = value === null ? `${of} at ${place}.` : `${of} at ${place} is ${format(value)}.`;
     this.words.quality.textContent = quality;
   }
 
@@ -146,7 +154,7 @@ export class RunView {
 
   /** The influences as a field: their sum by area, smoothed. */
   smoothed(/** @type {Uint8Array} */ shown) {
-    return smoothed(this.mapColumns(), this.influence, shown, this.right.frame, SMOOTH_CELLS);
+    return smoothed(this.mapColumns(), this.influence, shown, this.frame(ROOM), SMOOTH_CELLS);
   }
 
   /**
@@ -216,7 +224,7 @@ export class RunView {
     const { left, state, fieldValues } = this;
     left.target = state.onMap(this.explained);
     if (this.isLine && this.targets && !this.hasFields) {
-      left.target[1] = fieldValues[nearestPlace(this.targets, state.at, this.run)];
+      left.target[1] = fieldValues[nearestPlace(this.targets, this.answered.at, this.run)];
     } else if (this.isLine && fieldValues.length) {
       const { low, high } = left.frame;
       const place = (left.target[0] - low[0]) / (high[0] - low[0]);
@@ -226,7 +234,7 @@ export class RunView {
 
   showStrongest(/** @type {Uint8Array} */ shown) {
     const { points, run } = this;
-    const visible = this.influence.map((value, i) => (shown[i] ? value : 0));
+    const visible = this.influence.map((value, i) => (shown[i] ? value : NaN));
     const rows = strongest(visible, ROWS).map((i) => {
       const choose = make("button", { class: "plain" }, run.terms[points.term[i]]);
       const cells = [choose, this.placeInWords(this.placeOf(i)), format(this.influence[i])];
@@ -270,14 +278,18 @@ export class RunView {
 
   /** The shown points within the line that was drawn, by term. */
   enclosed() {
-    const { right, points, run } = this;
-    const shown = this.shown();
+    const { right } = this;
     const [xs, ys] = this.mapColumns();
+    return this.members(this.shown().map((isShown, i) => Number(isShown && isWithin(xs[i], ys[i], right.outline))));
+  }
+
+  /** The places of some points by term. */
+  members(/** @type {Uint8Array} */ chosen) {
+    const { points, run } = this;
     /** @type {Record<string, number[]>} */
     const members = {};
-    for (let i = 0; i < shown.length; i += 1) {
-      if (!shown[i] || !isWithin(xs[i], ys[i], right.outline)) continue;
-      (members[run.terms[points.term[i]]] ??= []).push(points.index[i]);
+    for (let i = 0; i < chosen.length; i += 1) {
+      if (chosen[i]) (members[run.terms[points.term[i]]] ??= []).push(points.index[i]);
     }
     return members;
   }

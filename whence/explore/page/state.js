@@ -2,15 +2,23 @@
 
 /** @typedef {import("./source.js").Run} Run */
 
+/** What is in every list. */
+function inAll(/** @type {string[][]} */ [first, ...others]) {
+  return first.filter((name) => others.every((names) => names.includes(name)));
+}
+
 export class State {
   /** @param {Run[]} runs */
   constructor(runs) {
     const [run] = runs;
     this.runs = runs;
     /** The place that is explained, in the problem's order. */
-    this.at = run.low.map((low, k) => (low + run.high[k]) / 2);
-    this.of = run.answers[0];
-    this.field = run.fields[0];
+    this.at = run.first;
+    /** What all runs can be asked for. */
+    this.answers = inAll(runs.map(({ answers }) => answers));
+    this.fields = inAll(runs.map(({ fields }) => fields));
+    this.of = this.answers[0];
+    this.field = this.fields[0];
     this.term = "";
     this.scale = "linear";
     this.clip = 0.99;
@@ -39,7 +47,7 @@ export class State {
     const numbers = (/** @type {string} */ name) => (asked.get(name) ?? "").split(",").map(Number);
     const at = numbers("at");
     if (asked.has("at") && at.length === run.coordinates.length && at.every(Number.isFinite)) this.at = at;
-    if (run.answers.includes(asked.get("of") ?? "")) this.of = String(asked.get("of"));
+    if (this.answers.includes(asked.get("of") ?? "")) this.of = String(asked.get("of"));
 
     const axes = numbers("axes");
     const isAxis = (/** @type {number} */ k) => Number.isInteger(k) && k >= 0 && k < run.coordinates.length;
