@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_report import numbers, read
+from recorded import numbers, read
 
 import whence as wh
 from whence.attribution.result import Attribution
