@@ -32,7 +32,9 @@ test: $(READY)
 test-browser: $(READY)
 	command -v chromium > /dev/null || .ci/install-chromium || echo "no chromium: these tests are passed over"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -rs tests/explore/test_browser.py tests/explore/test_samples_in_browser.py
+	$(BIN)/python -m pytest -rs tests/explore/test_accessibility.py tests/explore/test_browser.py \
+	  tests/explore/test_report_in_browser.py tests/explore/test_run_page_in_browser.py \
+	  tests/explore/test_samples_in_browser.py
 
 # Speed and memory beside captum, DeepXDE, PINA and pyDVL, about 40 minutes; leave the machine idle
 # meanwhile. curvlinops brings torchvision, whose builds need not fit torch's and then break PINA.

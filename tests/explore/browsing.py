@@ -1,6 +1,9 @@
 """A page in a real browser, for the tests of what is done there and seen."""
 
+import csv
+import io
 import shutil
+import xml.etree.ElementTree as ET
 from contextlib import contextmanager
 
 import pytest
@@ -12,6 +15,7 @@ CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="no chromium: make test-browser installs it"
 )
+SVG = "{http://www.w3.org/2000/svg}"
 SHOWN = "body[data-shown]"
 READY = "body[data-ready]"
 SIZES = {"wide": (1280, 900), "phone": (390, 844)}
@@ -76,3 +80,24 @@ def wait_for_text(page, name, part):
         "([name, part]) => document.getElementById(name).textContent.includes(part)",
         arg=[name, part],
     )
+
+
+def rows_of(text):
+    return list(csv.reader(io.StringIO(text)))
+
+
+def texts_of(svg):
+    return [part.text for part in ET.fromstring(svg).iter(f"{SVG}text")]
+
+
+def draw_region(
+    page, corners=((0.2, 0.3), (0.6, 0.3), (0.6, 0.7), (0.2, 0.7)), said="Removing all"
+):
+    """Draw a line around points and wait for what is said of them."""
+    page.locator("#lasso").check()
+    page.mouse.move(*middle(page, "influence-map", *corners[0]))
+    page.mouse.down()
+    for corner in corners[1:]:
+        page.mouse.move(*middle(page, "influence-map", *corner), steps=5)
+    page.mouse.up()
+    wait_for_text(page, "region", said)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 
 from whence import cli
@@ -15,11 +16,13 @@ def test_it_serves_until_an_interrupt(tmp_path):
         cli.main(["train", "burgers", *steps, "--points", "pde=50", "--out", run]) == 0
     )
     command = [sys.executable, "-m", "whence.cli", "explore", run, "--no-browser"]
+    began = time.perf_counter()
     server = subprocess.Popen(
         [*command, "--port", "0"], stdout=subprocess.PIPE, text=True
     )
     try:
         line = server.stdout.readline()
+        print(f"whence explore: its address after {time.perf_counter() - began:.1f} s")
         assert line.startswith("explorer: http://127.0.0.1:")
         with urllib.request.urlopen(line.split()[1]) as reply:
             assert b"<title>whence explore</title>" in reply.read()

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_report import numbers, read
+from recorded import numbers, read
 
 import whence as wh
 from whence.attribution.result import Attribution
@@ -83,7 +83,7 @@ def test_as_a_file(table, tmp_path):
 
 
 def test_what_is_too_large(table, monkeypatch):
-    monkeypatch.setattr(notebook, "MOST_NUMBERS", table.size - 1)
+    monkeypatch.setattr(notebook, "MAX_INFLUENCES", table.size - 1)
     with pytest.raises(ValueError, match=r"room for 749 influences.* has 750: select"):
         table.explore()
     table.isel(target=[0, 1]).explore()

@@ -54,8 +54,8 @@ def test_long_histories_are_thinned_to_their_end(n):
         history = History({"iteration": k} for k in range(n))
 
     iterations = records.history(Run())["iteration"]
-    assert len(iterations) <= records.MOST_ROWS
-    assert len(iterations) > records.MOST_ROWS / 3
+    assert len(iterations) <= records.MAX_ROWS
+    assert len(iterations) > records.MAX_ROWS / 3
     assert iterations[-1] == n - 1
     steps = set(np.diff(iterations))
     assert len(steps) == 1
@@ -100,11 +100,15 @@ def test_spectra(run):
 
 
 def test_findings_are_what_diagnose_left(run):
-    assert records.findings(run) == ""
+    nothing = {"text": "", "indicators": []}
+    assert records.findings(run) == nothing
     (run.path / records.FINDINGS).write_text("Größe ∂u", encoding="utf-8")
-    assert records.findings(run) == "Größe ∂u"
+    (run.path / records.INDICATORS).write_text('run,value\n"a,b",0.5\n')
+    found = records.findings(run)
+    assert found["text"] == "Größe ∂u"
+    assert found["indicators"] == [["run", "value"], ["a,b", "0.5"]]
     in_memory = go(schedule=[pinn.GaussNewton(1)], resample=None)
-    assert records.findings(in_memory) == ""
+    assert records.findings(in_memory) == nothing
     assert records.spectra(in_memory) == {}
 
 

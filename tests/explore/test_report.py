@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from explorers import line_run, small_run, space_run
+from recorded import numbers, read
 
 import whence as wh
 from whence import cli, pinn
@@ -15,28 +16,9 @@ from whence.explore import Session
 from whence.explore.answers import Answers
 from whence.explore.report import report_of_runs
 
-KINDS = {"f8": "<f8", "f4": "<f4", "i4": "<i4", "i2": "<i2"}
-
 
 def answers(result, **options):
     return Answers(Session(result), **options)
-
-
-def read(page):
-    """Return what a report has of its runs."""
-    found = re.search(
-        r'<script type="application/json" id="report">(.*?)</script>', page, re.DOTALL
-    )
-    return json.loads(found[1])
-
-
-def numbers(table):
-    """Return the numbers of a table, as the page makes them."""
-    data = np.frombuffer(base64.b64decode(table["data"]), KINDS[table["kind"]])
-    values = data.astype(float).reshape(table["shape"])
-    if "unit" in table:
-        values = values * numbers(table["unit"])[:, None]
-    return values
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 ``make test-browser`` installs what these need where that can be; elsewhere they are passed over.
 """
 
-import csv
-import io
 import xml.etree.ElementTree as ET
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,12 +10,16 @@ import numpy as np
 import pytest
 from browsing import (
     READY,
+    SVG,
     downloaded,
+    draw_region,
     middle,
     needs_chromium,
     opened,
+    rows_of,
     shown_place,
     text_of,
+    texts_of,
     wait_for_place,
     wait_for_text,
 )
@@ -30,15 +32,6 @@ pytestmark = [
     needs_chromium,
     pytest.mark.filterwarnings("ignore::whence.attribution.quality.FarFromMinimum"),
 ]
-SVG = "{http://www.w3.org/2000/svg}"
-
-
-def rows_of(text):
-    return list(csv.reader(io.StringIO(text)))
-
-
-def texts_of(svg):
-    return [part.text for part in ET.fromstring(svg).iter(f"{SVG}text")]
 
 
 def asked_for(page, name):
@@ -179,9 +172,11 @@ def test_a_line(browser, line):
 
 @pytest.fixture
 def sliced(browser):
-    with served(space_run()) as explorer:
-        with opened(browser, explorer.address, ready=READY) as page:
-            yield page
+    with (
+        served(space_run()) as explorer,
+        opened(browser, explorer.address, ready=READY) as page,
+    ):
+        yield page
 
 
 def wait_for_field(page, **wanted):
@@ -323,16 +318,6 @@ def test_tables(page, result):
 
 
 # --- regions ---
-
-
-def draw_region(page, corners=((0.2, 0.3), (0.6, 0.3), (0.6, 0.7), (0.2, 0.7))):
-    page.locator("#lasso").check()
-    page.mouse.move(*middle(page, "influence-map", *corners[0]))
-    page.mouse.down()
-    for corner in corners[1:]:
-        page.mouse.move(*middle(page, "influence-map", *corner), steps=5)
-    page.mouse.up()
-    wait_for_text(page, "region", "Removing all")
 
 
 def test_escape_clears_a_region(page):

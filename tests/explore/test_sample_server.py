@@ -22,6 +22,8 @@ from whence import cli
 from whence.cli.explore import questions_of
 from whence.explore import SampleSession
 from whence.explore.sample_answers import PAGE, SampleAnswers
+from whence.explore.sample_questions import SampleQuestions
+from whence.explore.server import Api
 
 HOSTILE = "<img src=x onerror=document.title='taken'>"
 
@@ -177,9 +179,11 @@ def test_the_page_says_how_far_from_a_minimum_rather_than_the_terminal(recwarn):
         model[1].weight.zero_()
     influence = wh.Influence(model, data, loss, damping=1e-3)
     answers = SampleAnswers(SampleSession(influence, test))
-    for text in (answers.sample(0), answers.suspects("self_influence")):
-        assert "far from a minimum" in text["quality"]
-    answers.influence(1)
+    api = Api(SampleQuestions(answers))
+    for question in ("sample", "suspects"):
+        asked_for = {"sample": "0", "by": "self_influence", "start": "0", "count": "5"}
+        reply = api.reply(question, asked_for)
+        assert "far from a minimum" in json.loads(reply.body)["quality"]
     assert not [warning for warning in recwarn if "minimum" in str(warning.message)]
 
 
@@ -206,7 +210,7 @@ loss = nn.CrossEntropyLoss()
 def test_the_command_reads_a_model_file(tmp_path):
     path = tmp_path / "flowers.py"
     path.write_text(f"{FILE}\nclasses = ['rose', {HOSTILE!r}]\nfeatures = 3\n")
-    questions = questions_of(path)
+    questions = questions_of([path])
     assert questions.page == "samples.html"
     model = json.loads(questions.by_name()["model"]({}).body)
     assert model["title"] == "flowers"

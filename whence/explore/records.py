@@ -92,7 +92,7 @@ def findings(result: Result) -> JsonObject:
     for name in texts:
         file = result.path / name if result.path is not None else None
         if file is not None and file.is_file():
-            texts[name] = file.read_text()
+            texts[name] = file.read_text(encoding="utf-8")
     rows = list(csv.reader(io.StringIO(texts[INDICATORS])))
     return {"text": texts[FINDINGS], "indicators": rows}
 

@@ -71,3 +71,16 @@ export function sequential(low, high) {
   };
   return { colors: table(SEQUENTIAL), step, low, high };
 }
+
+/**
+ * Black or white, whichever is of more contrast to a colour (WCAG 2).
+ * @param {ArrayLike<number>} color bytes r, g, b
+ */
+export function onTop(color) {
+  const [red, green, blue] = Array.from(color, (byte) => {
+    const part = byte / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  // Where the contrast is the same: √(0.05 · 1.05) − 0.05.
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+}

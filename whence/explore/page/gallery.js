@@ -72,7 +72,7 @@ export class Gallery {
     let texts = [label];
     if (isBad) texts = isShort ? [`${label} ${mistake}`] : [label, mistake];
     const words = `test sample ${row.index}, label ${label}, predicted ${predictionName(model, row)}, loss ${format(row.loss)}`;
-    const card = make("button", { class: isBad ? "card wrong" : "card", "data-index": row.index, title: words, "aria-label": words });
+    const card = make("button", { class: isBad ? "card wrong" : "card", "data-index": row.index, title: words, "aria-label": isBad ? `${texts.join(" ")}: ${words}` : words });
     card.append(image(model.input, values), ...texts.map((text) => make("span", {}, text)));
     return card;
   }

@@ -77,8 +77,9 @@ export function drawHistograms(parent, bins, { names, own, chosen, label, choose
   const most = Math.log1p(Math.max(1, ...groups.map((group) => Math.max(...bins.counts[group]))));
   groups.forEach((group, k) => {
     const base = TOP + (k + 1) * ROW;
+    // As its title it is the name of the row too.
     const said = `${names[group]}: sum of influence ${signed(bins.sums[group])}`;
-    const row = draw("g", { class: "row", tabindex: 0, role: "button", "aria-label": said, "aria-pressed": String(chosen === group) });
+    const row = draw("g", { class: "row", tabindex: 0, role: "button", "aria-pressed": String(chosen === group) });
     row.append(draw("title", {}, said));
     // All of the row is clicked, not its bars alone.
     row.append(draw("rect", { x: 0, y: base - ROW, width, height: ROW, fill: chosen === group ? accent : "transparent", "fill-opacity": 0.15 }));

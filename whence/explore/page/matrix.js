@@ -1,6 +1,6 @@
 // A matrix of groups on groups: cells of colours, chosen by click or by keys.
 
-import { diverging } from "./colors.js";
+import { diverging, onTop } from "./colors.js";
 import { draw, inks, isDark, rove } from "./elements.js";
 
 /** @typedef {import("./sample_api.js").Matrix} Matrix */
@@ -83,7 +83,7 @@ export function drawMatrix(parent, { names, rows, columns, label, cells, chosen,
  */
 function cellOf({ fill, text, said }, { x, y, size, hasText, isChosen }) {
   const { ink, paper } = inks();
-  const place = draw("g", { class: "cell", role: "button", "aria-label": said, "aria-pressed": String(isChosen) });
+  const place = draw("g", { class: "cell", role: "button", "aria-pressed": String(isChosen) });
   const stroke = isChosen ? { stroke: ink, "stroke-width": 3 } : { stroke: paper, "stroke-width": 1 };
   const inset = isChosen ? 1.5 : 0.5;
   const side = size - 2 * inset;
@@ -91,7 +91,7 @@ function cellOf({ fill, text, said }, { x, y, size, hasText, isChosen }) {
   place.append(draw("rect", { x: x + inset, y: y + inset, width: side, height: side, fill, ...stroke }));
   if (hasText) {
     const middle = { x: x + size / 2, y: y + size / 2 + 4, "text-anchor": "middle" };
-    place.append(draw("text", { ...middle, fill: onTop(fill), "font-size": size < 44 ? 10 : 12 }, text));
+    place.append(draw("text", { ...middle, fill: onTop(bytes(fill)), "font-size": size < 44 ? 10 : 12 }, text));
   }
   return place;
 }
@@ -100,16 +100,6 @@ function cellOf({ fill, text, said }, { x, y, size, hasText, isChosen }) {
 function short(/** @type {string} */ name, /** @type {number} */ room) {
   const most = Math.floor(room / CHARACTER);
   return name.length > most ? `${name.slice(0, most - 1)}…` : name;
-}
-
-/** Black or white, whichever is of more contrast to a colour (WCAG 2). */
-function onTop(/** @type {string} */ fill) {
-  const [red, green, blue] = bytes(fill).map((byte) => {
-    const part = byte / 255;
-    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  });
-  // Where the contrast is the same: √(0.05 · 1.05) − 0.05.
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
 }
 
 /** The bytes of #rrggbb. */

@@ -1,6 +1,6 @@
 // What the points of each term do to the loss of each, as a table of colours and numbers.
 
-import { diverging } from "./colors.js";
+import { diverging, onTop } from "./colors.js";
 import { make } from "./elements.js";
 import { format } from "./numbers.js";
 
@@ -25,8 +25,7 @@ export function drawTerms(parent, names, values, isDark) {
       const [r, g, b] = scale.colors.subarray(color, color + 3);
       const cell = /** @type {HTMLElement} */ (line.children[j + 1]);
       cell.style.background = `rgb(${r}, ${g}, ${b})`;
-      // Black or white, whichever stands out (luminance of ITU-R BT.601).
-      cell.style.color = 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000000" : "#ffffff";
+      cell.style.color = onTop([r, g, b]);
     });
     table.append(line);
   }
