@@ -76,8 +76,8 @@ def test_the_nearest_is_by_parts_of_each_range():
         "target_x": ("target", [100.0, 0.0]), "target_y": ("target", [0.0, 0.5]),
     }  # fmt: skip
     rows = Attribution([[1.0, 2.0], [3.0, 4.0]], coords, ("target", "point"))
-    # 0.05 of the range of x away, and 0.45 of that of y: in plain numbers it is the other.
-    assert StoredAnswers(rows, "a").influence_at("answer", [50.0, 0.05])[0] == 1
+    # 0.06 of the range of x and 0.1 of that of y away: in plain numbers it is the other.
+    assert StoredAnswers(rows, "a").influence_at("answer", [40.0, 0.1])[0] == 1
     assert StoredAnswers(rows, "a").run()["across"] == 0
 
 
