@@ -78,8 +78,8 @@ def test_the_nearest_is_by_parts_of_each_range():
         "target_x": ("target", [100.0, 0.0]), "target_y": ("target", [0.0, 0.5]),
     }  # fmt: skip
     rows = Attribution([[1.0, 2.0], [3.0, 4.0]], coords, ("target", "point"))
-    # 0.05 of the range of x away, and 0.45 of that of y: in plain numbers it is the other.
-    assert StoredAnswers(rows, "a").influence_at("answer", [50.0, 0.05])[0] == 1
+    # 0.06 of the range of x and 0.1 of that of y away: in plain numbers it is the other.
+    assert StoredAnswers(rows, "a").influence_at("answer", [40.0, 0.1])[0] == 1
     assert StoredAnswers(rows, "a").run()["across"] == 0
 
 
@@ -190,19 +190,17 @@ def test_wrong_dimensions(dims):
 
 
 def test_files(influence, table, tmp_path):
-    out = tmp_path / "influence.zarr"
-    influence.attribute(wh.Output(PLACES, "u"), out=out)
-    stored = StoredAnswers(attribution_at(out), out.name)
-    (answer,) = stored.run()["answers"]
-    for row, place in zip(table.values, PLACES, strict=True):
-        np.testing.assert_array_equal(stored.influence_at(answer, place), row)
-
-    file = tmp_path / "influence.nc"
+    folder, file = tmp_path / "influence.zarr", tmp_path / "influence.nc"
+    influence.attribute(wh.Output(PLACES, "u"), out=folder)
     write_netcdf(table, file)
-    stored = StoredAnswers(attribution_at(file), file.name)
-    np.testing.assert_array_equal(
-        stored.influence_at(answer, PLACES[2]), table.values[2]
-    )
+    limit = 1e-12 * np.abs(table.values).max()
+    for path in (folder, file):
+        found = attribution_at(path)
+        np.testing.assert_allclose(found.values, table.values, rtol=0, atol=limit)
+        stored = StoredAnswers(found, path.name)
+        assert stored.run()["answers"] == ["u"]
+        for row, place in zip(found.values, PLACES, strict=True):
+            np.testing.assert_array_equal(stored.influence_at("u", place), row)
     # A run's folder is none.
     assert attribution_at(tmp_path) is None
 

@@ -26,14 +26,6 @@ OPERATORS = {
 }
 
 
-def _finite(number: float, refused: ValueError) -> np.ndarray:
-    """Return a number as an array, whose powers overflow to infinity rather than take for ever."""
-    try:
-        return np.asarray(float(number))
-    except OverflowError as error:
-        raise refused from error
-
-
 def evaluate(
     formula: str, lookup: Lookup, of_names: Mapping[str, Lookup] | None = None
 ) -> np.ndarray:
@@ -84,7 +76,8 @@ def evaluate(
             case ast.Constant(value=bool()):
                 raise refused
             case ast.Constant(value=int() | float() as number):
-                return _finite(number, refused)
+                # As an array, whose powers overflow to infinity rather than take for ever.
+                return np.asarray(float(number))
             case ast.Name(id=name):
                 return lookup(name)
             case ast.UnaryOp(op=ast.USub(), operand=part):
@@ -102,4 +95,7 @@ def evaluate(
 
     # What is not a number at a place, such as a logarithm of −1, is blank there.
     with np.errstate(all="ignore"):
-        return value(tree.body)
+        try:
+            return value(tree.body)
+        except OverflowError as error:  # a whole number that no float holds
+            raise refused from error

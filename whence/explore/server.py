@@ -67,8 +67,10 @@ class Api:
         except Exception as error:
             # Without a reply the page would take the server for gone.
             traceback.print_exc()
-            said = f"{type(error).__name__}: {error}"
-            return json_reply({"error": said}, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return json_reply(
+                {"error": f"{type(error).__name__}: {error}"},
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+            )
 
 
 def page_files() -> dict[str, Reply]:
