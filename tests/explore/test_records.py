@@ -1,5 +1,6 @@
 """What a run's record says of its training, as the page gets it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -117,3 +118,13 @@ def test_summary(run):
     assert set(said) <= set(records.SUMMARY)
     assert said["iterations"] == run.summary["iterations"] == 60
     assert said["relative_l2"] == run.summary["relative_l2"]
+
+
+def test_what_is_no_number_is_left_out():
+    assert records.finite(float("nan")) is None
+    assert records.finite("done") is None
+    diverged = dataclasses.replace(
+        go(schedule=[pinn.GaussNewton(1)], resample=None),
+        summary={"relative_l2": float("inf"), "loss": None, "iterations": 3},
+    )
+    assert records.summary(diverged) == {"iterations": 3}

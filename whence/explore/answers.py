@@ -166,7 +166,8 @@ class Answers:
         quantity = self.session.quantity(at, of)
         value = quantity.values(self.session.result.objective)
         judged = quality(self.session.influence_at(at, of))
-        return {"value": float(value[0]), "quality": str(judged)}
+        # A network that diverged answers with what is no number.
+        return {"value": records.finite(float(value[0])), "quality": str(judged)}
 
     def region(
         self, points: Mapping[str, Sequence[int]], of: str, at: Sequence[float]

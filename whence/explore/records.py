@@ -34,11 +34,11 @@ def history(result: Result) -> JsonObject:
         cells = [row.get(name) for row in rows]
         if any(isinstance(cell, str) for cell in cells):
             continue
-        columns[name] = [_finite(cell) for cell in cells]
+        columns[name] = [finite(cell) for cell in cells]
     return columns
 
 
-def _finite(cell: object) -> float | None:
+def finite(cell: object) -> float | None:
     """Return a number that JSON has a name for, or None."""
     if not isinstance(cell, (int, float)) or not math.isfinite(cell):
         return None
@@ -99,5 +99,10 @@ def findings(result: Result) -> JsonObject:
 
 def summary(result: Result) -> JsonObject:
     """Return the numbers of a run's summary that a reader looks for first."""
-    summary = result.summary
-    return {name: summary[name] for name in SUMMARY if summary.get(name) is not None}
+    shown = {}
+    for name in SUMMARY:
+        value = result.summary.get(name)
+        # A run that diverged has errors that are no numbers.
+        if isinstance(value, str) or finite(value) is not None:
+            shown[name] = value
+    return shown
