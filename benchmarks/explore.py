@@ -29,6 +29,8 @@ from whence.explore.run_questions import RunQuestions
 from whence.explore.server import Explorer
 
 CLICKS = 60
+PAUSE = 200
+"""Milliseconds between two clicks, as a quick hand makes them."""
 POINTS = {10_000: (0.060, 0.150), 100_000: (0.400, None)}
 """Bars of median and 95th percentile in seconds, by the number of training points."""
 MAX_REGION = 1.0
@@ -50,7 +52,7 @@ async ([across, up]) => {
   };
   const shown = new Promise((resolve) => {
     const observer = new MutationObserver(() => { observer.disconnect(); resolve(); });
-    observer.observe(document.body, { attributeFilter: ["data-shown"] });
+    observer.observe(document.body, { attributeFilter: ["data-drawn"] });
   });
   canvas.setPointerCapture = () => {};
   const start = performance.now();
@@ -98,7 +100,10 @@ def clicks(session: Session, n: int) -> np.ndarray:
         page.goto(explorer.address)
         page.wait_for_selector("body[data-shown]", timeout=600_000)
         page.wait_for_timeout(2000)
-        seconds = [page.evaluate(CLICK, place) for place in places]
+        seconds = []
+        for place in places:
+            seconds.append(page.evaluate(CLICK, place))
+            page.wait_for_timeout(PAUSE)
         browser.close()
     return np.array(seconds[3:])
 

@@ -27,84 +27,83 @@ export function drawDiscs(context, points, scale, transform, radius) {
   const image = context.getImageData(0, 0, width, height);
   const stencil = disc(radius);
   const [xs, ys] = points.columns;
-  const { values } = points;
   const { x, y, byX, byY } = transform;
-  for (const i of fromWeakToStrong(values, points.shown, scale)) {
+  const steps = new Uint8Array(points.values.length);
+  for (let i = 0; i < steps.length; i += 1) steps[i] = scale.step(points.values[i]);
+  for (const i of fromWeakToStrong(steps, points.shown, scale)) {
     const left = Math.round(x + byX * xs[i]);
     const top = Math.round(y + byY * ys[i]);
-    stamp(image, stencil, left, top, scale.colors, 3 * scale.step(values[i]));
+    stamp(image, stencil, left, top, scale.colors, 3 * steps[i]);
   }
   context.putImageData(image, 0, 0);
 }
 
 /**
- * How much of each pixel a disc covers, 0 … 1.
+ * The pixels that a disc covers, and how much of each, 0 … 1.
+ * @typedef {{reach: number, across: Int8Array, down: Int8Array, cover: Float32Array}} Stencil
+ *
  * @param {number} radius
+ * @returns {Stencil}
  */
 function disc(radius) {
   const reach = Math.ceil(radius + 0.5);
-  const side = 2 * reach + 1;
-  const cover = new Float32Array(side * side);
+  const [across, down, cover] = [[], [], []].map((list) => /** @type {number[]} */ (list));
   for (let y = -reach; y <= reach; y += 1) {
     for (let x = -reach; x <= reach; x += 1) {
       const inside = Math.max(0, Math.min(1, radius + 0.5 - Math.hypot(x, y)));
-      cover[(y + reach) * side + x + reach] = inside;
+      if (!inside) continue;
+      across.push(x);
+      down.push(y);
+      cover.push(inside);
     }
   }
-  return { reach, side, cover };
+  return { reach, across: Int8Array.from(across), down: Int8Array.from(down), cover: Float32Array.from(cover) };
 }
 
 /**
- * Lay a disc of one colour over pixels.
+ * Lay a disc of one colour over pixels; of one at the edge of the picture nothing is drawn.
  * @param {ImageData} image
- * @param {{reach: number, side: number, cover: Float32Array}} stencil
+ * @param {Stencil} stencil
  * @param {number} x
  * @param {number} y
  * @param {Uint8Array} colors
  * @param {number} color
  */
 function stamp(image, stencil, x, y, colors, color) {
-  const { reach, side, cover } = stencil;
+  const { reach, across, down, cover } = stencil;
   const { data, width, height } = image;
-  const [red, green, blue] = [colors[color], colors[color + 1], colors[color + 2]];
-  for (let dy = -reach; dy <= reach; dy += 1) {
-    const row = y + dy;
-    if (row < 0 || row >= height) continue;
-    for (let dx = -reach; dx <= reach; dx += 1) {
-      const column = x + dx;
-      const part = cover[(dy + reach) * side + dx + reach];
-      if (!part || column < 0 || column >= width) continue;
-      const pixel = 4 * (row * width + column);
-      data[pixel] += part * (red - data[pixel]);
-      data[pixel + 1] += part * (green - data[pixel + 1]);
-      data[pixel + 2] += part * (blue - data[pixel + 2]);
-    }
+  if (x < reach || y < reach || x >= width - reach || y >= height - reach) return;
+  const red = colors[color];
+  const green = colors[color + 1];
+  const blue = colors[color + 2];
+  for (let k = 0; k < cover.length; k += 1) {
+    const part = cover[k];
+    const pixel = 4 * ((y + down[k]) * width + x + across[k]);
+    data[pixel] += part * (red - data[pixel]);
+    data[pixel + 1] += part * (green - data[pixel + 1]);
+    data[pixel + 2] += part * (blue - data[pixel + 2]);
   }
 }
 
 /**
  * The places of shown points, those of the weakest colours first: a sort by counting.
- * @param {ArrayLike<number>} values
+ * @param {ArrayLike<number>} steps the number of each point's colour
  * @param {ArrayLike<number>} shown
  * @param {Scale} scale
  * @returns {Uint32Array}
  */
-export function fromWeakToStrong(values, shown, scale) {
+export function fromWeakToStrong(steps, shown, scale) {
   const last = scale.colors.length / 3 - 1;
-  const strengths = new Uint16Array(values.length);
+  const strength = (/** @type {number} */ i) => Math.abs(2 * steps[i] - last);
   const ends = new Uint32Array(last + 2);
-  for (let i = 0; i < values.length; i += 1) {
-    if (!shown[i]) continue;
-    strengths[i] = Math.min(last, Math.round(Math.abs(2 * scale.step(values[i]) - last)));
-    ends[strengths[i] + 1] += 1;
-  }
+  for (let i = 0; i < steps.length; i += 1) if (shown[i]) ends[strength(i) + 1] += 1;
   for (let k = 1; k < ends.length; k += 1) ends[k] += ends[k - 1];
 
   const order = new Uint32Array(ends[last + 1]);
-  for (let i = 0; i < values.length; i += 1) {
+  for (let i = 0; i < steps.length; i += 1) {
     if (!shown[i]) continue;
-    order[ends[strengths[i]]] = i;
-    ends[strengths[i]] += 1;
+    order[ends[strength(i)]] = i;
+    ends[strength(i)] += 1;
   }
   return order;
 }

@@ -1,5 +1,6 @@
 // The page of a run, or of two: what is chosen, what is asked for it, and what is shown.
 
+import { afterPaint } from "./after_paint.js";
 import { diverging, sequential } from "./colors.js";
 import { Differences } from "./differences.js";
 import { byId, fill, input, report, select } from "./dom.js";
@@ -36,8 +37,9 @@ let drawTraining = () => {};
 
 const askInfluence = newest(async () => {
   await Promise.all(views.map((view) => view.askInfluence()));
-  showInfluences();
-  document.body.dataset.shown = `${state.of}@${state.at.join(",")}`;
+  drawInfluences();
+  document.body.dataset.drawn = answered();
+  describeLater();
 }, (error) => report(error, "influence"));
 
 const askField = newest(async () => {
@@ -90,8 +92,20 @@ function rangeOf(/** @type {Float64Array} */ values) {
   return [low, high];
 }
 
-/** Draw the influences of all runs on one scale. */
+/** What the influences that are shown are of. */
+function answered() {
+  const { of, at } = views[0].answered;
+  return `${of}@${at.join(",")}`;
+}
+
+/** Draw the influences of all runs, and say what they are. */
 function showInfluences() {
+  drawInfluences();
+  describeInfluences();
+}
+
+/** Draw the influences of all runs on one scale. */
+function drawInfluences() {
   const isSmooth = state.view === "smooth";
   const shown = views.map((view) => view.shown());
   const smooth = views.map((view, k) => (isSmooth || differences ? view.smoothed(shown[k]) : null));
@@ -105,16 +119,24 @@ function showInfluences() {
     view.left.draw();
   });
   differences?.showInfluences(smooth, state);
+}
 
-  const unit = isSmooth ? "smoothed sum by area" : `same unit as ${views[0].answered.of}`;
+/** Say what is drawn: captions, tables and shares. */
+function describeInfluences() {
+  const unit = state.view === "smooth" ? "smoothed sum by area" : `same unit as ${views[0].answered.of}`;
   const { of } = views[0].answered;
   const place = views[0].placeInWords(views[0].explained);
   byId("influence-caption").textContent = `What removing each training point would change of ${of} at ${place}: orange raises it, blue lowers it (predicted; ${unit}). Click a point to see its influence everywhere.`;
 
-  shares = views.map((view, k) => ({ name: view.run.name, shares: cumulativeShares(sizes[k]) }));
+  const shown = views.map((view) => view.shown());
+  views.forEach((view, k) => view.showStrongest(shown[k]));
+  shares = views.map((view, k) => ({ name: view.run.name, shares: cumulativeShares(view.sizes(shown[k])) }));
   drawShares(byId("share"), shares);
   byId("share-caption").textContent = shares.map(shareInWords).join(" ");
+  document.body.dataset.shown = answered();
 }
+
+const describeLater = afterPaint(describeInfluences);
 
 function shareInWords(/** @type {{name: string, shares: Float64Array}} */ { name, shares: ofRun }) {
   const n = ofRun.length;
@@ -133,8 +155,9 @@ function shareInWords(/** @type {{name: string, shares: Float64Array}} */ { name
  */
 function chooseTarget(at, isLast) {
   state.at = at;
-  state.write();
+  // Asked first: to change the address takes the browser a while.
   void askInfluence();
+  state.write();
   if (!isLast) return;
   void askAnswer();
   askRegion();

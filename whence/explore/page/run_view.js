@@ -135,7 +135,8 @@ export class RunView {
   shown() {
     const { run, state, points } = this;
     const wanted = run.terms.indexOf(state.term);
-    const shown = Uint8Array.from(points.term, (term) => Number(!state.term || term === wanted));
+    const shown = new Uint8Array(points.term.length).fill(1);
+    if (state.term) points.term.forEach((term, i) => { shown[i] = Number(term === wanted); });
     if (!state.near) return shown;
     for (const k of state.others) {
       const reach = NEAR * (run.high[k] - run.low[k]);
@@ -178,7 +179,6 @@ export class RunView {
     const point = Number(state.point);
     right.chosen = this.isPointHere ? this.mapColumns().map((column) => column[point]) : null;
     right.drawNow();
-    this.showStrongest(shown);
   }
 
   /**
@@ -296,7 +296,8 @@ export class RunView {
 
   /** Sizes of the shown influences, the largest first. */
   sizes(/** @type {Uint8Array} */ shown) {
-    return sizesInOrder(this.influence.filter((_, i) => shown[i]));
+    const isFiltered = this.state.term || this.state.near;
+    return sizesInOrder(isFiltered ? this.influence.filter((_, i) => shown[i]) : this.influence);
   }
 
   // --- tables ---
