@@ -309,6 +309,12 @@ def test_tables(page, result):
     losses = [float(row[column]) for row in rows[1:]]
     assert losses == pytest.approx([row["loss"] for row in result.history])
 
+    figure = downloaded(page, "[data-svg=terms]")
+    texts = [text.text for text in ET.fromstring(figure).iter(f"{SVG}text")]
+    assert set(result.objective.terms) <= set(texts)
+    with page.expect_download() as download:
+        page.locator("[data-png=terms]").click()
+    assert download.value.path().read_bytes().startswith(b"\x89PNG")
     rows = rows_of(downloaded(page, "[data-csv=terms]"))
     terms = list(result.objective.terms)
     assert rows[0] == ["loss_of", *terms]

@@ -15,7 +15,7 @@ import { drawShares } from "./shares.js";
 import { listenToSlices } from "./slices.js";
 import { serverRuns, serverSource } from "./source.js";
 import { State } from "./state.js";
-import { drawTerms, termRows } from "./term_matrix.js";
+import { drawTerms, termRows, termSvg } from "./term_matrix.js";
 import { showFindings, showTraining } from "./training.js";
 
 const KEY_STEPS = 60;
@@ -298,7 +298,9 @@ async function showTerms() {
   drawTerms(byId("terms"), run.terms, values, isDark());
   byId("terms-run").textContent = views.length > 1 ? `${run.name}: ` : "";
   if (!byId("terms-exports").children.length) {
-    offerExports(byId("terms-exports"), "terms", { csv: () => termRows(run.terms, values) });
+    offerExports(byId("terms-exports"), "terms", {
+      svg: () => termSvg(run.terms, values, isDark()), csv: () => termRows(run.terms, values),
+    });
   }
 }
 
