@@ -231,7 +231,15 @@ def test_in_a_notebook(browser, table, tmp_path):
         assert frame.locator("#strongest tbody tr").count() == 10
         before = frame.locator("#influence-caption").inner_text()
         canvas = frame.locator("#field-map canvas")
-        canvas.click(position={"x": 60, "y": 20})
+        left, top, width, height = map(
+            float, canvas.get_attribute("data-box").split(",")
+        )
+        # The last of the targets: the first is explained already. t goes across, x up.
+        x, t = table["target_x"].values, table["target_t"].values
+        across = (t[-1] - t.min()) / np.ptp(t)
+        up = (x[-1] - x.min()) / np.ptp(x)
+        place = {"x": left + across * width, "y": top + (1 - up) * height}
+        canvas.click(position=place)
         inner = page.frames[1]
         inner.wait_for_function(
             "before => document.getElementById('influence-caption').innerText !== before",
