@@ -53,7 +53,7 @@ lint: $(READY)
 # .ci/page/node_modules, which the browser tests look into for axe-core.
 lint-page:
 	command -v npm > /dev/null || { echo "no npm: the page is not checked"; exit 0; }; \
-	npm install --silent --no-audit --no-fund --prefix .ci/page \
+	npm install --silent --no-audit --no-fund --fetch-retries 0 --prefix .ci/page \
 	|| { echo "npm cannot install here: the page is not checked"; exit 0; }; \
 	.ci/page/node_modules/.bin/tsc -p .ci/page && \
 	.ci/page/node_modules/.bin/eslint --config .ci/page/eslint.config.js whence/explore/page tests/explore/page
