@@ -202,6 +202,15 @@ def test_a_slider_moves_the_slice(sliced):
     assert "at=0.5%2C1%2C1" in sliced.url
 
 
+def test_a_region_is_not_carried_to_other_axes(sliced):
+    draw_region(sliced)
+    sliced.locator("#axis-up").select_option("t")
+    sliced.wait_for_selector("#region-panel", state="hidden")
+    svg = ET.fromstring(downloaded(sliced, "[data-svg=influence]"))
+    dashed = [path.get("stroke-dasharray") for path in svg.iter(f"{SVG}path")]
+    assert set(dashed) <= {"none", None}
+
+
 def test_axes_change_places(sliced):
     across, up = sliced.locator("#axis-across"), sliced.locator("#axis-up")
     across.select_option("y")

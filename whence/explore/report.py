@@ -17,7 +17,7 @@ from whence.attribution.quality import FarFromMinimum, quality
 from whence.explore import records
 from whence.explore.answers import Answers
 from whence.explore.notebook import MAX_INFLUENCES
-from whence.explore.run_questions import POINT_COLUMNS, check_comparable
+from whence.explore.run_questions import check_comparable, point_table
 from whence.explore.single_file import page_of, rounded_table, table
 
 if TYPE_CHECKING:
@@ -109,13 +109,11 @@ def _recorded(
 
     progress("fields")
     field_grid, fields = fields_on_grid(answers)
-    points = answers.points()
-    columns = [*points["coordinates"].T, *(points[name] for name in POINT_COLUMNS)]
     can = [name for name in run["can"] if name not in ONLY_LIVE]
     rounds = records.rounds(result)
     return {
         "run": {**run, "answers": names, "can": can, "fields": list(fields)},
-        "points": table(np.stack([column.astype(float) for column in columns])),
+        "points": table(point_table(answers)),
         "targets": table(places.T),
         "target_grid": grid,
         "target_rows": table(rows, "i4"),

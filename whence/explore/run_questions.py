@@ -82,10 +82,7 @@ class RunQuestions:
         return lambda asked: json_reply(read(self._result(asked)))
 
     def _points(self, asked: Parameters) -> Reply:
-        """Columns one after the other: coordinates, then those of ``POINT_COLUMNS``."""
-        points = self._run(asked).points()
-        columns = [*points["coordinates"].T, *(points[name] for name in POINT_COLUMNS)]
-        return array_reply(np.stack([column.astype(float) for column in columns]))
+        return array_reply(point_table(self._run(asked)))
 
     def _field(self, asked: Parameters) -> Reply:
         return array_reply(self._run(asked).field(text(asked, "of"), slice_of(asked)))
@@ -114,6 +111,14 @@ class RunQuestions:
         of, at = text(asked, "of"), numbers(asked, "at")
         number = self._jobs.start(lambda: answers.retrained(points, of, at))
         return json_reply({"number": number})
+
+
+def point_table(answers: Answers) -> np.ndarray:
+    """Return the training points as columns: coordinates, then those of ``POINT_COLUMNS``."""
+    points = answers.points()
+    columns = [*points["coordinates"].T]
+    columns += [points[name] for name in POINT_COLUMNS]
+    return np.stack([column.astype(float) for column in columns])
 
 
 def check_comparable(runs: Sequence[Answers]) -> None:

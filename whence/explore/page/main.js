@@ -253,6 +253,7 @@ function listenToControls() {
     showInfluences();
     void askField();
     void showTerms();
+    drawTraining();
   });
 }
 

@@ -16,6 +16,8 @@ import { format } from "./numbers.js";
 export function listenToRegions(views, state) {
   /** The run on whose map the region is. @type {RunView | null} */
   let chosen = null;
+  /** The axes of the map that it was drawn on. */
+  let axes = "";
   /** Whether it is of all points that are shown, for which nothing need be drawn. */
   let isAll = false;
   /** How many regions were asked after: what comes late of an earlier one is not shown. */
@@ -25,6 +27,11 @@ export function listenToRegions(views, state) {
   const ask = newest(async () => {
     const view = chosen;
     if (!view || !(isAll || view.right.outline.length)) return;
+    if (!isAll && axes !== state.slice.axes) {
+      // On other axes the line is around other points, or around none.
+      clear();
+      return;
+    }
     count += 1;
     const members = isAll ? view.members(view.shown()) : view.enclosed();
     const { of, at } = { of: state.of, at: [...state.at] };
@@ -76,6 +83,7 @@ export function listenToRegions(views, state) {
     listenToPoints(view, lasso, { begin: () => {
       clear();
       chosen = view;
+      axes = state.slice.axes;
     }, end: () => void ask() });
   }
   document.addEventListener("keydown", (event) => {

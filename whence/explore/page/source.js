@@ -4,7 +4,7 @@
 /**
  * What is known of a run before any question. `can` lists what may be asked of it.
  * @typedef {{
- *   title: string, name: string, coordinates: string[], time: string | null, across: number, up: number | null,
+ *   title: string, name: string, coordinates: string[], across: number, up: number | null,
  *   low: number[], high: number[], first: number[], fields: string[], answers: string[], terms: string[], n_points: number,
  *   summary: Record<string, number>, can: string[],
  * }} Run
