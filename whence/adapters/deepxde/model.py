@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import deepxde as dde
@@ -102,14 +103,14 @@ def from_model(
     equation_rows = data.train_x[sum(data.num_bcs) :]
     parts = [ConvertedCondition(residual, equation_rows) for residual in equations]
     parts += conditions_at_points(data)
-    held_by = [None] * len(equations) + list(data.bcs)
+    conditions = [None] * len(equations) + list(data.bcs)
 
     terms = []
     places = {}
-    for name, weight, part, bc in zip(labels, weights, parts, held_by, strict=True):
-        term = term_of(name, weight, part, field_map, module)
+    for name, weight, part, bc in zip(labels, weights, parts, conditions, strict=True):
+        term, n_columns = term_of(name, weight, part, field_map, module)
         terms.append(term)
-        places[name] = Place(data.geom, bc, is_fixed=term.source == "fixed")
+        places[name] = Place(data.geom, bc, term.source == "fixed", n_columns)
 
     first = len(equations)
     groups = {"pde": labels[:first]} if first > 1 else {}
@@ -119,6 +120,31 @@ def from_model(
     )
     check_losses(model, objective)
     return objective
+
+
+def refreshed(objective: Objective, model: dde.Model) -> Objective:
+    """Return a model's objective with the points and loss weights that the model has now."""
+    data = model.data
+    weights = term_weights(model, len(objective.terms))
+    n_equations = len(weights) - len(data.bcs)
+    space = objective.space
+    assert isinstance(space, DeepXDESpace)
+
+    # Points of conditions first, those of the equation last.
+    ends = np.cumsum([0, *data.num_bcs])
+    terms = []
+    for k, (name, term) in enumerate(objective.terms.items()):
+        place = space.places[name]
+        if k < n_equations:
+            points = data.train_x[ends[-1] :]
+        else:
+            first = ends[k - n_equations]
+            points = data.train_x[first : first + place.n_rows(data.num_bcs[k - n_equations])]
+        if term.source != "fixed":
+            rows = torch.as_tensor(points).to(term.locations)
+            term = term.with_points(rows)
+        terms.append(replace(term, weight=weights[k] / place.n_columns))
+    return objective.with_terms(terms)
 
 
 def check_model(model: object) -> None:
@@ -278,8 +304,8 @@ def term_of(
     part: ConvertedCondition,
     field_map: FieldMap,
     module: WithVariables,
-) -> Term:
-    """Return the term of a residual of the equation, or of a condition."""
+) -> tuple[Term, int]:
+    """Return the term of a residual of the equation, or of a condition, and its columns' number."""
     like = next(module.parameters())
     rows = torch.as_tensor(np.asarray(part.rows)).to(like.detach())
 
@@ -298,7 +324,7 @@ def term_of(
     tensors = {key: p.detach() for key, p in module.named_parameters()}
     with torch.no_grad():
         n_columns = function(tensors, rows[:2]).shape[1]
-    return Term(
+    term = Term(
         name,
         function,
         rows,
@@ -306,6 +332,7 @@ def term_of(
         carried=part.carried,
         source="fixed" if part.carried else "drawn",
     )
+    return term, n_columns
 
 
 def difference(function: Pointwise, partner: Any) -> Pointwise:

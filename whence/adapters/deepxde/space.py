@@ -51,11 +51,18 @@ class Place:
         The boundary or initial condition, None for an equation.
     is_fixed:
         Whether its points are a part of it, as measurements are.
+    n_columns:
+        Columns of its residual, over which DeepXDE averages.
     """
 
     geometry: Any
     condition: Any = None
     is_fixed: bool = False
+    n_columns: int = 1
+
+    def n_rows(self, n: int) -> int:
+        """Return how many of n points of DeepXDE are the term's, without partners of others."""
+        return n // 2 if hasattr(self.condition, "component_x") else n
 
     def sample(self, n: int, method: str) -> np.ndarray:
         """Return n fresh points, fewer where it holds at fewer."""
@@ -72,8 +79,7 @@ class Place:
         n_drawn = 0
         for _ in range(MAX_ROUNDS):
             points = self.condition.collocation_points(draw(2 * n + 8, random=random))
-            if hasattr(self.condition, "component_x"):
-                points = points[: len(points) // 2]  # the others are their partners
+            points = points[: self.n_rows(len(points))]
             parts.append(points)
             n_drawn += len(points)
             if n_drawn >= n:
