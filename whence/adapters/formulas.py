@@ -50,10 +50,13 @@ class Formula:
         ``"term 'pde'"``, say.
     function:
         The residual.
+    leaf:
+        Makes the library's own tensor of the coordinates, where it differentiates by that.
     """
 
     what: str
     function: Residual
+    leaf: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
         """Return the residual, (n, m)."""
@@ -185,7 +188,10 @@ def by_autograd(
         rows = locations(points)
         # Losses are evaluated without a graph, which this one needs for its derivatives.
         with torch.enable_grad(), model.substituted(model.variables_of(tensors)):
-            inputs = rows[:, :d].detach().clone().requires_grad_()
+            inputs = rows[:, :d].detach().clone()
+            if formula.leaf is not None:
+                inputs = formula.leaf(inputs)
+            inputs.requires_grad_()
             outputs = functional_call(model, dict(tensors), (inputs,))
             return formula(inputs, outputs, rows)
 
