@@ -98,7 +98,10 @@ def pointwise(
     tried = rows[:N_TRIED]
     names = field_names(formula, field_map, model, tried)
     if names is None:
-        return by_autograd(formula, field_map, model)
+        function = by_autograd(formula, field_map, model)
+        _try(formula.what, function, model, tried)
+        return function
+
     carries = rows.shape[1] > len(field_map.coordinates)
     return by_fields(formula, field_map, model, names, carries)
 
@@ -128,16 +131,32 @@ def field_names(
             reason,
         )
         return None
+    except Exception as reason:  # foreign code, which may need a tensor after all
+        logger.info(
+            "%s takes tensors alone (%s: %s): it goes through autograd point by point, which is "
+            "exact and slower",
+            formula.what,
+            type(reason).__name__,
+            reason,
+        )
+        return None
+
+    taken = [name for name in asked.names if name not in field_map.coordinates]
+    return (*taken, *model.names)
+
+
+def _try(
+    what: str, function: Pointwise, model: WithVariables, rows: Tensor
+) -> None:
+    """Raise ``ValueError`` if a residual fails as its library would have it."""
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    try:
+        function(tensors, rows)
     except ValueError:
         raise
     except Exception as error:
         line = (str(error).splitlines() or [""])[0]
-        raise ValueError(
-            f"{formula.what} fails: {type(error).__name__}: {line}"
-        ) from error
-
-    taken = [name for name in asked.names if name not in field_map.coordinates]
-    return (*taken, *model.names)
+        raise ValueError(f"{what} fails: {type(error).__name__}: {line}") from error
 
 
 def _evaluate(formula: Formula, fields: KnownFields, rows: Tensor) -> Tensor:

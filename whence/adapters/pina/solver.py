@@ -113,6 +113,7 @@ def from_solver(solver: Any) -> Objective:
     n_columns = {}
     for name, condition in problem.conditions.items():
         rows, carried = condition_rows(name, condition, problem)
+        rows = rows[training_rows(solver, name)]
         rows = rows.to(next(model.parameters()).detach())
         formula = condition_formula(name, condition, coordinates, outputs, variables)
         function = pointwise(formula, field_map, model, rows)
@@ -189,6 +190,16 @@ def condition_rows(
     return torch.cat([rows, columns], dim=1), carried
 
 
+def training_rows(solver: Any, name: str) -> list[int] | slice:
+    """Return which points of a condition a solver is trained on: all but those set aside."""
+    try:
+        data = solver.trainer.datamodule
+    except RuntimeError:  # no trainer as yet
+        return slice(None)
+    rows: list[int] = data.split_idxs[name]["train"]
+    return rows
+
+
 def condition_formula(
     name: str,
     condition: Any,
@@ -254,9 +265,10 @@ def pina_loss(solver: Any, name: str, condition: Any) -> float:
     if inputs is None:
         inputs = solver.problem.discretised_domains[condition.domain]
         condition = InputEquationCondition(input=inputs, equation=condition.equation)
-    batch = {"input": inputs.clone()}
+    rows = training_rows(solver, name)
+    batch = {"input": inputs[rows].clone()}
     if isinstance(condition, InputTargetCondition):
-        batch["target"] = condition.target
+        batch["target"] = condition.target[rows]
     with torch.enable_grad():
         residual = plain(condition.evaluate(batch, solver))
     return float(residual.detach().square().mean())
