@@ -26,6 +26,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks._dense_influence import dense_influence, relative_error
+
 MAX_RESIDUAL_ERROR = 1e-10
 MAX_INFLUENCE_ERROR = 1e-8
 MIN_CONVERTED = 18
@@ -108,11 +110,6 @@ def own_residuals(model):
     return data.losses(
         data.train_y, model.net(inputs), lambda zeros, error: error, inputs, model
     )
-
-
-def relative_error(value, reference) -> float:
-    """Return the largest difference by the largest entry of the reference."""
-    return float((value - reference).abs().max() / reference.abs().max())
 
 
 def compared(script: Path, n_points: int) -> dict[str, object]:
@@ -207,46 +204,15 @@ def is_by_autograd(term) -> bool:
 
 
 def brute_force(model, objective, places):
-    """Return ``(w/N) ∇fᵀ (A + λI)⁻¹ ∇ℓ`` from gradients taken one by one by autograd."""
-    import torch
-
+    """Return influences from DeepXDE's residuals and outputs alone."""
+    residuals = dict(zip(objective.terms, own_residuals(model), strict=True))
     parameters = [
         *(p for p in model.net.parameters() if p.requires_grad),
         *model.external_trainable_variables,
     ]
-
-    def gradient(value):
-        parts = torch.autograd.grad(
-            value, parameters, retain_graph=True, allow_unused=True,
-            materialize_grads=True,
-        )  # fmt: skip
-        return torch.cat([part.reshape(-1) for part in parts])
-
-    # ℓ = Σ_m r_m² of each point: ∇ℓ = Σ_m 2 r_m ∇r_m, and A = Σ_k w/N Σ_i Σ_m 2 ∇r_m ∇r_mᵀ.
-    loss_gradients = []
-    roots = []
-    theirs = dict(zip(objective.terms, own_residuals(model), strict=True))
-    for name, residual in theirs.items():
-        scale = objective.term(name).weight / len(residual)
-        for point in residual:
-            total = 0
-            for r in point.reshape(-1):
-                row = gradient(r)
-                roots.append((2 * scale) ** 0.5 * row)
-                total = total + 2 * r.detach() * row
-            loss_gradients.append(scale * total)
-
-    root = torch.stack(roots)  # G, A = GᵀG
-    effects = torch.stack(loss_gradients)
-    inputs = places.clone().requires_grad_()
-    outputs = model.net(inputs)[:, 0]
-    targets = torch.stack([gradient(value) for value in outputs])
-
-    # (A + λI)⁻¹ x = x/λ + V (1/(s² + λ) − 1/λ) Vᵀx, with G = U s Vᵀ.
-    _, s, vh = torch.linalg.svd(root, full_matrices=False)
-    damping = DAMPING * s.square().max()
-    inner = (1 / (s.square() + damping) - 1 / damping)[:, None] * (vh @ effects.T)
-    return targets @ (effects.T / damping + vh.T @ inner)
+    weights = {name: term.weight for name, term in objective.terms.items()}
+    outputs = model.net(places.clone().requires_grad_())[:, 0]
+    return dense_influence(parameters, residuals, weights, outputs, DAMPING)
 
 
 # --- all of them ----------------------------------------------------------------------------------

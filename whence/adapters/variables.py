@@ -97,6 +97,8 @@ class WithVariables(nn.Module):
         )
         # In a tuple: they are parameters already, and no further ones of this module.
         self._tensors = tuple(variables.items())
+        # Asked of the tensors later, it would be asked of what stands in their place.
+        self._shapes = {name: tensor.shape for name, tensor in variables.items()}
 
     def forward(self, points: Tensor, unknown: str | None = None) -> Tensor:
         """Return the outputs at points (n, d), (n, m); or a number's value, (n,)."""
@@ -107,10 +109,11 @@ class WithVariables(nn.Module):
         # Transforms of the outputs may take the numbers too.
         at = getattr(points, "value", points)  # of a jet its value
         values = {}
-        for name, tensor in self._tensors:
+        for name in self._shapes:
             layer = self.variables[name]
-            is_number = tensor.numel() == 1
-            values[name] = layer(at) if is_number else layer.theta.reshape(tensor.shape)
+            shape = self._shapes[name]
+            is_number = shape.numel() == 1
+            values[name] = layer(at) if is_number else layer.theta.reshape(shape)
         with self.substituted(values):
             outputs: Tensor = self.network(points)
         return outputs
@@ -120,8 +123,9 @@ class WithVariables(nn.Module):
         replacements = []
         for name, tensor in self._tensors:
             value = values[name]
-            if value.numel() == tensor.numel():
-                value = value.reshape(tensor.shape)
+            shape = self._shapes[name]
+            if value.numel() == shape.numel():
+                value = value.reshape(shape)
             else:
                 # A number at n points: it broadcasts with the columns (n, 1) of equations.
                 value = value.unsqueeze(-1)
@@ -131,8 +135,8 @@ class WithVariables(nn.Module):
     def variables_of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the numbers among the parameters by name, in their own shapes."""
         values = {}
-        for name, tensor in self._tensors:
-            values[name] = tensors[f"variables.{name}.theta"].reshape(tensor.shape)
+        for name, shape in self._shapes.items():
+            values[name] = tensors[f"variables.{name}.theta"].reshape(shape)
         return values
 
     @property

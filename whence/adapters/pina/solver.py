@@ -196,8 +196,8 @@ def training_rows(solver: Any, name: str) -> list[int] | slice:
         data = solver.trainer.datamodule
     except RuntimeError:  # no trainer as yet
         return slice(None)
-    rows: list[int] = data.split_idxs[name]["train"]
-    return rows
+    # In the order of the condition, whichever way the trainer shuffles them.
+    return sorted(data.split_idxs[name]["train"])
 
 
 def condition_formula(
