@@ -53,7 +53,7 @@ def for_pytorch(source: str) -> str:
     lines = []
     mode = "keep"
     for line in source.split("\n"):
-        header = re.match(r"\s*# Backend (.*)", line)
+        header = re.match(r"\s*#.*\b[Bb]ackend (.*)", line)
         if header:
             mode = "keep"
             if "pytorch" in header[1]:

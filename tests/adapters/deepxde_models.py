@@ -57,7 +57,9 @@ def flow(**options):
 
     place = dde.geometry.Rectangle([0, 0], [1, 2])
     conditions = [
-        dde.icbc.DirichletBC(place, lambda x: x[:, 0:1] ** 2, lambda _, on: on, component=0),
+        dde.icbc.DirichletBC(
+            place, lambda x: x[:, 0:1] ** 2, lambda _, on: on, component=0
+        ),
         dde.icbc.DirichletBC(
             place, lambda x: 0 * x[:, :1], lambda x, on: on and x[0] < 0.1, component=1
         ),
@@ -119,7 +121,10 @@ def inverse():
         auxiliary_var_function=lambda x: 0.25 * np.cos(x) - 2 * np.sin(x),
     )  # fmt: skip
     return compiled(
-        data, network(1), external_trainable_variables=[rate, source], loss_weights=[1, 5, 2]
+        data,
+        network(1),
+        external_trainable_variables=[rate, source],
+        loss_weights=[1, 5, 2],
     )
 
 

@@ -70,7 +70,11 @@ def test_influence_is_that_of_the_dense_formula(model):
 
 
 def test_terms_have_names_of_the_field():
-    assert list(from_model(models.time_dependent()).terms) == ["pde", "dirichlet", "initial"]
+    assert list(from_model(models.time_dependent()).terms) == [
+        "pde",
+        "dirichlet",
+        "initial",
+    ]
     assert list(from_model(models.flow()).terms) == [
         "pde_1", "pde_2", "dirichlet_u0", "dirichlet_u1",
     ]  # fmt: skip
@@ -80,7 +84,9 @@ def test_terms_have_names_of_the_field():
     objective = from_model(models.inverse())
     assert list(objective.terms) == ["pde", "measured", "measured_operator"]
     # Unknown numbers by the names that the equation has for them.
-    assert {"variables.rate.theta", "variables.source.theta"} < set(objective.parameters.names)
+    assert {"variables.rate.theta", "variables.source.theta"} < set(
+        objective.parameters.names
+    )
 
 
 def test_names_can_be_given():
@@ -90,7 +96,9 @@ def test_names_can_be_given():
         model, coordinates=("x", "y"), outputs=("u", "v", "p"), names=names
     )
     assert list(objective.terms) == names
-    slope = wh.Influence(objective, damping=1e-3).attribute(wh.Derivative([[0.5, 0.5]], "v_y"))
+    slope = wh.Influence(objective, damping=1e-3).attribute(
+        wh.Derivative([[0.5, 0.5]], "v_y")
+    )
     assert slope.shape == (1, objective.n_points)
     with pytest.raises(ValueError, match="outputs must be 3 different"):
         from_model(model, outputs=("u", "v"))
@@ -143,7 +151,10 @@ def test_drawing_leaves_numpys_random_numbers_alone():
 
 def train(model, iterations, *callbacks):
     model.train(
-        iterations=iterations, display_every=iterations, callbacks=list(callbacks), verbose=0
+        iterations=iterations,
+        display_every=iterations,
+        callbacks=list(callbacks),
+        verbose=0,
     )
 
 
@@ -172,7 +183,9 @@ def test_rar_adds_the_points_of_largest_residual():
     # The model's parameters are those of the round, after which no step was taken.
     objective = from_model(model)
     candidates = objective.draw("pde", 40, seed=11)
-    residual = objective.terms["pde"].residual(objective.parameters.tensors(), candidates)
+    residual = objective.terms["pde"].residual(
+        objective.parameters.tensors(), candidates
+    )
     added = model.data.train_x_all[-5:]
     own = objective.terms["pde"].residual(
         objective.parameters.tensors(), torch.as_tensor(added)
@@ -185,9 +198,13 @@ def test_weights_by_the_kernel_multiply_the_compiled_ones():
     weighted = models.time_dependent(loss_weights=[1, 10, 100])
     for model in (plain, weighted):
         model.data.train_x[:] = plain.data.train_x
-        train(model, 1, adapter.TermWeighting(pinn.NeuralTangentKernel(update_every=1000)))
+        train(
+            model, 1, adapter.TermWeighting(pinn.NeuralTangentKernel(update_every=1000))
+        )
     # The trace of an unweighted kernel is the same: the weighting's factors are too.
-    for factor, a, b in zip([1, 10, 100], plain.loss_weights, weighted.loss_weights, strict=True):
+    for factor, a, b in zip(
+        [1, 10, 100], plain.loss_weights, weighted.loss_weights, strict=True
+    ):
         assert b == pytest.approx(factor * a)
     assert max(plain.loss_weights) > 1.0
 

@@ -106,6 +106,10 @@ class WithVariables(nn.Module):
             value: Tensor = self.variables[unknown](points)
             return value
 
+        if not self._shapes:
+            alone: Tensor = self.network(points)
+            return alone
+
         # Transforms of the outputs may take the numbers too.
         at = getattr(points, "value", points)  # of a jet its value
         values = {}

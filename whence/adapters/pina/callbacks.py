@@ -144,6 +144,17 @@ class Refinement(PointsReachLoss):
             self._condition_to_update = [] if largest is None else [largest.name]
         self.resample = replace(self.resample, terms=tuple(self._condition_to_update))
         self.resample.check(self._objective)
+        is_batched = trainer.datamodule.batch_size is not None
+        if (
+            is_batched
+            and self.resample.update == "add"
+            and not trainer.reload_dataloaders_every_n_epochs
+        ):
+            raise ValueError(
+                "points are to be added to batches, whose number the trainer counts at its start: "
+                "give Trainer(reload_dataloaders_every_n_epochs=1), batch_size=None, or "
+                "update='replace'"
+            )
         super().on_train_start(trainer, solver)
 
     def on_train_epoch_end(self, trainer: Trainer, solver: SolverInterface) -> None:

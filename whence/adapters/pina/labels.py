@@ -49,7 +49,8 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
         if isinstance(columns, LabelColumns):
             return columns  # PINA gives labels to what it has computed
         points = columns.fields.points
-        placeholder = torch.empty((), dtype=points.dtype, device=points.device)
+        # Whatever read it by a way unknown here would get no number, which the check of losses sees.
+        placeholder = points.new_full((), torch.nan)
         tensor: LabelColumns = placeholder.expand(columns.shape).as_subclass(cls)
         return tensor
 
@@ -66,6 +67,15 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
     def values(self) -> LabelTensor:
         """Their values, as PINA's tensor."""
         return labelled(self.columns.tensor, self.labels)
+
+    @property
+    def tensor(self) -> Tensor:
+        """Their values."""
+        return self.columns.tensor
+
+    def as_subclass(self, kind: type[Tensor]) -> Tensor:
+        """Return their values as a tensor of some class."""
+        return self.columns.tensor.as_subclass(kind)
 
     def extract(self, labels_to_extract: Labels) -> LabelTensor:
         """Return the columns of some labels."""
