@@ -1,9 +1,10 @@
 """What resampling by influence costs in DeepXDE's own loop, beside its ``PDEPointResampler``.
 
-``python -m benchmarks.deepxde_resampling`` (after ``make bench``): Burgers' equation as in DeepXDE's
-example (3 × 20 tanh, 2540 points inside, 80 on the boundary, 160 at the start), Adam, points renewed
-every 100 iterations, all of those inside; the loop with whence's ``InfluenceResampler`` and
-``RARResampler`` in place of DeepXDE's, in turn. The bar is on the whole of training.
+``python -m benchmarks.deepxde_resampling`` (after ``make bench``): Burgers' equation as in
+DeepXDE's example (3 × 20 tanh, 2540 points inside, 80 on the boundary, 160 at the start), Adam,
+points renewed every 100 iterations, all of those inside; the loop with whence's
+``InfluenceResampler`` and ``RARResampler`` in place of DeepXDE's, in turn. The bar is on the whole
+of training.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import os
 
 os.environ.setdefault("DDE_BACKEND", "pytorch")
 
-import deepxde as dde  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import deepxde as dde
+import numpy as np
+import torch
 
-from benchmarks._measure import paired  # noqa: E402
-from whence.adapters.deepxde import InfluenceResampler, RARResampler  # noqa: E402
+from benchmarks._measure import paired
+from whence.adapters.deepxde import InfluenceResampler, RARResampler
 
 MAX_RATIO = 1.3
 PERIOD = 100

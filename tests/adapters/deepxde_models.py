@@ -4,9 +4,9 @@ import os
 
 os.environ.setdefault("DDE_BACKEND", "pytorch")
 
-import deepxde as dde  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+import deepxde as dde
+import numpy as np
+import torch
 
 
 def network(inputs, outputs=1, width=8):

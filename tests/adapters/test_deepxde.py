@@ -146,7 +146,7 @@ def test_drawing_leaves_numpys_random_numbers_alone():
     assert np.random.rand() == before
 
 
-# --- training --------------------------------------------------------------------------------------
+# --- training ------------------------------------------------------------------------------------
 
 
 def train(model, iterations, *callbacks):
@@ -242,7 +242,7 @@ def losses_of(model):
     )[1].tolist()
 
 
-# --- what cannot be converted ----------------------------------------------------------------------
+# --- what cannot be converted --------------------------------------------------------------------
 
 
 def test_a_model_that_is_not_compiled():

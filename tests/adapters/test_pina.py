@@ -9,15 +9,15 @@ from dense import assert_same, dense_influence
 
 pytest.importorskip("pina")
 
-import pina_solvers as solvers  # noqa: E402
-from pina import LabelTensor, Trainer  # noqa: E402
-from pina.callback import R3Refinement  # noqa: E402
-from pina.solver import PINN  # noqa: E402
-from pina.weighting import ScalarWeighting  # noqa: E402
+import pina_solvers as solvers
+from pina import LabelTensor, Trainer
+from pina.callback import R3Refinement
+from pina.solver import PINN
+from pina.weighting import ScalarWeighting
 
-import whence as wh  # noqa: E402
-from whence import pinn  # noqa: E402
-from whence.adapters.pina import (  # noqa: E402
+import whence as wh
+from whence import pinn
+from whence.adapters.pina import (
     PointsReachLoss,
     Refinement,
     TermWeighting,
@@ -131,7 +131,7 @@ def test_fresh_points_lie_in_the_domain():
         objective.with_points({"t0": points + 0.5})
 
 
-# --- training --------------------------------------------------------------------------------------
+# --- training ------------------------------------------------------------------------------------
 
 
 class Seen(UseOptimizer):
@@ -225,7 +225,7 @@ def test_gauss_newton_trains_in_pinas_loop(fitted):
     assert float(rate.detach()) == pytest.approx(2.0, abs=0.05)
 
 
-# --- what cannot be converted ----------------------------------------------------------------------
+# --- what cannot be converted --------------------------------------------------------------------
 
 
 def test_what_is_no_solver():

@@ -49,7 +49,7 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
         if isinstance(columns, LabelColumns):
             return columns  # PINA gives labels to what it has computed
         points = columns.fields.points
-        # Whatever read it by a way unknown here would get no number, which the check of losses sees.
+        # What reads it by a way unknown here gets no number, which the check of losses sees.
         placeholder = points.new_full((), torch.nan)
         tensor: LabelColumns = placeholder.expand(columns.shape).as_subclass(cls)
         return tensor
