@@ -306,3 +306,10 @@ def test_the_l2_regularizer_is_a_penalty():
     model = models.time_dependent()
     model.net.regularizer = ["l2", 0.25]
     assert from_model(model).weight_decay == 0.25
+
+
+def test_an_equation_that_couples_its_points():
+    place = dde.geometry.Interval(0, 1)
+    data = dde.data.PDE(place, lambda x, y: y - torch.mean(y), [], num_domain=6)
+    with pytest.raises(ValueError, match="term 'pde'"):
+        from_model(models.compiled(data, models.network(1)))

@@ -24,6 +24,7 @@ from whence.adapters.formulas import Formula, Residual, pointwise, remembered
 from whence.adapters.variables import WithVariables, name_of
 from whence.objective import Objective
 from whence.pinn.pde.fields import FieldMap
+from whence.pinn.pde.term_function import check_term_uncoupled
 from whence.points import Pointwise, locations
 from whence.term import Term
 
@@ -77,7 +78,7 @@ def from_model(
         condition is of a kind that has no formula.
     ValueError
         If the model is not compiled, a condition has no points, names do not fit, a variable has
-        no gradient, or a term's loss differs from DeepXDE's, as it does where the model is compiled
+        no gradient, a residual at a point depends on other points, or a term's loss differs from DeepXDE's, as it does where the model is compiled
         with another loss than the mean of squares.
 
     Examples
@@ -330,6 +331,7 @@ def term_of(
         carried=part.carried,
         source="fixed" if part.carried else "drawn",
     )
+    check_term_uncoupled(term, tensors, f"term {name!r}")
     return term, n_columns
 
 

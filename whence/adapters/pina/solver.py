@@ -33,6 +33,7 @@ from whence.adapters.variables import WithVariables
 from whence.jets import Jet
 from whence.objective import Objective
 from whence.pinn.pde.fields import FieldMap
+from whence.pinn.pde.term_function import check_term_uncoupled
 from whence.term import Source, Term
 
 SOLVERS = (PhysicsInformedSingleModelSolver, SupervisedSingleModelSolver)
@@ -140,6 +141,7 @@ def from_solver(solver: SolverInterface) -> Objective:
                 carried=carried, source=source,
             )
         )  # fmt: skip
+        check_term_uncoupled(terms[-1], tensors, f"condition {name!r}")
 
     objective = Objective(model, terms, space=PinaSpace(field_map, domains, n_columns))
     check_losses(solver, objective)
