@@ -1,0 +1,1 @@
+"""Objectives of models that other libraries trained; a module by library."""
