@@ -103,7 +103,7 @@ class InfluenceFunctionModel:
             )
         self.model = model
         self.loss = sample_loss(loss)
-        self.curvature = _curvature(second_order_mode)
+        self.curvature = curvature_name(second_order_mode)
         self.blocks = block_names(model, block_structure)
         if regularization is None:
             regularization = hessian_regularization
@@ -339,9 +339,9 @@ class InfluenceFunctionModel:
             like = influence.objective.parameters.vector()
             factors = z_test_factors[block].to(like)
             if mode is InfluenceMode.Up:
-                results[block] = _products(influence, factors, samples)
+                results[block] = factor_products(influence, factors, samples)
             else:
-                moved = _changes_by_moves(influence, factors, samples)
+                moved = factor_changes(influence, factors, samples)
                 results[block] = moved.reshape(len(factors), *x.shape)
         return results
 
@@ -361,16 +361,14 @@ def _samples(influence: Influence, x: Tensor, y: Tensor) -> Samples:
     return samples
 
 
-def _products(influence: Influence, factors: Tensor, samples: Samples) -> Tensor:
+def factor_products(influence: Influence, factors: Tensor, samples: Samples) -> Tensor:
     """Return factors times gradients, (T, n)."""
     points = unscaled(influence.objective, samples)
     tiles = influence.tiles_along(_directions(factors), points, "remove")
     return matrix_of(tiles, (len(factors), len(points)), factors)
 
 
-def _changes_by_moves(
-    influence: Influence, factors: Tensor, samples: Samples
-) -> Tensor:
+def factor_changes(influence: Influence, factors: Tensor, samples: Samples) -> Tensor:
     """Return factors times ∂ₓ∇ℓ, (T, n, d)."""
     points = unscaled(influence.objective, samples)
     changes, _ = input_changes(
@@ -392,7 +390,7 @@ def _mode(mode: object) -> InfluenceMode:
     return InfluenceMode(value)
 
 
-def _curvature(mode: object) -> CurvatureName:
+def curvature_name(mode: object) -> CurvatureName:
     """Return what whence calls a second-order mode, this one's or pyDVL's own."""
     value = getattr(mode, "value", mode)
     names = tuple(member.value for member in SecondOrderMode)
