@@ -21,9 +21,9 @@ with ``hessian_reg`` for ρ: just an entry of :class:`whence.Influence` with the
 - ``TracInCPFast`` leaves out the bias of the last layer there, though it promises what back-
   propagation gives; here it is among the parameters. Where it requires no gradient it is not, as
   in captum.
-- ``ArnoldiInfluenceFunction`` stops at a residual of ``arnoldi_tol`` there, so that its
-  eigenvectors are rough, and drops negative eigenvalues. Here the eigenvalues of largest magnitude
-  have all digits. (captum 0.9 still has the class and no longer exports it.)
+- ``ArnoldiInfluenceFunction`` takes the eigenvectors of a Krylov space of ``arnoldi_dim``
+  dimensions for those of the Hessian there, however rough. Here they have all digits. (captum 0.9
+  still has the class and no longer exports it.)
 - A ``train_dataset`` that shuffles gives indices that mean nothing there, and is an error here.
 - ``compute_intermediate_quantities`` carries η there, so that products of two carry η²; here √η.
 - The model is left at the last checkpoint there. Here it is put back, and evaluated in evaluation
@@ -56,6 +56,7 @@ from whence.compat.loaded_checkpoints import (
     learning_rate,
     load_state,
 )
+from whence.compat.positive_eigenvalues import PositiveEigenvalues
 from whence.compat.shared import (
     TERM,
     LossFunction,
@@ -63,7 +64,6 @@ from whence.compat.shared import (
     sample_loss,
     unscaled,
 )
-from whence.curvature.lowrank import Arnoldi
 from whence.curvature.solvers import Damping
 from whence.objective import Objective
 from whence.parameters import Select
@@ -412,7 +412,9 @@ class TracInCPFast(TracInCP):
 
 
 class ArnoldiInfluenceFunction(DataInfluence):
-    """Influence functions by a low rank of the Hessian, :class:`whence.Arnoldi`.
+    """Influence functions by the largest eigenvalues of the Hessian (Schioppa et al. 2022).
+
+    As in captum directions outside them are dropped, those of negative curvature among them.
 
     Parameters
     ----------
@@ -424,8 +426,10 @@ sample_wise_grads_per_batch:
     hessian_dataset:
         Of whose losses the Hessian is the sum, by default the training data.
     projection_dim:
-        Eigenvalues, those of largest magnitude; directions outside are dropped.
-    seed, arnoldi_dim, arnoldi_tol, hessian_inverse_tol, projection_on_cpu, show_progress:
+        How many eigenvalues, the largest ones.
+    hessian_inverse_tol:
+        What an eigenvalue of the sum, ρ included, must exceed.
+    seed, arnoldi_dim, arnoldi_tol, projection_on_cpu, show_progress:
         How captum finds them. Here they have all digits, and nothing is random.
     hessian_reg:
         ρ, added to the eigenvalues of the sum of Hessians.
@@ -468,7 +472,7 @@ sample_wise_grads_per_batch:
         self._n_hessian = n_hessian
         self.method = Influence(
             of_hessian,
-            solver=Arnoldi(rank, complement=False),
+            solver=PositiveEigenvalues(rank, hessian_inverse_tol, n_hessian),
             damping=Damping(hessian_reg / n_hessian, relative=False),
             curvature="hessian",
         )
