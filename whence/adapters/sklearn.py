@@ -16,9 +16,10 @@ solved, which is checked.
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import numpy as np
@@ -39,7 +40,7 @@ try:
     from sklearn.base import BaseEstimator
     from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
     from sklearn.neural_network import MLPClassifier, MLPRegressor
-    from sklearn.utils import compute_sample_weight
+    from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
     raise ImportError(
@@ -212,13 +213,11 @@ def from_estimator(
         )
     check_is_fitted(estimator)
     inputs = dense_inputs(X)
-    minimized = read_estimator(estimator, inputs, y)
-    targets = targets_of(estimator, y)
+    weights = None
     if sample_weight is not None:
         weights = np.asarray(sample_weight, dtype=np.float64)
-        if minimized.weights is not None:
-            weights = weights * minimized.weights
-        minimized = replace(minimized, weights=weights)
+    minimized = read_estimator(estimator, inputs, y, weights)
+    targets = targets_of(estimator, y)
 
     objective = objective_of_minimized(minimized, inputs, targets)
     if minimized.is_convex:
@@ -250,8 +249,10 @@ def class_numbers(estimator: object, y: ArrayLike) -> np.ndarray:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_estimator(estimator: object, X: np.ndarray, y: ArrayLike) -> Minimized:
-    """Return what a fitted estimator minimized.
+def read_estimator(
+    estimator: object, X: np.ndarray, y: ArrayLike, weights: np.ndarray | None = None
+) -> Minimized:
+    """Return what a fitted estimator minimized, with weights of samples (N,) or without.
 
     Raises
     ------
@@ -266,13 +267,14 @@ def read_estimator(estimator: object, X: np.ndarray, y: ArrayLike) -> Minimized:
             raise ValueError(
                 "LinearRegression(positive=True) has a bound, not a minimum of its loss"
             )
-        return Minimized(linear_module(estimator, estimator.coef_), Squared())
+        model = linear_module(estimator, estimator.coef_)
+        return Minimized(model, Squared(), weights=weights)
     if isinstance(estimator, Ridge):
-        return _read_ridge(estimator, len(X))
+        return _read_ridge(estimator, len(X), weights)
     if isinstance(estimator, LogisticRegression):
-        return _read_logistic(estimator, X, y)
+        return _read_logistic(estimator, len(X), y, weights)
     if isinstance(estimator, (MLPClassifier, MLPRegressor)):
-        return _read_perceptron(estimator, len(X))
+        return _read_perceptron(estimator, len(X), weights)
     raise TypeError(
         f"{type(estimator).__name__} is not known here: what it minimizes must be written as a "
         "torch module with wh.Objective.supervised(model, (X, y), loss, weight_decay=…); known are "
@@ -281,7 +283,7 @@ def read_estimator(estimator: object, X: np.ndarray, y: ArrayLike) -> Minimized:
     )
 
 
-def _read_ridge(estimator: Ridge, n: int) -> Minimized:
+def _read_ridge(estimator: Ridge, n: int, weights: np.ndarray | None) -> Minimized:
     if estimator.positive:
         raise ValueError("Ridge(positive=True) has a bound, not a minimum of its loss")
     alpha = np.unique(np.asarray(estimator.alpha, dtype=np.float64))
@@ -293,11 +295,14 @@ def _read_ridge(estimator: Ridge, n: int) -> Minimized:
     # ‖y − Xw − b‖² + α‖w‖², over N: c/2 = α/N.
     model = linear_module(estimator, estimator.coef_)
     decay = 2 * float(alpha[0]) / n
-    return Minimized(model, Squared(), decay)
+    return Minimized(model, Squared(), decay, weights=weights)
 
 
 def _read_logistic(
-    estimator: LogisticRegression, X: np.ndarray, y: ArrayLike
+    estimator: LogisticRegression,
+    n: int,
+    y: ArrayLike,
+    weights: np.ndarray | None,
 ) -> Minimized:
     name = getattr(estimator, "penalty", "deprecated")
     ratio = getattr(estimator, "l1_ratio", None) or 0.0
@@ -317,7 +322,7 @@ def _read_logistic(
     # C Σ s ℓ + ½‖w‖², over CN: c = 1/(CN).
     decay = 0.0
     if name is not None and np.isfinite(estimator.C):
-        decay = 1 / (estimator.C * len(X))
+        decay = 1 / (estimator.C * n)
     spares_intercepts = True
     if estimator.solver == "liblinear" and estimator.fit_intercept:
         if estimator.intercept_scaling != 1:
@@ -328,13 +333,33 @@ def _read_logistic(
         spares_intercepts = False
 
     model = linear_module(estimator, estimator.coef_, is_classifier=True)
-    weights = None
     if estimator.class_weight is not None:
-        weights = compute_sample_weight(estimator.class_weight, np.asarray(y))
+        of_classes = class_weights(estimator, y, weights)
+        weights = of_classes if weights is None else weights * of_classes
     return Minimized(model, CrossEntropy(), decay, spares_intercepts, weights=weights)
 
 
-def _read_perceptron(estimator: MLPClassifier | MLPRegressor, n: int) -> Minimized:
+def class_weights(
+    estimator: LogisticRegression, y: ArrayLike, weights: np.ndarray | None
+) -> np.ndarray:
+    """Return the weight of each sample by its class, (N,)."""
+    options = {}
+    # From scikit-learn 1.6 on "balanced" is with regard to the weights of samples.
+    if "sample_weight" in inspect.signature(compute_class_weight).parameters:
+        options["sample_weight"] = weights
+    by_class = compute_class_weight(
+        estimator.class_weight,
+        classes=estimator.classes_,
+        y=np.asarray(y),
+        **options,
+    )
+    of_samples: np.ndarray = by_class[class_numbers(estimator, y)]
+    return of_samples
+
+
+def _read_perceptron(
+    estimator: MLPClassifier | MLPRegressor, n: int, weights: np.ndarray | None
+) -> Minimized:
     modules: list[nn.Module] = []
     for weight, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True):
         modules += [filled_linear(weight.T, bias), ACTIVATIONS[estimator.activation]()]
@@ -347,13 +372,22 @@ def _read_perceptron(estimator: MLPClassifier | MLPRegressor, n: int) -> Minimiz
         if estimator.batch_size != "auto":
             batch = min(int(estimator.batch_size), n)
     decay = estimator.alpha / batch
+    if weights is not None:
+        if estimator.solver != "lbfgs":
+            raise ValueError(
+                f"{type(estimator).__name__}(solver={estimator.solver!r}) divides by the weights "
+                "of each batch, which no one objective does: use the solver 'lbfgs'"
+            )
+        # Σ s ℓ/Σ s + (α/(2Σ s))‖w‖²
+        decay = estimator.alpha / float(weights.sum())
+        weights = weights * (n / float(weights.sum()))
     if isinstance(estimator, MLPRegressor):
         kind = getattr(estimator, "loss", "squared_error")
         if kind != "squared_error":
             raise ValueError(
                 f"MLPRegressor(loss={kind!r}) is not known here: use 'squared_error'"
             )
-        return Minimized(body, Squared(0.5), decay, is_convex=False)
+        return Minimized(body, Squared(0.5), decay, is_convex=False, weights=weights)
 
     model: nn.Module = body
     loss: LossLike = CrossEntropy()
@@ -362,7 +396,7 @@ def _read_perceptron(estimator: MLPClassifier | MLPRegressor, n: int) -> Minimiz
         model = TwoClasses(body)
     elif is_logistic:
         loss = BinaryCrossEntropy()  # of several labels at once
-    return Minimized(model, loss, decay, is_convex=False)
+    return Minimized(model, loss, decay, is_convex=False, weights=weights)
 
 
 def linear_module(
