@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from whence import _checks
+from whence.adapters.optimizers import penalty_of_optimizer
 from whence.arrays import ArrayLike
 from whence.classification import BinaryCrossEntropy, CrossEntropy
 from whence.jacobian import point_gradients
@@ -561,33 +562,3 @@ def objective_of_net(
     return Objective.supervised(
         model, (X, targets), criterion, weight_decay=weight_decay
     )
-
-
-def penalty_of_optimizer(optimizer: torch.optim.Optimizer) -> float:
-    """Return c of the penalty ``(c/2)‖θ‖²`` that an optimizer of torch adds by ``weight_decay``.
-
-    Raises
-    ------
-    ValueError
-        If its groups of parameters differ in it, or it decays weights apart from the loss, as AdamW
-        does, which no penalty stands for.
-    """
-    values = {float(g.get("weight_decay", 0.0)) for g in optimizer.param_groups}
-    decoupled = isinstance(optimizer, torch.optim.AdamW)
-    decoupled = decoupled or any(
-        g.get("decoupled_weight_decay") for g in optimizer.param_groups
-    )
-    if values == {0.0}:
-        return 0.0
-    if len(values) > 1:
-        raise ValueError(
-            f"the optimizer has a weight_decay for each group, {_checks.describe(sorted(values))}, "
-            "and an objective has one for all parameters: give weight_decay=, or parameters of one "
-            "group"
-        )
-    if decoupled:
-        raise ValueError(
-            f"{type(optimizer).__name__} decays weights apart from the loss, so that it minimizes "
-            "no penalty: give weight_decay=0.0 to leave it out, or what stands for it"
-        )
-    return values.pop()
