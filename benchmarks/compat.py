@@ -454,12 +454,12 @@ def cross_entropy(output: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(output, target)
 
 
-def pydvl_scope(quick: bool, n_test: int = 20) -> Script:
+def pydvl_scope(quick: bool, n_test: int = 10) -> Script:
     """Return a trained classifier of digits with its data, under the names of pyDVL's docs."""
     from torch.utils.data import DataLoader, TensorDataset
 
     data = _digits.digits(torch.float64)
-    n = 200 if quick else 400
+    n = 100 if quick else 300
     x, y = data.x[:n], data.y[:n]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 10)).double()
