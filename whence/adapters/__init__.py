@@ -1,1 +1,1 @@
-"""Objectives of models that other libraries trained; a module by library."""
+"""Models of other libraries as objectives: one module for each library, imported on its own."""
