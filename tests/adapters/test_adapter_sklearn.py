@@ -12,6 +12,7 @@ from torch import nn
 
 import whence as wh
 from whence.adapters.sklearn import NotStationary, class_numbers, from_estimator
+from whence.evaluation import suspects
 
 RNG = np.random.default_rng(0)
 N, D, T = 30, 3, 4
@@ -102,7 +103,7 @@ def test_influence_of_a_ridge_is_the_derivative_of_a_refit(intercept):
     estimator = Ridge(alpha=3.0, fit_intercept=intercept)
     objective = from_estimator(estimator.fit(X, Y), X, Y)
     influence = wh.Influence(objective, damping=0.0)
-    effects = influence.attribute(wh.Loss(X_TEST, Y_TEST)).sel(term="data")
+    effects = influence.attribute(wh.Loss(X_TEST, Y_TEST))
     assert effects.shape == (T, N)
 
     def losses(fitted):
@@ -120,7 +121,7 @@ def test_influence_of_a_logistic_regression_is_the_derivative_of_a_refit(y):
     objective = from_estimator(estimator.fit(X, y), X, y)
     # Intercepts of three classes may shift together, which no sample determines.
     influence = wh.Influence(objective, damping=wh.Damping(1e-11))
-    effects = influence.attribute(wh.Loss(X_TEST, test_labels)).sel(term="data")
+    effects = influence.attribute(wh.Loss(X_TEST, test_labels))
 
     def losses(fitted):
         return -np.log(fitted.predict_proba(X_TEST)[np.arange(T), test_labels])
@@ -137,7 +138,7 @@ def test_removing_samples_of_a_ridge_is_exact():
     effects = wh.group_influence(
         wh.Influence(objective, damping=0.0),
         wh.Output(X_TEST),
-        {"three": {"data": left_out}},
+        {"three": left_out},
     )
     kept = np.setdiff1d(np.arange(N), left_out)
     again = Ridge(alpha=3.0).fit(X[kept], Y[kept])
@@ -174,7 +175,7 @@ def test_a_perceptron_has_the_loss_that_it_reports(name, activation):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # after so few steps
         effects = wh.Influence(objective).attribute(wh.Loss(X_TEST, y[:T]))
-    assert effects.sel(term="data").shape == (T, N)
+    assert effects.shape == (T, N)
 
 
 def test_a_perceptron_of_small_batches_has_the_penalty_of_a_batch():
@@ -291,3 +292,30 @@ def test_bad_input_is_an_error_that_says_what_to_do():
         from_estimator(fitted, X, Y, weight_decay=0.1)
     with pytest.warns(NotStationary, match="the X, y and sample_weight of fit"):
         from_estimator(fitted, X, Y + 10 * X[:, 0])
+
+
+# --- what follows from an objective with a penalty of its own ------------------------------------
+
+
+def test_a_penalty_is_no_sample():
+    fitted = LogisticRegression(C=0.5, **TIGHT).fit(X, LABELS)
+    objective = from_estimator(fitted, X, LABELS)
+    influence = wh.Influence(objective, damping=0.0)
+    assert list(objective.terms) == ["data", "penalty"]
+    assert objective.n_points == N
+    own = influence.self_influence()
+    assert own.shape == (N,)
+    whole = influence.attribute(wh.Loss())
+    assert np.allclose(np.diag(whole.values), own.values, rtol=1e-9)
+    assert suspects(influence).sizes["point"] == N
+    assert wh.GradDot(objective).attribute(wh.Loss()).shape == (N, N)
+
+
+def test_a_refit_without_samples_keeps_the_penalty():
+    objective = from_estimator(Ridge(alpha=3.0).fit(X, Y), X, Y)
+    fewer = wh.drop_points(objective, [2, 5])
+    kept = np.setdiff1d(np.arange(N), [2, 5])
+    again = Ridge(alpha=3.0).fit(X[kept], Y[kept])
+    theta = wh.refit(fewer).theta.numpy()
+    expected = np.append(again.coef_, again.intercept_)
+    assert np.abs(theta - expected).max() < EXACT

@@ -9,9 +9,8 @@ estimator, divided by the number of samples N:
   half the squared error, and n the samples of a batch.
 
 Intercepts are not penalized where the estimator does not: then the penalty is a term of its own,
-``penalty``, whose one point stands last in attributions; ``effects.sel(term="data")`` are the
-samples. Of the convex ones the gradient is zero at the coefficients, as well as the estimator
-solved, which is checked.
+``penalty``, which stays where samples are removed. Of the convex ones the gradient is zero at the
+coefficients, as well as the estimator solved, which is checked.
 """
 
 from __future__ import annotations
@@ -199,7 +198,7 @@ def from_estimator(
     >>> float(objective.loss_and_gradient()[1].norm()) < 1e-12
     True
     >>> effects = wh.Influence(objective, damping=0.0).attribute(wh.Loss(X, y))
-    >>> effects.sel(term="data").sizes
+    >>> effects.sizes
     Frozen({'target': 3, 'point': 3})
     """
     if is_skorch(estimator):
@@ -491,7 +490,8 @@ def penalty_term(objective: Objective, names: Sequence[str], decay: float) -> Te
     first = samples[:1].batch
     nothing = Samples.from_batch(first.map(torch.zeros_like))
     loss = cast(Loss, Square(Squared(decay / 2)))
-    return Term(PENALTY, cast("Pointwise", parameters_of), nothing, loss=loss)
+    residual = cast("Pointwise", parameters_of)
+    return Term(PENALTY, residual, nothing, loss=loss, source="penalty")
 
 
 def check_stationary(objective: Objective) -> None:
