@@ -298,3 +298,11 @@ def test_values_agree_with_captum():
     loss = nn.CrossEntropyLoss(reduction="none")
     found = theirs(network(), TRAIN, ["a", "b"], load, loss_fn=loss, batch_size=4)
     close(method().influence((X_TEST, Y_TEST)), found.influence((X_TEST, Y_TEST)))
+
+
+def test_captums_fast_scores_are_those_without_the_bias():
+    theirs = pytest.importorskip("captum.influence").TracInCPFast
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    found = theirs(network(), "fc2", TRAIN, ["a", "b"], load, loss, 4)
+    scores = found.influence((X_TEST, Y_TEST))
+    close(scores, tracin({"fc2.weight"}))

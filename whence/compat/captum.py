@@ -21,17 +21,16 @@ with ``hessian_reg`` for ρ: just an entry of :class:`whence.Influence` with the
 - ``TracInCPFast`` leaves out the bias of the last layer there, though it promises what back-
   propagation gives; here it is among the parameters. Where it requires no gradient it is not, as
   in captum.
-- ``ArnoldiInfluenceFunction`` takes the eigenvectors of a Krylov space of ``arnoldi_dim``
-  dimensions for those of the Hessian there, however rough. Here they have all digits. (captum 0.9
-  still has the class and no longer exports it.)
 - A ``train_dataset`` that shuffles gives indices that mean nothing there, and is an error here.
 - ``compute_intermediate_quantities`` carries η there, so that products of two carry η²; here √η.
 - The model is left at the last checkpoint there. Here it is put back, and evaluated in evaluation
   mode, whatever mode it is in.
 
-``sample_wise_grads_per_batch``, ``vectorize``, ``batch_size``, ``outer_loop_by_checkpoints`` and
-``show_progress`` are taken, and of no effect: gradients of single examples come in blocks, and
-what takes over two seconds shows how far it is.
+``ArnoldiInfluenceFunction``, which captum 0.9 has and no longer exports, finds eigenvalues to all
+digits here, whatever the dimension of the Krylov space. ``sample_wise_grads_per_batch``,
+``vectorize``, ``batch_size``, ``outer_loop_by_checkpoints`` and ``show_progress`` are taken, and of
+no effect: gradients of single examples come in blocks, and what takes over two seconds shows how
+far it is.
 """
 
 from __future__ import annotations

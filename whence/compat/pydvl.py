@@ -16,9 +16,8 @@ the loss at z_t by minus the entry times δ over N.
 
 **Where pyDVL is wrong, this is right** (pyDVL 0.10):
 
-- ``CgInfluence`` with more right-hand sides than parameters returns rows of zeros there, and for
-  weak damping stops early. Here the system is solved: exactly where the matrices fit in memory, by
-  conjugate gradients to the tolerance above that.
+- ``CgInfluence`` with more right-hand sides than parameters returns rows of zeros there. Here the
+  system is solved: exactly where the matrices fit in memory, by conjugate gradients above that.
 - ``SecondOrderMode.GAUSS_NEWTON`` is the empirical Fisher matrix there, ``Σ ∇ℓ∇ℓᵀ``, in
   ``DirectInfluence`` divided by a wrong number. Here it is the Gauss–Newton matrix ``JᵀΛJ``.
 - ``EkfacInfluence`` takes the square root of the predicted probabilities for the Fisher matrix
