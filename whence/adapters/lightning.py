@@ -226,7 +226,7 @@ class Watched:
         return getattr(self.sampler, name)
 
 
-class RecordTraining(Callback):
+class RecordTraining(Callback):  # type: ignore[misc]
     """Records states, learning rates and the order of data, for attribution.
 
     Parameters

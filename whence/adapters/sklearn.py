@@ -270,11 +270,11 @@ def read_estimator(
         model = linear_module(estimator, estimator.coef_)
         return Minimized(model, Squared(), weights=weights)
     if isinstance(estimator, Ridge):
-        return _read_ridge(estimator, len(X), weights)
+        return read_ridge(estimator, len(X), weights)
     if isinstance(estimator, LogisticRegression):
-        return _read_logistic(estimator, len(X), y, weights)
+        return read_logistic(estimator, len(X), y, weights)
     if isinstance(estimator, (MLPClassifier, MLPRegressor)):
-        return _read_perceptron(estimator, len(X), weights)
+        return read_perceptron(estimator, len(X), weights)
     raise TypeError(
         f"{type(estimator).__name__} is not known here: what it minimizes must be written as a "
         "torch module with wh.Objective.supervised(model, (X, y), loss, weight_decay=…); known are "
@@ -283,7 +283,8 @@ def read_estimator(
     )
 
 
-def _read_ridge(estimator: Ridge, n: int, weights: np.ndarray | None) -> Minimized:
+def read_ridge(estimator: Ridge, n: int, weights: np.ndarray | None) -> Minimized:
+    """Return what was minimized of a ridge regression: ``(1/N) Σ ‖y − ŷ‖² + (α/N)‖w‖²``."""
     if estimator.positive:
         raise ValueError("Ridge(positive=True) has a bound, not a minimum of its loss")
     alpha = np.unique(np.asarray(estimator.alpha, dtype=np.float64))
@@ -298,12 +299,13 @@ def _read_ridge(estimator: Ridge, n: int, weights: np.ndarray | None) -> Minimiz
     return Minimized(model, Squared(), decay, weights=weights)
 
 
-def _read_logistic(
+def read_logistic(
     estimator: LogisticRegression,
     n: int,
     y: ArrayLike,
     weights: np.ndarray | None,
 ) -> Minimized:
+    """Return what was minimized of a logistic regression: ``(1/N) Σ ℓ + (1/(2CN))‖w‖²``."""
     name = getattr(estimator, "penalty", "deprecated")
     ratio = getattr(estimator, "l1_ratio", None) or 0.0
     if (name in ("l1", "elasticnet") and (name == "l1" or ratio)) or ratio > 0:
@@ -357,9 +359,13 @@ def class_weights(
     return of_samples
 
 
-def _read_perceptron(
+def read_perceptron(
     estimator: MLPClassifier | MLPRegressor, n: int, weights: np.ndarray | None
 ) -> Minimized:
+    """Return what was minimized of a perceptron: ``(1/N) Σ ℓ + (α/(2n))‖w‖²``.
+
+    n are the samples of a batch.
+    """
     modules: list[nn.Module] = []
     for weight, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True):
         modules += [filled_linear(weight.T, bias), ACTIVATIONS[estimator.activation]()]
