@@ -78,6 +78,8 @@ class WithVariables(nn.Module):
         From coordinates (n, d) to outputs (n, m).
     variables:
         Tensors, mostly of one entry, by name.
+    tried:
+        Points (n, d) at which it is seen whether the network takes a number as a column.
 
     Examples
     --------
@@ -89,7 +91,12 @@ class WithVariables(nn.Module):
     3.0
     """
 
-    def __init__(self, network: nn.Module, variables: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        variables: Mapping[str, Tensor],
+        tried: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
         self.variables = nn.ModuleDict(
@@ -99,6 +106,9 @@ class WithVariables(nn.Module):
         self._tensors = tuple(variables.items())
         # Asked of the tensors later, it would be asked of what stands in their place.
         self._shapes = {name: tensor.shape for name, tensor in variables.items()}
+        self._takes_columns = True
+        if tried is not None and variables:
+            self._takes_columns = self.takes_columns(network, tried)
 
     def forward(self, points: Tensor, unknown: str | None = None) -> Tensor:
         """Return the outputs at points (n, d), (n, m); or a number's value, (n,)."""
@@ -117,8 +127,8 @@ class WithVariables(nn.Module):
             layer = self.variables[name]
             assert isinstance(layer, VariableLayer)
             shape = self._shapes[name]
-            is_number = shape.numel() == 1
-            values[name] = layer(at) if is_number else layer.theta.reshape(shape)
+            is_column = self._takes_columns and shape.numel() == 1
+            values[name] = layer(at) if is_column else layer.theta.reshape(shape)
         with self.substituted(values):
             outputs: Tensor = self.network(points)
         return outputs
@@ -134,6 +144,43 @@ class WithVariables(nn.Module):
             shown = value.reshape(shape) if is_single else value.unsqueeze(-1)
             replacements.append((tensor, shown))
         return substituted(replacements)
+
+    def takes_columns(
+        self, function: Callable[[Tensor], Tensor], points: Tensor
+    ) -> bool:
+        """Return whether a function gives at each point what it gives there alone.
+
+        It sees each number as a column of n different ones. One that takes a number's first entry,
+        or its mean, would otherwise have the right values, where all are the same, and gradients of
+        other points' entries.
+        """
+        columns = {}
+        for name, shape in self._shapes.items():
+            if shape.numel() != 1:
+                return False
+            layer = self.variables[name]
+            assert isinstance(layer, VariableLayer)
+            value = layer(points).detach()
+            # Away from zero, so that the sign stays.
+            steps = torch.linspace(0.01, 0.1, len(points)).to(value)
+            columns[name] = value + steps * torch.where(
+                value < 0, value - 0.1, value + 0.1
+            )
+
+        try:
+            with self.substituted(columns):
+                together = function(points)
+            for k in range(len(points)):
+                entry = {name: column[k : k + 1] for name, column in columns.items()}
+                with self.substituted(entry):
+                    alone = function(points[k : k + 1])
+                if not torch.allclose(
+                    together[k : k + 1], alone, rtol=1e-4, atol=1e-12, equal_nan=True
+                ):
+                    return False
+        except Exception:  # noqa: BLE001 - foreign code, which needs a single number
+            return False
+        return True
 
     def variables_of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the numbers among the parameters by name, in their own shapes."""

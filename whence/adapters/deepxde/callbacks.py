@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from whence import _checks
-from whence.adapters.deepxde.model import from_model, refreshed
+from whence.adapters.deepxde.model import from_model, refreshed, term_weights
 from whence.adapters.deepxde.space import DeepXDESpace
 from whence.objective import Objective
 from whence.pinn.sampling.resamplers.resample import Resample
@@ -235,12 +235,16 @@ class TermWeighting(dde.callbacks.Callback):  # type: ignore[misc]
         self._reweighting: Reweighting | None = None
         self._compiled: list[float] = []
         """The loss weights that the model was compiled with."""
+        self._set: list[float] | None = None
+        """Those that were set here last."""
 
     def on_train_begin(self) -> None:
         """Convert the model, and set the first weights."""
+        # Trained again without being compiled, the model has the weights that were set here.
+        if self._set is not None and self.model.loss_weights is self._set:
+            self.model.loss_weights = self._compiled
         self._objective = from_model(self.model)
-        n_terms = len(self._objective.terms)
-        self._compiled = list(self.model.loss_weights or [1.0] * n_terms)
+        self._compiled = term_weights(self.model, len(self._objective.terms))
         self.weighting.check(self._objective)
         self._reweighting = Reweighting(self.weighting, self._objective)
         self._renew_weights()
@@ -271,7 +275,7 @@ class TermWeighting(dde.callbacks.Callback):  # type: ignore[misc]
                     "pinn.NeuralTangentKernel()"
                 )
             weights.append(term.weight * space.places[name].n_columns)
-        self.model.loss_weights = weights
+        self.model.loss_weights = self._set = weights
 
 
 def equation_terms(objective: Objective, model: dde.Model) -> tuple[str, ...]:

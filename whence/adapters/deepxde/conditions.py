@@ -65,16 +65,23 @@ def _column(outputs: Any, component: int) -> Any:
     return outputs[:, component : component + 1]
 
 
-def _prescribed(condition: Any) -> Callable[[Tensor], Tensor]:
+def _prescribed(condition: Any, points: np.ndarray) -> Callable[[Tensor], Tensor]:
     """Return the values (n, 1) that a condition compares with, at any points."""
     # DeepXDE remembers values by the address of an array, which another may have later.
     function = condition.func.__wrapped__
+    value = function(points)
+    if value.requires_grad and not value.is_leaf:
+        raise ValueError(
+            f"the values of a {type(condition).__name__} are computed from trainable variables, of "
+            "which DeepXDE keeps the first ones: give an OperatorBC, whose function of inputs and "
+            "outputs returns the outputs minus these values"
+        )
     return remembered(function)
 
 
 def dirichlet(condition: BC, points: np.ndarray) -> ConvertedCondition:
     """Return ``y − f(x)``, of values at the boundary or the start."""
-    prescribed = _prescribed(condition)
+    prescribed = _prescribed(condition, points)
 
     def residual(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
         return _column(outputs, condition.component) - prescribed(rows)
@@ -99,7 +106,7 @@ def _normal_derivative(condition: Any) -> Residual:
 
 def neumann(condition: BC, points: np.ndarray) -> ConvertedCondition:
     """Return ``∂y/∂n − f(x)``."""
-    prescribed = _prescribed(condition)
+    prescribed = _prescribed(condition, points)
     derivative = _normal_derivative(condition)
 
     def residual(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,13 +13,20 @@ import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.adapters.agreement import disagreements
 from whence.adapters.deepxde.conditions import (
     NAMES,
     ConvertedCondition,
     converted,
 )
 from whence.adapters.deepxde.space import DeepXDESpace, Place
-from whence.adapters.formulas import Formula, Residual, pointwise, remembered
+from whence.adapters.formulas import (
+    N_TRIED,
+    Formula,
+    Residual,
+    pointwise,
+    remembered,
+)
 from whence.adapters.variables import WithVariables, name_of
 from whence.objective import Objective
 from whence.pinn.pde.fields import FieldMap
@@ -30,8 +36,6 @@ from whence.term import Term
 
 DATA = (dde.data.PDE, dde.data.TimePDE)
 """The kinds of data that have an equation and conditions, each at points of their own."""
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
-"""How far, relatively, a term's loss may be from DeepXDE's."""
 
 
 def from_model(
@@ -92,7 +96,7 @@ def from_model(
     data = model.data
     coordinates = coordinate_names(data, coordinates)
     outputs = output_names(model, outputs)
-    module = with_variables(model)
+    module = with_variables(model, (*coordinates, *outputs))
     field_map = FieldMap(module, coordinates, outputs, unknowns=module.names)
 
     equations = equation_residuals(model)
@@ -200,9 +204,10 @@ def coordinate_names(
 def output_names(model: dde.Model, outputs: Sequence[str] | None) -> tuple[str, ...]:
     """Return the names of the network's outputs."""
     like = next(model.net.parameters())
-    with torch.no_grad():
-        point = torch.as_tensor(model.data.train_x[:1]).to(like)
-        n = model.net(point.requires_grad_()).shape[1]
+    # With a graph: a transform of the outputs may differentiate them.
+    point = torch.as_tensor(model.data.train_x[:1]).to(like.detach())
+    n = model.net(point.requires_grad_()).shape[1]
+    dde.grad.clear()
     if outputs is not None:
         return checked_names("outputs", outputs, n)
     return ("u",) if n == 1 else tuple(f"u{k}" for k in range(n))
@@ -216,8 +221,11 @@ def checked_names(what: str, names: Sequence[str], n: int) -> tuple[str, ...]:
     return names
 
 
-def with_variables(model: dde.Model) -> WithVariables:
-    """Return the network with the external trainable variables, which share their memory."""
+def with_variables(model: dde.Model, fields: Sequence[str]) -> WithVariables:
+    """Return the network with the external trainable variables, which share their memory.
+
+    Their names are other ones than those of ``fields`` and derivatives.
+    """
     functions = [model.data.pde] if model.data.pde is not None else []
     for name in ("_output_transform", "_input_transform"):
         transform = getattr(model.net, name, None)
@@ -233,10 +241,15 @@ def with_variables(model: dde.Model) -> WithVariables:
                 "dde.Variable"
             )
         name = name_of(variable, functions, f"variable_{k}")
-        if name in variables or not name.isidentifier():
+        # A variable u beside an output u, or u_x beside its derivative, would be taken for it.
+        is_field = name in fields or name.startswith(tuple(f"{f}_" for f in fields))
+        if name in variables or is_field or not name.isidentifier():
             name = f"variable_{k}"
         variables[name] = variable
-    return WithVariables(model.net, variables)
+
+    like = next(model.net.parameters()).detach()
+    tried = torch.as_tensor(model.data.train_x[:N_TRIED]).to(like).requires_grad_()
+    return WithVariables(model.net, variables, tried)
 
 
 def equation_residuals(model: dde.Model) -> list[Residual]:
@@ -362,6 +375,11 @@ def weight_decay(model: dde.Model) -> float:
     """Return c of the penalty ``(c/2)‖θ‖²`` that DeepXDE leaves to the optimizer."""
     if model.net.regularizer is None:
         return 0.0
+    if isinstance(model.opt, torch.optim.AdamW):
+        raise ValueError(
+            "the model is compiled with 'adamw', which decays weights apart from the loss, so that "
+            "it minimizes no penalty: compile it with 'adam', or leave the regularizer out"
+        )
     if model.external_trainable_variables:
         raise ValueError(
             "an l2 regularizer penalizes the network's parameters and not the external variables, "
@@ -400,21 +418,26 @@ def term_names(
 
 def check_losses(model: dde.Model, objective: Objective) -> None:
     """Raise ``ValueError`` unless every term's loss is DeepXDE's."""
-    tolerance = TOLERANCE[objective.parameters.dtype]
-    theirs = deepxde_losses(model)
-    ours = objective.term_losses()
-    batched = [getattr(bc, "batch_size", None) is not None for bc in model.data.bcs]
-    is_batched = [False] * (len(theirs) - len(batched)) + batched
-    for (name, loss), expected, skipped in zip(
-        ours.items(), theirs, is_batched, strict=True
+    n_equations = len(objective.terms) - len(model.data.bcs)
+    batched = set()
+    for name, bc in zip(
+        list(objective.terms)[n_equations:], model.data.bcs, strict=True
     ):
-        weighted = objective.term(name).weight * loss
-        if skipped or math.isclose(
-            weighted, expected, rel_tol=tolerance, abs_tol=1e-30
-        ):
-            continue
+        if getattr(bc, "batch_size", None) is not None:
+            batched.add(name)
+
+    def ours() -> dict[str, float]:
+        losses = objective.term_losses()
+        return {name: objective.term(name).weight * losses[name] for name in losses}
+
+    def theirs() -> dict[str, float]:
+        losses = dict(zip(objective.terms, deepxde_losses(model), strict=True))
+        # Of a batch of measurements DeepXDE's is another one in each step.
+        return {name: loss for name, loss in losses.items() if name not in batched}
+
+    for name, (loss, expected) in disagreements(objective, ours, theirs).items():
         raise ValueError(
-            f"the loss of term {name!r} is {weighted:.6g}, in DeepXDE {expected:.6g}: whence takes "
+            f"the loss of term {name!r} is {loss:.6g}, in DeepXDE {expected:.6g}: whence takes "
             "means of squares, so compile the model with loss='MSE'; an equation whose residual at "
             "a point depends on other points, or a network that draws random numbers, has no term"
         )

@@ -8,7 +8,7 @@ import deepxde as dde
 import numpy as np
 from torch import Tensor
 
-from whence.adapters.deepxde.model import from_model, refreshed
+from whence.adapters.deepxde.model import from_model, refreshed, term_weights
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 
 NAME = "whence"
@@ -64,7 +64,7 @@ class Steps:
         self._model = model
         self._objective = from_model(model)
         self._stepper = optimizer.start(self._objective.parameters)
-        self._seen: tuple[np.ndarray, object] = (model.data.train_x, model.loss_weights)
+        self._seen: tuple[np.ndarray, list[float]] = self._points_and_weights()
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:
         """Take a step at the model's present points and weights.
@@ -75,17 +75,21 @@ class Steps:
             If the loss or its gradient is not finite; parameters are those of before.
         """
         model = self._model
-        now = (model.data.train_x, model.loss_weights)
-        # By identity: DeepXDE and its callbacks make new ones, and change none in place.
-        if any(a is not b for a, b in zip(now, self._seen, strict=True)):
+        points, weights = self._points_and_weights()
+        # Points by identity: DeepXDE makes new ones. Callbacks may change a weight in place.
+        if points is not self._seen[0] or weights != self._seen[1]:
             self._objective = refreshed(self._objective, model)
-            self._seen = now
+            self._seen = (points, weights)
 
         done = self._stepper.advance(self._objective, 1)
         if done.failure is not None:
             raise FloatingPointError(done.failure)
         if done.finished:
             model.stop_training = True
+
+    def _points_and_weights(self) -> tuple[np.ndarray, list[float]]:
+        weights = term_weights(self._model, len(self._objective.terms))
+        return self._model.data.train_x, weights
 
     def zero_grad(self) -> None:
         """Do nothing: gradients are no state of these steps."""

@@ -74,6 +74,22 @@ class Place:
         if not hasattr(self.condition, "on_boundary"):
             draw = getattr(self.geometry, "random_initial_points", draw)
 
+        drawn = self.drawn_by(draw, n, random)
+        if not len(drawn) and hasattr(self.geometry, "random_initial_points"):
+            # An operator may hold at the start, as the slope of a wave in time does.
+            drawn = self.drawn_by(self.geometry.random_initial_points, n, random)
+        if not len(drawn):
+            name = type(self.condition).__name__
+            raise ValueError(
+                f"no points of the {name} were found among {MAX_ROUNDS} draws on the boundary: its "
+                "part of the boundary may be too small to be met by chance"
+            )
+        return np.random.permutation(drawn)[:n]  # noqa: NPY002 - seeded by who draws
+
+    def drawn_by(
+        self, draw: Callable[..., np.ndarray], n: int, random: str
+    ) -> np.ndarray:
+        """Return different points of the condition among those that a function draws."""
         parts: list[np.ndarray] = []
         n_drawn = 0
         for _ in range(MAX_ROUNDS):
@@ -83,15 +99,7 @@ class Place:
             n_drawn += len(points)
             if n_drawn >= n:
                 break
-
-        drawn = np.unique(np.concatenate(parts), axis=0)
-        if not len(drawn):
-            name = type(self.condition).__name__
-            raise ValueError(
-                f"no points of the {name} were found among {MAX_ROUNDS} draws on the boundary: its "
-                "part of the boundary may be too small to be met by chance"
-            )
-        return np.random.permutation(drawn)[:n]  # noqa: NPY002 - seeded by who draws
+        return np.unique(np.concatenate(parts), axis=0)
 
     def contains(self, points: np.ndarray) -> np.ndarray:
         """Return which points lie in it, (n,)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from pina.weighting import ScalarWeighting
 from torch import Tensor, nn
 
 from whence import _checks
+from whence.adapters.agreement import disagreements
 from whence.adapters.columns import Columns
 from whence.adapters.formulas import Formula, pointwise
 from whence.adapters.pina.labels import (
@@ -38,8 +38,6 @@ from whence.term import Source, Term
 
 SOLVERS = (PhysicsInformedSingleModelSolver, SupervisedSingleModelSolver)
 """Solvers whose loss is that of each condition's residual and nothing else."""
-TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
-"""How far, relatively, a condition's loss may be from PINA's."""
 
 
 class LabelledModel(nn.Module):
@@ -259,18 +257,22 @@ def condition_weights(solver: SolverInterface) -> dict[str, float]:
 
 def check_losses(solver: SolverInterface, objective: Objective) -> None:
     """Raise ``ValueError`` unless every condition's loss is PINA's."""
-    tolerance = TOLERANCE[objective.parameters.dtype]
-    ours = objective.term_losses()
     space = objective.space
     assert isinstance(space, PinaSpace)
-    for name, condition in solver.problem.conditions.items():
-        expected = pina_loss(solver, name, condition)
-        loss = ours[name] / space.n_columns[name]
-        if not math.isclose(loss, expected, rel_tol=tolerance, abs_tol=1e-30):
-            raise ValueError(
-                f"the loss of condition {name!r} is {loss:.6g}, in PINA {expected:.6g}: its "
-                "residual at a point may depend on other points, or its model draws random numbers"
-            )
+
+    def ours() -> dict[str, float]:
+        losses = objective.term_losses()
+        return {name: losses[name] / space.n_columns[name] for name in losses}
+
+    def theirs() -> dict[str, float]:
+        conditions = solver.problem.conditions
+        return {name: pina_loss(solver, name, c) for name, c in conditions.items()}
+
+    for name, (loss, expected) in disagreements(objective, ours, theirs).items():
+        raise ValueError(
+            f"the loss of condition {name!r} is {loss:.6g}, in PINA {expected:.6g}: its "
+            "residual at a point may depend on other points, or its model draws random numbers"
+        )
 
 
 def pina_loss(solver: SolverInterface, name: str, condition: Condition) -> float:
