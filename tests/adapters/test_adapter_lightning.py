@@ -210,3 +210,28 @@ def test_a_damaged_record_is_an_error(tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "format": 9}))
     with pytest.raises(ValueError, match="format 9"):
         read_record(tmp_path / "r")
+
+
+class Reloading(lightning.LightningDataModule):
+    """Makes a new loader when it is asked for one."""
+
+    def train_dataloader(self):
+        return DataLoader(DATA, 5, shuffle=True)
+
+
+def test_the_order_is_that_of_loaders_made_anew(tmp_path):
+    module, record = Module(), RecordTraining(tmp_path / "run", model="net")
+    fit(module, record, loader=Reloading(), reload_dataloaders_every_n_epochs=1)
+    batches = [b.tolist() for epoch in range(3) for b in record.record.batches(epoch)]
+    assert batches == module.seen
+
+
+def test_an_order_drawn_before_the_record_is_not_known(tmp_path):
+    """Workers have drawn the first epoch when a training starts."""
+    module, record = Module(), RecordTraining(tmp_path / "run", model="net")
+    loader = DataLoader(DATA, 5, shuffle=True, num_workers=1)
+    fit(module, record, epochs=2, loader=loader)
+    found = read_record(record.record.folder)
+    with pytest.raises(ValueError, match="epoch 0 is not known"):
+        found.batches(0)
+    assert [b.tolist() for b in found.batches(1)] == module.seen[3:]

@@ -84,13 +84,14 @@ class TrainingRecord:
         The states, in order.
     order:
         Files with the order of the data, one an epoch; ``None`` where that is not known: of a
-        stream, of a batch sampler of the user's own, or of several processes.
+        stream, of a batch sampler of the user's own, or of several processes. Of an epoch alone
+        it is not where a loader's workers had drawn it before the record began.
     """
 
     folder: Path
     groups: list[list[str]] = field(default_factory=list)
     states: list[State] = field(default_factory=list)
-    order: list[str] | None = None
+    order: list[str | None] | None = None
 
     @property
     def checkpoints(self) -> list[Path]:
@@ -114,7 +115,13 @@ class TrainingRecord:
             raise ValueError(
                 f"epoch must be from 0 to {len(self.order) - 1}, got {epoch}"
             )
-        content = read_state(self.folder / self.order[epoch])
+        file = self.order[epoch]
+        if file is None:
+            raise ValueError(
+                f"the order of epoch {epoch} is not known: the loader's workers had drawn it "
+                "before the record began; num_workers=0 draws it in the training"
+            )
+        content = read_state(self.folder / file)
         return list(content["places"].split(content["sizes"].tolist()))
 
     def learning_rates(self, objective: Objective | None = None) -> list[float]:
@@ -282,6 +289,8 @@ class RecordTraining(Callback):  # type: ignore[misc]
         self._watched: Watched | None = None
         self._rates: tuple[float, ...] = ()
         self._batches = 0
+        self._n_passes = 0
+        """Passes through the sampler before the epoch."""
 
     # --- hooks of Lightning ---
 
@@ -306,8 +315,12 @@ class RecordTraining(Callback):  # type: ignore[misc]
     def on_train_epoch_start(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> None:
-        """Forget how many batches the epoch before had."""
+        """Forget how many batches the epoch before had, and watch a loader that is new."""
         self._batches = 0
+        if trainer.train_dataloader is not self._loader:
+            self._leave()
+            self._watch(trainer)
+        self._n_passes = len(self._watched.passes) if self._watched is not None else 0
 
     def on_train_batch_start(
         self,
@@ -342,8 +355,10 @@ class RecordTraining(Callback):  # type: ignore[misc]
         """Write which samples the batches had, and a state where epochs are counted."""
         if self._watched is not None and self.record.order is not None:
             name = f"order-{len(self.record.order):06d}.safetensors"
-            self.record.write_tensors(name, self._order_of_epoch())
-            self.record.order.append(name)
+            order = self._order_of_epoch()
+            if order is not None:
+                self.record.write_tensors(name, order)
+            self.record.order.append(None if order is None else name)
         epoch = trainer.current_epoch + 1
         if self.every_n_steps is None and epoch % self.every_n_epochs == 0:
             self._write_state(trainer)
@@ -354,6 +369,9 @@ class RecordTraining(Callback):  # type: ignore[misc]
         self, trainer: Trainer, pl_module: LightningModule, stage: str
     ) -> None:
         """Give the loader its sampler back, however the training ended."""
+        self._leave()
+
+    def _leave(self) -> None:
         if self._watched is not None and self._loader is not None:
             batches = self._loader.batch_sampler
             assert isinstance(batches, BatchSampler)
@@ -451,13 +469,20 @@ class RecordTraining(Callback):  # type: ignore[misc]
         self._watched = Watched(batches.sampler)  # type: ignore[arg-type]
         batches.sampler = self._watched
 
-    def _order_of_epoch(self) -> dict[str, Tensor]:
-        """Return the places of the samples that were trained on, and the sizes of the batches."""
+    def _order_of_epoch(self) -> dict[str, Tensor] | None:
+        """Return the places of the samples that were trained on, and the sizes of the batches.
+
+        None where the epoch's pass through the sampler began before it was watched, as it does
+        where workers draw ahead before the training starts.
+        """
         assert self._watched is not None
         assert self._loader is not None
         size = self._loader.batch_size or 1
         # Workers draw ahead of the training: what was not trained on is left out.
-        drawn = self._watched.passes[-1] if self._watched.passes else []
+        passes = self._watched.passes[self._n_passes :]
+        if len(passes) != 1:
+            return None
+        (drawn,) = passes
         places = torch.tensor(drawn[: self._batches * size], dtype=torch.int64)
         sizes = [len(part) for part in places.split(size)] if drawn else []
         return {"places": places, "sizes": torch.tensor(sizes, dtype=torch.int64)}
