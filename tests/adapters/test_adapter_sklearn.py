@@ -6,8 +6,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import Lasso, LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Ridge,
+)
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import whence as wh
@@ -319,3 +327,30 @@ def test_a_refit_without_samples_keeps_the_penalty():
     theta = wh.refit(fewer).theta.numpy()
     expected = np.append(again.coef_, again.intercept_)
     assert np.abs(theta - expected).max() < EXACT
+
+
+def test_samples_held_out_of_a_training_are_not_known():
+    """Early stopping trains on a part of X, which the estimator does not name."""
+    estimator = MLPRegressor(hidden_layer_sizes=(3,), max_iter=20, early_stopping=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(X, Y)
+    with pytest.raises(ValueError, match="early_stopping=False, max_iter="):
+        from_estimator(estimator, X, Y)
+
+
+def test_labels_may_be_a_column():
+    estimator = LogisticRegression(class_weight="balanced", **TIGHT).fit(X, LABELS)
+    column = from_estimator(estimator, X, LABELS[:, None])
+    assert float(column.loss()) == float(from_estimator(estimator, X, LABELS).loss())
+
+
+def test_a_pipeline_and_a_search_of_the_penalty_say_what_to_do():
+    pipeline = make_pipeline(StandardScaler(), Ridge()).fit(X, Y)
+    with pytest.raises(TypeError, match=r"pipeline\[:-1\].transform"):
+        from_estimator(pipeline, X, Y)
+    search = LogisticRegressionCV(cv=2, **TIGHT).fit(X, LABELS)
+    with pytest.raises(TypeError, match="LogisticRegressionCV is not known"):
+        from_estimator(search, X, LABELS)
+    with pytest.raises(ValueError, match="its classes are 0, 1"):
+        class_numbers(LogisticRegression().fit(X, LABELS), LABELS + 7)

@@ -40,6 +40,7 @@ try:
     from sklearn.base import BaseEstimator
     from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
     from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import Pipeline
     from sklearn.utils.class_weight import compute_class_weight
     from sklearn.utils.validation import check_is_fitted
 except ImportError as error:
@@ -240,7 +241,7 @@ def class_numbers(estimator: object, y: ArrayLike) -> np.ndarray:
     if wrong.any():
         raise ValueError(
             f"y has labels that the classifier does not know, such as {labels[wrong][0]!r}: its "
-            f"classes are {_checks.describe(list(classes))}"
+            f"classes are {', '.join(map(str, classes))}"
         )
     numbers: np.ndarray = places
     return numbers
@@ -271,10 +272,15 @@ def read_estimator(
         return Minimized(model, Squared(), weights=weights)
     if isinstance(estimator, Ridge):
         return read_ridge(estimator, len(X), weights)
-    if isinstance(estimator, LogisticRegression):
+    if isinstance(estimator, LogisticRegression) and hasattr(estimator, "C"):
         return read_logistic(estimator, len(X), y, weights)
     if isinstance(estimator, (MLPClassifier, MLPRegressor)):
         return read_perceptron(estimator, len(X), weights)
+    if isinstance(estimator, Pipeline):
+        raise TypeError(
+            "a Pipeline is fitted step by step: give its last step and what that was fitted to, "
+            "from_estimator(pipeline[-1], pipeline[:-1].transform(X), y)"
+        )
     raise TypeError(
         f"{type(estimator).__name__} is not known here: what it minimizes must be written as a "
         "torch module with wh.Objective.supervised(model, (X, y), loss, weight_decay=…); known are "
@@ -352,10 +358,10 @@ def class_weights(
     by_class = compute_class_weight(
         estimator.class_weight,
         classes=estimator.classes_,
-        y=np.asarray(y),
+        y=np.asarray(y).ravel(),
         **options,
     )
-    of_samples: np.ndarray = by_class[class_numbers(estimator, y)]
+    of_samples: np.ndarray = by_class[class_numbers(estimator, np.asarray(y).ravel())]
     return of_samples
 
 
@@ -366,6 +372,12 @@ def read_perceptron(
 
     n are the samples of a batch.
     """
+    if estimator.early_stopping and estimator.solver != "lbfgs":
+        raise ValueError(
+            f"{type(estimator).__name__}(early_stopping=True) was trained on a part of X, and "
+            "keeps no record of which: fit it with early_stopping=False, "
+            f"max_iter={estimator.n_iter_}"
+        )
     modules: list[nn.Module] = []
     for weight, bias in zip(estimator.coefs_, estimator.intercepts_, strict=True):
         modules += [filled_linear(weight.T, bias), ACTIVATIONS[estimator.activation]()]
@@ -450,9 +462,11 @@ def targets_of(estimator: object, y: ArrayLike) -> np.ndarray:
     if not hasattr(estimator, "classes_"):
         return np.asarray(y, dtype=np.float64)
     labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]  # as scikit-learn takes a column
     if labels.ndim == 2:  # several labels at once
         return labels.astype(np.float64)
-    return class_numbers(estimator, y)
+    return class_numbers(estimator, labels)
 
 
 # --- the objective -------------------------------------------------------------------------------
