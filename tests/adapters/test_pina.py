@@ -10,9 +10,13 @@ from dense import assert_same, dense_influence
 pytest.importorskip("pina")
 
 import pina_solvers as solvers
-from pina import LabelTensor, Trainer
+from pina import Condition, LabelTensor, Trainer
 from pina.callback import R3Refinement
-from pina.solver import PINN
+from pina.equation import Equation
+from pina.operator import grad
+from pina.optim import TorchOptimizer
+from pina.problem import BaseProblem
+from pina.solver import PINN, SupervisedSolver
 from pina.weighting import ScalarWeighting
 
 import whence as wh
@@ -24,6 +28,7 @@ from whence.adapters.pina import (
     UseOptimizer,
     from_solver,
 )
+from whence.jacobian import Jacobian
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -256,3 +261,50 @@ def test_another_loss():
     other = PINN(solver.problem, solver.model, loss=torch.nn.L1Loss())
     with pytest.raises(ValueError, match="L1Loss"):
         from_solver(other)
+
+
+def decaying(kind, **options):
+    solver = solvers.poisson()
+    optimizer = TorchOptimizer(kind, lr=1e-3, **options)
+    return PINN(solver.problem, solvers.model(2), optimizer=optimizer)
+
+
+def test_decay_by_the_optimizer_is_a_penalty():
+    assert from_solver(decaying(torch.optim.Adam)).weight_decay == 0
+    penalized = decaying(torch.optim.Adam, weight_decay=0.25)
+    assert from_solver(penalized).weight_decay == 0.25
+    apart = decaying(torch.optim.AdamW)  # which has a decay by default
+    with pytest.raises(ValueError, match="apart from the loss"):
+        from_solver(apart)
+    assert from_solver(apart, weight_decay=0.5).weight_decay == 0.5
+
+
+def test_an_entry_of_an_unknown_parameter_has_rows_of_its_own():
+    """The first entry of a column of equal numbers has the right value, and another gradient."""
+
+    def equation(input_, output_, params_):
+        slope = grad(output_, input_, components=["u"], d=["x"])
+        return slope * params_["rate"][0] - output_.extract(["u"])
+
+    solver = solvers.inverse()
+    plain = next(iter(from_solver(solver).terms.values()))
+    solver.problem.conditions["D"].equation = Equation(equation)
+    objective = from_solver(solver)
+    term = next(iter(objective.terms.values()))
+    rows = Jacobian(objective.with_terms([term])).dense()
+    assert_same(rows, Jacobian(objective.with_terms([plain])).dense(), 1e-10)
+
+
+def test_targets_of_some_outputs_are_named():
+    class Half(BaseProblem):
+        input_variables = ["x"]
+        output_variables = ["u", "v"]
+        conditions = {
+            "data": Condition(
+                input=LabelTensor(torch.rand(4, 1), ["x"]),
+                target=LabelTensor(torch.rand(4, 1), ["u"]),
+            )
+        }
+
+    with pytest.raises(ValueError, match="1 column.s. for the outputs u, v"):
+        from_solver(SupervisedSolver(Half(), solvers.model(1, 2)))

@@ -137,7 +137,7 @@ class Refinement(PointsReachLoss):
 
     def on_train_start(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Convert the solver; what cannot be converted or renewed is an error before any step."""
-        self._objective = from_solver(solver)
+        self._objective = from_solver(solver, weight_decay=0.0)
         if self._condition_to_update is None:
             drawn = [t for t in self._objective.terms.values() if t.source == "drawn"]
             largest = max(drawn, key=lambda term: len(term.points), default=None)
@@ -227,7 +227,7 @@ class TermWeighting(BaseWeighting):  # type: ignore[misc]
     def update_weights(self, losses: dict[str, Tensor]) -> dict[str, float]:
         """Return the new weight of each condition."""
         if self._objective is None:
-            self._objective = from_solver(self.solver)
+            self._objective = from_solver(self.solver, weight_decay=0.0)
             self._reweighting = Reweighting(self.weighting, self._objective)
         assert self._reweighting is not None
         objective = refreshed(self._objective, self.solver)
@@ -285,7 +285,7 @@ class Steps(torch.optim.Optimizer):
 
     def __init__(self, solver: SolverInterface, optimizer: Optimizer) -> None:
         self._solver = solver
-        self._objective = from_solver(solver)
+        self._objective = from_solver(solver, weight_decay=0.0)
         module = self._objective.network
         super().__init__(module.parameters(), {})
         self._stepper = optimizer.start(self._objective.parameters)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pina import Condition, LabelTensor
 from pina.condition import InputEquationCondition, InputTargetCondition
+from pina.optim import TorchOptimizer
 from pina.problem import BaseProblem
 from pina.solver import (
     PhysicsInformedSingleModelSolver,
@@ -21,6 +22,7 @@ from whence import _checks
 from whence.adapters.agreement import disagreements
 from whence.adapters.columns import Columns
 from whence.adapters.formulas import Formula, pointwise
+from whence.adapters.optimizers import penalty_of_optimizer
 from whence.adapters.pina.labels import (
     LabelColumns,
     LabelJet,
@@ -66,7 +68,9 @@ class LabelledModel(nn.Module):
         return plain(self.model(inputs))
 
 
-def from_solver(solver: SolverInterface) -> Objective:
+def from_solver(
+    solver: SolverInterface, *, weight_decay: float | None = None
+) -> Objective:
     """Return the loss of a PINA solver, ``Σ_k w_k/N_k Σ_i ‖r_k(z_i)‖²``, as it stands.
 
     Each condition is a term of its name, at all its points, with the weight that the solver's
@@ -85,6 +89,9 @@ def from_solver(solver: SolverInterface) -> Objective:
     solver:
         A ``PINN`` (``PhysicsInformedSingleModelSolver``), or a ``SupervisedSolver`` of labelled
         tensors; trained or not.
+    weight_decay:
+        c of the penalty ``(c/2)‖θ‖²``; by default that of the solver's optimizer. Where that decays
+        weights apart from the loss, as AdamW does, it must be given.
 
     Returns
     -------
@@ -97,7 +104,7 @@ def from_solver(solver: SolverInterface) -> Objective:
         If it is no such solver, or a condition is of graphs or unlabelled tensors.
     ValueError
         If the problem has no conditions, a domain has no points, the loss is not the mean of
-        squares, or a condition's loss differs from PINA's.
+        squares, a condition's loss differs from PINA's, or the optimizer has no one penalty.
 
     Examples
     --------
@@ -107,6 +114,8 @@ def from_solver(solver: SolverInterface) -> Objective:
     >>> wh.Influence(objective).attribute(wh.Output([[0.5, 0.5]])).plot()  # doctest: +SKIP
     """
     check_solver(solver)
+    if weight_decay is None:
+        weight_decay = weight_decay_of(solver)
     problem = solver.problem
     coordinates = tuple(problem.input_variables)
     outputs = tuple(problem.output_variables)
@@ -141,7 +150,8 @@ def from_solver(solver: SolverInterface) -> Objective:
         )  # fmt: skip
         check_term_uncoupled(terms[-1], tensors, f"condition {name!r}")
 
-    objective = Objective(model, terms, space=PinaSpace(field_map, domains, n_columns))
+    space = PinaSpace(field_map, domains, n_columns)
+    objective = Objective(model, terms, space=space, weight_decay=weight_decay)
     check_losses(solver, objective)
     return objective
 
@@ -170,6 +180,16 @@ def check_solver(solver: object) -> None:
         )
 
 
+def weight_decay_of(solver: SolverInterface) -> float:
+    """Return c of the penalty ``(c/2)‖θ‖²`` that a solver's optimizer adds by ``weight_decay``."""
+    optimizer = solver.optimizer
+    if not isinstance(optimizer, TorchOptimizer):
+        return 0.0
+    # PINA makes the optimizer when the training starts, of these options.
+    weights = [torch.nn.Parameter(torch.zeros(1))]
+    return penalty_of_optimizer(optimizer.optimizer_class(weights, **optimizer.kwargs))
+
+
 def condition_rows(
     name: str, condition: Condition, problem: BaseProblem
 ) -> tuple[Tensor, tuple[str, ...]]:
@@ -194,6 +214,12 @@ def condition_rows(
         return rows, ()
     targets = condition.target
     columns = plain(targets).detach()
+    if columns.shape[1] != len(problem.output_variables):
+        raise ValueError(
+            f"the targets of condition {name!r} have {columns.shape[1]} column(s) for the outputs "
+            f"{', '.join(problem.output_variables)}, which PINA compares one by one: give a "
+            "target for each, or a condition of an equation with those that were measured"
+        )
     if isinstance(targets, LabelTensor) and targets.labels is not None:
         columns = plain(targets.extract(list(problem.output_variables))).detach()
     carried = tuple(f"target_{output}" for output in problem.output_variables)
