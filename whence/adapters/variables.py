@@ -178,7 +178,7 @@ class WithVariables(nn.Module):
                     together[k : k + 1], alone, rtol=1e-4, atol=1e-12, equal_nan=True
                 ):
                     return False
-        except Exception:  # noqa: BLE001 - foreign code, which needs a single number
+        except Exception:  # foreign code, which needs a single number
             return False
         return True
 

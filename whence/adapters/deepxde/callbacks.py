@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from whence import _checks
-from whence.adapters.deepxde.model import from_model, refreshed, term_weights
+from whence.adapters.deepxde.model import from_training, refreshed, term_weights
 from whence.adapters.deepxde.space import DeepXDESpace
 from whence.objective import Objective
 from whence.pinn.sampling.resamplers.resample import Resample
@@ -58,7 +58,7 @@ class Resampler(dde.callbacks.Callback):  # type: ignore[misc]  # without types
 
     def on_train_begin(self) -> None:
         """Convert the model; what cannot be converted or resampled is an error before any step."""
-        self._objective = from_model(self.model)
+        self._objective = from_training(self.model)
         names = equation_terms(self._objective, self.model)
         if self.resample.terms is None:
             self.resample = replace(self.resample, terms=names)
@@ -243,7 +243,7 @@ class TermWeighting(dde.callbacks.Callback):  # type: ignore[misc]
         # Trained again without being compiled, the model has the weights that were set here.
         if self._set is not None and self.model.loss_weights is self._set:
             self.model.loss_weights = self._compiled
-        self._objective = from_model(self.model)
+        self._objective = from_training(self.model)
         self._compiled = term_weights(self.model, len(self._objective.terms))
         self.weighting.check(self._objective)
         self._reweighting = Reweighting(self.weighting, self._objective)

@@ -44,6 +44,7 @@ def from_model(
     coordinates: Sequence[str] | None = None,
     outputs: Sequence[str] | None = None,
     names: Sequence[str] | None = None,
+    weight_decay: float | None = None,
 ) -> Objective:
     """Return the loss of a compiled DeepXDE model, ``Σ_k w_k/N_k Σ_i ‖r_k(z_i)‖²``, as it stands.
 
@@ -69,6 +70,9 @@ def from_model(
     names:
         Names of the terms, residuals of the equation first: by default ``pde`` (``pde_1``, …) and
         kinds of conditions such as ``dirichlet``, with the output's name where there are several.
+    weight_decay:
+        c of the penalty ``(c/2)‖θ‖²``; by default that of the regularizer ``l2``. Where the
+        optimizer decays weights apart from the loss, as AdamW does, it must be given.
 
     Returns
     -------
@@ -118,7 +122,9 @@ def from_model(
     first = len(equations)
     groups = {"pde": labels[:first]} if first > 1 else {}
     space = DeepXDESpace(field_map, places, groups)
-    objective = Objective(module, terms, space=space, weight_decay=weight_decay(model))
+    if weight_decay is None:
+        weight_decay = weight_decay_of(model)
+    objective = Objective(module, terms, space=space, weight_decay=weight_decay)
     check_losses(model, objective)
     return objective
 
@@ -359,6 +365,12 @@ def difference(function: Pointwise, partner: Callable[[Tensor], Tensor]) -> Poin
     return at
 
 
+def from_training(model: dde.Model) -> Objective:
+    """Return the objective of a model that is trained, without decay apart from its loss."""
+    is_apart = isinstance(model.opt, torch.optim.AdamW)
+    return from_model(model, weight_decay=0.0 if is_apart else None)
+
+
 def term_weights(model: dde.Model, n: int) -> list[float]:
     """Return the weight of each term."""
     weights = model.loss_weights
@@ -371,14 +383,15 @@ def term_weights(model: dde.Model, n: int) -> list[float]:
     return [float(weight) for weight in weights]
 
 
-def weight_decay(model: dde.Model) -> float:
+def weight_decay_of(model: dde.Model) -> float:
     """Return c of the penalty ``(c/2)‖θ‖²`` that DeepXDE leaves to the optimizer."""
     if model.net.regularizer is None:
         return 0.0
     if isinstance(model.opt, torch.optim.AdamW):
         raise ValueError(
             "the model is compiled with 'adamw', which decays weights apart from the loss, so that "
-            "it minimizes no penalty: compile it with 'adam', or leave the regularizer out"
+            "it minimizes no penalty: give weight_decay=0.0 to leave it out, or compile the model "
+            "with 'adam'"
         )
     if model.external_trainable_variables:
         raise ValueError(

@@ -8,7 +8,7 @@ import deepxde as dde
 import numpy as np
 from torch import Tensor
 
-from whence.adapters.deepxde.model import from_model, refreshed, term_weights
+from whence.adapters.deepxde.model import from_training, refreshed, term_weights
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 
 NAME = "whence"
@@ -62,7 +62,7 @@ class Steps:
 
     def __init__(self, model: dde.Model, optimizer: Optimizer) -> None:
         self._model = model
-        self._objective = from_model(model)
+        self._objective = from_training(model)
         self._stepper = optimizer.start(self._objective.parameters)
         self._seen: tuple[np.ndarray, list[float]] = self._points_and_weights()
 

@@ -90,6 +90,7 @@ class Place:
         self, draw: Callable[..., np.ndarray], n: int, random: str
     ) -> np.ndarray:
         """Return different points of the condition among those that a function draws."""
+        assert self.condition is not None
         parts: list[np.ndarray] = []
         n_drawn = 0
         for _ in range(MAX_ROUNDS):
