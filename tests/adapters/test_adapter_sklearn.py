@@ -228,7 +228,11 @@ def test_nets_of_skorch():
             return self.body(x).softmax(1)
 
     net = skorch.NeuralNetClassifier(
-        Probabilities, max_epochs=3, verbose=0, optimizer__weight_decay=0.1
+        Probabilities,
+        max_epochs=3,
+        verbose=0,
+        train_split=None,
+        optimizer__weight_decay=0.1,
     ).fit(x, THREE)
     objective = from_estimator(net, x, THREE)
     p = net.predict_proba(x)[np.arange(N), THREE]
@@ -354,3 +358,31 @@ def test_a_pipeline_and_a_search_of_the_penalty_say_what_to_do():
         from_estimator(search, X, LABELS)
     with pytest.raises(ValueError, match="its classes are 0, 1"):
         class_numbers(LogisticRegression().fit(X, LABELS), LABELS + 7)
+
+
+def test_samples_that_skorch_sets_aside_have_no_weight():
+    """Its default split holds out a fifth of what fit is given."""
+    skorch = pytest.importorskip("skorch")
+    x, y = X.astype(np.float32), LABELS
+    options = {
+        "criterion": nn.CrossEntropyLoss,
+        "max_epochs": 1,
+        "lr": 0.1,
+        "verbose": 0,
+    }
+    net = skorch.NeuralNetClassifier(nn.Linear(D, 2), **options).fit(x, y)
+    trained = net.get_split_datasets(x, y)[0].indices
+    assert len(trained) < N
+    logits = net.module_(torch.tensor(x[trained])).detach()
+    expected = nn.functional.cross_entropy(logits, torch.tensor(y[trained]))
+    objective = from_estimator(net, x, y)
+    assert float(objective.loss()) == pytest.approx(float(expected), rel=1e-5)
+    effects = wh.Influence(objective, damping=1e-2).attribute(wh.Loss(x[:1], y[:1]))
+    assert np.flatnonzero(np.asarray(effects.values)[0]).tolist() == sorted(trained)
+
+    by_chance = skorch.dataset.ValidSplit(0.3)
+    net = skorch.NeuralNetClassifier(
+        nn.Linear(D, 2), train_split=by_chance, **options
+    ).fit(x, y)
+    with pytest.raises(ValueError, match="random_state"):
+        from_estimator(net, x, y)

@@ -306,5 +306,5 @@ def test_targets_of_some_outputs_are_named():
             )
         }
 
-    with pytest.raises(ValueError, match="1 column.s. for the outputs u, v"):
+    with pytest.raises(ValueError, match=r"1 column.s. for the outputs u, v"):
         from_solver(SupervisedSolver(Half(), solvers.model(1, 2)))

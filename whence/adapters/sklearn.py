@@ -19,21 +19,21 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whence import _checks
-from whence.adapters.optimizers import penalty_of_optimizer
+from whence.adapters.skorch import Net, is_skorch, objective_of_net
 from whence.arrays import ArrayLike
 from whence.classification import BinaryCrossEntropy, CrossEntropy
 from whence.jacobian import point_gradients
 from whence.losses import Loss, Squared
 from whence.objective import LossLike, Objective
 from whence.points import Points, Pointwise
-from whence.samples import Data, Samples
+from whence.samples import Samples
 from whence.term import Term
 
 try:
@@ -105,19 +105,6 @@ class TwoClasses(nn.Module):
         """Return the logits, (n, 2)."""
         logit = self.body(x)
         return torch.cat([torch.zeros_like(logit), logit], dim=1)
-
-
-class LogProbabilities(nn.Module):
-    """A net that returns probabilities, of which skorch takes the logarithm for its loss."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logarithms, as skorch makes them."""
-        output: Tensor = self.body(x)
-        return torch.log(output + torch.finfo(output.dtype).eps)
 
 
 @dataclass(frozen=True)
@@ -537,48 +524,3 @@ def check_stationary(objective: Objective) -> None:
             NotStationary,
             stacklevel=3,
         )
-
-
-# --- skorch --------------------------------------------------------------------------------------
-
-
-def is_skorch(estimator: object) -> bool:
-    """Whether this is a net of skorch, which need not be installed to ask."""
-    return any(kind.__module__.startswith("skorch") for kind in type(estimator).__mro__)
-
-
-class Net(Protocol):
-    """What is read of a net of skorch."""
-
-    initialized_: bool
-    module_: nn.Module
-    criterion_: nn.Module
-    optimizer_: torch.optim.Optimizer
-
-
-def objective_of_net(
-    net: Net, X: Data, y: ArrayLike, weight_decay: float | None
-) -> Objective:
-    """Return the objective of a fitted net of skorch.
-
-    Raises
-    ------
-    ValueError
-        If it is not fitted, or its optimizer has no one penalty.
-    """
-    if not getattr(net, "initialized_", False):
-        raise ValueError("the net is not fitted: call net.fit(X, y) first")
-    if weight_decay is None:
-        weight_decay = penalty_of_optimizer(net.optimizer_)
-
-    model = net.module_
-    criterion = net.criterion_
-    # skorch takes the logarithm of what a classifier with this loss returns.
-    if isinstance(criterion, nn.NLLLoss):
-        model = LogProbabilities(model)
-    targets = np.asarray(y)
-    if isinstance(criterion, (nn.BCEWithLogitsLoss, nn.BCELoss)):
-        targets = targets.astype(np.float64)
-    return Objective.supervised(
-        model, (X, targets), criterion, weight_decay=weight_decay
-    )
