@@ -29,7 +29,9 @@ ALSO = (
     "whence.pinn.zoo.load",
     "whence.pinn.zoo.names",
     "whence.pinn.zoo.variants",
+    "whence.attribution.method.Method",
     "whence.attribution.result.Attribution",
+    "whence.attribution.storage.read_zarr",
     "whence.components.split_components",
     "whence.diagnosis.indicators.measure",
 )

@@ -195,7 +195,7 @@ def unlink_aliases(app: Sphinx, tree: nodes.document) -> None:
     for reference in list(tree.findall(addnodes.pending_xref)):
         is_type = reference.get("refdomain") == "py" and reference.get("reftype") == "class"
         if is_type and reference["reftarget"] in ALIASES:
-            reference.replace_self(reference.children)
+            reference.replace_self(nodes.Text(reference["reftarget"]))
 
 
 def resolve(app: Sphinx, env: Any, node: Any, content: nodes.Element) -> Any:
