@@ -7,7 +7,7 @@ RUN := runs/demo
 JOBS ?= 2
 GALLERY ?= 1
 
-.PHONY: setup demo test test-browser bench docs lint lint-page format clean
+.PHONY: setup demo test test-browser bench dist docs lint lint-page format clean
 
 setup: $(READY)
 
@@ -50,6 +50,14 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -D plot_gallery=$(GALLERY) docs docs/_build/html
+
+# An sdist and a wheel in dist, each installed into an environment of its own and used there.
+dist: $(READY)
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet "build>=1.2"
+	$(BIN)/python -m build
+	.ci/smoke dist/*.whl $(BIN)/python
+	.ci/smoke dist/*.tar.gz $(BIN)/python
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -39,8 +39,6 @@ def test_getting_started(capsys, monkeypatch, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"influence.png"}
 
 
-
-
 def test_sign_and_scale_prints_what_it_shows(capsys):
     _, printed = run_page("sign_and_scale.md", capsys)
     _, (shown,) = blocks_of("sign_and_scale.md")

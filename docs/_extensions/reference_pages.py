@@ -145,7 +145,13 @@ def described(names: list[str]) -> list[str]:
 
 def table(names: list[str]) -> list[str]:
     """Return a table of names with what each is in one line."""
-    return [".. autosummary::", "   :nosignatures:", "", *(f"   ~{n}" for n in names), ""]
+    return [
+        ".. autosummary::",
+        "   :nosignatures:",
+        "",
+        *(f"   ~{n}" for n in names),
+        "",
+    ]
 
 
 def toctree(files: Iterable[str], is_hidden: bool = False) -> list[str]:
@@ -178,7 +184,9 @@ def link_code(app: Sphinx, tree: nodes.document) -> None:
     pattern = re.compile(rf"^(?:({aliases})|whence)((?:\.\w+)+)(?:\(.*)?$", flags=re.S)
     for literal in list(tree.findall(nodes.literal)):
         match = pattern.match(literal.astext())
-        if match is None or isinstance(literal.parent, nodes.reference | addnodes.pending_xref):
+        if match is None or isinstance(
+            literal.parent, nodes.reference | addnodes.pending_xref
+        ):
             continue
 
         target = SHORT.get(match[1] or "", "whence") + match[2]
@@ -193,7 +201,9 @@ def link_code(app: Sphinx, tree: nodes.document) -> None:
 def unlink_aliases(app: Sphinx, tree: nodes.document) -> None:
     """Make plain text of references to type aliases."""
     for reference in list(tree.findall(addnodes.pending_xref)):
-        is_type = reference.get("refdomain") == "py" and reference.get("reftype") == "class"
+        is_type = (
+            reference.get("refdomain") == "py" and reference.get("reftype") == "class"
+        )
         if is_type and reference["reftarget"] in ALIASES:
             reference.replace_self(nodes.Text(reference["reftarget"]))
 

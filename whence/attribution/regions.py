@@ -30,7 +30,10 @@ AnyRegion = Box | Container | Callable[..., object]
 
 
 def region_masks(
-    regions: Mapping[str, AnyRegion], names: Sequence[str], points: np.ndarray, what: str
+    regions: Mapping[str, AnyRegion],
+    names: Sequence[str],
+    points: np.ndarray,
+    what: str,
 ) -> dict[str, Mask]:
     """Return which points lie in each region.
 
