@@ -53,7 +53,7 @@ def check_library() -> None:
 def check_commands(folder: Path) -> None:
     """Go through the main commands, as a user would."""
     run = str(folder / "run")
-    train = "train diffusion --points pde=60 --layers 2 8 1 --schedule gaussnewton:10"
+    train = "train diffusion --points pde=60 --layers 2 8 1 --schedule gauss_newton:10"
     for command in (
         ["--help"],
         ["problems", "burgers"],

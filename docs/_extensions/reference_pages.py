@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from docstrings import complaints
 from docutils import nodes
 from public_names import canonical, found_object, public_names
 from sphinx import addnodes
@@ -247,7 +248,7 @@ def is_foreign(
 
 
 def check_complete(app: Sphinx, error: Exception | None) -> None:
-    """Warn of every public name that the reference lacks, and of those without a docstring."""
+    """Warn of every public name that the reference lacks, and of what docstrings lack."""
     if error is not None or app.builder.name != "html":
         return
 
@@ -256,8 +257,8 @@ def check_complete(app: Sphinx, error: Exception | None) -> None:
     for name in names:
         if name not in documented:
             LOGGER.warning("the reference lacks the public name %s", name)
-        if not inspect.getdoc(found_object(name)):
-            LOGGER.warning("the public name %s has no docstring", name)
+        for complaint in complaints(name):
+            LOGGER.warning(complaint)
     LOGGER.info("the reference has all %d public names", len(names))
 
 
