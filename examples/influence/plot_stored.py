@@ -46,8 +46,9 @@ figure, axes = plt.subplots(
 )
 for ax, term in zip(axes, shares, strict=True):
     drawn = ax.tripcolor(
-        table["target_t"], table["target_x"], shares[term], vmin=0, vmax=1
-    )
+        table["target_t"], table["target_x"], shares[term], vmin=0, vmax=1,
+        shading="gouraud",
+    )  # fmt: skip
     ax.set(title=term, xlabel="t")
 axes[0].set_ylabel("x")
 figure.colorbar(drawn, ax=axes, label="share of influence")

@@ -107,13 +107,15 @@ for ax, text, row in zip(axes, asked, table.values, strict=True):
     ax.barh(range(len(sentences)), row, color=colors)
     ax.set(title=text, xlabel="without it the loss rises by")
     ax.axvline(0, color="0.5", linewidth=0.7)
+    ax.ticklabel_format(axis="x", scilimits=(0, 0))
+    ax.locator_params(axis="x", nbins=4)
 axes[0].set_yticks(range(len(sentences)), sentences, fontsize=8)
 axes[0].invert_yaxis()
 figure
 
 # %%
-# The red of the rose was told three times, in three forms; the pink of the dodo once, and without
-# that sentence nothing is left of it.
+# Colours that were told three times are held by many sentences, a sky's blue by a sea's; the dodo's
+# pink by one.
 for text, index, row in zip(asked, chosen, table.values, strict=True):
     helps = row.clip(min=0)
     print(

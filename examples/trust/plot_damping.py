@@ -2,8 +2,8 @@
 What damping does
 =================
 
-Damping keeps directions in check that hardly any point determines. Strong damping gives tame
-influences of nearby points; weak damping shows what really holds an answer.
+Damping keeps directions in check that hardly any point determines. Strong damping takes neighbours
+for one another and spreads an answer over many points; weak damping tells them apart.
 """
 
 # %%
@@ -48,14 +48,16 @@ axes[0].set_ylabel("x")
 figure
 
 # %%
-# The eigenvalues of the Gauss-Newton matrix say why: damping cuts off all below it.
+# The eigenvalues of the Gauss-Newton matrix say why: damping cuts off all below its line.
 rows = wh.Jacobian(result.objective).dense()
 eigenvalues = torch.linalg.svdvals(rows).square()
 figure, ax = plt.subplots(figsize=(6.5, 3.2), layout="constrained")
 ax.semilogy(eigenvalues / eigenvalues[0], color="#0072B2")
 for damping in DAMPINGS:
     ax.axhline(damping, color="#E69F00", linewidth=0.8)
-    ax.text(len(eigenvalues), damping, f" {damping:.0e}", fontsize=8, va="center")
-ax.set(xlabel="number", ylabel="eigenvalue / the largest", ylim=(1e-17, 2))
+    ax.text(119, 1.3 * damping, f"damping {damping:.0e}", fontsize=8, ha="right")
+ax.set(
+    xlabel="number", ylabel="eigenvalue / the largest", xlim=(0, 120), ylim=(1e-17, 2)
+)
 ax.grid(color="0.9")
 figure
