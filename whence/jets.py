@@ -444,7 +444,17 @@ def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     return Jet(data, x.layout)
 
 
-@_rule("matmul", "__matmul__")
+@_rule("ones_like")
+def _ones_like(x: Jet) -> Tensor:
+    return torch.ones_like(x.value)  # a constant, as are all tensors
+
+
+@_rule("zeros_like")
+def _zeros_like(x: Jet) -> Tensor:
+    return torch.zeros_like(x.value)
+
+
+@_rule("matmul", "mm", "__matmul__")
 def _matmul(a: Any, b: Any) -> Jet:
     # As of a linear layer without bias; a matrix on the left would meet the axis of points.
     if isinstance(a, Jet) and isinstance(b, Tensor) and b.ndim == 2:
@@ -580,6 +590,16 @@ def _elementwise(name: str) -> Rule:
 
 for _function in elementwise.RULES:
     _RULES[_function] = _elementwise(_function)
+
+
+@_rule("softplus")  # in place of that above: its module always gives the options
+def _softplus(x: Jet, beta: float = 1.0, threshold: float = 20.0) -> Jet:
+    if threshold != 20:
+        raise UnsupportedOperation("jets have a rule for softplus(threshold=20) only")
+    if beta == 1:
+        return _apply("softplus", x)
+    # log(1 + exp(βx))/β
+    return _mul(_apply("softplus", _mul(x, beta)), 1 / beta)
 
 
 @_rule("gelu")  # in place of that above, as it has an option that is given by default

@@ -177,7 +177,8 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func in DIFFERENTIATING:
+        # What stands for a tensor and knows its own derivatives stays within the graph.
+        if func in DIFFERENTIATING and _has_tensor(args[:2]):
             if peek_interpreter_stack() is None:
                 raise DifferentiatesItself
             self.layers_alone = False  # torch.func calls these too

@@ -1,0 +1,19 @@
+"""DeepXDE models (PyTorch backend): attribution, resampling, weighting and training as they are."""
+
+from whence.adapters.deepxde.callbacks import (
+    InfluenceResampler,
+    RARResampler,
+    Resampler,
+    TermWeighting,
+)
+from whence.adapters.deepxde.model import from_model
+from whence.adapters.deepxde.optimizer import use_optimizer
+
+__all__ = [
+    "InfluenceResampler",
+    "RARResampler",
+    "Resampler",
+    "TermWeighting",
+    "from_model",
+    "use_optimizer",
+]

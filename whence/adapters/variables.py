@@ -1,0 +1,176 @@
+"""Trainable numbers that equations of other libraries reach by closure, as parameters by name.
+
+An inverse problem in these libraries has its unknowns beside the network: tensors that an equation
+refers to. :class:`WithVariables` makes one module of both, whose parameters share the tensors'
+memory, so that whoever changes one changes the other. Where an equation is to be differentiated by
+them, :func:`substituted` puts a tensor of one's choice in the place of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+
+class _Substituted(TorchFunctionMode):
+    def __init__(self, replacements: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        # By identity: tensors have no equality that could be a key.
+        self._replacements = {id(old): new for old, new in replacements}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        args, kwargs = pytree.tree_map(self._replacement, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    def _replacement(self, leaf: Any) -> Any:
+        return self._replacements.get(id(leaf), leaf)
+
+
+def substituted(replacements: Sequence[tuple[Tensor, Tensor]]) -> TorchFunctionMode:
+    """Return a context in which torch's functions see other tensors in the place of some.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rate = torch.tensor(2.0)
+    >>> with substituted([(rate, torch.tensor(5.0))]):
+    ...     print(float(rate * 3))
+    15.0
+    """
+    return _Substituted(replacements)
+
+
+class VariableLayer(nn.Module):
+    """A trainable number as a layer: θ times the constant 1, at every point.
+
+    As a linear layer it has rows of the Jacobian as any layer has.
+    """
+
+    def __init__(self, variable: Tensor) -> None:
+        super().__init__()
+        # A view of the same memory: what trains one trains the other.
+        self.theta = nn.Parameter(variable.detach().reshape(1, -1))
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return the value at each of the points (..., d): (...,)."""
+        ones = torch.ones_like(points[..., :1])
+        return F.linear(ones, self.theta)[..., 0]
+
+
+class WithVariables(nn.Module):
+    """A network and trainable numbers beside it.
+
+    Parameters
+    ----------
+    network:
+        From coordinates (n, d) to outputs (n, m).
+    variables:
+        Tensors, mostly of one entry, by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rate = torch.tensor(2.0)
+    >>> model = WithVariables(torch.nn.Linear(1, 1), {"rate": rate})
+    >>> _ = rate.fill_(3.0)
+    >>> float(model.variables["rate"].theta)
+    3.0
+    """
+
+    def __init__(self, network: nn.Module, variables: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.network = network
+        self.variables = nn.ModuleDict(
+            {name: VariableLayer(variable) for name, variable in variables.items()}
+        )
+        # In a tuple: they are parameters already, and no further ones of this module.
+        self._tensors = tuple(variables.items())
+        # Asked of the tensors later, it would be asked of what stands in their place.
+        self._shapes = {name: tensor.shape for name, tensor in variables.items()}
+
+    def forward(self, points: Tensor, unknown: str | None = None) -> Tensor:
+        """Return the outputs at points (n, d), (n, m); or a number's value, (n,)."""
+        if unknown is not None:
+            value: Tensor = self.variables[unknown](points)
+            return value
+
+        # Transforms of the outputs may take the numbers too.
+        at = getattr(points, "value", points)  # of a jet its value
+        values = {}
+        for name in self._shapes:
+            layer = self.variables[name]
+            shape = self._shapes[name]
+            is_number = shape.numel() == 1
+            values[name] = layer(at) if is_number else layer.theta.reshape(shape)
+        with self.substituted(values):
+            outputs: Tensor = self.network(points)
+        return outputs
+
+    def substituted(self, values: Mapping[str, Tensor]) -> TorchFunctionMode:
+        """Return a context in which equations see some values: (n,) columns, or single ones."""
+        replacements = []
+        for name, tensor in self._tensors:
+            value = values[name]
+            shape = self._shapes[name]
+            if value.numel() == shape.numel():
+                value = value.reshape(shape)
+            else:
+                # A number at n points: it broadcasts with the columns (n, 1) of equations.
+                value = value.unsqueeze(-1)
+            replacements.append((tensor, value))
+        return substituted(replacements)
+
+    def variables_of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the numbers among the parameters by name, in their own shapes."""
+        values = {}
+        for name, shape in self._shapes.items():
+            values[name] = tensors[f"variables.{name}.theta"].reshape(shape)
+        return values
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The numbers as equations have them."""
+        return tuple(tensor for _, tensor in self._tensors)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the numbers."""
+        return tuple(name for name, _ in self._tensors)
+
+
+def name_of(
+    tensor: Tensor, functions: Sequence[Callable[..., object]], fallback: str
+) -> str:
+    """Return the name by which functions know a tensor: of a global or an enclosing variable.
+
+    Examples
+    --------
+    >>> import torch
+    >>> rate = torch.tensor(2.0)
+    >>> name_of(rate, [lambda x: rate * x], "variable_0")
+    'rate'
+    """
+    for function in functions:
+        names: dict[str, object] = dict(getattr(function, "__globals__", {}))
+        code = getattr(function, "__code__", None)
+        cells = getattr(function, "__closure__", None) or ()
+        if code is not None:
+            for name, cell in zip(code.co_freevars, cells, strict=True):
+                names[name] = cell.cell_contents
+
+        for name, value in names.items():
+            if value is tensor:
+                return name
+    return fallback
