@@ -11,6 +11,7 @@ import whence  # noqa: E402
 
 # Small tensors are slower on several threads, the more so beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("DDE_BACKEND", "pytorch")  # which the adapter to DeepXDE needs
 
 project = "whence"
 author = "the authors of whence"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import pytest
+import torch
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -17,14 +18,19 @@ def blocks_of(page):
     return python, printed
 
 
-def run_page(page, capsys):
-    """Run a page's blocks one after the other; return their names and what they print."""
-    scope: dict[str, object] = {}
-    python, _ = blocks_of(page)
-    assert python
-    for block in python:
+def run_blocks(page, is_chosen=lambda block: True):
+    """Run a page's blocks one after the other, or some of them; return their names."""
+    scope: dict[str, object] = {"__name__": page}
+    blocks = [block for block in blocks_of(page)[0] if is_chosen(block)]
+    assert blocks
+    for block in blocks:
         exec(compile(block, page, "exec"), scope)
-    return scope, capsys.readouterr().out
+    return scope
+
+
+def run_page(page, capsys):
+    """Run all of a page's blocks; return their names and what they print."""
+    return run_blocks(page), capsys.readouterr().out
 
 
 def test_getting_started(capsys, monkeypatch, tmp_path):
@@ -45,7 +51,31 @@ def test_sign_and_scale_prints_what_it_shows(capsys):
     assert printed == shown
 
 
-@pytest.mark.parametrize("page", ["coming_from_deepxde.md", "coming_from_pina.md"])
-def test_pages_for_users_of_other_libraries_run(page, capsys):
-    scope, _ = run_page(page, capsys)
+LIBRARIES = {"coming_from_deepxde.md": "deepxde", "coming_from_pina.md": "pina"}
+
+
+def test_the_problem_of_deepxde_in_whence(capsys):
+    scope = run_blocks("coming_from_deepxde.md", lambda block: "deepxde" not in block)
     assert scope["result"].summary["loss"] < 1e-3
+
+
+def test_the_problem_of_pina_in_whence(capsys):
+    scope = run_blocks("coming_from_pina.md", lambda block: "from pina" not in block)
+    assert scope["result"].summary["loss"] < 1e-3
+
+
+@pytest.mark.parametrize("page", LIBRARIES)
+def test_models_of_other_libraries_are_taken_as_they_are(
+    page, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("DDE_BACKEND", "pytorch")
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip(LIBRARIES[page])
+    # Both set the default of torch's numbers for the whole process.
+    default = torch.get_default_dtype()
+    try:
+        scope = run_blocks(page, lambda block: f"adapters.{LIBRARIES[page]}" in block)
+    finally:
+        torch.set_default_dtype(default)
+    assert scope["row"].attrs["predicted_decrease"] < 0.5
+    assert {"right", "dirichlet", "D", "pde"} & set(scope["row"]["term"].values)

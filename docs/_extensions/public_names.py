@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -23,6 +25,9 @@ MODULES = (
     "whence.explore",
 )
 """Modules whose ``__all__`` is what they offer, in the order in which a class is looked for."""
+
+ADAPTERS = "whence.adapters"
+"""Package whose modules are imported one by one, as each needs another library."""
 
 ALSO = (
     "whence.pinn.zoo.describe",
@@ -67,10 +72,25 @@ def canonical(name: str) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
+def adapters() -> list[ModuleType]:
+    """Return the modules of adapters that offer something; their libraries must be installed."""
+    package = importlib.import_module(ADAPTERS)
+    modules = []
+    for found in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{ADAPTERS}.{found.name}")
+        if hasattr(module, "__all__"):
+            modules.append(module)
+    return modules
+
+
 def _candidates() -> Iterator[str]:
     for module in MODULES:
         for name in importlib.import_module(module).__all__:
             yield f"{module}.{name}"
+
+    for module in adapters():
+        for name in module.__all__:
+            yield f"{module.__name__}.{name}"
 
     yield from ALSO
     yield from _imported()

@@ -30,6 +30,7 @@ SECTIONS = {
     "plots": ("whence.plots", "Figures"),
     "evaluation": ("whence.evaluation", "Evaluation"),
     "explore": ("whence.explore", "The explorer"),
+    "adapters": ("whence.adapters", "Adapters to other libraries"),
     "more": ("", "Named by the catalogue and in the pages"),
 }
 """File, module that names are taken from, and title; the last has what is of no other module."""
@@ -60,6 +61,10 @@ GROUPS = (
     ("whence.catalogue", "The catalogue"),
     ("whence.plots", "Figures"),
     ("whence.explore", "Sessions"),
+    ("whence.adapters.deepxde", "DeepXDE"),
+    ("whence.adapters.pina", "PINA"),
+    ("whence.adapters.captum", "captum"),
+    ("whence.adapters", "Other libraries"),
 )
 """Headings by the module that defines a name, the most special first."""
 
@@ -85,7 +90,7 @@ def section_of(name: str) -> str:
     """Return the file that has a public name."""
     module = name.rpartition(".")[0]
     for section, (home, _) in SECTIONS.items():
-        if module == home:
+        if module == home or (section == "adapters" and module.startswith(home)):
             return section
     return "more"
 

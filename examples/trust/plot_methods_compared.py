@@ -33,7 +33,9 @@ for _ in range(600):
     optimizer.zero_grad()
     nn.functional.cross_entropy(model(x), y).backward()
     optimizer.step()
-wh.refit(objective, steps=100, curvature="hessian")
+found = wh.refit(objective, steps=100, curvature="hessian")
+objective.parameters.assign(found.theta)
+print(f"gradient {found.gradient_norm:.0e} after {found.steps} steps of Newton's")
 
 # %%
 methods = {
