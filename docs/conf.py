@@ -11,6 +11,7 @@ import whence  # noqa: E402
 
 # Small tensors are slower on several threads, the more so beside other work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TQDM_DISABLE"] = "1"  # bars are no output of an example
 os.environ.setdefault("DDE_BACKEND", "pytorch")  # which the adapter to DeepXDE needs
 
 project = "whence"
@@ -59,6 +60,13 @@ napoleon_use_ivar = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
+    "subsection_order": [
+        "../examples/physics",
+        "../examples/influence",
+        "../examples/supervised",
+        "../examples/trust",
+        "*",
+    ],
     # Examples of one file each, run from the command line, are no pages.
     "ignore_pattern": r"^(?!plot_)",
     "filename_pattern": r"plot_",
@@ -79,6 +87,8 @@ sphinx_gallery_conf = {
 # --- site -----------------------------------------------------------------------------------------
 
 html_theme = "furo"
+pygments_style = "friendly"
+pygments_dark_style = "github-dark"
 html_title = f"whence {version}"
 html_static_path = ["_static"]
 html_css_files = ["whence.css"]

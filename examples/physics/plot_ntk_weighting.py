@@ -32,7 +32,7 @@ def trained(weighting=None):
         problem,
         pinn.MLP([1, 30, 30, 1], bounds=problem.domain.bounds, seed=0),
         points={"pde": 60, "ends": 2},
-        schedule=pinn.Adam(1200, lr=2e-3),
+        schedule=pinn.Adam(800, lr=2e-3),
         weighting=weighting,
         progress=False,
     )

@@ -98,7 +98,10 @@ for text in asked:
     answer[: text.rindex(" ") + 1] = PAD
     targets.append(answer[1:])
 chosen = [sentences.index(text) for text in asked]
-influence = wh.Influence(model, (x, y), loss, damping=1e-3)
+# Conjugate gradients need products with J alone, no row for each of the 16 letters and 19 classes.
+influence = wh.Influence(
+    model, (x, y), loss, damping=1e-3, solver=wh.ConjugateGradient()
+)
 table = influence.attribute(wh.Loss(x[chosen], torch.stack(targets)))
 
 figure, axes = plt.subplots(1, 3, figsize=(11, 5), layout="constrained", sharey=True)
