@@ -25,6 +25,7 @@ PARTS = (
     "detection",
     "retraining",
     "samples_memory",
+    "compat",
     "busy",
     "time_to_error",
 )

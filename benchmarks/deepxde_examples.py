@@ -9,8 +9,9 @@ in a process of its own up to its first call of ``Model.train``, and compares, i
 - the influence of points on outputs with the formula written out, dense, on the Jacobian that
   ``torch.autograd`` takes of DeepXDE's residuals one by one.
 
-For the second, the loss has ``--points`` (60) training points of each term, on which the model's own
-optimizer has taken 20 steps, and the damping is 1e-4 of the largest eigenvalue of the Gauss-Newton matrix.
+For the second, the loss has ``--points`` (60) training points of each term, on which the model's
+own optimizer has taken 20 steps, and the damping is 1e-4 of the largest eigenvalue of the
+Gauss-Newton matrix.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ N_STEPS = 20
 MAX_SECONDS = 600
 
 
-# --- one script, in a process of its own -----------------------------------------------------------
+# --- one script, in a process of its own ---------------------------------------------------------
 
 
 class Reached(Exception):
@@ -52,7 +53,7 @@ def for_pytorch(source: str) -> str:
     lines = []
     mode = "keep"
     for line in source.split("\n"):
-        header = re.match(r"\s*# Backend (.*)", line)
+        header = re.match(r"\s*#.*\b[Bb]ackend (.*)", line)
         if header:
             mode = "keep"
             if "pytorch" in header[1]:
@@ -140,7 +141,9 @@ def compared(script: Path, n_points: int) -> dict[str, object]:
     small = from_model(model)
     places = small.draw(next(iter(small.terms)), 3, seed=1).double()
     influence = wh.Influence(small, solver=wh.Exact(), damping=DAMPING)
-    fast = torch.as_tensor(influence.attribute(wh.Output(places, small.outputs[0])).values)
+    fast = torch.as_tensor(
+        influence.attribute(wh.Output(places, small.outputs[0])).values
+    )
     dense = brute_force(model, small, places)
     return {
         "terms": list(objective.terms),
@@ -243,7 +246,11 @@ def result_of(script: Path, n_points: int) -> dict[str, object]:
     environment = {**os.environ, "DDE_BACKEND": "pytorch", "MPLBACKEND": "Agg"}
     try:
         run = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=MAX_SECONDS
+            command,
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=MAX_SECONDS,
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"no answer within {MAX_SECONDS} s"}
@@ -270,7 +277,9 @@ def main() -> None:
         scripts = sorted(examples.resolve().glob("pinn_*/*.py"))
         scripts = [s for s in scripts if "pytorch" in s.read_text().split("import")[0]]
         n_good = 0
-        print("| script | terms | residuals | influence | |\n| --- | --- | --- | --- | --- |")
+        print(
+            "| script | terms | residuals | influence | |\n| --- | --- | --- | --- | --- |"
+        )
         for script in scripts:
             if options.only not in script.name:
                 continue

@@ -304,7 +304,9 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore")
     n_good = 0
-    print("| tutorial | residuals | influence | by autograd |\n| --- | --- | --- | --- |")
+    print(
+        "| tutorial | residuals | influence | by autograd |\n| --- | --- | --- | --- |"
+    )
     for label, make in TUTORIALS.items():
         torch.manual_seed(0)
         residual_error, influence_error, by_autograd = compared(make())

@@ -267,7 +267,13 @@ class Objective:
     @property
     def n_points(self) -> int:
         """Number of training points over all terms."""
-        return sum(len(term.points) for term in self.terms.values())
+        return sum(len(term.points) for term in self.data_terms.values())
+
+    @property
+    def data_terms(self) -> Mapping[str, Term]:
+        """The terms that have training points: all but penalties."""
+        terms = self.terms.items()
+        return {name: term for name, term in terms if term.source != "penalty"}
 
     def term(self, name: str) -> Term:
         """Return the term called ``name``; an unknown name is an error that lists the terms."""

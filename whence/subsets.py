@@ -45,10 +45,11 @@ def members(objective: Objective, what: str, points: Members) -> dict[str, np.nd
     {'data': array([0, 2])}
     """
     if not isinstance(points, Mapping):
-        first = next(iter(objective.terms))
-        if len(objective.terms) > 1:
+        terms = objective.data_terms
+        first = next(iter(terms))
+        if len(terms) > 1:
             raise ValueError(
-                f"{what}: the objective has terms {', '.join(objective.terms)}; give indices by "
+                f"{what}: the objective has terms {', '.join(terms)}; give indices by "
                 f"term, such as {{{first!r}: [0, 1]}}"
             )
         points = {first: points}
@@ -181,12 +182,16 @@ def drop_points(objective: Objective, points: Members) -> Objective:
             f"nothing would be left: all {objective.n_points} points of the objective are to be "
             "removed; keep at least one"
         )
-    return keep_points(objective, kept).with_weight_decay(objective.weight_decay)
+    fewer = keep_points(objective, kept)
+    penalties = [t for t in objective.terms.values() if t.source == "penalty"]
+    terms = [*fewer.terms.values(), *penalties]
+    return fewer.with_terms(terms).with_weight_decay(objective.weight_decay)
 
 
 def all_points(objective: Objective) -> dict[str, np.ndarray]:
     """Return the indices of every training point by term."""
-    return {name: np.arange(len(t.points)) for name, t in objective.terms.items()}
+    terms = objective.data_terms.items()
+    return {name: np.arange(len(term.points)) for name, term in terms}
 
 
 def single_points(chosen: Chosen) -> list[dict[str, np.ndarray]]:

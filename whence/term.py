@@ -21,8 +21,8 @@ from whence.points import (
     target_of,
 )
 
-Source = Literal["drawn", "given", "fixed"]
-"""Where a term's points come from."""
+Source = Literal["drawn", "given", "fixed", "penalty"]
+"""Where a term's points come from; a penalty on parameters has none that count."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Term:
     source:
         Where the points come from: ``"drawn"`` where the term holds, so that others can take their
         place; ``"given"`` by the user, who must ask for that; or ``"fixed"``, a part of the term,
-        as measurements are.
+        as measurements are. ``"penalty"`` is a term of the parameters alone, whose one point is no
+        training point: no result has an entry for it, and it stays where points are left out.
     pinned:
         How many points, the first ones, never leave when others are renewed.
 

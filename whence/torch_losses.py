@@ -25,7 +25,7 @@ from whence.classification import (
 )
 from whence.losses import Absolute, Loss, PerSample, Squared
 
-_MODULES: dict[Any, type[nn.Module]] = {
+MODULES: dict[Any, type[nn.Module]] = {
     F.cross_entropy: nn.CrossEntropyLoss,
     F.nll_loss: nn.NLLLoss,
     F.mse_loss: nn.MSELoss,
@@ -144,12 +144,12 @@ def of_logits(given: object) -> nn.Module | None:
 def _module_of(given: object) -> object:
     """Return the module that stands for a function of torch or a partial of one, or what it is."""
     if isinstance(given, functools.partial) and not given.args:
-        if given.func in _MODULES:
-            return _MODULES[given.func](**given.keywords)
+        if given.func in MODULES:
+            return MODULES[given.func](**given.keywords)
         return given
     # What has no hash is no function of torch.
     if callable(given) and getattr(given, "__hash__", None) is not None:
-        module = _MODULES.get(given)
+        module = MODULES.get(given)
         return given if module is None else module()
     return given
 

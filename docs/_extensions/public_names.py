@@ -26,8 +26,8 @@ MODULES = (
 )
 """Modules whose ``__all__`` is what they offer, in the order in which a class is looked for."""
 
-ADAPTERS = "whence.adapters"
-"""Package whose modules are imported one by one, as each needs another library."""
+OTHER_LIBRARIES = ("whence.adapters", "whence.compat")
+"""Packages whose modules are imported one by one, as each may need another library."""
 
 ALSO = (
     "whence.pinn.zoo.describe",
@@ -72,14 +72,15 @@ def canonical(name: str) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"
 
 
-def adapters() -> list[ModuleType]:
-    """Return the modules of adapters that offer something; their libraries must be installed."""
-    package = importlib.import_module(ADAPTERS)
+def modules_for_others() -> list[ModuleType]:
+    """Return the modules for other libraries that offer something; these must be installed."""
     modules = []
-    for found in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{ADAPTERS}.{found.name}")
-        if hasattr(module, "__all__"):
-            modules.append(module)
+    for package in OTHER_LIBRARIES:
+        path = importlib.import_module(package).__path__
+        for found in pkgutil.iter_modules(path):
+            module = importlib.import_module(f"{package}.{found.name}")
+            if hasattr(module, "__all__"):
+                modules.append(module)
     return modules
 
 
@@ -88,7 +89,7 @@ def _candidates() -> Iterator[str]:
         for name in importlib.import_module(module).__all__:
             yield f"{module}.{name}"
 
-    for module in adapters():
+    for module in modules_for_others():
         for name in module.__all__:
             yield f"{module.__name__}.{name}"
 

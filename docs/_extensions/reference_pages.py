@@ -31,6 +31,7 @@ SECTIONS = {
     "evaluation": ("whence.evaluation", "Evaluation"),
     "explore": ("whence.explore", "The explorer"),
     "adapters": ("whence.adapters", "Adapters to other libraries"),
+    "compat": ("whence.compat", "Names of other libraries"),
     "more": ("", "Named by the catalogue and in the pages"),
 }
 """File, module that names are taken from, and title; the last has what is of no other module."""
@@ -63,7 +64,10 @@ GROUPS = (
     ("whence.explore", "Sessions"),
     ("whence.adapters.deepxde", "DeepXDE"),
     ("whence.adapters.pina", "PINA"),
-    ("whence.adapters.captum", "captum"),
+    ("whence.adapters.sklearn", "scikit-learn and skorch"),
+    ("whence.adapters.huggingface", "Hugging Face"),
+    ("whence.adapters.lightning", "Lightning"),
+    ("whence.compat", "Names of other libraries"),
     ("whence.adapters", "Other libraries"),
 )
 """Headings by the module that defines a name, the most special first."""
@@ -90,7 +94,8 @@ def section_of(name: str) -> str:
     """Return the file that has a public name."""
     module = name.rpartition(".")[0]
     for section, (home, _) in SECTIONS.items():
-        if module == home or (section == "adapters" and module.startswith(home)):
+        is_inside = section in ("adapters", "compat") and module.startswith(home)
+        if module == home or is_inside:
             return section
     return "more"
 

@@ -58,9 +58,11 @@ class Formula:
     function: Residual
     leaf: Callable[[Tensor], Tensor] | None = None
 
-    def __call__(self, inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
+    def __call__(
+        self, inputs: Tensor | Columns, outputs: Tensor | Columns, rows: Tensor
+    ) -> Tensor:
         """Return the residual, (n, m)."""
-        value = self.function(inputs, outputs, rows)
+        value: object = self.function(inputs, outputs, rows)
         if isinstance(value, Columns):
             value = value.tensor
         n = len(rows)
@@ -145,9 +147,7 @@ def field_names(
     return (*taken, *model.names)
 
 
-def _try(
-    what: str, function: Pointwise, model: WithVariables, rows: Tensor
-) -> None:
+def _try(what: str, function: Pointwise, model: WithVariables, rows: Tensor) -> None:
     """Raise ``ValueError`` if a residual fails as its library would have it."""
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     try:
@@ -212,7 +212,8 @@ def by_autograd(
                 inputs = formula.leaf(inputs)
             inputs.requires_grad_()
             outputs = functional_call(model, dict(tensors), (inputs,))
-            return formula(inputs, outputs, rows)
+            value = formula(inputs, outputs, rows)
+        return value if torch.is_grad_enabled() else value.detach()
 
     at.__qualname__ = formula.what
     return at

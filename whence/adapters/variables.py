@@ -106,11 +106,16 @@ class WithVariables(nn.Module):
             value: Tensor = self.variables[unknown](points)
             return value
 
+        if not self._shapes:
+            alone: Tensor = self.network(points)
+            return alone
+
         # Transforms of the outputs may take the numbers too.
         at = getattr(points, "value", points)  # of a jet its value
         values = {}
         for name in self._shapes:
             layer = self.variables[name]
+            assert isinstance(layer, VariableLayer)
             shape = self._shapes[name]
             is_number = shape.numel() == 1
             values[name] = layer(at) if is_number else layer.theta.reshape(shape)
@@ -124,12 +129,10 @@ class WithVariables(nn.Module):
         for name, tensor in self._tensors:
             value = values[name]
             shape = self._shapes[name]
-            if value.numel() == shape.numel():
-                value = value.reshape(shape)
-            else:
-                # A number at n points: it broadcasts with the columns (n, 1) of equations.
-                value = value.unsqueeze(-1)
-            replacements.append((tensor, value))
+            # A number at n points broadcasts with the columns (n, 1) of equations.
+            is_single = value.numel() == shape.numel()
+            shown = value.reshape(shape) if is_single else value.unsqueeze(-1)
+            replacements.append((tensor, shown))
         return substituted(replacements)
 
     def variables_of(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -136,7 +136,7 @@ def objective_of(
 
 def prepare_points(objective: Objective, points: PointsByTerm | None) -> PreparedPoints:
     """Return checked points by term; of ``None`` the training points, as they are."""
-    terms = objective.terms
+    terms = objective.data_terms
     if isinstance(points, PreparedPoints):
         return points
     if points is None:
@@ -192,7 +192,8 @@ def _prepare_training_points(
 
 def _training_scales(objective: Objective) -> dict[str, float | Tensor]:
     """Return the factors of all training points by term."""
-    return {name: term.scales(ALL) for name, term in objective.terms.items()}
+    terms = objective.data_terms.items()
+    return {name: term.scales(ALL) for name, term in terms}
 
 
 def _is_by_term(objective: Objective, points: Mapping[str, PointsLike]) -> bool:

@@ -344,7 +344,11 @@ class Influence(Method):
 
     def _spans(self) -> bool:
         """Whether ∇ℓ is in the range of S, so that a point's gradient is a sum of its rows."""
-        return all(term.loss.spans for term in self.objective.terms.values())
+        objective = self.objective
+        # Of a penalty's rows no training point's gradient is a sum.
+        if len(objective.data_terms) < len(objective.terms):
+            return False
+        return all(term.loss.spans for term in objective.terms.values())
 
     def _fits(self, n_points: int) -> bool:
         """Whether the solutions (P, n) of so many points fit."""

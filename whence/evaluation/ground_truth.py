@@ -201,7 +201,7 @@ def left_out(objective: Objective, mask: np.ndarray) -> dict[str, torch.Tensor]:
     """Return by term which points a subset of all points, booleans (n,), leaves out."""
     parts = {}
     first = 0
-    for name, term in objective.terms.items():
+    for name, term in objective.data_terms.items():
         n = len(term.points)
         of_term = ~mask[first : first + n]
         # A term of which nothing is left out is not named.

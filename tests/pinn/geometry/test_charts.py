@@ -85,11 +85,11 @@ def test_drawing_holds_little_beside_its_points():
 
 
 def test_global_random_state_is_left_alone():
-    np.random.seed(0)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
     for method in SPREAD:
         unit_points(10, 2, method)
-    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(before, np.random.get_state()[1])
 
 
 def test_hammersley_is_the_textbook_set():

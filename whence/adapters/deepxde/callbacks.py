@@ -1,4 +1,4 @@
-"""Callbacks for DeepXDE's own training loop: points by influence or residual, weights by the kernel.
+"""Callbacks for DeepXDE's training loop: points by influence or residual, weights by the kernel.
 
 They act through what DeepXDE reads at each step, its training points and its loss weights, so that
 optimizers, schedules and other callbacks stay as they are.
@@ -28,10 +28,10 @@ from whence.pinn.training.reweighting import Reweighting
 from whence.pinn.weighting import NeuralTangentKernel, Weighting
 
 
-class Resampler(dde.callbacks.Callback):
+class Resampler(dde.callbacks.Callback):  # type: ignore[misc]  # without types
     """Renews the points of the equation every so many iterations, by scores of fresh candidates.
 
-    The points of conditions stay. A DeepXDE callback as ``PDEPointResampler`` is, which it replaces.
+    The points of conditions stay. It takes the place of ``PDEPointResampler``.
 
     Parameters
     ----------
@@ -78,7 +78,9 @@ class Resampler(dde.callbacks.Callback):
         renewed = self.resample.update_points(objective, self.round, self.seed)
 
         (rows,) = {id(rows): rows for rows in renewed.values()}.values()
-        assert isinstance(rows, torch.Tensor)  # weighted points have no place in DeepXDE
+        assert isinstance(
+            rows, torch.Tensor
+        )  # weighted points have no place in DeepXDE
         points = rows.detach().cpu().numpy().astype(dde.config.real(np))
         self.model.data.replace_with_anchors(points)
 
@@ -209,7 +211,7 @@ def renewal(
     )
 
 
-class TermWeighting(dde.callbacks.Callback):
+class TermWeighting(dde.callbacks.Callback):  # type: ignore[misc]
     """Renews the loss weights by one of whence's weightings, by default the tangent kernel's.
 
     They multiply the ``loss_weights`` of ``model.compile``. DeepXDE reports losses times weights.

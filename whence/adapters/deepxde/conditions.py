@@ -13,7 +13,7 @@ from typing import Any
 import deepxde as dde
 import numpy as np
 import torch
-from deepxde.icbc import boundary_conditions, initial_conditions
+from deepxde.icbc import BC, boundary_conditions, initial_conditions
 from torch import Tensor
 
 from whence.adapters.formulas import Residual, remembered
@@ -41,7 +41,7 @@ class ConvertedCondition:
     partner: Callable[[Tensor], Tensor] | None = None
 
 
-def converted(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def converted(condition: BC, points: np.ndarray) -> ConvertedCondition:
     """Return a condition as a formula; ``points`` (N, d) are its training points in DeepXDE.
 
     Raises
@@ -87,7 +87,7 @@ def _normal_derivative(condition: Any) -> Residual:
 
     def derivative(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
         normal = normals(rows)  # (n, d)
-        total = 0
+        total = torch.zeros_like(normal[:, :1])
         for j in range(rows.shape[1]):
             slope = dde.grad.jacobian(outputs, inputs, i=condition.component, j=j)
             total = total + slope * normal[:, j : j + 1]

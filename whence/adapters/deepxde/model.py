@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from whence.adapters.formulas import Formula, Residual, pointwise, remembered
 from whence.adapters.variables import WithVariables, name_of
 from whence.objective import Objective
 from whence.pinn.pde.fields import FieldMap
+from whence.pinn.pde.term_function import check_term_uncoupled
 from whence.points import Pointwise, locations
 from whence.term import Term
 
@@ -77,7 +78,7 @@ def from_model(
         condition is of a kind that has no formula.
     ValueError
         If the model is not compiled, a condition has no points, names do not fit, a variable has
-        no gradient, or a term's loss differs from DeepXDE's, as it does where the model is compiled
+        no gradient, a residual at a point depends on other points, or a term's loss differs from DeepXDE's, as it does where the model is compiled
         with another loss than the mean of squares.
 
     Examples
@@ -92,9 +93,7 @@ def from_model(
     coordinates = coordinate_names(data, coordinates)
     outputs = output_names(model, outputs)
     module = with_variables(model)
-    field_map = FieldMap(
-        module, coordinates, outputs, unknowns=module.names
-    )
+    field_map = FieldMap(module, coordinates, outputs, unknowns=module.names)
 
     equations = equation_residuals(model)
     labels = term_names(len(equations), data.bcs, outputs, names)
@@ -115,9 +114,7 @@ def from_model(
     first = len(equations)
     groups = {"pde": labels[:first]} if first > 1 else {}
     space = DeepXDESpace(field_map, places, groups)
-    objective = Objective(
-        module, terms, space=space, weight_decay=weight_decay(model)
-    )
+    objective = Objective(module, terms, space=space, weight_decay=weight_decay(model))
     check_losses(model, objective)
     return objective
 
@@ -139,7 +136,9 @@ def refreshed(objective: Objective, model: dde.Model) -> Objective:
             points = data.train_x[ends[-1] :]
         else:
             first = ends[k - n_equations]
-            points = data.train_x[first : first + place.n_rows(data.num_bcs[k - n_equations])]
+            points = data.train_x[
+                first : first + place.n_rows(data.num_bcs[k - n_equations])
+            ]
         if term.source != "fixed":
             rows = torch.as_tensor(points).to(term.locations)
             term = term.with_points(rows)
@@ -182,7 +181,7 @@ def check_model(model: object) -> None:
 
 
 def coordinate_names(
-    data: Any, coordinates: Sequence[str] | None
+    data: dde.data.PDE, coordinates: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Return the names of the columns of inputs."""
     d = data.geom.dim
@@ -282,7 +281,7 @@ def deepxde_losses(model: dde.Model) -> list[float]:
     return losses.detach().tolist()
 
 
-def conditions_at_points(data: Any) -> list[ConvertedCondition]:
+def conditions_at_points(data: dde.data.PDE) -> list[ConvertedCondition]:
     """Return the conditions as formulas, each at its training points."""
     conditions = []
     start = 0
@@ -332,10 +331,11 @@ def term_of(
         carried=part.carried,
         source="fixed" if part.carried else "drawn",
     )
+    check_term_uncoupled(term, tensors, f"term {name!r}")
     return term, n_columns
 
 
-def difference(function: Pointwise, partner: Any) -> Pointwise:
+def difference(function: Pointwise, partner: Callable[[Tensor], Tensor]) -> Pointwise:
     """Return a function at points minus the same at their partners."""
 
     def at(tensors: Mapping[str, Tensor], points: Any) -> Tensor:
@@ -372,7 +372,7 @@ def weight_decay(model: dde.Model) -> float:
 
 def term_names(
     n_equations: int,
-    bcs: Sequence[Any],
+    bcs: Sequence[dde.icbc.BC],
     outputs: Sequence[str],
     names: Sequence[str] | None,
 ) -> tuple[str, ...]:
@@ -409,7 +409,9 @@ def check_losses(model: dde.Model, objective: Objective) -> None:
         ours.items(), theirs, is_batched, strict=True
     ):
         weighted = objective.term(name).weight * loss
-        if skipped or math.isclose(weighted, expected, rel_tol=tolerance, abs_tol=1e-30):
+        if skipped or math.isclose(
+            weighted, expected, rel_tol=tolerance, abs_tol=1e-30
+        ):
             continue
         raise ValueError(
             f"the loss of term {name!r} is {weighted:.6g}, in DeepXDE {expected:.6g}: whence takes "

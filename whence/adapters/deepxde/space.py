@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+import deepxde as dde
 import numpy as np
 import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.adapters.variables import WithVariables
 from whence.pinn.pde.fields import FieldMap
 from whence.space import Space
 
@@ -55,8 +54,8 @@ class Place:
         Columns of its residual, over which DeepXDE averages.
     """
 
-    geometry: Any
-    condition: Any = None
+    geometry: dde.geometry.Geometry
+    condition: dde.icbc.BC | None = None
     is_fixed: bool = False
     n_columns: int = 1
 
@@ -117,7 +116,6 @@ class DeepXDESpace(Space):
     """The space of a DeepXDE model."""
 
     places: Mapping[str, Place]
-    model: WithVariables
 
     def __init__(
         self,
@@ -142,11 +140,8 @@ class DeepXDESpace(Space):
     def check(self, term: str | None, points: Tensor) -> None:
         """Raise ``ValueError`` for points where a term does not hold, or outside the geometry."""
         d = len(self.coordinates)
-        place = next(iter(self.places.values()))
-        if term is None:
-            place = Place(place.geometry)
-        else:
-            place = self.places[term]
+        any_place = next(iter(self.places.values()))
+        place = Place(any_place.geometry) if term is None else self.places[term]
         if place.is_fixed:
             return  # measurements are where they are
 

@@ -1,4 +1,4 @@
-"""PINA solvers: attribution, refinement that reaches the loss, weighting and optimizers, as they are."""
+"""PINA solvers as they are: attribution, refinement that reaches the loss, weights, optimizers."""
 
 from whence.adapters.pina.callbacks import (
     PointsReachLoss,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback
-from pina import LabelTensor
+from pina import LabelTensor, Trainer
 from pina.callback import R3Refinement
+from pina.solver import SolverInterface
 from pina.weighting import BaseWeighting
 from torch import Tensor
 
@@ -48,7 +48,7 @@ class PointsReachLoss(BaseRefinement):  # type: ignore[misc,valid-type]
     5
     """
 
-    def on_train_epoch_end(self, trainer: Any, solver: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Renew the points of each condition where a round is due."""
         epoch = trainer.current_epoch
         if epoch == 0 or epoch % self.sample_every:
@@ -60,7 +60,9 @@ class PointsReachLoss(BaseRefinement):  # type: ignore[misc,valid-type]
             put_points(trainer, solver, name, points)
 
 
-def put_points(trainer: Any, solver: Any, name: str, points: LabelTensor) -> None:
+def put_points(
+    trainer: Trainer, solver: SolverInterface, name: str, points: LabelTensor
+) -> None:
     """Let a condition's loss be made of some points (n, d) from the next epoch on.
 
     There may be more of them than before, or fewer.
@@ -73,8 +75,10 @@ def put_points(trainer: Any, solver: Any, name: str, points: LabelTensor) -> Non
     # Points of validation and tests keep their place, those of training follow.
     is_trained = torch.zeros(len(before), dtype=torch.bool)
     is_trained[subset.indices] = True
-    others = {key: part for key, part in trainer.datamodule.split_idxs[name].items()}
-    kept = torch.cat([plain(before).detach()[~is_trained], plain(points.extract(labels))])
+    others = dict(trainer.datamodule.split_idxs[name])
+    kept = torch.cat(
+        [plain(before).detach()[~is_trained], plain(points.extract(labels))]
+    )
     new_place = torch.cumsum(~is_trained, 0) - 1
     for part, rows in others.items():
         if part != "train":
@@ -93,7 +97,9 @@ def put_points(trainer: Any, solver: Any, name: str, points: LabelTensor) -> Non
     condition.data.data["input"] = table
     loader = trainer.train_dataloader.dataloaders[name]
     if isinstance(loader.dataset, dict):
-        loader.dataset["input"] = table[subset.indices]  # the batch that it goes on to give
+        loader.dataset["input"] = table[
+            subset.indices
+        ]  # the batch that it goes on to give
 
 
 class Refinement(PointsReachLoss):
@@ -123,12 +129,13 @@ class Refinement(PointsReachLoss):
     def __init__(self, resample: Resample, seed: int = 0) -> None:
         names = None if resample.terms is None else list(resample.terms)
         super().__init__(resample.every, names)
+        self._condition_to_update: list[str] | None = names
         self.resample = resample
         self.seed = seed
         self.round = 0
         self._objective: Objective | None = None
 
-    def on_train_start(self, trainer: Any, solver: Any) -> None:
+    def on_train_start(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Convert the solver; what cannot be converted or renewed is an error before any step."""
         self._objective = from_solver(solver)
         if self._condition_to_update is None:
@@ -137,9 +144,20 @@ class Refinement(PointsReachLoss):
             self._condition_to_update = [] if largest is None else [largest.name]
         self.resample = replace(self.resample, terms=tuple(self._condition_to_update))
         self.resample.check(self._objective)
+        is_batched = trainer.datamodule.batch_size is not None
+        if (
+            is_batched
+            and self.resample.update == "add"
+            and not trainer.reload_dataloaders_every_n_epochs
+        ):
+            raise ValueError(
+                "points are to be added to batches, whose number the trainer counts at its start: "
+                "give Trainer(reload_dataloaders_every_n_epochs=1), batch_size=None, or "
+                "update='replace'"
+            )
         super().on_train_start(trainer, solver)
 
-    def on_train_epoch_end(self, trainer: Any, solver: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Renew the points where a round is due."""
         epoch = trainer.current_epoch
         if epoch == 0 or epoch % self.sample_every:
@@ -154,7 +172,7 @@ class Refinement(PointsReachLoss):
             put_points(trainer, solver, name, labelled(rows, objective.coordinates))
 
     def sample(
-        self, current_points: LabelTensor, condition_name: str, solver: Any
+        self, current_points: LabelTensor, condition_name: str, solver: SolverInterface
     ) -> LabelTensor:
         """Return the renewed points of one condition."""
         assert self._objective is not None
@@ -165,12 +183,14 @@ class Refinement(PointsReachLoss):
         return labelled(rows, objective.coordinates)
 
 
-def refreshed(objective: Objective, solver: Any) -> Objective:
+def refreshed(objective: Objective, solver: SolverInterface) -> Objective:
     """Return a solver's objective at the points that its conditions have now."""
     terms = []
     for name, term in objective.terms.items():
         if term.source == "drawn":
-            points = solver.problem.conditions[name].data.input[training_rows(solver, name)]
+            points = solver.problem.conditions[name].data.input[
+                training_rows(solver, name)
+            ]
             rows = plain(points.extract(list(objective.coordinates))).detach()
             term = term.with_points(rows.to(term.locations))
         terms.append(term)
@@ -227,7 +247,7 @@ class TermWeighting(BaseWeighting):  # type: ignore[misc]
         return weights
 
 
-class UseOptimizer(Callback):
+class UseOptimizer(Callback):  # type: ignore[misc]
     """Lets a solver be trained by an optimizer of whence, such as ``pinn.GaussNewton``.
 
     In each batch it takes a step at all training points, in place of the optimizer that the solver
@@ -247,7 +267,7 @@ class UseOptimizer(Callback):
     def __init__(self, optimizer: Optimizer) -> None:
         (self.optimizer,) = check_schedule(optimizer)
 
-    def on_fit_start(self, trainer: Any, solver: Any) -> None:
+    def on_fit_start(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Take the place of the solver's optimizer."""
         trainer.strategy.optimizers = [Steps(solver, self.optimizer)]
 
@@ -263,14 +283,14 @@ class Steps(torch.optim.Optimizer):
         By what.
     """
 
-    def __init__(self, solver: Any, optimizer: Optimizer) -> None:
+    def __init__(self, solver: SolverInterface, optimizer: Optimizer) -> None:
         self._solver = solver
         self._objective = from_solver(solver)
         module = self._objective.network
         super().__init__(module.parameters(), {})
         self._stepper = optimizer.start(self._objective.parameters)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:  # type: ignore[override]
         """Take a step; return the loss before it.
 
         Raises

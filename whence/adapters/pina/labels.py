@@ -7,7 +7,7 @@ values gets a plain ``LabelTensor`` of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,12 +18,10 @@ from torch.utils import _pytree as pytree
 from whence.adapters.columns import Columns
 from whence.jets import Jet
 
-_OF_SHAPE = {
-    Tensor.shape.__get__,
-    Tensor.ndim.__get__,
-    Tensor.device.__get__,
-    Tensor.dtype.__get__,
-    Tensor.requires_grad.__get__,
+Labels = str | Sequence[str] | Mapping[str, Sequence[str]]
+"""How PINA names columns: by the last axis, or by the name of any."""
+_PROPERTIES = ("shape", "ndim", "device", "dtype", "requires_grad")
+_OF_SHAPE = {getattr(Tensor, name).__get__ for name in _PROPERTIES} | {
     Tensor.dim,
     Tensor.size,
     Tensor.__len__,
@@ -45,15 +43,20 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
     columns: Columns
 
     @staticmethod
-    def __new__(cls, columns: Any, labels: Any) -> LabelColumns:  # noqa: D102
+    def __new__(  # noqa: D102
+        cls, columns: Columns | LabelColumns, labels: Sequence[str] | None
+    ) -> LabelColumns:
         if isinstance(columns, LabelColumns):
             return columns  # PINA gives labels to what it has computed
         points = columns.fields.points
-        placeholder = torch.empty((), dtype=points.dtype, device=points.device)
+        # What reads it by a way unknown here gets no number, which the check of losses sees.
+        placeholder = points.new_full((), torch.nan)
         tensor: LabelColumns = placeholder.expand(columns.shape).as_subclass(cls)
         return tensor
 
-    def __init__(self, columns: Any, labels: Any) -> None:
+    def __init__(
+        self, columns: Columns | LabelColumns, labels: Sequence[str] | None
+    ) -> None:
         if isinstance(columns, Columns):
             self.columns = columns
         self._labels: dict[int, Any] = {}
@@ -63,13 +66,21 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
     @property
     def values(self) -> LabelTensor:
         """Their values, as PINA's tensor."""
-        tensor = labelled(self.columns.tensor, self.labels)
-        return tensor
+        return labelled(self.columns.tensor, self.labels)
 
-    def extract(self, labels_to_extract: Any) -> Any:
+    @property
+    def tensor(self) -> Tensor:
+        """Their values."""
+        return self.columns.tensor
+
+    def as_subclass(self, kind: type[Tensor]) -> Tensor:
+        """Return their values as a tensor of some class."""
+        return self.columns.tensor.as_subclass(kind)
+
+    def extract(self, labels_to_extract: Labels) -> LabelTensor:
         """Return the columns of some labels."""
         names = labels_to_extract
-        if isinstance(names, (str, int)):
+        if isinstance(names, str):
             names = [names]
         if not isinstance(names, (list, tuple)):
             return self.values.extract(labels_to_extract)
@@ -80,7 +91,9 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
 
     def __getitem__(self, item: Any) -> Any:
         is_label = isinstance(item, str)
-        if is_label or (isinstance(item, list) and all(isinstance(i, str) for i in item)):
+        if is_label or (
+            isinstance(item, list) and all(isinstance(i, str) for i in item)
+        ):
             return self.extract(item)
 
         part = self.columns[item]
@@ -107,7 +120,9 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
                 return func(*args, **kwargs)
         if func is torch.autograd.grad:
             plain_args, plain_kwargs = pytree.tree_map(_columns_of, (args, kwargs))
-            (slopes,) = Columns.__torch_function__(func, types, plain_args, plain_kwargs)
+            (slopes,) = Columns.__torch_function__(
+                func, types, plain_args, plain_kwargs
+            )
             return (LabelColumns(slopes, None),)
         if func in (torch.ones_like, torch.zeros_like):
             return Columns.__torch_function__(func, types, (args[0].columns,))
@@ -151,15 +166,17 @@ def labelled(tensor: Tensor, labels: Sequence[str] | None) -> LabelTensor:
     return result
 
 
-def plain(tensor: Any) -> Any:
-    """Return the tensor that PINA's stands for; anything else as it is."""
+def plain(tensor: LabelTensor) -> Tensor:
+    """Return the tensor that PINA's stands for; a jet as it is."""
     if isinstance(tensor, LabelColumns):
         tensor = tensor.values
-    return tensor.as_subclass(Tensor) if isinstance(tensor, LabelTensor) else tensor
+    is_labelled = isinstance(tensor, LabelTensor)
+    result: Tensor = tensor.as_subclass(Tensor) if is_labelled else tensor
+    return result
 
 
 class LabelPoints(LabelTensor):  # type: ignore[misc]
-    """Coordinates from which a model extracts columns; whatever else it does gives plain tensors."""
+    """Coordinates from which a model extracts columns; else they give plain tensors."""
 
     @staticmethod
     def __new__(cls, points: Tensor, labels: Sequence[str]) -> LabelPoints:  # noqa: D102
@@ -181,11 +198,12 @@ class LabelPoints(LabelTensor):  # type: ignore[misc]
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
-    def extract(self, labels_to_extract: Any) -> Any:
+    def extract(self, labels_to_extract: Labels) -> LabelTensor:
         """Return the columns of some labels."""
         names = labels_to_extract
         if isinstance(names, str):
             names = [names]
+        assert not isinstance(names, Mapping)
         positions = [self.labels.index(name) for name in names]
         return LabelPoints(self.tensor[..., positions], names)
 

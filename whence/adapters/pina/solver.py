@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pina import LabelTensor
+from pina import Condition, LabelTensor
 from pina.condition import InputEquationCondition, InputTargetCondition
+from pina.problem import BaseProblem
 from pina.solver import (
     PhysicsInformedSingleModelSolver,
+    SolverInterface,
     SupervisedSingleModelSolver,
 )
 from pina.weighting import ScalarWeighting
@@ -19,13 +21,20 @@ from torch import Tensor, nn
 from whence import _checks
 from whence.adapters.columns import Columns
 from whence.adapters.formulas import Formula, pointwise
-from whence.adapters.pina.labels import LabelColumns, LabelJet, LabelPoints, labelled, plain
+from whence.adapters.pina.labels import (
+    LabelColumns,
+    LabelJet,
+    LabelPoints,
+    labelled,
+    plain,
+)
 from whence.adapters.pina.space import PinaSpace
 from whence.adapters.variables import WithVariables
 from whence.jets import Jet
 from whence.objective import Objective
 from whence.pinn.pde.fields import FieldMap
-from whence.term import Term
+from whence.pinn.pde.term_function import check_term_uncoupled
+from whence.term import Source, Term
 
 SOLVERS = (PhysicsInformedSingleModelSolver, SupervisedSingleModelSolver)
 """Solvers whose loss is that of each condition's residual and nothing else."""
@@ -49,9 +58,9 @@ class LabelledModel(nn.Module):
         self.model = model
         self._labels = labels
 
-    def forward(self, points: Any) -> Any:
+    def forward(self, points: Tensor | Jet) -> Tensor:
         """Return the outputs (n, m) at points (n, d)."""
-        inputs = points
+        inputs: LabelJet | LabelTensor = points
         if isinstance(points, Jet):
             inputs = LabelJet(points, self._labels)
         elif not isinstance(points, LabelTensor):
@@ -59,14 +68,14 @@ class LabelledModel(nn.Module):
         return plain(self.model(inputs))
 
 
-def from_solver(solver: Any) -> Objective:
+def from_solver(solver: SolverInterface) -> Objective:
     """Return the loss of a PINA solver, ``Σ_k w_k/N_k Σ_i ‖r_k(z_i)‖²``, as it stands.
 
     Each condition is a term of its name, at all its points, with the weight that the solver's
     weighting gave it last (1 before training). PINA averages squares over the m columns of a
     residual too, so that a term's weight is divided by m. Parameters are the model's and, of an
-    ``InverseProblem``, the unknown parameters by name; they are shared: what trains the solver moves
-    the objective, and what trains the objective the solver.
+    ``InverseProblem``, the unknown parameters by name. They are shared: what trains the solver
+    moves the objective, and what trains the objective the solver.
 
     Derivatives that an equation takes by PINA's operators or ``torch.autograd.grad`` come in one
     pass through the network where they are derivatives of outputs; an equation that differentiates
@@ -123,17 +132,18 @@ def from_solver(solver: Any) -> Objective:
 
         domain = getattr(condition, "domain", None)
         domains[name] = problem.domains[domain] if isinstance(domain, str) else domain
-        source = "drawn" if domain is not None else "fixed" if carried else "given"
+        source: Source = "drawn" if domain is not None else "given"
+        if carried:
+            source = "fixed"
         terms.append(
             Term(
                 name, function, rows, weights[name] / n_columns[name],
                 carried=carried, source=source,
             )
         )  # fmt: skip
+        check_term_uncoupled(terms[-1], tensors, f"condition {name!r}")
 
-    objective = Objective(
-        model, terms, space=PinaSpace(field_map, domains, n_columns)
-    )
+    objective = Objective(model, terms, space=PinaSpace(field_map, domains, n_columns))
     check_losses(solver, objective)
     return objective
 
@@ -152,7 +162,9 @@ def check_solver(solver: object) -> None:
         raise ValueError(
             "the solver's problem has no conditions, so that it has no loss: give it some"
         )
-    reduction = getattr(solver, "_reduction", "mean")  # PINA sets the loss's own to "none"
+    reduction = getattr(
+        solver, "_reduction", "mean"
+    )  # PINA sets the loss's own to "none"
     if type(solver.loss) is not nn.MSELoss or reduction != "mean":
         raise ValueError(
             f"the solver's loss is {type(solver.loss).__name__}, reduced by {reduction!r}: whence "
@@ -161,7 +173,7 @@ def check_solver(solver: object) -> None:
 
 
 def condition_rows(
-    name: str, condition: Any, problem: Any
+    name: str, condition: Condition, problem: BaseProblem
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Return a condition's points (N, d + q) with the targets that they carry, and their names."""
     inputs = getattr(condition, "input", None)
@@ -190,7 +202,7 @@ def condition_rows(
     return torch.cat([rows, columns], dim=1), carried
 
 
-def training_rows(solver: Any, name: str) -> list[int] | slice:
+def training_rows(solver: SolverInterface, name: str) -> list[int] | slice:
     """Return which points of a condition a solver is trained on: all but those set aside."""
     try:
         data = solver.trainer.datamodule
@@ -202,7 +214,7 @@ def training_rows(solver: Any, name: str) -> list[int] | slice:
 
 def condition_formula(
     name: str,
-    condition: Any,
+    condition: Condition,
     coordinates: tuple[str, ...],
     outputs: tuple[str, ...],
     variables: Mapping[str, Tensor],
@@ -224,7 +236,9 @@ def condition_formula(
     )
 
 
-def with_labels(values: Any, labels: tuple[str, ...]) -> Any:
+def with_labels(
+    values: Columns | Tensor | LabelTensor, labels: tuple[str, ...]
+) -> LabelTensor:
     """Return columns of fields, or a tensor, as PINA's tensor."""
     if isinstance(values, Columns):
         return LabelColumns(values, list(labels))
@@ -233,8 +247,8 @@ def with_labels(values: Any, labels: tuple[str, ...]) -> Any:
     return labelled(values, labels)
 
 
-def condition_weights(solver: Any) -> dict[str, float]:
-    """Return the weight of each condition: the last of the solver's weighting, or its fixed ones."""
+def condition_weights(solver: SolverInterface) -> dict[str, float]:
+    """Return each condition's weight: the last of the solver's weighting, or the fixed one."""
     names = list(solver.problem.conditions)
     weighting = solver.weighting
     weights = dict(weighting.last_saved_weights())
@@ -243,7 +257,7 @@ def condition_weights(solver: Any) -> dict[str, float]:
     return {name: float(weights.get(name, 1.0)) for name in names}
 
 
-def check_losses(solver: Any, objective: Objective) -> None:
+def check_losses(solver: SolverInterface, objective: Objective) -> None:
     """Raise ``ValueError`` unless every condition's loss is PINA's."""
     tolerance = TOLERANCE[objective.parameters.dtype]
     ours = objective.term_losses()
@@ -259,7 +273,7 @@ def check_losses(solver: Any, objective: Objective) -> None:
             )
 
 
-def pina_loss(solver: Any, name: str, condition: Any) -> float:
+def pina_loss(solver: SolverInterface, name: str, condition: Condition) -> float:
     """Return PINA's own mean of squares of a condition's residual at its points."""
     inputs = getattr(condition, "input", None)
     if inputs is None:

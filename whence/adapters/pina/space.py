@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
+from pina.domain import DomainInterface
 from torch import Tensor
 
 from whence import _checks
@@ -36,13 +36,13 @@ class PinaSpace(Space):
         Columns of each condition's residual, over which PINA averages.
     """
 
-    domains: Mapping[str, Any]
+    domains: Mapping[str, DomainInterface | None]
     n_columns: Mapping[str, int]
 
     def __init__(
         self,
         field_map: FieldMap,
-        domains: Mapping[str, Any],
+        domains: Mapping[str, DomainInterface | None],
         n_columns: Mapping[str, int],
     ) -> None:
         super().__init__(field_map.coordinates, field_map.outputs, field_map)

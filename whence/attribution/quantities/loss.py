@@ -94,7 +94,8 @@ class Loss:
     def prepared(self, objective: Objective) -> dict[str, Points]:
         """Return the points by term, checked, as the objective needs them."""
         if self.points is None:
-            return {name: term.points for name, term in objective.terms.items()}
+            terms = objective.data_terms.items()
+            return {name: term.points for name, term in terms}
 
         by_term = self.points
         if isinstance(by_term, Samples) or not isinstance(by_term, Mapping):
