@@ -39,8 +39,14 @@ ALSO = (
     "whence.attribution.storage.read_zarr",
     "whence.components.split_components",
     "whence.diagnosis.indicators.measure",
+    "whence.pinn.geometry.charts.Chart",
+    "whence.pinn.sampling.resamplers.base.Resampler",
+    "whence.pinn.training.recipe.Marching",
+    "whence.studies.comparison.Comparison",
+    "whence.studies.results.Results",
+    "whence.studies.study.Study",
 )
-"""Names that no list has and no page imports, though pages speak of them."""
+"""Names that no list has and no page imports, though pages or docstrings speak of them."""
 
 IMPORT = re.compile(r"^from (whence[\w.]*) import ([\w, ]+)$", flags=re.M)
 
