@@ -32,7 +32,7 @@ influence.attribute(wh.Output(grid, "u"), out=folder / "influence.zarr")
 
 # %%
 # No whence from here on.
-table = xr.open_zarr(folder / "influence.zarr")
+table = xr.open_zarr(folder / "influence.zarr", consolidated=False)
 print(table)
 
 # %%
