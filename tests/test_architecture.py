@@ -122,7 +122,9 @@ def test_an_import_inside_a_function_says_why(path):
 def test_the_core_knows_nothing_of_pdes():
     for name in MODULES:
         if (
-            re.match(r"whence\.(pinn|diagnosis|cli|explore|plots|studies)\b", name)
+            re.match(
+                r"whence\.(pinn|diagnosis|cli|explore|plots|studies|adapters)\b", name
+            )
             or name == "whence"
         ):
             continue

@@ -96,6 +96,8 @@ SHAPED = {
     "stack": lambda z: torch.stack([z[:, 0] * z[:, 1], z[:, 0] ** 2], dim=-1),
     "linear": lambda z: F.linear(torch.sin(z), W, B),
     "matmul": lambda z: torch.matmul(torch.sin(z), W.T),
+    "mm": lambda z: torch.mm(torch.sin(z), W.T),
+    "ones_like": lambda z: torch.sin(z) * (z + torch.ones_like(z)),
     "__matmul__": lambda z: torch.sin(z) @ W.T,
     "__getitem__": lambda z: torch.exp(z)[..., 1:] * z[:, 0, None] * z[:, [1, 0]],
     "unbind": lambda z: torch.stack([a * b for a, b in [z.unbind(-1)]], 1),
@@ -159,6 +161,11 @@ def test_softplus_above_the_threshold_is_what_torch_differentiates():
         lambda z: F.softplus(40 * z),
         points=torch.tensor([[0.1, 0.9], [0.55, 0.45]]).double(),
     )
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 3])
+def test_softplus_as_its_module_calls_it(beta):
+    check(lambda z: nn.Softplus(beta)(z[:, 0] * z[:, 1]))
 
 
 @pytest.mark.parametrize("x", [-30.0, -3.0, 0.0, 3.0, 30.0])
@@ -232,7 +239,7 @@ def test_first_and_second_derivatives_of_the_coordinates_themselves():
         lambda z: z.mean(1),
         lambda z: z.T,
         lambda z: F.gelu(z, approximate="tanh"),
-        lambda z: F.softplus(z, beta=2.0),
+        lambda z: F.softplus(z, threshold=5.0),
         lambda z: F.silu(z, inplace=True),
         lambda z: z ** torch.tensor(2.0),
         lambda z: torch.div(z, 2, rounding_mode="floor"),

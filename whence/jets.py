@@ -444,22 +444,15 @@ def _linear(x: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     return Jet(data, x.layout)
 
 
-@_rule("ones_like")
-def _ones_like(x: Jet) -> Tensor:
-    return torch.ones_like(x.value)  # a constant, as are all tensors
-
-
-@_rule("zeros_like")
-def _zeros_like(x: Jet) -> Tensor:
-    return torch.zeros_like(x.value)
+# Constants are plain tensors.
+_RULES["ones_like"] = lambda jet: torch.ones_like(jet.value)
 
 
 @_rule("matmul", "mm", "__matmul__")
 def _matmul(a: Any, b: Any) -> Jet:
     # As of a linear layer without bias; a matrix on the left would meet the axis of points.
     if isinstance(a, Jet) and isinstance(b, Tensor) and b.ndim == 2:
-        data = a.data @ b
-        return Jet(data, a.layout)
+        return Jet(a.data @ b, a.layout)
 
     raise UnsupportedOperation("jets have a rule for jet @ matrix only")
 
@@ -596,10 +589,7 @@ for _function in elementwise.RULES:
 def _softplus(x: Jet, beta: float = 1.0, threshold: float = 20.0) -> Jet:
     if threshold != 20:
         raise UnsupportedOperation("jets have a rule for softplus(threshold=20) only")
-    if beta == 1:
-        return _apply("softplus", x)
-    # log(1 + exp(βx))/β
-    return _mul(_apply("softplus", _mul(x, beta)), 1 / beta)
+    return _apply("softplus", x * beta) / beta  # log(1 + exp(βx))/β
 
 
 @_rule("gelu")  # in place of that above, as it has an option that is given by default

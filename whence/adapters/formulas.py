@@ -101,7 +101,7 @@ def pointwise(
     names = field_names(formula, field_map, model, tried)
     if names is None:
         function = by_autograd(formula, field_map, model)
-        _try(formula.what, function, model, tried)
+        check_runs(formula.what, function, model, tried)
         return function
 
     carries = rows.shape[1] > len(field_map.coordinates)
@@ -117,14 +117,14 @@ def field_names(
 
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     places = rows[:, : len(field_map.coordinates)]
-    asked = AskedFields(field_map, places, tensors)
+    fields = AskedFields(field_map, places, tensors)
     columns = {}
     for name in model.names:
         columns[name] = field_map.evaluate(tensors, places, (name,))[name]
 
     try:
         with model.substituted(columns):
-            _evaluate(formula, asked, rows)
+            _evaluate(formula, fields, rows)
     except DifferentiatesExpression as reason:
         logger.info(
             "%s differentiates %s: it goes through autograd point by point, which is exact and "
@@ -143,11 +143,13 @@ def field_names(
         )
         return None
 
-    taken = [name for name in asked.names if name not in field_map.coordinates]
+    taken = [name for name in fields.names if name not in field_map.coordinates]
     return (*taken, *model.names)
 
 
-def _try(what: str, function: Pointwise, model: WithVariables, rows: Tensor) -> None:
+def check_runs(
+    what: str, function: Pointwise, model: WithVariables, rows: Tensor
+) -> None:
     """Raise ``ValueError`` if a residual fails as its library would have it."""
     tensors = {name: p.detach() for name, p in model.named_parameters()}
     try:

@@ -1,5 +1,10 @@
 """DeepXDE models (PyTorch backend): attribution, resampling, weighting and training as they are."""
 
+import os
+
+# Read when DeepXDE is imported, which would look for a backend and note it in the user's folder.
+os.environ.setdefault("DDE_BACKEND", "pytorch")
+
 from whence.adapters.deepxde.callbacks import (
     InfluenceResampler,
     RARResampler,

@@ -72,7 +72,8 @@ def _prescribed(condition: Any) -> Callable[[Tensor], Tensor]:
     return remembered(function)
 
 
-def _dirichlet(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def dirichlet(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return ``y − f(x)``, of values at the boundary or the start."""
     prescribed = _prescribed(condition)
 
     def residual(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
@@ -96,7 +97,8 @@ def _normal_derivative(condition: Any) -> Residual:
     return derivative
 
 
-def _neumann(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def neumann(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return ``∂y/∂n − f(x)``."""
     prescribed = _prescribed(condition)
     derivative = _normal_derivative(condition)
 
@@ -106,7 +108,8 @@ def _neumann(condition: Any, points: np.ndarray) -> ConvertedCondition:
     return ConvertedCondition(residual, points)
 
 
-def _robin(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def robin(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return ``∂y/∂n − f(x, y)``."""
     derivative = _normal_derivative(condition)
 
     def residual(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
@@ -117,7 +120,9 @@ def _robin(condition: Any, points: np.ndarray) -> ConvertedCondition:
     return ConvertedCondition(residual, points)
 
 
-def _periodic(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def periodic(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return the value, or the slope, to be subtracted at the other side."""
+
     def at_partner(at: np.ndarray) -> np.ndarray:
         return condition.geom.periodic_point(at, condition.component_x)
 
@@ -135,7 +140,9 @@ def _periodic(condition: Any, points: np.ndarray) -> ConvertedCondition:
     )
 
 
-def _operator(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def operator(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return any function of inputs and outputs."""
+
     def residual(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
         return condition.func(inputs, outputs, _array(rows))
 
@@ -155,7 +162,8 @@ def _measured(condition: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.hstack([points, table]), tuple(names)
 
 
-def _point_set(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def point_set(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return ``y − f`` with values f that belong to the points."""
     rows, names = _measured(condition)
     components = condition.component
     if not isinstance(components, list):
@@ -168,7 +176,8 @@ def _point_set(condition: Any, points: np.ndarray) -> ConvertedCondition:
     return ConvertedCondition(residual, rows, names)
 
 
-def _point_set_operator(condition: Any, points: np.ndarray) -> ConvertedCondition:
+def point_set_operator(condition: BC, points: np.ndarray) -> ConvertedCondition:
+    """Return a function of inputs and outputs minus values that belong to the points."""
     rows, names = _measured(condition)
 
     def residual(inputs: Any, outputs: Any, rows: Tensor) -> Tensor:
@@ -183,14 +192,14 @@ def _array(points: Tensor) -> np.ndarray:
 
 
 _CONVERSIONS: dict[type, Callable[[Any, np.ndarray], ConvertedCondition]] = {
-    boundary_conditions.DirichletBC: _dirichlet,
-    initial_conditions.IC: _dirichlet,
-    boundary_conditions.NeumannBC: _neumann,
-    boundary_conditions.RobinBC: _robin,
-    boundary_conditions.PeriodicBC: _periodic,
-    boundary_conditions.OperatorBC: _operator,
-    boundary_conditions.PointSetBC: _point_set,
-    boundary_conditions.PointSetOperatorBC: _point_set_operator,
+    boundary_conditions.DirichletBC: dirichlet,
+    initial_conditions.IC: dirichlet,
+    boundary_conditions.NeumannBC: neumann,
+    boundary_conditions.RobinBC: robin,
+    boundary_conditions.PeriodicBC: periodic,
+    boundary_conditions.OperatorBC: operator,
+    boundary_conditions.PointSetBC: point_set,
+    boundary_conditions.PointSetOperatorBC: point_set_operator,
 }
 
 NAMES = {

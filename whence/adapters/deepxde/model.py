@@ -78,8 +78,8 @@ def from_model(
         condition is of a kind that has no formula.
     ValueError
         If the model is not compiled, a condition has no points, names do not fit, a variable has
-        no gradient, a residual at a point depends on other points, or a term's loss differs from DeepXDE's, as it does where the model is compiled
-        with another loss than the mean of squares.
+        no gradient, a residual at a point depends on other points, or a term's loss differs from
+        DeepXDE's, as it does where the model is compiled with another loss than mean squares.
 
     Examples
     --------
