@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.figure import Figure
 from sphinx_gallery.scrapers import figure_rst
 
@@ -33,6 +34,7 @@ def scrape(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any])
         paths.append(path)
 
     plt.close("all")
+    torch.set_default_dtype(torch.float32)  # DeepXDE sets another one
     return figure_rst(paths, gallery_conf["src_dir"])
 
 
@@ -40,3 +42,4 @@ def reset(gallery_conf: dict[str, Any], path: str) -> None:
     """Forget the figures of the example before; set what no example may inherit."""
     _shown.clear()
     plt.close("all")
+    torch.set_default_dtype(torch.float32)  # DeepXDE sets another one
