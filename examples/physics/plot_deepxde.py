@@ -44,8 +44,8 @@ use_optimizer(model, pinn.GaussNewton(80))
 model.train(iterations=80, display_every=20)
 
 # %%
-# The three lines. Points of the equation upstream of the front, and the initial values, are what
-# the value behind it owes most to.
+# The three lines. The value owes most to points of the equation beside it, and to those on the way
+# by which it came there; conditions have little to say on it.
 influence = wh.Influence(from_model(model))
 effects = influence.attribute(wh.Output([[0.05, 0.8]]))
 figure = effects.plot()
