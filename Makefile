@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 RUN := runs/demo
 JOBS ?= 2
+GALLERY ?= 1
 
-.PHONY: setup demo test test-browser bench lint lint-page format clean
+.PHONY: setup demo test test-browser bench dist docs lint lint-page format clean
 
 setup: $(READY)
 
@@ -44,6 +45,20 @@ bench: $(READY)
 	$(BIN)/python -m pip uninstall --quiet --yes torchvision
 	$(BIN)/python -m benchmarks
 
+# The documentation in docs/_build/html, the gallery's examples run: without warnings or not at all.
+# GALLERY=0 leaves the examples out.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -D plot_gallery=$(GALLERY) docs docs/_build/html
+
+# An sdist and a wheel in dist, each installed into an environment of its own and used there.
+dist: $(READY)
+	rm -rf build dist
+	$(BIN)/python -m pip install --quiet "build>=1.2"
+	$(BIN)/python -m build
+	.ci/smoke dist/*.whl $(BIN)/python
+	.ci/smoke dist/*.tar.gz $(BIN)/python
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +78,4 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/gallery docs/reference build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

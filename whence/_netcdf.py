@@ -7,10 +7,12 @@ with flipped bytes it may return other numbers, or never return.
 from __future__ import annotations
 
 from pathlib import Path
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from whence._files import NotWritten, digest, make_folder, replacing
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _MARK = b"\nwhence sha256 "
 _DIGEST_LENGTH = 64
@@ -37,6 +39,8 @@ def write_netcdf(array: xr.DataArray | xr.Dataset, path: Path) -> None:
 
 def read_netcdf(path: Path) -> xr.DataArray:
     """Return the array that :func:`write_netcdf` wrote; a damaged file is a ``ValueError``."""
+    import xarray as xr  # slow to import
+
     check_netcdf(path)
     # Loaded, as the file would stay open with its numbers unread.
     with xr.open_dataarray(path) as array:
@@ -45,6 +49,8 @@ def read_netcdf(path: Path) -> xr.DataArray:
 
 def read_dataset(path: Path) -> xr.Dataset:
     """Return the same of a data set, or of an array as one."""
+    import xarray as xr  # slow to import
+
     check_netcdf(path)
     with xr.open_dataset(path) as dataset:
         return dataset.load()

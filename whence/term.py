@@ -62,6 +62,16 @@ class Term:
         If the residual cannot be called, or the points are no tensor or samples.
     ValueError
         If the points are not (N, d) and finite, or a weight is negative or not finite.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> def residual(tensors, z):
+    ...     return z * tensors["weight"] - 5.0
+    >>> points = torch.tensor([[1.0], [2.0]])
+    >>> term = wh.Term("line", residual, points, weight=10.0)
+    >>> len(term.points), term.weight
+    (2, 10.0)
     """
 
     name: str

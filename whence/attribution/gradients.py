@@ -67,6 +67,8 @@ class GradDot(GradientProducts):
         :class:`whence.attribution.method.Method`.
     parameters:
         Of a model, which parameters to attribute by.
+    weight_decay:
+        Of a model, c of the penalty ``(c/2)‖θ‖²`` that it was trained with.
     memory_budget:
         Bytes that a result may take (2 GiB).
 
@@ -102,6 +104,8 @@ class GradCos(Method):
         :class:`whence.attribution.method.Method`.
     parameters:
         Of a model, which parameters to attribute by.
+    weight_decay:
+        Of a model, c of the penalty ``(c/2)‖θ‖²`` that it was trained with.
     memory_budget:
         Bytes that a result may take (2 GiB).
 

@@ -25,12 +25,15 @@ class Container(Protocol):
 
 Box = Mapping[str, tuple[float, float]]
 """Lowest and highest value by coordinate; others may have any value."""
-Region = Box | Container | Callable[..., object]
+AnyRegion = Box | Container | Callable[..., object]
 """A box, a domain, or a function of coordinates by argument name that returns booleans (n,)."""
 
 
 def region_masks(
-    regions: Mapping[str, Region], names: Sequence[str], points: np.ndarray, what: str
+    regions: Mapping[str, AnyRegion],
+    names: Sequence[str],
+    points: np.ndarray,
+    what: str,
 ) -> dict[str, Mask]:
     """Return which points lie in each region.
 
@@ -93,7 +96,7 @@ def region_masks(
 
 def inside_region(
     region_name: str,
-    region: Region,
+    region: AnyRegion,
     names: Sequence[str],
     points: np.ndarray,
 ) -> Mask:

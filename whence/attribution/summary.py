@@ -18,7 +18,7 @@ from whence.attribution.method import Method
 from whence.attribution.quantities import Quantity, TermLoss
 from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.reductions import Dimension
-from whence.attribution.regions import Region, region_masks
+from whence.attribution.regions import AnyRegion, region_masks
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -116,7 +116,7 @@ def term_matrix(
 def region_shares(
     method: Method,
     quantity: Quantities,
-    regions: Mapping[str, Region],
+    regions: Mapping[str, AnyRegion],
     over: Dimension = "point",
     effect: Effect = "remove",
 ) -> xr.Dataset:
@@ -252,7 +252,7 @@ def _targets_in(
     method: Method,
     quantity: Quantity,
     quantities: Groups,
-    regions: Mapping[str, Region],
+    regions: Mapping[str, AnyRegion],
 ) -> Groups:
     """Return which targets of each quantity are in each region, regions the faster."""
     objective = method.objective
@@ -278,7 +278,7 @@ def _targets_in(
 def _points_in(
     method: Method,
     terms: Groups,
-    regions: Mapping[str, Region],
+    regions: Mapping[str, AnyRegion],
 ) -> Groups:
     """Return which training points of each term are in each region, terms the faster."""
     objective = method.objective

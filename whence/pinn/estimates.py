@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy import optimize, stats
 from torch import Tensor
 
 from whence import _checks
@@ -256,6 +255,8 @@ class Estimate:
         return min(ends), max(ends)
 
     def _quantile(self, level: float) -> float:
+        from scipy import stats  # slow to import
+
         if not 0 < level < 1:
             raise ValueError(f"level must lie between 0 and 1, got {level!r}")
         degrees = self._among.noise.degrees
@@ -305,6 +306,8 @@ class Profile:
         return min(ends), max(ends)
 
     def _end(self, side: float, best: float) -> float:
+        from scipy import optimize  # slow to import
+
         def excess(errors: float) -> float:
             if errors == 0:
                 return -self._fall

@@ -94,7 +94,7 @@ def diagnosis(
     n_serious = sum(f.severity == "serious" for f in findings)
     title(
         figure,
-        f"{problem.label}: {n_serious} serious findings, {len(findings)} in all",
+        f"{problem.label}: {n_serious} serious of {len(findings)} findings",
         inches=0.8 * width,
     )
     caption(

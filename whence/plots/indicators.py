@@ -62,10 +62,13 @@ def indicator_bars(runs: Mapping[str, xr.Dataset]) -> Figure:
         dress(panel, ("", f"share, {quantity}" if quantity else "share"))
 
     if len(runs) > 1:
-        # Above the panels, where it covers no bar.
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside upper right", ncols=len(runs), fontsize=TEXT
+        # Between the heading and the panels, where it covers neither.
+        panels[0].legend(
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+            ncols=len(runs),
+            fontsize=TEXT,
+            frameon=False,
         )
     title(figure, "Where influence comes from", inches=width - 0.6)
     level = round(100 * first.attrs["level"])

@@ -48,6 +48,16 @@ def influence_map(
     The attribution must be of one target, such as ``influence.attribute(...).isel(target=0)``, at
     points of two coordinates. ``problem`` says which of them is time (otherwise ``"t"``) and
     outlines the domain; ``term`` draws the points of that term only.
+
+    Examples
+    --------
+    >>> from whence import plots
+    >>> from whence.attribution.result import Attribution
+    >>> coords = {"x": ("point", [0.2, 0.8]), "t": ("point", [0.1, 0.9])}
+    >>> coords |= {"term": ("point", ["pde", "pde"]), "target_x": 0.5, "target_t": 0.9}
+    >>> figure = plots.influence_map(Attribution([2.0, -1.0], coords, ("point",)))
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('t', 'x')
     """
     data = one_target(attribution)
     names = coordinates(data)

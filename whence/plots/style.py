@@ -53,6 +53,14 @@ def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
     """Write a figure as PNG and SVG side by side, each through a temporary file and a rename.
 
     ``path`` may end in ``.png``, ``.svg`` or neither; its folder is made if need be.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from matplotlib.figure import Figure
+    >>> from whence import plots
+    >>> [path.name for path in plots.save(Figure(), tempfile.mkdtemp() + "/empty")]
+    ['empty.png', 'empty.svg']
     """
     base = str(path).removesuffix(".png").removesuffix(".svg")
     png = Path(f"{base}.png")

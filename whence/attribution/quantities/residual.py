@@ -22,6 +22,18 @@ class Residual(AtPoints):
         Where, shape (T, d).
     term:
         The term's name.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> network = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    >>> _ = torch.nn.init.constant_(network.weight, 2.0)
+    >>> def residual(tensors, z):
+    ...     return z * tensors["weight"] - 5.0
+    >>> points = torch.tensor([[1.0], [2.0]], dtype=torch.float64)
+    >>> objective = wh.Objective(network, [wh.Term("line", residual, points)])
+    >>> wh.Residual(points, "line").values(objective).tolist()       # 2 z − 5
+    [-3.0, -1.0]
     """
 
     term: str

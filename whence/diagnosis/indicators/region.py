@@ -48,7 +48,7 @@ class Region(Share):
     array([[1., 0.]])
     """
 
-    inside: regions.Region
+    inside: regions.AnyRegion
     name: str = "region"
 
     def __post_init__(self) -> None:

@@ -59,12 +59,32 @@ Result: TypeAlias = "Tensor | Field | Vector | Sequence[Tensor | Field]"
 
 
 def vector(*components: Scalar) -> Vector:
-    """Return a vector of fields or values, one for each coordinate of space."""
+    """Return a vector of fields or values, one for each coordinate of space.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import field_equation, vector
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u, v: vector(u, v))
+    >>> pinn.Problem(domain, ("u", "v"), {"pde": equation}).fields_of("pde")
+    ('u', 'v')
+    """
     return Vector(components)
 
 
 def grad(of: Field) -> Vector:
-    """Return the gradient of a field, ``(∂u/∂x, ∂u/∂y, …)``, a vector of fields."""
+    """Return the gradient of a field, ``(∂u/∂x, ∂u/∂y, …)``, a vector of fields.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import field_equation, grad
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u: grad(u))
+    >>> pinn.Problem(domain, ("u",), {"pde": equation}).fields_of("pde")
+    ('u_x', 'u_y')
+    """
     return Vector(slopes_of("grad", of))
 
 
@@ -75,7 +95,17 @@ def slopes_of(what: str, of: Scalar | Vector) -> list[Field]:
 
 
 def div(of: Vector) -> Field:
-    """Return the divergence of a vector of fields, ``Σ_i ∂w_i/∂x_i``, a field."""
+    """Return the divergence of a vector of fields, ``Σ_i ∂w_i/∂x_i``, a field.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import div, field_equation, vector
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u, v: div(vector(u, v)))
+    >>> pinn.Problem(domain, ("u", "v"), {"pde": equation}).fields_of("pde")
+    ('u_x', 'v_y')
+    """
     slopes = []
     for component, coordinate in _along_space("div", of):
         slopes.append(component.derivative(coordinate))
@@ -103,6 +133,15 @@ def laplacian(of: Field | Vector) -> Field | Vector:
 
     Of a Laplacian, it is the biharmonic operator: ``laplacian(laplacian(u))`` is
     ``u_xxxx + 2 u_xxyy + u_yyyy`` in the plane.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import field_equation, laplacian
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u: laplacian(u) - 1)
+    >>> pinn.Problem(domain, ("u",), {"pde": equation}).fields_of("pde")
+    ('u_xx', 'u_yy')
     """
     if isinstance(of, Vector):
         return Vector(laplacian(_field("laplacian", part)) for part in of)
@@ -115,6 +154,15 @@ def curl(of: Field | Vector) -> Field | Vector:
     """Return the curl: of a vector in 3-D a vector, in 2-D ``∂v/∂x − ∂u/∂y``, a field.
 
     Of a field in 2-D, a stream function, ``(∂ψ/∂y, −∂ψ/∂x)``.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import curl, field_equation, vector
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u, v: curl(vector(u, v)))
+    >>> pinn.Problem(domain, ("u", "v"), {"pde": equation}).fields_of("pde")
+    ('v_x', 'u_y')
     """
     if not isinstance(of, Vector):
         slopes = slopes_of("curl", of)
@@ -151,6 +199,15 @@ def advect(velocity: Components, of: Field | Vector) -> Tensor | Field | Vector:
     """Return ``(w·∇)u = Σ_i w_i ∂u/∂x_i`` of a field, or of each component of a vector.
 
     Values (n,); where the velocity is of numbers, a field.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import advect, field_equation
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u: advect((1.0, 2.0), u))
+    >>> pinn.Problem(domain, ("u",), {"pde": equation}).fields_of("pde")
+    ('u_x', 'u_y')
     """
     if isinstance(of, Vector):
         return Vector(advect(velocity, _field("advect", part)) for part in of)
@@ -167,7 +224,17 @@ def dt(of: Field) -> Field: ...
 
 
 def dt(of: Field | Vector) -> Field | Vector:
-    """Return the derivative with respect to time of a field, or of each component of a vector."""
+    """Return the derivative with respect to time of a field, or of each component of a vector.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import dt, field_equation
+    >>> domain = pinn.Interval("x", 0, 1) * pinn.Interval("t", 0, 1)
+    >>> equation = field_equation(lambda u: dt(u))
+    >>> pinn.Problem(domain, ("u",), {"pde": equation}).fields_of("pde")
+    ('u_t',)
+    """
     if isinstance(of, Vector):
         return Vector(dt(_field("dt", part)) for part in of)
 
@@ -280,5 +347,14 @@ def field_equation(function: Callable[..., Result]) -> FieldEquation:
     ------
     ValueError
         If the arguments' names cannot be read.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> from whence.pinn.helpers import field_equation, grad
+    >>> domain = pinn.Rectangle(("x", "y"), (0, 0), (1, 1))
+    >>> equation = field_equation(lambda u: grad(grad(u)[0]))
+    >>> pinn.Problem(domain, ("u",), {"pde": equation}).fields_of("pde")
+    ('u_xx', 'u_xy')
     """
     return FieldEquation(function)

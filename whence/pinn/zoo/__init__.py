@@ -22,12 +22,26 @@ CONSTRAINTS = ("hard", "soft")
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the problems."""
+    """Return the names of the problems.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> "burgers" in pinn.zoo.names()
+    True
+    """
     return tuple(PROBLEMS)
 
 
 def describe(name: str) -> str:
-    """Return one line on a problem: its equation and conditions."""
+    """Return one line on a problem: its equation and conditions.
+
+    Examples
+    --------
+    >>> from whence import pinn
+    >>> pinn.zoo.describe("diffusion")[:20]
+    'Diffusion: u_t = u_x'
+    """
     return PROBLEMS.summary(name)
 
 
