@@ -60,8 +60,8 @@ class VariableLayer(nn.Module):
 
     def __init__(self, variable: Tensor) -> None:
         super().__init__()
-        # A view of the same memory: what trains one trains the other.
-        self.theta = nn.Parameter(variable.detach().reshape(1, -1))
+        # A view of the same memory: what trains one trains the other. view refuses to copy.
+        self.theta = nn.Parameter(variable.detach().view(1, -1))
 
     def forward(self, points: Tensor) -> Tensor:
         """Return the value at each of the points (..., d): (...,)."""

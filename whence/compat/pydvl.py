@@ -24,6 +24,8 @@ the loss at z_t by minus the entry times δ over N.
   there. Here factors and eigenvalues are those of the Gauss–Newton matrix, always corrected.
 - ``LissaInfluence`` draws a batch for each step there, so that it wobbles about its answer. Here
   each step takes all of the data.
+- A loss reduced by ``sum`` makes the Hessian there the mean of the sums of batches, so that λ
+  means another thing for each size of a batch. Here, as for a mean, it is the mean over samples.
 - A Nyström sketch of an indefinite Hessian is shifted by its most negative eigenvalue there. Here a
   low rank of a Hessian is that of its eigenvalues of largest magnitude.
 
