@@ -26,7 +26,7 @@ demo: $(READY)
 
 # Two processes of one thread each (tests/conftest.py), for two cores: JOBS=0 runs in one process.
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=30 --durations-min=5
 
 # The explorer's page in Debian's chromium. Where that cannot be installed the tests are passed
 # over, and say so.
