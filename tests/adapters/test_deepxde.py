@@ -193,6 +193,35 @@ def test_rar_adds_the_points_of_largest_residual():
     assert float(own.abs().mean()) > float(residual.abs().mean())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"terms": ("dirichlet",)}, "term to resample 'dirichlet'"),
+        (
+            {"importance": True, "selection": pinn.Proportional(k=1, c=1)},
+            "importance=True",
+        ),
+        ({"stages": 2}, "stages and at_start"),
+    ],
+)
+def test_what_deepxdes_loop_has_no_place_for(options, message):
+    resample = pinn.Resample(
+        pinn.ResidualScore(), n=2, every=1, candidates=20, **options
+    )
+    with pytest.raises(ValueError, match=message):
+        train(models.time_dependent(), 1, adapter.Resampler(resample))
+
+
+def test_points_stay_after_the_last_round():
+    model = models.time_dependent()
+    n = len(model.data.train_x)
+    resample = pinn.Resample(
+        pinn.ResidualScore(), n=2, every=1, candidates=20, rounds=2
+    )
+    train(model, 4, adapter.Resampler(resample))
+    assert len(model.data.train_x) == n + 4
+
+
 def test_weights_by_the_kernel_multiply_the_compiled_ones():
     plain = models.time_dependent()
     weighted = models.time_dependent(loss_weights=[1, 10, 100])

@@ -199,6 +199,33 @@ def test_refinement_leaves_validation_points_alone(fitted):
     assert len(solver.problem.conditions["D"].data.input) == 20
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"terms": ("data",)}, "term to resample 'data'"),
+        ({"at_start": True}, "at_start"),
+    ],
+)
+def test_what_pinas_loop_has_no_place_for(fitted, options, message):
+    resample = pinn.Resample(
+        pinn.ResidualScore(), n=2, every=1, candidates=20, **options
+    )
+    with pytest.raises(ValueError, match=message):
+        fitted(solvers.inverse(), 2, Refinement(resample))
+
+
+def test_points_stay_after_the_last_round_of_several_conditions(fitted):
+    solver = solvers.poisson(n=10)
+    resample = pinn.Resample(
+        pinn.ResidualScore(), n=2, every=1, candidates=20, rounds=2, terms=("D", "low")
+    )
+    refinement = Refinement(resample)
+    fitted(solver, 5, refinement)
+    assert refinement.round == 2
+    sizes = {name: len(c.data.input) for name, c in solver.problem.conditions.items()}
+    assert sizes == {"low": 9, "left": 5, "D": 14}
+
+
 def test_pinas_own_refinement_is_mended(fitted):
     """R3 keeps points of large residual; without the mend the loss never sees the new ones."""
 

@@ -11,11 +11,11 @@ from typing import Literal
 
 import deepxde as dde
 import numpy as np
-import torch
 
 from whence import _checks
 from whence.adapters.deepxde.model import from_training, refreshed, term_weights
 from whence.adapters.deepxde.space import DeepXDESpace
+from whence.adapters.training import check_resample, rows_of, weights_by_term
 from whence.objective import Objective
 from whence.pinn.sampling.resamplers.resample import Resample
 from whence.pinn.sampling.scores.base import Score
@@ -60,6 +60,8 @@ class Resampler(dde.callbacks.Callback):  # type: ignore[misc]  # without types
         """Convert the model; what cannot be converted or resampled is an error before any step."""
         self._objective = from_training(self.model)
         names = equation_terms(self._objective, self.model)
+        # DeepXDE makes the points of conditions itself.
+        check_resample(self.resample, names, "DeepXDE")
         if self.resample.terms is None:
             self.resample = replace(self.resample, terms=names)
         self.resample.check(self._objective)
@@ -67,7 +69,9 @@ class Resampler(dde.callbacks.Callback):  # type: ignore[misc]  # without types
     def on_epoch_end(self) -> None:
         """Renew the points where a round is due."""
         self._iteration += 1
-        if self._iteration % self.resample.every == 0:
+        rounds = self.resample.rounds
+        is_over = rounds is not None and self.round >= rounds
+        if self._iteration % self.resample.every == 0 and not is_over:
             self.renew_points()
 
     def renew_points(self) -> None:
@@ -77,10 +81,8 @@ class Resampler(dde.callbacks.Callback):  # type: ignore[misc]  # without types
         objective = refreshed(self._objective, self.model)
         renewed = self.resample.update_points(objective, self.round, self.seed)
 
-        (rows,) = {id(rows): rows for rows in renewed.values()}.values()
-        assert isinstance(
-            rows, torch.Tensor
-        )  # weighted points have no place in DeepXDE
+        # Residuals of one equation are at the same points.
+        rows = next(iter(rows_of(renewed).values()))
         points = rows.detach().cpu().numpy().astype(dde.config.real(np))
         self.model.data.replace_with_anchors(points)
 
@@ -122,7 +124,7 @@ class InfluenceResampler(Resampler):
         n: int | None = None,
         *,
         update: Literal["add", "replace"] = "replace",
-        candidates: int | None = None,
+        candidates: int = 10_000,
         score: InfluenceScore | None = None,
         k: float = 2,
         c: float = 0,
@@ -174,7 +176,7 @@ class RARResampler(Resampler):
         n: int | None = 10,
         *,
         update: Literal["add", "replace"] = "add",
-        candidates: int | None = None,
+        candidates: int = 10_000,
         k: float | None = None,
         c: float = 0,
         max_points: int | None = None,
@@ -195,7 +197,7 @@ def renewal(
     period: int,
     n: int | None,
     update: Literal["add", "replace"],
-    candidates: int | None,
+    candidates: int,
     max_points: int | None,
 ) -> Resample:
     """Return how points are renewed, by DeepXDE's word for the iterations between two rounds."""
@@ -206,7 +208,7 @@ def renewal(
         n=n,
         every=period,
         update=update,
-        candidates=10_000 if candidates is None else candidates,
+        candidates=candidates,
         max_points=max_points,
     )
 
@@ -265,17 +267,9 @@ class TermWeighting(dde.callbacks.Callback):  # type: ignore[misc]
         renewed = self._reweighting.renewed(objective)
         space = renewed.space
         assert isinstance(space, DeepXDESpace)
-
-        weights = []
-        for name, term in renewed.terms.items():
-            if term.point_weights is not None:
-                raise ValueError(
-                    f"{type(self.weighting).__name__} weighs the points of term {name!r} one by "
-                    "one, DeepXDE a loss as a whole: use a weighting of terms, such as "
-                    "pinn.NeuralTangentKernel()"
-                )
-            weights.append(term.weight * space.places[name].n_columns)
-        self.model.loss_weights = self._set = weights
+        n_columns = {name: place.n_columns for name, place in space.places.items()}
+        weights = weights_by_term(self.weighting, renewed, n_columns)
+        self.model.loss_weights = self._set = list(weights.values())
 
 
 def equation_terms(objective: Objective, model: dde.Model) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from whence.adapters.pina.labels import labelled, plain
 from whence.adapters.pina.solver import from_solver, training_rows
 from whence.adapters.pina.space import PinaSpace
+from whence.adapters.training import check_resample, rows_of, weights_by_term
 from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer, check_schedule
 from whence.pinn.sampling.resamplers.resample import Resample
@@ -134,12 +135,15 @@ class Refinement(PointsReachLoss):
         self.seed = seed
         self.round = 0
         self._objective: Objective | None = None
+        self._renewed: dict[str, Tensor] = {}
+        """Points of the present round that are not put in their place yet."""
 
     def on_train_start(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Convert the solver; what cannot be converted or renewed is an error before any step."""
         self._objective = from_solver(solver, weight_decay=0.0)
+        drawn = [t for t in self._objective.terms.values() if t.source == "drawn"]
+        check_resample(self.resample, [term.name for term in drawn], "PINA")
         if self._condition_to_update is None:
-            drawn = [t for t in self._objective.terms.values() if t.source == "drawn"]
             largest = max(drawn, key=lambda term: len(term.points), default=None)
             self._condition_to_update = [] if largest is None else [largest.name]
         self.resample = replace(self.resample, terms=tuple(self._condition_to_update))
@@ -159,28 +163,25 @@ class Refinement(PointsReachLoss):
 
     def on_train_epoch_end(self, trainer: Trainer, solver: SolverInterface) -> None:
         """Renew the points where a round is due."""
-        epoch = trainer.current_epoch
-        if epoch == 0 or epoch % self.sample_every:
-            return
-        assert self._objective is not None
-        self.round += 1
-        objective = refreshed(self._objective, solver)
-        with torch.enable_grad():
-            renewed = self.resample.update_points(objective, self.round, self.seed)
-        for name, rows in renewed.items():
-            assert isinstance(rows, Tensor)  # weighted points have no place in PINA
-            put_points(trainer, solver, name, labelled(rows, objective.coordinates))
+        rounds = self.resample.rounds
+        if rounds is None or self.round < rounds:
+            super().on_train_epoch_end(trainer, solver)
 
     def sample(
         self, current_points: LabelTensor, condition_name: str, solver: SolverInterface
     ) -> LabelTensor:
         """Return the renewed points of one condition."""
         assert self._objective is not None
-        objective = refreshed(self._objective, solver)
-        resample = replace(self.resample, terms=(condition_name,))
-        rows = resample.update_points(objective, self.round, self.seed)[condition_name]
-        assert isinstance(rows, Tensor)
-        return labelled(rows, objective.coordinates)
+        # All conditions of a round are renewed together, when the first of them is asked for.
+        if condition_name not in self._renewed:
+            self.round += 1
+            objective = refreshed(self._objective, solver)
+            with torch.enable_grad():
+                points = self.resample.update_points(objective, self.round, self.seed)
+            self._renewed = rows_of(points)
+
+        rows = self._renewed.pop(condition_name)
+        return labelled(rows, self._objective.coordinates)
 
 
 def refreshed(objective: Objective, solver: SolverInterface) -> Objective:
@@ -234,17 +235,7 @@ class TermWeighting(BaseWeighting):  # type: ignore[misc]
         renewed = self._reweighting.renewed(objective)
         space = renewed.space
         assert isinstance(space, PinaSpace)
-
-        weights = {}
-        for name, term in renewed.terms.items():
-            if term.point_weights is not None:
-                raise ValueError(
-                    f"{type(self.weighting).__name__} weighs the points of condition {name!r} one "
-                    "by one, PINA a condition as a whole: use a weighting of terms, such as "
-                    "pinn.NeuralTangentKernel()"
-                )
-            weights[name] = term.weight * space.n_columns[name]
-        return weights
+        return weights_by_term(self.weighting, renewed, space.n_columns)
 
 
 class UseOptimizer(Callback):  # type: ignore[misc]
