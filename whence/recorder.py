@@ -177,8 +177,7 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        # What stands for a tensor and knows its own derivatives stays within the graph.
-        if func in DIFFERENTIATING and _has_tensor(args[:2]):
+        if func in DIFFERENTIATING and _is_differentiated(args[:2]):
             if peek_interpreter_stack() is None:
                 raise DifferentiatesItself
             self.layers_alone = False  # torch.func calls these too
@@ -253,6 +252,19 @@ def _make_call(
 
     shape = () if layer.weight is None else tuple(layer.weight.shape)
     return layer.make(weight, bias, shape, source, source._version, output, origin)
+
+
+def _is_differentiated(arguments: Any) -> bool:
+    """Whether there is a tensor among some arguments that does not know its own derivatives.
+
+    What stands for one, in the equations of other libraries, stays within the graph: its class says
+    so by ``knows_derivatives``.
+    """
+    return any(
+        isinstance(leaf, (Tensor, Jet))
+        and not getattr(type(leaf), "knows_derivatives", False)
+        for leaf in pytree.tree_leaves(arguments)
+    )
 
 
 def _has_tensor(result: Any) -> bool:

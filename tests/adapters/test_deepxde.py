@@ -13,6 +13,7 @@ import whence as wh  # noqa: E402
 from whence import pinn  # noqa: E402
 from whence.adapters import deepxde as adapter  # noqa: E402
 from whence.adapters.deepxde import from_model  # noqa: E402
+from whence.linearization import LayerLinearization, linearize  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -106,9 +107,13 @@ def test_names_can_be_given():
 
 def test_an_equation_of_derivatives_goes_through_layers():
     """Only what differentiates an expression is taken point by point."""
-    for make, by_layers in ((models.flow, True), (models.expression, False)):
-        term = next(iter(from_model(make()).terms.values()))
-        assert ("by_fields" in term.residual.__code__.co_qualname) is by_layers
+    for name, make in models.MODELS.items():
+        objective = from_model(make())
+        for term in objective.terms.values():
+            linear = linearize(term.residual, objective.parameters, term.points)
+            is_expression = (name, term.name) == ("expression", "pde")
+            by_layers = isinstance(linear, LayerLinearization)
+            assert by_layers is not is_expression, (name, term.name)
 
 
 def test_parameters_are_shared_with_the_model():

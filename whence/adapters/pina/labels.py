@@ -41,6 +41,8 @@ class LabelColumns(LabelTensor):  # type: ignore[misc]  # PINA comes without typ
     """
 
     columns: Columns
+    knows_derivatives = True
+    """Differentiating it leaves no graph, see :mod:`whence.recorder`."""
 
     @staticmethod
     def __new__(  # noqa: D102

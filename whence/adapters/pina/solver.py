@@ -245,14 +245,16 @@ def condition_formula(
 ) -> Formula:
     """Return a condition's residual as a formula."""
     parameters = dict(variables) or None
+    # That of now: the objective stays as it is where the condition gets another.
+    equation = getattr(condition, "equation", None)
 
     def residual(inputs: Any, values: Any, rows: Tensor) -> Tensor:
         u = with_labels(values, outputs)
-        if isinstance(condition, InputTargetCondition):
+        if equation is None:
             difference: Tensor = plain(u) - rows[:, len(coordinates) :]
             return difference
         x = with_labels(inputs, coordinates)
-        result: Tensor = plain(condition.equation.residual(x, u, parameters))
+        result: Tensor = plain(equation.residual(x, u, parameters))
         return result
 
     return Formula(
