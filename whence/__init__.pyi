@@ -19,6 +19,7 @@ from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
 from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
+from .attribution.replay import Replay as Replay
 from .attribution.summary import region_shares as region_shares
 from .attribution.summary import term_matrix as term_matrix
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
@@ -49,6 +50,9 @@ from .losses import Squared as Squared
 from .objective import Objective as Objective
 from .parameters import Parameters as Parameters
 from .refits import refit as refit
+from .replay.recorder import TrainingRecorder as TrainingRecorder
+from .replay.recorder import train as train
+from .replay.training_run import TrainingRun as TrainingRun
 from .samples import Samples as Samples
 from .space import Space as Space
 from .subsets import drop_points as drop_points

@@ -1,0 +1,134 @@
+"""Batch normalization in replays: running statistics that can be differentiated.
+
+In training a layer normalizes by the mean and variance of its batch, and moves its running
+statistics towards them, ``s ← (1 − m)s + m·s(batch)``. The network is asked with the running
+statistics, so that these carry derivatives from the answers to the batches; torch updates them in
+place, where no derivative passes, and has none of its normalization with respect to them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+STATISTICS = ("running_mean", "running_var")
+BatchNormalization = nn.modules.batchnorm._BatchNorm
+
+
+def normalizations(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the batch normalizations that keep running statistics and train, by name."""
+    found = {}
+    for name, module in model.named_modules():
+        if not isinstance(module, BatchNormalization) or not module.training:
+            continue
+        if module.running_mean is not None:
+            found[name] = module
+    return found
+
+
+def statistics_names(model: nn.Module) -> list[str]:
+    """Return the names of the running statistics that training moves."""
+    names = []
+    for name in normalizations(model):
+        prefix = f"{name}." if name else ""
+        names += [prefix + statistic for statistic in STATISTICS]
+    return names
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Yield the inputs of each batch normalization by name, as the model is called meanwhile."""
+    inputs: dict[str, list[Tensor]] = {}
+    handles = []
+    for name, module in normalizations(model).items():
+        seen = inputs.setdefault(name, [])
+
+        def keep(_: nn.Module, arguments: tuple[Tensor, ...], seen=seen) -> None:  # type: ignore[no-untyped-def]
+            seen.append(arguments[0])
+
+        handles.append(module.register_forward_pre_hook(keep))
+    try:
+        yield inputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def renewed(
+    model: nn.Module,
+    inputs: Mapping[str, list[Tensor]],
+    before: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Return the running statistics after a step, as functions of before and the layers' inputs.
+
+    Parameters
+    ----------
+    model:
+        Whose layers saw the inputs.
+    inputs:
+        What :func:`watched` collected.
+    before:
+        The running statistics before the step, and ``num_batches_tracked``, by name.
+    """
+    after = {}
+    for name, module in normalizations(model).items():
+        prefix = f"{name}." if name else ""
+        mean = before[f"{prefix}running_mean"]
+        variance = before[f"{prefix}running_var"]
+        count = int(before[f"{prefix}num_batches_tracked"])
+
+        for batch in inputs[name]:
+            count += 1
+            momentum = module.momentum
+            if momentum is None:  # the mean over all batches so far
+                momentum = 1 / count
+            axes = [axis for axis in range(batch.ndim) if axis != 1]
+            of_batch = torch.var_mean(batch, dim=axes, correction=1)
+            variance = (1 - momentum) * variance + momentum * of_batch[0]
+            mean = (1 - momentum) * mean + momentum * of_batch[1]
+
+        after[f"{prefix}running_mean"] = mean
+        after[f"{prefix}running_var"] = variance
+    return after
+
+
+class RunningNormalization(nn.Module):
+    """Normalization by running statistics that are parameters, so that it has derivatives by them.
+
+    ``y = (x − μ)/√(σ² + ε) · γ + β``, as the layer that it stands for gives in evaluation mode.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.eps = layer.eps
+        self.weight = layer.weight
+        self.bias = layer.bias
+        self.running_mean = nn.Parameter(layer.running_mean.detach().clone())
+        self.running_var = nn.Parameter(layer.running_var.detach().clone())
+        self.register_buffer("num_batches_tracked", layer.num_batches_tracked.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalized input."""
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        mean = self.running_mean.view(shape)
+        width = (self.running_var + self.eps).sqrt().view(shape)
+        normalized = (x - mean) / width
+        if self.weight is None:
+            return normalized
+        return normalized * self.weight.view(shape) + self.bias.view(shape)
+
+
+def with_running_parameters(model: nn.Module) -> nn.Module:
+    """Return a copy of the model whose running statistics are parameters, under the same names."""
+    changed = copy.deepcopy(model)
+    for name in normalizations(model):
+        layer = changed.get_submodule(name)
+        if not name:
+            return RunningNormalization(layer)
+        parent, _, own_name = name.rpartition(".")
+        setattr(changed.get_submodule(parent), own_name, RunningNormalization(layer))
+    return changed
