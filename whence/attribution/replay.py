@@ -20,7 +20,7 @@ from whence.curvature.solvers import MEMORY_BUDGET
 from whence.objective import Objective
 from whence.points import Points
 from whence.replay.checkpointing import backwards, default_kept
-from whence.replay.steps import Replayable, State, Steps
+from whence.replay.steps import Replayable, Steps
 from whence.term import Term
 
 COLUMN_COPIES = 4
@@ -94,7 +94,6 @@ class Replay(Method):
         self.run = run
         self.kept = kept
         self._steps: Steps | None = None
-        self._end: State | None = None
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return the gradients as they are: what is pulled back through the steps."""
@@ -161,7 +160,9 @@ class Replay(Method):
 
     def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
         """Return the training points, or some of them; others had no part in the training."""
-        if points is not None and not isinstance(points, (TrainingPoints, PreparedPoints)):
+        if points is not None and not isinstance(
+            points, (TrainingPoints, PreparedPoints)
+        ):
             raise ValueError(
                 "a replay knows the points of the training alone: leave points= out, or name some "
                 "of them by wh.TrainingPoints(indices)"
@@ -179,13 +180,9 @@ class Replay(Method):
         return torch.from_numpy(np.concatenate(places))
 
     def _objective_at_end(self) -> Objective:
-        """Return the objective of the network that the replayed training ends in."""
+        """Return the objective of the network that the training ended in."""
         steps = self.steps()
-        if self._end is None:
-            end = steps.advance(steps.start(), 0, steps.n_steps)
-            steps.check_end(end)
-            self._end = end
-        return steps.objective_at(self._end)
+        return steps.objective_at(steps.end())
 
     def _gradients(self, quantity: Quantity, ended: Objective) -> Iterator[Tensor]:
         """Yield gradients of targets (K, P), as many as memory allows for one replay."""
@@ -217,6 +214,8 @@ class Replay(Method):
             going_back, "replay", steps.n_steps, unit="step", delay=2, leave=False
         )
         for t, state in bar:
+            if t == steps.n_steps - 1:
+                steps.check_end(steps.advance(state, t, t + 1))
             pulled = steps.pull_back(t, state, cotangent)
             cotangent = pulled.cotangent
             for name, (places, values) in pulled.by_point.items():

@@ -9,25 +9,29 @@ place, where no derivative passes, and has none of its normalization with respec
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from whence.supervised import BATCH_NORMALIZATIONS
+
 STATISTICS = ("running_mean", "running_var")
-BatchNormalization = nn.modules.batchnorm._BatchNorm
+# What has this class and these attributes differs by the number of axes alone.
+Layer = Any
 
 
-def normalizations(model: nn.Module) -> dict[str, nn.Module]:
+def normalizations(model: nn.Module) -> dict[str, Layer]:
     """Return the batch normalizations that keep running statistics and train, by name."""
-    found = {}
+    layers: dict[str, Layer] = {}
     for name, module in model.named_modules():
-        if not isinstance(module, BatchNormalization) or not module.training:
+        if not isinstance(module, BATCH_NORMALIZATIONS) or not module.training:
             continue
-        if module.running_mean is not None:
-            found[name] = module
-    return found
+        if getattr(module, "running_mean", None) is not None:
+            layers[name] = module
+    return layers
 
 
 def statistics_names(model: nn.Module) -> list[str]:
@@ -45,17 +49,24 @@ def watched(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
     inputs: dict[str, list[Tensor]] = {}
     handles = []
     for name, module in normalizations(model).items():
-        seen = inputs.setdefault(name, [])
-
-        def keep(_: nn.Module, arguments: tuple[Tensor, ...], seen=seen) -> None:  # type: ignore[no-untyped-def]
-            seen.append(arguments[0])
-
+        keep = keeping_input(inputs.setdefault(name, []))
         handles.append(module.register_forward_pre_hook(keep))
     try:
         yield inputs
     finally:
         for handle in handles:
             handle.remove()
+
+
+def keeping_input(
+    seen: list[Tensor],
+) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+    """Return a hook that adds the input of a module to a list."""
+
+    def keep(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(arguments[0])
+
+    return keep
 
 
 def renewed(
@@ -102,7 +113,7 @@ class RunningNormalization(nn.Module):
     ``y = (x − μ)/√(σ² + ε) · γ + β``, as the layer that it stands for gives in evaluation mode.
     """
 
-    def __init__(self, layer: nn.Module) -> None:
+    def __init__(self, layer: Layer) -> None:
         super().__init__()
         self.eps = layer.eps
         self.weight = layer.weight
@@ -129,6 +140,6 @@ def with_running_parameters(model: nn.Module) -> nn.Module:
         layer = changed.get_submodule(name)
         if not name:
             return RunningNormalization(layer)
-        parent, _, own_name = name.rpartition(".")
-        setattr(changed.get_submodule(parent), own_name, RunningNormalization(layer))
+        parent, _, last_name = name.rpartition(".")
+        setattr(changed.get_submodule(parent), last_name, RunningNormalization(layer))
     return changed

@@ -27,7 +27,7 @@ def call(model: nn.Module, samples: Samples) -> Tensor:
 def batch_loss(
     model: nn.Module, loss: Loss, samples: Samples, weights: Tensor | None = None
 ) -> Tensor:
-    """Return ``(1/B) Σ_i w_i ℓ(f(x_i), y_i)`` of a batch of B samples; w is 1 unless given, (B,)."""
+    """Return ``(1/B) Σ_i w_i ℓ(f(x_i), y_i)`` of a batch of B samples, w (B,) by default 1."""
     output = call(model, samples).reshape(len(samples), -1)
     values = loss.value(output, samples.target)  # (B,)
     if weights is not None:

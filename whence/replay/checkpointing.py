@@ -84,23 +84,23 @@ def backwards(
     >>> list(backwards(lambda state, first, last: state + last - first, 0, 4, kept=2))
     [(3, 3), (2, 2), (1, 1), (0, 0)]
     """
-    held = [(0, start)]
+    states = [(0, start)]
     end = n_steps
     while end:
-        first, state = held[-1]
+        first, state = states[-1]
 
         # The step before which the newest state stands is next: nothing needs that state after.
         if first == end - 1:
             yield end - 1, state
-            held.pop()
+            states.pop()
             end -= 1
             continue
 
-        free = kept - len(held)
+        free = kept - len(states)
         if not free:
             yield end - 1, advance(state, first, end - 1)
             end -= 1
             continue
 
         last = first + split(end - first, free + 1)
-        held.append((last, advance(state, first, last)))
+        states.append((last, advance(state, first, last)))

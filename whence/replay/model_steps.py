@@ -12,6 +12,7 @@ from whence.objective import Objective
 from whence.replay import batch_statistics
 from whence.replay.calls import batch_loss, random_numbers
 from whence.replay.causes import check_same_output
+from whence.replay.record import Record, RecordedStep
 from whence.replay.steps import (
     Pulled,
     State,
@@ -19,7 +20,6 @@ from whence.replay.steps import (
     joined_columns,
     relative_difference,
 )
-from whence.replay.record import Record, RecordedStep
 from whence.replay.updates import update_of
 from whence.samples import Samples
 
@@ -49,7 +49,7 @@ def take_step(
     optimizer.zero_grad(set_to_none=True)
     with random_numbers(step.seed, next(model.parameters()).device):
         value = batch_loss(model, loss, batch, weights)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
     if max_norm is not None:
         torch.nn.utils.clip_grad_norm_(trained_parameters(optimizer), max_norm)
     optimizer.step()
@@ -81,9 +81,7 @@ def state_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Te
     return state
 
 
-def put_state(
-    state: State, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def put_state(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write a state into a model and its optimizer."""
     named = dict(model.named_parameters())
     with torch.no_grad():
@@ -134,6 +132,10 @@ class ModelSteps:
     def start(self) -> State:
         """Return the state before the first step."""
         return self._record.start
+
+    def end(self) -> State:
+        """Return the state after the last step, as the training left it."""
+        return self._record.end
 
     # --- forwards ---
 
@@ -196,7 +198,9 @@ class ModelSteps:
             columns = columns_of(cotangent, slice(first, first + COLUMNS))
             seeds = [columns[name] for name in followed]
             is_last = first + COLUMNS >= n_columns
-            gradients = _products(results, [*sources, weights], seeds, not is_last)
+            gradients = column_products(
+                results, [*sources, weights], seeds, not is_last
+            )
 
             before = {}
             for name, gradient in zip(names, gradients, strict=False):
@@ -236,21 +240,21 @@ class ModelSteps:
                     continue
                 name = self._names[id(parameter)]
                 prefix = f"{OPTIMIZER}{name}/"
-                own = {}
+                remembered = {}
                 for key, value in state.items():
                     if not key.startswith(prefix):
                         continue
                     kind = key.removeprefix(prefix)
-                    own[kind] = value
+                    remembered[kind] = value
                     # Counts of steps are no numbers that anything depends on smoothly.
                     if kind != "step":
-                        own[kind] = value.clone().requires_grad_()
-                        inputs[key] = own[kind]
+                        remembered[kind] = value.clone().requires_grad_()
+                        inputs[key] = remembered[kind]
 
                 inputs[MODEL + name] = parameter
                 gradient = by_parameter[id(parameter)]
                 after, following = self._update(
-                    parameter, gradient, own, {**group, **options}
+                    parameter, gradient, remembered, {**group, **options}
                 )
                 outputs[MODEL + name] = after
                 for kind, value in following.items():
@@ -307,7 +311,7 @@ class ModelSteps:
         return cotangent
 
 
-def _products(
+def column_products(
     outputs: list[Tensor], inputs: list[Tensor], columns: list[Tensor], keep: bool
 ) -> list[Tensor]:
     """Return ``Jᵀλ`` for the K columns λ of outputs, each (K, …), by every input."""

@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence import _checks
+from whence.losses import Loss, require_target
 from whence.objective import LossLike, Objective
+from whence.replay.calls import call
 from whence.replay.model_steps import state_of, take_step, trained_parameters
 from whence.replay.record import Record, RecordedStep
 from whence.replay.training_run import TrainingRun
 from whence.replay.updates import update_of
 from whence.samples import Data, Samples, samples_of
+from whence.supervised import evaluating
 from whence.torch_losses import loss_of
 
 BATCH_SIZE = 32
@@ -89,7 +92,7 @@ class TrainingRecorder:
         self._optimizer = optimizer
         like = self.objective.parameters
         self._data = samples_of("the data", data, like.dtype, like.device)
-        self._loss = _loss_of_training(model, self._data, loss)
+        self._loss = loss_of_training(model, self._data, loss)
         self._seed = seed
         self._max_norm = max_norm
         self._steps: list[RecordedStep] = []
@@ -156,7 +159,9 @@ class TrainingRecorder:
             If no step was taken.
         """
         if self._begun is None:
-            raise ValueError("nothing was recorded: take steps by recorder.step(places)")
+            raise ValueError(
+                "nothing was recorded: take steps by recorder.step(places)"
+            )
         model, optimizer = self._begun
         record = Record(
             model,
@@ -271,11 +276,16 @@ def train(
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     bar = tqdm(
-        range(epochs), "training", unit="epoch", delay=2, leave=False, disable=not progress
+        range(epochs),
+        "training",
+        unit="epoch",
+        delay=2,
+        leave=False,
+        disable=not progress,
     )
     try:
         for epoch in bar:
-            generator = torch.Generator().manual_seed(_order_seed(seed, epoch))
+            generator = torch.Generator().manual_seed(order_seed(seed, epoch))
             for places in torch.randperm(n, generator=generator).split(batch_size):
                 value = recorder.step(places)
                 if not np.isfinite(value):
@@ -291,21 +301,15 @@ def train(
     return recorder.run()
 
 
-def _order_seed(seed: int, epoch: int) -> int:
+def order_seed(seed: int, epoch: int) -> int:
+    """Return the seed of the order of the data in an epoch."""
     sequence = np.random.SeedSequence([seed, epoch, 1])
     return int(sequence.generate_state(1)[0])
 
 
-def _loss_of_training(model: nn.Module, data: Samples, loss: LossLike) -> Any:
+def loss_of_training(model: nn.Module, data: Samples, loss: LossLike) -> Loss:
     """Return the loss of single samples from what the model itself returns."""
     probe = data[: min(len(data), 2)]
-    was_training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            inputs = probe.inputs
-            output = model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
-    finally:
-        for module, mode in was_training:
-            module.training = mode
-    return loss_of(loss, output, probe.target, data.targets())
+    with evaluating(model), torch.no_grad():
+        output = call(model, probe)
+    return loss_of(loss, output, require_target(probe.target), data.targets())

@@ -40,6 +40,9 @@ class Steps(Protocol):
     def start(self) -> State:
         """Return the state before the first step."""
 
+    def end(self) -> State:
+        """Return the state after the last step, as the training left it."""
+
     def advance(self, state: State, first: int, last: int) -> State:
         """Return the state after steps ``first, …, last − 1``; the one given stays as it is."""
 
