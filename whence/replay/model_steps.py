@@ -124,6 +124,21 @@ class ModelSteps:
         self._names = {id(p): name for name, p in self.model.named_parameters()}
         self._parameters = trained_parameters(self.optimizer)
         self._statistics = batch_statistics.statistics_names(self.model)
+        self._check_buffers()
+
+    def _check_buffers(self) -> None:
+        """Raise ``ValueError`` if training moves a buffer other than running statistics."""
+        for key, before in self._record.start.items():
+            name = key.removeprefix(MODEL)
+            is_known = name in self._statistics or name in self._names.values()
+            if is_known or not key.startswith(MODEL) or not before.is_floating_point():
+                continue
+            if not torch.equal(before, self._record.end[key]):
+                raise ValueError(
+                    f"the training moves the model's buffer {name!r}, through which no derivative "
+                    "is known but for running statistics of batch normalization: make it a "
+                    "constant, or a parameter"
+                )
 
     def like(self) -> Tensor:
         """Return a tensor of the dtype and on the device of the parameters."""
@@ -162,12 +177,14 @@ class ModelSteps:
         """Raise ``ValueError`` unless the replayed network is the trained one."""
         end = {k: v for k, v in self._record.end.items() if k.startswith(MODEL)}
         difference = relative_difference(state, end)
-        # Written so that a NaN is an error, too.
-        if difference <= TOLERANCES[self.like().dtype]:
+        if difference == 0:
             return
         put_state(self._record.start, self.model, self.optimizer)
         step = self._record.steps[0]
         check_same_output(self.model, self._record.data[step.places], step.seed)
+        # Written so that a NaN is an error, too.
+        if difference <= TOLERANCES[self.like().dtype]:
+            return
         raise ValueError(
             "the training cannot be replayed: its steps, taken again, lead to another network "
             f"(relative difference {difference:.1g}). The data, or the model beside its "

@@ -8,6 +8,7 @@ differentiated.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from whence.attribution.influence import Influence
+from whence.attribution.quality import FarFromMinimum
+from whence.curvature.operators import Hessian
 from whence.jacobian import gradient_products
 from whence.objective import Objective
 from whence.pinn.optimizers import Adam
@@ -30,6 +33,8 @@ from whence.pinn.training.step_derivatives import (
 from whence.replay.steps import Pulled, State, Steps, relative_difference
 from whence.term import Term
 
+CONVERGED = 1e-8
+"""Largest ``‖∇L‖/(‖H‖ ‖θ‖)`` at a minimum."""
 TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Relative difference of the replayed network from the trained one that rounding explains."""
 
@@ -206,14 +211,42 @@ class ConvergedSteps(OptimizerSteps):
     """A training whose last stage ended at a minimum, which forgets all before: one step.
 
     At a minimum ``∇L(θ; w) = 0``, so ``∂θ/∂w_i = −H⁻¹ (w_k m_i/N_k) ∇ℓ_k(z_i)``: by the implicit
-    function theorem the answer is that of influence functions with the exact Hessian, whose
-    assumption of a minimum :class:`whence.FarFromMinimum` judges.
+    function theorem the answer is that of influence functions with the exact Hessian.
+
+    Warns
+    -----
+    FarFromMinimum
+        If it is no minimum, or one of many: where the Hessian has directions without curvature,
+        the path of the training decides how far along them it ends, which no theorem knows.
     """
 
     def __init__(self, trained: Trained, objective: Objective) -> None:
         super().__init__(trained, objective)
         self.n_steps = 1
         self._influence = Influence(objective, curvature="hessian")
+        self._judge(type(trained.schedule[-1]).__name__)
+
+    def _judge(self, stage: str) -> None:
+        """Warn unless the network is at a minimum that is alone."""
+        values = torch.linalg.eigvalsh(Hessian(self._objective).dense())
+        # Eigenvalues are known to some machine precisions of the largest.
+        rounding = (
+            len(values) * torch.finfo(values.dtype).eps * float(values.abs().max())
+        )
+        n_flat = int((values <= rounding).sum())
+        _, gradient = self._objective.loss_and_gradient()
+        steepest = float(values.abs().max()) * float(self._end.norm())
+        size = float(gradient.norm()) / steepest
+        if not n_flat and size <= CONVERGED:
+            return
+        warnings.warn(
+            f"steps of {stage} are not known as functions, so the network counts as the minimum "
+            f"that they lead to. It is none, or not the only one: {n_flat} of {len(values)} "
+            f"directions have no curvature upwards, and ‖∇L‖/(‖H‖ ‖θ‖) is {size:.0e}. Take the "
+            "result for a ranking at best, or train by Adam and GaussNewton, whose steps are replayed",
+            FarFromMinimum,
+            stacklevel=6,
+        )
 
     def start(self) -> State:
         """Return the state at the minimum, which no step before is remembered in."""
