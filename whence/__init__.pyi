@@ -2,6 +2,7 @@
 from . import pinn as pinn
 from .attribution.arguments import TrainingPoints as TrainingPoints
 from .attribution.empirical import EmpiricalInfluence as EmpiricalInfluence
+from .attribution.ensemble import Ensemble as Ensemble
 from .attribution.gradients import GradCos as GradCos
 from .attribution.gradients import GradDot as GradDot
 from .attribution.gradients import TracIn as TracIn
@@ -22,6 +23,7 @@ from .attribution.quantities import UnknownValue as UnknownValue
 from .attribution.replay import Replay as Replay
 from .attribution.summary import region_shares as region_shares
 from .attribution.summary import term_matrix as term_matrix
+from .attribution.trak import TRAK as TRAK
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy
 from .curvature.automatic import Automatic as Automatic

@@ -163,6 +163,16 @@ def linear_datamodeling_score(
     )
 
 
+def check_subsets(masks: Array, truth: Array) -> None:
+    """Raise ``ValueError`` unless these are booleans (subsets, point) and targets of each."""
+    are_tables = masks.ndim == truth.ndim == 2 and masks.dtype.kind == "b"
+    if not are_tables or len(masks) != len(truth):
+        raise ValueError(
+            "give booleans (subsets, point) and actual (subsets, target), got "
+            f"{masks.dtype} of shape {masks.shape} and {truth.shape}"
+        )
+
+
 def _check_shapes(effects: Array, masks: Array, truth: Array) -> None:
     are_tables = effects.ndim == masks.ndim == truth.ndim == 2
     if not are_tables or masks.dtype.kind != "b":

@@ -243,7 +243,8 @@ class ConvergedSteps(OptimizerSteps):
             f"steps of {stage} are not known as functions, so the network counts as the minimum "
             f"that they lead to. It is none, or not the only one: {n_flat} of {len(values)} "
             f"directions have no curvature upwards, and ‖∇L‖/(‖H‖ ‖θ‖) is {size:.0e}. Take the "
-            "result for a ranking at best, or train by Adam and GaussNewton, whose steps are replayed",
+            "result for a ranking at best, or train by Adam and GaussNewton, whose steps are "
+            "replayed",
             FarFromMinimum,
             stacklevel=6,
         )
