@@ -314,6 +314,11 @@ class LayerLinearization:
         self._passes: list[tuple[Tensor, list[Tensor | None]]] = []
         """Cotangents so far and the backward pass of each: factors and rows share it."""
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the parameters that no layer has, whose rows are made apart."""
+        return () if self._rest is None else self._rest.parameters.names
+
     def deltas(self, cotangent: Tensor) -> list[Tensor | None]:
         """Return ∂(Σ u · value)/∂h for the output h of each call, None for no effect."""
         if not self.graph.requires_grad:

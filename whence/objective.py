@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from whence.arrays import ArrayLike, to_locations
 from whence.evaluator import Eager, Evaluator, LossAndGradient
 from whence.frozen import head_of
 from whence.losses import Loss
+from whence.outputs import table_of
 from whence.parameters import Parameters, Select
 from whence.points import (
     Points,
@@ -30,6 +32,7 @@ from whence.points import (
 from whence.samples import Data, Samples, samples_of
 from whence.shared_pass import passes_of
 from whence.space import Space
+from whence.summed_losses import LossByOutput
 from whence.supervised import (
     ModelFunction,
     check_samples_apart,
@@ -39,8 +42,8 @@ from whence.supervised import (
 from whence.term import Term
 from whence.torch_losses import loss_of, of_logits
 
-LossLike = Loss | nn.Module | Callable[[Tensor, Tensor], Tensor]
-"""A loss of whence, of ``torch.nn``, or a function ``(outputs, targets) -> (n,)``."""
+LossLike = Loss | nn.Module | Callable[[Any, Any], Tensor] | LossByOutput
+"""A loss of whence, of ``torch.nn``, a function ``(outputs, targets) -> (n,)``, or several."""
 PointsLike = ArrayLike | Data
 """Points as users have them: tensors, arrays, lists, data frames, data sets, loaders."""
 
@@ -198,19 +201,20 @@ class Objective:
         # One batch is evaluated, which shows the shape of the output and whether the loss fits.
         function = ModelFunction(model)
         probe = samples[: samples.batch_size]
-        output = first_output(function, selected.tensors(), probe)  # (n, ...)
+        tensors = selected.tensors()
+        output = first_output(function, tensors, probe)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
-        check_samples_apart(function, selected.tensors(), probe)
+        check_samples_apart(function, tensors, probe)
 
         # A loss of probabilities that end in a sigmoid is one of logits, which has formulas.
         evaluated = function
         of_logits_instead = of_logits(loss)
         if of_logits_instead is not None:
-            before = logits_function(function, selected.tensors(), probe)
+            before = logits_function(function, tensors, probe)
             if before is not None:
                 evaluated, loss = before, of_logits_instead
-                output = before.output(selected.tensors(), probe)
+                output = before.output(tensors, probe)
 
         # Frozen layers before the selected parameters are evaluated once.
         if evaluated is function:
@@ -218,10 +222,17 @@ class Objective:
             if kept is not None:
                 evaluated, samples = kept
 
-        told = loss_of(loss, output, probe.target, samples.targets())
-        term = Term("data", evaluated, samples, loss=told)
+        of_outputs = loss_of(
+            loss,
+            output,
+            probe.target,
+            samples.targets(),
+            classes_last=function.returns_logits(tensors, probe),
+        )
+        term = Term("data", evaluated, samples, loss=of_outputs)
 
-        m = output[0].numel()
+        one = output[:1] if isinstance(output, Tensor) else table_of(output)[:1]
+        m = one.numel()
         names: tuple[str, ...] = ("output",)
         if m > 1:
             names = tuple(f"output_{k}" for k in range(m))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -102,7 +102,7 @@ def linearized_at_once(points: Points, n_parameters: int) -> int:
     return min(most, in_cache, in_memory)
 
 
-def target_of(points: Points) -> Tensor | None:
+def target_of(points: Points) -> Any:
     """Return what the loss compares with at these points; locations have nothing of the kind."""
     if isinstance(points, Samples):
         return points.target

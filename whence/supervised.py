@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from whence import _checks
 from whence.coupling import PROBES, check_uncoupled, differ
 from whence.data import Inputs
+from whence.outputs import Outputs, outputs_of, table_of
 from whence.points import Points
 from whence.samples import Samples
 
@@ -37,13 +38,18 @@ class ModelFunction:
         self.model = model
 
     def __call__(self, tensors: Mapping[str, Tensor], points: Points) -> Tensor:
-        """Return the outputs of samples, (n, m)."""
+        """Return the outputs of samples, (n, m), in the dtype of the parameters."""
         assert isinstance(points, Samples)
-        output = self.output(tensors, points)  # (n, ...)
-        return output.reshape(len(points), -1)
+        output = self.output(tensors, points)
+        table = output if isinstance(output, Tensor) else table_of(output)
+        # Some models return single precision whatever they are in.
+        parameter = next(iter(tensors.values()))
+        return table.reshape(len(points), -1).to(parameter.dtype)
 
-    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
-        """Return the model's output in its own shape, (n, ...).
+    def output(
+        self, tensors: Mapping[str, Tensor], samples: Samples
+    ) -> Tensor | Outputs:
+        """Return the model's output in its own shape, (n, ...), or several of them.
 
         Raises
         ------
@@ -52,6 +58,18 @@ class ModelFunction:
         ValueError
             If it does not return an output for each sample.
         """
+        return outputs_of(self.returned(tensors, samples), len(samples))
+
+    def returns_logits(
+        self, tensors: Mapping[str, Tensor], samples: Samples
+    ) -> bool:
+        """Whether the model returns an object with logits, as those of transformers do."""
+        with torch.no_grad():
+            returned = self.returned(tensors, samples[:1])
+        return isinstance(getattr(returned, "logits", None), Tensor)
+
+    def returned(self, tensors: Mapping[str, Tensor], samples: Samples) -> Any:
+        """Return what the model returns for samples."""
         # A mapping holds keyword arguments, a tuple positional ones.
         inputs = samples.inputs
         if isinstance(inputs, Mapping):
@@ -60,24 +78,9 @@ class ModelFunction:
             arguments, keywords = inputs, {}
 
         with evaluating(self.model):
-            value = torch.func.functional_call(
+            return torch.func.functional_call(
                 self.model, dict(tensors), arguments, keywords
             )
-
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"the model must return a tensor, got {type(value).__name__}: wrap it in a module "
-                "that returns the one to explain"
-            )
-
-        # A batch that is reduced to one number has no outputs of single samples.
-        if not value.ndim or len(value) != len(samples):
-            raise ValueError(
-                f"the model must return an output for each of {len(samples)} samples on the first "
-                f"axis, got shape {tuple(value.shape)}"
-            )
-
-        return value
 
 
 class LogitsFunction(ModelFunction):
@@ -95,7 +98,9 @@ class LogitsFunction(ModelFunction):
         super().__init__(model)
         self.place = place
 
-    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
+    def output(
+        self, tensors: Mapping[str, Tensor], samples: Samples
+    ) -> Tensor | Outputs:
         """Return the logits in the shape of the model's output, (n, ...).
 
         Raises
@@ -150,6 +155,8 @@ def logits_function(
 
     candidate = LogitsFunction(function.model, sigmoids.calls)
     logits = candidate.output(tensors, samples)
+    if not isinstance(logits, Tensor) or not isinstance(output, Tensor):
+        return None
     if logits.shape != output.shape or not torch.equal(logits.sigmoid(), output):
         return None
     return candidate
@@ -159,7 +166,9 @@ def logits_function(
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the parts of a model that are in training mode into evaluation mode for a while.
 
-    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense.
+    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense. Torch's
+    fused layers of transformers are off, as they give zeros at padded positions, and layers that
+    can be differentiated do not.
     """
     # Part by part: model.eval() would lose which parts were in evaluation mode before.
     modules = list(model.modules())
@@ -170,9 +179,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         module.training = False
     for embedding in sparse:
         embedding.sparse = False
+    is_fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(is_fused)
         for module in training:
             module.training = True
         for embedding in sparse:
@@ -181,7 +193,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def first_output(
     function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
-) -> Tensor:
+) -> Tensor | Outputs:
     """Return the model's output for some samples, (n, ...), at the first time it is asked.
 
     Raises
