@@ -41,7 +41,9 @@ class Kind:
         self.model = self.model.double().eval()
         if self.data is None:
             named = isinstance(self.inputs, Mapping)
-            self.data = (self.inputs, self.target) if named else (*self.inputs, self.target)
+            self.data = (
+                (self.inputs, self.target) if named else (*self.inputs, self.target)
+            )
 
     @property
     def n(self) -> int:
@@ -143,7 +145,9 @@ def _residual(name: str) -> Kind:
         h = F.relu(h + m.block(h))
         return m.head(h.mean((2, 3)))
 
-    block = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True))
+    block = nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+    )
     model = Through(
         forward, stem=nn.Conv2d(2, 4, 3), block=block, head=nn.Linear(4, CLASSES)
     )
@@ -164,7 +168,7 @@ def _segmentation(name: str) -> Kind:
 
 @kind("detection")
 def _detection(name: str) -> Kind:
-    """Classes and boxes of three slots each, with a weight of 5 on the boxes."""
+    """Return classes and boxes of three slots, with a weight of 5 on the boxes."""
 
     def forward(m: Any, x: Tensor) -> dict[str, Tensor]:
         h = torch.tanh(m.stem(x)).flatten(1)
@@ -173,7 +177,11 @@ def _detection(name: str) -> Kind:
             "boxes": m.boxes(h).sigmoid().unflatten(1, (3, 4)),
         }
 
-    parts = {"stem": nn.Conv2d(2, 3, 3), "classes": nn.Linear(48, 9), "boxes": nn.Linear(48, 12)}
+    parts = {
+        "stem": nn.Conv2d(2, 3, 3),
+        "classes": nn.Linear(48, 9),
+        "boxes": nn.Linear(48, 12),
+    }
     target = {"classes": labels(N, 3), "boxes": torch.rand(N, 3, 4).double()}
 
     def of_outputs(outputs: Any, goal: Any) -> Tensor:
@@ -181,7 +189,9 @@ def _detection(name: str) -> Kind:
         return F.cross_entropy(outputs["classes"], goal["classes"]) + 5.0 * of_boxes
 
     loss = {"classes": nn.CrossEntropyLoss(), "boxes": (5.0, nn.SmoothL1Loss())}
-    return Kind(name, Through(forward, **parts), (real(N, 2, 6, 6),), target, loss, of_outputs)
+    return Kind(
+        name, Through(forward, **parts), (real(N, 2, 6, 6),), target, loss, of_outputs
+    )
 
 
 @kind("detection, own function")
@@ -190,7 +200,9 @@ def _detection_by_function(name: str) -> Kind:
 
     def of_samples(outputs: Any, goal: Any) -> Tensor:
         of_boxes = F.smooth_l1_loss(outputs["boxes"], goal["boxes"], reduction="none")
-        of_classes = F.cross_entropy(outputs["classes"], goal["classes"], reduction="none")
+        of_classes = F.cross_entropy(
+            outputs["classes"], goal["classes"], reduction="none"
+        )
         return of_classes.mean(1) + 5.0 * of_boxes.mean((1, 2))
 
     made.loss = of_samples
@@ -202,7 +214,9 @@ def _detection_by_function(name: str) -> Kind:
 
 @kind("embedding bag")
 def _bag(name: str) -> Kind:
-    model = nn.Sequential(nn.EmbeddingBag(WORDS, WIDTH, padding_idx=0), nn.Linear(WIDTH, CLASSES))
+    model = nn.Sequential(
+        nn.EmbeddingBag(WORDS, WIDTH, padding_idx=0), nn.Linear(WIDTH, CLASSES)
+    )
     return classifier(name, model, labels(N, TIME, n=WORDS))
 
 
@@ -241,7 +255,9 @@ def padding() -> Tensor:
 def _attention(name: str) -> Kind:
     def forward(m: Any, x: Tensor, pad: Tensor) -> Tensor:
         h = m.embed(x)
-        h = m.norm(h + m.attention(h, h, h, key_padding_mask=pad, need_weights=False)[0])
+        h = m.norm(
+            h + m.attention(h, h, h, key_padding_mask=pad, need_weights=False)[0]
+        )
         return m.head((h * ~pad.unsqueeze(-1)).sum(1))
 
     model = Through(
@@ -279,7 +295,7 @@ def _encoder(name: str) -> Kind:
 
 @kind("transformer")
 def _transformer(name: str) -> Kind:
-    """Encoder and decoder, causal, token by token."""
+    """Return an encoder and a causal decoder, token by token."""
 
     def forward(m: Any, x: Tensor, z: Tensor) -> Tensor:
         mask = nn.Transformer.generate_square_subsequent_mask(TIME).double()
@@ -293,7 +309,9 @@ def _transformer(name: str) -> Kind:
     y = labels(N, TIME, n=WORDS)
     y[padding()] = IGNORED
     inputs = labels(N, TIME, n=WORDS), labels(N, TIME, n=WORDS)
-    return Kind(name, model, inputs, y, nn.CrossEntropyLoss(), F.cross_entropy, counting(y))
+    return Kind(
+        name, model, inputs, y, nn.CrossEntropyLoss(), F.cross_entropy, counting(y)
+    )
 
 
 def rotated(x: Tensor) -> Tensor:
@@ -313,7 +331,10 @@ class Block(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.before, self.between = nn.RMSNorm(WIDTH), nn.RMSNorm(WIDTH)
-        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH)
+        self.qkv, self.out = (
+            nn.Linear(WIDTH, 3 * WIDTH, bias=False),
+            nn.Linear(WIDTH, WIDTH),
+        )
         self.up, self.down = nn.Linear(WIDTH, 24), nn.Linear(12, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -334,7 +355,9 @@ def next_token(name: str, model: nn.Module, inputs: Any, **options: Any) -> Kind
     def of_outputs(logits: Tensor, goal: Tensor) -> Tensor:
         return F.cross_entropy(logits[:, :-1].flatten(0, 1), goal[:, 1:].flatten())
 
-    return Kind(name, model, inputs, y, wh.NextToken(), of_outputs, counting(y, 1), **options)
+    return Kind(
+        name, model, inputs, y, wh.NextToken(), of_outputs, counting(y, 1), **options
+    )
 
 
 @kind("rotary language model, tied")
@@ -378,19 +401,21 @@ def _adapters(name: str) -> Kind:
 
 @kind("low-rank adapters, merged")
 def _merged(name: str) -> Kind:
-    """A weight that is a sum of a frozen one and a product of two that are trained."""
+    """Return a weight that is a sum of a frozen one and a product of two that are trained."""
     parts = {
         "base": nn.Parameter(real(WIDTH, 4), requires_grad=False),
         "down": nn.Parameter(real(2, 4)), "up": nn.Parameter(real(WIDTH, 2)),
         "head": nn.Linear(WIDTH, CLASSES),
     }  # fmt: skip
-    model = Through(lambda m, x: m.head(F.linear(x, m.base + m.up @ m.down).tanh()), **parts)
+    model = Through(
+        lambda m, x: m.head(F.linear(x, m.base + m.up @ m.down).tanh()), **parts
+    )
     return classifier(name, model, real(N, 4))
 
 
 @kind("image transformer")
 def _image_transformer(name: str) -> Kind:
-    """Patches by a convolution, a token for the class and places that are parameters."""
+    """Return patches by a convolution, a token for the class, places that are parameters."""
 
     def forward(m: Any, x: Tensor) -> Tensor:
         h = m.patches(x).flatten(2).transpose(1, 2)
@@ -411,7 +436,7 @@ def _image_transformer(name: str) -> Kind:
 
 @kind("graphs, dense")
 def _graphs(name: str) -> Kind:
-    """A graph convolution on padded graphs, each a sample: features, adjacency, which nodes are."""
+    """Return a graph convolution on padded graphs, each a sample."""
 
     def forward(m: Any, x: Tensor, edges: Tensor, real_nodes: Tensor) -> Tensor:
         edges = edges + torch.eye(5).to(edges)
@@ -425,7 +450,9 @@ def _graphs(name: str) -> Kind:
         head=nn.Linear(WIDTH, CLASSES),
     )  # fmt: skip
     nodes = (torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 4]).unsqueeze(1)).double()
-    edges = (torch.rand(N, 5, 5) < 0.5).double() * nodes.unsqueeze(1) * nodes.unsqueeze(2)
+    edges = (
+        (torch.rand(N, 5, 5) < 0.5).double() * nodes.unsqueeze(1) * nodes.unsqueeze(2)
+    )
     edges = torch.maximum(edges, edges.mT)
     return classifier(name, model, real(N, 5, 3), edges, nodes)
 
@@ -445,7 +472,7 @@ def _several_labels(name: str) -> Kind:
 
 @kind("ordinal")
 def _ordinal(name: str) -> Kind:
-    """Classes in order: P(y > k) = σ(z − t_k) with thresholds that are parameters."""
+    """Return classes in order: P(y > k) = σ(z − t_k) with thresholds that are parameters."""
 
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.score(x) - m.thresholds
@@ -457,19 +484,28 @@ def _ordinal(name: str) -> Kind:
     score = nn.Sequential(nn.Linear(4, WIDTH), nn.Tanh(), nn.Linear(WIDTH, 1))
     thresholds = nn.Parameter(torch.tensor([-0.5, 0.5]).double())
     model = Through(forward, score=score, thresholds=thresholds)
-    return Kind(name, model, (real(N, 4),), labels(N), of_samples, lambda z, y: of_samples(z, y).mean())
+    return Kind(
+        name,
+        model,
+        (real(N, 4),),
+        labels(N),
+        of_samples,
+        lambda z, y: of_samples(z, y).mean(),
+    )
 
 
 @kind("survival, discrete time")
 def _survival(name: str) -> Kind:
-    """The likelihood of hazards σ(z_t) up to an event or the end of observation."""
+    """Return the likelihood of hazards σ(z_t) up to an event or the end of observation."""
 
     def of_samples(z: Tensor, target: Tensor) -> Tensor:
         last, event = target[:, :1], target[:, 1:]
         steps = torch.arange(z.shape[1], dtype=z.dtype)
         at_risk = (steps <= last).to(z.dtype)
         dies = (steps == last).to(z.dtype) * event
-        return (at_risk * F.binary_cross_entropy_with_logits(z, dies, reduction="none")).sum(1)
+        return (
+            at_risk * F.binary_cross_entropy_with_logits(z, dies, reduction="none")
+        ).sum(1)
 
     target = torch.stack([labels(N, n=5), labels(N, n=2)], dim=1).double()
     return table(name, 5, target, of_samples, lambda z, y: of_samples(z, y).mean())
@@ -487,7 +523,7 @@ def _quantiles(name: str) -> Kind:
 
 @kind("contrastive pairs")
 def _pairs(name: str) -> Kind:
-    """Pairs as samples: distances of two codes, near for equal ones and far for others."""
+    """Return pairs as samples: distances of two codes, far ones for unlike pairs."""
 
     def of_samples(codes: Any, same: Tensor) -> Tensor:
         distance = (codes[0] - codes[1]).square().sum(1).add(1e-6).sqrt()
@@ -561,7 +597,9 @@ def _own_loss(name: str) -> Kind:
 
 @kind("BERT, sequences")
 def _sequences(name: str) -> Kind:
-    model = configured("BertForSequenceClassification", "BertConfig", **SMALL, num_labels=CLASSES)
+    model = configured(
+        "BertForSequenceClassification", "BertConfig", **SMALL, num_labels=CLASSES
+    )
     made = Kind(name, model, tokens(), labels(N), nn.CrossEntropyLoss(), F.cross_entropy,
                 call=logits_of)  # fmt: skip
     made.data = {**made.inputs, "labels": made.target}
@@ -570,7 +608,9 @@ def _sequences(name: str) -> Kind:
 
 @kind("BERT, tokens")
 def _tokens(name: str) -> Kind:
-    model = configured("BertForTokenClassification", "BertConfig", **SMALL, num_labels=CLASSES)
+    model = configured(
+        "BertForTokenClassification", "BertConfig", **SMALL, num_labels=CLASSES
+    )
     y = labels(N, TIME)
     y[padding()] = IGNORED
 

@@ -133,7 +133,16 @@ def main() -> None:
         parser.error(f"unknown kind {unknown[0]!r}: the kinds are {', '.join(KINDS)}")
     torch.set_num_threads(given.threads)
     warnings.filterwarnings("ignore", "There is a performance drop")
-    head = ["kind", "parameters", "gradients", "loss", "met", "route", "time / loop", "EKFAC"]
+    head = [
+        "kind",
+        "parameters",
+        "gradients",
+        "loss",
+        "met",
+        "route",
+        "time / loop",
+        "EKFAC",
+    ]
     print(_measure.table(head, lines(given.kinds)))
 
 

@@ -123,7 +123,6 @@ def test_attention_has_a_hessian():
     torch.testing.assert_close(wh.Hessian(objective).matmat(eye), expected)
 
 
-
 def test_why_it_is_slow_is_said_once(caplog):
     torch.manual_seed(0)
     data = torch.randn(9, 3), torch.arange(9) % 2

@@ -50,8 +50,8 @@ class CrossEntropy:
     Raises
     ------
     ValueError
-        If the smoothing is not in 0 … 1, or the axis another one; and where it meets a model, if a class weight is negative
-        or not finite, or there is not one for each class.
+        If the smoothing is not in 0 … 1, or the axis another one; and where it meets a model, if a
+        class weight is negative or not finite, or there is not one for each class.
 
     Examples
     --------

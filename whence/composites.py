@@ -19,7 +19,7 @@ Step = Callable[..., tuple[Tensor, ...]]
 """From an input's projection (n, ·), a state and weights to the next state, the output first."""
 
 
-def _within(function: FunctionType) -> Callable[..., Any]:
+def seen_within(function: FunctionType) -> Callable[..., object]:
     """Return a function of torch's whose own steps are seen, rather than it as a whole.
 
     Torch asks at its head whether somebody takes the call over. A copy whose answer is no goes on
@@ -106,7 +106,9 @@ def recurrent(step: Step) -> Callable[..., tuple[Tensor, ...] | None]:
         states = (hidden,) if isinstance(hidden, Tensor) else tuple(hidden)
         n_directions = 2 if bidirectional else 1
         n_weights = len(flat_weights) // (num_layers * n_directions)
-        sequence = input.transpose(0, 1) if batch_first else input  # (time, n, features)
+        sequence = (
+            input.transpose(0, 1) if batch_first else input
+        )  # (time, n, features)
         last: list[tuple[Tensor, ...]] = []
         for layer in range(num_layers):
             outputs = []
@@ -114,7 +116,9 @@ def recurrent(step: Step) -> Callable[..., tuple[Tensor, ...] | None]:
                 place = layer * n_directions + direction
                 weights = flat_weights[place * n_weights : (place + 1) * n_weights]
                 first = tuple(state[place] for state in states)
-                output, state = _through(step, sequence, first, weights, has_biases, direction)
+                output, state = through_time(
+                    step, sequence, first, weights, has_biases, direction
+                )
                 outputs.append(output)
                 last.append(state)
             sequence = torch.cat(outputs, dim=-1)
@@ -126,7 +130,7 @@ def recurrent(step: Step) -> Callable[..., tuple[Tensor, ...] | None]:
     return layers
 
 
-def _through(
+def through_time(
     step: Step,
     sequence: Tensor,
     state: tuple[Tensor, ...],
@@ -154,7 +158,7 @@ def _through(
     return torch.stack(outputs), state
 
 
-def cell(step: Step) -> Callable[..., Any]:
+def cell(step: Step) -> Callable[..., object]:
     """Return the cell of ``torch._VF`` whose state moves by this step."""
 
     def moved(
@@ -172,7 +176,39 @@ def cell(step: Step) -> Callable[..., Any]:
     return moved
 
 
-def _composites() -> Iterator[tuple[str, Callable[..., Any]]]:
+# --- bags of embeddings --------------------------------------------------------------------------
+
+
+def bag(
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Tensor | None:
+    """Return sums or means of embeddings of bags of one length; None of any others."""
+    is_table = input.ndim == 2 and not input.is_floating_point()
+    if not is_table or mode not in ("sum", "mean") or max_norm or scale_grad_by_freq:
+        return None
+
+    counts = torch.ones_like(input, dtype=weight.dtype)
+    if padding_idx is not None:
+        counts = (input != padding_idx % len(weight)).to(weight.dtype)
+    weights = counts if per_sample_weights is None else counts * per_sample_weights
+    total = (F.embedding(input, weight) * weights.unsqueeze(-1)).sum(dim=1)
+    if mode == "sum":
+        return total
+    return total / counts.sum(dim=1, keepdim=True).clamp_min(1)
+
+
+def composites() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Yield the names of torch's functions, and what takes their place."""
     for name, step in (
         ("lstm", lstm_step),
         ("gru", gru_step),
@@ -181,10 +217,11 @@ def _composites() -> Iterator[tuple[str, Callable[..., Any]]]:
     ):
         yield name, recurrent(step)
         yield f"{name}_cell", cell(step)
+    yield F.embedding_bag.__name__, bag
     attention = F.multi_head_attention_forward
     assert isinstance(attention, FunctionType)
-    yield attention.__name__, _within(attention)
+    yield attention.__name__, seen_within(attention)
 
 
-COMPOSITES = dict(_composites())
+COMPOSITES = dict(composites())
 """By the name of torch's function: the same of linear layers, or None where it cannot be."""

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from whence import _checks
 from whence.arrays import DataFrameLike
+from whence.outputs import Targets
 
 TARGET_NAMES = ("labels", "label", "label_ids", "targets", "target")
 """Names under which a batch by name has what the loss compares with."""
@@ -83,7 +84,7 @@ class Source:
 
         return self._checked(self._collated(items))
 
-    def read_targets(self, places: np.ndarray) -> Any:
+    def read_targets(self, places: np.ndarray) -> Targets:
         """Return the targets of the samples at these places."""
         return self.read(places).target
 
@@ -162,16 +163,18 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
     )
 
 
-def collated(items: Sequence[Any]) -> Any:
+def collated(items: Sequence[object]) -> object:
     """Return items as one batch, as torch does, and lists of numbers by name as tensors."""
 
     def numbers(value: object) -> object:
         is_list = isinstance(value, list) and not isinstance(value[:1], Tensor)
         return torch.as_tensor(value) if is_list else value
 
-    if all(isinstance(item, Mapping) for item in items):
-        items = [{k: numbers(v) for k, v in item.items()} for item in items]
-    return default_collate(list(items))
+    rows: list[object] = []
+    for item in items:
+        is_named = isinstance(item, Mapping)
+        rows.append({k: numbers(v) for k, v in item.items()} if is_named else item)  # type: ignore[attr-defined]
+    return default_collate(rows)
 
 
 def loader_order(what: str, loader: DataLoader[object]) -> np.ndarray:
@@ -241,7 +244,7 @@ def inputs_and_target(what: str, given: object) -> Batch:
     return Batch(tuple(inputs), target)
 
 
-def named_batch(what: str, given: Mapping[str, Any]) -> Batch:
+def named_batch(what: str, given: Mapping[str, object]) -> Batch:
     """Return inputs by name and the target of a batch by name, as tokenizers and loaders make it.
 
     Raises
@@ -251,10 +254,12 @@ def named_batch(what: str, given: Mapping[str, Any]) -> Batch:
     """
     names = [name for name in TARGET_NAMES if name in given]
     if len(names) != 1:
-        found = f"has {' and '.join(names)}" if names else f"has only {', '.join(given)}"
+        present = f"has only {', '.join(given)}"
+        if names:
+            present = f"has {' and '.join(names)}"
         raise TypeError(
             f"{what} by name need one target, called {', '.join(TARGET_NAMES[:-1])} or "
-            f"{TARGET_NAMES[-1]}, and a batch {found}; or give tuples (inputs by name, target)"
+            f"{TARGET_NAMES[-1]}, and a batch {present}; or give tuples (inputs by name, target)"
         )
     (name,) = names
     inputs = {key: value for key, value in given.items() if key != name}

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from whence.coupling import differ
 from whence.data import Batch, Inputs
+from whence.outputs import Targets
 from whence.parameters import Parameters
 from whence.points import Points
 from whence.samples import Samples
@@ -80,7 +81,7 @@ class Features:
         rows = self._table[torch.as_tensor(places)]
         return rows.to(self._device)
 
-    def targets_at(self, places: np.ndarray) -> Any:
+    def targets_at(self, places: np.ndarray) -> Targets:
         """Return the targets of samples by their places, kept with their features."""
         if self._table is None:
             self._table = self._evaluated()

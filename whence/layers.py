@@ -175,6 +175,7 @@ class HeavyCall(Call):
         raise NotImplementedError
 
     def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
+        """Return the weight's rows times vectors (size, K), (n, K), by the layer itself."""
         columns = []
         for vector in vectors.unbind(1):
             # ⟨Σ_c δ_c ⊗ a_c, V⟩ = Σ_c δ_c · V a_c: the layer itself with the weight V.
@@ -187,6 +188,7 @@ class HeavyCall(Call):
         return torch.stack(columns, dim=1)
 
     def rmatmat(self, delta: Tensor, source: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted sums of the weight's rows, (K, size), from weighted δ."""
         # Σ_i w_i Σ_c δ_ic ⊗ a_ic is the sum of rows with w_i δ_i in place of δ_i: weights (n,)
         # are spread over the other axes of δ.
         shape = [1] * delta.ndim
@@ -488,11 +490,13 @@ class ScaleCall(Call):
 
     normalize: Callable[[Tensor], Tensor]
     trailing: int
+    any_axis = True
 
-    @property
-    def any_axis(self) -> bool:  # type: ignore[override]
-        """Whether points may be on any axis: where features are the last ones."""
-        return self.trailing > 0
+    def arranged(self, source: Arrangement, output: Arrangement) -> Call | None:
+        """Return the call with its points in front; on other axes only with features last."""
+        if not self.trailing and not (source.is_axis(0) and output.is_axis(0)):
+            return None
+        return super().arranged(source, output)
 
     def channels(self, delta: Tensor) -> Tensor:
         """Return δ as (n, positions, features)."""

@@ -241,8 +241,8 @@ class Use:
         """Number of channels c."""
         # One point tells: all have as many.
         call = self._call
-        one = slice(0, 1)
-        left, _ = call.pair(call.at(self._delta, one), call.at(call.source, one))
+        first = slice(0, 1)
+        left, _ = call.pair(call.at(self._delta, first), call.at(call.source, first))
         return left.shape[1]
 
     def at(self, points: slice) -> tuple[Tensor, Tensor, Tensor]:
@@ -336,19 +336,19 @@ class LayerLinearization:
             retain_graph=True,
             allow_unused=True,
         )
-        deltas: list[Tensor | None] = []
+        arranged: list[Tensor | None] = []
         for call, gradient in zip(self.calls, gradients, strict=False):
-            arrangement = call.arrangement
-            is_arranged = gradient is not None and arrangement is not None
-            deltas.append(arrangement.of(gradient) if is_arranged else gradient)
+            if gradient is not None and call.arrangement is not None:
+                gradient = call.arrangement.of(gradient)
+            arranged.append(gradient)
         if self._rest is not None:
-            deltas.extend(self._rest.by_parameter(cotangent))
-        self._passes.append((cotangent, deltas))
+            arranged.extend(self._rest.by_parameter(cotangent))
+        self._passes.append((cotangent, arranged))
         # Of a few cotangents all are asked for again; of many, one after the other, none is.
         if len(self._passes) > MAX_PASSES:
             del self._passes[0]
 
-        return deltas
+        return arranged
 
     def _active(self, cotangent: Tensor) -> Iterator[tuple[Call, Tensor, Tensor]]:
         """Yield the calls that the cotangent reaches, each with its δ and its input."""

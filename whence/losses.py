@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from whence import _checks
-from whence.outputs import OutputLayout
+from whence.outputs import OutputLayout, Targets
 
 NEGLIGIBLE = 1e-6
 """Share of the largest eigenvalue of Λ that a negative one may reach by rounding, at least."""
@@ -285,7 +285,7 @@ class PerSample:
 
     def __init__(
         self,
-        function: Callable[[Any, Any], Tensor],
+        function: Callable[..., Tensor],
         shape: tuple[int, ...] | OutputLayout | None = None,
         is_convex: bool = True,
         *,
@@ -308,7 +308,7 @@ class PerSample:
             self._judged_by = None
         return self._is_convex
 
-    def judged_by(self, output: Tensor, target: Any) -> PerSample:
+    def judged_by(self, output: Tensor, target: Targets) -> PerSample:
         """Return the same loss, whose convexity will be found from some of these samples.
 
         Whether a function is convex cannot be told from it, but where it is used. Nothing is
@@ -504,7 +504,7 @@ def _are_semidefinite(eigenvalues: Tensor, size: int | None = None) -> bool:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def require_target(target: Any) -> Any:
+def require_target(target: Targets) -> Targets:
     """Return the target; none is an error."""
     if target is None:
         raise ValueError(

@@ -18,6 +18,8 @@ from whence import _checks
 
 Key = str | int
 """Name of an output, or its place among several."""
+Targets = Any
+"""What a loss compares with: a tensor, several by name or in order, or None."""
 
 
 @dataclass(frozen=True)

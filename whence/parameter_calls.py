@@ -7,6 +7,7 @@ respect to its output, for the rows of its parameter:
 use               output                   the parameter's part of a row
 ================= ======================== ==================================================
 sum               ``x + w``                δ, summed over the axes along which w is repeated
+difference        ``x − w``                −δ, summed likewise
 product           ``x ∘ w``                ``δ ∘ x``, summed likewise
 transposed matrix ``x W`` with W (in, out) ``Σ_c x_c ⊗ δ_c``
 part of a matrix  ``x Wᵀ`` with some rows  ``Σ_c δ_c ⊗ x_c`` in these rows
@@ -37,9 +38,10 @@ class AddedCall(Call):
     axes = 1
     any_axis = True
 
-    def channels(self, delta: Tensor) -> Tensor:
-        """Return what the numbers of w are multiplied with, (n, 1, size of w)."""
-        return self._reduced(delta).unsqueeze(1)
+    @property
+    def intact(self) -> bool:
+        """Whether the output was not overwritten; the other operand may be."""
+        return self.output.intact
 
     def _slopes(self, delta: Tensor, source: Tensor) -> Tensor:
         """Return ``δ · ∂h/∂w`` in the shape of δ."""
@@ -73,9 +75,21 @@ class AddedCall(Call):
         put(columns[:, self.columns], values, first)
 
 
+class SubtractedCall(AddedCall):
+    """A parameter taken from something: ``h = x − w``."""
+
+    def _slopes(self, delta: Tensor, source: Tensor) -> Tensor:
+        return -delta
+
+
 @dataclass(frozen=True, eq=False)
 class MultipliedCall(AddedCall):
     """Something multiplied with a parameter, number by number: ``h = x ∘ w``."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether neither the other operand nor the output was overwritten."""
+        return self.output.intact and self.source._version == self.version
 
     def _slopes(self, delta: Tensor, source: Tensor) -> Tensor:
         return delta * source

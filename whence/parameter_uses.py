@@ -22,6 +22,7 @@ from whence.parameter_calls import (
     AddedCall,
     MultipliedCall,
     PartLinearCall,
+    SubtractedCall,
     SwappedLinearCall,
 )
 from whence.parameter_views import ParameterView
@@ -90,25 +91,26 @@ def layer_parts(layer: Layer, find: Find) -> Sequence[Part] | None:
     is_whole = (weight is None or weight.is_whole) and (bias is None or bias.is_whole)
     if is_whole and not (bias and layer.bias_axes):
         shape = () if layer.weight is None else tuple(layer.weight.shape)
-        names = (weight and weight.name, bias and bias.name)
-        return [Part(*names, layer.make, shape, source, layer.prepare)]
+        of_weight = None if weight is None else weight.name
+        of_bias = None if bias is None else bias.name
+        return [Part(of_weight, of_bias, layer.make, shape, source, layer.prepare)]
 
     parts = []
     if weight is not None:
-        of_weight = _weight_part(layer, weight, source)
-        if of_weight is None:
+        weighed = weight_part(layer, weight, source)
+        if weighed is None:
             return None
-        parts.append(of_weight)
+        parts.append(weighed)
     if bias is not None:
         operand = (*bias.shape, *[1] * layer.bias_axes)
-        of_bias = _numbers(AddedCall, bias, operand, source)
-        if of_bias is None:
+        added_to = _numbers(AddedCall, bias, operand, source)
+        if added_to is None:
             return None
-        parts.append(of_bias)
+        parts.append(added_to)
     return parts
 
 
-def _weight_part(layer: Layer, view: ParameterView, source: Tensor) -> Part | None:
+def weight_part(layer: Layer, view: ParameterView, source: Tensor) -> Part | None:
     """Return the use of a weight alone, which may be a view if the layer is a linear one."""
     if view.is_whole:
         assert layer.make is not None
@@ -148,11 +150,14 @@ def _numbers(
 
 
 def _by_number(
-    kind: type[AddedCall], find: Find, result: Tensor, operands: Sequence[Any]
+    kinds: tuple[type[AddedCall], type[AddedCall]],
+    find: Find,
+    result: Tensor,
+    operands: tuple[Any, Any],
 ) -> Sequence[Part] | None:
     """Return the uses by an operation of two operands, either or both of which are parameters."""
     parts = []
-    for operand, other in (operands, operands[::-1]):
+    for kind, (operand, other) in zip(kinds, (operands, operands[::-1]), strict=True):
         view = find(operand)
         if view is None:
             continue
@@ -169,25 +174,47 @@ def _by_number(
 
 
 @_reads("add", "__add__", "__radd__")
-def _added(
-    find: Find, result: Tensor, input: Any, other: Any, *, alpha: float = 1
+def added(
+    find: Find, result: Tensor, input: object, other: object, *, alpha: float = 1
 ) -> Sequence[Part] | None:
+    """Return the uses in a sum."""
     if alpha != 1:
         return None
-    return _by_number(AddedCall, find, result, (input, other))
+    return _by_number((AddedCall, AddedCall), find, result, (input, other))
+
+
+@_reads("sub", "subtract", "__sub__")
+def subtracted(
+    find: Find, result: Tensor, input: object, other: object, *, alpha: float = 1
+) -> Sequence[Part] | None:
+    """Return the uses in a difference."""
+    if alpha != 1:
+        return None
+    return _by_number((AddedCall, SubtractedCall), find, result, (input, other))
+
+
+@_reads("rsub", "__rsub__")
+def subtracted_from(
+    find: Find, result: Tensor, input: object, other: object, *, alpha: float = 1
+) -> Sequence[Part] | None:
+    """Return the uses in a difference with its operands turned round."""
+    return subtracted(find, result, other, input, alpha=alpha)
 
 
 @_reads("mul", "multiply", "__mul__", "__rmul__")
-def _multiplied(
-    find: Find, result: Tensor, input: Any, other: Any
+def multiplied(
+    find: Find, result: Tensor, input: object, other: object
 ) -> Sequence[Part] | None:
-    return _by_number(MultipliedCall, find, result, (input, other))
+    """Return the uses in a product, number by number."""
+    both = (MultipliedCall, MultipliedCall)
+    return _by_number(both, find, result, (input, other))
 
 
 @_reads("expand", "broadcast_to", "expand_as")
-def _repeated(
-    find: Find, result: Tensor, input: Tensor, *sizes: Any, **named: Any
+def repeated(
+    find: Find, result: Tensor, input: Tensor, *sizes: object, **named: object
 ) -> Sequence[Part] | None:
+    """Return the use of a parameter that is repeated along axes."""
     view = find(input)
     if view is None:  # the size is read from a parameter
         return ()
@@ -195,13 +222,27 @@ def _repeated(
     return None if part is None else [part]
 
 
+@_reads("repeat")
+def tiled(
+    find: Find, result: Tensor, input: Tensor, *sizes: object
+) -> Sequence[Part] | None:
+    """Return the use of a parameter that is repeated, where that is a broadcast."""
+    # Only axes of one entry, and new ones in front, are repeated as a broadcast would.
+    extra = result.ndim - input.ndim
+    for axis, size in enumerate(input.shape):
+        if size not in (1, result.shape[extra + axis]):
+            return None
+    return repeated(find, result, input)
+
+
 # --- matrix products -----------------------------------------------------------------------------
 
 
 @_reads("matmul", "__matmul__", "mm")
-def _product(
+def product(
     find: Find, result: Tensor, input: Tensor, other: Tensor
 ) -> Sequence[Part] | None:
+    """Return the use of a parameter as the second matrix of a product."""
     view = find(other)
     if find(input) is not None or view is None or input.ndim < 2:
         return None
@@ -217,7 +258,7 @@ def _product(
 
 
 @_reads("addmm")
-def _added_product(
+def added_product(
     find: Find,
     result: Tensor,
     input: Tensor,
@@ -227,12 +268,13 @@ def _added_product(
     beta: float = 1,
     alpha: float = 1,
 ) -> Sequence[Part] | None:
+    """Return the uses in a matrix product to which something is added."""
     if beta != 1 or alpha != 1:
         return None
 
     parts: list[Part] = []
     if find(mat2) is not None or find(mat1) is not None:
-        of_product = _product(find, result, mat1, mat2)
+        of_product = product(find, result, mat1, mat2)
         if of_product is None:
             return None
         parts.extend(of_product)
@@ -249,13 +291,15 @@ def _added_product(
 
 
 @_reads("__getitem__")
-def _looked_up(
-    find: Find, result: Tensor, input: Tensor, index: Any
+def looked_up(
+    find: Find, result: Tensor, input: Tensor, index: object
 ) -> Sequence[Part] | None:
+    """Return the use of a table whose rows are looked up."""
     view = find(input)
     is_table = view is not None and view.is_whole and len(view.whole) == 2
-    is_index = isinstance(index, Tensor) and index.dtype in (torch.int64, torch.int32)
-    if view is None or not is_table or not is_index:
+    if view is None or not is_table or not isinstance(index, Tensor):
+        return None
+    if index.dtype not in (torch.int64, torch.int32):
         return None
     # A row counted from the end is another number of the same row.
     places = torch.where(index < 0, index + view.whole[0], index)
@@ -264,11 +308,11 @@ def _looked_up(
 
 
 def read_use(
-    func: Callable[..., Any],
+    func: Callable[..., object],
     find: Find,
-    result: Any,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
+    result: object,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
 ) -> Sequence[Part] | None:
     """Return the parts that a function's parameters have in it, or None without a rule."""
     reader = USES.get(func)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +46,8 @@ VIEW_METHODS = (
 """Methods that may return views through which gradients flow; ``detach`` is none of them."""
 
 
-def _view_functions() -> frozenset[Callable[..., Any]]:
+def view_functions() -> frozenset[Callable[..., object]]:
+    """Return the functions of torch that make views."""
     functions = []
     for name in VIEW_METHODS:
         for owner in (Tensor, torch):
@@ -56,12 +56,14 @@ def _view_functions() -> frozenset[Callable[..., Any]]:
                 continue
             if callable(member):
                 functions.append(member)
-            elif owner is Tensor:  # a property, such as Tensor.T, whose getter is called
+            elif (
+                owner is Tensor
+            ):  # a property, such as Tensor.T, whose getter is called
                 functions.append(member.__get__)
     return frozenset(functions)
 
 
-VIEWS = _view_functions()
+VIEWS = view_functions()
 """Functions of torch whose result may be a view of a parameter."""
 
 
@@ -134,14 +136,14 @@ def view_of(parameter: Tensor, name: str, tensor: Tensor) -> ParameterView | Non
     slice(4, 8, None)
     """
     # By the storage itself, as tensors that are traced have no memory.
-    ours = parameter.untyped_storage()._cdata
-    is_shared = tensor.untyped_storage()._cdata == ours
+    storage = parameter.untyped_storage()
+    is_shared = tensor.untyped_storage()._cdata == storage._cdata
     # Of a parameter that is not stored row by row, places in memory are not those in θ.
     is_plain = parameter.is_contiguous() and tensor.dtype == parameter.dtype
     if not is_shared or not is_plain:
         return None
 
-    offset = tensor.storage_offset() - parameter.storage_offset()
+    offset = int(tensor.storage_offset() - parameter.storage_offset())
     return ParameterView(
         name,
         tuple(parameter.shape),

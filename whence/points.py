@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from torch import Tensor
 
+from whence.outputs import Targets
 from whence.samples import Samples
 
 Points = Tensor | Samples
@@ -102,7 +103,7 @@ def linearized_at_once(points: Points, n_parameters: int) -> int:
     return min(most, in_cache, in_memory)
 
 
-def target_of(points: Points) -> Any:
+def target_of(points: Points) -> Targets:
     """Return what the loss compares with at these points; locations have nothing of the kind."""
     if isinstance(points, Samples):
         return points.target

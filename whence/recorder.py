@@ -277,7 +277,9 @@ def _whole(name: str, tensor: Tensor) -> ParameterView:
     shape = tuple(tensor.shape)
     view = view_of(tensor, name, tensor)
     # One that is not stored row by row is known as a whole only.
-    return view or ParameterView(name, shape, 0, shape, tuple(tensor.contiguous().stride()))
+    return view or ParameterView(
+        name, shape, 0, shape, tuple(tensor.contiguous().stride())
+    )
 
 
 def _repeated(tensor: Tensor, n: int) -> Tensor:

@@ -125,9 +125,7 @@ _PLANS: WeakKeyDictionary[Parameters, WeakKeyDictionary[Pointwise, Plan]] = (
 )
 
 
-def recorded(
-    function: Pointwise, parameters: Parameters, points: Points
-) -> Recording:
+def recorded(function: Pointwise, parameters: Parameters, points: Points) -> Recording:
     """Run a function at some points and return what it did with its parameters.
 
     Raises
@@ -148,22 +146,22 @@ def recorded(
         if expanding:
             run = record(function, parameters, points)
         is_new = plan is None and isinstance(function, FunctionType)
-        plan, run = _planned(function, parameters, points, run)
+        plan, run = planned(function, parameters, points, run)
         if is_new:
             _check_uncoupled(function, parameters, points)
         if is_rememberable:
             plans[function] = plan
-    return _recording(plan, run, parameters)
+    return recording_of(plan, run, parameters)
 
 
-def _planned(
+def planned(
     function: Pointwise, parameters: Parameters, points: Points, run: Run
 ) -> tuple[Plan, Run]:
     """Return a plan for a function, and its run at these points by it."""
     n = len(points)
-    value, recorder = run
+    value, _ = run
     single = record(function, parameters, points[:1])
-    value_at_one, at_one = single
+    value_at_one, _ = single
     _checks.pointwise(value, value_at_one, n)
 
     # One point tells nothing of where points are: it is taken twice.
@@ -172,10 +170,10 @@ def _planned(
         return record(function, parameters, several, expanding)
 
     several = run if n > 1 else at_several(frozenset())
-    shared = _shared_sites(several, single)
+    shared = shared_sites(several, single)
     outputs = value_at_one.shape[1:]
     if not shared:
-        return Plan(_places(several, single), shared, outputs), run
+        return Plan(places_of(several, single), shared, outputs), run
 
     def repeating(expanding: frozenset[int]) -> tuple[Run, Run] | None:
         """Return runs in which some sites are repeated, or None where that changes the value."""
@@ -184,10 +182,8 @@ def _planned(
             alone = record(function, parameters, points[:1], expanding)
         except (RuntimeError, ValueError, IndexError, TypeError):
             return None
-        expected, _ = several
-        found, _ = repeated
-        is_same = found.shape == expected.shape
-        return None if not is_same or differ(found, expected) else (repeated, alone)
+        changed = differ(repeated[0], several[0])
+        return None if changed else (repeated, alone)
 
     runs = repeating(shared)
     if runs is None:
@@ -195,13 +191,13 @@ def _planned(
         shared = frozenset(site for site in shared if repeating(frozenset({site})))
         runs = repeating(shared)
     if runs is None:
-        return Plan(_places(several, single), frozenset(), outputs), run
+        return Plan(places_of(several, single), frozenset(), outputs), run
     several, single = runs
-    plan = Plan(_places(several, single), shared, outputs)
+    plan = Plan(places_of(several, single), shared, outputs)
     return plan, several if n > 1 else record(function, parameters, points, shared)
 
 
-def _shared_sites(several: Run, single: Run) -> frozenset[int]:
+def shared_sites(several: Run, single: Run) -> frozenset[int]:
     """Return the numbers of sites that are the same at several points as at one."""
     sites = several[1].sites
     at_one = single[1].sites
@@ -214,7 +210,7 @@ def _shared_sites(several: Run, single: Run) -> frozenset[int]:
     return frozenset(shared)
 
 
-def _places(several: Run, single: Run) -> tuple[Place, ...]:
+def places_of(several: Run, single: Run) -> tuple[Place, ...]:
     """Return where each site has its points, from a run at several points and one at the first."""
     value, recorder = several
     _, at_one = single
@@ -225,13 +221,13 @@ def _places(several: Run, single: Run) -> tuple[Place, ...]:
         shapes = site.shapes
         if is_alike and site.kinds == at_one.sites[number].kinds:
             alone = at_one.sites[number]
-            arrangements = _arrangements(site, alone, len(value))
+            arrangements = arrangements_of(site, alone, len(value))
             shapes = alone.shapes
         places.append(Place(site.kinds, shapes, arrangements))
     return tuple(places)
 
 
-def _arrangements(site: Site, alone: Site, n: int) -> tuple[Arrangement, ...] | None:
+def arrangements_of(site: Site, alone: Site, n: int) -> tuple[Arrangement, ...] | None:
     """Return where n points are in a site's sources and result, or None if that is not known."""
     arrangements = []
     for several, single in zip(site.sources, alone.sources, strict=True):
@@ -253,7 +249,7 @@ def _arrangements(site: Site, alone: Site, n: int) -> tuple[Arrangement, ...] | 
     return (*arrangements, Arrangement(axis, entries, points_first))
 
 
-def _recording(plan: Plan, run: Run, parameters: Parameters) -> Recording:
+def recording_of(plan: Plan, run: Run, parameters: Parameters) -> Recording:
     """Return the calls of a run that are all there is for their parameters, and the others."""
     value, recorder = run
     outside = set(recorder.outside)

@@ -29,6 +29,7 @@ from whence.data import (
     moved,
     source_of,
 )
+from whence.outputs import Targets
 from whence.stored_arrays import holds_stored, stored_source
 
 Structure = tuple[pytree.TreeSpec, pytree.TreeSpec | None, bool]
@@ -50,7 +51,7 @@ class KeptFeatures(Protocol):
     def at(self, places: np.ndarray) -> Tensor:
         """Return the features of samples by their places, (n, ...)."""
 
-    def targets_at(self, places: np.ndarray) -> Any:
+    def targets_at(self, places: np.ndarray) -> Targets:
         """Return the targets of samples by their places."""
 
 
@@ -189,7 +190,7 @@ class Samples:
         return self.batch.inputs
 
     @property
-    def target(self) -> Any:
+    def target(self) -> Targets:
         """What the loss compares with: a tensor, several by name or in order, or None."""
         # A source knows whole samples only: targets are kept with the features.
         if self._batch is None and self._kept is not None and self._kept.is_current():
@@ -256,7 +257,7 @@ class Samples:
         samples._batch_size = size
         return self._keeping(samples, None)
 
-    def targets(self) -> Iterator[Any]:
+    def targets(self) -> Iterator[Targets]:
         """Yield the targets in order, in parts where the data are read when they are used."""
         if not self.in_memory and self.labels() is not None:
             yield torch.from_numpy(self.labels())

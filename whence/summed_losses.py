@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.losses import Loss, WithoutMatrix, require_target
-from whence.outputs import Key, OutputLayout
+from whence.outputs import Key, OutputLayout, Targets
 
 
 @dataclass(frozen=True)
@@ -74,37 +73,44 @@ class SummedLoss:
         """Whether every part's gradient is in the range of its curvature's root."""
         return all(part.loss.spans for part in self.parts)
 
-    def _of(self, part: Part, output: Tensor, target: Any) -> tuple[Tensor, Any]:
+    def _of(
+        self, part: Part, output: Tensor, target: Targets
+    ) -> tuple[Tensor, Targets]:
         """Return a part's own output (n, m_k) and target."""
         everything = require_target(target)
         return output[:, self.layout.columns(part.key)], everything[part.key]
 
     def _each(
-        self, output: Tensor, target: Any, value: Callable[[Part, Tensor, Any], Tensor]
+        self,
+        output: Tensor,
+        target: Targets,
+        value: Callable[[Part, Tensor, Targets], Tensor],
     ) -> Tensor:
         """Return what each part gives in its own columns, (n, m), and zeros in the others."""
         table = torch.zeros_like(output)
         for part in self.parts:
-            own, goal = self._of(part, output, target)
-            table[:, self.layout.columns(part.key)] = value(part, own, goal)
+            output_of, goal = self._of(part, output, target)
+            table[:, self.layout.columns(part.key)] = value(part, output_of, goal)
         return table
 
-    def value(self, output: Tensor, target: Any = None) -> Tensor:
+    def value(self, output: Tensor, target: Targets = None) -> Tensor:
         """Return the weighted sum of the parts' losses of each sample."""
         values = []
         for part in self.parts:
-            values.append(part.weight * part.loss.value(*self._of(part, output, target)))
+            values.append(
+                part.weight * part.loss.value(*self._of(part, output, target))
+            )
         return torch.stack(values).sum(dim=0)
 
-    def gradient(self, output: Tensor, target: Any = None) -> Tensor:
+    def gradient(self, output: Tensor, target: Targets = None) -> Tensor:
         """Return the parts' gradients side by side, (n, m)."""
 
-        def slope(part: Part, own: Tensor, goal: Any) -> Tensor:
+        def slope(part: Part, own: Tensor, goal: Targets) -> Tensor:
             return part.weight * part.loss.gradient(own, goal)
 
         return self._each(output, target, slope)
 
-    def curvature_root(self, output: Tensor, target: Any = None) -> Tensor:
+    def curvature_root(self, output: Tensor, target: Targets = None) -> Tensor:
         """Return the parts' roots on the diagonal, (n, m, m), times the roots of their weights."""
         n, m = output.shape
         root = output.new_zeros(n, m, m)
@@ -115,13 +121,13 @@ class SummedLoss:
         return root
 
     def curvature_product(
-        self, output: Tensor, target: Any = None
+        self, output: Tensor, target: Targets = None
     ) -> Callable[[Tensor], Tensor]:
         """Return ``v ↦ Λv``, (n, m) to (n, m), part by part."""
         products = {}
         for part in self.parts:
-            own, goal = self._of(part, output, target)
-            products[part.key] = _product_of(part.loss, own, goal)
+            output_of, goal = self._of(part, output, target)
+            products[part.key] = product_of(part.loss, output_of, goal)
 
         def product(vectors: Tensor) -> Tensor:
             table = torch.zeros_like(vectors)
@@ -134,7 +140,7 @@ class SummedLoss:
         return product
 
     def curvature_column(
-        self, output: Tensor, target: Any = None
+        self, output: Tensor, target: Targets = None
     ) -> Callable[[int], Tensor]:
         """Return the columns of :meth:`curvature_root`, k to (n, m), each made when asked for."""
         made: dict[Key, Callable[[int], Tensor]] = {}
@@ -144,25 +150,27 @@ class SummedLoss:
             for part in self.parts:
                 columns = self.layout.columns(part.key)
                 if columns.start <= k < columns.stop:
-                    own, goal = self._of(part, output, target)
+                    output_of, goal = self._of(part, output, target)
                     if part.key not in made:
-                        made[part.key] = _column_of(part.loss, own, goal)
+                        made[part.key] = column_of(part.loss, output_of, goal)
                     entries = made[part.key](k - columns.start)
                     table[:, columns] = part.weight**0.5 * entries
             return table
 
         return column
 
-    def whitened_gradient(self, output: Tensor, target: Any = None) -> Tensor:
+    def whitened_gradient(self, output: Tensor, target: Targets = None) -> Tensor:
         """Return the parts' whitened gradients times the roots of their weights, (n, m)."""
 
-        def whitened(part: Part, own: Tensor, goal: Any) -> Tensor:
+        def whitened(part: Part, own: Tensor, goal: Targets) -> Tensor:
             return part.weight**0.5 * part.loss.whitened_gradient(own, goal)
 
         return self._each(output, target, whitened)
 
 
-def _product_of(loss: Loss, output: Tensor, target: Any) -> Callable[[Tensor], Tensor]:
+def product_of(
+    loss: Loss, output: Tensor, target: Targets
+) -> Callable[[Tensor], Tensor]:
     """Return ``v ↦ Λv`` of one loss, (n, m) to (n, m)."""
     if isinstance(loss, WithoutMatrix):
         return loss.curvature_product(output, target)
@@ -171,7 +179,7 @@ def _product_of(loss: Loss, output: Tensor, target: Any) -> Callable[[Tensor], T
     return lambda vectors: (curvature @ vectors.unsqueeze(2)).squeeze(2)
 
 
-def _column_of(loss: Loss, output: Tensor, target: Any) -> Callable[[int], Tensor]:
+def column_of(loss: Loss, output: Tensor, target: Targets) -> Callable[[int], Tensor]:
     """Return the columns of one loss's root, k to (n, m)."""
     if isinstance(loss, WithoutMatrix):
         return loss.curvature_column(output, target)
@@ -200,9 +208,10 @@ def weighed_losses(given: LossByOutput) -> list[tuple[Key, float, object]]:
     items = given.items() if isinstance(given, Mapping) else enumerate(given)
     parts: list[tuple[Key, float, object]] = []
     for key, entry in items:
-        is_weighed = isinstance(entry, tuple) and len(entry) == 2
-        weight, loss = entry if is_weighed else (1.0, entry)  # type: ignore[misc]
-        parts.append((key, weight, loss))
+        if isinstance(entry, tuple) and len(entry) == 2:
+            parts.append((key, *entry))
+        else:
+            parts.append((key, 1.0, entry))
     if not parts:
         raise ValueError("a sum of losses needs one for an output at least, got none")
     return parts

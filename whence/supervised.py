@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,19 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from whence import _checks
-from whence.coupling import PROBES, check_uncoupled, differ
-from whence.data import Inputs
 from whence.outputs import Outputs, outputs_of, table_of
 from whence.points import Points
 from whence.samples import Samples
 
-BATCH_NORMALIZATIONS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-)
 SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
 """Functions by which logits become probabilities; ``nn.Sigmoid`` calls the first."""
 
@@ -60,15 +50,13 @@ class ModelFunction:
         """
         return outputs_of(self.returned(tensors, samples), len(samples))
 
-    def returns_logits(
-        self, tensors: Mapping[str, Tensor], samples: Samples
-    ) -> bool:
+    def returns_logits(self, tensors: Mapping[str, Tensor], samples: Samples) -> bool:
         """Whether the model returns an object with logits, as those of transformers do."""
         with torch.no_grad():
             returned = self.returned(tensors, samples[:1])
         return isinstance(getattr(returned, "logits", None), Tensor)
 
-    def returned(self, tensors: Mapping[str, Tensor], samples: Samples) -> Any:
+    def returned(self, tensors: Mapping[str, Tensor], samples: Samples) -> object:
         """Return what the model returns for samples."""
         # A mapping holds keyword arguments, a tuple positional ones.
         inputs = samples.inputs
@@ -189,100 +177,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
         for embedding in sparse:
             embedding.sparse = True
-
-
-def first_output(
-    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
-) -> Tensor | Outputs:
-    """Return the model's output for some samples, (n, ...), at the first time it is asked.
-
-    Raises
-    ------
-    TypeError
-        If the model does not take as many inputs as the samples have, or of these names.
-    ValueError
-        If it fails on them.
-    """
-    inputs = samples.inputs
-    shown = _checks.describe(inputs)
-    try:
-        _check_arguments(function.model, inputs)
-        return function.output(tensors, samples)
-    except (RuntimeError, IndexError, AttributeError, KeyError) as error:
-        kinds = sorted({str(t.dtype) for t in samples.batch.tensors()})
-        raise ValueError(
-            f"the model fails on inputs {shown} of the data (with {', '.join(kinds)}): "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def check_samples_apart(
-    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
-) -> None:
-    """Raise ``ValueError`` if the output at a sample depends on the other samples of its batch.
-
-    A few of these samples are tried together and alone. Random numbers in evaluation mode, which
-    make another network of each call, are an error too.
-    """
-    advice = _advice(function.model)
-
-    def values(at: Mapping[str, Tensor], places: Sequence[int]) -> Tensor:
-        chosen = samples[torch.as_tensor(places, device=samples.device)]
-        try:
-            return function(at, chosen)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"the model cannot be evaluated at {len(places)} of the samples alone ({error}). "
-                f"{advice}"
-            ) from error
-
-    some = list(range(min(len(samples), PROBES)))
-    if differ(values(tensors, some), values(tensors, some)):
-        raise ValueError(
-            "the network draws random numbers, so that its output at a sample differs from call "
-            "to call: turn them off in evaluation mode, as F.dropout(x, training=self.training) "
-            "does"
-        )
-    check_uncoupled("the model", values, tensors, len(samples), advice)
-
-
-def _advice(model: nn.Module) -> str:
-    """Return what to do about a model that couples samples, with the layers that may do it."""
-    by_batch = []
-    for name, module in model.named_modules():
-        has_statistics = getattr(module, "running_mean", None) is not None
-        if isinstance(module, BATCH_NORMALIZATIONS) and not has_statistics:
-            by_batch.append(repr(name))
-    if by_batch:
-        return (
-            f"Batch normalization without running statistics ({', '.join(by_batch)}) couples the "
-            "samples of a batch: train it with track_running_stats=True, or use GroupNorm or "
-            "LayerNorm."
-        )
-    return (
-        "Attribution to single samples needs a model whose output at a sample comes from that "
-        "sample alone: no mean, softmax, cumulative sum or the like along the first axis."
-    )
-
-
-def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
-    """Raise ``TypeError`` unless the model's ``forward`` can be called with these inputs."""
-    try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):  # of compiled code, which has none
-        return
-    try:
-        if isinstance(inputs, Mapping):
-            signature.bind(**inputs)
-        else:
-            signature.bind(*inputs)
-    except TypeError as error:
-        given = f"{len(inputs)} inputs"
-        if isinstance(inputs, Mapping):
-            given = "inputs named " + ", ".join(map(str, inputs))
-        elif len(inputs) == 1:
-            given = "one input"
-        raise TypeError(
-            f"the model's forward takes {signature}, and the data have {given}, besides the "
-            f"target, which is the last of a tuple: {error}"
-        ) from error

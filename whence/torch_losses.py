@@ -26,7 +26,7 @@ from whence.classification import (
 )
 from whence.coupling import check_uncoupled
 from whence.losses import Absolute, Loss, PerSample, Squared
-from whence.outputs import OutputLayout, Outputs, layout_of, table_of
+from whence.outputs import OutputLayout, Outputs, Targets, layout_of, table_of
 from whence.summed_losses import LossByOutput, Part, SummedLoss, weighed_losses
 
 MODULES: dict[Any, type[nn.Module]] = {
@@ -59,8 +59,8 @@ OF_PROBABILITIES = (
 
 COUPLED_LOSS = (
     "A loss of single samples is needed. In place of Cox's partial likelihood, take the likelihood "
-    "of hazards in discrete time; of a contrastive loss with the batch for negatives, give pairs or "
-    "triples as samples; of a mean that divides by what the batch holds, divide by what all data "
+    "of hazards in discrete time; of a contrastive loss with negatives from the batch, give pairs "
+    "or triples as samples; of a mean that divides by what a batch holds, divide by what all data "
     "hold."
 )
 
@@ -68,8 +68,8 @@ COUPLED_LOSS = (
 def loss_of(
     given: object,
     output: Tensor | Outputs,
-    target: Any,
-    targets: Iterable[Any] | None = None,
+    target: Targets,
+    targets: Iterable[Targets] | None = None,
     *,
     classes_last: bool = False,
 ) -> Loss:
@@ -120,7 +120,9 @@ def loss_of(
     if classes_last:
         source = _with_classes_last(source, output, target)
     _check_layout(source, output, target)
-    loss = _with_formulas(source, output) or _per_sample(source, tuple(output.shape[1:]))
+    loss = _with_formulas(source, output) or _per_sample(
+        source, tuple(output.shape[1:])
+    )
 
     _check_target(loss, output, target)
     flat = output.reshape(len(output), -1)
@@ -157,8 +159,8 @@ def _of_several(given: object, outputs: Outputs, target: Any) -> Loss:
     if isinstance(given, of_one):
         raise TypeError(
             f"the model returns several outputs, {names}: give a loss for each, such as "
-            "{'class': nn.CrossEntropyLoss(), 'boxes': (5.0, nn.L1Loss())}, or a function of all of "
-            "them (outputs, targets) -> (n,)"
+            "{'class': nn.CrossEntropyLoss(), 'boxes': (5.0, nn.L1Loss())}, or a function of all "
+            "(outputs, targets) -> (n,)"
         )
     return _tried(_per_sample(given, layout), table_of(outputs), target)
 
@@ -181,7 +183,9 @@ def _summed(
     for key, weight, loss in weighed_losses(given):
         if key not in layout.shapes:
             listed = ", ".join(map(repr, layout.shapes))
-            raise ValueError(f"there is a loss for {key!r}, and the model returns {listed}")
+            raise ValueError(
+                f"there is a loss for {key!r}, and the model returns {listed}"
+            )
         try:
             goal = target[key]
         except (KeyError, IndexError, TypeError):
@@ -189,9 +193,13 @@ def _summed(
                 f"there is a loss for the output {key!r}, and the targets have none: give targets "
                 "in the same names or order as the losses"
             ) from None
-        own = layout.of(table_of(outputs), key)
+        of_key = layout.of(table_of(outputs), key)
         of_output = loss_of(
-            loss, own, goal, [part[key] for part in targets], classes_last=classes_last
+            loss,
+            of_key,
+            goal,
+            [part[key] for part in targets],
+            classes_last=classes_last,
         )
         parts.append(Part(key, of_output, weight))
     return SummedLoss(tuple(parts), layout)
@@ -422,8 +430,8 @@ def _check_positions(loss: CrossEntropy, output: Tensor, target: Tensor) -> None
     expected = tuple(output.shape[:-1])
     if output.ndim < 2 or tuple(target.shape) != expected:
         raise ValueError(
-            f"targets of {type(loss).__name__} for outputs of shape {tuple(output.shape)} (samples, "
-            f"positions …, classes) must have shape {expected}, got {tuple(target.shape)}"
+            f"targets of {type(loss).__name__} for outputs of shape {tuple(output.shape)} "
+            f"(samples, positions …, classes) must have shape {expected}, got {tuple(target.shape)}"
         )
 
 
