@@ -207,9 +207,9 @@ class Objective:
         samples = samples_of("the data", data, selected.dtype, selected.device)
         function = ModelFunction(model)
         tensors = selected.tensors()
-        samples = samples.in_batches(
-            batch_size or samples_at_once(function, tensors, samples)
-        )
+        if batch_size is None:
+            batch_size = samples_at_once(function, tensors, samples)
+        samples = samples.in_batches(batch_size)
 
         # One batch is evaluated, which shows the shape of the output and whether the loss fits.
         probe = samples[: samples.batch_size]

@@ -150,11 +150,26 @@ def logits_function(
     return candidate
 
 
+def constant_padding(
+    module: nn.Module, arguments: tuple[object, ...], output: Tensor
+) -> Tensor:
+    """Return an embedding's output in which that of padding is a constant.
+
+    Torch gives the row of padding no gradient, but forward mode moves it, and the second reverse
+    mode takes a part of it for differentiable: a Hessian would not be symmetric.
+    """
+    if not arguments or not isinstance(arguments[0], Tensor):
+        return output
+    is_padding = (arguments[0] == module.padding_idx).unsqueeze(-1)
+    return torch.where(is_padding, output.detach(), output)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the parts of a model that are in training mode into evaluation mode for a while.
 
-    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense. Torch's
+    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense, and what is
+    looked up for padding is a constant in every derivative, as it is in torch's first one. Torch's
     fused layers of transformers are off, as they give zeros at padded positions, and layers that
     can be differentiated do not.
     """
@@ -167,12 +182,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         module.training = False
     for embedding in sparse:
         embedding.sparse = False
+    padded = [m for m in modules if type(m) is nn.Embedding and m.padding_idx is not None]
+    handles = [m.register_forward_hook(constant_padding) for m in padded]
     is_fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(is_fused)
+        for handle in handles:
+            handle.remove()
         for module in training:
             module.training = True
         for embedding in sparse:
