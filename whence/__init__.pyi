@@ -26,6 +26,7 @@ from .attribution.summary import term_matrix as term_matrix
 from .attribution.trak import TRAK as TRAK
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy
+from .classification import NextToken as NextToken
 from .curvature.automatic import Automatic as Automatic
 from .curvature.conjugate_gradient import ConjugateGradient as ConjugateGradient
 from .curvature.datainf import DataInf as DataInf
