@@ -1,5 +1,7 @@
 """Replays of models' trainings against finite differences of whole trainings."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import oracles
 import pytest
@@ -216,3 +218,44 @@ def test_quality_and_attributes():
     assert effects.attrs["steps"] == 9
     assert "all 9 steps" in str(effects.quality())
     assert effects.quality().caveats == ()
+
+
+class NextTokens(nn.Module):
+    """A language model of Hugging Face's kind: a batch by name in, an object with logits out."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+
+    def forward(self, input_ids):
+        hidden = self.embedding(input_ids)
+        mask = nn.Transformer.generate_square_subsequent_mask(
+            input_ids.shape[1], dtype=hidden.dtype
+        )
+        hidden = self.layer(hidden, src_mask=mask, is_causal=True)
+        return SimpleNamespace(logits=hidden @ self.embedding.weight.T)
+
+
+def test_a_language_model_with_tied_weights():
+    torch.manual_seed(0)
+    x, _ = tokens()
+    labels = x.clone()
+    labels[::3, 3:] = -100
+    batch = {"input_ids": x, "labels": labels}
+    model = NextTokens().double()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    run = wh.train(model, batch, wh.NextToken(), optimizer, epochs=2, batch_size=6)
+    quantity = wh.Loss({"input_ids": x[:2], "labels": labels[:2]})
+    effects = wh.Replay(run).attribute(quantity)
+
+    def losses(weight):
+        weights = torch.ones(N, dtype=torch.float64)
+        weights[4] = weight
+        model = run.retrained(weights)
+        objective = wh.Objective.supervised(model, batch, wh.NextToken())
+        return quantity.values(objective)
+
+    actual = -oracles.derivative(losses, 1.0, 1e-4)
+    error = torch.from_numpy(effects.values[:, 4]) - actual
+    assert float(error.norm() / actual.norm()) < 1e-6

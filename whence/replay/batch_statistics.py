@@ -8,7 +8,6 @@ place, where no derivative passes, and has none of its normalization with respec
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whence.supervised import BATCH_NORMALIZATIONS
+from whence.model_checks import BATCH_NORMALIZATIONS
 
 STATISTICS = ("running_mean", "running_var")
 # What has this class and these attributes differs by the number of axes alone.
@@ -133,13 +132,19 @@ class RunningNormalization(nn.Module):
         return normalized * self.weight.view(shape) + self.bias.view(shape)
 
 
-def with_running_parameters(model: nn.Module) -> nn.Module:
-    """Return a copy of the model whose running statistics are parameters, under the same names."""
-    changed = copy.deepcopy(model)
-    for name in normalizations(model):
-        layer = changed.get_submodule(name)
+def replace_layers(model: nn.Module) -> None:
+    """Put a :class:`RunningNormalization` in the place of each layer, under the same names.
+
+    Raises
+    ------
+    ValueError
+        If the model itself is one, so that nothing holds it.
+    """
+    for name, layer in normalizations(model).items():
         if not name:
-            return RunningNormalization(layer)
+            raise ValueError(
+                "a model that is a batch normalization alone cannot be replayed: put it into "
+                "torch.nn.Sequential"
+            )
         parent, _, last_name = name.rpartition(".")
-        setattr(changed.get_submodule(parent), last_name, RunningNormalization(layer))
-    return changed
+        setattr(model.get_submodule(parent), last_name, RunningNormalization(layer))

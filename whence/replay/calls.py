@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whence.autodiff import differentiable_attention
 from whence.losses import Loss
 from whence.samples import Samples
+from whence.supervised import ModelFunction, in_their_modes
 
 
-def call(model: nn.Module, samples: Samples) -> Tensor:
-    """Return the model's output for samples, (n, ...)."""
-    inputs = samples.inputs
-    with differentiable_attention():
-        if isinstance(inputs, Mapping):
-            output: Tensor = model(**inputs)
-        else:
-            output = model(*inputs)
-    return output
+def call(function: ModelFunction, samples: Samples) -> Tensor:
+    """Return a model's outputs for samples, (n, m), with derivatives by its own parameters."""
+    parameters = dict(function.model.named_parameters())
+    with in_their_modes(), differentiable_attention():
+        return function(parameters, samples)
 
 
 def batch_loss(
-    model: nn.Module, loss: Loss, samples: Samples, weights: Tensor | None = None
+    function: ModelFunction,
+    loss: Loss,
+    samples: Samples,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return ``(1/B) Σ_i w_i ℓ(f(x_i), y_i)`` of a batch of B samples, w (B,) by default 1."""
-    output = call(model, samples).reshape(len(samples), -1)
-    values = loss.value(output, samples.target)  # (B,)
+    values = loss.value(call(function, samples), samples.target)  # (B,)
     if weights is not None:
         values = values * weights
     return values.mean()

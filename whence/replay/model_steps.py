@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whence.losses import Loss
-from whence.objective import Objective
+from whence.objective import Objective, space_of_outputs
 from whence.replay import batch_statistics
 from whence.replay.calls import batch_loss, random_numbers
 from whence.replay.causes import check_same_output
@@ -22,6 +22,8 @@ from whence.replay.steps import (
 )
 from whence.replay.updates import update_of
 from whence.samples import Samples
+from whence.supervised import ModelFunction
+from whence.term import Term
 
 MODEL = "model."
 OPTIMIZER = "optimizer."
@@ -34,7 +36,7 @@ TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 
 def take_step(
-    model: nn.Module,
+    function: ModelFunction,
     optimizer: torch.optim.Optimizer,
     loss: Loss,
     batch: Samples,
@@ -47,8 +49,8 @@ def take_step(
         group.update(options)
 
     optimizer.zero_grad(set_to_none=True)
-    with random_numbers(step.seed, next(model.parameters()).device):
-        value = batch_loss(model, loss, batch, weights)
+    with random_numbers(step.seed, next(function.model.parameters()).device):
+        value = batch_loss(function, loss, batch, weights)
         value.backward()
     if max_norm is not None:
         torch.nn.utils.clip_grad_norm_(trained_parameters(optimizer), max_norm)
@@ -116,7 +118,9 @@ class ModelSteps:
 
     def __init__(self, record: Record, weights: Tensor | None = None) -> None:
         # Together, so that the copied optimizer trains the copied model.
-        self.model, self.optimizer = copy.deepcopy((record.model, record.optimizer))
+        copies = copy.deepcopy((record.function, record.optimizer))
+        self._function, self.optimizer = copies
+        self.model = self._function.model
         self.n_steps = len(record.steps)
         self._record = record
         self._weights = weights
@@ -163,7 +167,7 @@ class ModelSteps:
             if weights is not None:
                 weights = weights[step.places].to(self.like())
             take_step(
-                self.model,
+                self._function,
                 self.optimizer,
                 self._record.loss,
                 self._record.data[step.places],
@@ -181,7 +185,7 @@ class ModelSteps:
             return
         put_state(self._record.start, self.model, self.optimizer)
         step = self._record.steps[0]
-        check_same_output(self.model, self._record.data[step.places], step.seed)
+        check_same_output(self._function, self._record.data[step.places], step.seed)
         # Written so that a NaN is an error, too.
         if difference <= TOLERANCES[self.like().dtype]:
             return
@@ -236,7 +240,7 @@ class ModelSteps:
             random_numbers(step.seed, self.like().device),
             batch_statistics.watched(self.model) as seen,
         ):
-            loss = batch_loss(self.model, self._record.loss, batch, weights)
+            loss = batch_loss(self._function, self._record.loss, batch, weights)
             gradients = torch.autograd.grad(
                 loss,
                 self._parameters,
@@ -305,17 +309,17 @@ class ModelSteps:
     def objective_at(self, state: State) -> Objective:
         """Return the objective of the network in a state; running statistics are parameters."""
         put_state(state, self.model, self.optimizer)
-        network: nn.Module = self.model
+        function = self._function
         if self._statistics:
-            network = batch_statistics.with_running_parameters(self.model)
+            function = copy.deepcopy(function)
+            batch_statistics.replace_layers(function.model)
 
         trained = {self._names[id(parameter)] for parameter in self._parameters}
         chosen = trained | set(self._statistics)
-        return Objective.supervised(
-            network,
-            self._record.data,
-            self._record.loss,
-            parameters=lambda name, _: name in chosen,
+        term = Term("data", function, self._record.data, loss=self._record.loss)
+        space = space_of_outputs(ModelFunction(function.model), self._record.outputs)
+        return Objective(
+            function.model, term, select=lambda name, _: name in chosen, space=space
         )
 
     def cotangent_of(self, objective: Objective, gradients: Tensor) -> State:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from whence.losses import Loss
 from whence.replay.steps import State
 from whence.samples import Samples
+from whence.supervised import ModelFunction
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +40,15 @@ class Record:
 
     Parameters
     ----------
-    model, optimizer:
-        Copies of both as they were before the first step.
+    function, optimizer:
+        Copies, as they were before the first step, of the model, as a function of samples, and of
+        its optimizer.
     data:
         The training samples.
     loss:
         ℓ of a sample.
+    outputs:
+        Names of the model's outputs.
     steps:
         What each step was made with.
     start, end:
@@ -53,10 +57,11 @@ class Record:
         Largest norm of a gradient, above which it is scaled down; None for any.
     """
 
-    model: nn.Module
+    function: ModelFunction
     optimizer: torch.optim.Optimizer
     data: Samples
     loss: Loss
+    outputs: tuple[str, ...]
     steps: Sequence[RecordedStep]
     start: State
     end: State

@@ -12,16 +12,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence import _checks
-from whence.losses import Loss, require_target
+from whence.frozen import HeadFunction
 from whence.objective import LossLike, Objective
-from whence.replay.calls import call
 from whence.replay.model_steps import state_of, take_step, trained_parameters
 from whence.replay.record import Record, RecordedStep
 from whence.replay.training_run import TrainingRun
 from whence.replay.updates import update_of
-from whence.samples import Data, Samples, samples_of
-from whence.supervised import evaluating
-from whence.torch_losses import loss_of
+from whence.samples import Data, samples_of
+from whence.supervised import ModelFunction
 
 BATCH_SIZE = 32
 
@@ -42,7 +40,7 @@ class TrainingRecorder:
     data:
         The training samples, as in :meth:`whence.Objective.supervised`.
     loss:
-        Their loss, as there. That of a step is the mean over its batch.
+        Their loss, as there; None for the model's own. That of a step is the mean over its batch.
     seed:
         Of random numbers that the model draws, such as those of dropout.
     max_norm:
@@ -76,7 +74,7 @@ class TrainingRecorder:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         data: Data,
-        loss: LossLike,
+        loss: LossLike | None,
         *,
         seed: int = 0,
         max_norm: float | None = None,
@@ -92,11 +90,20 @@ class TrainingRecorder:
         self._optimizer = optimizer
         like = self.objective.parameters
         self._data = samples_of("the data", data, like.dtype, like.device)
-        self._loss = loss_of_training(model, self._data, loss)
+        (term,) = self.objective.terms.values()
+        self._loss = term.loss
+        # Frozen layers, whose features are kept, are called too: in training mode they may draw
+        # random numbers.
+        self._function = ModelFunction(model)
+        function = term.residual
+        if isinstance(function, ModelFunction) and not isinstance(
+            function, HeadFunction
+        ):
+            self._function = function
         self._seed = seed
         self._max_norm = max_norm
         self._steps: list[RecordedStep] = []
-        self._begun: tuple[nn.Module, torch.optim.Optimizer] | None = None
+        self._begun: tuple[ModelFunction, torch.optim.Optimizer] | None = None
         self._modes: list[bool] = []
 
     def step(self, places: Tensor | np.ndarray | Sequence[int]) -> float:
@@ -114,7 +121,7 @@ class TrainingRecorder:
         self._begin()
         step = RecordedStep(chosen, self._step_seed(), self._options())
         loss = take_step(
-            self._model,
+            self._function,
             self._optimizer,
             self._loss,
             self._data[chosen],
@@ -129,7 +136,7 @@ class TrainingRecorder:
         modes = [module.training for module in self._model.modules()]
         if self._begun is None:
             self._modes = modes
-            self._begun = copy.deepcopy((self._model, self._optimizer))
+            self._begun = copy.deepcopy((self._function, self._optimizer))
             self._start = state_of(self._model, self._optimizer)
         if modes != self._modes:
             raise ValueError(
@@ -162,12 +169,13 @@ class TrainingRecorder:
             raise ValueError(
                 "nothing was recorded: take steps by recorder.step(places)"
             )
-        model, optimizer = self._begun
+        function, optimizer = self._begun
         record = Record(
-            model,
+            function,
             optimizer,
             self._data,
             self._loss,
+            self.objective.outputs,
             tuple(self._steps),
             self._start,
             state_of(self._model, self._optimizer),
@@ -214,7 +222,7 @@ def check_places(places: Tensor | np.ndarray | Sequence[int], n: int) -> Tensor:
 def train(
     model: nn.Module,
     data: Data,
-    loss: LossLike,
+    loss: LossLike | None,
     optimizer: torch.optim.Optimizer,
     *,
     epochs: int,
@@ -305,11 +313,3 @@ def order_seed(seed: int, epoch: int) -> int:
     """Return the seed of the order of the data in an epoch."""
     sequence = np.random.SeedSequence([seed, epoch, 1])
     return int(sequence.generate_state(1)[0])
-
-
-def loss_of_training(model: nn.Module, data: Samples, loss: LossLike) -> Loss:
-    """Return the loss of single samples from what the model itself returns."""
-    probe = data[: min(len(data), 2)]
-    with evaluating(model), torch.no_grad():
-        output = call(model, probe)
-    return loss_of(loss, output, require_target(probe.target), data.targets())
