@@ -153,7 +153,7 @@ def logits_function(
 
 
 def constant_padding(
-    module: Any, arguments: tuple[object, ...], output: Tensor
+    module: nn.Embedding, arguments: tuple[object, ...], output: Tensor
 ) -> Tensor:
     """Return an embedding's output in which that of padding is a constant.
 
@@ -162,7 +162,7 @@ def constant_padding(
     """
     if not arguments or not isinstance(arguments[0], Tensor):
         return output
-    is_padding = (arguments[0] == module.padding_idx).unsqueeze(-1)
+    is_padding = arguments[0].eq(module.padding_idx or 0).unsqueeze(-1)
     return torch.where(is_padding, output.detach(), output)
 
 
