@@ -8,7 +8,7 @@ parameter is noted. :mod:`whence.recording` tells what these sites say of single
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of ``torch._VF`` that ``torch.func.vmap`` has no rule for."""
 DIFFERENTIATING = (torch.autograd.grad, Tensor.requires_grad_)
 """What a function that differentiates the network itself calls."""
+
+
+NOTHING: Mapping[int, int] = {}
+"""No site whose result is repeated."""
 
 
 class DifferentiatesItself(Exception):
@@ -93,7 +97,7 @@ def record(
     function: Pointwise,
     parameters: Parameters | SubstitutedParameters,
     points: Points,
-    expanding: Collection[int] = (),
+    expanding: Mapping[int, int] = NOTHING,
 ) -> tuple[Tensor, Recorder]:
     """Return the function's value at the points, and what it did with the parameters.
 
@@ -102,7 +106,8 @@ def record(
     function, parameters, points:
         What to run, and where.
     expanding:
-        Numbers of the sites that are the same for all points, whose results are repeated.
+        Numbers of the sites that are the same for all points, whose results are repeated, each
+        with how many axes of one entry are put behind that of the points.
 
     Raises
     ------
@@ -122,7 +127,7 @@ class Recorder(TorchFunctionMode):
         self,
         parameters: Parameters | SubstitutedParameters,
         n: int = 0,
-        expanding: Collection[int] = (),
+        expanding: Mapping[int, int] = NOTHING,
     ) -> None:
         super().__init__()
         self.tensors = parameters.tensors()
@@ -254,9 +259,12 @@ class Recorder(TorchFunctionMode):
             self.is_general = True
             return output
 
-        if len(self.sites) in self._expanding:
-            target = _repeated(target, self._n).clone()
-            sources = [_repeated(source, self._n) for source in sources]
+        # What comes of a result that was repeated has the points already.
+        place = len(self.sites)
+        if place in self._expanding and not target.requires_grad:
+            axes = self._expanding[place]
+            target = _repeated(target, self._n, axes).clone()
+            sources = [_repeated(source, self._n, axes) for source in sources]
             output = target
         # The gradient is taken with respect to the output. Parameters are detached, so that of a
         # layer without others before it needs none by itself.
@@ -282,11 +290,11 @@ def _whole(name: str, tensor: Tensor) -> ParameterView:
     )
 
 
-def _repeated(tensor: Tensor, n: int) -> Tensor:
+def _repeated(tensor: Tensor, n: int, axes: int) -> Tensor:
     """Return what is the same for all points once for each, along a first axis of its own."""
     if tensor.ndim > 1 and len(tensor) == 1:
         return tensor.expand(n, *tensor.shape[1:])
-    return tensor.expand(n, *tensor.shape)
+    return tensor.expand(n, *[1] * axes, *tensor.shape)
 
 
 def _make_call(part: Part, source: Tensor, target: Tensor) -> Call:
