@@ -449,7 +449,9 @@ def _graphs(name: str) -> Kind:
         forward, first=nn.Linear(3, WIDTH), second=nn.Linear(WIDTH, WIDTH),
         head=nn.Linear(WIDTH, CLASSES),
     )  # fmt: skip
-    nodes = (torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 4] * (N // 6)).unsqueeze(1)).double()
+    nodes = (
+        torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 4] * (N // 6)).unsqueeze(1)
+    ).double()
     edges = (
         (torch.rand(N, 5, 5) < 0.5).double() * nodes.unsqueeze(1) * nodes.unsqueeze(2)
     )

@@ -91,7 +91,9 @@ def test_attention(x):
     agrees(module, x, x, x, key_padding_mask=mask, need_weights=False, linear=2)
     z = torch.randn(3, 4, 4, dtype=torch.float64)
     agrees(module, x, z, z, linear=3)
-    apart = nn.MultiheadAttention(4, 2, kdim=4, vdim=3, add_bias_kv=True, batch_first=True)
+    apart = nn.MultiheadAttention(
+        4, 2, kdim=4, vdim=3, add_bias_kv=True, batch_first=True
+    )
     agrees(apart, x, z, z[..., :3], linear=4)
 
 

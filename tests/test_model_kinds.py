@@ -4,12 +4,19 @@ import warnings
 
 import pytest
 import torch
+
+import whence as wh
 from benchmarks._kinds import CAUSAL, KINDS
 from benchmarks.model_kinds import looped, rows_of
 
-import whence as wh
-
-OF_TRANSFORMERS = {*CAUSAL, "GPT-2, its own loss", "BERT, sequences", "BERT, tokens", "T5", "ViT"}
+OF_TRANSFORMERS = {
+    *CAUSAL,
+    "GPT-2, its own loss",
+    "BERT, sequences",
+    "BERT, tokens",
+    "T5",
+    "ViT",
+}
 BY_FUNCTION = {"low-rank adapters, merged": 2, "T5": 2}
 """Kinds with parameters that no layer has, and how many."""
 

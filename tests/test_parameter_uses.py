@@ -69,6 +69,9 @@ USES = {
     "table of positions": (lambda m, h, x: h + positions(m, h, x), {"w": (7, E)}),
     "table of positions, an axis more": (
         lambda m, h, x: h + F.embedding(torch.arange(T)[None], m.w), {"w": (7, E)}),
+    "table of positions in a batch of one": (
+        lambda m, h, x: h + positions(m, h, x)[None] * positions(m, h, x).unsqueeze(0),
+        {"w": (7, E)}),
     "positions through a layer": (
         lambda m, h, x: h + m.a(positions(m, h, x)), {"w": (7, E)}),
     "rows by number": (lambda m, h, x: h + m.w[(x[..., 0] > 0).long()], {"w": (2, E)}),
@@ -158,4 +161,6 @@ def test_few_parameters_with_a_rule_are_not_worth_it():
     network = Network(lambda m, h, x: h * m.w.exp().sum(), w=(9, E, E)).double()
     points = torch.randn(N, T, E, dtype=torch.float64)
     function = lambda t, z: functional_call(network, t, (z,))  # noqa: E731
-    assert type(linearize(function, Parameters(network), points)) is not LayerLinearization
+    assert (
+        type(linearize(function, Parameters(network), points)) is not LayerLinearization
+    )

@@ -181,7 +181,7 @@ def planned(
         try:
             repeated = record(function, parameters, several_points, expanding)
             alone = record(function, parameters, points[:1], expanding)
-        except (RuntimeError, ValueError, IndexError, TypeError):
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
         changed = differ(repeated[0], several[0])
         return None if changed else (repeated, alone)

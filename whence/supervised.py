@@ -160,7 +160,7 @@ def constant_padding(
     """
     if not arguments or not isinstance(arguments[0], Tensor):
         return output
-    is_padding = (arguments[0] == module.padding_idx).unsqueeze(-1)
+    is_padding = arguments[0].eq(module.padding_idx).unsqueeze(-1)  # type: ignore[arg-type]
     return torch.where(is_padding, output.detach(), output)
 
 
@@ -182,7 +182,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         module.training = False
     for embedding in sparse:
         embedding.sparse = False
-    padded = [m for m in modules if type(m) is nn.Embedding and m.padding_idx is not None]
+    padded = [
+        m for m in modules if type(m) is nn.Embedding and m.padding_idx is not None
+    ]
     handles = [m.register_forward_hook(constant_padding) for m in padded]
     is_fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
