@@ -76,7 +76,9 @@ class OwnLoss:
         arguments = inspect.signature(model.forward).parameters
         names = [name for name in TARGET_NAMES if name in arguments]
         # A module around another one, such as one of peft, takes whatever that takes.
-        if any(argument.kind is argument.VAR_KEYWORD for argument in arguments.values()):
+        if any(
+            argument.kind is argument.VAR_KEYWORD for argument in arguments.values()
+        ):
             names.append(TARGET_NAMES[0])
         if not names:
             raise TypeError(
