@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 
 import whence as wh
 from whence.model_checks import samples_at_once
@@ -68,6 +69,26 @@ def test_an_input_by_name_is_named():
     data = {"x": X, "mask": torch.ones(6), "labels": Y}
     with pytest.raises(ValueError, match="changes its input 'mask'"):
         wh.Objective.supervised(Through(forward), data, nn.CrossEntropyLoss())
+
+
+def test_graphs_go_dense():
+    class Graph:
+        edge_index = torch.zeros(2, 3)
+
+    class Graphs:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, i):
+            return Graph()
+
+    model = Through(lambda m, x: m.a(x))
+    with pytest.raises((TypeError, ValueError), match=r"to_dense_batch|collate_fn"):
+        wh.Objective.supervised(model, Graphs(), nn.CrossEntropyLoss())
+    loader = DataLoader(Graphs(), batch_size=2, collate_fn=lambda items: items[0])
+    for data in (loader, [Graph(), Graph()]):
+        with pytest.raises(TypeError, match="graphs go padded and dense"):
+            wh.Objective.supervised(model, data, nn.CrossEntropyLoss())
 
 
 def test_padding_has_no_second_derivative():
