@@ -2,6 +2,7 @@
 from . import pinn as pinn
 from .attribution.arguments import TrainingPoints as TrainingPoints
 from .attribution.empirical import EmpiricalInfluence as EmpiricalInfluence
+from .attribution.ensemble import Ensemble as Ensemble
 from .attribution.gradients import GradCos as GradCos
 from .attribution.gradients import GradDot as GradDot
 from .attribution.gradients import TracIn as TracIn
@@ -19,8 +20,10 @@ from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
 from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
+from .attribution.replay import Replay as Replay
 from .attribution.summary import region_shares as region_shares
 from .attribution.summary import term_matrix as term_matrix
+from .attribution.trak import TRAK as TRAK
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy
 from .classification import NextToken as NextToken
@@ -50,6 +53,9 @@ from .losses import Squared as Squared
 from .objective import Objective as Objective
 from .parameters import Parameters as Parameters
 from .refits import refit as refit
+from .replay.recorder import TrainingRecorder as TrainingRecorder
+from .replay.recorder import train as train
+from .replay.training_run import TrainingRun as TrainingRun
 from .samples import Samples as Samples
 from .space import Space as Space
 from .subsets import drop_points as drop_points

@@ -252,9 +252,7 @@ class Objective:
         row = output[:1] if isinstance(output, Tensor) else table_of(output)[:1]
         m = row.numel()
         names: Sequence[str] = NumberedNames(m) if m > 1 else ("output",)
-        # Two steps: the fields of the space are columns of the model's outputs.
-        columns = Space(outputs=names)
-        space = replace(columns, evaluate=lambda of: columns.columns(function, of))
+        space = space_of_outputs(function, names)
         return cls(
             model, term, select=parameters, space=space, weight_decay=weight_decay
         )
@@ -515,6 +513,13 @@ class Objective:
     def traces(self) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
         return self.evaluator.traces(self.parameters, self.terms)
+
+
+def space_of_outputs(function: ModelFunction, names: Sequence[str]) -> Space:
+    """Return the space whose fields are the outputs of a model, under these names."""
+    # Two steps: the fields of the space are columns of the model's outputs.
+    columns = Space(outputs=names)
+    return replace(columns, evaluate=lambda of: columns.columns(function, of))
 
 
 def check_terms(terms: Sequence[Term]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from whence.outputs import Outputs, outputs_of, table_of
 from whence.points import Points
 from whence.samples import Samples
 
+_keeps_modes: ContextVar[bool] = ContextVar("keeps_modes", default=False)
 SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
 """Functions by which logits become probabilities; ``nn.Sigmoid`` calls the first."""
 
@@ -151,7 +153,7 @@ def logits_function(
 
 
 def constant_padding(
-    module: nn.Module, arguments: tuple[object, ...], output: Tensor
+    module: nn.Embedding, arguments: tuple[object, ...], output: Tensor
 ) -> Tensor:
     """Return an embedding's output in which that of padding is a constant.
 
@@ -160,8 +162,19 @@ def constant_padding(
     """
     if not arguments or not isinstance(arguments[0], Tensor):
         return output
-    is_padding = arguments[0].eq(module.padding_idx).unsqueeze(-1)  # type: ignore[arg-type]
+    assert module.padding_idx is not None
+    is_padding = arguments[0].eq(module.padding_idx).unsqueeze(-1)
     return torch.where(is_padding, output.detach(), output)
+
+
+@contextmanager
+def in_their_modes() -> Iterator[None]:
+    """Let models be called in the modes that their parts are in, as training calls them."""
+    token = _keeps_modes.set(True)
+    try:
+        yield
+    finally:
+        _keeps_modes.reset(token)
 
 
 @contextmanager
@@ -176,6 +189,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     # Part by part: model.eval() would lose which parts were in evaluation mode before.
     modules = list(model.modules())
     training = [module for module in modules if module.training]
+    if _keeps_modes.get():
+        training = []
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     sparse = [m for m in modules if isinstance(m, embeddings) and m.sparse]
     for module in training:
