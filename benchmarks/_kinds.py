@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import whence as wh
 
-N, TIME, WORDS, WIDTH, CLASSES = 6, 7, 11, 8, 3
+N, TIME, WORDS, WIDTH, CLASSES = 24, 7, 11, 8, 3
 IGNORED = -100
 KINDS: dict[str, Callable[[str], Kind]] = {}
 
@@ -247,7 +247,7 @@ def _cell(name: str) -> Kind:
 
 def padding() -> Tensor:
     """Return which tokens are padding: all but the first of each sample may be."""
-    lengths = torch.tensor([7, 4, 6, 3, 7, 5])
+    lengths = torch.tensor([7, 4, 6, 3, 7, 5] * (N // 6))
     return torch.arange(TIME) >= lengths.unsqueeze(1)
 
 
@@ -449,7 +449,9 @@ def _graphs(name: str) -> Kind:
         forward, first=nn.Linear(3, WIDTH), second=nn.Linear(WIDTH, WIDTH),
         head=nn.Linear(WIDTH, CLASSES),
     )  # fmt: skip
-    nodes = (torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 4]).unsqueeze(1)).double()
+    nodes = (
+        torch.arange(5) < torch.tensor([5, 3, 4, 2, 5, 4] * (N // 6)).unsqueeze(1)
+    ).double()
     edges = (
         (torch.rand(N, 5, 5) < 0.5).double() * nodes.unsqueeze(1) * nodes.unsqueeze(2)
     )

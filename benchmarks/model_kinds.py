@@ -78,7 +78,7 @@ def ekfac_of(objective: wh.Objective) -> str:
         )
         influence.self_influence()
     except ValueError as error:
-        return str(error)[:60]
+        return "loss not convex" if "not convex" in str(error) else f"no: {error}"[:60]
     return "yes"
 
 

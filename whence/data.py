@@ -230,6 +230,7 @@ def inputs_and_target(what: str, given: object) -> Batch:
     if not isinstance(given, (tuple, list)):
         raise TypeError(
             f"{what} must be tuples (inputs, ..., target), got {_checks.describe(given)}"
+            f"{graph_hint(given)}"
         )
     if len(given) < 2:
         raise TypeError(
@@ -362,10 +363,20 @@ def _tensor(what: str, value: object) -> Tensor:
 
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
         raise TypeError(
-            f"{what} must be tensors or arrays, got {_checks.describe(value)}"
+            f"{what} must be tensors or arrays, got {_checks.describe(value)}{graph_hint(value)}"
         )
 
     return torch.from_numpy(np.ascontiguousarray(value))
+
+
+def graph_hint(given: object) -> str:
+    """Return what to do with a graph or a batch of graphs, for a message; nothing of others."""
+    if not hasattr(given, "edge_index"):
+        return ""
+    return (
+        ": graphs go padded and dense, (features, adjacency, which nodes are real, target), as "
+        "torch_geometric.utils.to_dense_batch and to_dense_adj make them"
+    )
 
 
 def moved(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from whence import _checks
+from whence.classification import CrossEntropy, NextToken
 from whence.coupling import PROBES, check_uncoupled, differ
 from whence.data import Inputs
 from whence.outputs import Outputs
@@ -194,6 +195,35 @@ def check_unchanged(inputs: Inputs, before: Sequence[Tensor]) -> None:
             f"the model's forward changes its input {which} in place, so that each call would see "
             "other data: let it work on a copy (x = x.clone() at its head), or leave out what "
             "writes in place (x += ..., x[...] = ..., inplace=True on the input itself)"
+        )
+
+
+def check_labels_are_others(loss: object, samples: Samples) -> None:
+    """Raise ``ValueError`` if the labels of tokens are these tokens, each at its own place.
+
+    A causal language model moves them by one place; to a loss that does not, it would be a model
+    that copies.
+    """
+    inputs, labels = samples.inputs, samples.target
+    is_by_token = isinstance(loss, CrossEntropy) and loss.axis == -1
+    if (
+        not is_by_token
+        or isinstance(loss, NextToken)
+        or not isinstance(inputs, Mapping)
+    ):
+        return
+    tokens = inputs.get(TOKENS)
+    if not isinstance(tokens, Tensor) or not isinstance(labels, Tensor):
+        return
+    assert isinstance(loss, CrossEntropy)
+    counted = labels != loss.ignore_index
+    if tokens.shape != labels.shape or not bool(counted.any()):
+        return
+    if bool((labels == tokens)[counted].all()):
+        raise ValueError(
+            f"the labels are the {TOKENS} themselves, each at its own place; this loss compares "
+            "logits with labels at the same place: for the next token use wh.NextToken(), which "
+            "moves them by one"
         )
 
 

@@ -75,6 +75,11 @@ class OwnLoss:
         self.model = model
         arguments = inspect.signature(model.forward).parameters
         names = [name for name in TARGET_NAMES if name in arguments]
+        # A module around another one, such as one of peft, takes whatever that takes.
+        if any(
+            argument.kind is argument.VAR_KEYWORD for argument in arguments.values()
+        ):
+            names.append(TARGET_NAMES[0])
         if not names:
             raise TypeError(
                 "without a loss the model's own is taken, and its forward takes none of "

@@ -20,6 +20,7 @@ from whence.evaluator import Eager, Evaluator, LossAndGradient
 from whence.frozen import head_of
 from whence.losses import Loss
 from whence.model_checks import (
+    check_labels_are_others,
     check_samples_apart,
     first_output,
     samples_at_once,
@@ -37,7 +38,7 @@ from whence.points import (
 )
 from whence.samples import Data, Samples, samples_of
 from whence.shared_pass import passes_of
-from whence.space import Space
+from whence.space import NumberedNames, Space
 from whence.summed_losses import LossByOutput
 from whence.supervised import ModelFunction, logits_function
 from whence.term import Term
@@ -245,13 +246,12 @@ class Objective:
                 samples.targets(),
                 classes_last=function.returns_logits(tensors, probe),
             )
+            check_labels_are_others(of_outputs, probe)
         term = Term("data", evaluated, samples, loss=of_outputs)
 
         row = output[:1] if isinstance(output, Tensor) else table_of(output)[:1]
         m = row.numel()
-        names: tuple[str, ...] = ("output",)
-        if m > 1:
-            names = tuple(f"output_{k}" for k in range(m))
+        names: Sequence[str] = NumberedNames(m) if m > 1 else ("output",)
         space = space_of_outputs(function, names)
         return cls(
             model, term, select=parameters, space=space, weight_decay=weight_decay
@@ -280,7 +280,7 @@ class Objective:
         return self.space.coordinates
 
     @property
-    def outputs(self) -> tuple[str, ...]:
+    def outputs(self) -> Sequence[str]:
         """Names of the network's outputs."""
         return self.space.outputs
 
@@ -515,7 +515,7 @@ class Objective:
         return self.evaluator.traces(self.parameters, self.terms)
 
 
-def space_of_outputs(function: ModelFunction, names: tuple[str, ...]) -> Space:
+def space_of_outputs(function: ModelFunction, names: Sequence[str]) -> Space:
     """Return the space whose fields are the outputs of a model, under these names."""
     # Two steps: the fields of the space are columns of the model's outputs.
     columns = Space(outputs=names)

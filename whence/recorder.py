@@ -8,7 +8,7 @@ parameter is noted. :mod:`whence.recording` tells what these sites say of single
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,10 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of ``torch._VF`` that ``torch.func.vmap`` has no rule for."""
 DIFFERENTIATING = (torch.autograd.grad, Tensor.requires_grad_)
 """What a function that differentiates the network itself calls."""
+
+
+NOTHING: Mapping[int, int] = {}
+"""No site whose result is repeated."""
 
 
 class DifferentiatesItself(Exception):
@@ -93,7 +97,7 @@ def record(
     function: Pointwise,
     parameters: Parameters | SubstitutedParameters,
     points: Points,
-    expanding: Collection[int] = (),
+    expanding: Mapping[int, int] = NOTHING,
 ) -> tuple[Tensor, Recorder]:
     """Return the function's value at the points, and what it did with the parameters.
 
@@ -102,7 +106,8 @@ def record(
     function, parameters, points:
         What to run, and where.
     expanding:
-        Numbers of the sites that are the same for all points, whose results are repeated.
+        Numbers of the sites that are the same for all points, whose results are repeated, each
+        with how many axes of one entry are put behind that of the points.
 
     Raises
     ------
@@ -122,7 +127,7 @@ class Recorder(TorchFunctionMode):
         self,
         parameters: Parameters | SubstitutedParameters,
         n: int = 0,
-        expanding: Collection[int] = (),
+        expanding: Mapping[int, int] = NOTHING,
     ) -> None:
         super().__init__()
         self.tensors = parameters.tensors()
@@ -134,6 +139,7 @@ class Recorder(TorchFunctionMode):
             if name in selected:
                 self._known[id(tensor)] = _whole(name, tensor)
         self._views: list[Tensor] = []
+        self._repeated: dict[int, Tensor] = {}
         self._n = n
         self._expanding = expanding
 
@@ -167,6 +173,11 @@ class Recorder(TorchFunctionMode):
             if peek_interpreter_stack() is None:
                 raise DifferentiatesItself
             self.is_general = True  # torch.func calls these too
+
+        # What was repeated has the axis in front that a batch of one would be given.
+        is_repeated = bool(args) and id(args[0]) in self._repeated
+        if is_repeated and _puts_axis_in_front(func, args, kwargs):
+            return args[0]
 
         # Before the call, which may write to its arguments in place.
         layer = LAYERS[func](*args, **kwargs) if func in LAYERS else None
@@ -254,10 +265,15 @@ class Recorder(TorchFunctionMode):
             self.is_general = True
             return output
 
-        if len(self.sites) in self._expanding:
-            target = _repeated(target, self._n).clone()
-            sources = [_repeated(source, self._n) for source in sources]
+        # What comes of a result that was repeated has the points already.
+        place = len(self.sites)
+        is_repeated = False
+        if place in self._expanding and not target.requires_grad:
+            axes = self._expanding[place]
+            target = _repeated(target, self._n, axes).clone()
+            sources = [_repeated(source, self._n, axes) for source in sources]
             output = target
+            is_repeated = True
         # The gradient is taken with respect to the output. Parameters are detached, so that of a
         # layer without others before it needs none by itself.
         if not target.requires_grad:
@@ -268,6 +284,8 @@ class Recorder(TorchFunctionMode):
         calls = []
         for part, source in zip(parts, sources, strict=True):
             calls.append(_make_call(part, source, target))
+        if is_repeated:
+            self._repeated[id(output)] = output
         detached = tuple(source.detach() for source in sources)
         self.sites.append(Site(tuple(calls), detached, target.shape))
         return output
@@ -282,11 +300,25 @@ def _whole(name: str, tensor: Tensor) -> ParameterView:
     )
 
 
-def _repeated(tensor: Tensor, n: int) -> Tensor:
+def _repeated(tensor: Tensor, n: int, axes: int) -> Tensor:
     """Return what is the same for all points once for each, along a first axis of its own."""
     if tensor.ndim > 1 and len(tensor) == 1:
         return tensor.expand(n, *tensor.shape[1:])
-    return tensor.expand(n, *tensor.shape)
+    return tensor.expand(n, *[1] * axes, *tensor.shape)
+
+
+def _puts_axis_in_front(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether a call of a function puts an axis of one entry in front of a tensor, and no more."""
+    if func in (Tensor.unsqueeze, torch.unsqueeze):
+        axis = args[1] if len(args) > 1 else kwargs.get("dim")
+        return bool(axis == 0)
+    if func is not Tensor.__getitem__:
+        return False
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    rest = index[1:]
+    return index[0] is None and all(part == slice(None) for part in rest)
 
 
 def _make_call(part: Part, source: Tensor, target: Tensor) -> Call:

@@ -27,6 +27,10 @@ from whence.recorder import Recorder, Site, record
 
 Run = tuple[Tensor, Recorder]
 """A function's value at some points, and what it did there."""
+Expanding = Mapping[int, int]
+"""Sites whose results are repeated for each point, and with how many axes of one entry."""
+MAX_AXES = 4
+"""So many numbers of such axes are tried."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Plan:
     """Where a function's sites have their points, and which of them are repeated for each point."""
 
     places: tuple[Place, ...]
-    expanding: frozenset[int]
+    expanding: Expanding
     outputs: torch.Size
 
     def fits(self, run: Run, n: int) -> bool:
@@ -140,7 +144,7 @@ def recorded(function: Pointwise, parameters: Parameters, points: Points) -> Rec
     )
     plan = plans.get(function) if is_rememberable else None
     n = len(points)
-    expanding = frozenset() if plan is None else plan.expanding
+    expanding = {} if plan is None else plan.expanding
     run = record(function, parameters, points, expanding)
     if plan is None or not plan.fits(run, n):
         if expanding:
@@ -165,49 +169,66 @@ def planned(
     _checks.pointwise(value, value_at_one, n)
 
     # One point tells nothing of where points are: it is taken twice.
-    def at_several(expanding: frozenset[int]) -> Run:
-        several = points if n > 1 else points[torch.zeros(2, dtype=torch.int64)]
-        return record(function, parameters, several, expanding)
-
-    several = run if n > 1 else at_several(frozenset())
-    shared = shared_sites(several, single)
+    several_points = points if n > 1 else points[torch.zeros(2, dtype=torch.int64)]
+    several = run if n > 1 else record(function, parameters, several_points)
     outputs = value_at_one.shape[1:]
+    shared = shared_sites(several, single)
     if not shared:
-        return Plan(places_of(several, single), shared, outputs), run
+        return Plan(places_of(several, single), {}, outputs), run
 
-    def repeating(expanding: frozenset[int]) -> tuple[Run, Run] | None:
+    def repeating(expanding: Expanding) -> tuple[Run, Run] | None:
         """Return runs in which some sites are repeated, or None where that changes the value."""
         try:
-            repeated = at_several(expanding)
+            repeated = record(function, parameters, several_points, expanding)
             alone = record(function, parameters, points[:1], expanding)
-        except (RuntimeError, ValueError, IndexError, TypeError):
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
         changed = differ(repeated[0], several[0])
         return None if changed else (repeated, alone)
 
-    runs = repeating(shared)
+    expanding, runs = _repeated(shared, repeating)
     if runs is None:
-        # Of sites that cannot be repeated the parameters have no rule.
-        shared = frozenset(site for site in shared if repeating(frozenset({site})))
-        runs = repeating(shared)
-    if runs is None:
-        return Plan(places_of(several, single), frozenset(), outputs), run
+        return Plan(places_of(several, single), {}, outputs), run
     several, single = runs
-    plan = Plan(places_of(several, single), shared, outputs)
-    return plan, several if n > 1 else record(function, parameters, points, shared)
+    plan = Plan(places_of(several, single), expanding, outputs)
+    return plan, several if n > 1 else record(function, parameters, points, expanding)
 
 
-def shared_sites(several: Run, single: Run) -> frozenset[int]:
+def _repeated(
+    shared: Sequence[int], repeating: Callable[[Expanding], tuple[Run, Run] | None]
+) -> tuple[Expanding, tuple[Run, Run] | None]:
+    """Return how shared sites can be repeated for each point, and the runs in which they are.
+
+    With how many axes behind that of the points a result can take the place of the shared one
+    depends on what it meets further on, so it is tried: for all alike, or else one by one.
+    """
+    for axes in range(MAX_AXES):
+        expanding: Expanding = dict.fromkeys(shared, axes)
+        runs = repeating(expanding)
+        if runs is not None:
+            return expanding, runs
+
+    # Of sites that cannot be repeated the parameters have no rule.
+    expanding = {}
+    for site in shared:
+        for axes in range(MAX_AXES):
+            if repeating({site: axes}) is not None:
+                expanding[site] = axes
+                break
+    return expanding, repeating(expanding) if expanding else None
+
+
+def shared_sites(several: Run, single: Run) -> list[int]:
     """Return the numbers of sites that are the same at several points as at one."""
     sites = several[1].sites
     at_one = single[1].sites
     if len(sites) != len(at_one):
-        return frozenset()
+        return []
     shared = []
     for place, (site, alone) in enumerate(zip(sites, at_one, strict=True)):
         if all(map(is_shared, site.shapes, alone.shapes)):
             shared.append(place)
-    return frozenset(shared)
+    return shared
 
 
 def places_of(several: Run, single: Run) -> tuple[Place, ...]:

@@ -162,7 +162,8 @@ def constant_padding(
     """
     if not arguments or not isinstance(arguments[0], Tensor):
         return output
-    is_padding = arguments[0].eq(module.padding_idx or 0).unsqueeze(-1)
+    assert module.padding_idx is not None
+    is_padding = arguments[0].eq(module.padding_idx).unsqueeze(-1)
     return torch.where(is_padding, output.detach(), output)
 
 

@@ -61,7 +61,7 @@ class Record:
     optimizer: torch.optim.Optimizer
     data: Samples
     loss: Loss
-    outputs: tuple[str, ...]
+    outputs: Sequence[str]
     steps: Sequence[RecordedStep]
     start: State
     end: State
