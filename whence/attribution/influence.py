@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from whence import _checks
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
+from whence.attribution.by_kernel import solved_images
 from whence.attribution.labels import Attributes, Effect
 from whence.attribution.method import Method
 from whence.attribution.quality import (
@@ -24,7 +25,7 @@ from whence.attribution.quality import (
     is_far,
     not_solved,
 )
-from whence.attribution.quantities import Multiplied, Quantity
+from whence.attribution.quantities import Loss, Multiplied, Quantity
 from whence.attribution.solved_points import SolvedPoints, gradients_of
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
@@ -34,6 +35,7 @@ from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
     DualState,
+    KernelState,
     Redamped,
     RowState,
     Solution,
@@ -258,6 +260,9 @@ class Influence(Method):
         n_points = len(prepared)
         sign = -1.0 if effect == "add" else 1.0
 
+        kernel_state = self._kernel_state(points)
+        if kernel_state is not None:
+            return self._tiles_by_kernel(kernel_state, quantity, sign)
         row_state = self._row_state(points)
         image_state = self._image_state(points)
         # A column of the solve for rows costs about a third of a refined solve for a target.
@@ -298,6 +303,9 @@ class Influence(Method):
         self, points: PointsByTerm | None
     ) -> Iterator[tuple[Tensor, Solved]] | None:
         """Return the effects of training points on their own losses by one solve, where it fits."""
+        kernel_state = self._kernel_state(points)
+        if kernel_state is not None:
+            return self._own_values_by_kernel(kernel_state)
         row_state = self._row_state(points)
         image_state = self._image_state(points)
         if row_state is not None:
@@ -320,6 +328,15 @@ class Influence(Method):
             by_point, solved = self._by_images(state, gradients, rho)
             yield by_point[:, part].diagonal(), solved
 
+    def _own_values_by_kernel(
+        self, state: KernelState
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        first = 0
+        for by_point, solved in self._by_kernel(state, Loss(), self._rho()):
+            own_points = slice(first, first + len(by_point))
+            yield by_point[:, own_points].diagonal(), solved
+            first = own_points.stop
+
     def _training_gradients(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield ∇ℓ of the training points, (k, P), k at a time, and which points they are."""
         parameters = self.objective.parameters
@@ -339,6 +356,14 @@ class Influence(Method):
         state = self.state()
         is_sum_of_rows = points is None and self._spans()
         if is_sum_of_rows and isinstance(state, DualState):
+            return state
+        return None
+
+    def _kernel_state(self, points: PointsByTerm | None) -> KernelState | None:
+        """Return the state if it has the kernel in memory, but not the rows."""
+        state = self.state()
+        is_sum_of_rows = points is None and self._spans()
+        if is_sum_of_rows and isinstance(state, KernelState):
             return state
         return None
 
@@ -377,6 +402,27 @@ class Influence(Method):
             targets = slice(first, first + len(gradients))
             yield Tile(targets, every_point, values, solved)
             first = targets.stop
+
+    def _tiles_by_kernel(
+        self, state: KernelState, quantity: Quantity, sign: float
+    ) -> Iterator[Tile]:
+        rho = sign * self._rho()
+        first = 0
+        every_point = slice(0, self.objective.n_points)
+        for values, solved in self._by_kernel(state, quantity, rho):
+            targets = slice(first, first + len(values))
+            yield Tile(targets, every_point, values, solved)
+            first = targets.stop
+
+    def _by_kernel(
+        self, state: KernelState, quantity: Quantity, rho: Tensor
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        """Yield the influences of every training point on some targets at a time, (t, n)."""
+        jacobian = Jacobian(self.objective, scaled=True)
+        gradients = self.packed_gradients(quantity)
+        for solution in solved_images(state, self.objective, quantity, gradients):
+            by_row = solution.value.mul_(rho[:, None])  # (R, t)
+            yield jacobian.by_point(by_row).T, Solved().worst_with(solution)
 
     def _by_images(
         self, state: DualState, gradients: Tensor, rho: Tensor
@@ -519,7 +565,11 @@ class Influence(Method):
             lowest = STEP_DAMPING * state.spectrum.largest_eigenvalue
             if state.spectrum.damping < lowest:
                 state = state.redamped(lowest)
-            step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
+            if isinstance(state, KernelState) and self._spans():
+                # ∇L = Jᵀρ is a sum of rows.
+                step = state.combination(self._rho())
+            else:
+                step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
             # The model's decrease of a step δ = −(A + μI)⁻¹∇L, with ∇Lᵀδ = −∇Lᵀ(A + μI)⁻¹∇L.
             decrease = 0.5 * float(gradient @ step)
             self._decrease = decrease / loss if loss else 0.0

@@ -243,6 +243,32 @@ def layer_rows(
                     yield layer, term.name, left, right
 
 
+Piece = tuple[LayerMatrix, slice, Tensor, Tensor]
+"""A layer, which of a block's rows, and their left (n, c, out) and right (n, c, in)."""
+
+
+def row_pieces(
+    root: Jacobian, layers: Sequence[LayerMatrix]
+) -> Iterator[tuple[int, Iterator[Piece]]]:
+    """Yield for the rows of some points how many they are, and those of each layer in pieces."""
+    for term, block in _term_blocks(root):
+        linear = _by_layers(root, term, block.linear)
+        n = len(block.linear.value)
+        for cotangent in block.cotangents:
+            yield n, _pieces_of(layers, linear.uses(cotangent), n)
+
+
+def _pieces_of(
+    layers: Sequence[LayerMatrix], uses: Sequence[Use], n: int
+) -> Iterator[Piece]:
+    for layer in layers:
+        start = 0
+        for left, right in layer.pieces(uses, n):
+            points = slice(start, start + len(left))
+            yield layer, points, left, right
+            start = points.stop
+
+
 def _term_blocks(root: Jacobian) -> Iterator[tuple[Term, Rows]]:
     """Yield the blocks of rows, each with the term that it is of."""
     for block, _ in root.blocks():
