@@ -126,7 +126,7 @@ class LayerPart:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """D and A of some points: left (n, m, c, out), and the uses that A (n, c, in) is made from."""
+    """Dᵀ and A of some points: left (n, m, out, c), and the uses that A (n, c, in) is made from."""
 
     left: Tensor
     uses: Sequence[tuple[Call, Tensor]]
@@ -143,11 +143,10 @@ class Piece:
 
     def rows(self, outputs: slice) -> Tensor:
         """Return the rows at some outputs, (n·m, outputs·in)."""
-        left = self.left[..., outputs]
-        n, m, channels, count = left.shape
+        left = self.left[:, :, outputs]
+        n, m, _, channels = left.shape
         # (n, m·out, c) (n, c, in): all cotangents of a point share its inputs.
-        transposed = left.transpose(2, 3).reshape(n, m * count, channels)
-        products = transposed @ self.right()
+        products = left.reshape(n, -1, channels) @ self.right()
         return products.view(n * m, -1)
 
 
@@ -172,25 +171,30 @@ class KeptFactors:
         n_rows = max(total.shape)
         itemsize = self.pieces[0][1].left.itemsize
         row_bytes = self.part.shape.inputs * itemsize * n_rows
-        step = max(1, self.chunk_bytes // row_bytes)
+        step = min(self.part.n_outputs, max(1, self.chunk_bytes // row_bytes))
+        # The same memory for all chunks; rows that do not depend on the layer stay zero.
+        rows = self._room(len(total), step)
+        others = rows
+        if other is not self:
+            others = other._room(total.shape[1], step)
         for start in range(0, self.part.n_outputs, step):
-            outputs = slice(start, start + step)
-            rows = self._rows(outputs, len(total))
-            others = rows
+            outputs = slice(start, min(start + step, self.part.n_outputs))
+            width = (outputs.stop - start) * self.part.shape.inputs
+            self._write_rows(outputs, rows)
             if other is not self:
-                others = other._rows(outputs, total.shape[1])
-            add_row_products(rows, others, total, lower=lower)
+                other._write_rows(outputs, others)
+            add_row_products(rows[:, :width], others[:, :width], total, lower=lower)
 
-    def _rows(self, outputs: slice, n_rows: int) -> Tensor:
-        """Return all rows at some outputs, (R, outputs·in)."""
-        rows: Tensor | None = None
+    def _room(self, n_rows: int, n_outputs: int) -> Tensor:
+        """Return zeros for all rows at so many outputs, (R, outputs·in)."""
+        like = self.pieces[0][1].left
+        return like.new_zeros(n_rows, n_outputs * self.part.shape.inputs)
+
+    def _write_rows(self, outputs: slice, out: Tensor) -> None:
+        """Write all rows at some outputs into the first columns of ``out``."""
         for start, piece in self.pieces:
-            of_piece = piece.rows(outputs)
-            if rows is None:
-                rows = of_piece.new_zeros(n_rows, of_piece.shape[1])
-            rows[start : start + len(piece)] = of_piece
-        assert rows is not None
-        return rows
+            rows = piece.rows(outputs)
+            out[start : start + len(piece), : rows.shape[1]] = rows
 
     def _add_by_inputs(self, other: KeptFactors, total: Tensor, lower: bool) -> None:
         for start, piece in self.pieces:
@@ -210,11 +214,10 @@ def products_by_inputs(
     piece: Piece, right: Tensor, other: Piece, other_right: Tensor
 ) -> Tensor:
     """Return ``⟨Dᵀ(AA′ᵀ), D′ᵀ⟩`` for all rows of two pieces, (n·m, n′·m′)."""
-    n, m, channels, outputs = piece.left.shape
-    other_n, other_m, other_channels, _ = other.left.shape
-    lefts = piece.left.transpose(2, 3).reshape(n, m * outputs, channels)
-    # (n′, out·c′, m′)
-    other_lefts = other.left.permute(0, 3, 2, 1).reshape(other_n, -1, other_m)
+    n, m, _, channels = piece.left.shape
+    other_n, other_m, _, other_channels = other.left.shape
+    lefts = piece.left.view(n, -1, channels)  # (n, m·out, c)
+    other_lefts = other.left.view(other_n, other_m, -1).mT  # (n′, out·c′, m′)
     inner = other_right.flatten(0, 1)  # (n′·c′, in)
 
     blocks = []
@@ -240,8 +243,8 @@ def add_row_products(
 
 
 def outer_left(call: Call, deltas: Sequence[Tensor], outputs: slice) -> Tensor:
-    """Return D of one use at some points, (n, m, c, out), for δ of each of m cotangents."""
-    parts = [call.channels(delta)[..., outputs] for delta in deltas]
+    """Return Dᵀ of one use at some points, (n, m, out, c), for δ of each of m cotangents."""
+    parts = [call.channels(delta)[..., outputs].mT for delta in deltas]
     return torch.stack(parts, dim=1)
 
 

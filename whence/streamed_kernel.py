@@ -420,7 +420,7 @@ class Collected:
             return
 
         lefts = [outer_left(call, deltas, part.outputs) for call, deltas in uses]
-        left = lefts[0] if len(lefts) == 1 else torch.cat(lefts, dim=2)
+        left = lefts[0] if len(lefts) == 1 else torch.cat(lefts, dim=3)
         kept = [(without_graph(call), call.source) for call, _ in uses]
         piece = Piece(left, kept)
         if not part.shape.is_kept_as_rows:

@@ -95,9 +95,7 @@ def test_coupled_layers_rank_as_the_exact_answer_does():
         return influence.attribute(wh.Loss()).values.ravel()
 
     exact = values(wh.Exact())
-    apart, coupled = (
-        spearmanr(values(EKFAC(coupled=k)), exact)[0] for k in (0, 400)
-    )
+    apart, coupled = (spearmanr(values(EKFAC(coupled=k)), exact)[0] for k in (0, 400))
     assert coupled > 0.95
     assert coupled > apart
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from whence import _checks
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
 from whence.attribution.by_kernel import solved_images
+from whence.attribution.factored import CurvatureName, DampingRule, Factored
 from whence.attribution.labels import Attributes, Effect
-from whence.attribution.method import Method
 from whence.attribution.quality import (
     FAR,
     SOLVING,
@@ -29,43 +24,23 @@ from whence.attribution.quantities import Loss, Multiplied, Quantity
 from whence.attribution.solved_points import SolvedPoints, gradients_of
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
-from whence.curvature.automatic import Automatic
-from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
-    MEMORY_BUDGET,
-    Damping,
     DualState,
     KernelState,
     Redamped,
     RowState,
-    Solution,
-    Solver,
     State,
-    default_damping,
 )
 from whence.jacobian import MAX_VECTORS, Jacobian
-from whence.objective import LossLike, Objective
-from whence.parameters import Select
-from whence.samples import Data
 
-CurvatureName = Literal["gauss_newton", "hessian"]
+__all__ = ["CurvatureName", "DampingRule", "Influence"]
 
 STEP_DAMPING = 1e-6
 """Least damping, relative to the largest eigenvalue, of the step that judges a minimum."""
 
 
-@runtime_checkable
-class DampingRule(Protocol):
-    """A way to choose the damping for an objective, such as :class:`whence.LeaveOneOut`."""
-
-    def choose(
-        self, objective: Objective, curvature: CurvatureName, solver: Solver
-    ) -> Damping:
-        """Return the damping for this objective, curvature and solver."""
-
-
 @METHODS.named()
-class Influence(Method):
+class Influence(Factored):
     """Influence functions of an objective at its current parameters.
 
     Entry (target f, point z of term k) is ``(w_k/N_k) · ∇f(θ̂)ᵀ (A + λI)⁻¹ ∇ℓ_k(z; θ̂)``, with
@@ -130,119 +105,11 @@ class Influence(Method):
     """
 
     name = "influence"
-
-    def __init__(
-        self,
-        objective: Objective | nn.Module,
-        data: Data | None = None,
-        loss: LossLike | None = None,
-        *,
-        parameters: Select = None,
-        weight_decay: float | None = None,
-        solver: Solver | Literal["auto"] = "auto",
-        damping: float | Damping | DampingRule | None = None,
-        curvature: CurvatureName | None = None,
-        memory_budget: int = MEMORY_BUDGET,
-    ) -> None:
-        super().__init__(
-            objective,
-            data,
-            loss,
-            parameters=parameters,
-            weight_decay=weight_decay,
-            memory_budget=memory_budget,
-        )
-        self.curvature = self._choose_curvature(curvature)
-        self.solver = self._choose_solver(solver)
-        self.damping = self._choose_damping(damping)
-
-        self._state: State | None = None
-        # Parameters and buffers for which the state and what follows hold.
-        self._factored_at: dict[str, Tensor] = {}
-        self._loss: tuple[float, Tensor] | None = None
-        self._decrease: float | None = None
-        self._step: Tensor | None = None
-
-    def _choose_curvature(self, curvature: CurvatureName | None) -> CurvatureName:
-        terms = self.objective.terms
-        not_convex = [name for name in terms if not terms[name].loss.is_convex]
-        if curvature is None:
-            return "hessian" if not_convex else "gauss_newton"
-
-        _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
-        if curvature == "gauss_newton" and not_convex:
-            raise ValueError(
-                f"the loss of term {not_convex[0]!r} is not convex in what the network gives, or "
-                "has no curvature there, so Gauss–Newton does not stand for its Hessian: use "
-                "curvature='hessian', or a method without curvature such as wh.TracIn or "
-                "wh.GradDot"
-            )
-        return curvature
-
-    def _choose_solver(self, solver: Solver | Literal["auto"]) -> Solver:
-        if isinstance(solver, str):
-            _checks.one_of("solver", solver, ("auto",))
-            return Automatic(memory_budget=self.memory_budget)
-        if not isinstance(solver, Solver) or isinstance(solver, type):
-            raise TypeError(
-                "solver must be 'auto' or a solver, such as wh.Exact(), got "
-                f"{_checks.describe(solver)}"
-            )
-        return solver
-
-    def _choose_damping(self, damping: float | Damping | DampingRule | None) -> Damping:
-        objective = self.objective
-        if damping is None:
-            dtype = objective.parameters.dtype
-            return Damping(default_damping(dtype, samples=objective.has_samples))
-        if isinstance(damping, Damping):
-            return damping
-        if isinstance(damping, DampingRule) and not isinstance(damping, type):
-            return damping.choose(objective, self.curvature, self.solver)
-        if isinstance(damping, (str, type)):
-            raise TypeError(
-                "damping must be a number, a wh.Damping, or a rule that chooses it, such as "
-                f"damping=wh.LeaveOneOut(), got {damping!r}"
-            )
-        return Damping(damping)
-
-    # --- curvature ---
-
-    def state(self) -> State:
-        """Return the factored curvature; made at first use and again when the network changed."""
-        network = self.objective.network
-        tensors = {
-            **dict(network.named_parameters()),
-            **dict(network.named_buffers()),
-        }
-        if self._state is not None and _equal(tensors, self._factored_at):
-            return self._state
-
-        # A is that of the terms: cI is added as damping is, which every solver does exactly.
-        terms_alone = self.objective.with_weight_decay(0.0)
-        operator: Curvature
-        if self.curvature == "gauss_newton":
-            operator = GaussNewtonMatrix(terms_alone)
-        else:
-            operator = Hessian(terms_alone)
-        damping = self.damping.with_penalty(self.objective.weight_decay)
-        state = self.solver.factor(operator, damping)
-        if not hasattr(state, "solve") or not hasattr(state, "spectrum"):
-            raise TypeError(
-                f"{type(self.solver).__name__}.factor must return a state with solve and spectrum, "
-                f"got {_checks.describe(state)}"
-            )
-        self._state = state
-        self._loss = None
-        self._decrease = None
-        self._factored_at = {
-            name: tensor.detach().clone() for name, tensor in tensors.items()
-        }
-        return self._state
-
-    def solve(self, vectors: Tensor) -> Solution:
-        """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""
-        return self.state().solve(vectors)
+    # What was found at the state that results were last made with.
+    _judged: State | None = None
+    _loss: tuple[float, Tensor] | None = None
+    _decrease: float | None = None
+    _step: Tensor | None = None
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return ``(A + λI)⁻¹∇f`` for the columns of gradients (P, K)."""
@@ -273,31 +140,6 @@ class Influence(Method):
         if n_targets > n_points and self._fits(n_points):
             return self._tiles_by_points(prepared, quantity, sign)
         return None
-
-    def for_products(self) -> Influence:
-        """Return the same without curvature and solver, which products do not need."""
-        bare = copy.copy(self)
-        bare._forget()
-        bare.solver = Automatic()
-        return bare
-
-    def for_solving(self) -> Influence:
-        """Return the same with its curvature factored."""
-        if hasattr(self.solver, "client"):
-            raise ValueError(
-                f"the factors of {type(self.solver).__name__} are on workers already, which solve "
-                "for all points: leave client= away"
-            )
-        self.state()
-        return self
-
-    def _forget(self) -> None:
-        """Leave the factored curvature, and what was solved with it."""
-        self._state = None
-        self._factored_at = {}
-        self._loss = None
-        self._decrease = None
-        self._step = None
 
     def whole_self_values(
         self, points: PointsByTerm | None
@@ -508,7 +350,11 @@ class Influence(Method):
         self, quantity: Quantity | None, effect: Effect, solved: Solved
     ) -> Attributes:
         """Return what the attributes of a result say, of curvature and solver too."""
-        self.state()  # which forgets the loss of a network that has changed
+        # The state of a network that has changed is another one.
+        state = self.state()
+        if self._judged is not state:
+            self._judged = state
+            self._loss = self._decrease = self._step = None
         if self._loss is None:
             self._loss = self.objective.loss_and_gradient()
         loss, gradient = self._loss
@@ -525,32 +371,6 @@ class Influence(Method):
                 attributes["predicted_shift"] = self._predicted_shift(quantity)
         return attributes
 
-    def solver_attributes(self, solved: Solved) -> Attributes:
-        """Return what attributes say of the curvature, and of how systems were solved."""
-        attributes: Attributes = {
-            "curvature": self.curvature,
-            "solver": self.solver.name,
-            "solver_residual": solved.residual,
-            "solver_converged": int(solved.converged),
-            "solver_message": solved.message,
-            **self.state().spectrum.attributes(),
-        }
-        for term in self.objective.terms.values():
-            caveat: str = getattr(term.loss, "caveat", "")
-            if caveat:
-                attributes["loss_caveat"] = caveat
-
-        penalty = self.objective.weight_decay
-        if penalty:
-            # What was factored is A + (λ + c)I; results speak of λ and c apart.
-            spectrum = self.state().spectrum
-            damping = self.damping.resolve(spectrum.largest_eigenvalue)
-            apart = replace(spectrum, damping=damping)
-            attributes["damping"] = apart.damping
-            attributes["relative_damping"] = apart.relative_damping
-            attributes["weight_decay"] = penalty
-        return attributes
-
     def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
         """Return the share of the loss that a Gauss–Newton step would take away.
 
@@ -558,7 +378,8 @@ class Influence(Method):
         a well-trained network seems to have far to go. None where the solver cannot tell cheaply.
         """
         state = self.state()
-        if not isinstance(state, Redamped):
+        # Of an approximation the step may be any number of times too long.
+        if not isinstance(state, Redamped) or state.spectrum.solver != "exact":
             return None
 
         if self._decrease is None:
@@ -584,9 +405,3 @@ class Influence(Method):
         shift = float((gradients @ self._step).abs().max())
         size = float(values.abs().max())
         return shift / size if size else shift
-
-
-def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    if tensors.keys() != others.keys():
-        return False
-    return all(torch.equal(tensors[name], others[name]) for name in tensors)

@@ -239,6 +239,12 @@ class _Factored:
             k = len(coupling.leading)
             self.spectrum = replace(self.spectrum, coupled_directions=k)
 
+    def redamped(self, damping: float) -> _Factored:
+        """Return the state with this absolute λ: bases and curvatures are known."""
+        largest = self.spectrum.largest_eigenvalue
+        system = self._system.redamped(damping)
+        return _Factored(system, self._blocks, largest, self._coupling)
+
     def precondition(self, right: Tensor) -> Tensor:
         """Return the approximate inverse of ``A + λI`` times the columns of ``right``, (P, K)."""
         damping = self._system.damping

@@ -305,10 +305,14 @@ class _LowRank:
         pairs: Eigenpairs,
         damping: Damping,
         trace_share: float,
+        largest: float | None = None,
     ) -> None:
+        self._solver = solver
+        self._operator = operator
         self._vectors, self._values = pairs
         self._complement = solver.complement
-        largest = self._largest(operator)
+        if largest is None:
+            largest = self._largest(operator)
         absolute = damping.resolve(largest)
         self._system = Damped(operator, absolute)
 
@@ -334,6 +338,17 @@ class _LowRank:
             trace_share=trace_share,
             smallest_held_eigenvalue=float(self._values.min()),
             negative_eigenvalues_held=int((self._values < 0).sum()),
+        )
+
+    def redamped(self, damping: float) -> _LowRank:
+        """Return the state with this absolute λ: the eigenpairs are known."""
+        return _LowRank(
+            self._solver,
+            self._operator,
+            (self._vectors, self._values),
+            Damping(damping, relative=False),
+            self.spectrum.trace_share,
+            self.spectrum.largest_eigenvalue,
         )
 
     def _largest(self, operator: Curvature) -> float:
