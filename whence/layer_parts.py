@@ -66,15 +66,26 @@ class LayerShape:
         """Whether products through ``AA′ᵀ`` take fewer multiplications than through rows."""
         if not self.channels:
             return False
-        # AA′ᵀ; Dᵀ times it; that times D′ of every cotangent. Rows: one product for every two.
+        return (
+            SMALL_PRODUCTS * self.multiplications_by_inputs
+            < self.multiplications_by_rows
+        )
+
+    @property
+    def multiplications_by_inputs(self) -> int:
+        """Multiplications of two points' products through ``AA′ᵀ``."""
+        # AA′ᵀ; Dᵀ times it; that times D′ of every cotangent.
         squared = self.channels**2
-        by_inputs = (
+        return (
             squared * self.inputs
             + self.rows * self.outputs * squared
             + self.rows**2 * self.outputs * self.channels
         )
-        by_rows = self.rows**2 * self.outputs * self.inputs
-        return SMALL_PRODUCTS * by_inputs < by_rows
+
+    @property
+    def multiplications_by_rows(self) -> int:
+        """Multiplications of two points' products of rows: one of all entries for every two."""
+        return self.rows**2 * self.outputs * self.inputs
 
     @property
     def is_kept_as_rows(self) -> bool:

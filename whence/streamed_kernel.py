@@ -20,6 +20,7 @@ from torch import Tensor
 
 from whence.jacobian import Jacobian
 from whence.layer_parts import (
+    SMALL_PRODUCTS,
     KeptFactors,
     LayerPart,
     LayerShape,
@@ -71,8 +72,8 @@ class StreamPlan:
 
     Parameters
     ----------
-    rows, size:
-        R and P.
+    rows, size, n_points:
+        R, P and the number of points.
     points_at_once:
         Points that are linearized at a time.
     groups:
@@ -87,6 +88,7 @@ class StreamPlan:
 
     rows: int
     size: int
+    n_points: int
     points_at_once: int
     groups: tuple[tuple[LayerPart, ...], ...]
     kept_bytes: int
@@ -99,6 +101,23 @@ class StreamPlan:
         # A pass forward for each group, and one backward for each row of a point.
         rows_a_point = max(part.shape.rows for part in self.groups[0])
         return len(self.groups) * (1 + rows_a_point)
+
+    @property
+    def multiplications(self) -> float:
+        """Multiplications of the products of rows, counted as those of large products."""
+        total = 0.0
+        pairs = self.n_points**2 / 2
+        for group in self.groups:
+            for part in group:
+                shape = part.shape
+                share = part.n_outputs / shape.outputs
+                of_pair: float = shape.multiplications_by_rows
+                if shape.is_by_inputs:
+                    of_pair = SMALL_PRODUCTS * shape.multiplications_by_inputs
+                # Rows are made of the channels of each point once.
+                of_point = shape.channels * shape.row_numbers
+                total += share * (pairs * of_pair + self.n_points * of_point)
+        return total
 
 
 def stream_plan(jacobian: Jacobian, memory_budget: int) -> StreamPlan | None:
@@ -125,7 +144,14 @@ def stream_plan(jacobian: Jacobian, memory_budget: int) -> StreamPlan | None:
     chunk_bytes = min(CHUNK_BYTES, memory_budget // 8)
     needed = squares + vectors + kept_bytes + graph + chunk_bytes
     return StreamPlan(
-        rows, size, points_at_once, groups, kept_bytes, chunk_bytes, needed
+        rows,
+        size,
+        n_points,
+        points_at_once,
+        groups,
+        kept_bytes,
+        chunk_bytes,
+        needed,
     )
 
 

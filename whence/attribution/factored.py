@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from whence import _checks
 from whence.attribution.labels import Attributes
 from whence.attribution.method import Method
+from whence.attribution.plan import Plan, plan_of
+from whence.attribution.quantities.several import Quantities, as_quantity
 from whence.attribution.tiles import Solved
 from whence.curvature.automatic import Automatic
+from whence.curvature.costs import solver_cost
 from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
@@ -159,6 +162,52 @@ class Factored(Method):
             other._factored_at = self._factored_at
         return other
 
+    def plan(
+        self, quantity: Quantities | None = None, *, n_targets: int | None = None
+    ) -> Plan:
+        """Return what the influence will take, before it runs: solver, memory, passes, seconds.
+
+        Nothing is factored; a pass at a few points is timed.
+
+        Parameters
+        ----------
+        quantity, n_targets:
+            What will be explained, or of how many targets; by default factoring alone is planned.
+
+        Raises
+        ------
+        ValueError
+            If both are given, or what the solver takes is not known.
+
+        Examples
+        --------
+        >>> import torch, whence as wh
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 200), torch.nn.Linear(200, 2))
+        >>> x, y = torch.rand(10, 3), torch.arange(10) % 2
+        >>> influence = wh.Influence(model, (x, y), torch.nn.CrossEntropyLoss())
+        >>> print(influence.plan(wh.Loss()))                                   # doctest: +ELLIPSIS
+        solver   exact (dual)
+        sizes    1,202 parameters, 10 points, 20 rows, 10 targets
+        memory   about 0.2 MiB of a budget of 2.0 GiB, beside model and data
+        passes   about 3 through the network at all points
+        seconds  about ...
+        """
+        if quantity is not None and n_targets is not None:
+            raise ValueError("give a quantity or n_targets, not both")
+        if quantity is not None:
+            n_targets = self.n_targets(as_quantity(quantity))
+        if n_targets is not None:
+            _checks.count("n_targets", n_targets)
+
+        operator, damping = self._system()
+        cost = solver_cost(self.solver, operator, damping)
+        if cost is None:
+            raise ValueError(
+                f"what {self.solver.name} takes is not known: plans are for Exact, EKFAC, "
+                "Nystrom, Arnoldi, ConjugateGradient and Sketched"
+            )
+        return plan_of(self, cost, n_targets)
+
     # --- curvature ---
 
     def state(self) -> State:
@@ -171,14 +220,7 @@ class Factored(Method):
         if self._state is not None and _equal(tensors, self._factored_at):
             return self._state
 
-        # A is that of the terms: cI is added as damping is, which every solver does exactly.
-        terms_alone = self.objective.with_weight_decay(0.0)
-        operator: Curvature
-        if self.curvature == "gauss_newton":
-            operator = GaussNewtonMatrix(terms_alone)
-        else:
-            operator = Hessian(terms_alone)
-        damping = self.damping.with_penalty(self.objective.weight_decay)
+        operator, damping = self._system()
         state = self.solver.factor(operator, damping)
         if not hasattr(state, "solve") or not hasattr(state, "spectrum"):
             raise TypeError(
@@ -190,6 +232,17 @@ class Factored(Method):
             name: tensor.detach().clone() for name, tensor in tensors.items()
         }
         return self._state
+
+    def _system(self) -> tuple[Curvature, Damping]:
+        """Return A and λ."""
+        # A is that of the terms: cI is added as damping is, which every solver does exactly.
+        terms_alone = self.objective.with_weight_decay(0.0)
+        operator: Curvature
+        if self.curvature == "gauss_newton":
+            operator = GaussNewtonMatrix(terms_alone)
+        else:
+            operator = Hessian(terms_alone)
+        return operator, self.damping.with_penalty(self.objective.weight_decay)
 
     def solve(self, vectors: Tensor) -> Solution:
         """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""

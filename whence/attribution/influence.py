@@ -116,6 +116,11 @@ class Influence(Factored):
         solution = self.solve(gradients)
         return solution.value, Solved().worst_with(solution)
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._judged = None
+        self._loss = self._decrease = self._step = None
+
     # --- many targets at once ---
 
     def whole_tiles(

@@ -146,12 +146,10 @@ class Exact:
         root = operator.root()
 
         if root is not None and self.is_dual(operator, damping):
-            with_rows = held_rows_bytes(*root.shape, itemsize)
-            if with_rows <= self.memory_budget:
-                return with_rows
-            # Of large networks the kernel is made without holding the rows.
-            plan = self.stream_plan(operator)
-            return with_rows if plan is None else min(with_rows, plan.needed)
+            plan = self.streamed_plan(operator)
+            return (
+                held_rows_bytes(*root.shape, itemsize) if plan is None else plan.needed
+            )
 
         # A and its factor, (P, P) each.
         needed = 2 * size**2 * itemsize
@@ -160,20 +158,22 @@ class Exact:
             needed += 16 * size**2
         return needed
 
-    def stream_plan(self, operator: Curvature) -> StreamPlan | None:
-        """Return how the dual form goes without the rows in memory; None where it cannot."""
+    def streamed_plan(self, operator: Curvature) -> StreamPlan | None:
+        """Return how the dual form goes without rows in memory; None where they fit, or must be."""
         root = operator.root()
-        # What stands for a Jacobian in a solver of one's own has no layers.
+        # What stands for a Jacobian in an operator of one's own has no layers.
         if not isinstance(root, Jacobian) or root.has_many_outputs:
             return None
-        return stream_plan(root, self.memory_budget)
+        with_rows = held_rows_bytes(*root.shape, operator.like().itemsize)
+        if with_rows <= self.memory_budget:
+            return None
+        plan = stream_plan(root, self.memory_budget)
+        is_less = plan is not None and plan.needed < with_rows
+        return plan if is_less else None
 
     def _dual(self, operator: Curvature, damping: Damping) -> State:
         """Return the dual form, with the rows in memory where they fit."""
-        root = operator.root()
-        assert root is not None
-        with_rows = held_rows_bytes(*root.shape, operator.like().itemsize)
-        if with_rows > self.memory_budget and self.stream_plan(operator) is not None:
+        if self.streamed_plan(operator) is not None:
             streamed = StreamedKernel(operator.objective, self.memory_budget)
             return StreamedDual(streamed, damping, self.tolerance, self.name)
 

@@ -117,8 +117,8 @@ class LayerMatrix:
                 parts.append(ones.expand(n, channels, 1))
 
             lefts.append(left)
-            rights.append(torch.cat(parts, dim=2))
-        return torch.cat(lefts, dim=1), torch.cat(rights, dim=1)
+            rights.append(joined(parts, 2))
+        return joined(lefts, 1), joined(rights, 1)
 
     def _rows(self, uses: Sequence[Use], points: slice) -> Tensor:
         """Return the rows at some points, (n, size), all uses added up."""
@@ -163,6 +163,13 @@ class LayerMatrix:
         """Return the width of a parameter's part of the matrix: a bias has 1."""
         size = columns.stop - columns.start
         return size // self.outputs
+
+
+def joined(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Return parts side by side; a single one as it is, as to join would copy it."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts), dim=axis)
 
 
 def layer_matrices(root: Jacobian) -> list[LayerMatrix]:

@@ -193,6 +193,11 @@ class Nystrom:
         return _LowRank(self, cached, pairs, damping, share)
 
 
+def largest_rank(solver: Arnoldi | Nystrom, operator: Curvature) -> int:
+    """Return the rank that a solver takes at most, of what is asked for and fits in memory."""
+    return solver._growth().most(operator)
+
+
 @dataclass(frozen=True)
 class _Growth:
     """How many eigenpairs to find: a number, or as many as a tolerance asks for."""
@@ -220,7 +225,7 @@ class _Growth:
 
         With a tolerance the rank is doubled until no more than that is left out.
         """
-        most = self._most(operator)
+        most = self.most(operator)
         trace = operator.trace()
         rank = most
         if self.tolerance is not None:
@@ -235,7 +240,7 @@ class _Growth:
                 return (vectors, values), share
             rank = min(most, 2 * rank)
 
-    def _most(self, operator: Curvature) -> int:
+    def most(self, operator: Curvature) -> int:
         """Return the largest rank that is asked for, fits in memory and A can have."""
         size = operator.size
         if self.rank is not None and self.rank > size:
