@@ -73,6 +73,7 @@ def first_output(
     inputs = samples.inputs
     shown = _checks.describe(inputs)
     check_context(function.model, inputs)
+    # Copies, as a model may write to what it is given.
     before = [tensor.clone() for tensor in pytree.tree_leaves(inputs)]
     with lookups(function.model) as seen:
         try:
@@ -111,6 +112,7 @@ def check_samples_apart(
                 f"{advice}"
             ) from error
 
+    # At one sample alone dropout may draw the same twice by chance.
     some = list(range(min(len(samples), PROBES)))
     if differ(values(tensors, some), values(tensors, some)):
         raise ValueError(
@@ -216,6 +218,7 @@ def check_labels_are_others(loss: object, samples: Samples) -> None:
     if not isinstance(tokens, Tensor) or not isinstance(labels, Tensor):
         return
     assert isinstance(loss, CrossEntropy)
+    # Of a masked language model only some tokens count, and most of these are masked.
     counted = labels != loss.ignore_index
     if tokens.shape != labels.shape or not bool(counted.any()):
         return
@@ -265,6 +268,7 @@ def check_lookups(seen: Sequence[Lookup], inputs: Sequence[Tensor]) -> None:
             f"the embedding {lookup.name!r} has {lookup.n_rows} rows and is asked for row "
             f"{outside}"
         )
+        # Places in a sequence are counted by the model itself, tokens are its input.
         is_input = any(_is_same(lookup.indices, tensor) for tensor in inputs)
         if not is_input and lookup.indices.shape[-1:] == (high + 1,):
             raise ValueError(
@@ -285,6 +289,7 @@ def check_vocabulary(samples: Samples, seen: Sequence[Lookup]) -> None:
     """
     if not samples.in_memory:
         return
+    # An embedding of an input as it is sees all of its numbers.
     leaves: list[Tensor] = pytree.tree_leaves(samples.inputs)
     for lookup in seen:
         for tensor in leaves:
@@ -325,6 +330,7 @@ def samples_at_once(
     finally:
         for handle in handles:
             handle.remove()
+    # Outputs that no layer makes, such as logits in another dtype.
     n_bytes += output.numel() * output.itemsize
     fitting = max(1, MAX_LAYER_BYTES // max(1, n_bytes))
     return fitting if fitting < samples.batch_size else None

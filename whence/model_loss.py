@@ -168,8 +168,10 @@ def own_loss(
         If its loss of several samples is no mean of theirs.
     """
     returned = OwnLoss(function.model)
+    # Targets are gone through twice.
     everything = list(targets)
     several = probe[: min(len(probe), 5)]
+    # At several samples and at one: losses that agree at one may divide by different numbers.
     parts = [several, several[:1]]
     with torch.no_grad():
         expected = [returned.value(tensors, part) for part in parts]
@@ -186,6 +188,7 @@ def own_loss(
         )
     counting = counting_of(returned, tensors, several, expected[0])
     counts = torch.cat([counting(target) for target in everything])
+    # (1/N) Σ_i c_i ℓ_i N / Σ c is the mean of ℓ_i with weights c_i.
     factor = len(counts) / float(counts.sum())
     return OwnLossFunction(returned, counting, factor), PerSample(
         only_number, is_convex=False
@@ -225,6 +228,7 @@ def counting_of(
         alone = [own.value(tensors, samples[i : i + 1]) for i in range(len(samples))]
     values = torch.stack(alone).double()
     for counting in COUNTINGS:
+        # L = Σ c_i ℓ_i / Σ c_i
         counts = counting(samples.target).to(values)
         mean = (counts * values).sum() / counts.sum()
         if _is_near(mean, together):

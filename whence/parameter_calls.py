@@ -61,6 +61,7 @@ class AddedCall(Call):
             if size == 1 and table.shape[extra + axis] != 1:
                 repeated.append(extra + axis)
 
+        # Σ over repetitions: each of them is the same number of w.
         summed = table.sum(dim=repeated) if repeated else table
         return summed.reshape(n, -1)
 
@@ -68,6 +69,7 @@ class AddedCall(Call):
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
         """Write or add the sums of δ to the numbers of w."""
+        # ∂(Σ u · r)/∂w = Σ δ · ∂h/∂w over all places where a number of w is.
         values = self._reduced(self._slopes(delta, source))
         size = columns.shape[1]
         if first and values.shape[1] < size:
@@ -122,6 +124,7 @@ class SwappedLinearCall(HeavyCall):
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
         """Write or add ``Σ_c x_c ⊗ δ_c`` of each point."""
+        # (in, c) · (c, out) of each point.
         left, right = self.pair(delta, source)
         put(columns, (left.mT @ right).flatten(1), first)
 
@@ -168,6 +171,7 @@ class PartLinearCall(LinearCall):
         """Return ``Σ_i Σ_c δ_ic ⊗ x_ic`` of the whole weight, flat."""
         outputs = delta.reshape(-1, delta.shape[-1])
         inputs = source.reshape(-1, source.shape[-1])
+        # Rows of the weight that were not used have no gradient.
         total = torch.zeros(self.shape, dtype=delta.dtype, device=delta.device)
         total[self.rows_used] = outputs.T @ inputs
         return total.reshape(-1)

@@ -113,6 +113,7 @@ class SummedLoss:
     def curvature_root(self, output: Tensor, target: Targets = None) -> Tensor:
         """Return the parts' roots on the diagonal, (n, m, m), times the roots of their weights."""
         n, m = output.shape
+        # With Λ = Σ_k w_k Λ_k on the diagonal, S has the blocks √w_k S_k.
         root = output.new_zeros(n, m, m)
         for part in self.parts:
             columns = self.layout.columns(part.key)
@@ -124,6 +125,7 @@ class SummedLoss:
         self, output: Tensor, target: Targets = None
     ) -> Callable[[Tensor], Tensor]:
         """Return ``v ↦ Λv``, (n, m) to (n, m), part by part."""
+        # Made once, as many vectors come for the same outputs.
         products = {}
         for part in self.parts:
             output_of, goal = self._of(part, output, target)
@@ -149,6 +151,7 @@ class SummedLoss:
             table = torch.zeros_like(output)
             for part in self.parts:
                 columns = self.layout.columns(part.key)
+                # Only one part has column k.
                 if columns.start <= k < columns.stop:
                     output_of, goal = self._of(part, output, target)
                     if part.key not in made:
@@ -163,6 +166,7 @@ class SummedLoss:
         """Return the parts' whitened gradients times the roots of their weights, (n, m)."""
 
         def whitened(part: Part, own: Tensor, goal: Targets) -> Tensor:
+            # √w S ρ = w ∂ℓ for ρ = √w ρ′ with S ρ′ = ∂ℓ.
             return part.weight**0.5 * part.loss.whitened_gradient(own, goal)
 
         return self._each(output, target, whitened)

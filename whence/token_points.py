@@ -79,11 +79,13 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
             )
         assert isinstance(checked.inputs, Mapping)
         self._inputs = dict(checked.inputs)
+        # The target goes back under the name that it came by.
         (self._name,) = [name for name in batch if name not in self._inputs]
         self._labels = labels
         self._ignore_index = ignore_index
 
         counts = labels != ignore_index
+        # Nothing comes before the first token.
         if is_shifted:
             counts[:, 0] = False
         self.spans = self._spans(counts, spans)
@@ -92,6 +94,7 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
     @staticmethod
     def _spans(counts: Tensor, spans: Sequence[Span] | None) -> np.ndarray:
         if spans is None:
+            # (text, token) of each, in the order of the texts.
             places = counts.nonzero()
             ends = places[:, 1:] + 1
             return torch.cat([places, ends], dim=1).numpy()
