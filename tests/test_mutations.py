@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from whence import elementwise, jacobian, jets, linearization, thin_rows
-from whence.attribution import influence
+from whence.attribution import factored
 from whence.attribution.influence import Influence
 from whence.attribution.solved_points import SolvedPoints
 from whence.curvature import exact
@@ -111,7 +111,7 @@ MUTATIONS = {
         {"make": HARD, "form": "primal"},
     ),
     "a term is left out of the curvature": (
-        influence, "GaussNewtonMatrix", all_but_the_last_term, {"make": SOFT, "form": "primal"},
+        factored, "GaussNewtonMatrix", all_but_the_last_term, {"make": SOFT, "form": "primal"},
     ),
     "a component is left out of the curvature": (
         jacobian.Jacobian, "_cotangents", first_component, {"make": FLOW, "form": "primal"},

@@ -46,6 +46,7 @@ from .curvature.spectrum import Spectrum as Spectrum
 from .evaluation.damping import LeaveOneOut as LeaveOneOut
 from .evaluation.damping import damping_from_refits as damping_from_refits
 from .evaluation.leaving_out import leave_one_out as leave_one_out
+from .index.gradient_index import GradientIndex as GradientIndex
 from .jacobian import Jacobian as Jacobian
 from .linearization import linearize as linearize
 from .losses import Absolute as Absolute

@@ -90,6 +90,10 @@ class CrossEntropy:
         table = values.reshape(len(values), -1, self.positions)
         return table.transpose(1, 2)
 
+    def by_position(self, values: Tensor) -> Tensor:
+        """Return the sums over classes of numbers laid out as the outputs, (n, C·D) to (n, D)."""
+        return self._rows(values).sum(dim=2)
+
     def _flat(self, rows: Tensor) -> Tensor:
         """Return (n, D, C) as (n, C·D)."""
         if self.axis == -1:

@@ -217,12 +217,7 @@ class Jacobian:
         Row order is term by term, so that blocks of such terms say where their rows stand.
         """
         components = self.components()
-        starts = {}
-        n_rows = 0
-        for name, term in self.objective.terms.items():
-            starts[name] = n_rows
-            n_rows += len(term.points) * components[name]
-
+        starts = self.starts()
         for shared in passes_of(self.objective.terms.values()):
             size = self.chunk or self._points_at_once(shared.terms[0])
             parts = linearized_blocks(
@@ -262,18 +257,23 @@ class Jacobian:
         return max(self.components().values()) > MANY_OUTPUTS
 
     def _cotangents(self, part: _TermBlock) -> Sequence[Tensor]:
-        """Return one cotangent (n, m) per row that a point contributes."""
-        term, block, value = part.term, part.block, part.value
+        """Return one cotangent (n, m) per row that a point contributes, as wide as its pass."""
+        columns = self.cotangents(part.term, part.block, part.value)
+        if isinstance(columns, _ManyCotangents):
+            return columns
+        return [part.widened(column) for column in columns]
+
+    def cotangents(self, term: Term, block: Block, value: Tensor) -> Sequence[Tensor]:
+        """Return one cotangent (n, m) per row of a term's point, from residuals (n, m) there."""
         if value.shape[1] > MANY_OUTPUTS:
             return _ManyCotangents(term, block, value, self.scaled)
+        if not self.scaled:
+            return list(unit_cotangents(value))
 
-        columns = list(unit_cotangents(value))
-        if self.scaled:
-            # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
-            root = term.curvature_root(value, block.points)  # S, (n, m, m)
-            scaled = _times_root(root, term.scales(block.part))
-            columns = list(scaled.unbind(2))
-        return [part.widened(column) for column in columns]
+        # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
+        root = term.curvature_root(value, block.points)  # S, (n, m, m)
+        scaled = _times_root(root, term.scales(block.part))
+        return list(scaled.unbind(2))
 
     def residual(self) -> Tensor:
         """Return the stacked right-hand side ρ (R,) that belongs to the rows.
@@ -455,6 +455,15 @@ class Jacobian:
             start += n_rows
 
         return torch.cat(parts)
+
+    def starts(self) -> dict[str, int]:
+        """Return the number of the first row of each term."""
+        starts = {}
+        start = 0
+        for name, count in self.counts().items():
+            starts[name] = start
+            start += count
+        return starts
 
     def counts(self) -> dict[str, int]:
         """Return the number of rows of each term."""

@@ -89,7 +89,7 @@ def test_what_speaks_against_it(near, options, caveat):
     [
         (wh.Nystrom(2), "raise the rank or the damping", "sketch"),
         (wh.Sketched(4), "raise the dimension of the sketch or the damping", "rank or"),
-        (wh.EKFAC(), "raise the damping", "rank or"),
+        (wh.EKFAC(coupled=0), "raise the damping", "rank or"),
         (wh.DataInf(), "raise the damping", "rank or"),
     ],
     ids=["nystrom", "sketched", "ekfac", "datainf"],

@@ -17,6 +17,7 @@ LIMITS = (2000, 1)
 
 
 def factor(objective, damping=1e-3, **options):
+    options = {"coupled": 0, **options}
     return EKFAC(**options).factor(GaussNewtonMatrix(objective), Damping(damping))
 
 

@@ -312,7 +312,7 @@ def test_chunks_and_order_of_points_do_not_matter(name, limit):
     objective = SMALL[name]().objective
     expected = inverse(factor(objective, block_limit=limit))
     chunked = GaussNewtonMatrix(objective, chunk=3)
-    state = EKFAC(limit).factor(chunked, Damping(1e-3))
+    state = EKFAC(limit, coupled=0).factor(chunked, Damping(1e-3))
     oracles.close(inverse(state), expected, 1e-10)
 
     turned = {name: term.points.flip(0) for name, term in objective.terms.items()}
@@ -361,6 +361,6 @@ def test_conjugate_gradients_are_quicker_with_it():
         solver = ConjugateGradient(rtol=1e-6, preconditioner=preconditioner)
         return solver.factor(operator, Damping(1e-7)).solve(right)
 
-    better = solution(EKFAC())
+    better = solution(EKFAC(coupled=0))
     assert better.converged
     assert better.iterations < 0.9 * solution(None).iterations

@@ -73,6 +73,7 @@ class EmpiricalInfluence(Method):
 
     name = "empirical"
     movable = False
+    sums_over_parameters = False
 
     def __init__(
         self,

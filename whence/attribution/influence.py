@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from collections.abc import Iterator
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from whence import _checks
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
+from whence.attribution.by_kernel import solved_images
+from whence.attribution.factored import CurvatureName, DampingRule, Factored
 from whence.attribution.labels import Attributes, Effect
-from whence.attribution.method import Method
 from whence.attribution.quality import (
     FAR,
     SOLVING,
@@ -24,46 +20,27 @@ from whence.attribution.quality import (
     is_far,
     not_solved,
 )
-from whence.attribution.quantities import Multiplied, Quantity
+from whence.attribution.quantities import Loss, Multiplied, Quantity
 from whence.attribution.solved_points import SolvedPoints, gradients_of
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
-from whence.curvature.automatic import Automatic
-from whence.curvature.operators import Curvature, GaussNewtonMatrix, Hessian
 from whence.curvature.solvers import (
-    MEMORY_BUDGET,
-    Damping,
     DualState,
+    KernelState,
     Redamped,
     RowState,
-    Solution,
-    Solver,
     State,
-    default_damping,
 )
 from whence.jacobian import MAX_VECTORS, Jacobian
-from whence.objective import LossLike, Objective
-from whence.parameters import Select
-from whence.samples import Data
 
-CurvatureName = Literal["gauss_newton", "hessian"]
+__all__ = ["CurvatureName", "DampingRule", "Influence"]
 
 STEP_DAMPING = 1e-6
 """Least damping, relative to the largest eigenvalue, of the step that judges a minimum."""
 
 
-@runtime_checkable
-class DampingRule(Protocol):
-    """A way to choose the damping for an objective, such as :class:`whence.LeaveOneOut`."""
-
-    def choose(
-        self, objective: Objective, curvature: CurvatureName, solver: Solver
-    ) -> Damping:
-        """Return the damping for this objective, curvature and solver."""
-
-
 @METHODS.named()
-class Influence(Method):
+class Influence(Factored):
     """Influence functions of an objective at its current parameters.
 
     Entry (target f, point z of term k) is ``(w_k/N_k) · ∇f(θ̂)ᵀ (A + λI)⁻¹ ∇ℓ_k(z; θ̂)``, with
@@ -128,124 +105,21 @@ class Influence(Method):
     """
 
     name = "influence"
-
-    def __init__(
-        self,
-        objective: Objective | nn.Module,
-        data: Data | None = None,
-        loss: LossLike | None = None,
-        *,
-        parameters: Select = None,
-        weight_decay: float | None = None,
-        solver: Solver | Literal["auto"] = "auto",
-        damping: float | Damping | DampingRule | None = None,
-        curvature: CurvatureName | None = None,
-        memory_budget: int = MEMORY_BUDGET,
-    ) -> None:
-        super().__init__(
-            objective,
-            data,
-            loss,
-            parameters=parameters,
-            weight_decay=weight_decay,
-            memory_budget=memory_budget,
-        )
-        self.curvature = self._choose_curvature(curvature)
-        self.solver = self._choose_solver(solver)
-        self.damping = self._choose_damping(damping)
-
-        self._state: State | None = None
-        # Parameters and buffers for which the state and what follows hold.
-        self._factored_at: dict[str, Tensor] = {}
-        self._loss: tuple[float, Tensor] | None = None
-        self._decrease: float | None = None
-        self._step: Tensor | None = None
-
-    def _choose_curvature(self, curvature: CurvatureName | None) -> CurvatureName:
-        terms = self.objective.terms
-        not_convex = [name for name in terms if not terms[name].loss.is_convex]
-        if curvature is None:
-            return "hessian" if not_convex else "gauss_newton"
-
-        _checks.one_of("curvature", curvature, ("gauss_newton", "hessian"))
-        if curvature == "gauss_newton" and not_convex:
-            raise ValueError(
-                f"the loss of term {not_convex[0]!r} is not convex in what the network gives, or "
-                "has no curvature there, so Gauss–Newton does not stand for its Hessian: use "
-                "curvature='hessian', or a method without curvature such as wh.TracIn or "
-                "wh.GradDot"
-            )
-        return curvature
-
-    def _choose_solver(self, solver: Solver | Literal["auto"]) -> Solver:
-        if isinstance(solver, str):
-            _checks.one_of("solver", solver, ("auto",))
-            return Automatic(memory_budget=self.memory_budget)
-        if not isinstance(solver, Solver) or isinstance(solver, type):
-            raise TypeError(
-                "solver must be 'auto' or a solver, such as wh.Exact(), got "
-                f"{_checks.describe(solver)}"
-            )
-        return solver
-
-    def _choose_damping(self, damping: float | Damping | DampingRule | None) -> Damping:
-        objective = self.objective
-        if damping is None:
-            dtype = objective.parameters.dtype
-            return Damping(default_damping(dtype, samples=objective.has_samples))
-        if isinstance(damping, Damping):
-            return damping
-        if isinstance(damping, DampingRule) and not isinstance(damping, type):
-            return damping.choose(objective, self.curvature, self.solver)
-        if isinstance(damping, (str, type)):
-            raise TypeError(
-                "damping must be a number, a wh.Damping, or a rule that chooses it, such as "
-                f"damping=wh.LeaveOneOut(), got {damping!r}"
-            )
-        return Damping(damping)
-
-    # --- curvature ---
-
-    def state(self) -> State:
-        """Return the factored curvature; made at first use and again when the network changed."""
-        network = self.objective.network
-        tensors = {
-            **dict(network.named_parameters()),
-            **dict(network.named_buffers()),
-        }
-        if self._state is not None and _equal(tensors, self._factored_at):
-            return self._state
-
-        # A is that of the terms: cI is added as damping is, which every solver does exactly.
-        terms_alone = self.objective.with_weight_decay(0.0)
-        operator: Curvature
-        if self.curvature == "gauss_newton":
-            operator = GaussNewtonMatrix(terms_alone)
-        else:
-            operator = Hessian(terms_alone)
-        damping = self.damping.with_penalty(self.objective.weight_decay)
-        state = self.solver.factor(operator, damping)
-        if not hasattr(state, "solve") or not hasattr(state, "spectrum"):
-            raise TypeError(
-                f"{type(self.solver).__name__}.factor must return a state with solve and spectrum, "
-                f"got {_checks.describe(state)}"
-            )
-        self._state = state
-        self._loss = None
-        self._decrease = None
-        self._factored_at = {
-            name: tensor.detach().clone() for name, tensor in tensors.items()
-        }
-        return self._state
-
-    def solve(self, vectors: Tensor) -> Solution:
-        """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""
-        return self.state().solve(vectors)
+    # What was found at the state that results were last made with.
+    _judged: State | None = None
+    _loss: tuple[float, Tensor] | None = None
+    _decrease: float | None = None
+    _step: Tensor | None = None
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return ``(A + λI)⁻¹∇f`` for the columns of gradients (P, K)."""
         solution = self.solve(gradients)
         return solution.value, Solved().worst_with(solution)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._judged = None
+        self._loss = self._decrease = self._step = None
 
     # --- many targets at once ---
 
@@ -258,6 +132,9 @@ class Influence(Method):
         n_points = len(prepared)
         sign = -1.0 if effect == "add" else 1.0
 
+        kernel_state = self._kernel_state(points)
+        if kernel_state is not None:
+            return self._tiles_by_kernel(kernel_state, quantity, sign)
         row_state = self._row_state(points)
         image_state = self._image_state(points)
         # A column of the solve for rows costs about a third of a refined solve for a target.
@@ -269,35 +146,13 @@ class Influence(Method):
             return self._tiles_by_points(prepared, quantity, sign)
         return None
 
-    def for_products(self) -> Influence:
-        """Return the same without curvature and solver, which products do not need."""
-        bare = copy.copy(self)
-        bare._forget()
-        bare.solver = Automatic()
-        return bare
-
-    def for_solving(self) -> Influence:
-        """Return the same with its curvature factored."""
-        if hasattr(self.solver, "client"):
-            raise ValueError(
-                f"the factors of {type(self.solver).__name__} are on workers already, which solve "
-                "for all points: leave client= away"
-            )
-        self.state()
-        return self
-
-    def _forget(self) -> None:
-        """Leave the factored curvature, and what was solved with it."""
-        self._state = None
-        self._factored_at = {}
-        self._loss = None
-        self._decrease = None
-        self._step = None
-
     def whole_self_values(
         self, points: PointsByTerm | None
     ) -> Iterator[tuple[Tensor, Solved]] | None:
         """Return the effects of training points on their own losses by one solve, where it fits."""
+        kernel_state = self._kernel_state(points)
+        if kernel_state is not None:
+            return self._own_values_by_kernel(kernel_state)
         row_state = self._row_state(points)
         image_state = self._image_state(points)
         if row_state is not None:
@@ -320,6 +175,15 @@ class Influence(Method):
             by_point, solved = self._by_images(state, gradients, rho)
             yield by_point[:, part].diagonal(), solved
 
+    def _own_values_by_kernel(
+        self, state: KernelState
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        first = 0
+        for by_point, solved in self._by_kernel(state, Loss(), self._rho()):
+            own_points = slice(first, first + len(by_point))
+            yield by_point[:, own_points].diagonal(), solved
+            first = own_points.stop
+
     def _training_gradients(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield ∇ℓ of the training points, (k, P), k at a time, and which points they are."""
         parameters = self.objective.parameters
@@ -339,6 +203,14 @@ class Influence(Method):
         state = self.state()
         is_sum_of_rows = points is None and self._spans()
         if is_sum_of_rows and isinstance(state, DualState):
+            return state
+        return None
+
+    def _kernel_state(self, points: PointsByTerm | None) -> KernelState | None:
+        """Return the state if it has the kernel in memory, but not the rows."""
+        state = self.state()
+        is_sum_of_rows = points is None and self._spans()
+        if is_sum_of_rows and isinstance(state, KernelState):
             return state
         return None
 
@@ -377,6 +249,27 @@ class Influence(Method):
             targets = slice(first, first + len(gradients))
             yield Tile(targets, every_point, values, solved)
             first = targets.stop
+
+    def _tiles_by_kernel(
+        self, state: KernelState, quantity: Quantity, sign: float
+    ) -> Iterator[Tile]:
+        rho = sign * self._rho()
+        first = 0
+        every_point = slice(0, self.objective.n_points)
+        for values, solved in self._by_kernel(state, quantity, rho):
+            targets = slice(first, first + len(values))
+            yield Tile(targets, every_point, values, solved)
+            first = targets.stop
+
+    def _by_kernel(
+        self, state: KernelState, quantity: Quantity, rho: Tensor
+    ) -> Iterator[tuple[Tensor, Solved]]:
+        """Yield the influences of every training point on some targets at a time, (t, n)."""
+        jacobian = Jacobian(self.objective, scaled=True)
+        gradients = self.packed_gradients(quantity)
+        for solution in solved_images(state, self.objective, quantity, gradients):
+            by_row = solution.value.mul_(rho[:, None])  # (R, t)
+            yield jacobian.by_point(by_row).T, Solved().worst_with(solution)
 
     def _by_images(
         self, state: DualState, gradients: Tensor, rho: Tensor
@@ -462,7 +355,11 @@ class Influence(Method):
         self, quantity: Quantity | None, effect: Effect, solved: Solved
     ) -> Attributes:
         """Return what the attributes of a result say, of curvature and solver too."""
-        self.state()  # which forgets the loss of a network that has changed
+        # The state of a network that has changed is another one.
+        state = self.state()
+        if self._judged is not state:
+            self._judged = state
+            self._loss = self._decrease = self._step = None
         if self._loss is None:
             self._loss = self.objective.loss_and_gradient()
         loss, gradient = self._loss
@@ -479,32 +376,6 @@ class Influence(Method):
                 attributes["predicted_shift"] = self._predicted_shift(quantity)
         return attributes
 
-    def solver_attributes(self, solved: Solved) -> Attributes:
-        """Return what attributes say of the curvature, and of how systems were solved."""
-        attributes: Attributes = {
-            "curvature": self.curvature,
-            "solver": self.solver.name,
-            "solver_residual": solved.residual,
-            "solver_converged": int(solved.converged),
-            "solver_message": solved.message,
-            **self.state().spectrum.attributes(),
-        }
-        for term in self.objective.terms.values():
-            caveat: str = getattr(term.loss, "caveat", "")
-            if caveat:
-                attributes["loss_caveat"] = caveat
-
-        penalty = self.objective.weight_decay
-        if penalty:
-            # What was factored is A + (λ + c)I; results speak of λ and c apart.
-            spectrum = self.state().spectrum
-            damping = self.damping.resolve(spectrum.largest_eigenvalue)
-            apart = replace(spectrum, damping=damping)
-            attributes["damping"] = apart.damping
-            attributes["relative_damping"] = apart.relative_damping
-            attributes["weight_decay"] = penalty
-        return attributes
-
     def _predicted_decrease(self, loss: float, gradient: Tensor) -> float | None:
         """Return the share of the loss that a Gauss–Newton step would take away.
 
@@ -512,14 +383,19 @@ class Influence(Method):
         a well-trained network seems to have far to go. None where the solver cannot tell cheaply.
         """
         state = self.state()
-        if not isinstance(state, Redamped):
+        # Of an approximation the step may be any number of times too long.
+        if not isinstance(state, Redamped) or state.spectrum.solver != "exact":
             return None
 
         if self._decrease is None:
             lowest = STEP_DAMPING * state.spectrum.largest_eigenvalue
             if state.spectrum.damping < lowest:
                 state = state.redamped(lowest)
-            step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
+            if isinstance(state, KernelState) and self._spans():
+                # ∇L = Jᵀρ is a sum of rows.
+                step = state.combination(self._rho())
+            else:
+                step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
             # The model's decrease of a step δ = −(A + μI)⁻¹∇L, with ∇Lᵀδ = −∇Lᵀ(A + μI)⁻¹∇L.
             decrease = 0.5 * float(gradient @ step)
             self._decrease = decrease / loss if loss else 0.0
@@ -534,9 +410,3 @@ class Influence(Method):
         shift = float((gradients @ self._step).abs().max())
         size = float(values.abs().max())
         return shift / size if size else shift
-
-
-def _equal(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
-    if tensors.keys() != others.keys():
-        return False
-    return all(torch.equal(tensors[name], others[name]) for name in tensors)

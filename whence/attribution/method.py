@@ -19,6 +19,11 @@ from whence import _checks
 from whence._files import checked_path
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
 from whence.attribution.by_band import own_values
+from whence.attribution.by_layer import (
+    check_sum_over_layers,
+    layer_names,
+    layer_values,
+)
 from whence.attribution.labels import SIGN, Coordinates, Effect
 from whence.attribution.on_disk import attribute_share, attribute_to_disk
 from whence.attribution.perturbation import feature_names, input_changes
@@ -98,6 +103,7 @@ class Method(Tiled):
         points: PointsByTerm | None = None,
         effect: Effect = "remove",
         *,
+        by_layer: bool = False,
         out: str | Path | None = None,
         client: Client | None = None,
     ) -> Attribution:
@@ -115,6 +121,9 @@ class Method(Tiled):
         effect:
             ``"remove"`` or ``"add"``; ``"perturb"`` for moving the points' inputs, with a third
             dimension for the numbers of an input, and as change by unit of each.
+        by_layer:
+            Whether to say what each layer's parameters add: a third dimension ``layer``, whose sum
+            is the whole. For methods whose entries are such sums.
         out:
             A new zarr folder to write the result into, part by part; what is returned reads from
             it when numbers are used, see :func:`whence.attribution.storage.read_zarr`. A call
@@ -148,6 +157,8 @@ class Method(Tiled):
                 "workers write into a folder: give out='name.zarr', or leave client= away"
             )
         prepared = self.prepare_points(points)
+        if by_layer:
+            return self._by_layer(quantity, prepared, effect, out)
         if effect == "perturb":
             changes, features, solved = self._changes_by_moves(quantity, prepared, out)
             return self.labelled(
@@ -200,6 +211,33 @@ class Method(Tiled):
             lambda: self.blocks_of(prepared),
         )
         return changes.cpu().numpy(), features, solved
+
+    def _by_layer(
+        self,
+        quantity: Quantity,
+        prepared: PreparedPoints,
+        effect: Effect,
+        out: str | Path | None,
+    ) -> Attribution:
+        """Return what each layer adds, with dimensions (target, point, layer)."""
+        if out is not None or effect == "perturb":
+            raise ValueError(
+                "by_layer=True is for effect='remove' and 'add', and kept in memory: leave out= "
+                "away, or ask for fewer targets"
+            )
+        check_sum_over_layers(self)
+        names = list(layer_names(self.objective.parameters))
+        self.check_size(self.n_targets(quantity), len(prepared) * len(names))
+        values, solved = layer_values(self, quantity, prepared, effect)
+        return self.labelled(
+            values,
+            quantity,
+            prepared,
+            effect,
+            solved,
+            dims=("target", "point", "layer"),
+            coords={"layer": ("layer", np.asarray(names))},
+        )
 
     def _on_disk(
         self,

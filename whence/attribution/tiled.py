@@ -68,6 +68,9 @@ class Tiled(ABC):
     movable: ClassVar[bool] = True
     """Whether entries are changes that have a derivative with respect to a point's input."""
 
+    sums_over_parameters: ClassVar[bool] = True
+    """Whether entries are products of targets' vectors with points' gradients, and no more."""
+
     def __init__(
         self,
         objective: Objective | nn.Module,

@@ -12,6 +12,8 @@ are taken from it::
     weight_decay = 1e-2          # c of the training's penalty (c/2)‖θ‖²; optional
     checkpoints = [...]          # for --method tracin: state_dicts or .safetensors files; optional
     learning_rates = 1e-3        # of the checkpoints; optional
+    texts = [...]                # the text of each training point, for whence query; optional
+    encode = ...                 # from a text to one sample, for whence query; optional
     run = wh.train(...)          # for --method replay: a recorded training; optional
     corrupted = [...]            # known bad samples, to measure an audit; optional
     classes = ["cat", "dog"]     # what classes are called in the explorer; optional

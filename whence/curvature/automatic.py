@@ -13,6 +13,8 @@ from whence.curvature.operators import Curvature
 from whence.curvature.solvers import MEMORY_BUDGET, Damping, Solver, State
 
 MAX_RANK = 300
+MAX_MULTIPLICATIONS = 3e14
+"""Most multiplications of a kernel whose rows are not kept: an hour or two of few cores."""
 LOW_RANK_SHARE = 4
 """Part of the memory budget that is for eigenvectors: a quarter."""
 
@@ -22,7 +24,8 @@ LOW_RANK_SHARE = 4
 class Automatic:
     """Choose a solver by what fits in memory: what ``solver="auto"`` stands for.
 
-    :class:`whence.Exact` where its matrices fit in ``memory_budget``; otherwise
+    :class:`whence.Exact` where its matrices fit in ``memory_budget``, which of a Gauss–Newton
+    matrix need not be the rows, as long as the kernel is not hours of work; otherwise
     :class:`whence.ConjugateGradient` for a Hessian or where the rows fit, which is exact to its
     tolerance, and else :class:`whence.Nystrom`, of rank 300 or what a quarter of the memory holds.
     The reasons are measured in docs/solvers.md. The attribution names the solver chosen.
@@ -41,9 +44,8 @@ class Automatic:
     >>> operator, damping = wh.GaussNewtonMatrix(objective), wh.Damping(1e-6)
     >>> wh.Automatic().choice(operator, damping).name
     'exact'
-    >>> wh.Automatic(memory_budget=900_000).choice(operator, damping)
-    ConjugateGradient(rtol=None, max_iterations=2000, preconditioner=Nystrom(rank=4, \
-tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=900000)
+    >>> wh.Automatic(memory_budget=900_000).choice(operator, damping)      # layer by layer
+    Exact(form='auto', memory_budget=900000, tolerance=0.0)
     >>> wh.Automatic(memory_budget=600_000).choice(operator, damping).name
     'nystrom'
     """
@@ -58,7 +60,9 @@ tolerance=None, complement=True, seed=0, memory_budget=900000), memory_budget=90
         """Return the solver for this operator."""
         exact = Exact(memory_budget=self.memory_budget)
         if exact.needs(operator, damping) <= self.memory_budget:
-            return exact
+            plan = exact.streamed_plan(operator)
+            if plan is None or plan.multiplications <= MAX_MULTIPLICATIONS:
+                return exact
 
         # A Hessian may be indefinite, so that no low rank preconditions it.
         root = operator.root()

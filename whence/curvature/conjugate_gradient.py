@@ -129,7 +129,7 @@ class ConjugateGradient:
         # Without damping, or of a Hessian, a low rank would not be positive definite.
         if chosen == "auto":
             suits = operator.semidefinite and damping > 0
-            chosen = self._low_rank(operator) if suits else None
+            chosen = self.low_rank(operator) if suits else None
         if chosen is None:
             return (lambda right: right), "none"
 
@@ -141,7 +141,7 @@ class ConjugateGradient:
             )
         return state.precondition, chosen.name
 
-    def _low_rank(self, operator: Curvature) -> Nystrom | None:
+    def low_rank(self, operator: Curvature) -> Nystrom | None:
         """Return a preconditioner of rank 100, or less where memory holds less."""
         column_bytes = COPIES * operator.size * operator.like().itemsize
         rank = min(AUTO_RANK, operator.size, self.memory_budget // column_bytes)

@@ -37,9 +37,11 @@ from whence.curvature.solvers import (
     worst,
 )
 from whence.curvature.spectrum import Spectrum
-from whence.jacobian import MAX_VECTORS
+from whence.curvature.streamed import StreamedDual
+from whence.jacobian import MAX_VECTORS, Jacobian
 from whence.ntk import TangentKernel
 from whence.points import MAX_ROW_BYTES
+from whence.streamed_kernel import StreamedKernel, StreamPlan, stream_plan
 
 MAX_REFINEMENTS = 4
 ROUNDING = 8
@@ -133,10 +135,8 @@ class Exact:
 
         if is_hessian:
             return self._of_hessian(DenseMatrix(operator), damping)
-        if self._is_dual(operator, damping):
-            kernel = operator.kernel()
-            assert kernel is not None
-            return _Dual(kernel, damping, self.tolerance)
+        if self.is_dual(operator, damping):
+            return self._dual(operator, damping)
         return _Primal(DenseMatrix(operator), damping, self.tolerance)
 
     def needs(self, operator: Curvature, damping: Damping) -> int:
@@ -145,15 +145,11 @@ class Exact:
         itemsize = operator.like().itemsize
         root = operator.root()
 
-        if root is not None and self._is_dual(operator, damping):
-            rows = root.shape[0]
-            # JJᵀ, its two Cholesky factors and what they are made of, (R, R) each; J and
-            # L⁻¹J, (R, P) each.
-            kept = rows * (4 * rows + 2 * size) * itemsize
-            if kept <= MAX_ROW_BYTES:
-                return kept
-            # Of large ones blocks of solutions, and of the making of J, matter too.
-            return kept + 2 * MAX_ROW_BYTES
+        if root is not None and self.is_dual(operator, damping):
+            plan = self.streamed_plan(operator)
+            return (
+                held_rows_bytes(*root.shape, itemsize) if plan is None else plan.needed
+            )
 
         # A and its factor, (P, P) each.
         needed = 2 * size**2 * itemsize
@@ -162,7 +158,31 @@ class Exact:
             needed += 16 * size**2
         return needed
 
-    def _is_dual(self, operator: Curvature, damping: Damping) -> bool:
+    def streamed_plan(self, operator: Curvature) -> StreamPlan | None:
+        """Return how the dual form goes without rows in memory; None where they fit, or must be."""
+        root = operator.root()
+        # What stands for a Jacobian in an operator of one's own has no layers.
+        if not isinstance(root, Jacobian) or root.has_many_outputs:
+            return None
+        with_rows = held_rows_bytes(*root.shape, operator.like().itemsize)
+        if with_rows <= self.memory_budget:
+            return None
+        plan = stream_plan(root, self.memory_budget)
+        is_less = plan is not None and plan.needed < with_rows
+        return plan if is_less else None
+
+    def _dual(self, operator: Curvature, damping: Damping) -> State:
+        """Return the dual form, with the rows in memory where they fit."""
+        if self.streamed_plan(operator) is not None:
+            streamed = StreamedKernel(operator.objective, self.memory_budget)
+            return StreamedDual(streamed, damping, self.tolerance, self.name)
+
+        kernel = operator.kernel()
+        assert kernel is not None
+        return _Dual(kernel, damping, self.tolerance)
+
+    def is_dual(self, operator: Curvature, damping: Damping) -> bool:
+        """Whether the smaller matrix, or the one asked for, is that of the rows."""
         root = operator.root()
         if root is None or self.form == "primal":
             return False
@@ -202,6 +222,16 @@ class Exact:
             state.spectrum, negative_eigenvalues=negative, smallest_eigenvalue=smallest
         )
         return state
+
+
+def held_rows_bytes(rows: int, size: int, itemsize: int) -> int:
+    """Return the bytes of the dual form with all rows (R, P) in memory."""
+    # JJᵀ, its two Cholesky factors and what they are made of, (R, R) each; J and L⁻¹J, (R, P) each.
+    kept = rows * (4 * rows + 2 * size) * itemsize
+    if kept <= MAX_ROW_BYTES:
+        return kept
+    # Of large ones blocks of solutions, and of the making of J, matter too.
+    return kept + 2 * MAX_ROW_BYTES
 
 
 class _Rows(Protocol):

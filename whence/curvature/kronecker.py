@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from whence import _checks
 from whence.catalogue import SOLVERS
+from whence.curvature.coupling import Coupling, leading_directions
 from whence.curvature.failures import needs_rows
 from whence.curvature.kronecker_bases import Basis, FullBasis, layer_bases
 from whence.curvature.lanczos import largest_eigenvalue
@@ -31,12 +32,14 @@ from whence.jacobian import Jacobian
 class BlocksSpectrum(Spectrum):
     """How many blocks A was cut into, and how many of them have an eigenbasis of their own.
 
-    The others' basis is a Kronecker product, or the parameters themselves.
+    The others' basis is a Kronecker product, or the parameters themselves. Of all blocks some
+    directions are coupled.
     """
 
     blocks: int
     full_blocks: int
     trace_share: float
+    coupled_directions: int | None = None
 
 
 @SOLVERS.named()
@@ -64,6 +67,9 @@ class EKFAC:
         terms; a larger one those of a Kronecker product, of the partial traces of its curvature
         (or its diagonal, see above). The two are one for a term without derivatives, which is
         ordinary K-FAC.
+    coupled:
+        How many directions of all layers are coupled, 0 for none; they take two matrices of so
+        many rows in double precision, 64 MB for 2000, and a third pass over the points.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made again.
 
@@ -90,11 +96,13 @@ class EKFAC:
     """
 
     block_limit: int = 2000
+    coupled: int = 2000
     memory_budget: int = MEMORY_BUDGET
     name = "ekfac"
 
     def __post_init__(self) -> None:
         _checks.count("block_limit", self.block_limit)
+        _checks.count("coupled", self.coupled, zero=True)
         _checks.positive("memory_budget", self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
@@ -107,7 +115,12 @@ class EKFAC:
         # eigenvalues.
         blocks = self.blocks(root, layer_matrices(root))
         system, largest = self.system(operator, damping)
-        return _Factored(system, blocks, largest)
+        coupling = None
+        if self.coupled and len(blocks) > 1:
+            # And a third, for their curvature across layers.
+            leading = leading_directions(blocks, self.coupled)
+            coupling = Coupling(root, blocks, leading)
+        return _Factored(system, blocks, largest, coupling)
 
     def system(self, operator: Curvature, damping: Damping) -> tuple[Damped, float]:
         """Return ``A + λI`` and the largest eigenvalue of A: of the true A, not of the model."""
@@ -131,6 +144,10 @@ class EKFAC:
         return list(blocks.values())
 
 
+Solved = tuple[Tensor, Tensor]
+"""Places of some directions of a block, and the solution along them (K, places)."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A layer's basis and the curvature along each of its directions, (out, in)."""
@@ -139,11 +156,19 @@ class Block:
     basis: Basis
     eigenvalues: Tensor = field(repr=False)
 
-    def inverse(self, matrices: Tensor, damping: float) -> Tensor:
-        """Return the inverse of the layer's ``A + λI`` times its part of vectors."""
+    def inverse(
+        self, matrices: Tensor, damping: float, solved: Solved | None = None
+    ) -> Tensor:
+        """Return the inverse of the layer's ``A + λI`` times its part of vectors.
+
+        ``solved`` are places of directions and the solution along them, (K, places), if known.
+        """
         # V → QᵀV → (s + λ)⁻¹QᵀV → Q(s + λ)⁻¹QᵀV
         coordinates = self.basis.into(matrices)
         coordinates /= self.eigenvalues + damping
+        if solved is not None:
+            places, solution = solved
+            coordinates.flatten(1)[:, places] = solution
         return self.basis.back(coordinates)
 
     def summary(self) -> BlockSummary:
@@ -197,21 +222,45 @@ def spectrum_of(
 class _Factored:
     """Each layer's eigenvectors and corrected eigenvalues, and λ."""
 
-    def __init__(self, system: Damped, blocks: Sequence[Block], largest: float) -> None:
+    def __init__(
+        self,
+        system: Damped,
+        blocks: Sequence[Block],
+        largest: float,
+        coupling: Coupling | None = None,
+    ) -> None:
         self._system = system
         self._blocks = blocks
+        self._coupling = coupling
         summaries = [block.summary() for block in blocks]
         self.spectrum = spectrum_of(summaries, system, largest)
+        if coupling is not None:
+            self._factor = coupling.factor(system.damping)
+            k = len(coupling.leading)
+            self.spectrum = replace(self.spectrum, coupled_directions=k)
+
+    def redamped(self, damping: float) -> _Factored:
+        """Return the state with this absolute λ: bases and curvatures are known."""
+        largest = self.spectrum.largest_eigenvalue
+        system = self._system.redamped(damping)
+        return _Factored(system, self._blocks, largest, self._coupling)
 
     def precondition(self, right: Tensor) -> Tensor:
         """Return the approximate inverse of ``A + λI`` times the columns of ``right``, (P, K)."""
         damping = self._system.damping
         # What no block covers has curvature zero; without damping there is no such part.
         value = right / damping if damping else torch.zeros_like(right)
-        for block in self._blocks:
+        for block, solved in zip(self._blocks, self._solved(right), strict=True):
             matrices = block.layer.matrices(right)
-            block.layer.put(block.inverse(matrices, damping), value)
+            block.layer.put(block.inverse(matrices, damping, solved), value)
         return value
+
+    def _solved(self, right: Tensor) -> Sequence[Solved | None]:
+        """Return for each block what is solved together with other blocks."""
+        if self._coupling is None:
+            return [None] * len(self._blocks)
+        parts = self._coupling.solved(self._factor, right)
+        return list(zip(self._coupling.leading.places, parts, strict=True))
 
     def solve(self, right: Tensor) -> Solution:
         """Solve approximately for the columns of ``right``, (P, K); the residual is the true one.

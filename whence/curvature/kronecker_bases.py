@@ -35,6 +35,9 @@ class Basis(Protocol):
     def curvature(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the sum over rows of squared coordinates, (out, in)."""
 
+    def along(self, left: Tensor, right: Tensor, places: Tensor) -> Tensor:
+        """Return the rows' coordinates along some directions, (n, places), by flat place."""
+
 
 @dataclass(frozen=True)
 class ProductBasis:
@@ -55,20 +58,24 @@ class ProductBasis:
 
     def curvature(self, left: Tensor, right: Tensor) -> Tensor:
         """Return ``Σ_rows (Lᵀ M R)²``, which is ``(Σ_c (Lᵀδ_c)(Rᵀa_c)ᵀ)²`` entry by entry."""
-        left = left @ self.left  # (n, c, out)
-        right = right @ self.right  # (n, c, in)
         if left.shape[1] == 1:
             # Of one channel the square of the product is the product of squares, and the sum over
             # rows one matrix product.
-            left = left[:, 0]
-            right = right[:, 0]
-            left_squares = left.square()
-            right_squares = right.square()
+            left_squares = (left[:, 0] @ self.left).square()
+            right_squares = (right[:, 0] @ self.right).square()
             return left_squares.T @ right_squares
 
-        coordinates = left.mT @ right
+        coordinates = _turned(left, right, self.left, self.right)
         squares = coordinates.square_()
         return squares.sum(dim=0)
+
+    def along(self, left: Tensor, right: Tensor, places: Tensor) -> Tensor:
+        """Return the rows' coordinates along some directions, (n, places), by flat place."""
+        inputs = len(self.right)
+        outs, of_outs = torch.unique(places // inputs, return_inverse=True)
+        ins, of_ins = torch.unique(places % inputs, return_inverse=True)
+        turned = _turned(left, right, self.left[:, outs], self.right[:, ins])
+        return turned[:, of_outs, of_ins]
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,11 @@ class FullBasis:
         squares = coordinates.square_()
         return squares.sum(dim=0)
 
+    def along(self, left: Tensor, right: Tensor, places: Tensor) -> Tensor:
+        """Return the rows' coordinates along some directions, (n, places), by flat place."""
+        matrices = left.mT @ right
+        return matrices.flatten(1) @ self.vectors[:, places]
+
 
 class DiagonalBasis:
     """The basis of the parameters themselves."""
@@ -115,6 +127,26 @@ class DiagonalBasis:
         matrices = left.mT @ right
         squares = matrices.square_()
         return squares.sum(dim=0)
+
+    def along(self, left: Tensor, right: Tensor, places: Tensor) -> Tensor:
+        """Return the rows' coordinates along some directions, (n, places), by flat place."""
+        matrices = left.mT @ right
+        return matrices.flatten(1)[:, places]
+
+
+def _turned(left: Tensor, right: Tensor, outs: Tensor, ins: Tensor) -> Tensor:
+    """Return ``Uᵀ(Σ_c δ_c a_cᵀ)V`` of n rows for U (out, k) and V (in, j), (n, k, j)."""
+    channels, outputs = left.shape[1:]
+    inputs, j = ins.shape
+    k = outs.shape[1]
+
+    # Multiplications of a row: channels are turned first, or summed up first.
+    turned_first = channels * (outputs * k + inputs * j + k * j)
+    summed_first = channels * outputs * inputs + outputs * k * inputs + k * inputs * j
+    if turned_first <= summed_first:
+        return (left @ outs).mT @ (right @ ins)
+    matrices = left.mT @ right
+    return (outs.T @ matrices) @ ins
 
 
 class Statistics(Protocol):

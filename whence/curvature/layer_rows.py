@@ -117,8 +117,8 @@ class LayerMatrix:
                 parts.append(ones.expand(n, channels, 1))
 
             lefts.append(left)
-            rights.append(torch.cat(parts, dim=2))
-        return torch.cat(lefts, dim=1), torch.cat(rights, dim=1)
+            rights.append(joined(parts, 2))
+        return joined(lefts, 1), joined(rights, 1)
 
     def _rows(self, uses: Sequence[Use], points: slice) -> Tensor:
         """Return the rows at some points, (n, size), all uses added up."""
@@ -163,6 +163,13 @@ class LayerMatrix:
         """Return the width of a parameter's part of the matrix: a bias has 1."""
         size = columns.stop - columns.start
         return size // self.outputs
+
+
+def joined(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Return parts side by side; a single one as it is, as to join would copy it."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts), dim=axis)
 
 
 def layer_matrices(root: Jacobian) -> list[LayerMatrix]:
@@ -241,6 +248,32 @@ def layer_rows(
             for layer in layers:
                 for left, right in layer.pieces(uses, n):
                     yield layer, term.name, left, right
+
+
+Piece = tuple[LayerMatrix, slice, Tensor, Tensor]
+"""A layer, which of a block's rows, and their left (n, c, out) and right (n, c, in)."""
+
+
+def row_pieces(
+    root: Jacobian, layers: Sequence[LayerMatrix]
+) -> Iterator[tuple[int, Iterator[Piece]]]:
+    """Yield for the rows of some points how many they are, and those of each layer in pieces."""
+    for term, block in _term_blocks(root):
+        linear = _by_layers(root, term, block.linear)
+        n = len(block.linear.value)
+        for cotangent in block.cotangents:
+            yield n, _pieces_of(layers, linear.uses(cotangent), n)
+
+
+def _pieces_of(
+    layers: Sequence[LayerMatrix], uses: Sequence[Use], n: int
+) -> Iterator[Piece]:
+    for layer in layers:
+        start = 0
+        for left, right in layer.pieces(uses, n):
+            points = slice(start, start + len(left))
+            yield layer, points, left, right
+            start = points.stop
 
 
 def _term_blocks(root: Jacobian) -> Iterator[tuple[Term, Rows]]:

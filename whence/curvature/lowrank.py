@@ -193,6 +193,11 @@ class Nystrom:
         return _LowRank(self, cached, pairs, damping, share)
 
 
+def largest_rank(solver: Arnoldi | Nystrom, operator: Curvature) -> int:
+    """Return the rank that a solver takes at most, of what is asked for and fits in memory."""
+    return solver._growth().most(operator)
+
+
 @dataclass(frozen=True)
 class _Growth:
     """How many eigenpairs to find: a number, or as many as a tolerance asks for."""
@@ -220,7 +225,7 @@ class _Growth:
 
         With a tolerance the rank is doubled until no more than that is left out.
         """
-        most = self._most(operator)
+        most = self.most(operator)
         trace = operator.trace()
         rank = most
         if self.tolerance is not None:
@@ -235,7 +240,7 @@ class _Growth:
                 return (vectors, values), share
             rank = min(most, 2 * rank)
 
-    def _most(self, operator: Curvature) -> int:
+    def most(self, operator: Curvature) -> int:
         """Return the largest rank that is asked for, fits in memory and A can have."""
         size = operator.size
         if self.rank is not None and self.rank > size:
@@ -305,10 +310,14 @@ class _LowRank:
         pairs: Eigenpairs,
         damping: Damping,
         trace_share: float,
+        largest: float | None = None,
     ) -> None:
+        self._solver = solver
+        self._operator = operator
         self._vectors, self._values = pairs
         self._complement = solver.complement
-        largest = self._largest(operator)
+        if largest is None:
+            largest = self._largest(operator)
         absolute = damping.resolve(largest)
         self._system = Damped(operator, absolute)
 
@@ -334,6 +343,17 @@ class _LowRank:
             trace_share=trace_share,
             smallest_held_eigenvalue=float(self._values.min()),
             negative_eigenvalues_held=int((self._values < 0).sum()),
+        )
+
+    def redamped(self, damping: float) -> _LowRank:
+        """Return the state with this absolute λ: the eigenpairs are known."""
+        return _LowRank(
+            self._solver,
+            self._operator,
+            (self._vectors, self._values),
+            Damping(damping, relative=False),
+            self.spectrum.trace_share,
+            self.spectrum.largest_eigenvalue,
         )
 
     def _largest(self, operator: Curvature) -> float:

@@ -488,6 +488,10 @@ class Damped(_Derived):
         images = self._operator.matmat(vectors)
         return images + self.damping * vectors
 
+    def redamped(self, damping: float) -> Damped:
+        """Return ``A + μI`` with another damping μ."""
+        return Damped(self._operator, damping)
+
     def cached(self, memory_budget: int) -> Damped:
         """Return the same operator with what products need in memory, if that fits."""
         operator = self._operator.cached(memory_budget)

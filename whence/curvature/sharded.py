@@ -47,8 +47,8 @@ class ShardedEKFAC:
     A layer of n outputs and m inputs has factors of n² + m² numbers, and their eigenvectors: of a
     wide network more than the parameters, and than one process may hold. A worker makes those of
     its layers in passes over all data, so that workers share memory and eigenvectors, not passes.
-    To solve, each gets its layers' part of the right-hand sides. Results are those of ``EKFAC``,
-    the residual the true one.
+    To solve, each gets its layers' part of the right-hand sides. Workers know nothing of each
+    other's layers: results are those of ``EKFAC(coupled=0)``, the residual the true one.
 
     A worker that dies takes its layers along: others make them again.
 
@@ -65,7 +65,8 @@ class ShardedEKFAC:
     TypeError
         If the client is none.
     ValueError
-        As of :class:`whence.EKFAC`; or if workers have another version of whence.
+        As of :class:`whence.EKFAC`; if its directions are coupled; or if workers have another
+        version of whence.
     SingularSystem
         If ``A + λI`` is singular, which is a ValueError, too.
 
@@ -78,11 +79,16 @@ class ShardedEKFAC:
     """
 
     client: Client = field(repr=False, compare=False)
-    ekfac: EKFAC = field(default_factory=EKFAC)
+    ekfac: EKFAC = field(default_factory=lambda: EKFAC(coupled=0))
     name = EKFAC.name
 
     def __post_init__(self) -> None:
         check_client(self.client)
+        if self.ekfac.coupled:
+            raise ValueError(
+                "layers on several workers are taken as independent of each other, but EKFAC is to "
+                f"couple {self.ekfac.coupled} directions of them: give EKFAC(coupled=0)"
+            )
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Have workers find the eigenvectors of their layers, and the curvature along them."""

@@ -113,22 +113,28 @@ class Sketched:
                 f"the dimension of the sketch is {self.dimension}, above the number of "
                 f"parameters, {operator.size}: use wh.Exact()"
             )
-        self._check_memory(operator)
+        check_memory(
+            "the sketch",
+            self.needed(operator),
+            self.memory_budget,
+            "lower its dimension, use kind='sparse' or raise memory_budget",
+        )
 
         largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
         system = Damped(operator, damping.resolve(largest))
 
         # SᵀAS = (JS)ᵀ(JS), summed over blocks of rows.
         sketch = self.matrix(operator.size, operator.like())
-        k = self._columns(operator.size)
+        k = self.columns(operator.size)
         curvature = operator.like().new_zeros(k, k)
         for rows, _ in root.blocks():
             projected = sketch.mT @ rows.dense().T  # (k, r)
             curvature.addmm_(projected, projected.T)
         return _Projected(self, system, sketch, curvature, largest)
 
-    def _check_memory(self, operator: Curvature) -> None:
-        k = self._columns(operator.size)
+    def needed(self, operator: Curvature) -> int:
+        """Return the bytes that S, the projected curvature and its factor take."""
+        k = self.columns(operator.size)
         if self.kind == "gaussian":
             entries = operator.size * k
         else:
@@ -136,15 +142,9 @@ class Sketched:
             entries = operator.size * 3 * self.nonzeros
 
         # Besides S the projected curvature and its factor, (k, k) each.
-        needed = (entries + 2 * k * k) * operator.like().itemsize
-        check_memory(
-            "the sketch",
-            needed,
-            self.memory_budget,
-            "lower its dimension, use kind='sparse' or raise memory_budget",
-        )
+        return (entries + 2 * k * k) * operator.like().itemsize
 
-    def _columns(self, size: int) -> int:
+    def columns(self, size: int) -> int:
         """Return k for so many parameters."""
         return min(DIMENSION, size) if self.dimension is None else self.dimension
 
@@ -158,7 +158,7 @@ class Sketched:
 
     def _gaussian(self, size: int, like: Tensor) -> Tensor:
         # Variance 1/k, so that E[SSᵀ] = I.
-        k = self._columns(size)
+        k = self.columns(size)
         parts = []
         for generator, n in self._generators(size):
             part = generator.standard_normal((n, k)) / k**0.5
@@ -166,7 +166,7 @@ class Sketched:
         return torch.as_tensor(np.concatenate(parts)).to(like)
 
     def _sparse(self, size: int, like: Tensor) -> Tensor:
-        k = self._columns(size)
+        k = self.columns(size)
 
         # The places of the smallest of k random numbers are distinct, and any set is as likely.
         places = []

@@ -6,6 +6,7 @@ A solver is a frozen dataclass of options; ``factor(operator, damping)`` returns
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +19,7 @@ from whence.curvature import failures
 from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import Curvature
 from whence.curvature.spectrum import Spectrum
+from whence.streamed_kernel import Source
 
 # Both predict leave-one-out retraining best: of PINNs (docs/exactness.md), and of networks on
 # labelled images (docs/supervised.md).
@@ -178,6 +180,31 @@ class DualState(Protocol):
 
     def solve_images(self, vectors: Tensor) -> Solution:
         """Return ``J(A + λI)⁻¹V = (JJᵀ + λI)⁻¹JV``: (P, K) to (R, K)."""
+
+
+@runtime_checkable
+class KernelState(Protocol):
+    """A factored operator ``JᵀJ`` that has ``JJᵀ`` in memory, but not J."""
+
+    product_passes: float
+    """Passes through the network that :meth:`solve_products` takes."""
+
+    def solve_images(self, vectors: Tensor) -> Solution:
+        """Return ``J(A + λI)⁻¹V = (JJᵀ + λI)⁻¹JV``: (P, K) to (R, K)."""
+
+    def solve_sums(self, weights: Tensor) -> Solution:
+        """Return ``J(A + λI)⁻¹JᵀW`` for sums of rows with weights (R, K), (R, K)."""
+
+    def solve_products(
+        self, source: Source, count: int, vector: Callable[[Tensor], Tensor]
+    ) -> Solution:
+        """Return ``J(A + λI)⁻¹Gᵀ`` for rows G that a source gives, (R, count).
+
+        ``vector`` returns ``Gᵀc``, (P, 1), for c (count, 1).
+        """
+
+    def combination(self, weights: Tensor) -> Tensor:
+        """Return ``(A + λI)⁻¹Jᵀw``, (R,) to (P,)."""
 
 
 @runtime_checkable

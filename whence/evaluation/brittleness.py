@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 def brittleness(
     attribution: ArrayLike | xr.DataArray,
-    train: Callable[[Array, int], Any],
+    train: Callable[[Array, int], object],
     counts: Sequence[int],
     predicted: ArrayLike,
     *,
