@@ -271,6 +271,7 @@ def named_batch(what: str, given: Mapping[str, object]) -> Batch:
 
 def is_named_batch(given: object) -> bool:
     """Whether something is a batch by name with a target among others."""
+    # A target alone is no batch.
     if not isinstance(given, Mapping) or len(given) < 2:
         return False
     return any(name in given for name in TARGET_NAMES)

@@ -176,6 +176,7 @@ def check_context(model: nn.Module, inputs: Inputs) -> None:
         return
     if not isinstance(longest, int) or longest < 1:
         return
+    # Embedded inputs, which have more axes, are no tokens.
     shape = tuple(inputs[TOKENS].shape)
     if len(shape) == 2 and shape[1] > longest:
         raise ValueError(
@@ -187,6 +188,7 @@ def check_context(model: nn.Module, inputs: Inputs) -> None:
 
 def check_unchanged(inputs: Inputs, before: Sequence[Tensor]) -> None:
     """Raise ``ValueError`` if a call of the model changed its inputs, kept as ``before``."""
+    # Inputs by name are named, those in order are numbered.
     leaves, _ = pytree.tree_flatten(inputs)
     names: list[object] = list(inputs) if isinstance(inputs, Mapping) else []
     for place, (after, former) in enumerate(zip(leaves, before, strict=True)):
@@ -262,6 +264,7 @@ def check_lookups(seen: Sequence[Lookup], inputs: Sequence[Tensor]) -> None:
     for lookup in seen:
         if not lookup.is_outside:
             continue
+        # Both ends, as numbers may be negative: −100 is for targets.
         low, high = int(lookup.indices.min()), int(lookup.indices.max())
         outside = high if high >= lookup.n_rows else low
         what = (
@@ -320,6 +323,7 @@ def samples_at_once(
             if isinstance(tensor, Tensor):
                 n_bytes += tensor.numel() * tensor.itemsize
 
+    # Modules around others return what these gave.
     leaves = [m for m in function.model.modules() if next(m.children(), None) is None]
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
     try:

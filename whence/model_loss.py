@@ -95,6 +95,7 @@ class OwnLoss:
         TypeError
             If the model returns none.
         """
+        # The target goes in by name, whether the inputs do or not.
         inputs = samples.inputs
         keywords = {self.name: samples.target}
         if isinstance(inputs, Mapping):
@@ -106,6 +107,7 @@ class OwnLoss:
             returned = torch.func.functional_call(
                 self.model, dict(tensors), arguments, keywords
             )
+        # An object of transformers is a mapping, too.
         loss = getattr(returned, "loss", None)
         if isinstance(returned, Mapping):
             loss = returned.get("loss")
@@ -134,6 +136,7 @@ class OwnLossFunction(ModelFunction):
         self, tensors: Mapping[str, Tensor], samples: Samples
     ) -> Tensor | Outputs:
         """Return the loss of each sample, (n, 1)."""
+        # Alone, as a loss of several may be divided by what counts in all of them.
         values = []
         for i in range(len(samples)):
             values.append(self._own.value(tensors, samples[i : i + 1]))

@@ -52,6 +52,7 @@ class OutputLayout:
 
     def columns(self, key: Key) -> slice:
         """Return where an output is in a row."""
+        # Outputs follow each other.
         start = 0
         for name, shape in self.shapes.items():
             if name == key:
@@ -81,6 +82,7 @@ def layout_of(outputs: Outputs) -> OutputLayout:
 
 def table_of(outputs: Outputs) -> Tensor:
     """Return outputs side by side, (n, size)."""
+    # In the order of the layout.
     tensors = [tensor for _, tensor in _items(outputs)]
     # Some models have one head in single precision.
     dtype = torch.promote_types(tensors[0].dtype, tensors[-1].dtype)

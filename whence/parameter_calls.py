@@ -49,6 +49,7 @@ class AddedCall(Call):
 
     def _reduced(self, values: Tensor) -> Tensor:
         """Return values (n, ...) summed over all axes along which w is repeated, (n, size)."""
+        # The first axis is kept: rows are of single points.
         n = len(values)
         # Axes are aligned from the last one on; the axis of the points is in front of all of them.
         extra = values.ndim - len(self.operand)
@@ -138,6 +139,7 @@ class SwappedLinearCall(HeavyCall):
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
         """Return ``Σ_i Σ_c x_ic ⊗ δ_ic``, flat."""
+        # One product over points and positions together.
         n_inputs, n_outputs = self.shape
         inputs = source.reshape(-1, n_inputs)
         total = inputs.T @ delta.reshape(-1, n_outputs)
@@ -153,6 +155,7 @@ class PartLinearCall(LinearCall):
 
     def channels(self, delta: Tensor) -> Tensor:
         """Return δ as (n, positions, out), zero at outputs of other rows."""
+        # (n, positions, rows that are used)
         used = delta.reshape(len(delta), -1, delta.shape[-1])
         return self._padded(used)
 

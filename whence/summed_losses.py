@@ -77,6 +77,7 @@ class SummedLoss:
         self, part: Part, output: Tensor, target: Targets
     ) -> tuple[Tensor, Targets]:
         """Return a part's own output (n, m_k) and target."""
+        # A target that no loss compares with may be there, too.
         everything = require_target(target)
         return output[:, self.layout.columns(part.key)], everything[part.key]
 
@@ -212,6 +213,7 @@ def weighed_losses(given: LossByOutput) -> list[tuple[Key, float, object]]:
     items = given.items() if isinstance(given, Mapping) else enumerate(given)
     parts: list[tuple[Key, float, object]] = []
     for key, entry in items:
+        # A weight and a loss.
         if isinstance(entry, tuple) and len(entry) == 2:
             parts.append((key, *entry))
         else:

@@ -99,6 +99,7 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
             ends = places[:, 1:] + 1
             return torch.cat([places, ends], dim=1).numpy()
 
+        # Before any work, as an empty sample has no loss.
         n_texts, n_tokens = counts.shape
         for text, first, stop in spans:
             is_inside = 0 <= text < n_texts and 0 <= first < stop <= n_tokens
@@ -115,6 +116,7 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         """Return a text by name, in whose labels only the tokens of a point count."""
         text, first, stop = self.spans[place]
+        # All others are as padding: known to the model, but not judged.
         labels = torch.full_like(self._labels[text], self._ignore_index)
         labels[first:stop] = self._labels[text, first:stop]
         item = {name: tensor[text] for name, tensor in self._inputs.items()}
