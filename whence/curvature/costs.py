@@ -16,6 +16,7 @@ from whence.curvature.lowrank import COPIES, Arnoldi, Nystrom, largest_rank
 from whence.curvature.operators import Curvature
 from whence.curvature.sketched import Sketched
 from whence.curvature.solvers import Damping, Solver
+from whence.jacobian import LARGE_NETWORK, SOME_OUTPUTS
 
 LANCZOS_PRODUCTS = 20
 """Products that finding a largest eigenvalue takes, about."""
@@ -235,5 +236,8 @@ def product_passes(operator: Curvature) -> float:
     root = operator.root()
     if root is None or root.has_many_outputs:
         return float(PRODUCT_PASSES)
+    outputs = max(root.components().values())
+    if operator.size >= LARGE_NETWORK and outputs >= SOME_OUTPUTS:
+        return float(PRODUCT_PASSES)
     # By rows: δ and the layers' own products for each row of a point.
-    return 1.0 + 3.0 * max(root.components().values())
+    return 1.0 + 3.0 * outputs
