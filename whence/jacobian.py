@@ -431,14 +431,10 @@ class Jacobian:
         return total
 
     def _is_less_through_outputs(self, vectors: Tensor) -> bool:
-        """Whether products with a few vectors take fewer passes through the outputs than by rows.
-
-        Forward and backward for each vector, whatever the outputs: by rows it is a pass backward
-        for each of them, and products of all layers. Of small networks rows are quick.
-        """
-        is_few = vectors.shape[1] <= MAX_VECTORS
-        is_large = self.parameters.size >= LARGE_NETWORK
-        if not (is_few and is_large and self.objective.has_samples):
+        """Whether products with a few vectors take fewer passes through outputs than by rows."""
+        # Forward and backward for each vector: by rows it is a pass backward for each output.
+        is_large = self.parameters.size >= LARGE_NETWORK and self.objective.has_samples
+        if vectors.shape[1] > MAX_VECTORS or not is_large:
             return False
         if min(self.components().values()) < SOME_OUTPUTS:
             return False
