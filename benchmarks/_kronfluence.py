@@ -1,97 +1,68 @@
-"""Influences by kronfluence's EK-FAC, in a process of its own, as it is another environment's.
-
-``python -m benchmarks._kronfluence JOB``: JOB is a folder with ``job.pt`` (width, state, images,
-labels, test images, test labels, absolute dampings); for each damping it writes ``scores_K.npy``,
-(test, training), in the sign and scale of whence: the change of a test loss when an image is
-removed, by the layers that kronfluence knows (convolutions and linear ones).
-"""
+"""kronfluence's EK-FAC on a classifier, called as its documentation does."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
-import time
-from pathlib import Path
+import warnings
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from benchmarks._resnet import ResNet
-
-
-def task() -> Any:
-    """Return cross-entropy as kronfluence wants it: its Fisher matrix by sampled labels."""
-    from kronfluence.task import Task
-
-    class Classification(Task):
-        def compute_train_loss(
-            self, batch: Any, model: nn.Module, sample: bool = False
-        ) -> Tensor:
-            x, y = batch
-            logits = model(x)
-            if sample:
-                with torch.no_grad():
-                    chances = logits.softmax(dim=1)
-                    y = torch.multinomial(chances, num_samples=1).flatten()
-            return F.cross_entropy(logits, y, reduction="sum")
-
-        def compute_measurement(self, batch: Any, model: nn.Module) -> Tensor:
-            return self.compute_train_loss(batch, model)
-
-    return Classification()
-
-
-def main() -> None:
-    """Read the job, make the scores, write them and the seconds that each took."""
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its dependencies
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
+    from kronfluence.task import Task
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    folder = Path(sys.argv[1])
-    job = torch.load(folder / "job.pt")
-    model = ResNet(job["width"])
-    model.load_state_dict(job["state"])
-    model.eval()
-    train = TensorDataset(job["x"], job["y"])
-    test = TensorDataset(job["x_test"], job["y_test"])
+Data = tuple[Tensor, Tensor]
 
-    kind = task()
-    prepared = prepare_model(model, kind)
-    seconds = []
-    with tempfile.TemporaryDirectory() as scratch:
-        analyzer = Analyzer(
-            "resnet", prepared, kind, cpu=True, output_dir=scratch, disable_tqdm=True
-        )
-        begun = time.perf_counter()
+
+class Classification(Task):
+    """Cross-entropy, summed as it asks for; labels drawn from the model make the true Fisher."""
+
+    def compute_train_loss(
+        self, batch: Data, model: nn.Module, sample: bool = False
+    ) -> Tensor:
+        """Return the summed loss, of labels drawn from the model where ``sample``."""
+        x, y = batch
+        logits = model(x)
+        if sample:
+            with torch.no_grad():
+                probabilities = torch.softmax(logits, dim=-1)
+                y = torch.multinomial(probabilities, 1).flatten()
+        return F.cross_entropy(logits, y, reduction="sum")
+
+    def compute_measurement(self, batch: Data, model: nn.Module) -> Tensor:
+        """Return the summed loss."""
+        return self.compute_train_loss(batch, model)
+
+
+def ekfac(
+    model: nn.Module, train: Data, test: Data, damping: float | None = None
+) -> Tensor:
+    """Return its EK-FAC scores, (test, train); ``damping`` None is its own heuristic."""
+    task = Classification()
+    prepared = prepare_model(model, task)
+    with tempfile.TemporaryDirectory() as folder:
+        analyzer = Analyzer("benchmark", prepared, task, cpu=True, output_dir=folder)
         analyzer.fit_all_factors(
-            "ekfac",
-            train,
-            per_device_batch_size=60,
+            "factors",
+            TensorDataset(*train),
             factor_args=FactorArguments(strategy="ekfac"),
+            per_device_batch_size=len(train[0]),
         )
-        factored = time.perf_counter() - begun
-        for k, damping in enumerate(job["dampings"]):
-            begun = time.perf_counter()
-            analyzer.compute_pairwise_scores(
-                f"scores_{k}",
-                "ekfac",
-                test,
-                train,
-                per_device_query_batch_size=20,
-                per_device_train_batch_size=60,
-                score_args=ScoreArguments(damping_factor=damping),
-            )
-            scores = analyzer.load_pairwise_scores(f"scores_{k}")["all_modules"]
-            # Without the factor 1/N of a point, which only whence has.
-            np.save(folder / f"scores_{k}.npy", scores.numpy() / len(train))
-            seconds.append(factored + time.perf_counter() - begun)
-    np.save(folder / "seconds.npy", np.asarray(seconds))
-
-
-if __name__ == "__main__":
-    main()
+        options: dict[str, Any] = {"damping_factor": damping}
+        analyzer.compute_pairwise_scores(
+            "scores",
+            "factors",
+            TensorDataset(*test),
+            TensorDataset(*train),
+            per_device_query_batch_size=len(test[0]),
+            per_device_train_batch_size=len(train[0]),
+            score_args=ScoreArguments(**options),
+        )
+        scores: Tensor = analyzer.load_pairwise_scores("scores")["all_modules"]
+    return scores.detach()

@@ -86,7 +86,7 @@ def of_kronfluence(
             "dampings": dampings,
         }
         torch.save(job, folder / "job.pt")
-        command = [python, "-m", "benchmarks._kronfluence", scratch]
+        command = [python, "-m", "benchmarks._kronfluence_resnet", scratch]
         subprocess.run(command, check=True, stdout=sys.stderr)
         seconds = np.load(folder / "seconds.npy")
         scores = [np.load(folder / f"scores_{k}.npy") for k in range(len(dampings))]

@@ -366,3 +366,10 @@ def check_influence(
     ).attribute(Output(points, case.objective.outputs[0]))
     expected = influence(case, value_gradients(case, points), damping, curvature)
     close(found, expected, tolerance)
+
+
+def derivative(function, at, h):
+    """Return ``f′(x)`` by five points, ``(f(x−2h) − 8f(x−h) + 8f(x+h) − f(x+2h))/(12h)``."""
+    near = function(at + h) - function(at - h)
+    far = function(at + 2 * h) - function(at - 2 * h)
+    return (8 * near - far) / (12 * h)

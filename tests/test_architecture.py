@@ -143,6 +143,7 @@ FOREIGN = {
     "_pytree",
     "_repr_html_",
     "_version",
+    "_cdata",
 }
 """Private names of torch and pandas for which there is no public one."""
 

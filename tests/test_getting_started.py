@@ -79,3 +79,16 @@ def test_models_of_other_libraries_are_taken_as_they_are(
         torch.set_default_dtype(default)
     assert scope["row"].attrs["predicted_decrease"] < 0.5
     assert {"right", "dirichlet", "D", "pde"} & set(scope["row"]["term"].values)
+
+
+def test_replays_of_ones_own_loop():
+    scope = run_blocks("replay.md")
+    assert scope["effects"].shape == (10, 200)
+    assert len(scope["run"]) == 20
+
+
+def test_an_index_of_passages():
+    scope = run_blocks("language.md")
+    strongest = scope["table"].isel(target=0).values.argmax()
+    assert (scope["spans"][strongest] == scope["spans"][0]).all()
+    assert scope["encode"](scope["texts"][0])["input"].shape == (1, 16)

@@ -325,12 +325,13 @@ def test_output_that_depends_on_nothing_selected():
 
 def test_parameters_used_outside_linear_layers():
     scale = nn.Parameter(torch.tensor(2.0))
-    agrees(Module(lambda m, x: m.scale * torch.tanh(m.a(x)), scale=scale), FUNCTION)
-    agrees(Module(lambda m, x: torch.tanh(m.a(x)) @ m.b.weight.T), FUNCTION)
+    agrees(Module(lambda m, x: m.scale * torch.tanh(m.a(x)), scale=scale), LAYERS)
+    agrees(Module(lambda m, x: torch.tanh(m.a(x)) @ m.b.weight.T), LAYERS)
     agrees(
-        Module(lambda m, x: torch.sigmoid(m.a(x)) ** m.scale.exp(), scale=scale),
-        FUNCTION,
+        Module(lambda m, x: torch.sigmoid(m.a(x)) ** m.scale.exp(), scale=scale), LAYERS
     )
+    alone = Module(lambda m, x: torch.sigmoid(x) ** m.scale.exp(), scale=scale)
+    agrees(alone, FUNCTION, select="scale")
     frozen = Module(lambda m, x: m.scale * torch.tanh(m.a(x)), scale=scale)
     agrees(frozen, LAYERS, select="a.*")
 
@@ -394,7 +395,7 @@ def test_points_in_another_axis(k):
         copies = torch.stack([x * j for j in range(1, k + 1)])  # (k, n, 2)
         return (m.b(torch.tanh(m.a(copies))) * copies[..., :1]).sum(0)
 
-    agrees(Module(forward), FUNCTION)
+    agrees(Module(forward), LAYERS)
 
 
 @pytest.mark.parametrize("k", [3, N])
@@ -411,14 +412,14 @@ def test_points_folded_into_more_rows():
         twice = torch.cat([x, -x], dim=1).reshape(-1, 2)
         return m.b(torch.tanh(m.a(twice))).reshape(len(x), -1)
 
-    agrees(Module(forward), FUNCTION)
+    agrees(Module(forward), LAYERS)
 
 
 def test_weight_without_a_row_axis():
     def forward(m, x):
         return nn.functional.linear(x, m.w).unsqueeze(1) * m.a(x)
 
-    agrees(Module(forward, w=nn.Parameter(torch.randn(2))), FUNCTION)
+    agrees(Module(forward, w=nn.Parameter(torch.randn(2))), LAYERS)
 
 
 def test_gradient_stopped_inside():

@@ -181,8 +181,43 @@ def test_called_by_names():
     agrees(Named())
 
 
-def test_a_transposed_convolution_stays_general():
-    agrees(image(nn.ConvTranspose2d(4, 2, 2), channels=4), FUNCTION)
+def of_axes(axes, *layers):
+    """Layers behind points as lines of 36, images of 6 × 6 or volumes of 2 × 3 × 6 numbers."""
+    size = {1: (36,), 2: (6, 6), 3: (2, 3, 6)}[axes]
+    return nn.Sequential(nn.Unflatten(1, (1, *size)), *layers, nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": 1, "stride": (1, 2, 2)}, {"padding": 1, "bias": False}],
+)
+def test_three_dimensions(options):
+    agrees(
+        of_axes(3, nn.Conv3d(1, 3, 2, **options), nn.Tanh(), nn.Conv3d(3, 2, (1, 2, 1)))
+    )
+    agrees(of_axes(3, nn.Conv3d(1, 4, 2), nn.Conv3d(4, 2, (1, 1, 2), groups=2)))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": 1, "bias": False},
+        {"stride": 2, "output_padding": 1},
+        {"stride": 2, "dilation": 3, "output_padding": 2, "padding": 1},
+        {"dilation": 2, "groups": 2},
+    ],
+)
+def test_transposed_convolutions(axes, options):
+    kind = getattr(nn, f"ConvTranspose{axes}d")
+    before = getattr(nn, f"Conv{axes}d")(1, 2, 1)
+    network = of_axes(axes, before, nn.Tanh(), kind(2, 2, 2, **options))
+    agrees(network)
+
+
+def test_a_transposed_convolution():
+    agrees(image(nn.ConvTranspose2d(4, 2, 2), channels=4))
 
 
 def test_one_image_at_a_time_stays_general():

@@ -191,10 +191,10 @@ def test_no_graph_stays_alive_from_one_block_to_the_next(widths, monkeypatch):
     counts = []
     make = LayerLinearization.__init__
 
-    def noted(self, *args):
+    def noted(self, *args, **options):
         counts.append(len(alive))
         alive.add(self)
-        make(self, *args)
+        make(self, *args, **options)
 
     monkeypatch.setattr(LayerLinearization, "__init__", noted)
     monkeypatch.setattr("whence.points.MAX_LINEARIZED", 50)

@@ -2,6 +2,7 @@
 from . import pinn as pinn
 from .attribution.arguments import TrainingPoints as TrainingPoints
 from .attribution.empirical import EmpiricalInfluence as EmpiricalInfluence
+from .attribution.ensemble import Ensemble as Ensemble
 from .attribution.gradients import GradCos as GradCos
 from .attribution.gradients import GradDot as GradDot
 from .attribution.gradients import TracIn as TracIn
@@ -19,10 +20,13 @@ from .attribution.quantities import Quantity as Quantity
 from .attribution.quantities import Residual as Residual
 from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
+from .attribution.replay import Replay as Replay
 from .attribution.summary import region_shares as region_shares
 from .attribution.summary import term_matrix as term_matrix
+from .attribution.trak import TRAK as TRAK
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy
+from .classification import NextToken as NextToken
 from .curvature.automatic import Automatic as Automatic
 from .curvature.conjugate_gradient import ConjugateGradient as ConjugateGradient
 from .curvature.datainf import DataInf as DataInf
@@ -42,6 +46,7 @@ from .curvature.spectrum import Spectrum as Spectrum
 from .evaluation.damping import LeaveOneOut as LeaveOneOut
 from .evaluation.damping import damping_from_refits as damping_from_refits
 from .evaluation.leaving_out import leave_one_out as leave_one_out
+from .index.gradient_index import GradientIndex as GradientIndex
 from .jacobian import Jacobian as Jacobian
 from .linearization import linearize as linearize
 from .losses import Absolute as Absolute
@@ -49,6 +54,9 @@ from .losses import Squared as Squared
 from .objective import Objective as Objective
 from .parameters import Parameters as Parameters
 from .refits import refit as refit
+from .replay.recorder import TrainingRecorder as TrainingRecorder
+from .replay.recorder import train as train
+from .replay.training_run import TrainingRun as TrainingRun
 from .samples import Samples as Samples
 from .space import Space as Space
 from .subsets import drop_points as drop_points

@@ -60,7 +60,7 @@ class FunctionLinearization:
         self.value = value.detach()
         self.outside = outside
         """Selected parameters that are used elsewhere than in layers of known kinds."""
-        self._parameters = parameters
+        self.parameters = parameters
         self._points = points
         self._theta = parameters.vector()
         self._function = function
@@ -68,7 +68,7 @@ class FunctionLinearization:
         """What takes its place where vmap fails."""
 
     def _at(self, theta: Tensor, points: Points) -> Tensor:
-        return self._function(self._parameters.substituted(theta), points)
+        return self._function(self.parameters.substituted(theta), points)
 
     def rows(self, cotangent: Tensor, out: Tensor | None = None) -> Tensor:
         """Return the gradient of each point's own ``Σ_m u_m r_m``, one reverse pass each."""
@@ -103,7 +103,7 @@ class FunctionLinearization:
             ) from error
 
         reverse = ReverseLinearization(
-            self._function, self._parameters, self._points, self.outside
+            self._function, self.parameters, self._points, self.outside
         )
         self._reverse = reverse
         # Another linearization of the same function may have said so.
@@ -118,6 +118,11 @@ class FunctionLinearization:
             str(error).splitlines()[0][:80],
         )
         return reverse
+
+    def by_parameter(self, cotangent: Tensor) -> list[Tensor]:
+        """Return :meth:`rows` cut into those of each parameter, (n, its size)."""
+        rows = self.rows(cotangent)
+        return [rows[:, columns] for columns in self.parameters.slices.values()]
 
     def squared_norms(self, cotangent: Tensor) -> Tensor:
         """Return ``‖rows(cotangent)‖²`` of each point, (n,)."""
@@ -186,7 +191,7 @@ class ReverseLinearization:
     ) -> None:
         self.outside = outside
         self._function = function
-        self._parameters = parameters
+        self.parameters = parameters
         self._points = points
         self._theta = parameters.vector()
 
@@ -196,7 +201,7 @@ class ReverseLinearization:
 
     def _at(self, theta: Tensor, points: Points) -> Tensor:
         with torch.enable_grad():
-            return self._function(self._parameters.substituted(theta), points)
+            return self._function(self.parameters.substituted(theta), points)
 
     def _pull(self, cotangent: Tensor, points: Points) -> Tensor:
         """Return ``Jᵀu`` (P,) at some points by one evaluation and one reverse pass."""
@@ -226,6 +231,11 @@ class ReverseLinearization:
         if out is None:
             return stacked
         return out.copy_(stacked)
+
+    def by_parameter(self, cotangent: Tensor) -> list[Tensor]:
+        """Return :meth:`rows` cut into those of each parameter, (n, its size)."""
+        rows = self.rows(cotangent)
+        return [rows[:, columns] for columns in self.parameters.slices.values()]
 
     def squared_norms(self, cotangent: Tensor) -> Tensor:
         """Return ``‖rows(cotangent)‖²`` of each point, (n,)."""

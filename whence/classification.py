@@ -2,7 +2,8 @@
 
 What a network gives at a sample, z of m numbers, may belong to D positions (tokens, pixels) of C
 classes each, the classes first, as torch lays them out: ``m = C·D``, number ``c·D + d`` for class
-c at position d. A loss is a sum over positions, so its curvature never needs an m × m matrix.
+c at position d; or the classes last, as language models have them. A loss is a sum over positions,
+so its curvature never needs an m × m matrix.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class CrossEntropy:
         D, the number of positions of a sample.
     scale:
         The factor in front.
+    axis:
+        The classes' axis in the model's output: 1 as in torch, or -1, the last one.
 
     Raises
     ------
     ValueError
-        If the smoothing is not in 0 … 1; and where it meets a model, if a class weight is negative
-        or not finite, or there is not one for each class.
+        If the smoothing is not in 0 … 1, or the axis another one; and where it meets a model, if a
+        class weight is negative or not finite, or there is not one for each class.
 
     Examples
     --------
@@ -63,10 +66,15 @@ class CrossEntropy:
     ignore_index: int = -100
     positions: int = 1
     scale: float = 1.0
+    axis: int = 1
     is_convex = True
     spans = True
 
     def __post_init__(self) -> None:
+        if self.axis not in (1, -1):
+            raise ValueError(
+                f"the axis of the classes must be 1, as in torch, or -1, got {self.axis}"
+            )
         _checks.count("the number of positions", self.positions)
         _checks.positive("the scale of a loss", self.scale)
         _checks.positive("label_smoothing", self.label_smoothing, zero=True)
@@ -77,11 +85,19 @@ class CrossEntropy:
 
     def _rows(self, values: Tensor) -> Tensor:
         """Return (n, C·D) as (n, D, C)."""
+        if self.axis == -1:
+            return values.reshape(len(values), self.positions, -1)
         table = values.reshape(len(values), -1, self.positions)
         return table.transpose(1, 2)
 
+    def by_position(self, values: Tensor) -> Tensor:
+        """Return the sums over classes of numbers laid out as the outputs, (n, C·D) to (n, D)."""
+        return self._rows(values).sum(dim=2)
+
     def _flat(self, rows: Tensor) -> Tensor:
         """Return (n, D, C) as (n, C·D)."""
+        if self.axis == -1:
+            return rows.reshape(len(rows), -1)
         return rows.transpose(1, 2).reshape(len(rows), -1)
 
     def _distribution(self, logits: Tensor, target: Tensor | None) -> Tensor:
@@ -121,7 +137,7 @@ class CrossEntropy:
                 f"{tuple(target.shape)}"
             )
 
-        target = target.reshape(n, n_positions)
+        target = self.aligned(target.reshape(n, n_positions))
         is_counted = target != self.ignore_index
         # Under vmap numbers cannot be looked at; they were before.
         if not torch._C._functorch.is_batchedtensor(target):
@@ -139,6 +155,10 @@ class CrossEntropy:
         ones = F.one_hot(classes.long(), n_classes).to(logits.dtype)
         factor = is_counted.to(logits.dtype)
         return ones * factor.unsqueeze(-1)
+
+    def aligned(self, target: Tensor) -> Tensor:
+        """Return class numbers (n, D) at the positions of their logits: as they are."""
+        return target
 
     def check_weights(self, n_classes: int) -> None:
         """Raise ``ValueError`` unless there is a proper weight for each of so many classes."""
@@ -159,7 +179,8 @@ class CrossEntropy:
         if target.dtype.is_floating_point:
             return float(len(target) * self.positions)
 
-        classes = target[target != self.ignore_index].long()
+        aligned = self.aligned(target)
+        classes = aligned[aligned != self.ignore_index].long()
         if self.weight is None or not weigh:
             return float(classes.numel())
         self._check_classes(classes)
@@ -221,6 +242,8 @@ class CrossEntropy:
 
         def column(k: int) -> Tensor:
             c, d = divmod(k, self.positions)
+            if self.axis == -1:
+                d, c = divmod(k, p.shape[2])
             # √p_c (e_c − p) at position d, and nothing at the others.
             at_position = -p[:, d] * root[:, d, c, None]  # (n, C)
             at_position[:, c] += root[:, d, c]
@@ -263,6 +286,42 @@ class CrossEntropy:
         # Positions that do not count have Σq = 0.
         whitened = (total * root - share) / total.sqrt()
         return self._flat(torch.where(total > 0, whitened, zero))
+
+
+@dataclass(frozen=True, eq=False)
+class NextToken(CrossEntropy):
+    """The cross-entropy of each token from those before it, as causal language models are trained.
+
+    Logits are (n, tokens, vocabulary), the target the tokens' own numbers (n, tokens), those that
+    do not count ``ignore_index``: logits at a token are those of the next one, so labels move by
+    one place, and the last logits have none. As ``model(**batch, labels=labels).loss`` of
+    transformers, a mean over the tokens that count in all of the data.
+
+    Parameters
+    ----------
+    weight, label_smoothing, ignore_index, positions, scale:
+        As of :class:`CrossEntropy`.
+    axis:
+        The last one.
+
+    Examples
+    --------
+    >>> import torch, whence as wh
+    >>> logits = torch.tensor([[[2.0, 0.0], [9.0, 9.0]]])
+    >>> wh.NextToken(positions=2).value(logits.flatten(1), torch.tensor([[1, 0]]))
+    tensor([0.1269])
+    """
+
+    axis: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.axis != -1:
+            raise ValueError("the vocabulary of a NextToken loss is the last axis, -1")
+
+    def aligned(self, target: Tensor) -> Tensor:
+        """Return the number of each position's next token, (n, D); the last has none."""
+        return F.pad(target[:, 1:], (0, 1), value=self.ignore_index)
 
 
 def _power_of_softmax(logits: Tensor, exponent: float) -> Tensor:

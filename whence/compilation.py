@@ -80,7 +80,7 @@ class Compiled(Remembering):
         for term in objective.terms.values():
             # The traces are sums over layers, which must be known.
             linear = linearize(term.residual, objective.parameters, term.points[:2])
-            if not isinstance(linear, LayerLinearization):
+            if not isinstance(linear, LayerLinearization) or not linear.is_plain:
                 raise NotCompiled(
                     "parameters are used elsewhere than in layers of known kinds"
                 )

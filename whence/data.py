@@ -15,7 +15,10 @@ from tqdm import tqdm
 
 from whence import _checks
 from whence.arrays import DataFrameLike
+from whence.outputs import Targets
 
+TARGET_NAMES = ("labels", "label", "label_ids", "targets", "target")
+"""Names under which a batch by name has what the loss compares with."""
 READ_AT_ONCE = 256
 """Samples read from a data set at a time."""
 
@@ -26,21 +29,27 @@ Inputs = tuple[Any, ...] | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Batch:
-    """The tensors of some samples: positional inputs or keyword inputs, and a target or None."""
+    """The tensors of some samples: positional inputs or keyword inputs, and a target or None.
+
+    A target is a tensor, or several by name or in order.
+    """
 
     inputs: Inputs
     target: Any
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the same with every tensor changed."""
-        target = None if self.target is None else change(self.target)
-        return Batch(pytree.tree_map(change, self.inputs), target)
+        # None, for no target, is left alone.
+        inputs = pytree.tree_map(change, self.inputs)
+        if self.target is None:
+            return Batch(inputs, None)
+        return Batch(inputs, pytree.tree_map(change, self.target))
 
     def tensors(self) -> list[Tensor]:
-        """Return every tensor, the target last."""
+        """Return every tensor, those of the target last."""
         tensors: list[Tensor] = list(pytree.tree_leaves(self.inputs))
         if self.target is not None:
-            tensors.append(self.target)
+            tensors.extend(pytree.tree_leaves(self.target))
         return tensors
 
     def __len__(self) -> int:
@@ -75,10 +84,9 @@ class Source:
 
         return self._checked(self._collated(items))
 
-    def read_targets(self, places: np.ndarray) -> Tensor | None:
+    def read_targets(self, places: np.ndarray) -> Targets:
         """Return the targets of the samples at these places."""
-        target: Tensor | None = self.read(places).target
-        return target
+        return self.read(places).target
 
     def _collated(self, items: list[Any]) -> Any:
         try:
@@ -143,7 +151,7 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
     has_places = hasattr(data, "__len__") and hasattr(data, "__getitem__")
     if has_places and not isinstance(data, str):
         places = np.arange(len(data))  # type: ignore[arg-type]
-        return Source(what, data, default_collate), places
+        return Source(what, data, collated), places
     if isinstance(data, Dataset):
         raise TypeError(
             f"{what} need a dataset with __len__ and __getitem__, got {type(data).__name__}"
@@ -153,6 +161,20 @@ def source_of(what: str, data: object) -> tuple[Source, np.ndarray]:
         f"{what} must be tensors (inputs, target), a Dataset or a DataLoader, got "
         f"{_checks.describe(data)}"
     )
+
+
+def collated(items: Sequence[object]) -> object:
+    """Return items as one batch, as torch does, and lists of numbers by name as tensors."""
+
+    def numbers(value: object) -> object:
+        is_list = isinstance(value, list) and not isinstance(value[:1], Tensor)
+        return torch.as_tensor(value) if is_list else value
+
+    rows: list[object] = []
+    for item in items:
+        is_named = isinstance(item, Mapping)
+        rows.append({k: numbers(v) for k, v in item.items()} if is_named else item)  # type: ignore[attr-defined]
+    return default_collate(rows)
 
 
 def loader_order(what: str, loader: DataLoader[object]) -> np.ndarray:
@@ -192,17 +214,23 @@ def joined(batches: Sequence[Batch]) -> Batch:
             )
         tensors.append(torch.cat(parts))
 
-    target = None if first.target is None else tensors.pop()
-    # The inputs may be nested; their structure is that of the first batch.
+    # Inputs and target may be nested; their structure is that of the first batch.
     _, spec = pytree.tree_flatten(first.inputs)
-    return Batch(pytree.tree_unflatten(tensors, spec), target)
+    inputs = pytree.tree_unflatten(tensors[: spec.num_leaves], spec)
+    if first.target is None:
+        return Batch(inputs, None)
+    _, of_target = pytree.tree_flatten(first.target)
+    return Batch(inputs, pytree.tree_unflatten(tensors[spec.num_leaves :], of_target))
 
 
 def inputs_and_target(what: str, given: object) -> Batch:
-    """Return inputs and target of ``(inputs, ..., target)``."""
+    """Return inputs and target of ``(inputs, ..., target)``, or of a mapping with labels."""
+    if isinstance(given, Mapping):
+        return named_batch(what, given)
     if not isinstance(given, (tuple, list)):
         raise TypeError(
             f"{what} must be tuples (inputs, ..., target), got {_checks.describe(given)}"
+            f"{graph_hint(given)}"
         )
     if len(given) < 2:
         raise TypeError(
@@ -217,8 +245,39 @@ def inputs_and_target(what: str, given: object) -> Batch:
     return Batch(tuple(inputs), target)
 
 
+def named_batch(what: str, given: Mapping[str, object]) -> Batch:
+    """Return inputs by name and the target of a batch by name, as tokenizers and loaders make it.
+
+    Raises
+    ------
+    TypeError
+        If none of the names, or several, are those of a target.
+    """
+    names = [name for name in TARGET_NAMES if name in given]
+    if len(names) != 1:
+        present = f"has only {', '.join(given)}"
+        if names:
+            present = f"has {' and '.join(names)}"
+        raise TypeError(
+            f"{what} by name need one target, called {', '.join(TARGET_NAMES[:-1])} or "
+            f"{TARGET_NAMES[-1]}, and a batch {present}; or give tuples (inputs by name, target)"
+        )
+    (name,) = names
+    inputs = {key: value for key, value in given.items() if key != name}
+    return Batch(inputs, given[name])
+
+
+def is_named_batch(given: object) -> bool:
+    """Whether something is a batch by name with a target among others."""
+    if not isinstance(given, Mapping) or len(given) < 2:
+        return False
+    return any(name in given for name in TARGET_NAMES)
+
+
 def inputs_alone(given: object) -> Batch:
-    """Return inputs without a target."""
+    """Return inputs without a target, which a batch by name may have."""
+    if is_named_batch(given):
+        return Batch(named_batch("the inputs", given).inputs, None)  # type: ignore[arg-type]
     if isinstance(given, Mapping):
         return Batch(dict(given), None)
     if isinstance(given, (tuple, list)) and not _is_array(given):
@@ -237,7 +296,11 @@ def checked_batch(
     )
     target = None
     if batch.target is not None:
-        target = _tensor(f"the targets of {what}", batch.target)
+        target = pytree.tree_map(
+            lambda given: _tensor(f"the targets of {what}", given),
+            batch.target,
+            is_leaf=_is_array,
+        )
 
     tensors_of = Batch(inputs, target)
     tensors = tensors_of.tensors()
@@ -300,10 +363,20 @@ def _tensor(what: str, value: object) -> Tensor:
 
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
         raise TypeError(
-            f"{what} must be tensors or arrays, got {_checks.describe(value)}"
+            f"{what} must be tensors or arrays, got {_checks.describe(value)}{graph_hint(value)}"
         )
 
     return torch.from_numpy(np.ascontiguousarray(value))
+
+
+def graph_hint(given: object) -> str:
+    """Return what to do with a graph or a batch of graphs, for a message; nothing of others."""
+    if not hasattr(given, "edge_index"):
+        return ""
+    return (
+        ": graphs go padded and dense, (features, adjacency, which nodes are real, target), as "
+        "torch_geometric.utils.to_dense_batch and to_dense_adj make them"
+    )
 
 
 def moved(

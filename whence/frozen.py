@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from whence.coupling import differ
 from whence.data import Batch, Inputs
+from whence.outputs import Targets
 from whence.parameters import Parameters
 from whence.points import Points
 from whence.samples import Samples
@@ -65,7 +66,7 @@ class Features:
         self._samples = samples
         self._state = head.frozen_state()
         self._table: Tensor | None = None
-        self._targets: Tensor | None = None
+        self._targets: Any = None
         self._device = torch.device("cpu")
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -80,13 +81,17 @@ class Features:
         rows = self._table[torch.as_tensor(places)]
         return rows.to(self._device)
 
-    def targets_at(self, places: np.ndarray) -> Tensor | None:
+    def targets_at(self, places: np.ndarray) -> Targets:
         """Return the targets of samples by their places, kept with their features."""
         if self._table is None:
             self._table = self._evaluated()
         if self._targets is None:
             return None
-        return self._targets[torch.as_tensor(places, device=self._targets.device)]
+
+        def chosen(tensor: Tensor) -> Tensor:
+            return tensor[torch.as_tensor(places, device=tensor.device)]
+
+        return pytree.tree_map(chosen, self._targets)
 
     def _evaluated(self) -> Tensor:
         """Evaluate the frozen part at every sample, once."""
@@ -113,7 +118,9 @@ class Features:
             start += len(part)
 
         if targets:
-            self._targets = torch.cat(targets)
+            self._targets = pytree.tree_map(
+                lambda *parts: torch.cat(parts), targets[0], *targets[1:]
+            )
         assert table is not None
         return table
 
@@ -163,7 +170,7 @@ class HeadFunction(ModelFunction):
 
         blank = Samples.from_batch(Batch(pytree.tree_map(repeated, self._blank), None))
         with self._skipping(features):
-            return self.output(tensors, blank).reshape(n, -1)
+            return super().__call__(tensors, blank)
 
     def features_of(self, samples: Samples) -> Tensor:
         """Return what the frozen part gives for samples, (n, ...), by evaluating it."""

@@ -23,18 +23,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
-from torch.nn.grad import conv1d_weight, conv2d_weight
+from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
+
+from whence.arrangement import Arrangement
 
 BLOCK_BYTES = 2 * 2**20
 """What is made at a time where a whole would not stay in the cache."""
 MAX_DIRECT_PRODUCTS = 2
 """Up to so many products with a convolution's rows are cheaper without the rows."""
+
+
+CONVOLUTIONS: dict[int, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    1: (F.conv1d, conv1d_weight),
+    2: (F.conv2d, conv2d_weight),
+    3: (F.conv3d, conv3d_weight),
+}
+"""By the number of axes of positions: the layer, and the sum of its weight's rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +80,13 @@ class Call:
     output: Output
     origin: GradientEdge | None
     """Where the gradient with respect to the input is taken, if it depends on a recorded layer."""
+    arrangement: Arrangement | None
+    """Where points are in δ, if not in front; the source has them in front already."""
     points_axis = 0
     axes = 2
     """Number of axes that an input has at least."""
+    any_axis = False
+    """Whether points may be on any axis, alone or with positions, before they are arranged."""
 
     @property
     def intact(self) -> bool:
@@ -84,23 +98,25 @@ class Call:
         """Whether rows are ``Σ_c δ_c ⊗ a_c`` over :meth:`channels` δ and :meth:`inputs` a."""
         return False
 
-    def fits(self, n: int, single: Call) -> bool:
-        """Whether the points axis, and no other, has n entries here and 1 in ``single``."""
+    def arranged(self, source: Arrangement, output: Arrangement) -> Call | None:
+        """Return the call with its points in front, or None where it has no rule for them."""
         axis = self.points_axis
-        sizes = list(self.source.shape)
-        single_sizes = list(single.source.shape)
-        if len(sizes) < axis + self.axes or len(single_sizes) != len(sizes):
-            return False
-
-        # A size that is n by chance, such as a table's of n rows, is the same at one point.
-        if sizes.pop(axis) != n or single_sizes.pop(axis) != 1:
-            return False
-        return sizes == single_sizes
+        if self.source.ndim < axis + self.axes:
+            return None
+        if source.is_axis(axis) and output.is_axis(axis):
+            return self
+        if not self.any_axis:
+            return None
+        return replace(self, source=source.of(self.source), arrangement=output)
 
     def at(self, tensor: Tensor, points: slice) -> Tensor:
         """Return the part of δ or of the source at some points."""
         axes_before = (slice(None),) * self.points_axis
         return tensor[(*axes_before, points)]
+
+    def pair(self, delta: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the weight's rows are the outer products of, (n, c, ·) each."""
+        return self.channels(delta), self.inputs(source)
 
     def channels(self, delta: Tensor) -> Tensor:
         """Return δ as (n, c, out), channels c being all that share the weight."""
@@ -151,7 +167,7 @@ class Call:
         return weights.T @ self._rows(delta, source)
 
 
-class _Heavy(Call):
+class HeavyCall(Call):
     """A layer whose products take less than its rows."""
 
     def _product(self, source: Tensor, weight: Tensor) -> Tensor:
@@ -159,6 +175,7 @@ class _Heavy(Call):
         raise NotImplementedError
 
     def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
+        """Return the weight's rows times vectors (size, K), (n, K), by the layer itself."""
         columns = []
         for vector in vectors.unbind(1):
             # ⟨Σ_c δ_c ⊗ a_c, V⟩ = Σ_c δ_c · V a_c: the layer itself with the weight V.
@@ -171,6 +188,7 @@ class _Heavy(Call):
         return torch.stack(columns, dim=1)
 
     def rmatmat(self, delta: Tensor, source: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted sums of the weight's rows, (K, size), from weighted δ."""
         # Σ_i w_i Σ_c δ_ic ⊗ a_ic is the sum of rows with w_i δ_i in place of δ_i: weights (n,)
         # are spread over the other axes of δ.
         shape = [1] * delta.ndim
@@ -183,8 +201,10 @@ class _Heavy(Call):
         return torch.stack(sums)
 
 
-class LinearCall(_Heavy):
+class LinearCall(HeavyCall):
     """A linear layer: input and output (n, ..., features); its channels are the positions."""
+
+    any_axis = True
 
     @property
     def outer(self) -> bool:
@@ -240,6 +260,7 @@ class JetLinearCall(LinearCall):
     """
 
     points_axis = 1
+    any_axis = False
 
     def biased(self, delta: Tensor) -> Tensor:
         """Return the part of δ that a bias reaches: its derivatives vanish."""
@@ -256,8 +277,8 @@ class JetLinearCall(LinearCall):
 
 
 @dataclass(frozen=True, eq=False)
-class ConvolutionCall(_Heavy):
-    """A convolution in one or two dimensions: input and output (n, features, *positions).
+class ConvolutionCall(HeavyCall):
+    """A convolution in one to three dimensions: input and output (n, features, *positions).
 
     Its channels are the positions of the output, where the weight meets patches of the input.
     """
@@ -372,7 +393,7 @@ class ConvolutionCall(_Heavy):
             yield part, rows
 
     def _product(self, source: Tensor, weight: Tensor) -> Tensor:
-        convolve = F.conv1d if source.ndim == 3 else F.conv2d
+        convolve, _ = CONVOLUTIONS[source.ndim - 2]
         return convolve(
             source,
             weight,
@@ -385,9 +406,7 @@ class ConvolutionCall(_Heavy):
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
         """Return the sum of the weight's rows, which a backward pass through the layer makes."""
-        gradient: Callable[..., Tensor] = conv2d_weight
-        if source.ndim == 3:
-            gradient = conv1d_weight
+        _, gradient = CONVOLUTIONS[source.ndim - 2]
         total = gradient(
             source,
             self.shape,
@@ -401,6 +420,67 @@ class ConvolutionCall(_Heavy):
 
 
 @dataclass(frozen=True, eq=False)
+class TransposedConvolutionCall(ConvolutionCall):
+    """A transposed convolution, whose weight is (in, out, *kernel).
+
+    It is the transpose of a convolution from its output to its input with the same weight, so that
+    ⟨δ, h⟩ is ⟨convolution of δ, input⟩: rows are those of the convolution with δ for the input and
+    the input for δ. Its channels are the positions of the input.
+    """
+
+    @property
+    def outer(self) -> bool:
+        """Whether rows are sums of outer products."""
+        return self.groups == 1
+
+    def pair(self, delta: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the input (n, c, in) and patches of δ (n, c, out · kernel)."""
+        right = self._patches_below(delta, source)
+        return super().channels(source), right.transpose(1, 2)
+
+    def _patches_below(self, delta: Tensor, source: Tensor) -> Tensor:
+        """Return the patches of δ at the positions of the input, (n, out · kernel, positions)."""
+        patches = self._patches(delta)
+        sizes = source.shape[2:]
+        if patches.shape[2] == sizes.numel():
+            return patches
+
+        # An output that was made longer by a stride or more has positions that no input has.
+        counts = []
+        for axis, size in enumerate(delta.shape[2:]):
+            covered = self.dilation[axis] * (self.shape[2 + axis] - 1) + 1
+            room = size + 2 * self.padding[axis] - covered
+            counts.append(room // self.stride[axis] + 1)
+        table = patches.unflatten(2, counts)
+        inside = tuple(slice(0, size) for size in sizes)
+        return table[(slice(None), slice(None), *inside)].flatten(2)
+
+    def put_rows(
+        self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
+    ) -> None:
+        """Write or add the weight's rows."""
+        by_group = (self.groups, -1)
+        left = source.flatten(2).unflatten(1, by_group)  # (n, groups, in, c)
+        point_bytes = columns.itemsize * columns.shape[1] * left.shape[3]
+        for part in _parts(len(columns), point_bytes):
+            patches = self._patches_below(delta[part], source[part])
+            right = patches.unflatten(1, by_group)
+            put(columns[part], (left[part] @ right.mT).flatten(1), first)
+
+    def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:
+        """Return the weight's rows times vectors, (n, K)."""
+        return self._rows(delta, source) @ vectors
+
+    def rmatmat(self, delta: Tensor, source: Tensor, weights: Tensor) -> Tensor:
+        """Return the weighted sums of the weight's rows, (K, size)."""
+        return weights.T @ self._rows(delta, source)
+
+    def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
+        """Return the sum of the weight's rows, flat."""
+        return self._rows(delta, source).sum(dim=0)
+
+
+@dataclass(frozen=True, eq=False)
 class ScaleCall(Call):
     """A normalization to ``γ x̂ + β`` by statistics of the point alone, γ the weight, β the bias.
 
@@ -410,6 +490,13 @@ class ScaleCall(Call):
 
     normalize: Callable[[Tensor], Tensor]
     trailing: int
+    any_axis = True
+
+    def arranged(self, source: Arrangement, output: Arrangement) -> Call | None:
+        """Return the call with its points in front; on other axes only with features last."""
+        if not self.trailing and not (source.is_axis(0) and output.is_axis(0)):
+            return None
+        return super().arranged(source, output)
 
     def channels(self, delta: Tensor) -> Tensor:
         """Return δ as (n, positions, features)."""
@@ -431,11 +518,12 @@ class ScaleCall(Call):
 
 
 @dataclass(frozen=True, eq=False)
-class LookupCall(_Heavy):
+class LookupCall(HeavyCall):
     """An embedding: indices (n, ...) to rows of the weight, (n, ..., features)."""
 
     padding_index: int | None
     axes = 1
+    any_axis = True
 
     def _kept(self, delta: Tensor, source: Tensor) -> Tensor:
         """Return δ (n, positions, features) without that of the padding, which has no gradient."""

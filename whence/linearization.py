@@ -21,21 +21,19 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from whence.autodiff import (
     FunctionLinearization,
     ReverseLinearization,
     needs_reverse_mode,
 )
-from whence.layers import Call, put
+from whence.layers import Call, Output, put
+from whence.parameter_calls import RowsCall
 from whence.parameters import Parameters
 from whence.points import Points, Pointwise, are_samples
-from whence.recorder import (
-    DifferentiatesItself,
-    SubstitutedParameters,
-    has_layers_alone,
-    record,
-)
+from whence.recorder import DifferentiatesItself, SubstitutedParameters, record
+from whence.recording import Recording, recorded
 
 MAX_PASSES = 64
 """Backward passes whose results are kept."""
@@ -86,16 +84,38 @@ def linearize(
         points.read()  # whatever that calls is no part of the function
 
     try:
-        value, recorder = record(function, parameters, points)
-        if has_layers_alone(recorder, value, function, parameters, points):
-            return LayerLinearization(value, recorder.calls, parameters)
+        recording = recorded(function, parameters, points)
     except DifferentiatesItself:
         return ReverseLinearization(function, parameters, points)
 
-    outside = sorted(recorder.outside)
-    if recorder.recurrent or needs_reverse_mode(function):
-        return ReverseLinearization(function, parameters, points, outside)
-    return FunctionLinearization(function, parameters, points, value, outside)
+    outside = recording.outside
+    is_plain = recording.is_plain
+    value = recording.value
+    if not outside and not recording.is_general:
+        return LayerLinearization(value, recording.calls, parameters, is_plain=is_plain)
+
+    is_reverse = recording.recurrent or needs_reverse_mode(function)
+    others = _others(recording, parameters)
+    chosen = others or parameters
+    rest: FunctionLinearization | ReverseLinearization
+    if is_reverse:
+        rest = ReverseLinearization(function, chosen, points, outside)
+    else:
+        rest = FunctionLinearization(function, chosen, points, value, outside)
+    if others is None:
+        return rest
+    return LayerLinearization(value, recording.calls, parameters, rest, is_plain=False)
+
+
+def _others(recording: Recording, parameters: Parameters) -> Parameters | None:
+    """Return the parameters without a rule, if the others are worth going by layers."""
+    if recording.is_general:
+        return None
+    outside = set(recording.outside)
+    n_outside = sum(parameters.shape(name).numel() for name in outside)
+    if not recording.calls or 2 * n_outside > parameters.size:
+        return None
+    return Parameters(parameters.module, lambda name, parameter: name in outside)
 
 
 class OutsideLayers(ValueError):
@@ -221,19 +241,17 @@ class Use:
         """Number of channels c."""
         # One point tells: all have as many.
         call = self._call
-        first = call.at(self._delta, slice(0, 1))
-        return call.channels(first).shape[1]
+        first = slice(0, 1)
+        left, _ = call.pair(call.at(self._delta, first), call.at(call.source, first))
+        return left.shape[1]
 
     def at(self, points: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return left (n, c, out), right (n, c, in) and, 0 or 1, what the bias reaches (c, 1)."""
         call = self._call
         delta = call.at(self._delta, points)
         source = call.at(call.source, points)
-        return (
-            call.channels(delta),
-            call.inputs(source),
-            call.reached(self._delta),
-        )
+        left, right = call.pair(delta, source)
+        return left, right, call.reached(self._delta)
 
     def weight_rows(self, points: slice) -> Tensor:
         """Return the weight's part of the rows at some points, (n, its size)."""
@@ -261,6 +279,19 @@ class LayerLinearization:
 
     Point i's value depends on its own h alone, so δ of point i gives the row of point i, and all
     products below are the same sums in other orders.
+
+    Parameters
+    ----------
+    value:
+        What the function gave, with its graph.
+    calls:
+        The calls of its layers, points in front.
+    parameters:
+        θ.
+    rest:
+        The derivative with respect to the parameters that no call has, if there are such.
+    is_plain:
+        Whether the calls are as the function made them, with no points moved or repeated.
     """
 
     def __init__(
@@ -268,20 +299,30 @@ class LayerLinearization:
         value: Tensor,
         calls: list[Call],
         parameters: Parameters | SubstitutedParameters,
+        rest: FunctionLinearization | ReverseLinearization | None = None,
+        *,
+        is_plain: bool = True,
     ) -> None:
         self.value = value.detach()
         self.graph = value
         """The same with its graph."""
-        self.calls = calls
+        self.is_plain = is_plain
+        self._edges = [call.output.edge for call in calls]
+        self._rest = rest
+        self.calls = calls if rest is None else [*calls, *_row_calls(value, rest)]
         self._parameters = parameters
         self._passes: list[tuple[Tensor, list[Tensor | None]]] = []
         """Cotangents so far and the backward pass of each: factors and rows share it."""
 
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Names of the parameters that no layer has, whose rows are made apart."""
+        return () if self._rest is None else self._rest.parameters.names
+
     def deltas(self, cotangent: Tensor) -> list[Tensor | None]:
         """Return ∂(Σ u · value)/∂h for the output h of each call, None for no effect."""
-        outputs = [call.output.edge for call in self.calls]
         if not self.graph.requires_grad:
-            return [None] * len(outputs)
+            return [None] * len(self.calls)
 
         # By identity: to compare numbers would cost as much as some layers.
         for seen, deltas in self._passes:
@@ -290,18 +331,24 @@ class LayerLinearization:
 
         gradients = torch.autograd.grad(
             self.graph,
-            outputs,
+            self._edges,
             grad_outputs=cotangent,
             retain_graph=True,
             allow_unused=True,
         )
-        deltas = list(gradients)
-        self._passes.append((cotangent, deltas))
+        arranged: list[Tensor | None] = []
+        for call, gradient in zip(self.calls, gradients, strict=False):
+            if gradient is not None and call.arrangement is not None:
+                gradient = call.arrangement.of(gradient)
+            arranged.append(gradient)
+        if self._rest is not None:
+            arranged.extend(self._rest.by_parameter(cotangent))
+        self._passes.append((cotangent, arranged))
         # Of a few cotangents all are asked for again; of many, one after the other, none is.
         if len(self._passes) > MAX_PASSES:
             del self._passes[0]
 
-        return deltas
+        return arranged
 
     def _active(self, cotangent: Tensor) -> Iterator[tuple[Call, Tensor, Tensor]]:
         """Yield the calls that the cotangent reaches, each with its δ and its input."""
@@ -429,6 +476,19 @@ class LayerLinearization:
                 total[:, columns] += weights.T @ _bias_rows(call, delta)
 
         return total.T
+
+
+def _row_calls(
+    value: Tensor, rest: FunctionLinearization | ReverseLinearization
+) -> list[Call]:
+    """Return what stands for calls of the parameters that have none."""
+    calls: list[Call] = []
+    no_source = value.detach().new_empty(0)
+    output = Output(get_gradient_edge(value), None, 0)
+    for name in rest.parameters.names:
+        shape = tuple(rest.parameters.shape(name))
+        calls.append(RowsCall(name, None, shape, no_source, 0, output, None, None))
+    return calls
 
 
 def _bias_part(call: Call, delta: Tensor) -> Tensor:

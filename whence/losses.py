@@ -13,13 +13,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from whence import _checks
+from whence.outputs import OutputLayout, Targets
 
 NEGLIGIBLE = 1e-6
 """Share of the largest eigenvalue of Λ that a negative one may reach by rounding, at least."""
@@ -261,7 +263,8 @@ class PerSample:
         The loss of each sample, in torch's terms with ``reduction="none"``. Further axes of the
         result are averaged.
     shape:
-        Shape of the model's output for one sample, where it is not (m,).
+        Shape of the model's output for one sample, where it is not (m,), or where several outputs
+        lie in a row.
     is_convex:
         Whether the loss is convex in the outputs, and not linear; see :class:`Loss`.
     is_elementwise:
@@ -282,8 +285,8 @@ class PerSample:
 
     def __init__(
         self,
-        function: Callable[[Tensor, Tensor], Tensor],
-        shape: tuple[int, ...] | None = None,
+        function: Callable[..., Tensor],
+        shape: tuple[int, ...] | OutputLayout | None = None,
         is_convex: bool = True,
         *,
         is_elementwise: bool = False,
@@ -294,7 +297,7 @@ class PerSample:
         self.is_elementwise = is_elementwise
         self.caveat = caveat
         self._is_convex: bool | None = is_convex
-        self._judged_by: tuple[Tensor, Tensor] | None = None
+        self._judged_by: tuple[Tensor, Any] | None = None
 
     @property
     def is_convex(self) -> bool:
@@ -305,7 +308,7 @@ class PerSample:
             self._judged_by = None
         return self._is_convex
 
-    def judged_by(self, output: Tensor, target: Tensor) -> PerSample:
+    def judged_by(self, output: Tensor, target: Targets) -> PerSample:
         """Return the same loss, whose convexity will be found from some of these samples.
 
         Whether a function is convex cannot be told from it, but where it is used. Nothing is
@@ -317,14 +320,17 @@ class PerSample:
         step = -(-len(output) // most)
         judged = copy.copy(self)
         judged._is_convex = None
-        judged._judged_by = (output[::step].detach().clone(), target[::step].clone())
+        some = pytree.tree_map(lambda tensor: tensor[::step].clone(), target)
+        judged._judged_by = (output[::step].detach().clone(), some)
         return judged
 
     def value(self, output: Tensor, target: Tensor | None = None) -> Tensor:
         """Return what the function returns, as (n,)."""
         n = len(output)
-        shaped = output
-        if self.shape is not None:
+        shaped: Any = output
+        if isinstance(self.shape, OutputLayout):
+            shaped = self.shape.restored(output)
+        elif self.shape is not None:
             shaped = output.reshape(n, *self.shape)
 
         value = self.function(shaped, require_target(target))
@@ -425,11 +431,12 @@ class PerSample:
         """Raise ``ValueError``: there need not be one."""
         raise ValueError(NO_SPAN)
 
-    def _is_convex_in_double(self, output: Tensor, target: Tensor) -> bool:
+    def _is_convex_in_double(self, output: Tensor, target: Any) -> bool:
         """Whether Λ has no negative and some positive eigenvalue, in double precision if it may."""
-        of_target = target
-        if target.dtype.is_floating_point:
-            of_target = target.double()
+        of_target = pytree.tree_map(
+            lambda tensor: tensor.double() if tensor.is_floating_point() else tensor,
+            target,
+        )
         try:
             return self.is_convex_at(output.double(), of_target)
         except RuntimeError:
@@ -497,7 +504,7 @@ def _are_semidefinite(eigenvalues: Tensor, size: int | None = None) -> bool:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def require_target(target: Tensor | None) -> Tensor:
+def require_target(target: Targets) -> Targets:
     """Return the target; none is an error."""
     if target is None:
         raise ValueError(

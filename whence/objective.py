@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,14 @@ from whence.arrays import ArrayLike, to_locations
 from whence.evaluator import Eager, Evaluator, LossAndGradient
 from whence.frozen import head_of
 from whence.losses import Loss
+from whence.model_checks import (
+    check_labels_are_others,
+    check_samples_apart,
+    first_output,
+    samples_at_once,
+)
+from whence.model_loss import own_loss
+from whence.outputs import table_of
 from whence.parameters import Parameters, Select
 from whence.points import (
     Points,
@@ -29,18 +38,14 @@ from whence.points import (
 )
 from whence.samples import Data, Samples, samples_of
 from whence.shared_pass import passes_of
-from whence.space import Space
-from whence.supervised import (
-    ModelFunction,
-    check_samples_apart,
-    first_output,
-    logits_function,
-)
+from whence.space import NumberedNames, Space
+from whence.summed_losses import LossByOutput
+from whence.supervised import ModelFunction, logits_function
 from whence.term import Term
 from whence.torch_losses import loss_of, of_logits
 
-LossLike = Loss | nn.Module | Callable[[Tensor, Tensor], Tensor]
-"""A loss of whence, of ``torch.nn``, or a function ``(outputs, targets) -> (n,)``."""
+LossLike = Loss | nn.Module | Callable[[Any, Any], Tensor] | LossByOutput
+"""A loss of whence, of ``torch.nn``, a function ``(outputs, targets) -> (n,)``, or several."""
 PointsLike = ArrayLike | Data
 """Points as users have them: tensors, arrays, lists, data frames, data sets, loaders."""
 
@@ -139,7 +144,7 @@ class Objective:
         cls,
         model: nn.Module,
         data: Data,
-        loss: LossLike,
+        loss: LossLike | None = None,
         *,
         parameters: Select = None,
         batch_size: int | None = None,
@@ -153,21 +158,29 @@ class Objective:
         Parameters
         ----------
         model:
-            Any module of one output tensor, (n, ...).
+            Any module that returns a tensor (n, ...), an object with such ``.logits``, or several
+            tensors by name or in order.
         data:
             Tensors, arrays or data frames ``(inputs, ..., target)``; a map-style ``Dataset`` of
             such tuples; or a ``DataLoader`` that does not shuffle. A mapping of inputs becomes
-            keyword arguments. Numbers that are not integers are brought to the parameters' dtype,
-            all to their device. Data above 512 MiB are read again in each pass.
+            keyword arguments; in place of a tuple a mapping with ``labels`` (or ``label``,
+            ``targets``) among the inputs, as tokenizers and their loaders make it. A target may
+            be several tensors by name or in order. Numbers that are not integers are brought to
+            the parameters' dtype, all to their device. Data above 512 MiB are read again in each
+            pass.
         loss:
-            ``wh.CrossEntropy()`` and the like; any loss of ``torch.nn``, whose reduction is put
-            aside; or a function ``(outputs, targets) -> (n,)``. ``BCELoss`` of a model that ends in
-            a sigmoid is ``BCEWithLogitsLoss`` of what comes before it.
+            ``wh.CrossEntropy()`` and the like; ``wh.NextToken()`` of causal language models; any
+            loss of ``torch.nn``, whose reduction is put aside; or a function
+            ``(outputs, targets) -> (n,)``. ``BCELoss`` of a model that ends in a sigmoid is
+            ``BCEWithLogitsLoss`` of what comes before it. Of several outputs a loss for each, such
+            as ``{"class": nn.CrossEntropyLoss(), "boxes": (5.0, nn.L1Loss())}``, or a function of
+            all. By default the model's own, which it returns as ``.loss`` for labels.
         parameters:
             Which parameters θ stands for: a pattern on names (``"fc.*"``), several, a module of
             the model, a predicate, or ``None`` for all that require a gradient.
         batch_size:
-            Samples evaluated at once: by default 1000 rows of a table, or 256 images.
+            Samples evaluated at once: by default 1000 rows of a table, or 256 images, fewer where
+            the layers' outputs would take more than a GiB.
         weight_decay:
             c of the penalty ``(c/2)‖θ‖²`` on the selected parameters that the model was trained
             with, as ``weight_decay`` of ``torch.optim.SGD``. It is part of loss, gradient and
@@ -193,41 +206,53 @@ class Objective:
         """
         selected = Parameters(model, parameters)
         samples = samples_of("the data", data, selected.dtype, selected.device)
+        function = ModelFunction(model)
+        tensors = selected.tensors()
+        if batch_size is None:
+            batch_size = samples_at_once(function, tensors, samples)
         samples = samples.in_batches(batch_size)
 
         # One batch is evaluated, which shows the shape of the output and whether the loss fits.
-        function = ModelFunction(model)
         probe = samples[: samples.batch_size]
-        output = first_output(function, selected.tensors(), probe)  # (n, ...)
+        output = first_output(function, tensors, probe, samples)  # (n, ...)
         if probe.target is None:
             raise ValueError("the data have no targets: give Samples(inputs, target)")
-        check_samples_apart(function, selected.tensors(), probe)
+        check_samples_apart(function, tensors, probe)
 
         # A loss of probabilities that end in a sigmoid is one of logits, which has formulas.
         evaluated = function
         of_logits_instead = of_logits(loss)
         if of_logits_instead is not None:
-            before = logits_function(function, selected.tensors(), probe)
+            before = logits_function(function, tensors, probe)
             if before is not None:
                 evaluated, loss = before, of_logits_instead
-                output = before.output(selected.tensors(), probe)
+                output = before.output(tensors, probe)
 
         # Frozen layers before the selected parameters are evaluated once.
-        if evaluated is function:
+        if evaluated is function and loss is not None:
             kept = head_of(function, selected, samples)
             if kept is not None:
                 evaluated, samples = kept
 
-        told = loss_of(loss, output, probe.target, samples.targets())
-        term = Term("data", evaluated, samples, loss=told)
+        if loss is None:
+            evaluated, of_outputs = own_loss(
+                evaluated, tensors, probe, output, samples.targets()
+            )
+        else:
+            of_outputs = loss_of(
+                loss,
+                output,
+                probe.target,
+                samples.targets(),
+                classes_last=function.returns_logits(tensors, probe),
+            )
+            check_labels_are_others(of_outputs, probe)
+        term = Term("data", evaluated, samples, loss=of_outputs)
 
-        m = output[0].numel()
-        names: tuple[str, ...] = ("output",)
-        if m > 1:
-            names = tuple(f"output_{k}" for k in range(m))
-        # Two steps: the fields of the space are columns of the model's outputs.
-        columns = Space(outputs=names)
-        space = replace(columns, evaluate=lambda of: columns.columns(function, of))
+        row = output[:1] if isinstance(output, Tensor) else table_of(output)[:1]
+        m = row.numel()
+        names: Sequence[str] = NumberedNames(m) if m > 1 else ("output",)
+        space = space_of_outputs(function, names)
         return cls(
             model, term, select=parameters, space=space, weight_decay=weight_decay
         )
@@ -255,7 +280,7 @@ class Objective:
         return self.space.coordinates
 
     @property
-    def outputs(self) -> tuple[str, ...]:
+    def outputs(self) -> Sequence[str]:
         """Names of the network's outputs."""
         return self.space.outputs
 
@@ -488,6 +513,13 @@ class Objective:
     def traces(self) -> dict[str, float]:
         """Return ``Tr K_kk = Σ_i ‖∇r_k(z_i)‖²`` of each term."""
         return self.evaluator.traces(self.parameters, self.terms)
+
+
+def space_of_outputs(function: ModelFunction, names: Sequence[str]) -> Space:
+    """Return the space whose fields are the outputs of a model, under these names."""
+    # Two steps: the fields of the space are columns of the model's outputs.
+    columns = Space(outputs=names)
+    return replace(columns, evaluate=lambda of: columns.columns(function, of))
 
 
 def check_terms(terms: Sequence[Term]) -> None:

@@ -13,6 +13,7 @@ from typing import TypeGuard
 
 from torch import Tensor
 
+from whence.outputs import Targets
 from whence.samples import Samples
 
 Points = Tensor | Samples
@@ -102,7 +103,7 @@ def linearized_at_once(points: Points, n_parameters: int) -> int:
     return min(most, in_cache, in_memory)
 
 
-def target_of(points: Points) -> Tensor | None:
+def target_of(points: Points) -> Targets:
     """Return what the loss compares with at these points; locations have nothing of the kind."""
     if isinstance(points, Samples):
         return points.target

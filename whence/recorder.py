@@ -1,17 +1,16 @@
 """What a pointwise function does with its parameters, recorded while it runs.
 
 :func:`record` runs a function under a :class:`Recorder`, which sees every call of a torch function:
-layers of known kinds (:mod:`whence.torch_layers`) become a :class:`~whence.layers.Call` each, and
-any other use of a selected parameter is noted. :func:`has_layers_alone` tells whether these calls
-are all that the function's derivative with respect to the parameters consists of.
+layers of known kinds (:mod:`whence.torch_layers`) and other uses with a rule
+(:mod:`whence.parameter_uses`) become a :class:`Site` each, and any other use of a selected
+parameter is noted. :mod:`whence.recording` tells what these sites say of single points.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import FunctionType
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -21,10 +20,11 @@ from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from whence import _checks
-from whence.coupling import check_uncoupled, moved
+from whence.composites import COMPOSITES
 from whence.jets import Jet
 from whence.layers import Call, Output
+from whence.parameter_uses import Part, layer_parts, read_use
+from whence.parameter_views import VIEWS, ParameterView, view_of
 from whence.parameters import Parameters
 from whence.points import Points, Pointwise
 from whence.torch_layers import LAYERS, Layer
@@ -33,6 +33,10 @@ RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Functions of ``torch._VF`` that ``torch.func.vmap`` has no rule for."""
 DIFFERENTIATING = (torch.autograd.grad, Tensor.requires_grad_)
 """What a function that differentiates the network itself calls."""
+
+
+NOTHING: Mapping[int, int] = {}
+"""No site whose result is repeated."""
 
 
 class DifferentiatesItself(Exception):
@@ -54,120 +58,108 @@ class SubstitutedParameters:
         return self._parameters.substituted(self._theta)
 
 
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One call of a function that has selected parameters among its arguments.
+
+    Parameters
+    ----------
+    calls:
+        One for each parameter, or for a weight together with its bias.
+    sources:
+        What the parameter of each call meets, as the network has it.
+    target:
+        The shape of what the function returned.
+    """
+
+    calls: tuple[Call, ...]
+    sources: tuple[Tensor, ...]
+    target: torch.Size
+
+    @property
+    def shapes(self) -> tuple[torch.Size, ...]:
+        """Shapes of the sources and of what was returned."""
+        return (*(source.shape for source in self.sources), self.target)
+
+    @property
+    def kinds(self) -> tuple[object, ...]:
+        """What tells whether another site is of the same uses."""
+        return tuple((type(call), call.weight, call.bias) for call in self.calls)
+
+    @property
+    def names(self) -> set[str]:
+        """Names of its selected parameters."""
+        both = {name for call in self.calls for name in (call.weight, call.bias)}
+        return {name for name in both if name is not None}
+
+
 def record(
-    function: Pointwise, parameters: Parameters | SubstitutedParameters, points: Points
+    function: Pointwise,
+    parameters: Parameters | SubstitutedParameters,
+    points: Points,
+    expanding: Mapping[int, int] = NOTHING,
 ) -> tuple[Tensor, Recorder]:
     """Return the function's value at the points, and what it did with the parameters.
+
+    Parameters
+    ----------
+    function, parameters, points:
+        What to run, and where.
+    expanding:
+        Numbers of the sites that are the same for all points, whose results are repeated, each
+        with how many axes of one entry are put behind that of the points.
 
     Raises
     ------
     DifferentiatesItself
         If the function calls ``torch.autograd``.
     """
-    recorder = Recorder(parameters)
+    recorder = Recorder(parameters, len(points), expanding)
     with torch.enable_grad(), recorder:
         value = function(recorder.tensors, points)
     return value, recorder
 
 
-# --- whether layers are all there is -------------------------------------------------------------
-
-Probe = tuple[Tensor, "Recorder"]
-"""A function's value at a single point, and what it did there."""
-
-_PROBES: WeakKeyDictionary[Parameters, WeakKeyDictionary[Pointwise, Probe]] = (
-    WeakKeyDictionary()
-)
-
-
-def has_layers_alone(
-    recorder: Recorder,
-    value: Tensor,
-    function: Pointwise,
-    parameters: Parameters,
-    points: Points,
-) -> bool:
-    """Whether layers of known kinds, whose rows are the points, are all there is.
-
-    The function is tried at a single point for comparison. What it does there is remembered, as it
-    is the same for all chunks and all values of the parameters; what no longer fits is tried again.
-    """
-    probes = _PROBES.setdefault(parameters, WeakKeyDictionary())
-    # What cannot be a key, such as an object without a hash, is tried each time.
-    is_rememberable = isinstance(function, FunctionType)
-    known = probes.get(function) if is_rememberable else None
-    has_n_rows = len(value) == len(points)
-    if known is not None and has_n_rows and recorder.fits(value, known):
-        return True
-
-    probe = record(function, parameters, points[:1])
-    value_at_one, _ = probe
-    _checks.pointwise(value, value_at_one, len(points))
-    if is_rememberable and known is None:
-        _check_uncoupled(function, parameters, points)
-    if is_rememberable:
-        probes[function] = probe
-    return recorder.fits(value, probe)
-
-
-def _check_uncoupled(
-    function: Pointwise, parameters: Parameters, points: Points
-) -> None:
-    """Raise :class:`whence.coupling.CoupledPoints` if a function couples its points."""
-
-    def values(tensors: Mapping[str, Tensor], rows: Sequence[int]) -> Tensor:
-        with torch.no_grad():
-            return function(tensors, points[torch.tensor(rows)]).detach()
-
-    what = getattr(function, "__qualname__", "the residual")
-    check_uncoupled(
-        what,
-        values,
-        moved(parameters.tensors()),
-        len(points),
-        "Write it as a function of each point alone.",
-        refuse_random=True,
-    )
-
-
 class Recorder(TorchFunctionMode):
-    """Records each call of a layer with a selected parameter, and the parameters' other uses."""
+    """Records each use of a selected parameter that has a rule, and the names of all others."""
 
-    def __init__(self, parameters: Parameters | SubstitutedParameters) -> None:
+    def __init__(
+        self,
+        parameters: Parameters | SubstitutedParameters,
+        n: int = 0,
+        expanding: Mapping[int, int] = NOTHING,
+    ) -> None:
         super().__init__()
         self.tensors = parameters.tensors()
         selected = set(parameters.names)
-        # By identity: tensors have no equality that could be a key. ``tensors`` keeps them alive,
-        # so that no number is given to another object meanwhile.
-        self._names = {
-            id(t): name for name, t in self.tensors.items() if name in selected
-        }
-        self.calls: list[Call] = []
-        self.layers_alone = True
-        """Whether no selected parameter was seen where no known layer has it."""
+        # By identity: tensors have no equality that could be a key. ``tensors`` and ``_views``
+        # keep them alive, so that no number is given to another object meanwhile.
+        self._known: dict[int, ParameterView] = {}
+        for name, tensor in self.tensors.items():
+            if name in selected:
+                self._known[id(tensor)] = _whole(name, tensor)
+        self._views: list[Tensor] = []
+        self._repeated: dict[int, Tensor] = {}
+        self._n = n
+        self._expanding = expanding
+
+        self.sites: list[Site] = []
+        self.outside: set[str] = set()
+        """Selected parameters seen where there is no rule."""
+        self.is_general = False
+        """Whether transforms, forward mode or jets met parameters in a way without a rule."""
         self.recurrent = False
         """Whether a function was called that only reverse mode point by point can follow."""
-        self.outside: set[str] = set()
-        """Selected parameters seen where no such layer has them."""
 
-    def fits(self, value: Tensor, probe: Probe) -> bool:
-        """Whether every layer's rows are the points, by comparison with a single point.
+    @property
+    def calls(self) -> list[Call]:
+        """The calls of all sites."""
+        return [call for site in self.sites for call in site.calls]
 
-        A length of n alone does not tell: a table of n rows has it too.
-        """
-        value_at_one, at_one = probe
-        if not self.layers_alone or value.ndim != 2:
-            return False
-        if value.shape[1:] != value_at_one.shape[1:]:
-            return False
-        if len(self.calls) != len(at_one.calls):
-            return False
-
-        n = len(value)
-        for call, single in zip(self.calls, at_one.calls, strict=True):
-            if not call.intact or not call.fits(n, single):
-                return False
-        return True
+    @property
+    def layers_alone(self) -> bool:
+        """Whether no selected parameter was seen where there is no rule."""
+        return not self.outside and not self.is_general
 
     def __torch_function__(
         self,
@@ -180,51 +172,108 @@ class Recorder(TorchFunctionMode):
         if func in DIFFERENTIATING and _is_differentiated(args[:2]):
             if peek_interpreter_stack() is None:
                 raise DifferentiatesItself
-            self.layers_alone = False  # torch.func calls these too
+            self.is_general = True  # torch.func calls these too
+
+        # What was repeated has the axis in front that a batch of one would be given.
+        is_repeated = bool(args) and id(args[0]) in self._repeated
+        if is_repeated and _puts_axis_in_front(func, args, kwargs):
+            return args[0]
 
         # Before the call, which may write to its arguments in place.
         layer = LAYERS[func](*args, **kwargs) if func in LAYERS else None
+        leaves = pytree.tree_leaves((args, kwargs))
+        used = any(id(leaf) in self._known for leaf in leaves)
+        name = getattr(func, "__name__", "")
+        if used and name in COMPOSITES and not self.is_general:
+            with self:
+                composed = COMPOSITES[name](*args, **kwargs)
+            if composed is not None:
+                return composed
+
         result = func(*args, **kwargs)
+        if name in RECURRENT:
+            self.recurrent = True
+        if not used:
+            return result
         if layer is not None:
             return self._note_layer(layer, result)
+        if func in VIEWS and self._note_views(leaves, result):
+            return result
 
-        if getattr(func, "__name__", "") in RECURRENT:
-            self.recurrent = True
+        parts = read_use(func, self._view, result, args, kwargs)
+        if parts is not None:
+            return self._note_site(parts, result)
         # Sizes and numbers of parameters are no uses; None comes of writing in place.
         if result is None or _has_tensor(result):
-            self._note_outside(args, kwargs)
+            self._note_outside(leaves)
         return result
 
-    def _note_outside(self, *used: Any) -> None:
+    def _view(self, given: object) -> ParameterView | None:
+        """Return which selected parameter something is or shows, if any."""
+        return self._known.get(id(given))
+
+    def _note_outside(self, used: Sequence[object]) -> None:
         """Note the selected parameters among some arguments."""
-        for leaf in pytree.tree_leaves(used):
-            name = self._names.get(id(leaf))
-            if name is not None:
-                self.outside.add(name)
-                self.layers_alone = False
+        for leaf in used:
+            view = self._view(leaf)
+            if view is not None:
+                self.outside.add(view.name)
+        self.is_general |= any(isinstance(leaf, Jet) for leaf in used)
+
+    def _note_views(self, leaves: Sequence[object], result: Any) -> bool:
+        """Note which parameter the results are views of; False if they are not all views."""
+        (shown, *others) = (view for leaf in leaves if (view := self._view(leaf)))
+        results = [r for r in pytree.tree_leaves(result) if isinstance(r, Tensor)]
+        if others or any(is_functorch_wrapped_tensor(tensor) for tensor in results):
+            return False
+
+        parameter = self.tensors[shown.name]
+        views = [view_of(parameter, shown.name, tensor) for tensor in results]
+        for tensor, view in zip(results, views, strict=True):
+            if view is None:
+                return False
+            self._known[id(tensor)] = view
+            self._views.append(tensor)
+        return True
 
     def _note_layer(self, layer: Layer, output: Any) -> Any:
-        """Make a call of a layer, and return its output, from which a gradient can be taken."""
-        # A layer of which something but weight and bias is selected is not of a known kind.
-        self._note_outside(layer.input, layer.others)
-        weight = self._names.get(id(layer.weight))
-        bias = self._names.get(id(layer.bias))
-        is_selected = weight is not None or bias is not None
-        if not is_selected or not self.layers_alone:
+        """Note a layer's use of its weight and bias, and of anything else that is selected."""
+        others = [layer.input, *layer.others]
+        if any(self._view(other) for other in others):
+            self._note_outside(others)
+        parameters = [layer.weight, layer.bias]
+        if not any(self._view(parameter) for parameter in parameters):
             return output
 
-        if layer.make is None:
-            self._note_outside(layer.weight, layer.bias)
-        is_jet = isinstance(layer.input, Jet)
-        source = layer.input.data if is_jet else layer.input
+        parts = layer_parts(layer, self._view)
+        if parts is None:
+            self._note_outside([layer.input, *parameters])
+            return output
+        return self._note_site(parts, output)
+
+    def _note_site(self, parts: Sequence[Part], output: Any) -> Any:
+        """Make a site of some parts, and return the output, whose gradient can be taken."""
+        if not parts:
+            return output
+        is_jet = isinstance(output, Jet)
         target = output.data if is_jet else output
+        sources = [part.source for part in parts]
+
         # Calls do not see forward mode and the transforms of torch.func.
-        is_forward = forward_ad._current_level >= 0
-        is_transformed = is_functorch_wrapped_tensor(source)
-        if layer.make is None or is_forward or is_transformed:
-            self.layers_alone = False
+        is_transformed = any(map(is_functorch_wrapped_tensor, [target, *sources]))
+        if forward_ad._current_level >= 0 or is_transformed:
+            self.is_general = True
             return output
 
+        # What comes of a result that was repeated has the points already.
+        place = len(self.sites)
+        is_repeated = False
+        if place in self._expanding and not target.requires_grad:
+            axes = self._expanding[place]
+            target = _repeated(target, self._n, axes).clone()
+            sources = [_repeated(source, self._n, axes) for source in sources]
+            output = target
+            is_repeated = True
         # The gradient is taken with respect to the output. Parameters are detached, so that of a
         # layer without others before it needs none by itself.
         if not target.requires_grad:
@@ -232,14 +281,47 @@ class Recorder(TorchFunctionMode):
             if not is_jet:  # a leaf cannot be written in place, as activations may do
                 output = target.clone()
 
-        self.calls.append(_make_call(layer, weight, bias, source, target))
+        calls = []
+        for part, source in zip(parts, sources, strict=True):
+            calls.append(_make_call(part, source, target))
+        if is_repeated:
+            self._repeated[id(output)] = output
+        detached = tuple(source.detach() for source in sources)
+        self.sites.append(Site(tuple(calls), detached, target.shape))
         return output
 
 
-def _make_call(
-    layer: Layer, weight: str | None, bias: str | None, source: Tensor, target: Tensor
-) -> Call:
-    assert layer.make is not None
+def _whole(name: str, tensor: Tensor) -> ParameterView:
+    shape = tuple(tensor.shape)
+    view = view_of(tensor, name, tensor)
+    # One that is not stored row by row is known as a whole only.
+    return view or ParameterView(
+        name, shape, 0, shape, tuple(tensor.contiguous().stride())
+    )
+
+
+def _repeated(tensor: Tensor, n: int, axes: int) -> Tensor:
+    """Return what is the same for all points once for each, along a first axis of its own."""
+    if tensor.ndim > 1 and len(tensor) == 1:
+        return tensor.expand(n, *tensor.shape[1:])
+    return tensor.expand(n, *[1] * axes, *tensor.shape)
+
+
+def _puts_axis_in_front(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether a call of a function puts an axis of one entry in front of a tensor, and no more."""
+    if func in (Tensor.unsqueeze, torch.unsqueeze):
+        axis = args[1] if len(args) > 1 else kwargs.get("dim")
+        return bool(axis == 0)
+    if func is not Tensor.__getitem__:
+        return False
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    rest = index[1:]
+    return index[0] is None and all(part == slice(None) for part in rest)
+
+
+def _make_call(part: Part, source: Tensor, target: Tensor) -> Call:
     view = target if target._is_view() else None
     output = Output(get_gradient_edge(target), view, target._version)
     origin = get_gradient_edge(source) if source.requires_grad else None
@@ -247,11 +329,12 @@ def _make_call(
     # Detached, a source shares its memory and its count of versions, by which writing in place
     # shows, but keeps no graph alive.
     source = source.detach()
-    if layer.prepare is not None:
-        source = layer.prepare(source)
-
-    shape = () if layer.weight is None else tuple(layer.weight.shape)
-    return layer.make(weight, bias, shape, source, source._version, output, origin)
+    if part.prepare is not None:
+        source = part.prepare(source)
+    names = (part.weight, part.bias)
+    return part.make(
+        *names, part.shape, source, source._version, output, origin, arrangement=None
+    )
 
 
 def _is_differentiated(arguments: Any) -> bool:

@@ -29,10 +29,11 @@ from whence.data import (
     moved,
     source_of,
 )
+from whence.outputs import Targets
 from whence.stored_arrays import holds_stored, stored_source
 
-Structure = tuple[pytree.TreeSpec, bool, bool]
-"""How tensors make inputs, whether a target is the last of them, and features the first."""
+Structure = tuple[pytree.TreeSpec, pytree.TreeSpec | None, bool]
+"""How tensors make inputs and a target behind them, and whether features are the first."""
 IN_MEMORY_BYTES = 512 * 2**20
 """Data up to this size are read once and kept; larger data are read again in each pass."""
 ROWS_AT_ONCE = 1000
@@ -50,7 +51,7 @@ class KeptFeatures(Protocol):
     def at(self, places: np.ndarray) -> Tensor:
         """Return the features of samples by their places, (n, ...)."""
 
-    def targets_at(self, places: np.ndarray) -> Tensor | None:
+    def targets_at(self, places: np.ndarray) -> Targets:
         """Return the targets of samples by their places."""
 
 
@@ -66,7 +67,8 @@ class Samples:
         What the model takes: a tensor whose first axis is that of the samples, a tuple of such for
         several inputs, or a mapping for keyword arguments. Arrays, lists and data frames do too.
     target:
-        What the loss compares with, its first axis that of the samples; or None.
+        What the loss compares with, its first axis that of the samples, or several such by name
+        (a mapping) or in order (a tuple); or None.
 
     Raises
     ------
@@ -188,8 +190,8 @@ class Samples:
         return self.batch.inputs
 
     @property
-    def target(self) -> Tensor | None:
-        """What the loss compares with."""
+    def target(self) -> Targets:
+        """What the loss compares with: a tensor, several by name or in order, or None."""
         # A source knows whole samples only: targets are kept with the features.
         if self._batch is None and self._kept is not None and self._kept.is_current():
             assert self._kept_places is not None
@@ -255,7 +257,7 @@ class Samples:
         samples._batch_size = size
         return self._keeping(samples, None)
 
-    def targets(self) -> Iterator[Tensor]:
+    def targets(self) -> Iterator[Targets]:
         """Yield the targets in order, in parts where the data are read when they are used."""
         if not self.in_memory and self.labels() is not None:
             yield torch.from_numpy(self.labels())
@@ -301,7 +303,7 @@ class Samples:
         """Return the targets if there is one number for each sample, else None."""
         if self._labels is None:
             first = self[:1].target
-            if first is None or first[0].numel() != 1:
+            if not isinstance(first, Tensor) or first[0].numel() != 1:
                 return None
             self._labels = self._read_labels()
         return self._labels
@@ -314,7 +316,7 @@ class Samples:
             labels.append(part.detach().cpu().reshape(-1))
         return torch.cat(labels).numpy()
 
-    def _target_parts(self) -> Iterator[Tensor | None]:
+    def _target_parts(self) -> Iterator[Any]:
         """Yield the targets, of data that are read when they are used some at a time."""
         parts = [self] if self.in_memory else self.split(READ_AT_ONCE)
         for part in parts:
@@ -337,30 +339,37 @@ class Samples:
         if features is not None:
             # They stand for the inputs.
             _, nothing = pytree.tree_flatten(())
-            target = self.target
-            parts = [features] if target is None else [features, target]
-            return parts, (nothing, target is not None, True)
+            parts, of_target = _taken_apart(self.target)
+            return [features, *parts], (nothing, of_target, True)
 
-        _, spec = pytree.tree_flatten(self.batch.inputs)
-        has_target = self.batch.target is not None
-        return list(self.batch.tensors()), (spec, has_target, False)
+        leaves, spec = pytree.tree_flatten(self.batch.inputs)
+        parts, of_target = _taken_apart(self.batch.target)
+        return [*leaves, *parts], (spec, of_target, False)
 
     @classmethod
     def unflattened(cls, leaves: Iterable[object], context: Structure) -> Samples:
         """Return the samples of these tensors, which may lack the axis of the samples."""
-        spec, has_target, has_features = context
+        spec, of_target, has_features = context
         tensors = list(leaves)
         features = tensors.pop(0) if has_features else None
+        parts = tensors[spec.num_leaves :]
         target = None
-        if has_target and len(tensors) > spec.num_leaves:
-            target = tensors.pop()
+        if of_target is not None and parts:
+            target = pytree.tree_unflatten(parts, of_target)
 
         samples = cls.__new__(cls)
-        batch = Batch(pytree.tree_unflatten(tensors, spec), target)
+        batch = Batch(pytree.tree_unflatten(tensors[: spec.num_leaves], spec), target)
         # One sample of a map over samples has no length.
         samples._set(batch, -1, None, None)
         samples._loaded = features  # type: ignore[assignment]
         return samples
+
+
+def _taken_apart(target: Any) -> tuple[list[Tensor], pytree.TreeSpec | None]:
+    """Return the tensors of a target and how to put them together; None for no target."""
+    if target is None:
+        return [], None
+    return pytree.tree_flatten(target)
 
 
 pytree.register_pytree_node(Samples, Samples.flattened, Samples.unflattened)
@@ -394,8 +403,9 @@ def samples_of(
         What they are, for messages.
     data:
         Tensors, arrays or data frames ``(inputs, ..., target)``, arrays of zarr, dask or HDF5
-        among them, a map-style ``Dataset`` of such tuples, or a ``DataLoader`` of one; without
-        ``targets`` the inputs alone.
+        among them, a map-style ``Dataset`` of such tuples, or a ``DataLoader`` of one; instead of
+        tuples batches by name, with ``labels`` for the target; without ``targets`` the inputs
+        alone.
     dtype, device:
         What numbers that are not integers are brought to, and the device; None leaves them.
     targets:
@@ -415,6 +425,9 @@ def samples_of(
         data = data.tensors
 
     is_stored = holds_stored(data)
+    if isinstance(data, list) and data and all(isinstance(d, Mapping) for d in data):
+        source, places = source_of(what, data)
+        return _from_source(source, places, dtype, device)
     in_memory = (Tensor, np.ndarray, tuple, list, Mapping, DataFrameLike)
     if isinstance(data, in_memory) and not is_stored:
         batch = inputs_and_target(what, data) if targets else inputs_alone(data)
@@ -424,9 +437,19 @@ def samples_of(
         source, places = stored_source(what, data, targets=targets)
     else:
         source, places = source_of(what, data)
+    return _from_source(source, places, dtype, device)
+
+
+def _from_source(
+    source: Source,
+    places: np.ndarray,
+    dtype: torch.dtype | None,
+    device: torch.device | None,
+) -> Samples:
+    """Return samples of a source, in memory if they fit there."""
     source = replace(source, dtype=dtype, device=device)
     if not len(places):
-        raise ValueError(f"{what} must have at least one sample, got none")
+        raise ValueError(f"{source.what} must have at least one sample, got none")
 
     # The size of one sample tells whether all fit: others of another size are refused later.
     first = source.read(places[:1])

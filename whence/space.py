@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,47 @@ from whence.points import Points, Pointwise
 
 Fields = Callable[[Sequence[str]], Pointwise]
 """``fields(("u", "u_x"))`` returns the pointwise function with those columns."""
+
+
+class NumberedNames(Sequence[str]):
+    """The names ``output_0``, ``output_1``, … of many outputs, each made when it is asked for.
+
+    Examples
+    --------
+    >>> from whence.space import NumberedNames
+    >>> names = NumberedNames(25_000_000)
+    >>> names[3], "output_24999999" in names, names.index("output_7")
+    ('output_3', True, 7)
+    """
+
+    def __init__(self, n: int, prefix: str = "output_") -> None:
+        self._numbers = range(n)
+        self._prefix = prefix
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        """Return a name, or some of them."""
+        if isinstance(index, slice):
+            return tuple(f"{self._prefix}{k}" for k in self._numbers[index])
+        return f"{self._prefix}{self._numbers[index]}"
+
+    def __contains__(self, name: object) -> bool:
+        """Whether this is one of the names."""
+        number = str(name).removeprefix(self._prefix)
+        is_number = number.isdecimal() and f"{self._prefix}{int(number)}" == name
+        return is_number and int(number) in self._numbers
+
+    def index(self, name: str, start: int = 0, stop: int | None = None) -> int:
+        """Return the number in a name."""
+        if name not in self:
+            raise ValueError(f"{name!r} is none of {len(self)} names")
+        return int(name.removeprefix(self._prefix))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +89,14 @@ class Space:
     """
 
     coordinates: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ("output",)
+    outputs: Sequence[str] = ("output",)
     evaluate: Fields | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "coordinates", tuple(self.coordinates))
-        object.__setattr__(self, "outputs", tuple(self.outputs))
+        if not isinstance(self.outputs, NumberedNames):
+            object.__setattr__(self, "outputs", tuple(self.outputs))
 
     def with_coordinates(self, d: int) -> Space:
         """Return the space with the names x0, x1, … for d columns, if they have none."""

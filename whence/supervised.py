@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from whence import _checks
-from whence.coupling import check_uncoupled, differ
-from whence.data import Inputs
+from whence.outputs import Outputs, outputs_of, table_of
 from whence.points import Points
 from whence.samples import Samples
 
-BATCH_NORMALIZATIONS = (
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.SyncBatchNorm,
-)
+_keeps_modes: ContextVar[bool] = ContextVar("keeps_modes", default=False)
 SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
 """Functions by which logits become probabilities; ``nn.Sigmoid`` calls the first."""
 
@@ -30,17 +23,25 @@ SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, torch.special.expit)
 class ModelFunction:
     """What a model in evaluation mode gives for samples, flat: (n, m)."""
 
+    is_lasting = True
+    """What it does is the same at all times, so that it is found out once."""
+
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
     def __call__(self, tensors: Mapping[str, Tensor], points: Points) -> Tensor:
-        """Return the outputs of samples, (n, m)."""
+        """Return the outputs of samples, (n, m), in the dtype of the parameters."""
         assert isinstance(points, Samples)
-        output = self.output(tensors, points)  # (n, ...)
-        return output.reshape(len(points), -1)
+        output = self.output(tensors, points)
+        table = output if isinstance(output, Tensor) else table_of(output)
+        # Some models return single precision whatever they are in.
+        parameter = next(iter(tensors.values()))
+        return table.reshape(len(points), -1).to(parameter.dtype)
 
-    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
-        """Return the model's output in its own shape, (n, ...).
+    def output(
+        self, tensors: Mapping[str, Tensor], samples: Samples
+    ) -> Tensor | Outputs:
+        """Return the model's output in its own shape, (n, ...), or several of them.
 
         Raises
         ------
@@ -49,6 +50,16 @@ class ModelFunction:
         ValueError
             If it does not return an output for each sample.
         """
+        return outputs_of(self.returned(tensors, samples), len(samples))
+
+    def returns_logits(self, tensors: Mapping[str, Tensor], samples: Samples) -> bool:
+        """Whether the model returns an object with logits, as those of transformers do."""
+        with torch.no_grad():
+            returned = self.returned(tensors, samples[:1])
+        return isinstance(getattr(returned, "logits", None), Tensor)
+
+    def returned(self, tensors: Mapping[str, Tensor], samples: Samples) -> object:
+        """Return what the model returns for samples."""
         # A mapping holds keyword arguments, a tuple positional ones.
         inputs = samples.inputs
         if isinstance(inputs, Mapping):
@@ -57,24 +68,9 @@ class ModelFunction:
             arguments, keywords = inputs, {}
 
         with evaluating(self.model):
-            value = torch.func.functional_call(
+            return torch.func.functional_call(
                 self.model, dict(tensors), arguments, keywords
             )
-
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"the model must return a tensor, got {type(value).__name__}: wrap it in a module "
-                "that returns the one to explain"
-            )
-
-        # A batch that is reduced to one number has no outputs of single samples.
-        if not value.ndim or len(value) != len(samples):
-            raise ValueError(
-                f"the model must return an output for each of {len(samples)} samples on the first "
-                f"axis, got shape {tuple(value.shape)}"
-            )
-
-        return value
 
 
 class LogitsFunction(ModelFunction):
@@ -92,7 +88,9 @@ class LogitsFunction(ModelFunction):
         super().__init__(model)
         self.place = place
 
-    def output(self, tensors: Mapping[str, Tensor], samples: Samples) -> Tensor:
+    def output(
+        self, tensors: Mapping[str, Tensor], samples: Samples
+    ) -> Tensor | Outputs:
         """Return the logits in the shape of the model's output, (n, ...).
 
         Raises
@@ -147,126 +145,71 @@ def logits_function(
 
     candidate = LogitsFunction(function.model, sigmoids.calls)
     logits = candidate.output(tensors, samples)
+    if not isinstance(logits, Tensor) or not isinstance(output, Tensor):
+        return None
     if logits.shape != output.shape or not torch.equal(logits.sigmoid(), output):
         return None
     return candidate
+
+
+def constant_padding(
+    module: nn.Embedding, arguments: tuple[object, ...], output: Tensor
+) -> Tensor:
+    """Return an embedding's output in which that of padding is a constant.
+
+    Torch gives the row of padding no gradient, but forward mode moves it, and the second reverse
+    mode takes a part of it for differentiable: a Hessian would not be symmetric.
+    """
+    if not arguments or not isinstance(arguments[0], Tensor):
+        return output
+    assert module.padding_idx is not None
+    is_padding = arguments[0].eq(module.padding_idx).unsqueeze(-1)
+    return torch.where(is_padding, output.detach(), output)
+
+
+@contextmanager
+def in_their_modes() -> Iterator[None]:
+    """Let models be called in the modes that their parts are in, as training calls them."""
+    token = _keeps_modes.set(True)
+    try:
+        yield
+    finally:
+        _keeps_modes.reset(token)
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the parts of a model that are in training mode into evaluation mode for a while.
 
-    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense.
+    Embeddings with sparse gradients have dense ones meanwhile, as rows of J are dense, and what is
+    looked up for padding is a constant in every derivative, as it is in torch's first one. Torch's
+    fused layers of transformers are off, as they give zeros at padded positions, and layers that
+    can be differentiated do not.
     """
     # Part by part: model.eval() would lose which parts were in evaluation mode before.
     modules = list(model.modules())
     training = [module for module in modules if module.training]
+    if _keeps_modes.get():
+        training = []
     embeddings = (nn.Embedding, nn.EmbeddingBag)
     sparse = [m for m in modules if isinstance(m, embeddings) and m.sparse]
     for module in training:
         module.training = False
     for embedding in sparse:
         embedding.sparse = False
+    padded = [
+        m for m in modules if type(m) is nn.Embedding and m.padding_idx is not None
+    ]
+    handles = [m.register_forward_hook(constant_padding) for m in padded]
+    is_fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(is_fused)
+        for handle in handles:
+            handle.remove()
         for module in training:
             module.training = True
         for embedding in sparse:
             embedding.sparse = True
-
-
-def first_output(
-    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
-) -> Tensor:
-    """Return the model's output for some samples, (n, ...), at the first time it is asked.
-
-    Raises
-    ------
-    TypeError
-        If the model does not take as many inputs as the samples have, or of these names.
-    ValueError
-        If it fails on them.
-    """
-    inputs = samples.inputs
-    shown = _checks.describe(inputs)
-    try:
-        _check_arguments(function.model, inputs)
-        return function.output(tensors, samples)
-    except (RuntimeError, IndexError, AttributeError, KeyError) as error:
-        kinds = sorted({str(t.dtype) for t in samples.batch.tensors()})
-        raise ValueError(
-            f"the model fails on inputs {shown} of the data (with {', '.join(kinds)}): "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def check_samples_apart(
-    function: ModelFunction, tensors: Mapping[str, Tensor], samples: Samples
-) -> None:
-    """Raise ``ValueError`` if the output at a sample depends on the other samples of its batch.
-
-    A few of these samples are tried together and alone. Random numbers in evaluation mode, which
-    make another network of each call, are an error too.
-    """
-    advice = _advice(function.model)
-
-    def values(at: Mapping[str, Tensor], places: Sequence[int]) -> Tensor:
-        chosen = samples[torch.as_tensor(places, device=samples.device)]
-        try:
-            return function(at, chosen)
-        except (RuntimeError, ValueError) as error:
-            raise ValueError(
-                f"the model cannot be evaluated at {len(places)} of the samples alone ({error}). "
-                f"{advice}"
-            ) from error
-
-    if differ(values(tensors, [0]), values(tensors, [0])):
-        raise ValueError(
-            "the network draws random numbers, so that its output at a sample differs from call "
-            "to call: turn them off in evaluation mode, as F.dropout(x, training=self.training) "
-            "does"
-        )
-    check_uncoupled("the model", values, tensors, len(samples), advice)
-
-
-def _advice(model: nn.Module) -> str:
-    """Return what to do about a model that couples samples, with the layers that may do it."""
-    by_batch = []
-    for name, module in model.named_modules():
-        has_statistics = getattr(module, "running_mean", None) is not None
-        if isinstance(module, BATCH_NORMALIZATIONS) and not has_statistics:
-            by_batch.append(repr(name))
-    if by_batch:
-        return (
-            f"Batch normalization without running statistics ({', '.join(by_batch)}) couples the "
-            "samples of a batch: train it with track_running_stats=True, or use GroupNorm or "
-            "LayerNorm."
-        )
-    return (
-        "Attribution to single samples needs a model whose output at a sample comes from that "
-        "sample alone: no mean, softmax, cumulative sum or the like along the first axis."
-    )
-
-
-def _check_arguments(model: nn.Module, inputs: Inputs) -> None:
-    """Raise ``TypeError`` unless the model's ``forward`` can be called with these inputs."""
-    try:
-        signature = inspect.signature(model.forward)
-    except (TypeError, ValueError):  # of compiled code, which has none
-        return
-    try:
-        if isinstance(inputs, Mapping):
-            signature.bind(**inputs)
-        else:
-            signature.bind(*inputs)
-    except TypeError as error:
-        given = f"{len(inputs)} inputs"
-        if isinstance(inputs, Mapping):
-            given = "inputs named " + ", ".join(map(str, inputs))
-        elif len(inputs) == 1:
-            given = "one input"
-        raise TypeError(
-            f"the model's forward takes {signature}, and the data have {given}, besides the "
-            f"target, which is the last of a tuple: {error}"
-        ) from error

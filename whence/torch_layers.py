@@ -22,6 +22,7 @@ from whence.layers import (
     LinearCall,
     LookupCall,
     ScaleCall,
+    TransposedConvolutionCall,
 )
 
 
@@ -38,6 +39,8 @@ class Layer:
     """Further tensors that the function was given, such as statistics."""
     prepare: Callable[[Tensor], Tensor] | None = None
     """What is done to the input before the call's weight meets it."""
+    bias_axes: int = 0
+    """Axes after those of a bias that is a use by itself, apart from the weight's; 0 where not."""
 
 
 Reader = Callable[..., Layer]
@@ -66,7 +69,7 @@ def _linear(input: Any, weight: Tensor, bias: Tensor | None = None) -> Layer:
     return Layer(input, weight, bias, make if is_known else None)
 
 
-@_reads(F.conv1d, F.conv2d)
+@_reads(F.conv1d, F.conv2d, F.conv3d)
 def _convolution(
     input: Any,
     weight: Tensor,
@@ -102,6 +105,30 @@ def _convolution(
     # Without an axis of points the input is a single image, whose channels are no points.
     is_known = input.ndim == weight.ndim
     return Layer(input, weight, bias, make if is_known else None, prepare=prepare)
+
+
+@_reads(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+def _transposed_convolution(
+    input: Any,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+) -> Layer:
+    axes = weight.ndim - 2
+    make = functools.partial(
+        TransposedConvolutionCall,
+        stride=_for_each_axis(stride, axes),
+        padding=_for_each_axis(padding, axes),
+        dilation=_for_each_axis(dilation, axes),
+        groups=groups,
+    )
+    # The size that is added shifts no position: δ has further entries behind the last ones.
+    is_known = isinstance(input, Tensor) and input.ndim == weight.ndim
+    return Layer(input, weight, bias, make if is_known else None, bias_axes=axes)
 
 
 def _for_each_axis(size: Any, axes: int) -> tuple[int, ...]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from whence import _checks
 from whence.classification import (
@@ -23,7 +24,10 @@ from whence.classification import (
     CrossEntropy,
     check_class_weights,
 )
+from whence.coupling import check_uncoupled
 from whence.losses import Absolute, Loss, PerSample, Squared
+from whence.outputs import OutputLayout, Outputs, Targets, layout_of, table_of
+from whence.summed_losses import LossByOutput, Part, SummedLoss, weighed_losses
 
 MODULES: dict[Any, type[nn.Module]] = {
     F.cross_entropy: nn.CrossEntropyLoss,
@@ -53,11 +57,21 @@ OF_PROBABILITIES = (
 )
 
 
+COUPLED_LOSS = (
+    "A loss of single samples is needed. In place of Cox's partial likelihood, take the likelihood "
+    "of hazards in discrete time; of a contrastive loss with negatives from the batch, give pairs "
+    "or triples as samples; of a mean that divides by what a batch holds, divide by what all data "
+    "hold."
+)
+
+
 def loss_of(
     given: object,
-    output: Tensor,
-    target: Tensor,
-    targets: Iterable[Tensor] | None = None,
+    output: Tensor | Outputs,
+    target: Targets,
+    targets: Iterable[Targets] | None = None,
+    *,
+    classes_last: bool = False,
 ) -> Loss:
     """Return a loss from one of ours, any of ``torch.nn`` or any callable, tried on some samples.
 
@@ -65,21 +79,26 @@ def loss_of(
     ----------
     given:
         A loss of :mod:`whence.losses`; a loss module of torch, whose reduction is put aside; a
-        function of ``torch.nn.functional`` for which there is such a loss, or a partial of it; or
-        a function ``(outputs, targets) -> (n,)``.
+        function of ``torch.nn.functional`` for which there is such a loss, or a partial of it; a
+        function ``(outputs, targets) -> (n,)``; or, of several outputs, such losses by name or in
+        order, each alone or with a weight.
     output, target:
-        What the model gives for some samples, (n, ...), and their targets.
+        What the model gives for some samples, (n, ...), or several such, and their targets.
     targets:
         Those of all samples, in parts, by which a mean over what counts is divided; by default
         ``target`` alone.
+    classes_last:
+        Whether classes are on the last axis where targets say so too, as the logits of models
+        of transformers have them.
 
     Raises
     ------
     TypeError
         If it is none of these, or the targets are of the wrong type.
     ValueError
-        If it returns one number for all samples, targets have another shape or range, class
-        weights are not finite, negative, or not one for each class, or nothing counts.
+        If it returns one number for all samples or couples them, targets have another shape or
+        range, class weights are not finite, negative, or not one for each class, or nothing
+        counts.
 
     Examples
     --------
@@ -88,49 +107,158 @@ def loss_of(
     >>> loss_of(torch.nn.MSELoss(), torch.zeros(2, 4), torch.zeros(2, 4))
     Squared(scale=0.25)
     """
-    n, *shape = output.shape
-    flat = output.reshape(n, -1)
-    source = _module_of(given)
+    parts = [target] if targets is None else targets
+    if isinstance(given, (Mapping, tuple, list)):
+        return _summed(given, output, target, list(parts), classes_last)
+    if not isinstance(output, Tensor):
+        return _of_several(given, output, target)
+    if not isinstance(target, Tensor):
+        loss: Loss = _per_sample(given, tuple(output.shape[1:]))
+        return _tried(loss, output, target)
 
+    source = _module_of(given)
+    if classes_last:
+        source = _with_classes_last(source, output, target)
     _check_layout(source, output, target)
-    loss = _with_formulas(source, output)
-    if loss is None:
-        if not callable(source) or isinstance(source, type):
-            raise TypeError(
-                "loss must be one such as wh.CrossEntropy(), a torch.nn loss or a function "
-                f"(outputs, targets) -> (n,), got {_checks.describe(given)}"
-            )
-        sample_shape = None if len(shape) == 1 else tuple(shape)
-        loss = PerSample(
-            _without_reduction(source),
-            sample_shape,
-            is_elementwise=isinstance(source, _ELEMENTWISE),
-            caveat=OF_PROBABILITIES if isinstance(source, nn.BCELoss) else "",
-        )
+    loss = _with_formulas(source, output) or _per_sample(
+        source, tuple(output.shape[1:])
+    )
 
     _check_target(loss, output, target)
+    flat = output.reshape(len(output), -1)
     if isinstance(loss, CrossEntropy):
         n_classes = flat.shape[1] // loss.positions
         loss.check_weights(n_classes)
-        everything = (target,) if targets is None else targets
-        loss = _averaged(loss, source, everything)
+        loss = _averaged(loss, source, parts)
     if isinstance(loss, BinaryCrossEntropy):
         loss.check_weights(flat.shape[1])
+    return _tried(loss, output, target)
 
+
+def _per_sample(source: object, shape: tuple[int, ...] | OutputLayout) -> PerSample:
+    """Return a loss without formulas of its own, of outputs of this shape."""
+    if not callable(source) or isinstance(source, type):
+        raise TypeError(
+            "loss must be one such as wh.CrossEntropy(), a torch.nn loss or a function "
+            f"(outputs, targets) -> (n,), got {_checks.describe(source)}"
+        )
+    is_row = not isinstance(shape, OutputLayout) and len(shape) == 1
+    return PerSample(
+        _without_reduction(source),
+        None if is_row else shape,
+        is_elementwise=isinstance(source, _ELEMENTWISE),
+        caveat=OF_PROBABILITIES if isinstance(source, nn.BCELoss) else "",
+    )
+
+
+def _of_several(given: object, outputs: Outputs, target: Any) -> Loss:
+    """Return the loss of several outputs that a function of all of them is."""
+    layout = layout_of(outputs)
+    names = ", ".join(map(repr, layout.shapes))
+    of_one = (nn.Module, Squared, Absolute, CrossEntropy, BinaryCrossEntropy)
+    if isinstance(given, of_one):
+        raise TypeError(
+            f"the model returns several outputs, {names}: give a loss for each, such as "
+            "{'class': nn.CrossEntropyLoss(), 'boxes': (5.0, nn.L1Loss())}, or a function of all "
+            "(outputs, targets) -> (n,)"
+        )
+    return _tried(_per_sample(given, layout), table_of(outputs), target)
+
+
+def _summed(
+    given: LossByOutput,
+    outputs: Tensor | Outputs,
+    target: Any,
+    targets: Sequence[Any],
+    classes_last: bool,
+) -> Loss:
+    """Return the sum of a loss for each of several outputs."""
+    if isinstance(outputs, Tensor):
+        raise TypeError(
+            "losses by output need a model that returns its outputs by name or in order, got one "
+            "tensor"
+        )
+    layout = layout_of(outputs)
+    parts = []
+    for key, weight, loss in weighed_losses(given):
+        if key not in layout.shapes:
+            listed = ", ".join(map(repr, layout.shapes))
+            raise ValueError(
+                f"there is a loss for {key!r}, and the model returns {listed}"
+            )
+        try:
+            goal = target[key]
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(
+                f"there is a loss for the output {key!r}, and the targets have none: give targets "
+                "in the same names or order as the losses"
+            ) from None
+        of_key = layout.of(table_of(outputs), key)
+        of_output = loss_of(
+            loss,
+            of_key,
+            goal,
+            [part[key] for part in targets],
+            classes_last=classes_last,
+        )
+        parts.append(Part(key, of_output, weight))
+    return SummedLoss(tuple(parts), layout)
+
+
+def _with_classes_last(source: object, output: Tensor, target: Tensor) -> object:
+    """Return a cross-entropy that reads classes on the last axis, where targets say so."""
+    of_classes = (nn.CrossEntropyLoss, CrossEntropy)
+    is_last = output.ndim > 2 and tuple(target.shape) == tuple(output.shape[:-1])
+    if not isinstance(source, of_classes) or not is_last:
+        return source
+    if isinstance(source, CrossEntropy):
+        return replace(source, axis=-1)
+    return _LastAxis(source)
+
+
+class _LastAxis(nn.Module):
+    """A cross-entropy of torch whose classes are on the last axis."""
+
+    def __init__(self, source: nn.CrossEntropyLoss) -> None:
+        super().__init__()
+        self.source = source
+        self.reduction = source.reduction
+
+
+def _tried(loss: Loss, output: Tensor, target: Any) -> Loss:
+    """Return a loss after it was tried on some samples, together and alone."""
+    flat = output.reshape(len(output), -1)
     try:
         values = loss.value(flat, target)
-    except (RuntimeError, IndexError) as error:
-        raise type(error)(
-            f"the loss cannot compare outputs of shape {tuple(output.shape)} with targets of shape "
-            f"{tuple(target.shape)} and {target.dtype}: {error}"
+    except (RuntimeError, IndexError, KeyError) as error:
+        shown = _checks.describe(target)
+        if isinstance(target, Tensor):
+            shown = f"shape {tuple(target.shape)} and {target.dtype}"
+        kind = ValueError if isinstance(error, KeyError) else type(error)
+        raise kind(
+            f"the loss cannot compare outputs of shape {tuple(output.shape)} with targets of "
+            f"{shown}: {error}"
         ) from error
 
     if not isinstance(loss, PerSample):
         return loss
     if not values.dtype.is_floating_point:
         raise TypeError(f"a loss must return real numbers, got {values.dtype}")
-    loss.gradient(flat[:1], target[:1])  # which not every function has
+    first = pytree.tree_map(lambda tensor: tensor[:1], target)
+    loss.gradient(flat[:1], first)  # which not every function has
+    _check_apart(loss, flat, target)
     return loss.judged_by(flat, target)
+
+
+def _check_apart(loss: PerSample, output: Tensor, target: Any) -> None:
+    """Raise ``ValueError`` if a function gives a sample another loss in other company."""
+
+    def values(_: Mapping[str, Tensor], places: Sequence[int]) -> Tensor:
+        rows = torch.as_tensor(places, device=output.device)
+        some = pytree.tree_map(lambda tensor: tensor[rows], target)
+        return loss.value(output[rows].detach(), some).unsqueeze(1)
+
+    check_uncoupled("the loss", values, {}, len(output), COUPLED_LOSS)
 
 
 def of_logits(given: object) -> nn.Module | None:
@@ -160,7 +288,18 @@ def _with_formulas(source: object, output: Tensor) -> Loss | None:
     # Of further axes, as in segmentation, classes are the first one of a sample.
     positions = int(torch.Size(shape[1:]).numel())
     if isinstance(source, CrossEntropy):
+        if source.axis == -1:
+            positions = int(torch.Size(shape[:-1]).numel())
         return replace(source, positions=positions) if positions > 1 else source
+    if isinstance(source, _LastAxis):
+        by_torch = source.source
+        return CrossEntropy(
+            by_torch.weight,
+            by_torch.label_smoothing,
+            by_torch.ignore_index,
+            positions=int(torch.Size(shape[:-1]).numel()),
+            axis=-1,
+        )
     if isinstance(source, (Squared, Absolute, BinaryCrossEntropy, PerSample)):
         return source
 
@@ -217,7 +356,7 @@ def _is_log_softmax(output: Tensor) -> bool:
 
 
 def _averaged(
-    loss: CrossEntropy, source: object, targets: Iterable[Tensor]
+    loss: CrossEntropy, source: object, targets: Iterable[Any]
 ) -> CrossEntropy:
     """Return the loss whose mean over samples is torch's, or over all positions that count."""
     reduction = getattr(source, "reduction", "mean")
@@ -263,6 +402,9 @@ def _check_layout(source: object, output: Tensor, target: Tensor) -> None:
     of_classes = (nn.CrossEntropyLoss, nn.NLLLoss, CrossEntropy)
     if not isinstance(source, of_classes) or target.dtype.is_floating_point:
         return
+    if isinstance(source, CrossEntropy) and source.axis == -1:
+        _check_positions(source, output, target)
+        return
     if output.ndim < 3:
         return
 
@@ -273,12 +415,23 @@ def _check_layout(source: object, output: Tensor, target: Tensor) -> None:
         raise ValueError(
             f"the model gives {tuple(output.shape)} with the classes on the last axis for targets "
             f"of shape {tuple(target.shape)}; a cross-entropy takes them on the second, as in "
-            f"torch: let the model return output.permute({order})"
+            f"torch: let the model return output.permute({order}), or use "
+            "wh.CrossEntropy(axis=-1), or wh.NextToken() where targets are the tokens themselves"
         )
     if tuple(target.shape) != expected:
         raise ValueError(
             f"targets of a cross-entropy for outputs of shape {tuple(output.shape)} (samples, "
             f"classes, positions …) must have shape {expected}, got {tuple(target.shape)}"
+        )
+
+
+def _check_positions(loss: CrossEntropy, output: Tensor, target: Tensor) -> None:
+    """Raise ``ValueError`` unless there is a target for each position, with classes last."""
+    expected = tuple(output.shape[:-1])
+    if output.ndim < 2 or tuple(target.shape) != expected:
+        raise ValueError(
+            f"targets of {type(loss).__name__} for outputs of shape {tuple(output.shape)} "
+            f"(samples, positions …, classes) must have shape {expected}, got {tuple(target.shape)}"
         )
 
 
@@ -293,6 +446,8 @@ def _check_target(loss: Loss, output: Tensor, target: Tensor) -> None:
         return
 
     m = output.shape[1] if output.ndim > 1 else 1
+    if loss.axis == -1:
+        m = output.shape[-1]
     if is_real and target.shape != output.shape:
         raise TypeError(
             f"targets of a cross-entropy must be class numbers (integers, shape (n,)) or "

@@ -250,16 +250,16 @@ def test_a_hessian_is_an_error():
         EKFAC().factor(hessian, Damping(1e-3))
 
 
-def test_parameters_of_other_layers_are_named():
+def test_parameters_of_other_kinds_are_blocks_of_their_own():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(2, 4), nn.PReLU(), nn.Linear(4, 1)).double()
-    message = r"uses elsewhere 1\.weight of PReLU: .*Sketched"
-    with pytest.raises(ValueError, match=message):
-        factor(of(network, points_of(1)))
+    assert factor(of(network, points_of(1))).spectrum.blocks == 3
     assert factor(of(network, points_of(1), select="[02].*")).spectrum.blocks == 2
 
+
+def test_parameters_without_any_layer_are_named():
     scale = nn.Parameter(torch.tensor(2.0))
-    outside = Network(lambda m, x: m.scale * m.a(x), scale=scale, a=nn.Linear(2, 4))
+    outside = Network(lambda m, x: m.scale.exp() * x, scale=scale)
     message = r"'data' uses elsewhere scale of Network: select other"
     with pytest.raises(ValueError, match=message):
         factor(of(outside, points_of(1)))

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from whence import _checks
+from whence.classification import CrossEntropy, NextToken
 from whence.objective import LossLike, Objective
-from whence.parameters import Parameters, Select, selector
+from whence.parameters import Parameters, Select
 from whence.samples import Samples, samples_of
 
 try:
@@ -56,30 +57,6 @@ Collator = Callable[[list[Item]], Mapping[str, object]]
 """Makes tensors by name of items, the first axis that of the items."""
 
 
-class LogitsOf(nn.Module):
-    """A model of transformers as one of logits, in the layout that torch's losses take.
-
-    Parameters
-    ----------
-    model:
-        The model.
-    task:
-        Of tokens classes go to the second axis.
-    """
-
-    def __init__(self, model: nn.Module, task: Task) -> None:
-        super().__init__()
-        self.model = model
-        self.task = task
-
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Return the logits, (n, classes) or (n, classes, tokens)."""
-        logits: Tensor = self.model(**inputs).logits
-        if self.task == "sequence_classification":
-            return logits
-        return logits.movedim(-1, 1)
-
-
 @dataclass(frozen=True)
 class InOrder:
     """A collator whose batches all have the length of the longest item, labels apart.
@@ -95,15 +72,12 @@ class InOrder:
         Names of what the model takes.
     label_name:
         Name of the labels in a batch.
-    task:
-        Of a causal model the label of a token is the next one.
     """
 
     collate: Collator
     longest: Item
     keep: Callable[[Item], Item]
     label_name: str
-    task: Task
 
     def __call__(self, items: list[Item]) -> tuple[dict[str, Tensor], Tensor]:
         """Return inputs by name and labels."""
@@ -120,9 +94,6 @@ class InOrder:
             if isinstance(tensor, Tensor):
                 inputs[name] = tensor[:n]
         labels = inputs.pop(self.label_name)
-        if self.task == "causal_lm":
-            # Logits at a token are those of the next; the last has none.
-            labels = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
         return inputs, labels
 
 
@@ -195,13 +166,12 @@ def from_trainer(
             )
     data = trainer.train_dataset
     task = task_of(model_of(trainer), task)
-    model = LogitsOf(model_of(trainer), task)
     samples = dataset_samples(trainer, data, task=task)
     return Objective.supervised(
-        model,
+        model_of(trainer),
         samples,
         loss_of_trainer(trainer, task, samples),
-        parameters=inside(parameters, model_of(trainer)),
+        parameters=parameters,
         weight_decay=weight_decay,
         batch_size=batch_size,
     )
@@ -220,7 +190,7 @@ def dataset_samples(
         If an item is longer than all of those trained on, or has no labels.
     """
     check_trainer(trainer)
-    task = task_of(model_of(trainer), task)
+    task_of(model_of(trainer), task)  # which must be known
     longest = max(map_style(trainer.train_dataset), key=length_of)
     length = length_of(longest)
     for place, item in enumerate(map_style(dataset)):
@@ -231,7 +201,7 @@ def dataset_samples(
             )
 
     collate = InOrder(
-        trainer.data_collator, longest, kept_columns(trainer), label_name(trainer), task
+        trainer.data_collator, longest, kept_columns(trainer), label_name(trainer)
     )
     loader: DataLoader[object] = DataLoader(
         cast(Dataset[object], dataset),
@@ -313,8 +283,10 @@ def loss_of_trainer(trainer: Trainer, task: Task, samples: Samples) -> LossLike:
     smoothing = float(trainer.args.label_smoothing_factor)
     target = samples[:1].target
     assert target is not None
-    if task != "sequence_classification":
-        return nn.CrossEntropyLoss(label_smoothing=smoothing, ignore_index=IGNORED)
+    if task == "causal_lm":
+        return NextToken(label_smoothing=smoothing, ignore_index=IGNORED)
+    if task == "token_classification":
+        return CrossEntropy(label_smoothing=smoothing, ignore_index=IGNORED, axis=-1)
 
     # As ForSequenceClassificationLoss of transformers has it.
     config = getattr(model_of(trainer), "config", None)
@@ -359,17 +331,3 @@ def length_of(item: Item) -> int:
     """Return the tokens of an item; 0 where it has none."""
     tokens = item.get("input_ids", ())
     return len(tokens)  # type: ignore[arg-type]
-
-
-def inside(select: Select, model: nn.Module) -> Select:
-    """Return a choice of parameters by the model's own names for the module around it."""
-    if select is None or isinstance(select, nn.Module):
-        return select
-    matches = selector(select)
-    if not any(matches(name, p) for name, p in model.named_parameters()):
-        return select  # which is an error that lists the names
-
-    def of_outer(name: str, parameter: nn.Parameter) -> bool:
-        return matches(name.removeprefix("model."), parameter)
-
-    return of_outer

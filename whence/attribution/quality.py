@@ -27,6 +27,10 @@ WITHOUT_CURVATURE = {
     "tracin": "Products of gradients summed over checkpoints.",
     "empirical": "Changes of losses in finite steps.",
 }
+REPLAYED = (
+    "The exact derivative by the weight of each point through all {steps} steps of the training, "
+    "for the same start, order and random numbers."
+)
 NO_CURVATURE = (
     "No curvature is taken into account: take it for a ranking, not for the size of a change, and "
     "use wh.Influence to predict retraining."
@@ -91,6 +95,8 @@ def quality(attribution: xr.DataArray | xr.Dataset) -> Quality:
     attributes = attribution.attrs
     if "effect" in attributes and "solver" not in attributes:
         method = attributes["method"]
+        if method == "replay":
+            return Quality((REPLAYED.format(steps=attributes["steps"]),), ())
         statement = WITHOUT_CURVATURE.get(method, f"Method {method}, without a solver.")
         return Quality((statement,), (NO_CURVATURE,))
 

@@ -26,6 +26,8 @@ COMMANDS = {
     "train": "Train a network on a problem, resampling its points, and leave a run folder.",
     "influence": "Say what every training point does to an answer of a run or of your own model.",
     "audit": "Rank the training samples of your own model by how wrong they look.",
+    "index": "Keep projected gradients of your own model's training points, for quick questions.",
+    "query": "Say which training points an answer comes from, by an index, in milliseconds.",
     "indicators": "Measure where a run's answers come from, beside what geometry alone would give.",
     "study": "Train a grid of runs on many workers, go on with one, or say how far it is.",
     "score": "Score candidate points for a run's network, and save the scores for later training.",

@@ -12,6 +12,9 @@ are taken from it::
     weight_decay = 1e-2          # c of the training's penalty (c/2)‖θ‖²; optional
     checkpoints = [...]          # for --method tracin: state_dicts or .safetensors files; optional
     learning_rates = 1e-3        # of the checkpoints; optional
+    texts = [...]                # the text of each training point, for whence query; optional
+    encode = ...                 # from a text to one sample, for whence query; optional
+    run = wh.train(...)          # for --method replay: a recorded training; optional
     corrupted = [...]            # known bad samples, to measure an audit; optional
     classes = ["cat", "dog"]     # what classes are called in the explorer; optional
     features = ["age", "height"] # what columns are called in the explorer; optional
@@ -37,6 +40,8 @@ from whence.pinn.training.problem_file import run_file
 from whence.samples import Data, Samples
 
 NEEDED = ("model", "data", "loss")
+OBJECTIVE = "objective"
+"""The first argument of methods that need no more than an objective."""
 SLOW_FILE = 10.0
 """Seconds of running a file above which it is said how to be quicker."""
 
@@ -95,15 +100,18 @@ class ModelFile:
                     f"{self.path}"
                 )
 
-        method: Method = cls(self.objective, **arguments)
+        first = next(iter(inspect.signature(cls).parameters))
+        if first == OBJECTIVE:
+            arguments[OBJECTIVE] = self.objective
+        method: Method = cls(**arguments)
         return method
 
 
 def file_parameters(cls: type) -> list[inspect.Parameter]:
     """Return the parameters of a method's class that a model file may name."""
-    # The first one is the objective, which the file's model, data and loss make.
-    _, *parameters = inspect.signature(cls).parameters.values()
-    named = []
+    first, *parameters = inspect.signature(cls).parameters.values()
+    # The file's model, data and loss make the objective; a run must be named.
+    named = [] if first.name == OBJECTIVE else [first]
 
     for parameter in parameters:
         # data and loss are parameters too, but the file's objective holds them already.

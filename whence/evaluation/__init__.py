@@ -1,12 +1,18 @@
 """How good an attribution is, and what it finds: bad data, retraining, the reverse influence."""
 
 from whence.evaluation.bad_data import detection, label_report, suspects
+from whence.evaluation.brittleness import brittleness
+from whence.evaluation.datamodels import datamodel
 from whence.evaluation.ground_truth import lds_scores, leave_one_out_scores
 from whence.evaluation.lds import linear_datamodeling_score, random_subsets, retrained
 from whence.evaluation.leaving_out import leave_one_out, leave_out
+from whence.evaluation.retrieval import retrieval
 from whence.evaluation.reverse import reverse_check
+from whence.evaluation.tail_patch import tail_patch
 
 __all__ = [
+    "brittleness",
+    "datamodel",
     "detection",
     "label_report",
     "lds_scores",
@@ -16,6 +22,8 @@ __all__ = [
     "linear_datamodeling_score",
     "random_subsets",
     "retrained",
+    "retrieval",
     "reverse_check",
     "suspects",
+    "tail_patch",
 ]

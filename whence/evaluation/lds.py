@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+BOOTSTRAP = 200
+
 
 def random_subsets(n: int, count: int, share: float = 0.5, seed: int = 0) -> Array:
     """Return ``count`` random subsets of n samples as booleans (count, n), each of this share.
@@ -98,7 +100,11 @@ def retrained(
 
 
 def linear_datamodeling_score(
-    attribution: ArrayLike | xr.DataArray, subsets: ArrayLike, actual: ArrayLike
+    attribution: ArrayLike | xr.DataArray,
+    subsets: ArrayLike,
+    actual: ArrayLike,
+    *,
+    bootstrap: int = BOOTSTRAP,
 ) -> xr.DataArray:
     """Return, for each target, the Spearman correlation of predicted and actual retraining.
 
@@ -112,12 +118,15 @@ def linear_datamodeling_score(
         Which samples were trained on, booleans (subsets, point).
     actual:
         The targets of the models trained on them, (subsets, target).
+    bootstrap:
+        How many times subsets are drawn again, with replacement, for the score's interval.
 
     Returns
     -------
     xarray.DataArray
         Dimension (target,), NaN where either does not vary; the attribute ``mean`` is the score,
-        ``error`` its standard error over targets.
+        ``error`` its standard error over targets, ``low`` and ``high`` the interval that holds it
+        in 95 of 100 draws of other subsets.
 
     Raises
     ------
@@ -151,6 +160,8 @@ def linear_datamodeling_score(
     if not len(known):
         raise ValueError("no target varies over the subsets, or no prediction does")
 
+    _checks.count("bootstrap", bootstrap)
+    low, high = bootstrapped(predicted, truth.T, bootstrap)
     error = math.nan
     if len(known) > 1:
         # Standard error of the mean, s/√T, over the T targets that have a correlation.
@@ -159,8 +170,41 @@ def linear_datamodeling_score(
         values,
         dims="target",
         name="lds",
-        attrs={"mean": float(known.mean()), "error": error, "subsets": len(masks)},
+        attrs={
+            "mean": float(known.mean()),
+            "error": error,
+            "low": low,
+            "high": high,
+            "subsets": len(masks),
+        },
     )
+
+
+def bootstrapped(predicted: Array, truth: Array, draws: int) -> tuple[float, float]:
+    """Return between what the mean correlation lies in 95 of 100 draws of the columns."""
+    generator = np.random.default_rng(0)
+    n_columns = predicted.shape[1]
+    means = []
+    for _ in range(draws):
+        columns = generator.integers(n_columns, size=n_columns)
+        correlations = spearman_rows(predicted[:, columns], truth[:, columns])
+        known = correlations[np.isfinite(correlations)]
+        if len(known):
+            means.append(known.mean())
+    if not means:
+        return math.nan, math.nan
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def check_subsets(masks: Array, truth: Array) -> None:
+    """Raise ``ValueError`` unless these are booleans (subsets, point) and targets of each."""
+    are_tables = masks.ndim == truth.ndim == 2 and masks.dtype.kind == "b"
+    if not are_tables or len(masks) != len(truth):
+        raise ValueError(
+            "give booleans (subsets, point) and actual (subsets, target), got "
+            f"{masks.dtype} of shape {masks.shape} and {truth.shape}"
+        )
 
 
 def _check_shapes(effects: Array, masks: Array, truth: Array) -> None:

@@ -15,10 +15,11 @@ from whence.arrays import DataFrameLike
 from whence.attribution.labels import target_arrays
 from whence.attribution.quantities.base import Gradients, read_once
 from whence.catalogue import QUANTITIES
+from whence.data import is_named_batch
 from whence.jacobian import gradient_products, point_gradients
 from whence.objective import Objective, PointsLike
 from whence.points import Points, blocks
-from whence.samples import Samples
+from whence.samples import Samples, samples_of
 
 REDUCTIONS = ("none", "sum", "mean")
 
@@ -31,8 +32,9 @@ class Loss:
     Parameters
     ----------
     points:
-        Points by term. Of a supervised objective the inputs, or a ``Dataset`` or ``DataLoader`` of
-        inputs and targets. ``None`` for the training points of every term.
+        Points by term. Of a supervised objective the inputs, a batch by name with labels, or a
+        ``Dataset`` or ``DataLoader`` of inputs and targets. ``None`` for the training points of
+        every term.
     target:
         The targets of the inputs, where these are given alone.
     reduce:
@@ -65,6 +67,8 @@ class Loss:
                 points = points[0]
             return Samples(points if is_container else (points,), self.target)
 
+        if is_named_batch(points):
+            return samples_of("the points of a quantity", points, None, None)
         if points is None or (isinstance(points, Mapping) and points):
             return points
         alone = (Tensor, np.ndarray, Mapping, DataFrameLike)

@@ -13,6 +13,9 @@ from whence.catalogue import QUANTITIES
 from whence.objective import Objective, PointsLike
 from whence.points import Points, Pointwise
 
+SHOWN_NAMES = 12
+"""Names of outputs that a message lists."""
+
 
 @QUANTITIES.named("output")
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ class Output(AtPoints):
 
         if len(objective.outputs) > 1:
             raise ValueError(
-                f"the network has outputs {', '.join(objective.outputs)}: name one, such as "
+                f"the network has outputs {shown(objective.outputs)}: name one, such as "
                 f"Output(points, {objective.outputs[0]!r})"
             )
         return objective.fields(objective.outputs)
@@ -86,3 +89,10 @@ def _composed(objective: Objective, function: Callable[..., Tensor]) -> Pointwis
 
     evaluate.__qualname__ = "the function of an Output"
     return evaluate
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return names for a message, of many the first few and the last."""
+    if len(names) <= SHOWN_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:3])}, …, {names[len(names) - 1]}"

@@ -42,27 +42,35 @@ class Batches:
 
     def next_of(self, objective: Objective) -> Objective:
         """Return the objective of the next batch."""
+        terms = []
+        for name, places in self.next_places(objective).items():
+            term = objective.term(name)
+            terms.append(term if places is None else term.part(places))
+        return objective.with_terms(terms)
+
+    def next_places(self, objective: Objective) -> dict[str, Tensor | None]:
+        """Return by term which of its points are in the next batch; None where all are."""
         positions = {name: k for k, name in enumerate(objective.terms)}
-        parts = {}
+        places = {}
         for shared in passes_of(objective.terms.values()):
             # Terms at the same points have them in the same order, so that they stay the same.
             position = positions[shared.terms[0].name]
             for term in shared.terms:
-                parts[term.name] = self._part(position, term)
+                places[term.name] = self._places(position, term)
 
         self.steps += 1
-        return objective.with_terms([parts[name] for name in objective.terms])
+        return {name: places[name] for name in objective.terms}
 
-    def _part(self, position: int, term: Term) -> Term:
+    def _places(self, position: int, term: Term) -> Tensor | None:
         n = len(term.points)
         if n <= self.size:
-            return term
+            return None
 
         # A pass ends with a whole batch: what is left over comes at another place in the next.
         per_pass = n // self.size
         of_pass, number = divmod(self.steps, per_pass)
         order = self._order(position, term, of_pass)
-        return term.part(order[number * self.size : (number + 1) * self.size])
+        return order[number * self.size : (number + 1) * self.size]
 
     def _order(self, position: int, term: Term, of_pass: int) -> Tensor:
         n = len(term.points)

@@ -174,6 +174,8 @@ class GaussNewtonStepper:
         """Systems made so far, each with a sketch of its own."""
         self._last: Tensor | None = None
         """The step before, kept where there is momentum."""
+        self.accepted: Step | None = None
+        """The last step taken, None where the last try found none."""
 
     def advance(self, objective: Objective, iterations: int) -> Progress:
         """Take steps that lower the loss; at one that is not finite all are taken back."""
@@ -209,6 +211,7 @@ class GaussNewtonStepper:
         # The damping that failed on these points says little about the next ones.
         self._mu = None
         self._last = None
+        self.accepted = None
         self._stalls += 1
         message = f"Gauss–Newton found no step that lowers the loss of {loss:.3e}"
         return Progress(iterations, loss, [message], finished=self._stalls > MAX_STALLS)
@@ -231,6 +234,7 @@ class GaussNewtonStepper:
             # A promise that rounding made negative says nothing about the gain.
             if math.isfinite(new) and new < loss and step.promised > 0:
                 self._parameters.assign(trial)
+                self.accepted = step
                 self._mu = self._next_damping(step, gained=loss - new)
                 if self._options.momentum:
                     self._last = delta

@@ -101,6 +101,10 @@ class Loop:
         if plan.weighting is not None:
             self._reweighting = Reweighting(plan.weighting, objective)
         self._stepper: Stepper | None = None
+        self.first = objective.parameters.vector()
+        """θ before any step of this loop."""
+        self.objectives: list[tuple[int, Objective]] = []
+        """Objectives that were stepped on, each from an iteration on."""
 
         self._failure: str | None = None
         """Where the loss is not finite, until the run goes back from there."""
@@ -328,6 +332,8 @@ class Loop:
     def _take(self, stepper: Stepper, steps: int) -> Progress:
         """Take steps and show the messages of the stepper."""
         place = self.place
+        if not self.objectives or self.objectives[-1][1] is not self.objective:
+            self.objectives.append((place.iteration, self.objective))
         done = stepper.advance(self.objective, steps)
         place.iteration += done.iterations
         place.stage_iteration += done.iterations
@@ -508,6 +514,10 @@ class Loop:
             "failure": place.failure,
         }
 
+    def schedule(self) -> tuple[Optimizer, ...]:
+        """Return the stages of the run."""
+        return self._plan.schedule
+
     # --- states ---
 
     def state(self) -> RunState:
@@ -532,6 +542,9 @@ class Loop:
         self.place = replace(state.place)
         self._best = state.best
         self.objective = state.present.restored(self.objective)
+        # The one restored is noted again at its first step.
+        before = [(k, o) for k, o in self.objectives if k < self.place.iteration]
+        self.objectives = before
         if self._reweighting is not None:
             self._reweighting.restore(state.weighting, self.objective)
 

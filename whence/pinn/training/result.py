@@ -15,6 +15,8 @@ from whence.pinn.estimates import Estimates, suspects
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.solution import Solution
 from whence.pinn.training.history import History
+from whence.pinn.training.replayed import Trained, steps_of
+from whence.replay.steps import Steps
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +51,8 @@ class Result:
     points:
         Every point trained on with the iterations at which it came and went: the arrays of
         ``points.npz``.
+    trained:
+        What each step was made with; None of a run that was read from a folder, or resumed.
 
     Examples
     --------
@@ -67,6 +71,22 @@ class Result:
     path: Path | None
     spectra: dict[str, np.ndarray] | None = None
     points: dict[str, np.ndarray] | None = None
+    trained: Trained | None = None
+
+    def steps(self) -> Steps:
+        """Return the steps of the training, for :class:`whence.Replay`.
+
+        Raises
+        ------
+        ValueError
+            If they are not known, or an optimizer's steps cannot be differentiated.
+        """
+        if self.trained is None:
+            raise ValueError(
+                "the steps of this run are not known, as it was read from a folder or resumed: "
+                "replay what pinn.train returned"
+            )
+        return steps_of(self.trained, self.objective)
 
     @property
     def solution(self) -> Solution:

@@ -34,6 +34,7 @@ from whence.pinn.training.option_checks import (
     check_points,
 )
 from whence.pinn.training.pinned import Pinned
+from whence.pinn.training.replayed import Trained
 from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.run_folder import Checkpoint, RunFolder
@@ -276,6 +277,13 @@ def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
         ) from None
 
 
+def trained_of(loop: Loop, kept: int) -> Trained | None:
+    """Return what the steps up to the kept network were made with, if all are known."""
+    if not loop.objectives or loop.objectives[0][0] > 0:
+        return None  # no step was taken, or the first ones by another process
+    return Trained(loop.schedule(), loop.first, tuple(loop.objectives), kept)
+
+
 def result_of(
     problem: Problem,
     network: nn.Module,
@@ -298,4 +306,5 @@ def result_of(
         path=None if folder is None else folder.path,
         spectra=spectra,
         points=loop.points.arrays(),
+        trained=trained_of(loop, summary["kept_iteration"]),
     )

@@ -1,0 +1,391 @@
+"""Linear datamodeling scores: how well each method predicts what retraining does.
+
+``python -m benchmarks.lds``: five models are trained, each again on 100 random subsets of its
+data, from the same start and in the same order (the protocol of MAGIC, arXiv 2504.16430); the
+losses of 30 test samples (of the PINN its values at 30 points) are predicted from the sums of
+effects of the samples left out. The score is the Spearman correlation over subsets, mean over test
+samples, with a bootstrap interval. pyDVL, captum, dattri and kronfluence explain the same networks
+where they can. Methods with a damping are given a grid of three, and the best of it is shown. Two
+controls: the norm of a sample's gradient alone, and retraining itself with other seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import whence as wh
+from benchmarks import _measure
+from benchmarks._measure import Row
+from benchmarks._trainings import TEST, Training, trainings
+from whence import pinn
+from whence.evaluation import linear_datamodeling_score, random_subsets
+
+DAMPINGS = (1e-3, 1e-2, 1e-1)
+ENSEMBLE = 10
+CHECKPOINTS = 6
+LEAST_SCORE = 0.9
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one method reached on one model."""
+
+    model: str
+    method: str
+    mean: float
+    low: float
+    high: float
+    seconds: float
+    note: str = ""
+
+
+def losses(model: nn.Module, test: tuple[torch.Tensor, torch.Tensor]) -> Array:
+    """Return the losses of test samples."""
+    x, y = test
+    with torch.no_grad():
+        values = F.cross_entropy(copy.deepcopy(model).eval()(x), y, reduction="none")
+    return values.numpy()
+
+
+def truth(run: wh.TrainingRun, case: Training, subsets: Array) -> Array:
+    """Return the test losses of the same training on subsets, (subsets, test)."""
+    rows = []
+    for subset in subsets:
+        weights = torch.as_tensor(subset, dtype=case.train[0].dtype)
+        rows.append(losses(run.retrained(weights), case.test))
+    return np.stack(rows)
+
+
+def checkpoints(run: wh.TrainingRun, count: int) -> list[dict[str, torch.Tensor]]:
+    """Return states of the model along its training."""
+    steps = run.steps()
+    states = []
+    state = steps.start()
+    at = np.linspace(0, len(run), count + 1).astype(int)
+    for first, last in itertools.pairwise(at):
+        state = steps.advance(state, int(first), int(last))
+        named = {k.removeprefix("model."): v for k, v in state.items()}
+        states.append({k: v for k, v in named.items() if "/" not in k})
+    return states
+
+
+Made = Callable[[], Any]
+
+
+def ours(case: Training, run: wh.TrainingRun) -> Iterator[tuple[str, str, Made]]:
+    """Yield whence's methods: name, note, and a function that attributes."""
+    quantity = wh.Loss(case.test)
+    objective = run.objective
+    yield "replay", "", lambda: wh.Replay(run).attribute(quantity)
+    for damping in DAMPINGS:
+        note = f"{damping:g}"
+        yield (
+            "influence, exact",
+            note,
+            lambda d=damping: wh.Influence(objective, damping=d).attribute(quantity),
+        )
+        yield (
+            "influence, EK-FAC",
+            note,
+            lambda d=damping: wh.Influence(
+                objective, solver=wh.EKFAC(), damping=d
+            ).attribute(quantity),
+        )
+    states = checkpoints(run, CHECKPOINTS)
+    yield "TracIn", "", lambda: wh.TracIn(objective, states).attribute(quantity)
+    yield "GradDot", "", lambda: wh.GradDot(objective).attribute(quantity)
+    yield "TRAK", "", lambda: wh.TRAK(objective).attribute(quantity)
+    yield "gradient norm alone", "control", lambda: gradient_norms(objective)
+
+
+def gradient_norms(objective: wh.Objective) -> Array:
+    """Return the norm of each training sample's gradient, the same for every target."""
+    own = wh.GradDot(objective).self_influence()
+    norms = np.sqrt(np.maximum(own.values, 0))
+    return np.tile(norms, (TEST, 1))
+
+
+def ensembles(
+    case: Training, runs: list[wh.TrainingRun]
+) -> Iterator[tuple[str, str, Made]]:
+    """Yield means over networks of other seeds."""
+    quantity = wh.Loss(case.test)
+    members = [wh.TRAK(run.objective, seed=k) for k, run in enumerate(runs)]
+    yield f"TRAK × {len(runs)}", "", lambda: wh.Ensemble(members).attribute(quantity)
+    many = [wh.Influence(run.objective, damping=1e-2) for run in runs]
+    yield (
+        f"influence × {len(runs)}",
+        "0.01",
+        lambda: wh.Ensemble(many, scale="target").attribute(quantity),
+    )
+
+
+def peers(
+    case: Training, run: wh.TrainingRun, runs: list[wh.TrainingRun]
+) -> Iterator[tuple[str, str, Made]]:
+    """Yield the methods of the libraries that are installed."""
+    model = copy.deepcopy(run.model).eval()
+    state = model.state_dict()
+    data = (case.train, case.test)
+    try:
+        from benchmarks import _dattri
+
+        for damping in DAMPINGS:
+            note = f"{damping:g}"
+            yield (
+                "dattri CG",
+                note,
+                lambda d=damping: _dattri.conjugate_gradients(model, state, *data, d),
+            )
+            yield (
+                "dattri EK-FAC",
+                note,
+                lambda d=damping: _dattri.ekfac(model, state, *data, d),
+            )
+        yield "dattri TRAK", "", lambda: _dattri.trak(model, [state], *data)
+        states = [copy.deepcopy(other.model).eval().state_dict() for other in runs]
+        name = f"dattri TRAK × {len(runs)}"
+        yield name, "", lambda: _dattri.trak(model, states, *data)
+        along = checkpoints(run, CHECKPOINTS)
+        yield "dattri TracIn", "", lambda: _dattri.tracin(model, along, *data)
+    except ImportError as error:
+        print(f"dattri is left out: {error}")
+    try:
+        from benchmarks import _kronfluence
+
+        for damping in (None, *DAMPINGS):
+            yield (
+                "kronfluence EK-FAC",
+                "its own" if damping is None else f"{damping:g}",
+                lambda d=damping: _kronfluence.ekfac(copy.deepcopy(model), *data, d),
+            )
+    except ImportError as error:
+        print(f"kronfluence is left out: {error}")
+    try:
+        import captum  # noqa: F401
+        import pydvl  # noqa: F401
+
+        from benchmarks import _peers_on_digits as others
+
+        for damping in DAMPINGS:
+            for kind in ("CG", "EK-FAC"):
+                yield (
+                    f"pyDVL {kind}",
+                    f"{damping:g}",
+                    lambda k=kind, d=damping: others.pydvl(k, model, None, d, *data),
+                )
+        yield (
+            "captum Arnoldi",
+            "",
+            lambda: others.captum_arnoldi(model, None, *data),
+        )
+        along = checkpoints(run, CHECKPOINTS)
+        yield (
+            "captum TracInCP",
+            "",
+            lambda: others.captum_tracin(model, None, along, *data),
+        )
+    except ImportError as error:
+        print(f"pyDVL and captum are left out: {error}")
+
+
+def scored(
+    model: str, methods: Iterator[tuple[str, str, Made]], subsets: Array, actual: Array
+) -> list[Score]:
+    """Return the score of every method; of several dampings the best."""
+    best: dict[str, Score] = {}
+    for name, note, made in methods:
+        begun = time.perf_counter()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of methods far from a minimum
+                effects = np.asarray(made(), dtype=float)
+        except Exception as error:  # a peer's, which is what is measured
+            print(f"  {model}: {name} fails: {type(error).__name__}: {error}"[:160])
+            continue
+        seconds = time.perf_counter() - begun
+        try:
+            score = linear_datamodeling_score(effects, subsets, actual)
+        except ValueError as error:
+            print(f"  {model}: {name} has no score: {error}")
+            continue
+        attributes = score.attrs
+        result = Score(
+            model,
+            name,
+            attributes["mean"],
+            attributes["low"],
+            attributes["high"],
+            seconds,
+            note,
+        )
+        if name not in best or best[name].mean < result.mean:
+            best[name] = result
+    return sorted(best.values(), key=lambda score: -score.mean)
+
+
+def retraining_control(
+    case: Training, run: wh.TrainingRun, subsets: Array, actual: Array
+) -> Score:
+    """Return how well trainings with another start and order predict these, subset by subset."""
+    begun = time.perf_counter()
+    other = case.run(seed=1)
+    predicted = truth(other, case, subsets)
+    correlations = []
+    for mine, theirs in zip(actual.T, predicted.T, strict=True):
+        correlations.append(np.corrcoef(rank(mine), rank(theirs))[0, 1])
+    mean = float(np.mean(correlations))
+    seconds = time.perf_counter() - begun
+    return Score(
+        case.name, "retraining, other seed", mean, mean, mean, seconds, "control"
+    )
+
+
+def rank(values: Array) -> Array:
+    """Return ranks."""
+    return values.argsort().argsort()
+
+
+def classifier(
+    case: Training, n_subsets: int, share: float, n_runs: int
+) -> list[Score]:
+    """Return the scores of all methods on a classifier."""
+    run = case.run()
+    n = len(case.train[0])
+    subsets = random_subsets(n, n_subsets, 1 - share, seed=1)
+    actual = truth(run, case, subsets)
+    runs = [case.run(seed) for seed in range(1, n_runs + 1)]
+    scores = scored(case.name, ours(case, run), subsets, actual)
+    scores += scored(case.name, ensembles(case, runs), subsets, actual)
+    scores += scored(case.name, peers(case, run, runs), subsets, actual)
+    scores.append(retraining_control(case, run, subsets, actual))
+    return sorted(scores, key=lambda score: -score.mean)
+
+
+def diffusion(n_subsets: int, share: float) -> list[Score]:
+    """Return the scores of whence's methods on a PINN, whose peers are wrong or refuse it."""
+    problem = pinn.zoo.load("diffusion")
+    points = problem.sample(dict.fromkeys(problem.terms, 200), seed=0)
+    schedule = pinn.Adam(300, lr=3e-3, batch_size=50)
+    options: dict[str, Any] = {
+        "schedule": schedule,
+        "keep": "last",
+        "compile": False,
+        "threads": 1,
+        "progress": False,
+    }
+    at = problem.sample(dict.fromkeys(problem.terms, TEST), seed=7)["pde"]
+
+    def trained(weights: dict[str, torch.Tensor] | None) -> pinn.Result:
+        weighted: dict[str, Any] = dict(points)
+        if weights is not None:
+            for name, of_term in weights.items():
+                weighted[name] = pinn.WeightedPoints(points[name], of_term)
+        network = pinn.MLP([2, 16, 16, 1], seed=0)
+        return pinn.train(problem, points=weighted, network=network, **options)
+
+    run = trained(None)
+    n = run.objective.n_points
+    subsets = random_subsets(n, n_subsets, 1 - share, seed=1)
+    rows = []
+    for subset in subsets:
+        weights = {}
+        start = 0
+        for name, term in run.objective.data_terms.items():
+            part = subset[start : start + len(term.points)]
+            weights[name] = torch.as_tensor(part, dtype=torch.float64)
+            start += len(term.points)
+        rows.append(np.asarray(trained(weights).solution(at)).reshape(-1))
+    actual = np.stack(rows)
+
+    quantity = wh.Output(at)
+    objective = run.objective
+
+    def methods() -> Iterator[tuple[str, str, Made]]:
+        yield "replay", "", lambda: wh.Replay(run).attribute(quantity)
+        for damping in (1e-8, 1e-5, *DAMPINGS):
+            yield (
+                "influence, exact",
+                f"{damping:g}",
+                lambda d=damping: wh.Influence(objective, damping=d).attribute(
+                    quantity
+                ),
+            )
+        yield "GradDot", "", lambda: wh.GradDot(objective).attribute(quantity)
+        yield "gradient norm alone", "control", lambda: gradient_norms(objective)
+
+    return scored("PINN diffusion", methods(), subsets, actual)
+
+
+def rows(scores: list[Score]) -> list[Row]:
+    """Return the table, with the bars: replay, and the best peer below it."""
+    table = []
+    for score in scores:
+        detail = f"{score.low:.2f} to {score.high:.2f}, {score.seconds:.1f} s"
+        if score.note:
+            detail += f", {score.note}"
+        bar = LEAST_SCORE if score.method == "replay" else None
+        table.append(
+            Row(f"{score.model}: {score.method}", score.mean, "LDS", detail, least=bar)
+        )
+    for model in dict.fromkeys(score.model for score in scores):
+        of_model = [score for score in scores if score.model == model]
+        libraries = ("dattri", "kronfluence", "pyDVL", "captum")
+        theirs = [s.mean for s in of_model if s.method.startswith(libraries)]
+        if not theirs:
+            continue
+        single = ("replay", "influence, exact", "influence, EK-FAC", "TracIn", "TRAK")
+        best = max(s.mean for s in of_model if s.method in single)
+        table.append(
+            Row(
+                f"{model}: best single run above the best library",
+                best - max(theirs),
+                "LDS",
+                f"{best:.3f} and {max(theirs):.3f}",
+                least=0.0,
+            )
+        )
+    return table
+
+
+def measure(given: argparse.Namespace) -> list[Row]:
+    """Return the table of every method on every model."""
+    n_subsets = 12 if given.quick else given.subsets
+    n_runs = 2 if given.quick else ENSEMBLE
+    scores = []
+    for case in trainings(200 if given.quick else 600):
+        if given.models and case.name not in given.models:
+            continue
+        _measure.say(f"{case.name}")
+        scores += classifier(case, n_subsets, given.share, n_runs)
+    if not given.models or "PINN diffusion" in given.models:
+        _measure.say("PINN diffusion")
+        scores += diffusion(n_subsets, given.share)
+    return rows(scores)
+
+
+def main() -> None:
+    """Print the scores of every method on every model."""
+    parser = _measure.parser(__doc__)
+    parser.add_argument("--subsets", type=int, default=100)
+    parser.add_argument("--share", type=float, default=0.05, help="left out")
+    parser.add_argument("--models", nargs="*", default=None)
+    given = parser.parse_args()
+    _measure.run(given, lambda: measure(given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Retrieval, brittleness and tail patches against scikit-learn and by hand."""
+
+import numpy as np
+import oracles
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+import whence as wh
+from whence.evaluation import (
+    brittleness,
+    linear_datamodeling_score,
+    random_subsets,
+    retrieval,
+    tail_patch,
+)
+
+
+def test_retrieval_is_what_scikit_learn_says():
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((4, 30)).round(1)
+    relevant = rng.random((4, 30)) < 0.3
+    # Ties have any order in an average precision: only the area is asked for where there are some.
+    found = retrieval(scores + 1e-9 * np.arange(30), relevant, k=5)
+    for target in range(4):
+        row = scores[target] + 1e-9 * np.arange(30)
+        assert found.auc[target] == pytest.approx(roc_auc_score(relevant[target], row))
+        expected = average_precision_score(relevant[target], row)
+        assert found.average_precision[target] == pytest.approx(expected)
+    assert (
+        retrieval(np.ones((1, 4)), np.array([True, False, True, False]), k=1).auc == 0.5
+    )
+    nothing = retrieval(scores[:2], np.zeros(30, dtype=bool) | (np.arange(30) < 0), k=3)
+    assert np.isnan(nothing.auc).all()
+
+
+def test_bad_calls():
+    with pytest.raises(ValueError, match="booleans"):
+        retrieval(np.ones((2, 3)), np.ones(3))
+    with pytest.raises(ValueError, match="above the number"):
+        retrieval(np.ones((2, 3)), np.array([True, False, True]), k=4)
+    with pytest.raises(ValueError, match="leaves none"):
+        brittleness(np.ones((1, 3)), lambda kept, target: 0, [3], [0])
+    with pytest.raises(ValueError, match="a prediction for each"):
+        brittleness(np.ones((1, 3)), lambda kept, target: 0, [1], [0, 1])
+
+
+def test_the_most_helpful_samples_are_left_out():
+    seen = []
+
+    def train(kept, target):
+        seen.append((target, kept.tolist()))
+        return len(kept)
+
+    flips = brittleness([[0.0, 3.0, 1.0], [5.0, -1.0, 2.0]], train, [1, 2], [2, 1])
+    assert seen == [(0, [0, 2]), (0, [0]), (1, [1, 2]), (1, [1])]
+    assert flips.values.tolist() == [[0, 1], [1, 0]]
+    assert flips.attrs["shares"] == [0.5, 0.5]
+
+
+def test_a_tail_patch_is_predicted_by_gradient_products():
+    """To first order the step lowers the target by η (1/k) Σ ∇f·∇ℓ, N/k times grad_dot."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2).double()
+    x, y = torch.randn(10, 3).double(), torch.arange(10) % 2
+    objective = wh.Objective.supervised(model, (x, y), wh.CrossEntropy())
+    quantity = wh.Loss((x[:3], y[:3]))
+    products = wh.GradDot(objective).attribute(quantity)
+    lowered = tail_patch(objective, quantity, products, k=2, rate=1e-6)
+    strongest = np.sort(products.values, axis=1)[:, -2:]
+    oracles.close(lowered.values, 1e-6 * 10 * strongest.mean(axis=1), 1e-5)
+    with pytest.raises(ValueError, match="shape"):
+        tail_patch(objective, quantity, products[:2])
+
+
+def test_the_interval_of_a_score():
+    rng = np.random.default_rng(0)
+    subsets = random_subsets(20, 60)
+    effects = rng.standard_normal((5, 20))
+    actual = -(subsets @ effects.T) + 2.0 * rng.standard_normal((60, 5))
+    score = linear_datamodeling_score(effects, subsets, actual)
+    low, mean, high = (score.attrs[name] for name in ("low", "mean", "high"))
+    assert low < mean < high
+    assert 0.02 < high - low < 0.5

@@ -1,0 +1,118 @@
+"""Replays of runs of pinn.train against finite differences of whole runs."""
+
+from dataclasses import replace
+
+import numpy as np
+import oracles
+import pytest
+import torch
+
+import whence as wh
+from whence import pinn
+
+PROBLEM = pinn.zoo.load("diffusion", "soft")
+POINTS = PROBLEM.sample(dict.fromkeys(PROBLEM.terms, 12), seed=0)
+AT = torch.tensor([[0.3, 0.2], [0.6, 0.4]], dtype=torch.float64)
+PLACES = (("pde", 2), ("initial_u", 7))
+
+
+def train(schedule, points=POINTS, **options):
+    options = {"keep": "last", **options}
+    return pinn.train(
+        PROBLEM,
+        points=points,
+        network=pinn.MLP([2, 8, 1], seed=0),
+        schedule=schedule,
+        compile=False,
+        progress=False,
+        **options,
+    )
+
+
+def really(schedule, term, place, h, **options):
+    """Return ``−∂f/∂w`` by runs in which a point of a term has another weight."""
+
+    def values(weight):
+        weights = torch.ones(12, dtype=torch.float64)
+        weights[place] = weight
+        points = {**POINTS, term: pinn.WeightedPoints(POINTS[term], weights)}
+        run = train(schedule, points, **options)
+        return torch.as_tensor(run.solution(AT)).reshape(-1)
+
+    return -oracles.derivative(values, 1.0, h)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        [pinn.Adam(12, lr=1e-2)],
+        [pinn.Adam(6, lr=1e-2), pinn.Adam(6, lr=1e-3, batch_size=5)],
+        [pinn.GaussNewton(4)],
+        [pinn.GaussNewton(4, form="primal", damping=1e-2)],
+        [pinn.Adam(5, lr=1e-2), pinn.GaussNewton(4)],
+    ],
+    ids=["adam", "stages_and_batches", "gauss_newton", "primal", "adam_gauss_newton"],
+)
+def test_steps_are_differentiated_as_they_were_taken(schedule):
+    run = train(schedule)
+    effects = wh.Replay(run).attribute(wh.Output(AT))
+    for term, place in PLACES:
+        actual = really(schedule, term, place, 1e-4)
+        error = effects.sel(term=term).values[:, place] - actual.numpy()
+        assert np.linalg.norm(error) < 1e-5 * float(actual.norm())
+
+
+def test_weights_of_terms_and_the_kept_network():
+    schedule = [pinn.Adam(10, lr=1e-2)]
+    options = {"weights": {"initial_u": 5.0}, "keep": "best"}
+    run = train(schedule, **options)
+    assert run.steps().n_steps == run.summary["kept_iteration"]
+    effects = wh.Replay(run).attribute(wh.Output(AT))
+    term, place = PLACES[1]
+    actual = really(schedule, term, place, 1e-4, **options)
+    error = effects.sel(term=term).values[:, place] - actual.numpy()
+    assert np.linalg.norm(error) < 1e-5 * float(actual.norm())
+
+
+def test_renewed_points_are_known_by_where_they_are():
+    """Points that come again in another order, as after a renewal, are the same points."""
+    run = train([pinn.Adam(8, lr=1e-2)])
+    whole = wh.Replay(run).attribute(wh.Output(AT))
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    points = {"pde": POINTS["pde"][order], "initial_u": POINTS["initial_u"][order]}
+    first = run.trained.objectives[0][1]
+    renewed = ((0, first), (3, first.with_points(points)))
+    run.trained = replace(run.trained, objectives=renewed)
+    oracles.close(wh.Replay(run).attribute(wh.Output(AT)).values, whole.values, 1e-8)
+
+
+def test_resampling():
+    schedule = [pinn.Adam(12, lr=1e-2)]
+    counts = dict.fromkeys(PROBLEM.terms, 12)
+    run = train(schedule, points=counts, resample=pinn.Resample(every=6))
+    first, last = run.trained.objectives
+    assert (first[0], last[0]) == (0, 6)
+    effects = wh.Replay(run).attribute(wh.Output(AT))
+    assert effects.sizes["point"] == run.objective.n_points
+    # Without the first six steps nothing changes for points that came after them.
+    entered = run.points["pde:entered"][run.points["pde:left"] == -1]
+    assert (effects.sel(term="pde").values[:, entered == 6] != 0).all()
+
+
+def test_a_minimum_that_is_none_is_said():
+    with pytest.warns(wh.FarFromMinimum, match=r"LBFGS.*GaussNewton"):
+        wh.Replay(train([pinn.LBFGS(3)])).attribute(wh.Output(AT))
+
+
+def test_what_cannot_be_replayed():
+    with pytest.raises(ValueError, match="LBFGS cannot be replayed"):
+        train([pinn.LBFGS(3), pinn.Adam(3)]).steps()
+    with pytest.raises(ValueError, match="acceleration=True"):
+        train([pinn.GaussNewton(2, acceleration=True)]).steps()
+
+
+def test_a_run_read_from_a_folder(tmp_path):
+    train([pinn.Adam(3)], out=tmp_path / "run")
+    run = pinn.load_run(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"replay what pinn\.train returned"):
+        wh.Replay(run).attribute(wh.Output(AT))

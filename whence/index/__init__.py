@@ -1,0 +1,1 @@
+"""Gradients of training points, projected and kept on disk: questions take milliseconds."""

@@ -1,0 +1,1 @@
+"""Trainings that can be replayed: what they did, step by step, and the derivative through it."""
