@@ -87,6 +87,8 @@ class Call:
     """Number of axes that an input has at least."""
     any_axis = False
     """Whether points may be on any axis, alone or with positions, before they are arranged."""
+    swaps = False
+    """Whether :meth:`pair` has what is made of the input first, as of a transposed weight."""
 
     @property
     def intact(self) -> bool:
@@ -427,6 +429,8 @@ class TransposedConvolutionCall(ConvolutionCall):
     ⟨δ, h⟩ is ⟨convolution of δ, input⟩: rows are those of the convolution with δ for the input and
     the input for δ. Its channels are the positions of the input.
     """
+
+    swaps = True
 
     @property
     def outer(self) -> bool:

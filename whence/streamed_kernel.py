@@ -222,7 +222,9 @@ def shape_of_weight(
     first, _ = uses[0]
     size = math.prod(first.shape)
     source = sum(call.source.numel() for call, _ in uses)
-    if not all(call.outer for call, _ in uses):
+    # Factors are kept as δ of each row and one input for all; of a transposed weight it is the
+    # other way round, so that its rows are made.
+    if not all(call.outer and not call.swaps for call, _ in uses):
         return LayerShape(name, m, 1, size, 0, source)
     outputs = first.shape[0]
     channels = sum(call.channels(delta).shape[1] for call, delta in uses)
@@ -461,17 +463,9 @@ def deltas_of(
     linear: LayerLinearization, calls: Sequence[Call], cotangents: Sequence[Tensor]
 ) -> Iterator[tuple[Call, list[Tensor]]]:
     """Yield calls with δ of each cotangent: backward passes go no further than they must."""
-    edges = [call.output.edge for call in calls]
     passes = []
     for cotangent in cotangents:
-        gradients = torch.autograd.grad(
-            linear.graph,
-            edges,
-            grad_outputs=cotangent,
-            retain_graph=True,
-            allow_unused=True,
-        )
-        passes.append(gradients)
+        passes.append(linear.deltas_of(calls, cotangent))
 
     for call, deltas in zip(calls, zip(*passes, strict=True), strict=True):
         reached = [delta for delta in deltas if delta is not None]
