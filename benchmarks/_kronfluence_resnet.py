@@ -1,9 +1,9 @@
 """Influences by kronfluence's EK-FAC, in a process of its own, as it is another environment's.
 
-``python -m benchmarks._kronfluence_resnet JOB``: JOB is a folder with ``job.pt`` (width, state, images,
-labels, test images, test labels, absolute dampings); for each damping it writes ``scores_K.npy``,
-(test, training), in the sign and scale of whence: the change of a test loss when an image is
-removed, by the layers that kronfluence knows (convolutions and linear ones).
+``python -m benchmarks._kronfluence_resnet JOB``: JOB is a folder with ``job.pt`` (width, state,
+images, labels, test images, test labels, absolute dampings); for each damping it writes
+``scores_K.npy``, (test, training), in the sign and scale of whence: the change of a test loss when
+an image is removed, by the layers that kronfluence knows (convolutions and linear ones).
 """
 
 from __future__ import annotations

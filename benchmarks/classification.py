@@ -102,7 +102,10 @@ EXACT = {HESSIAN: influence(curvature="hessian"), TRACIN: tracin}
 OURS = {
     "Influence(curvature='hessian')": (influence(curvature="hessian"), HESSIAN),
     "Influence()": (influence(), HESSIAN),
-    "Influence(solver=EKFAC())": (influence(solver=wh.EKFAC()), HESSIAN),
+    "Influence(solver=EKFAC(coupled=0))": (
+        influence(solver=wh.EKFAC(coupled=0)),
+        HESSIAN,
+    ),
     "TracIn": (tracin, TRACIN),
 }
 THEIRS = {

@@ -35,8 +35,8 @@ def methods(
     }
     return {
         **made,
-        "Influence, EKFAC, damping 0.01": lambda: wh.Influence(
-            objective, solver=wh.EKFAC(), damping=1e-2
+        "Influence, EKFAC(coupled=0), damping 0.01": lambda: wh.Influence(
+            objective, solver=wh.EKFAC(coupled=0), damping=1e-2
         ),
         "TracIn, 6 checkpoints": lambda: wh.TracIn(objective, states),
         "GradDot": lambda: wh.GradDot(objective),

@@ -4,9 +4,9 @@
 layers: Spearman's correlation over training images with the exact Gauss–Newton influence in double
 precision, mean over 100 test losses, of EKFAC as it is and as published, and, with
 ``--kronfluence PYTHON`` (an interpreter that has it), of kronfluence's EK-FAC with the same
-absolute damping, by the layers that it knows. Then width 64 in a fresh process, with nothing but model, data
-and loss: residual, seconds, peak memory. ``--ceiling`` adds what any method could reach that takes
-layers as independent: each layer's exact block.
+absolute damping, by the layers that it knows. Then width 64 in a fresh process, with nothing but
+model, data and loss: residual, seconds, peak memory. ``--ceiling`` adds what any method could reach
+that takes layers as independent: each layer's exact block.
 """
 
 from __future__ import annotations

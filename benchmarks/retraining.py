@@ -73,8 +73,8 @@ def matrices(
         loss[f"Influence, Hessian, {name}"] = wh.Influence(
             objective, damping=damping, curvature="hessian"
         )
-        loss[f"Influence, EKFAC, {name}"] = wh.Influence(
-            objective, damping=damping, solver=wh.EKFAC()
+        loss[f"Influence, EKFAC(coupled=0), {name}"] = wh.Influence(
+            objective, damping=damping, solver=wh.EKFAC(coupled=0)
         )
     penalty = wh.Damping(DECAY, relative=False)
     loss["Influence, damping = weight decay"] = wh.Influence(objective, damping=penalty)

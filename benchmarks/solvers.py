@@ -61,6 +61,7 @@ SOLVERS: dict[str, Solver] = {
     f"Nystrom({RANK}, complement=False)": wh.Nystrom(RANK, complement=False),
     "Nystrom(300)": wh.Nystrom(300),
     "EKFAC()": wh.EKFAC(),
+    "EKFAC(coupled=0)": wh.EKFAC(coupled=0),
     "Sketched(1024)": wh.Sketched(1024),
     "Sketched(1024, kind='gaussian')": wh.Sketched(1024, kind="gaussian"),
     "DataInf()": wh.DataInf(),

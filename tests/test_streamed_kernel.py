@@ -13,6 +13,7 @@ from benchmarks._kinds import KINDS
 from whence.attribution.by_kernel import LayerTargets
 from whence.curvature.streamed import StreamedDual
 from whence.jacobian import Jacobian
+from whence.linearization import LayerLinearization
 from whence.streamed_kernel import StreamedKernel, stream_plan
 
 BUDGETS = [2**31, 200_000, 20_000]
@@ -187,6 +188,16 @@ def test_another_damping_keeps_the_kernel():
         wh.Damping(other.spectrum.damping, relative=False),
     )
     assert relative(solution.value, exact.solve(right).value) < 1e-9
+
+
+def test_products_of_large_networks_go_through_outputs(monkeypatch):
+    made = objective()
+    jacobian = Jacobian(made, scaled=True)
+    vectors = random(made.parameters.size, 3)
+    by_rows = jacobian.normal_product(vectors)
+    monkeypatch.setattr("whence.jacobian.LARGE_NETWORK", 1)
+    monkeypatch.setattr(LayerLinearization, "matvec", None)
+    assert relative(jacobian.normal_product(vectors), by_rows) < 1e-13
 
 
 def test_the_network_of_these_tests_has_statistics():

@@ -23,7 +23,7 @@ from whence.linearization import (
     linearize,
 )
 from whence.objective import Objective
-from whence.output_products import MANY_OUTPUTS, normal_product
+from whence.output_products import MANY_OUTPUTS, are_by_layers, normal_product
 from whence.parameters import Parameters
 from whence.points import (
     Block,
@@ -41,6 +41,12 @@ T = TypeVar("T")
 
 MAX_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
+SOME_OUTPUTS = 4
+"""Outputs of a point from which products with a few vectors go through them, of large networks."""
+LARGE_NETWORK = 1_000_000
+"""Parameters of a large network."""
+MIN_THROUGH_OUTPUTS = 8
+"""Least points that go through the outputs at once: of fewer calls cost more than products."""
 MANY_ROWS_BYTES = 2**30
 """Bytes of the rows of a block of points that have many outputs."""
 
@@ -210,6 +216,7 @@ class Jacobian:
         self.scaled = scaled
         self.chunk = chunk
         self._components: dict[str, int] | None = None
+        self._is_by_layers: bool | None = None
 
     def _linearized(self) -> Iterator[list[_TermBlock]]:
         """Yield blocks of points, each with the rows of all terms that share a pass there.
@@ -396,10 +403,14 @@ class Jacobian:
     def normal_product(self, vectors: Tensor) -> Tensor:
         """Return ``JᵀJ V`` (P, K) in one pass over the points; many columns go through the rows."""
         total = torch.zeros_like(vectors)
-        if self.has_many_outputs:
+        if self.has_many_outputs or self._is_less_through_outputs(vectors):
             for term in self.objective.terms.values():
+                size = None
+                if not self.has_many_outputs:
+                    fits = linearized_at_once(term.points, self.parameters.size)
+                    size = self.chunk or max(MIN_THROUGH_OUTPUTS, fits)
                 total += normal_product(
-                    term, self.parameters, vectors, scaled=self.scaled
+                    term, self.parameters, vectors, scaled=self.scaled, size=size
                 )
             return total
 
@@ -418,6 +429,20 @@ class Jacobian:
                 total += linear.rmatmat(image, cotangent)
 
         return total
+
+    def _is_less_through_outputs(self, vectors: Tensor) -> bool:
+        """Whether products with a few vectors take fewer passes through outputs than by rows."""
+        # Forward and backward for each vector: by rows it is a pass backward for each output.
+        is_large = self.parameters.size >= LARGE_NETWORK and self.objective.has_samples
+        if vectors.shape[1] > MAX_VECTORS or not is_large:
+            return False
+        if min(self.components().values()) < SOME_OUTPUTS:
+            return False
+        if self._is_by_layers is None:
+            # What is not made of layers may have no derivatives forward.
+            terms = self.objective.terms.values()
+            self._is_by_layers = are_by_layers(terms, self.parameters)
+        return self._is_by_layers
 
     def gram(self) -> Tensor:
         """Return ``J Jᵀ`` (R, R), the (scaled) neural tangent kernel."""

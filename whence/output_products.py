@@ -7,12 +7,13 @@ of the m. Through the outputs a product takes one pass forward and one backward,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
 from whence.autodiff import differentiable_attention
+from whence.linearization import LayerLinearization, linearize
 from whence.parameters import Parameters
 from whence.points import Block, Points, Pointwise
 from whence.term import Term
@@ -85,12 +86,29 @@ class OutputDerivative:
         return gradient
 
 
+def are_by_layers(terms: Iterable[Term], parameters: Parameters) -> bool:
+    """Whether the derivatives of all terms consist of layers of known kinds."""
+    for term in terms:
+        linear = linearize(term.residual, parameters, term.points[:1])
+        if not isinstance(linear, LayerLinearization):
+            return False
+    return True
+
+
 def normal_product(
-    term: Term, parameters: Parameters, vectors: Tensor, *, scaled: bool
+    term: Term,
+    parameters: Parameters,
+    vectors: Tensor,
+    *,
+    scaled: bool,
+    size: int | None = None,
 ) -> Tensor:
-    """Return ``JᵀJ V`` (P, K) of one term, with the rows as in :class:`whence.Jacobian`."""
+    """Return ``JᵀJ V`` (P, K) of one term, with the rows as in :class:`whence.Jacobian`.
+
+    ``size`` points go through the network at once, by default as many as are evaluated.
+    """
     total = torch.zeros_like(vectors)
-    for block in term.blocks():
+    for block in term.blocks(size):
         derivative = OutputDerivative(term.residual, parameters, block.points)
         product = _curvature(term, block, derivative.value) if scaled else None
 

@@ -126,6 +126,7 @@ def stream_plan(jacobian: Jacobian, memory_budget: int) -> StreamPlan | None:
     if shapes is None:
         return None
 
+    # Of the budget a share is for what a pass collects; the rest does not depend on groups.
     rows, size = jacobian.shape
     itemsize = jacobian.parameters.dtype.itemsize
     n_points = jacobian.objective.n_points
@@ -137,6 +138,7 @@ def stream_plan(jacobian: Jacobian, memory_budget: int) -> StreamPlan | None:
     kept = max(sum(part.numbers for part in group) for group in groups)
     kept_bytes = kept * itemsize * n_points
 
+    # A graph keeps inputs, outputs and what activations need, of as many points as have room.
     point_bytes = sum(shape.source for shape in shapes.values()) * itemsize
     room_for_graph = min(GRAPH_BYTES, memory_budget // 8)
     points_at_once = max(1, room_for_graph // max(1, GRAPH_COPIES * point_bytes))
@@ -161,6 +163,7 @@ def grouped(
     """Return parts of layers in groups, the last layer first, that keep so many numbers each."""
     groups: list[list[LayerPart]] = [[]]
     kept = 0
+    # The last layers first: a backward pass to them is short.
     for shape in reversed(list(shapes.values())):
         for part in shape.parts(most):
             if groups[-1] and kept + part.numbers > most:
@@ -195,6 +198,7 @@ def layer_shapes(jacobian: Jacobian) -> dict[str, LayerShape] | None:
 
 def shapes_of(linear: LayerLinearization, m: int) -> Iterator[LayerShape]:
     """Yield the shapes of the layers that a point's m rows go through."""
+    # What no cotangent reaches has no rows.
     deltas = linear.deltas(torch.ones_like(linear.value))
     uses: dict[str, list[tuple[Call, Tensor]]] = {}
     biases: dict[str, int] = {}
@@ -222,11 +226,13 @@ def shape_of_weight(
     first, _ = uses[0]
     size = math.prod(first.shape)
     source = sum(call.source.numel() for call, _ in uses)
-    # Factors are kept as δ of each row and one input for all; of a transposed weight it is the
-    # other way round, so that its rows are made.
+    # Scales, lookups and convolutions in groups: their rows themselves are kept. So are those of
+    # transposed weights: factors are kept as δ of each row and one input for all, and there it is
+    # the other way round.
     if not all(call.outer and not call.swaps for call, _ in uses):
         return LayerShape(name, m, 1, size, 0, source)
     outputs = first.shape[0]
+    # Several uses of a weight are channels side by side.
     channels = sum(call.channels(delta).shape[1] for call, delta in uses)
     return LayerShape(name, m, outputs, size // outputs, channels, source)
 
@@ -276,6 +282,7 @@ class StreamedKernel:
         self.right = jacobian.residual()
         """ρ with ``Jᵀρ = ∇L``, (R,)."""
 
+        # K = Σ_layers J_l J_lᵀ: each group adds its part, and is forgotten.
         like = self.right
         self.gram = torch.zeros(
             (plan.rows, plan.rows), dtype=torch.float64, device=like.device
@@ -321,6 +328,7 @@ class StreamedKernel:
         for block in self._outputs():
             columns = []
             for vector in vectors.unbind(1):
+                # (∂z/∂θ)v of the outputs z, and Sᵀ of that: the rows' products.
                 pushed = block.derivative.push(vector)  # (n, m)
                 rows = [(c * pushed).sum(dim=1) for c in block.cotangents]
                 columns.append(torch.stack(rows, dim=1).flatten())
@@ -334,6 +342,7 @@ class StreamedKernel:
             m = len(block.cotangents)
             n = len(block.derivative.value)
             for k, vector in enumerate(vectors.unbind(1)):
+                # Jᵀy = (∂z/∂θ)ᵀ Σ_k y_k S_k: a combination of cotangents, and one pass backward.
                 weights = vector[block.start : block.start + n * m].view(n, m)
                 pairs = zip(block.cotangents, weights.unbind(1), strict=True)
                 combined = sum(c * weight.unsqueeze(1) for c, weight in pairs)
@@ -387,6 +396,7 @@ class Collected:
             else:
                 self._factors[part] = KeptFactors(part, chunk_bytes)
 
+        # No graph outlives the making of the next.
         for block in source():
             if self._table is None:
                 self._table = block.linear.value.new_zeros(n_rows, width)
@@ -396,6 +406,7 @@ class Collected:
         """Add the products of these rows with others', of these layers alone, to ``total``."""
         if self._table is None or other._table is None:
             return
+        # Rows of all parts side by side make one product.
         add_row_products(self._table, other._table, total, lower=lower)
         for part, factors in self._factors.items():
             others = other._factors[part]
@@ -447,6 +458,7 @@ class Collected:
                     call.put_rows(columns, delta, call.source, first=False)
             return
 
+        # D of each use, joined along the channels, and a call for A without its graph.
         lefts = [outer_left(call, deltas, part.outputs) for call, deltas in uses]
         left = lefts[0] if len(lefts) == 1 else torch.cat(lefts, dim=3)
         kept = [(without_graph(call), call.source) for call, _ in uses]

@@ -40,12 +40,14 @@ def own_weights(objective: Objective) -> Tensor | None:
     for name, m in jacobian.components().items():
         term = objective.terms[name]
         n = len(term.points)
+        # The weight w/N of each point, times its own.
         scales = torch.as_tensor(
             term.scales(slice(None)), dtype=rho.dtype, device=rho.device
         ).expand(n)
         if not bool((scales > 0).all()):
             return None
 
+        # Row m·i + k of the term belongs to its point i.
         rows = torch.arange(first_row, first_row + n * m, device=rho.device)
         points = torch.arange(first_point, first_point + n, device=rho.device)
         columns = points.repeat_interleave(m)
@@ -74,13 +76,16 @@ def solved_images(
     gradients:
         Their gradients, some targets at a time: used where nothing better is known.
     """
-    if _is_own_loss(quantity):
+    if are_own_losses(quantity):
         weights = own_weights(objective)
         if weights is not None:
-            for part in weights.split(_at_once(len(weights)), dim=1):
+            # As many columns at a time as their images in double precision may take.
+            at_once = max(1, IMAGE_BYTES // (8 * len(weights)))
+            for part in weights.split(at_once, dim=1):
                 yield state.solve_sums(part)
             return
 
+    # Layer by layer the images of all targets come together; one by one each is a pass forward.
     count = len(next(iter(quantity.targets(objective).values())))
     is_many = PUSH_PASSES * count > state.product_passes
     if is_many and isinstance(quantity, Linearized):
@@ -88,19 +93,16 @@ def solved_images(
         if targets.are_by_layers():
             yield state.solve_products(targets.rows, count, targets.combination)
             return
+    # Aggregates and targets of several components come as gradients only.
     for some in gradients:
         yield state.solve_images(some.T)
 
 
-def _is_own_loss(quantity: Quantity) -> bool:
+def are_own_losses(quantity: Quantity) -> bool:
     """Whether the targets are the losses of all training points."""
     if not isinstance(quantity, Loss):
         return False
     return quantity.points is None and quantity.reduce == "none"
-
-
-def _at_once(rows: int) -> int:
-    return max(1, IMAGE_BYTES // (8 * rows))
 
 
 class LayerTargets:
@@ -126,6 +128,7 @@ class LayerTargets:
 
     def combination(self, weights: Tensor) -> Tensor:
         """Return ``Σ_t c_t ∇f_t``, (P, 1), for c (T, 1)."""
+        # Of rows Jᵀu is linear in the cotangent u, which takes the factor.
         total = self._objective.parameters.vector().zero_()
         for block in self.rows():
             (cotangent,) = block.cotangents

@@ -64,14 +64,14 @@ def layer_values(
         solved = solved.worst_with(directions.solved)
         for block in method.blocks_of(prepared):
             part = values[directions.targets, block.part]
-            _add_products(part, directions, block, parameters, layers)
+            add_products(part, directions, block, parameters, layers)
             scale = torch.as_tensor(block.scale, dtype=part.dtype, device=part.device)
             # (n,) or a number, along the points.
             part *= sign * scale.view(1, -1, 1)
     return values.cpu().numpy(), solved
 
 
-def _add_products(
+def add_products(
     part: Tensor,
     directions: Directions,
     block: PointBlock,

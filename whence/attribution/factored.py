@@ -148,6 +148,7 @@ class Factored(Method):
         >>> round(influence.with_damping(0.1).state().spectrum.relative_damping, 6)
         0.1
         """
+        # A copy without factors: the objective and its points are shared.
         other = copy.copy(self)
         other.damping = self._choose_damping(damping)
         other._forget()
@@ -199,6 +200,7 @@ class Factored(Method):
         if n_targets is not None:
             _checks.count("n_targets", n_targets)
 
+        # Operators are made without any work.
         operator, damping = self._system()
         cost = solver_cost(self.solver, operator, damping)
         if cost is None:
@@ -227,6 +229,7 @@ class Factored(Method):
                 f"{type(self.solver).__name__}.factor must return a state with solve and spectrum, "
                 f"got {_checks.describe(state)}"
             )
+        # Results hold for these parameters and statistics alone.
         self._state = state
         self._factored_at = {
             name: tensor.detach().clone() for name, tensor in tensors.items()

@@ -129,6 +129,7 @@ def seconds_a_pass(method: Tiled) -> float:
     for name, term in objective.data_terms.items():
         n = min(PROBE_POINTS, len(term.points))
         chosen[name] = torch.arange(n).numpy()
+    # A part of the points, whose rows are never made.
     few = Jacobian(keep_points(objective, chosen), scaled=True)
 
     # The first time finds out what the function does.
@@ -139,7 +140,7 @@ def seconds_a_pass(method: Tiled) -> float:
         for block, _ in few.blocks():
             passes += 1
             for cotangent in block.cotangents[:PROBE_ROWS]:
-                _go_back(block.linear, cotangent)
+                go_back(block.linear, cotangent)
                 passes += 1
         seconds = (time.perf_counter() - begun) / passes
 
@@ -148,7 +149,7 @@ def seconds_a_pass(method: Tiled) -> float:
     return seconds * n_blocks * objective.n_points / few.objective.n_points
 
 
-def _go_back(linear: Linearization, cotangent: Tensor) -> None:
+def go_back(linear: Linearization, cotangent: Tensor) -> None:
     """Take a backward pass."""
     if isinstance(linear, LayerLinearization):
         linear.deltas(cotangent)
@@ -159,6 +160,7 @@ def _go_back(linear: Linearization, cotangent: Tensor) -> None:
 def seconds_a_multiplication(jacobian: Jacobian) -> float:
     """Return how long a multiplication within a large product takes."""
     like = jacobian.parameters.vector()
+    # Its numbers do not matter; the second time its memory is warm.
     matrix = like.new_ones(PROBE_SIZE, PROBE_SIZE)
     best = float("inf")
     for _ in range(2):

@@ -365,5 +365,5 @@ class EkfacInfluence(InfluenceFunctionModel):
         )
 
     def solver(self) -> Solver:
-        """Return EKFAC."""
-        return EKFAC()
+        """Return EKFAC of independent layers, as pyDVL has it."""
+        return EKFAC(coupled=0)

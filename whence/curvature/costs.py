@@ -16,6 +16,7 @@ from whence.curvature.lowrank import COPIES, Arnoldi, Nystrom, largest_rank
 from whence.curvature.operators import Curvature
 from whence.curvature.sketched import Sketched
 from whence.curvature.solvers import Damping, Solver
+from whence.jacobian import LARGE_NETWORK, SOME_OUTPUTS
 
 LANCZOS_PRODUCTS = 20
 """Products that finding a largest eigenvalue takes, about."""
@@ -84,6 +85,7 @@ def solver_cost(solver: Solver, operator: Curvature, damping: Damping) -> Cost |
     if isinstance(solver, ConjugateGradient):
         return iteration_cost(solver, operator, damping, counts)
     if isinstance(solver, Sketched):
+        # Each row is met by the few nonzero entries of S.
         k = solver.columns(operator.size)
         passes = counts.row_passes + LANCZOS_PRODUCTS * product_passes(operator)
         multiplications = counts.rows * operator.size * solver.nonzeros
@@ -164,6 +166,7 @@ def low_rank_cost(
     passes = counts.first_passes + counts.row_passes
     if isinstance(solver, Arnoldi):
         passes = counts.first_passes + 2 * rank * counts.product_passes
+    # A times the vectors by their rows, and orthogonal bases of them.
     multiplications = 2.0 * rank * operator.size * (counts.rows + 2 * rank)
     return _cost(solver, counts, rank, needed, passes, multiplications)
 
@@ -194,12 +197,14 @@ def exact_cost(solver: Exact, operator: Curvature, damping: Damping) -> Cost:
     needed = solver.needs(operator, damping)
     root = operator.root()
     if root is None:
+        # A column of a Hessian is forward over reverse.
         passes = float(2 * size)
         return Cost(solver.name, "hessian", None, needed, passes, size**3 / 3, 0.0)
 
     rows = root.shape[0]
     row_passes = passes_for_rows(operator)
     if not solver.is_dual(operator, damping):
+        # Cholesky's n³/3 of P × P, and half of JᵀJ.
         multiplications = size**3 / 3 + rows * size**2 / 2
         return Cost(
             solver.name, "primal", None, needed, row_passes, multiplications, 0.0
@@ -207,6 +212,7 @@ def exact_cost(solver: Exact, operator: Curvature, damping: Damping) -> Cost:
 
     plan = solver.streamed_plan(operator)
     if plan is None:
+        # JJᵀ and L⁻¹J, half of each being zero or known, and the factors.
         multiplications = rows**2 * size * 1.5 + rows**3
         return Cost(solver.name, "dual", None, needed, row_passes, multiplications, 0.0)
     return Cost(
@@ -235,5 +241,8 @@ def product_passes(operator: Curvature) -> float:
     root = operator.root()
     if root is None or root.has_many_outputs:
         return float(PRODUCT_PASSES)
+    outputs = max(root.components().values())
+    if operator.size >= LARGE_NETWORK and outputs >= SOME_OUTPUTS:
+        return float(PRODUCT_PASSES)
     # By rows: δ and the layers' own products for each row of a point.
-    return 1.0 + 3.0 * max(root.components().values())
+    return 1.0 + 3.0 * outputs

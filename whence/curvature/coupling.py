@@ -65,10 +65,12 @@ def leading_directions(blocks: Sequence[Directions], most: int) -> Leading:
     Where all directions together are no more, they are all of those.
     """
     sizes = [block.eigenvalues.numel() for block in blocks]
+    # Ties go to the first, so that the same blocks give the same choice.
     curvatures = torch.cat([block.eigenvalues.flatten() for block in blocks])
     order = curvatures.argsort(descending=True, stable=True)
     chosen = order[:most].sort().values
 
+    # From places among all directions to those within each block.
     places = []
     first = 0
     for size in sizes:
@@ -138,6 +140,7 @@ class Coupling:
             coordinates = block.basis.into(matrices).flatten(1)
             parts.append(coordinates[:, places])
 
+        # b → Qᵀb → (C + λI)⁻¹Qᵀb, which each block takes back into its own parameters.
         along = torch.cat(parts, dim=1)  # (K, k)
         solution = solve_factored(factor, along.T.double()).T.to(right)
         return [solution[:, span] for span in self.leading.spans()]

@@ -262,12 +262,13 @@ def row_pieces(
         linear = _by_layers(root, term, block.linear)
         n = len(block.linear.value)
         for cotangent in block.cotangents:
-            yield n, _pieces_of(layers, linear.uses(cotangent), n)
+            yield n, pieces_of(layers, linear.uses(cotangent), n)
 
 
-def _pieces_of(
+def pieces_of(
     layers: Sequence[LayerMatrix], uses: Sequence[Use], n: int
 ) -> Iterator[Piece]:
+    """Yield the rows of n points with one cotangent, layer by layer."""
     for layer in layers:
         start = 0
         for left, right in layer.pieces(uses, n):

@@ -69,7 +69,9 @@ class StreamedDual:
         self._kernel = kernel
         self.product_passes = kernel.plan.product_passes
         """Passes through the network that :meth:`solve_products` takes."""
-        self._tolerance = max(tolerance, _rounding(kernel.right.dtype))
+        # Below some thousand machine precisions passes through the network gain nothing.
+        rounding = 1e3 * torch.finfo(kernel.right.dtype).eps
+        self._tolerance = max(tolerance, rounding)
         gram = kernel.gram
         if largest is None:
             largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
@@ -80,6 +82,7 @@ class StreamedDual:
                 "without it, directions that no training point constrains have no answer",
             )
 
+        # K itself is needed again, for sums of rows and for other dampings.
         shifted = gram.clone()
         shifted.diagonal().add_(self._damping)
         self._factor, is_factored = factor_in_place(shifted)
@@ -103,6 +106,7 @@ class StreamedDual:
 
     def solve(self, right: Tensor) -> Solution:
         """Solve for the columns of ``right``, (P, K), by passes through the network."""
+        # x ← x + M(v − (A + λI)x) with M as in Woodbury's formula, as long as that helps.
         norm = norms(right)
         value = self._apply(right)
         error = self._error(right, value)
@@ -121,12 +125,14 @@ class StreamedDual:
 
     def _apply(self, right: Tensor) -> Tensor:
         """Return ``(v − Jᵀ(K + λI)⁻¹Jv)/λ`` of the columns v."""
+        # v → Jv → y = (K + λI)⁻¹Jv in double precision → (v − Jᵀy)/λ
         images = self._kernel.matmat(right)
         inner = self._solved(images).to(right.dtype)
         return (right - self._kernel.rmatmat(inner)) / self._damping
 
     def _error(self, right: Tensor, value: Tensor) -> Tensor:
         """Return ``v − (A + λI)x`` of the columns."""
+        # x → Jx → JᵀJx, by the network itself: K is not asked, so that its rounding shows.
         images = self._kernel.matmat(value)
         return right - self._kernel.rmatmat(images) - self._damping * value
 
@@ -141,6 +147,7 @@ class StreamedDual:
 
     def solve_sums(self, weights: Tensor) -> Solution:
         """Return ``J(A + λI)⁻¹JᵀW = (K + λI)⁻¹KW``: sums of rows (R, K) to (R, K)."""
+        # J v = J Jᵀ w = K w: no pass through the network.
         images = self._kernel.gram @ weights.double()
 
         def vector(combination: Tensor) -> Tensor:
@@ -160,6 +167,7 @@ class StreamedDual:
 
     def combination(self, weights: Tensor) -> Tensor:
         """Return ``(A + λI)⁻¹Jᵀw = Jᵀ(K + λI)⁻¹w``, (R,) to (P,): nothing cancels."""
+        # (JᵀJ + λI)⁻¹Jᵀ = Jᵀ(JJᵀ + λI)⁻¹, as both are Jᵀ between the two inverses.
         inner = self._solved(weights.unsqueeze(1)).to(weights)
         return self._kernel.rmatmat(inner).squeeze(1)
 
@@ -183,8 +191,3 @@ class StreamedDual:
         # Results have the digits of the network.
         rounded = value.to(self._kernel.right.dtype)
         return Solution(rounded, residual, residual < GOOD_RESIDUAL, 0)
-
-
-def _rounding(dtype: torch.dtype) -> float:
-    """Return the relative residual below which passes through the network gain nothing."""
-    return 1e3 * torch.finfo(dtype).eps
