@@ -226,8 +226,10 @@ def shape_of_weight(
     first, _ = uses[0]
     size = math.prod(first.shape)
     source = sum(call.source.numel() for call, _ in uses)
-    # Scales, lookups and convolutions in groups: their rows themselves are kept.
-    if not all(call.outer for call, _ in uses):
+    # Scales, lookups and convolutions in groups: their rows themselves are kept. So are those of
+    # transposed weights: factors are kept as δ of each row and one input for all, and there it is
+    # the other way round.
+    if not all(call.outer and not call.swaps for call, _ in uses):
         return LayerShape(name, m, 1, size, 0, source)
     outputs = first.shape[0]
     # Several uses of a weight are channels side by side.
@@ -473,17 +475,9 @@ def deltas_of(
     linear: LayerLinearization, calls: Sequence[Call], cotangents: Sequence[Tensor]
 ) -> Iterator[tuple[Call, list[Tensor]]]:
     """Yield calls with δ of each cotangent: backward passes go no further than they must."""
-    edges = [call.output.edge for call in calls]
     passes = []
     for cotangent in cotangents:
-        gradients = torch.autograd.grad(
-            linear.graph,
-            edges,
-            grad_outputs=cotangent,
-            retain_graph=True,
-            allow_unused=True,
-        )
-        passes.append(gradients)
+        passes.append(linear.deltas_of(calls, cotangent))
 
     for call, deltas in zip(calls, zip(*passes, strict=True), strict=True):
         reached = [delta for delta in deltas if delta is not None]
