@@ -53,6 +53,7 @@ class Arrangement:
             by_point = tensor.unflatten(axis, (n, self.entries))
             return by_point.movedim(axis, 0)
 
+        # A view, as splitting an axis and moving it take no copy.
         by_position = tensor.unflatten(axis, (self.entries, n))
         return by_position.movedim(axis + 1, 0)
 
@@ -81,6 +82,7 @@ def arrangement_of(several: Tensor, single: Tensor, n: int) -> Arrangement | Non
     if len(shape) != len(alone) or n < 2:
         return None
 
+    # Only the axis of the points changes its size with their number.
     axes = [axis for axis in range(len(shape)) if shape[axis] != alone[axis]]
     if len(axes) != 1 or shape[axes[0]] != n * alone[axes[0]]:
         return None
@@ -90,6 +92,7 @@ def arrangement_of(several: Tensor, single: Tensor, n: int) -> Arrangement | Non
     if entries == 1:
         return Arrangement(axis, 1)
 
+    # In the right order the first point is what it is alone.
     orders = []
     for points_first in (True, False):
         order = Arrangement(axis, entries, points_first)

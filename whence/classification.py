@@ -179,6 +179,7 @@ class CrossEntropy:
         if target.dtype.is_floating_point:
             return float(len(target) * self.positions)
 
+        # As they are compared: the first label of a language model never is.
         aligned = self.aligned(target)
         classes = aligned[aligned != self.ignore_index].long()
         if self.weight is None or not weigh:

@@ -25,6 +25,7 @@ def seen_within(function: FunctionType) -> Callable[..., object]:
     Torch asks at its head whether somebody takes the call over. A copy whose answer is no goes on
     to the linear layers, which are asked for in their turn.
     """
+    # Names are looked up in a function's globals: in the copy this one gives another answer.
     names = {**function.__globals__, "has_torch_function": lambda arguments: False}
     copy = FunctionType(
         function.__code__,
@@ -44,6 +45,7 @@ def lstm_step(
     projected: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     """Return h and c after a step of an LSTM, its gates in torch's order i, f, g, o."""
+    # c′ = σ(f) c + σ(i) tanh(g) and h′ = σ(o) tanh(c′).
     h, c = state
     gates = projected + F.linear(h, *weights[:2])
     i, f, g, o = gates.chunk(4, dim=-1)
@@ -58,6 +60,7 @@ def gru_step(
     projected: Tensor, state: tuple[Tensor, ...], weights: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     """Return h after a step of a GRU, its gates in torch's order r, z, n."""
+    # n = tanh(n_x + r n_h) and h′ = (1 − z) n + z h: r is applied after the product with h.
     (h,) = state
     of_input = projected.chunk(3, dim=-1)
     of_state = F.linear(h, *weights[:2]).chunk(3, dim=-1)
@@ -99,6 +102,7 @@ def recurrent(step: Step) -> Callable[..., tuple[Tensor, ...] | None]:
         bidirectional: bool = False,
         batch_first: Any = False,
     ) -> tuple[Tensor, ...] | None:
+        # Packed sequences have the lengths of batches second, so that all others move by one.
         is_packed = isinstance(flat_weights, Tensor) or not isinstance(has_biases, bool)
         if is_packed or (training and dropout):
             return None
@@ -109,6 +113,7 @@ def recurrent(step: Step) -> Callable[..., tuple[Tensor, ...] | None]:
         sequence = (
             input.transpose(0, 1) if batch_first else input
         )  # (time, n, features)
+        # Weights lie layer by layer, and for each layer direction by direction.
         last: list[tuple[Tensor, ...]] = []
         for layer in range(num_layers):
             outputs = []
@@ -121,6 +126,7 @@ def recurrent(step: Step) -> Callable[..., tuple[Tensor, ...] | None]:
                 )
                 outputs.append(output)
                 last.append(state)
+            # Both directions are the next layer's input.
             sequence = torch.cat(outputs, dim=-1)
 
         output = sequence.transpose(0, 1) if batch_first else sequence
@@ -148,9 +154,11 @@ def through_time(
 
     # The input is projected at all times at once, the state step by step.
     projected = F.linear(sequence, *of_input)
+    # The projection comes third, after a bias or where one would be.
     if not has_biases and rest:
         of_state.append(None)  # type: ignore[arg-type]
     order = range(len(projected))
+    # Backwards in time outputs still stand at their own times.
     outputs: list[Any] = [None] * len(projected)
     for time in reversed(order) if direction else order:
         state = step(projected[time], state, [*of_state, *rest])
@@ -197,6 +205,7 @@ def bag(
     if not is_table or mode not in ("sum", "mean") or max_norm or scale_grad_by_freq:
         return None
 
+    # Padding is left out of sums and of the numbers that means are divided by.
     counts = torch.ones_like(input, dtype=weight.dtype)
     if padding_idx is not None:
         counts = (input != padding_idx % len(weight)).to(weight.dtype)

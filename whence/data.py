@@ -170,6 +170,7 @@ def collated(items: Sequence[object]) -> object:
         is_list = isinstance(value, list) and not isinstance(value[:1], Tensor)
         return torch.as_tensor(value) if is_list else value
 
+    # Torch would make a tensor of the first numbers of all items, and so on.
     rows: list[object] = []
     for item in items:
         is_named = isinstance(item, Mapping)
@@ -253,6 +254,7 @@ def named_batch(what: str, given: Mapping[str, object]) -> Batch:
     TypeError
         If none of the names, or several, are those of a target.
     """
+    # Two of them leave open which one the loss compares with.
     names = [name for name in TARGET_NAMES if name in given]
     if len(names) != 1:
         present = f"has only {', '.join(given)}"
@@ -269,6 +271,7 @@ def named_batch(what: str, given: Mapping[str, object]) -> Batch:
 
 def is_named_batch(given: object) -> bool:
     """Whether something is a batch by name with a target among others."""
+    # A target alone is no batch.
     if not isinstance(given, Mapping) or len(given) < 2:
         return False
     return any(name in given for name in TARGET_NAMES)

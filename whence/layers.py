@@ -435,6 +435,7 @@ class TransposedConvolutionCall(ConvolutionCall):
 
     def pair(self, delta: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
         """Return the input (n, c, in) and patches of δ (n, c, out · kernel)."""
+        # Σ_c x_c ⊗ patch_c(δ), c the positions of the input.
         right = self._patches_below(delta, source)
         return super().channels(source), right.transpose(1, 2)
 

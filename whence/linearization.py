@@ -94,6 +94,7 @@ def linearize(
     if not outside and not recording.is_general:
         return LayerLinearization(value, recording.calls, parameters, is_plain=is_plain)
 
+    # The fewer parameters go this way, the less it costs: rows of the others are not made.
     is_reverse = recording.recurrent or needs_reverse_mode(function)
     others = _others(recording, parameters)
     chosen = others or parameters
@@ -483,6 +484,7 @@ def _row_calls(
 ) -> list[Call]:
     """Return what stands for calls of the parameters that have none."""
     calls: list[Call] = []
+    # Their rows stand for δ, so that they need neither source nor output.
     no_source = value.detach().new_empty(0)
     output = Output(get_gradient_edge(value), None, 0)
     for name in rest.parameters.names:

@@ -73,6 +73,7 @@ def first_output(
     inputs = samples.inputs
     shown = _checks.describe(inputs)
     check_context(function.model, inputs)
+    # Copies, as a model may write to what it is given.
     before = [tensor.clone() for tensor in pytree.tree_leaves(inputs)]
     with lookups(function.model) as seen:
         try:
@@ -111,6 +112,7 @@ def check_samples_apart(
                 f"{advice}"
             ) from error
 
+    # At one sample alone dropout may draw the same twice by chance.
     some = list(range(min(len(samples), PROBES)))
     if differ(values(tensors, some), values(tensors, some)):
         raise ValueError(
@@ -174,6 +176,7 @@ def check_context(model: nn.Module, inputs: Inputs) -> None:
         return
     if not isinstance(longest, int) or longest < 1:
         return
+    # Embedded inputs, which have more axes, are no tokens.
     shape = tuple(inputs[TOKENS].shape)
     if len(shape) == 2 and shape[1] > longest:
         raise ValueError(
@@ -185,6 +188,7 @@ def check_context(model: nn.Module, inputs: Inputs) -> None:
 
 def check_unchanged(inputs: Inputs, before: Sequence[Tensor]) -> None:
     """Raise ``ValueError`` if a call of the model changed its inputs, kept as ``before``."""
+    # Inputs by name are named, those in order are numbered.
     leaves, _ = pytree.tree_flatten(inputs)
     names: list[object] = list(inputs) if isinstance(inputs, Mapping) else []
     for place, (after, former) in enumerate(zip(leaves, before, strict=True)):
@@ -216,6 +220,7 @@ def check_labels_are_others(loss: object, samples: Samples) -> None:
     if not isinstance(tokens, Tensor) or not isinstance(labels, Tensor):
         return
     assert isinstance(loss, CrossEntropy)
+    # Of a masked language model only some tokens count, and most of these are masked.
     counted = labels != loss.ignore_index
     if tokens.shape != labels.shape or not bool(counted.any()):
         return
@@ -259,12 +264,14 @@ def check_lookups(seen: Sequence[Lookup], inputs: Sequence[Tensor]) -> None:
     for lookup in seen:
         if not lookup.is_outside:
             continue
+        # Both ends, as numbers may be negative: −100 is for targets.
         low, high = int(lookup.indices.min()), int(lookup.indices.max())
         outside = high if high >= lookup.n_rows else low
         what = (
             f"the embedding {lookup.name!r} has {lookup.n_rows} rows and is asked for row "
             f"{outside}"
         )
+        # Places in a sequence are counted by the model itself, tokens are its input.
         is_input = any(_is_same(lookup.indices, tensor) for tensor in inputs)
         if not is_input and lookup.indices.shape[-1:] == (high + 1,):
             raise ValueError(
@@ -285,6 +292,7 @@ def check_vocabulary(samples: Samples, seen: Sequence[Lookup]) -> None:
     """
     if not samples.in_memory:
         return
+    # An embedding of an input as it is sees all of its numbers.
     leaves: list[Tensor] = pytree.tree_leaves(samples.inputs)
     for lookup in seen:
         for tensor in leaves:
@@ -315,6 +323,7 @@ def samples_at_once(
             if isinstance(tensor, Tensor):
                 n_bytes += tensor.numel() * tensor.itemsize
 
+    # Modules around others return what these gave.
     leaves = [m for m in function.model.modules() if next(m.children(), None) is None]
     handles = [leaf.register_forward_hook(count) for leaf in leaves]
     try:
@@ -325,6 +334,7 @@ def samples_at_once(
     finally:
         for handle in handles:
             handle.remove()
+    # Outputs that no layer makes, such as logits in another dtype.
     n_bytes += output.numel() * output.itemsize
     fitting = max(1, MAX_LAYER_BYTES // max(1, n_bytes))
     return fitting if fitting < samples.batch_size else None

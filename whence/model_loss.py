@@ -95,6 +95,7 @@ class OwnLoss:
         TypeError
             If the model returns none.
         """
+        # The target goes in by name, whether the inputs do or not.
         inputs = samples.inputs
         keywords = {self.name: samples.target}
         if isinstance(inputs, Mapping):
@@ -106,6 +107,7 @@ class OwnLoss:
             returned = torch.func.functional_call(
                 self.model, dict(tensors), arguments, keywords
             )
+        # An object of transformers is a mapping, too.
         loss = getattr(returned, "loss", None)
         if isinstance(returned, Mapping):
             loss = returned.get("loss")
@@ -134,6 +136,7 @@ class OwnLossFunction(ModelFunction):
         self, tensors: Mapping[str, Tensor], samples: Samples
     ) -> Tensor | Outputs:
         """Return the loss of each sample, (n, 1)."""
+        # Alone, as a loss of several may be divided by what counts in all of them.
         values = []
         for i in range(len(samples)):
             values.append(self._own.value(tensors, samples[i : i + 1]))
@@ -168,8 +171,10 @@ def own_loss(
         If its loss of several samples is no mean of theirs.
     """
     returned = OwnLoss(function.model)
+    # Targets are gone through twice.
     everything = list(targets)
     several = probe[: min(len(probe), 5)]
+    # At several samples and at one: losses that agree at one may divide by different numbers.
     parts = [several, several[:1]]
     with torch.no_grad():
         expected = [returned.value(tensors, part) for part in parts]
@@ -186,6 +191,7 @@ def own_loss(
         )
     counting = counting_of(returned, tensors, several, expected[0])
     counts = torch.cat([counting(target) for target in everything])
+    # (1/N) Σ_i c_i ℓ_i N / Σ c is the mean of ℓ_i with weights c_i.
     factor = len(counts) / float(counts.sum())
     return OwnLossFunction(returned, counting, factor), PerSample(
         only_number, is_convex=False
@@ -225,6 +231,7 @@ def counting_of(
         alone = [own.value(tensors, samples[i : i + 1]) for i in range(len(samples))]
     values = torch.stack(alone).double()
     for counting in COUNTINGS:
+        # L = Σ c_i ℓ_i / Σ c_i
         counts = counting(samples.target).to(values)
         mean = (counts * values).sum() / counts.sum()
         if _is_near(mean, together):

@@ -52,6 +52,7 @@ class OutputLayout:
 
     def columns(self, key: Key) -> slice:
         """Return where an output is in a row."""
+        # Outputs follow each other.
         start = 0
         for name, shape in self.shapes.items():
             if name == key:
@@ -81,7 +82,9 @@ def layout_of(outputs: Outputs) -> OutputLayout:
 
 def table_of(outputs: Outputs) -> Tensor:
     """Return outputs side by side, (n, size)."""
+    # In the order of the layout.
     tensors = [tensor for _, tensor in _items(outputs)]
+    # Some models have one head in single precision.
     dtype = torch.promote_types(tensors[0].dtype, tensors[-1].dtype)
     return torch.cat([tensor.flatten(1).to(dtype) for tensor in tensors], dim=1)
 
@@ -96,6 +99,7 @@ def outputs_of(returned: object, n: int) -> Tensor | Outputs:
     ValueError
         If an output is not one for each sample.
     """
+    # One output is the usual case, and has its own shape.
     if isinstance(returned, Tensor):
         return checked_output(returned, n)
     logits = getattr(returned, "logits", None)
@@ -104,6 +108,8 @@ def outputs_of(returned: object, n: int) -> Tensor | Outputs:
 
     if isinstance(returned, (Mapping, tuple, list)):
         chosen = {key: value for key, value in _items(returned) if _is_output(value)}
+        # By name, what is no tensor of real numbers (a cache, a count) is passed over; in order
+        # places would move.
         if chosen and isinstance(returned, Mapping):
             return {key: checked_output(value, n, key) for key, value in chosen.items()}
         if len(chosen) == len(returned) > 0:

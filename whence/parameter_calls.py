@@ -49,6 +49,7 @@ class AddedCall(Call):
 
     def _reduced(self, values: Tensor) -> Tensor:
         """Return values (n, ...) summed over all axes along which w is repeated, (n, size)."""
+        # The first axis is kept: rows are of single points.
         n = len(values)
         # Axes are aligned from the last one on; the axis of the points is in front of all of them.
         extra = values.ndim - len(self.operand)
@@ -61,6 +62,7 @@ class AddedCall(Call):
             if size == 1 and table.shape[extra + axis] != 1:
                 repeated.append(extra + axis)
 
+        # Σ over repetitions: each of them is the same number of w.
         summed = table.sum(dim=repeated) if repeated else table
         return summed.reshape(n, -1)
 
@@ -68,6 +70,7 @@ class AddedCall(Call):
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
         """Write or add the sums of δ to the numbers of w."""
+        # ∂(Σ u · r)/∂w = Σ δ · ∂h/∂w over all places where a number of w is.
         values = self._reduced(self._slopes(delta, source))
         size = columns.shape[1]
         if first and values.shape[1] < size:
@@ -122,6 +125,7 @@ class SwappedLinearCall(HeavyCall):
         self, columns: Tensor, delta: Tensor, source: Tensor, first: bool
     ) -> None:
         """Write or add ``Σ_c x_c ⊗ δ_c`` of each point."""
+        # (in, c) · (c, out) of each point.
         left, right = self.pair(delta, source)
         put(columns, (left.mT @ right).flatten(1), first)
 
@@ -135,6 +139,7 @@ class SwappedLinearCall(HeavyCall):
 
     def rmatvec(self, delta: Tensor, source: Tensor) -> Tensor:
         """Return ``Σ_i Σ_c x_ic ⊗ δ_ic``, flat."""
+        # One product over points and positions together.
         n_inputs, n_outputs = self.shape
         inputs = source.reshape(-1, n_inputs)
         total = inputs.T @ delta.reshape(-1, n_outputs)
@@ -150,6 +155,7 @@ class PartLinearCall(LinearCall):
 
     def channels(self, delta: Tensor) -> Tensor:
         """Return δ as (n, positions, out), zero at outputs of other rows."""
+        # (n, positions, rows that are used)
         used = delta.reshape(len(delta), -1, delta.shape[-1])
         return self._padded(used)
 
@@ -168,6 +174,7 @@ class PartLinearCall(LinearCall):
         """Return ``Σ_i Σ_c δ_ic ⊗ x_ic`` of the whole weight, flat."""
         outputs = delta.reshape(-1, delta.shape[-1])
         inputs = source.reshape(-1, source.shape[-1])
+        # Rows of the weight that were not used have no gradient.
         total = torch.zeros(self.shape, dtype=delta.dtype, device=delta.device)
         total[self.rows_used] = outputs.T @ inputs
         return total.reshape(-1)

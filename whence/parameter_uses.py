@@ -88,6 +88,7 @@ def layer_parts(layer: Layer, find: Find) -> Sequence[Part] | None:
     bias = find(layer.bias)
     source = layer.input.data if isinstance(layer.input, Jet) else layer.input
 
+    # A layer with its own weight and bias is one call; anything else is a call for each.
     is_whole = (weight is None or weight.is_whole) and (bias is None or bias.is_whole)
     if is_whole and not (bias and layer.bias_axes):
         shape = () if layer.weight is None else tuple(layer.weight.shape)
@@ -102,6 +103,7 @@ def layer_parts(layer: Layer, find: Find) -> Sequence[Part] | None:
             return None
         parts.append(weighed)
     if bias is not None:
+        # Of a convolution a bias has the axes of positions behind it.
         operand = (*bias.shape, *[1] * layer.bias_axes)
         added_to = _numbers(AddedCall, bias, operand, source)
         if added_to is None:
@@ -128,10 +130,12 @@ def matrix_part(view: ParameterView, source: Tensor) -> Part | None:
         if view.is_whole:
             make = LinearCall
         elif view.shape[1] == whole[1] and view.is_run:
+            # Whole rows, one after the other.
             first = view.offset // whole[1]
             rows = slice(first, first + view.shape[0])
             make = functools.partial(PartLinearCall, rows_used=rows)
         elif view.shape == whole[::-1] and view.strides == (1, whole[1]):
+            # The strides of a transpose: a step along its first axis is one number.
             make = SwappedLinearCall
     return None if make is None else Part(view.name, None, make, whole, source)
 
@@ -163,8 +167,10 @@ def _by_number(
             continue
         if not isinstance(other, Tensor):  # a number
             other = torch.as_tensor(other, dtype=result.dtype, device=result.device)
+        # Where types are promoted, a gradient is rounded on its way back.
         if operand.dtype != result.dtype or other.dtype != result.dtype:
             return None
+        # In the shape of the result, whose points and positions it has then.
         spread = other.detach().expand(result.shape)
         part = _numbers(kind, view, operand.shape, spread)
         if part is None:
@@ -295,6 +301,7 @@ def looked_up(
     find: Find, result: Tensor, input: Tensor, index: object
 ) -> Sequence[Part] | None:
     """Return the use of a table whose rows are looked up."""
+    # As an embedding, without padding.
     view = find(input)
     is_table = view is not None and view.is_whole and len(view.whole) == 2
     if view is None or not is_table or not isinstance(index, Tensor):

@@ -50,6 +50,7 @@ def view_functions() -> frozenset[Callable[..., object]]:
     """Return the functions of torch that make views."""
     functions = []
     for name in VIEW_METHODS:
+        # Most of them are methods and functions of the same name.
         for owner in (Tensor, torch):
             member = getattr(owner, name, None)
             if member is None:
@@ -115,6 +116,7 @@ def row_strides(shape: tuple[int, ...], like: tuple[int, ...]) -> tuple[int, ...
     >>> row_strides((2, 1, 3), (3, 99, 1))
     (3, 99, 1)
     """
+    # Along an axis of one entry no step is ever taken.
     strides = list(like)
     step = 1
     for axis in range(len(shape) - 1, -1, -1):

@@ -137,7 +137,7 @@ class Recorder(TorchFunctionMode):
         self._known: dict[int, ParameterView] = {}
         for name, tensor in self.tensors.items():
             if name in selected:
-                self._known[id(tensor)] = _whole(name, tensor)
+                self._known[id(tensor)] = whole_view(name, tensor)
         self._views: list[Tensor] = []
         self._repeated: dict[int, Tensor] = {}
         self._n = n
@@ -176,7 +176,7 @@ class Recorder(TorchFunctionMode):
 
         # What was repeated has the axis in front that a batch of one would be given.
         is_repeated = bool(args) and id(args[0]) in self._repeated
-        if is_repeated and _puts_axis_in_front(func, args, kwargs):
+        if is_repeated and puts_axis_in_front(func, args, kwargs):
             return args[0]
 
         # Before the call, which may write to its arguments in place.
@@ -218,6 +218,7 @@ class Recorder(TorchFunctionMode):
             view = self._view(leaf)
             if view is not None:
                 self.outside.add(view.name)
+        # Jets carry derivatives, of which a sum or a product of their own rules is made.
         self.is_general |= any(isinstance(leaf, Jet) for leaf in used)
 
     def _note_views(self, leaves: Sequence[object], result: Any) -> bool:
@@ -227,6 +228,7 @@ class Recorder(TorchFunctionMode):
         if others or any(is_functorch_wrapped_tensor(tensor) for tensor in results):
             return False
 
+        # Of several results, such as chunks, each shows a part of its own.
         parameter = self.tensors[shown.name]
         views = [view_of(parameter, shown.name, tensor) for tensor in results]
         for tensor, view in zip(results, views, strict=True):
@@ -238,6 +240,7 @@ class Recorder(TorchFunctionMode):
 
     def _note_layer(self, layer: Layer, output: Any) -> Any:
         """Note a layer's use of its weight and bias, and of anything else that is selected."""
+        # A parameter may be a layer's input, or its statistics, which have no rule.
         others = [layer.input, *layer.others]
         if any(self._view(other) for other in others):
             self._note_outside(others)
@@ -253,6 +256,7 @@ class Recorder(TorchFunctionMode):
 
     def _note_site(self, parts: Sequence[Part], output: Any) -> Any:
         """Make a site of some parts, and return the output, whose gradient can be taken."""
+        # A size was read from a parameter, and nothing else.
         if not parts:
             return output
         is_jet = isinstance(output, Jet)
@@ -286,12 +290,14 @@ class Recorder(TorchFunctionMode):
             calls.append(_make_call(part, source, target))
         if is_repeated:
             self._repeated[id(output)] = output
+        # Numbers tell the order of points and positions, and need no graph for it.
         detached = tuple(source.detach() for source in sources)
         self.sites.append(Site(tuple(calls), detached, target.shape))
         return output
 
 
-def _whole(name: str, tensor: Tensor) -> ParameterView:
+def whole_view(name: str, tensor: Tensor) -> ParameterView:
+    """Return a parameter as a view of itself."""
     shape = tuple(tensor.shape)
     view = view_of(tensor, name, tensor)
     # One that is not stored row by row is known as a whole only.
@@ -307,8 +313,8 @@ def _repeated(tensor: Tensor, n: int, axes: int) -> Tensor:
     return tensor.expand(n, *[1] * axes, *tensor.shape)
 
 
-def _puts_axis_in_front(
-    func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+def puts_axis_in_front(
+    func: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
 ) -> bool:
     """Whether a call of a function puts an axis of one entry in front of a tensor, and no more."""
     if func in (Tensor.unsqueeze, torch.unsqueeze):
@@ -316,6 +322,7 @@ def _puts_axis_in_front(
         return bool(axis == 0)
     if func is not Tensor.__getitem__:
         return False
+    # As x[None], x[None, :] and so on write it.
     index = args[1] if isinstance(args[1], tuple) else (args[1],)
     rest = index[1:]
     return index[0] is None and all(part == slice(None) for part in rest)

@@ -9,6 +9,7 @@ used in ways without a rule.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
@@ -54,6 +55,7 @@ class Place:
         """Whether a site at n points is this one."""
         if site.kinds != self.kinds or len(site.shapes) != len(self.single):
             return False
+        # What has no points may have any shape: its parameters have no rule in any case.
         if self.arrangements is None:
             return True
         triples = zip(self.arrangements, site.shapes, self.single, strict=True)
@@ -147,6 +149,7 @@ def recorded(function: Pointwise, parameters: Parameters, points: Points) -> Rec
     expanding = {} if plan is None else plan.expanding
     run = record(function, parameters, points, expanding)
     if plan is None or not plan.fits(run, n):
+        # Repeated results may be what does not fit.
         if expanding:
             run = record(function, parameters, points)
         is_new = plan is None and isinstance(function, FunctionType)
@@ -179,8 +182,11 @@ def planned(
     def repeating(expanding: Expanding) -> tuple[Run, Run] | None:
         """Return runs in which some sites are repeated, or None where that changes the value."""
         try:
-            repeated = record(function, parameters, several_points, expanding)
-            alone = record(function, parameters, points[:1], expanding)
+            with warnings.catch_warnings():
+                # Of what comes of it where it does not fit nothing is taken.
+                warnings.simplefilter("ignore")
+                repeated = record(function, parameters, several_points, expanding)
+                alone = record(function, parameters, points[:1], expanding)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
         changed = differ(repeated[0], several[0])
@@ -225,6 +231,7 @@ def shared_sites(several: Run, single: Run) -> list[int]:
     if len(sites) != len(at_one):
         return []
     shared = []
+    # Of equal sizes at one point and at several there are no points in it.
     for place, (site, alone) in enumerate(zip(sites, at_one, strict=True)):
         if all(map(is_shared, site.shapes, alone.shapes)):
             shared.append(place)
@@ -236,6 +243,7 @@ def places_of(several: Run, single: Run) -> tuple[Place, ...]:
     value, recorder = several
     _, at_one = single
     places = []
+    # A function that does other things at several points than at one is not followed.
     is_alike = len(recorder.sites) == len(at_one.sites)
     for number, site in enumerate(recorder.sites):
         arrangements = None
@@ -262,6 +270,7 @@ def arrangements_of(site: Site, alone: Site, n: int) -> tuple[Arrangement, ...] 
     axes = [k for k in range(len(site.target)) if site.target[k] != alone.target[k]]
     if len(orders) > 1 or len(axes) != 1 or len(site.target) != len(alone.target):
         return None
+    # One point has as many entries on the axis as there are positions on it.
     (axis,) = axes
     entries = alone.target[axis]
     if site.target[axis] != n * entries or (entries > 1 and not orders):
@@ -283,6 +292,7 @@ def recording_of(plan: Plan, run: Run, parameters: Parameters) -> Recording:
         places = plan.places
     for place, site in zip(places, recorder.sites, strict=True):
         calls = None if place is None else place.calls(site)
+        # Without its points one use of a parameter spoils its rows.
         if calls is None:
             outside |= site.names
             continue

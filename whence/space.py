@@ -46,6 +46,7 @@ class NumberedNames(Sequence[str]):
 
     def __contains__(self, name: object) -> bool:
         """Whether this is one of the names."""
+        # Written as it would be made: output_007 is none.
         number = str(name).removeprefix(self._prefix)
         is_number = number.isdecimal() and f"{self._prefix}{int(number)}" == name
         return is_number and int(number) in self._numbers

@@ -77,6 +77,7 @@ class SummedLoss:
         self, part: Part, output: Tensor, target: Targets
     ) -> tuple[Tensor, Targets]:
         """Return a part's own output (n, m_k) and target."""
+        # A target that no loss compares with may be there, too.
         everything = require_target(target)
         return output[:, self.layout.columns(part.key)], everything[part.key]
 
@@ -113,6 +114,7 @@ class SummedLoss:
     def curvature_root(self, output: Tensor, target: Targets = None) -> Tensor:
         """Return the parts' roots on the diagonal, (n, m, m), times the roots of their weights."""
         n, m = output.shape
+        # With Λ = Σ_k w_k Λ_k on the diagonal, S has the blocks √w_k S_k.
         root = output.new_zeros(n, m, m)
         for part in self.parts:
             columns = self.layout.columns(part.key)
@@ -124,6 +126,7 @@ class SummedLoss:
         self, output: Tensor, target: Targets = None
     ) -> Callable[[Tensor], Tensor]:
         """Return ``v ↦ Λv``, (n, m) to (n, m), part by part."""
+        # Made once, as many vectors come for the same outputs.
         products = {}
         for part in self.parts:
             output_of, goal = self._of(part, output, target)
@@ -149,6 +152,7 @@ class SummedLoss:
             table = torch.zeros_like(output)
             for part in self.parts:
                 columns = self.layout.columns(part.key)
+                # Only one part has column k.
                 if columns.start <= k < columns.stop:
                     output_of, goal = self._of(part, output, target)
                     if part.key not in made:
@@ -163,6 +167,7 @@ class SummedLoss:
         """Return the parts' whitened gradients times the roots of their weights, (n, m)."""
 
         def whitened(part: Part, own: Tensor, goal: Targets) -> Tensor:
+            # √w S ρ = w ∂ℓ for ρ = √w ρ′ with S ρ′ = ∂ℓ.
             return part.weight**0.5 * part.loss.whitened_gradient(own, goal)
 
         return self._each(output, target, whitened)
@@ -208,6 +213,7 @@ def weighed_losses(given: LossByOutput) -> list[tuple[Key, float, object]]:
     items = given.items() if isinstance(given, Mapping) else enumerate(given)
     parts: list[tuple[Key, float, object]] = []
     for key, entry in items:
+        # A weight and a loss.
         if isinstance(entry, tuple) and len(entry) == 2:
             parts.append((key, *entry))
         else:

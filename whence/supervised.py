@@ -34,7 +34,8 @@ class ModelFunction:
         assert isinstance(points, Samples)
         output = self.output(tensors, points)
         table = output if isinstance(output, Tensor) else table_of(output)
-        # Some models return single precision whatever they are in.
+        # Some models return single precision whatever they are in. The selected parameters come
+        # first, in whose dtype gradients are.
         parameter = next(iter(tensors.values()))
         return table.reshape(len(points), -1).to(parameter.dtype)
 
@@ -54,6 +55,7 @@ class ModelFunction:
 
     def returns_logits(self, tensors: Mapping[str, Tensor], samples: Samples) -> bool:
         """Whether the model returns an object with logits, as those of transformers do."""
+        # One sample shows it.
         with torch.no_grad():
             returned = self.returned(tensors, samples[:1])
         return isinstance(getattr(returned, "logits", None), Tensor)
@@ -197,6 +199,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         module.training = False
     for embedding in sparse:
         embedding.sparse = False
+    # Others of its class look up by rules of their own.
     padded = [
         m for m in modules if type(m) is nn.Embedding and m.padding_idx is not None
     ]

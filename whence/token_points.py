@@ -79,11 +79,13 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
             )
         assert isinstance(checked.inputs, Mapping)
         self._inputs = dict(checked.inputs)
+        # The target goes back under the name that it came by.
         (self._name,) = [name for name in batch if name not in self._inputs]
         self._labels = labels
         self._ignore_index = ignore_index
 
         counts = labels != ignore_index
+        # Nothing comes before the first token.
         if is_shifted:
             counts[:, 0] = False
         self.spans = self._spans(counts, spans)
@@ -92,10 +94,12 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
     @staticmethod
     def _spans(counts: Tensor, spans: Sequence[Span] | None) -> np.ndarray:
         if spans is None:
+            # (text, token) of each, in the order of the texts.
             places = counts.nonzero()
             ends = places[:, 1:] + 1
             return torch.cat([places, ends], dim=1).numpy()
 
+        # Before any work, as an empty sample has no loss.
         n_texts, n_tokens = counts.shape
         for text, first, stop in spans:
             is_inside = 0 <= text < n_texts and 0 <= first < stop <= n_tokens
@@ -112,6 +116,7 @@ class TokenPoints(Dataset[dict[str, Tensor]]):
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         """Return a text by name, in whose labels only the tokens of a point count."""
         text, first, stop = self.spans[place]
+        # All others are as padding: known to the model, but not judged.
         labels = torch.full_like(self._labels[text], self._ignore_index)
         labels[first:stop] = self._labels[text, first:stop]
         item = {name: tensor[text] for name, tensor in self._inputs.items()}

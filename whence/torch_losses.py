@@ -109,16 +109,16 @@ def loss_of(
     """
     parts = [target] if targets is None else targets
     if isinstance(given, (Mapping, tuple, list)):
-        return _summed(given, output, target, list(parts), classes_last)
+        return summed_loss_of(given, output, target, list(parts), classes_last)
     if not isinstance(output, Tensor):
-        return _of_several(given, output, target)
+        return loss_of_several(given, output, target)
     if not isinstance(target, Tensor):
         loss: Loss = _per_sample(given, tuple(output.shape[1:]))
         return _tried(loss, output, target)
 
     source = _module_of(given)
     if classes_last:
-        source = _with_classes_last(source, output, target)
+        source = with_classes_last(source, output, target)
     _check_layout(source, output, target)
     loss = _with_formulas(source, output) or _per_sample(
         source, tuple(output.shape[1:])
@@ -142,6 +142,7 @@ def _per_sample(source: object, shape: tuple[int, ...] | OutputLayout) -> PerSam
             "loss must be one such as wh.CrossEntropy(), a torch.nn loss or a function "
             f"(outputs, targets) -> (n,), got {_checks.describe(source)}"
         )
+    # A row of numbers is what losses are given in any case.
     is_row = not isinstance(shape, OutputLayout) and len(shape) == 1
     return PerSample(
         _without_reduction(source),
@@ -151,7 +152,7 @@ def _per_sample(source: object, shape: tuple[int, ...] | OutputLayout) -> PerSam
     )
 
 
-def _of_several(given: object, outputs: Outputs, target: Any) -> Loss:
+def loss_of_several(given: object, outputs: Outputs, target: Targets) -> Loss:
     """Return the loss of several outputs that a function of all of them is."""
     layout = layout_of(outputs)
     names = ", ".join(map(repr, layout.shapes))
@@ -165,11 +166,11 @@ def _of_several(given: object, outputs: Outputs, target: Any) -> Loss:
     return _tried(_per_sample(given, layout), table_of(outputs), target)
 
 
-def _summed(
+def summed_loss_of(
     given: LossByOutput,
     outputs: Tensor | Outputs,
-    target: Any,
-    targets: Sequence[Any],
+    target: Targets,
+    targets: Sequence[Targets],
     classes_last: bool,
 ) -> Loss:
     """Return the sum of a loss for each of several outputs."""
@@ -193,6 +194,7 @@ def _summed(
                 f"there is a loss for the output {key!r}, and the targets have none: give targets "
                 "in the same names or order as the losses"
             ) from None
+        # In its own shape, by which a loss knows classes from positions.
         of_key = layout.of(table_of(outputs), key)
         of_output = loss_of(
             loss,
@@ -205,9 +207,10 @@ def _summed(
     return SummedLoss(tuple(parts), layout)
 
 
-def _with_classes_last(source: object, output: Tensor, target: Tensor) -> object:
+def with_classes_last(source: object, output: Tensor, target: Tensor) -> object:
     """Return a cross-entropy that reads classes on the last axis, where targets say so."""
     of_classes = (nn.CrossEntropyLoss, CrossEntropy)
+    # Targets (n, positions …) of outputs (n, positions …, classes).
     is_last = output.ndim > 2 and tuple(target.shape) == tuple(output.shape[:-1])
     if not isinstance(source, of_classes) or not is_last:
         return source
@@ -244,6 +247,7 @@ def _tried(loss: Loss, output: Tensor, target: Any) -> Loss:
         return loss
     if not values.dtype.is_floating_point:
         raise TypeError(f"a loss must return real numbers, got {values.dtype}")
+    # Targets may be several by name.
     first = pytree.tree_map(lambda tensor: tensor[:1], target)
     loss.gradient(flat[:1], first)  # which not every function has
     _check_apart(loss, flat, target)
@@ -254,6 +258,7 @@ def _check_apart(loss: PerSample, output: Tensor, target: Any) -> None:
     """Raise ``ValueError`` if a function gives a sample another loss in other company."""
 
     def values(_: Mapping[str, Tensor], places: Sequence[int]) -> Tensor:
+        # The outputs themselves are what they are: only the loss is tried.
         rows = torch.as_tensor(places, device=output.device)
         some = pytree.tree_map(lambda tensor: tensor[rows], target)
         return loss.value(output[rows].detach(), some).unsqueeze(1)
@@ -403,7 +408,7 @@ def _check_layout(source: object, output: Tensor, target: Tensor) -> None:
     if not isinstance(source, of_classes) or target.dtype.is_floating_point:
         return
     if isinstance(source, CrossEntropy) and source.axis == -1:
-        _check_positions(source, output, target)
+        check_positions(source, output, target)
         return
     if output.ndim < 3:
         return
@@ -425,7 +430,7 @@ def _check_layout(source: object, output: Tensor, target: Tensor) -> None:
         )
 
 
-def _check_positions(loss: CrossEntropy, output: Tensor, target: Tensor) -> None:
+def check_positions(loss: CrossEntropy, output: Tensor, target: Tensor) -> None:
     """Raise ``ValueError`` unless there is a target for each position, with classes last."""
     expected = tuple(output.shape[:-1])
     if output.ndim < 2 or tuple(target.shape) != expected:

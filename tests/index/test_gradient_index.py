@@ -10,6 +10,9 @@ from torch import nn
 
 import whence as wh
 from whence.cli import main
+from whence.curvature.layer_rows import layer_matrices
+from whence.index.projection import Projection
+from whence.jacobian import Jacobian
 
 
 class Tokens(nn.Module):
@@ -62,22 +65,33 @@ def test_without_a_projection_it_is_the_formula(tmp_path):
     assert found.quality().caveats
 
 
-def test_a_projection_keeps_inner_products_in_the_mean(tmp_path):
+def test_a_projection_keeps_inner_products_in_the_mean():
     case = objective()
+    layers = layer_matrices(Jacobian(case))
     rows = torch.cat(list(some(30).gradients(case)))
     exact = (rows[:5] @ rows.T).numpy().ravel()
     products = []
-    for seed in range(8):
-        index = wh.GradientIndex.build(
-            case, tmp_path / f"{seed}", dimension=32, seed=seed
-        )
-        assert index.projection.size < case.parameters.size
-        projected = index._gradients.double()
-        directions = index.projection.of_vectors(rows[:5].T)
-        products.append((directions @ projected.T).numpy().ravel())
+    for seed in range(100):
+        projection = Projection.draw(layers, 32, seed, rows)
+        assert projection.size < case.parameters.size
+        projected = projection.of_vectors(rows.T)
+        products.append((projected[:5] @ projected.T).numpy().ravel())
     mean = np.mean(products, axis=0)
     assert np.corrcoef(products[0], exact)[0, 1] > 0.6
-    assert np.corrcoef(mean, exact)[0, 1] > 0.97
+    assert np.corrcoef(mean, exact)[0, 1] > 0.98
+    assert (mean @ exact) / (exact @ exact) == pytest.approx(1, abs=0.1)
+
+
+def test_factors_and_gradients_have_the_same_projection(tmp_path):
+    case = objective()
+    index = wh.GradientIndex.build(case, tmp_path / "i", dimension=24)
+    rows = torch.cat(list(some(30).gradients(case)))
+    projected = index.projection.of_vectors(rows.T)
+    oracles.close(index._gradients, projected, 1e-5)
+    # Lifted vectors have the products with gradients that vectors have with projections.
+    vectors = torch.randn(2, index.projection.size, dtype=torch.float64)
+    lifted = index.projection.lifted(vectors, case.parameters.size)
+    oracles.close(rows @ lifted, projected @ vectors.T, 1e-10)
 
 
 def test_positions_add_up_to_the_sample(tmp_path):

@@ -80,6 +80,7 @@ class Ensemble(Method):
 
     def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
         """Return checked points; members that know training points alone take no others."""
+        # Members say themselves what they do not take.
         prepared = super().prepare_points(points)
         for member in self.members:
             member.prepare_points(points)
@@ -166,6 +167,7 @@ def check_members(members: Sequence[Method]) -> tuple[Method, ...]:
                 "a member of an ensemble must be a method, such as wh.Influence(model, data, "
                 f"loss), got {_checks.describe(member)}"
             )
+    # Points are told apart by their places, so that members must have as many.
     counts = []
     for member in members:
         terms = member.objective.data_terms.items()

@@ -171,6 +171,7 @@ class Replay(Method):
 
     def _columns(self, prepared: PreparedPoints) -> Tensor:
         """Return the places of points among all training points."""
+        # Terms follow one another, in the order of the objective.
         starts = {}
         start = 0
         for name, term in self.objective.data_terms.items():
@@ -186,6 +187,7 @@ class Replay(Method):
 
     def _gradients(self, quantity: Quantity, ended: Objective) -> Iterator[Tensor]:
         """Yield gradients of targets (K, P), as many as memory allows for one replay."""
+        # A column is a derivative by the whole state, of which the optimizer holds copies.
         size = ended.parameters.size
         row_bytes = size * ended.parameters.dtype.itemsize
         at_once = max(1, self.memory_budget // (COLUMN_COPIES * row_bytes))
@@ -203,6 +205,7 @@ class Replay(Method):
         """Return ``∂f/∂w`` of K targets by the weights of all N training points, (K, N)."""
         steps = self.steps()
         cotangent = steps.cotangent_of(ended, gradients)
+        # Points that a step was not made with get nothing from it.
         totals = {}
         for name, term in self.objective.data_terms.items():
             totals[name] = gradients.new_zeros(len(gradients), len(term.points))
@@ -214,6 +217,7 @@ class Replay(Method):
             going_back, "replay", steps.n_steps, unit="step", delay=2, leave=False
         )
         for t, state in bar:
+            # The last step comes first, and its end is known: a wrong replay ends here.
             if t == steps.n_steps - 1:
                 steps.check_end(steps.advance(state, t, t + 1))
             pulled = steps.pull_back(t, state, cotangent)

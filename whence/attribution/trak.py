@@ -103,6 +103,7 @@ class TRAK(Method):
         if asked is not None:
             _checks.count("dimension", asked)
             return asked
+        # With as many columns as samples the kernel would fit them all, and say nothing.
         half = self.objective.n_points // 2
         return max(1, min(DIMENSION, half, self.objective.parameters.size))
 

@@ -121,6 +121,7 @@ def excerpt(
     start = 0
     loss = next(iter(index.objective.terms.values())).loss
     if getattr(loss, "positions", 1) == len(text) and len(text) > EXCERPT:
+        # Where a window of the text has the largest effect, of either sign.
         effects = index.positions(quantity, place)[target].cpu()
         window = torch.ones(1, 1, EXCERPT)
         sums = torch.nn.functional.conv1d(effects[None, None].float(), window)[0, 0]

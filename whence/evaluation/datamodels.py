@@ -69,6 +69,7 @@ def datamodel(
     if alpha is not None:
         _checks.positive("alpha", alpha)
 
+    # A sample that is in counts one, so that its coefficient is what adding it does.
     inputs = masks.astype(float)
     rows = []
     errors = []

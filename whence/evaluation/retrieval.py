@@ -93,6 +93,7 @@ def _of_target(scores: Array, relevant: Array, k: int) -> tuple[float, float, fl
     least = n_relevant * (n_relevant + 1) / 2
     auc = (ranks[relevant].sum() - least) / (n_relevant * n_others)
 
+    # The precision where each relevant sample is found, on average.
     hits = relevant[np.argsort(-scores, kind="stable")]
     precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     average = precisions[hits].mean()

@@ -89,6 +89,7 @@ def tail_patch(
     lowered = []
     for target, row in enumerate(effects):
         strongest = np.argsort(-row, kind="stable")[:k]
+        # A step on the samples alone, without the pull of a penalty.
         chosen = objective.subset({name: torch.as_tensor(strongest.copy())})
         _, gradient = chosen.with_weight_decay(0.0).loss_and_gradient()
         with parameters.at(theta - rate * gradient):

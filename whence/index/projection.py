@@ -53,6 +53,7 @@ class LayerProjection:
     def of_factors(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the projections of ``Σ_c left[:, c] ⊗ right[:, c]``, (n, size)."""
         if self.whole is not None:
+            # Of such a layer the one channel is the row itself.
             rows = (left.mT @ right).flatten(1)
             return (self.whole @ rows.T).T
         if self.left is not None:
@@ -130,6 +131,7 @@ class Projection:
 
     def of_uses(self, uses: Iterable[Use], n: int) -> Tensor:
         """Return the projected rows of n points from the uses of their layers, (n, size)."""
+        # Once, as each layer looks for its own among them.
         every_use = list(uses)
         parts = []
         for projection in self.layers:
@@ -153,6 +155,7 @@ class Projection:
 
     def lifted(self, vectors: Tensor, n_parameters: int) -> Tensor:
         """Return vectors (P, K) whose products with gradients are those of (K, size) projected."""
+        # Parameters of no layer stay zero.
         lifted = vectors.new_zeros(n_parameters, len(vectors))
         sizes = [projection.size for projection in self.layers]
         for projection, part in zip(

@@ -91,11 +91,13 @@ def renewed(
         variance = before[f"{prefix}running_var"]
         count = int(before[f"{prefix}num_batches_tracked"])
 
+        # A layer that is called several times moves its statistics as often.
         for batch in inputs[name]:
             count += 1
             momentum = module.momentum
             if momentum is None:  # the mean over all batches so far
                 momentum = 1 / count
+            # Over samples and places, for each channel; torch's running variance is unbiased.
             axes = [axis for axis in range(batch.ndim) if axis != 1]
             of_batch = torch.var_mean(batch, dim=axes, correction=1)
             variance = (1 - momentum) * variance + momentum * of_batch[0]
@@ -123,6 +125,7 @@ class RunningNormalization(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalized input."""
+        # Along the channels, the second axis.
         shape = [1, -1] + [1] * (x.ndim - 2)
         mean = self.running_mean.view(shape)
         width = (self.running_var + self.eps).sqrt().view(shape)

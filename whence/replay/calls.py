@@ -16,6 +16,7 @@ from whence.supervised import ModelFunction, in_their_modes
 
 def call(function: ModelFunction, samples: Samples) -> Tensor:
     """Return a model's outputs for samples, (n, m), with derivatives by its own parameters."""
+    # Its own, which are leaves: derivatives by them are what a step needs.
     parameters = dict(function.model.named_parameters())
     with in_their_modes(), differentiable_attention():
         return function(parameters, samples)
@@ -37,6 +38,7 @@ def batch_loss(
 @contextmanager
 def random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     """Let torch draw the random numbers of a seed for a while."""
+    # Random states of devices that are not used need not be kept.
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -19,6 +19,7 @@ def outputs_by_module(
     for name, module in function.model.named_modules():
 
         def keep(_: nn.Module, __: object, output: object, name: str = name) -> None:
+            # What returns several tensors holds modules that return one each.
             if isinstance(output, Tensor):
                 outputs.append((name, output.detach().clone()))
 
@@ -39,6 +40,7 @@ def check_same_output(function: ModelFunction, samples: Samples, seed: int) -> N
     """
     first = outputs_by_module(function, samples, seed)
     second = outputs_by_module(function, samples, seed)
+    # Modules that end first come first, so the first that differs is the cause, not what holds it.
     for (name, before), (_, after) in zip(first, second, strict=False):
         if before.shape == after.shape and torch.equal(before, after):
             continue

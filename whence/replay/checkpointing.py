@@ -41,6 +41,7 @@ def repetitions(n_steps: int, kept: int) -> int:
     >>> repetitions(10, 3), repetitions(11, 3)
     (2, 3)
     """
+    # C(c + r, c) grows by orders of magnitude with r, so that a few trials do.
     r = 0
     while math.comb(kept + r, kept) < n_steps:
         r += 1
@@ -96,11 +97,13 @@ def backwards(
             end -= 1
             continue
 
+        # With no room left, steps are taken again from the newest state and nothing is kept.
         free = kept - len(states)
         if not free:
             yield end - 1, advance(state, first, end - 1)
             end -= 1
             continue
 
+        # The newest state is one of those that the steps up to the end may have.
         last = first + split(end - first, free + 1)
         states.append((last, advance(state, first, last)))

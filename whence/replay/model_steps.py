@@ -48,6 +48,7 @@ def take_step(
     for group, options in zip(optimizer.param_groups, step.options, strict=True):
         group.update(options)
 
+    # As none, so that parameters without a gradient are passed over, as in any training.
     optimizer.zero_grad(set_to_none=True)
     with random_numbers(step.seed, next(function.model.parameters()).device):
         value = batch_loss(function, loss, batch, weights)
@@ -91,6 +92,7 @@ def put_state(state: State, model: nn.Module, optimizer: torch.optim.Optimizer) 
             if MODEL + name in state:
                 tensor.copy_(state[MODEL + name])
 
+    # What the state lacks the optimizer has not begun to remember.
     optimizer.state.clear()
     for key, value in state.items():
         if key.startswith(OPTIMIZER):
@@ -208,6 +210,7 @@ class ModelSteps:
         recorded = self._record.steps[step]
         inputs, outputs, weights = self._graph(recorded, state)
 
+        # Of the last step only parameters and statistics matter: answers know no optimizer.
         followed = [name for name in outputs if name in cotangent]
         results = [outputs[name] for name in followed]
         names = list(inputs)
@@ -300,7 +303,8 @@ class ModelSteps:
             return gradients
         squares = torch.stack([gradient.square().sum() for gradient in gradients])
         factor = self._record.max_norm / (squares.sum().sqrt() + CLIP_ROUNDING)
-        if float(factor) >= 1:
+        # Below the norm allowed nothing is scaled, and small changes do not change that.
+        if float(factor.detach()) >= 1:
             return gradients
         return tuple(factor * gradient for gradient in gradients)
 
@@ -336,6 +340,7 @@ def column_products(
     outputs: list[Tensor], inputs: list[Tensor], columns: list[Tensor], keep: bool
 ) -> list[Tensor]:
     """Return ``Jᵀλ`` for the K columns λ of outputs, each (K, …), by every input."""
+    # Of one column plain reverse mode is quicker than a batch of one.
     if len(columns[0]) == 1:
         single = torch.autograd.grad(
             outputs,

@@ -150,9 +150,11 @@ class TrainingRecorder:
 
     def _options(self) -> Sequence[Mapping[str, Any]]:
         """Return the optimizer's options, the same object for as long as they stay the same."""
+        # As they are now, since schedulers change them in place.
         options = []
         for group in self._optimizer.param_groups:
             options.append({k: v for k, v in group.items() if k != "params"})
+        # Most steps have those of the step before, which need not be kept twice.
         if self._steps and self._steps[-1].options == options:
             return self._steps[-1].options
         return options
@@ -192,6 +194,7 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[s
             f"torch.optim.Adam(model.parameters()), got {_checks.describe(optimizer)}"
         )
     update_of(optimizer)
+    # By identity: an optimizer knows no names.
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     trained = trained_parameters(optimizer)
     unknown = [parameter for parameter in trained if id(parameter) not in names]
@@ -205,6 +208,7 @@ def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[s
 
 def check_places(places: Tensor | np.ndarray | Sequence[int], n: int) -> Tensor:
     """Return the places of a batch in n samples, (B,)."""
+    # A mask has as many entries as the data, not as the batch: it is no list of places.
     chosen = torch.as_tensor(places)
     if chosen.ndim != 1 or chosen.is_floating_point() or chosen.dtype == torch.bool:
         raise TypeError(
@@ -280,6 +284,7 @@ def train(
     recorder = TrainingRecorder(
         model, optimizer, data, loss, seed=seed, max_norm=max_norm
     )
+    # Modes go part by part: some may be in evaluation mode for good.
     n = recorder.objective.n_points
     modes = [(module, module.training) for module in model.modules()]
     model.train()
@@ -293,6 +298,7 @@ def train(
     )
     try:
         for epoch in bar:
+            # An order of its own for each epoch, whatever was drawn before.
             generator = torch.Generator().manual_seed(order_seed(seed, epoch))
             for places in torch.randperm(n, generator=generator).split(batch_size):
                 value = recorder.step(places)

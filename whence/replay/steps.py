@@ -76,6 +76,7 @@ def relative_difference(state: State, other: State) -> float:
     error = 0.0
     size = 0.0
     for name, tensor in other.items():
+        # Counts are whole numbers, and the same wherever the steps are.
         if not tensor.is_floating_point() or name not in state:
             continue
         difference = state[name].double() - tensor.double()
@@ -102,6 +103,7 @@ def joined_columns(parts: list[Pulled]) -> Pulled:
     if len(parts) == 1:
         return parts[0]
 
+    # Parts differ in their columns alone.
     cotangent = {}
     for name in parts[0].cotangent:
         cotangent[name] = torch.cat([part.cotangent[name] for part in parts])

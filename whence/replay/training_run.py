@@ -74,6 +74,7 @@ class TrainingRun:
         tensor([[1.]])
         """
         _checks.weights("the samples' weights", weights, len(self.record.data))
+        # Copies of model and optimizer take the steps; the trained model stays as it is.
         steps = ModelSteps(self.record, weights)
         steps.advance(self.record.start, 0, len(self))
         model = copy.deepcopy(steps.model)

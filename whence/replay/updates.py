@@ -29,6 +29,7 @@ def square_root(values: Tensor) -> Tensor:
     v is a mean of squared gradients. Where it is zero so are they, and all that depends on them is
     constant: the product of that zero with an infinity must be zero.
     """
+    # The root of what is chosen, so that no infinity arises where it is not.
     is_positive = values > 0
     safe = torch.where(is_positive, values, torch.ones_like(values))
     return torch.where(is_positive, safe.sqrt(), torch.zeros_like(values))
@@ -53,9 +54,11 @@ def sgd(
     ``b ← μb + (1 − τ)g`` (``b = g`` at first), ``θ ← θ − ηb``, or ``θ − η(g + μb)`` of Nesterov's.
     """
     step = _with_penalty(_signed(gradient, options), parameter, options)
+    # Without momentum torch keeps nothing.
     momentum = options["momentum"]
     following: dict[str, Tensor] = {}
     if momentum:
+        # At first the buffer is the gradient itself, without dampening.
         before = state.get("momentum_buffer")
         buffer = step
         if before is not None:
@@ -87,6 +90,7 @@ def adam(
     second = second_decay * second + (1 - second_decay) * gradient.square()
     following = {"exp_avg": first, "exp_avg_sq": second}
 
+    # The largest so far is compared before the bias is corrected, as torch does.
     scale = second
     if options["amsgrad"]:
         scale = torch.maximum(state.get("max_exp_avg_sq", zeros), second)
@@ -94,6 +98,7 @@ def adam(
 
     count = float(state["step"]) + 1 if "step" in state else 1.0
     following["step"] = torch.tensor(count)
+    # Means that begin at zero are too small by these factors.
     first_bias = 1 - first_decay**count
     second_bias = 1 - second_decay**count
     width = square_root(scale) / second_bias**0.5 + options["eps"]
@@ -113,6 +118,7 @@ def rmsprop(
     second = decay * state.get("square_avg", zeros) + (1 - decay) * gradient.square()
     following = {"square_avg": second}
 
+    # Centered: mean of squares less square of the mean.
     variance = second
     if options["centered"]:
         mean = decay * state.get("grad_avg", zeros) + (1 - decay) * gradient

@@ -62,6 +62,7 @@ class Trained:
 
     def stage_at(self, iteration: int) -> tuple[Optimizer, int]:
         """Return the stage of the step at an iteration, and the iteration at which it began."""
+        # Stages whose steps are replayed take all their iterations.
         begun = 0
         for stage in self.schedule:
             if iteration < begun + stage.iterations:
@@ -318,5 +319,6 @@ def batch_of(objective: Objective, places: Mapping[str, Tensor | None]) -> Objec
 
 def places_by_bytes(term: Term) -> dict[bytes, int]:
     """Return the places of a term's points by the bytes of their float64 coordinates."""
+    # In float64, in which float32 coordinates are exact, too.
     rows: np.ndarray = term.locations.detach().cpu().double().numpy()
     return {row.tobytes(): place for place, row in enumerate(rows)}

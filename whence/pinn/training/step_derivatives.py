@@ -82,6 +82,7 @@ def pulled_through_adam(
         "lr": stage.lr,
         "betas": stage.betas,
     }
+    # Leaves of their own: the formula is differentiated by them, number by number.
     inputs = {GRADIENT: gradient.clone().requires_grad_()}
     for name in (THETA, "exp_avg", "exp_avg_sq"):
         if name in state:
@@ -122,6 +123,7 @@ def pull_back_gauss_newton(
     if MU in state:
         numbers = {"mu": float(state[MU]), "stalled": 0, "steps": 0}
         stepper.restore(OptimizerState({}, numbers))
+    # Taken once more, as the accepted step and its damping are no part of the state.
     theta = objective.parameters.vector()
     stepper.advance(objective, 1)
     objective.parameters.assign(theta)
@@ -132,6 +134,7 @@ def pull_back_gauss_newton(
         nothing = {n: by_theta.new_zeros(len(by_theta), k) for n, k in points.items()}
         return Derivative({THETA: by_theta}, nothing)
 
+    # The system of the step itself, with λ on the right-hand side.
     damping = Damping(accepted.damping, relative=False)
     factored = Exact().factor(GaussNewtonMatrix(objective), damping)
     solved = factored.solve(cotangent[THETA].T).value.T  # u, (K, P)
@@ -172,6 +175,7 @@ def form_gradients(objective: Objective, left: Tensor, right: Tensor) -> Tensor:
     """Return ``∇θ(uᵀG(θ)δ)`` for left u (K, P) and right δ (P,), both held, (K, P)."""
     parameters = objective.parameters
 
+    # Over all terms: penalties bend the path too, though they have no points.
     def value(theta: Tensor, u: Tensor) -> Tensor:
         total = theta.new_zeros(())
         for term in objective.terms.values():
@@ -201,6 +205,7 @@ def _forms(
     def residual(vector: Tensor) -> Tensor:
         return term.residual(parameters.substituted(vector), term.points)
 
+    # Products with J along u and δ, by forward mode, which the gradient goes through again.
     value = residual(theta)
     along_left = torch.func.jvp(residual, (theta,), (left,))[1]
     along_right = torch.func.jvp(residual, (theta,), (right,))[1]
@@ -250,6 +255,7 @@ def squared_rows(objective: Objective, term: Term, theta: Tensor) -> Tensor:
     def residual(vector: Tensor) -> Tensor:
         return term.residual(parameters.substituted(vector), term.points)
 
+    # All rows at once: replayed networks are small enough for their systems, too.
     rows = torch.func.jacrev(residual)(theta)  # (n, m, P)
     curvature = term.curvature_product(residual(theta), term.points)
     # Λ acts on the m components of each point, one column of J_i after another.
