@@ -74,6 +74,38 @@ def test_a_weight_that_is_used_twice():
     assert relative(StreamedKernel(made).gram, rows @ rows.T) < 1e-13
 
 
+class Several(nn.Module):
+    """A layer of each kind that is not used as a plain one."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(1, 2, 2, stride=2)
+        self.groups = nn.Conv2d(2, 4, 3, groups=2)
+        self.swapped = nn.Parameter(0.3 * torch.randn(4, 6))
+        self.tied = nn.Parameter(0.3 * torch.randn(6, 6))
+        self.scale = nn.Parameter(torch.rand(6))
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.free = nn.Parameter(torch.rand(6))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.groups(self.up(x))).flatten(2).transpose(1, 2)
+        h = (h @ self.swapped) * self.scale
+        h = h @ self.tied + torch.tanh(nn.functional.linear(h, self.tied))
+        h, _ = self.attention(h, h, h, need_weights=False)
+        return self.head(h.mean(1) * torch.sinh(self.free))
+
+
+def test_layers_of_other_kinds():
+    torch.manual_seed(0)
+    model = Several().double().eval()
+    data = (random(3, 16).view(3, 1, 4, 4), random(3, 3))
+    made = wh.Objective.supervised(model, data, wh.Squared())
+    rows = Jacobian(made, scaled=True).dense()
+    for budget in BUDGETS:
+        assert relative(StreamedKernel(made, budget).gram, rows @ rows.T) < 1e-12
+
+
 def test_other_networks_are_refused():
     class Free(nn.Module):
         def __init__(self):
@@ -81,7 +113,7 @@ def test_other_networks_are_refused():
             self.weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
 
         def forward(self, x):
-            return x * self.weight.exp()
+            return x * torch.sinh(self.weight)
 
     data = (random(4, 3), random(4, 3))
     made = wh.Objective.supervised(Free(), data, wh.Squared())

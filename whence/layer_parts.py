@@ -22,7 +22,7 @@ from torch.autograd.graph import get_gradient_edge
 from whence.layers import Call, Output
 from whence.symmetric_products import self_product_blocks
 
-SMALL_PRODUCTS = 3
+SMALL_PRODUCTS = 1.5
 """Time of a multiplication among many small products, in those of a large one, about."""
 
 

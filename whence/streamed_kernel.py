@@ -33,6 +33,7 @@ from whence.layers import Call
 from whence.linearization import LayerLinearization, linearize
 from whence.objective import Objective
 from whence.output_products import OutputDerivative
+from whence.parameter_calls import SwappedLinearCall
 from whence.points import linearized_at_once
 from whence.symmetric_products import mirror
 
@@ -226,12 +227,11 @@ def shape_of_weight(
     first, _ = uses[0]
     size = math.prod(first.shape)
     source = sum(call.source.numel() for call, _ in uses)
-    # Scales, lookups and convolutions in groups: their rows themselves are kept. So are those of
-    # transposed weights: factors are kept as δ of each row and one input for all, and there it is
-    # the other way round.
-    if not all(call.outer and not call.swaps for call, _ in uses):
+    # Scales, lookups and convolutions in groups: their rows themselves are kept.
+    if not are_alike(call for call, _ in uses):
         return LayerShape(name, m, 1, size, 0, source)
-    outputs = first.shape[0]
+    # Of a product ``x W`` the weight is (in, out): products of rows are those of its transpose.
+    outputs = first.shape[1 if isinstance(first, SwappedLinearCall) else 0]
     # Several uses of a weight are channels side by side.
     channels = sum(call.channels(delta).shape[1] for call, delta in uses)
     return LayerShape(name, m, outputs, size // outputs, channels, source)
@@ -458,6 +458,12 @@ class Collected:
                     call.put_rows(columns, delta, call.source, first=False)
             return
 
+        if not are_alike(call for call, _ in uses):
+            raise ValueError(
+                f"the parameter {part.shape.name!r} is used in one way by some points and in "
+                "another by others, so that the kernel cannot be made layer by layer: raise "
+                "memory_budget, so that rows fit"
+            )
         # D of each use, joined along the channels, and a call for A without its graph.
         lefts = [outer_left(call, deltas, part.outputs) for call, deltas in uses]
         left = lefts[0] if len(lefts) == 1 else torch.cat(lefts, dim=3)
@@ -475,9 +481,7 @@ def deltas_of(
     linear: LayerLinearization, calls: Sequence[Call], cotangents: Sequence[Tensor]
 ) -> Iterator[tuple[Call, list[Tensor]]]:
     """Yield calls with δ of each cotangent: backward passes go no further than they must."""
-    passes = []
-    for cotangent in cotangents:
-        passes.append(linear.deltas_of(calls, cotangent))
+    passes = [deltas_at(linear, calls, cotangent) for cotangent in cotangents]
 
     for call, deltas in zip(calls, zip(*passes, strict=True), strict=True):
         reached = [delta for delta in deltas if delta is not None]
@@ -486,3 +490,45 @@ def deltas_of(
         # What one cotangent does not reach has a row of zeros.
         zeros = torch.zeros_like(reached[0])
         yield call, [zeros if delta is None else delta for delta in deltas]
+
+
+def deltas_at(
+    linear: LayerLinearization, calls: Sequence[Call], cotangent: Tensor
+) -> list[Tensor | None]:
+    """Return δ of some calls for a cotangent, None for no effect."""
+    if linear.others:
+        # Parameters without a rule have their rows from elsewhere: a pass to all of them.
+        wanted = set(map(id, calls))
+        pairs = zip(linear.calls, linear.deltas(cotangent), strict=True)
+        return [delta for call, delta in pairs if id(call) in wanted]
+
+    gradients = torch.autograd.grad(
+        linear.graph,
+        [call.output.edge for call in calls],
+        grad_outputs=cotangent,
+        retain_graph=True,
+        allow_unused=True,
+    )
+    deltas: list[Tensor | None] = []
+    for call, gradient in zip(calls, gradients, strict=True):
+        # The points in front, where the layer had them elsewhere.
+        if gradient is not None and call.arrangement is not None:
+            gradient = call.arrangement.of(gradient)
+        deltas.append(gradient)
+    return deltas
+
+
+def are_alike(calls: Iterable[Call]) -> bool:
+    """Whether the rows of all uses are ``Σ_c δ_c ⊗ a_c``, δ and a of the same widths in each.
+
+    Of a transposed convolution it is the input that comes first, and of a weight that is used as it
+    is and transposed the one or the other.
+    """
+    kinds = set()
+    for call in calls:
+        is_swapped = isinstance(call, SwappedLinearCall)
+        is_plain = type(call).pair is Call.pair
+        if not (call.outer and (is_plain or is_swapped)):
+            return False
+        kinds.add(is_swapped)
+    return len(kinds) == 1

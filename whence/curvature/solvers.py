@@ -19,6 +19,7 @@ from whence.curvature import failures
 from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import Curvature
 from whence.curvature.spectrum import Spectrum
+from whence.jacobian import LARGE_NETWORK
 from whence.streamed_kernel import Source
 
 # Both predict leave-one-out retraining best: of PINNs (docs/exactness.md), and of networks on
@@ -231,7 +232,11 @@ def direct_solution(system: Curvature, right: Tensor, value: Tensor) -> Solution
 
     ``converged`` says that it could be applied, not that it is exact.
     """
-    residual = relative_residual(system, right, value)
+    probes = PROBES
+    if system.size >= LARGE_NETWORK and not system.is_cached:
+        # Each product is passes through a large network: one combination of all columns tells.
+        probes = 1
+    residual = relative_residual(system, right, value, probes)
     applied = bool(np.isfinite(residual))
     return Solution(value, residual, applied, iterations=0)
 
@@ -243,24 +248,28 @@ class LinearSystem(Protocol):
         """Return the product with columns, (n, K) to (n, K)."""
 
 
-def relative_residual(system: LinearSystem, right: Tensor, value: Tensor) -> float:
+def relative_residual(
+    system: LinearSystem, right: Tensor, value: Tensor, probes: int = PROBES
+) -> float:
     """Return the largest ``‖b − (A + λI)x‖ / ‖b‖`` over columns, with ``A + λI`` as ``system``.
 
-    Of more than a few columns it is that of as many random combinations.
+    Of more than ``probes`` columns it is that of as many random combinations.
     """
-    right, value = few_columns(right, value)
+    right, value = few_columns(right, value, probes)
     error = right - system.matmat(value)
     return worst(error, norms(right))
 
 
-def few_columns(right: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+def few_columns(
+    right: Tensor, value: Tensor, probes: int = PROBES
+) -> tuple[Tensor, Tensor]:
     """Return right-hand sides and solutions, of many columns a few random combinations."""
     columns = right.shape[1]
-    if columns <= PROBES:
+    if columns <= probes:
         return right, value
 
     # The residual is linear in the columns: BW − (A + λI)XW = (B − (A + λI)X)W.
-    weights = random_weights(right, columns)
+    weights = random_weights(right, columns)[:, :probes]
     return right @ weights, value @ weights
 
 
