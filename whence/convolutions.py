@@ -179,8 +179,6 @@ class TransposedConvolutionCall(ConvolutionCall):
     the input for δ. Its channels are the positions of the input.
     """
 
-    swaps = True
-
     @property
     def outer(self) -> bool:
         """Whether rows are sums of outer products."""

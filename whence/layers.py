@@ -76,8 +76,6 @@ class Call:
     """Number of axes that an input has at least."""
     any_axis = False
     """Whether points may be on any axis, alone or with positions, before they are arranged."""
-    swaps = False
-    """Whether :meth:`pair` has what is made of the input first, as of a transposed weight."""
 
     @property
     def intact(self) -> bool:

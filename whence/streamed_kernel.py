@@ -481,7 +481,7 @@ def deltas_of(
     linear: LayerLinearization, calls: Sequence[Call], cotangents: Sequence[Tensor]
 ) -> Iterator[tuple[Call, list[Tensor]]]:
     """Yield calls with δ of each cotangent: backward passes go no further than they must."""
-    passes = [deltas_at(linear, calls, cotangent) for cotangent in cotangents]
+    passes = [linear.deltas_of(calls, cotangent) for cotangent in cotangents]
 
     for call, deltas in zip(calls, zip(*passes, strict=True), strict=True):
         reached = [delta for delta in deltas if delta is not None]
@@ -490,32 +490,6 @@ def deltas_of(
         # What one cotangent does not reach has a row of zeros.
         zeros = torch.zeros_like(reached[0])
         yield call, [zeros if delta is None else delta for delta in deltas]
-
-
-def deltas_at(
-    linear: LayerLinearization, calls: Sequence[Call], cotangent: Tensor
-) -> list[Tensor | None]:
-    """Return δ of some calls for a cotangent, None for no effect."""
-    if linear.others:
-        # Parameters without a rule have their rows from elsewhere: a pass to all of them.
-        wanted = set(map(id, calls))
-        pairs = zip(linear.calls, linear.deltas(cotangent), strict=True)
-        return [delta for call, delta in pairs if id(call) in wanted]
-
-    gradients = torch.autograd.grad(
-        linear.graph,
-        [call.output.edge for call in calls],
-        grad_outputs=cotangent,
-        retain_graph=True,
-        allow_unused=True,
-    )
-    deltas: list[Tensor | None] = []
-    for call, gradient in zip(calls, gradients, strict=True):
-        # The points in front, where the layer had them elsewhere.
-        if gradient is not None and call.arrangement is not None:
-            gradient = call.arrangement.of(gradient)
-        deltas.append(gradient)
-    return deltas
 
 
 def are_alike(calls: Iterable[Call]) -> bool:
