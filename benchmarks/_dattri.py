@@ -84,8 +84,8 @@ def trak(model: nn.Module, states: Sequence[State], train: Data, test: Data) -> 
     method = TRAKAttributor(task, probability, regularization=1e-6)
     train_loader, test_loader = loaders(train, test)
     method.cache(train_loader)
-    # The loss falls where the margin rises.
-    return -method.attribute(test_loader).T.detach()
+    # A sample that raises the margin lowers the loss, which removing it raises.
+    return method.attribute(test_loader).T.detach()
 
 
 def tracin(
