@@ -3,12 +3,12 @@
 ``python -m benchmarks.lds``: five models are trained, each again on 100 random subsets of its
 data, from the same start and in the same order (the protocol of MAGIC, arXiv 2504.16430); the
 losses of 30 test samples (of the PINN its values at 30 points) are predicted from the sums of
-effects of the samples left out. Adam's ε is 1e-3, as with 1e-8 the trainings are rugged functions
-of their samples, which a row for each model shows. The score is the Spearman correlation over subsets, mean over test
-samples, with a bootstrap interval. pyDVL, captum, dattri and kronfluence explain the same networks
-where they can. Methods with a damping are given a grid of three, and the best of it is shown (slow
-conjugate gradients of others one). Two
-controls: the norm of a sample's gradient alone, and retraining itself with other seeds.
+effects of the samples left out. Adam's ε is 1e-3: with 1e-8 trainings are rugged functions of their
+samples, which a row for each model shows. The score is the Spearman correlation over subsets, mean
+over test samples, with a bootstrap interval. pyDVL, captum, dattri and kronfluence explain the same
+networks where they can. Methods with a damping are given a grid of three, and the best of it is
+shown (slow conjugate gradients of others one). Two controls: the norm of a sample's gradient alone,
+and retraining itself with other seeds.
 """
 
 from __future__ import annotations
