@@ -82,8 +82,10 @@ def trak(model: nn.Module, states: Sequence[State], train: Data, test: Data) -> 
 
     task = AttributionTask(margin, model, [dict(state) for state in states])
     method = TRAKAttributor(task, probability, regularization=1e-6)
+    train_loader, test_loader = loaders(train, test)
+    method.cache(train_loader)
     # The loss falls where the margin rises.
-    return -_attributed(method, train, test)
+    return -method.attribute(test_loader).T.detach()
 
 
 def tracin(

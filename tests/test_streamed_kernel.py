@@ -9,6 +9,7 @@ from residual_networks import images, network, objective
 from torch import nn
 
 import whence as wh
+from benchmarks._kinds import KINDS
 from whence.attribution.by_kernel import LayerTargets
 from whence.curvature.streamed import StreamedDual
 from whence.jacobian import Jacobian
@@ -233,3 +234,44 @@ def test_products_of_large_networks_go_through_outputs(monkeypatch):
 
 def test_the_network_of_these_tests_has_statistics():
     assert float(network().norm.running_var.std()) > 0
+
+
+class Turned(nn.Module):
+    """A weight (in, out), and a part of another one, of tokens below each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.turned, self.parts = nn.Parameter(torch.randn(4, 6)), nn.Linear(6, 9)
+
+    def forward(self, x):
+        h = torch.tanh(x.flatten(0, 1) @ self.turned)
+        weight, bias = self.parts.weight[3:6], self.parts.bias[3:6]
+        return (
+            nn.functional.linear(h, weight, bias).unflatten(0, (-1, x.shape[1])).mean(1)
+        )
+
+
+MADE = [
+    "turned",
+    "segmentation",
+    "multi-head attention",
+    "image transformer",
+    "low-rank adapters, merged",
+]
+
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("budget", [2**31, 2**20])
+def test_models_of_every_kind(name, budget):
+    """Points on other axes, transposed weights, shared tables, parameters without a rule."""
+    torch.manual_seed(0)
+    if name == "turned":
+        data = torch.randn(6, 5, 4, dtype=torch.float64), torch.arange(6) % 3
+        model, loss = Turned().double(), nn.CrossEntropyLoss()
+    else:
+        kind = KINDS[name](name)
+        model, data, loss = kind.model, kind.data, kind.loss
+    made = wh.Objective.supervised(model, data, loss)
+    kernel = StreamedKernel(made, budget)
+    rows = Jacobian(made, scaled=True).dense()
+    assert relative(kernel.gram, rows @ rows.T) <= 1e-12

@@ -308,7 +308,6 @@ class LayerLinearization:
         self.graph = value
         """The same with its graph."""
         self.is_plain = is_plain
-        self._edges = [call.output.edge for call in calls]
         self._rest = rest
         self.calls = calls if rest is None else [*calls, *_row_calls(value, rest)]
         self._parameters = parameters
@@ -330,26 +329,45 @@ class LayerLinearization:
             if seen is cotangent:
                 return deltas
 
-        gradients = torch.autograd.grad(
-            self.graph,
-            self._edges,
-            grad_outputs=cotangent,
-            retain_graph=True,
-            allow_unused=True,
-        )
-        arranged: list[Tensor | None] = []
-        for call, gradient in zip(self.calls, gradients, strict=False):
-            if gradient is not None and call.arrangement is not None:
-                gradient = call.arrangement.of(gradient)
-            arranged.append(gradient)
-        if self._rest is not None:
-            arranged.extend(self._rest.by_parameter(cotangent))
+        arranged = self.deltas_of(self.calls, cotangent)
         self._passes.append((cotangent, arranged))
         # Of a few cotangents all are asked for again; of many, one after the other, none is.
         if len(self._passes) > MAX_PASSES:
             del self._passes[0]
 
         return arranged
+
+    def deltas_of(
+        self, calls: Sequence[Call], cotangent: Tensor
+    ) -> list[Tensor | None]:
+        """Return ∂(Σ u · value)/∂h of some calls, points in front; nothing of it is kept."""
+        of_layers = [call for call in calls if not isinstance(call, RowsCall)]
+        gradients = torch.autograd.grad(
+            self.graph,
+            [call.output.edge for call in of_layers],
+            grad_outputs=cotangent,
+            retain_graph=True,
+            allow_unused=True,
+        )
+        of_calls = dict(zip(map(id, of_layers), gradients, strict=True))
+
+        # Of parameters without a rule the rows themselves.
+        rows: dict[str, Tensor] = {}
+        if self._rest is not None and len(of_layers) < len(calls):
+            by_parameter = self._rest.by_parameter(cotangent)
+            rows = dict(zip(self.others, by_parameter, strict=True))
+
+        deltas: list[Tensor | None] = []
+        for call in calls:
+            if isinstance(call, RowsCall):
+                assert call.weight is not None
+                deltas.append(rows[call.weight])
+                continue
+            gradient = of_calls[id(call)]
+            if gradient is not None and call.arrangement is not None:
+                gradient = call.arrangement.of(gradient)
+            deltas.append(gradient)
+        return deltas
 
     def _active(self, cotangent: Tensor) -> Iterator[tuple[Call, Tensor, Tensor]]:
         """Yield the calls that the cotangent reaches, each with its δ and its input."""

@@ -103,6 +103,7 @@ class SwappedLinearCall(HeavyCall):
     """A product ``h = x W`` with W (in, out): a linear layer whose weight is transposed."""
 
     any_axis = True
+    swaps = True
 
     @property
     def outer(self) -> bool:

@@ -14,15 +14,14 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from whence.convolutions import ConvolutionCall, TransposedConvolutionCall
 from whence.jets import Jet
 from whence.layers import (
     Call,
-    ConvolutionCall,
     JetLinearCall,
     LinearCall,
     LookupCall,
     ScaleCall,
-    TransposedConvolutionCall,
 )
 
 
