@@ -53,8 +53,13 @@ class EKFAC:
     summed exactly, ``Σ_cc′ E[δ_c δ_c′ᵀ] ⊗ E[a_c a_c′ᵀ]``, each term of the objective having its own
     factors (Dangel et al. 2024, arXiv 2405.15603), weight and bias together. Of that only the
     eigenvectors are used: the eigenvalues are the true curvature along them (George et al. 2018,
-    arXiv 1806.03884). Layers are taken as independent of each other; of one point a layer of up to
-    ``block_limit`` parameters is exact.
+    arXiv 1806.03884). Of one point a layer of up to ``block_limit`` parameters is exact.
+
+    That takes layers as independent of each other, which they are not: along the ``coupled``
+    directions of largest curvature, of all layers together, the whole matrix of the true
+    curvature takes the place of its diagonal (:mod:`whence.curvature.coupling`). On a ResNet-18
+    that lifts the rank correlation with the exact answer from 0.33 to 0.82 at a damping of 1e-3
+    and from 0.85 to 1.00 at 0.1 (docs/solvers.md). ``coupled=0`` is EK-FAC as published.
 
     A layer whose rows are no such sums (normalization, scale and shift together; an embedding; a
     convolution in groups) has its own block of the curvature, exact for any number of points, and
