@@ -60,6 +60,7 @@ class LayerGradients:
 
     def __init__(self) -> None:
         self.factors: list[Factor] = []
+        self._rows: Tensor | None = None
 
     def times(self, other: LayerGradients) -> Tensor:
         """Return this layer's part of the products with other gradients, (n, m)."""
@@ -98,8 +99,11 @@ class LayerGradients:
 
     def rows(self) -> Tensor:
         """Return the gradients with respect to the layer's weight, (n, outputs · inputs)."""
-        rows = [factor.rows() for factor in self.factors]
-        return rows[0] if len(rows) == 1 else torch.stack(rows).sum(dim=0)
+        # Those of targets meet every block of points, and are made once.
+        if self._rows is None:
+            rows = [factor.rows() for factor in self.factors]
+            self._rows = rows[0] if len(rows) == 1 else torch.stack(rows).sum(dim=0)
+        return self._rows
 
 
 StagedGradients = list[tuple[Stage, Gradients]]
