@@ -190,7 +190,7 @@ class Factored(Method):
         solver   exact (dual)
         sizes    1,202 parameters, 10 points, 20 rows, 10 targets
         memory   about 0.2 MiB of a budget of 2.0 GiB, beside model and data
-        passes   about 3 through the network at all points
+        passes   about 5 through the network at all points
         seconds  about ...
         """
         if quantity is not None and n_targets is not None:

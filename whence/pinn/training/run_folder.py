@@ -86,6 +86,26 @@ class Checkpoint:
         return group(self.tensors, prefix)
 
 
+UNREADABLE = (safetensors.SafetensorError, KeyError, TypeError, ValueError)
+"""What reading a file that is damaged, or something else, may raise."""
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return what the header of a file of safetensors says, and copies of its tensors by name."""
+    for is_last in (False, True):
+        try:
+            with safetensors.safe_open(str(path), framework="pt") as file:
+                # Copies: what safetensors returns is mapped to the file, which is to be replaced.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                return dict(file.metadata()), tensors
+        except UNREADABLE:
+            # Ctrl-C while torch makes a tensor comes out as another error. A file that is damaged
+            # is so when it is read again.
+            if is_last:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
 def group(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the tensors whose names start with ``prefix/``, without it."""
     start = f"{prefix}/"
@@ -366,12 +386,9 @@ class RunFolder:
             )
 
         try:
-            with safetensors.safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata()
-                numbers = dict(parsed_json(metadata["state"]))
-                # Copies: what safetensors returns is mapped to the file, which is to be replaced.
-                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            metadata, tensors = read_tensors(path)
+            numbers = dict(parsed_json(metadata["state"]))
+        except UNREADABLE as error:
             raise ValueError(
                 f"{path} is damaged or not a whence checkpoint: {error}"
             ) from None
