@@ -7,7 +7,7 @@ of the m. Through the outputs a product takes one pass forward and one backward,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -31,21 +31,28 @@ class OutputDerivative:
         self._function = function
         self._parameters = parameters
         self._points = points
-        self._theta = parameters.vector().requires_grad_()
+        # A leaf for each parameter: of one flat vector the gradient of each part would be as long
+        # as the vector, zero but there.
+        tensors = parameters.tensors()
+        self._leaves = {name: tensors[name].detach() for name in parameters.names}
+        for leaf in self._leaves.values():
+            leaf.requires_grad_()
         with torch.enable_grad():
-            self._graph = self._at(self._theta)
+            self._graph = self._at(self._leaves)
         self.value = self._graph.detach()
         """z, (n, m)."""
 
-    def _at(self, theta: Tensor) -> Tensor:
+    def _at(self, selected: Mapping[str, Tensor]) -> Tensor:
+        tensors = {**self._parameters.tensors(), **selected}
         with differentiable_attention():
-            return self._function(self._parameters.substituted(theta), self._points)
+            return self._function(tensors, self._points)
 
     def push(self, vector: Tensor) -> Tensor:
         """Return ``(∂z/∂θ) v``, (P,) to (n, m), by forward mode where there is one."""
-        theta = self._theta.detach()
+        here = {name: leaf.detach() for name, leaf in self._leaves.items()}
+        along = self._parameters.unflatten(vector)
         try:
-            pushed = torch.func.jvp(self._at, (theta,), (vector,))
+            pushed = torch.func.jvp(self._at, (here,), (along,))
         except (NotImplementedError, RuntimeError):
             return self._push_by_reverse_mode(vector)
         tangent: Tensor = pushed[1]
@@ -58,11 +65,9 @@ class OutputDerivative:
 
         cotangent = torch.zeros_like(self.value, requires_grad=True)
         with torch.enable_grad():
-            (pulled,) = torch.autograd.grad(
-                self._graph, self._theta, grad_outputs=cotangent, create_graph=True
-            )
+            pulled = self._gradients(cotangent, create_graph=True)
             (tangent,) = torch.autograd.grad(
-                pulled,
+                self._parameters.flatten(pulled),
                 cotangent,
                 grad_outputs=vector,
                 allow_unused=True,
@@ -73,17 +78,23 @@ class OutputDerivative:
     def pull(self, cotangent: Tensor) -> Tensor:
         """Return ``(∂z/∂θ)ᵀ u``, (n, m) to (P,)."""
         if not self._graph.requires_grad:
-            return torch.zeros_like(self._theta.detach())
+            return torch.zeros_like(self._parameters.vector())
+        return self._parameters.flatten(self._gradients(cotangent))
 
-        (gradient,) = torch.autograd.grad(
+    def _gradients(
+        self, cotangent: Tensor, *, create_graph: bool = False
+    ) -> dict[str, Tensor]:
+        """Return the parts of ``(∂z/∂θ)ᵀ u`` by name."""
+        gradients = torch.autograd.grad(
             self._graph,
-            self._theta,
+            list(self._leaves.values()),
             grad_outputs=cotangent,
             retain_graph=True,
+            create_graph=create_graph,
             allow_unused=True,
             materialize_grads=True,
         )
-        return gradient
+        return dict(zip(self._leaves, gradients, strict=True))
 
 
 def are_by_layers(terms: Iterable[Term], parameters: Parameters) -> bool:
