@@ -43,6 +43,10 @@ def test_an_ensemble_is_the_mean_of_its_members():
     sizes = [np.sqrt((part**2).mean(axis=1, keepdims=True)) for part in parts]
     expected = np.mean([p / s for p, s in zip(parts, sizes, strict=True)], axis=0)
     oracles.close(scaled.values, expected, 1e-12)
+    with pytest.raises(ValueError, match="leave points= out"):
+        wh.Ensemble(members, scale="target").self_influence(wh.TrainingPoints([1]))
+    with pytest.raises(ValueError, match="no sums over layers"):
+        ensemble.attribute(quantity, by_layer=True)
     assert scaled.attrs["members"] == 3
     assert scaled.attrs["methods"] == "grad_dot, influence"
 

@@ -177,8 +177,26 @@ def test_few_states_and_many_targets_change_nothing():
     np.testing.assert_array_equal(some["index"], [2, 5])
     own = wh.Replay(run).self_influence()
     oracles.close(own.values, np.diagonal(whole.values), 1e-10)
+    own = wh.Replay(run).self_influence(wh.TrainingPoints([5, 2]))
+    oracles.close(own.values, np.diagonal(whole.values)[[2, 5]], 1e-10)
     summed = wh.Replay(run).attribute_sum(quantity)
     oracles.close(summed.values, whole.values.sum(0), 1e-10)
+
+
+def test_answers_are_asked_for_between_replays():
+    """Targets come in blocks, each with a replay of its own, at the network of the end."""
+    run = trained(perceptron, table(), OPTIMIZERS["adam"])
+    x, y = table()
+    parts = [wh.Loss((x[k : k + 6], y[k : k + 6])) for k in (0, 6, 12)]
+    whole = wh.Replay(run).attribute(wh.Loss((x, y)))
+    in_blocks = wh.Replay(run, memory_budget=10_000).attribute(parts)
+    oracles.close(in_blocks.values, whole.values, 1e-10)
+
+
+def test_a_replay_has_no_parts_by_layer():
+    replay = wh.Replay(trained(perceptron, table(), OPTIMIZERS["sgd"]))
+    with pytest.raises(ValueError, match="no sums over layers"):
+        replay.attribute(wh.Loss(), by_layer=True)
 
 
 def test_at_a_minimum_it_is_the_influence():

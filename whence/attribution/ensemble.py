@@ -61,6 +61,7 @@ class Ensemble(Method):
     name = "ensemble"
     movable = False
     scaled = False
+    sums_over_parameters = False
 
     def __init__(
         self,
@@ -148,9 +149,13 @@ class Ensemble(Method):
             yield total / len(self.members), solved
             return
 
-        # What a row is scaled by needs all of it.
-        prepared = self.prepare_points(points)
-        (tile,) = self.tiles(Loss(), prepared)
+        # What a row is scaled by needs all of it, and the points that it is of.
+        if points is not None:
+            raise ValueError(
+                "the scale of a point's own entry is that of its row over all training points: "
+                "leave points= out, or scale='target'"
+            )
+        (tile,) = self.tiles(Loss())
         yield tile.values.diagonal(), tile.solved
 
 

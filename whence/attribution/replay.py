@@ -73,6 +73,7 @@ class Replay(Method):
     name = "replay"
     scaled = False
     movable = False
+    sums_over_parameters = False
 
     def __init__(
         self,
@@ -152,11 +153,14 @@ class Replay(Method):
     def self_values(
         self, points: PointsByTerm | None
     ) -> Iterator[tuple[Tensor, Solved]]:
-        """Yield the effects of points on their own losses, some points at a time, in order."""
-        prepared = self.prepare_points(points)
-        for tile in self.tiles(Loss(), prepared):
-            rows = self._columns(prepared)[tile.targets]
-            yield tile.values[range(len(rows)), rows], Solved()
+        """Yield the effects of points on their own losses, by one replay for all of them."""
+        columns = self._columns(self.prepare_points(points))
+        every_point = []
+        # Targets are all training points, in the order of the points.
+        for tile in self.tiles(Loss()):
+            places = torch.arange(tile.targets.start, tile.targets.stop)
+            every_point.append(tile.values[range(len(places)), places])
+        yield torch.cat(every_point)[columns], Solved()
 
     def prepare_points(self, points: PointsByTerm | None) -> PreparedPoints:
         """Return the training points, or some of them; others had no part in the training."""

@@ -313,9 +313,9 @@ class ModelSteps:
     def objective_at(self, state: State) -> Objective:
         """Return the objective of the network in a state; running statistics are parameters."""
         put_state(state, self.model, self.optimizer)
-        function = self._function
+        # A copy of its own: answers may be asked for while steps are taken.
+        function = copy.deepcopy(self._function)
         if self._statistics:
-            function = copy.deepcopy(function)
             batch_statistics.replace_layers(function.model)
 
         trained = {self._names[id(parameter)] for parameter in self._parameters}

@@ -104,6 +104,17 @@ def test_a_minimum_that_is_none_is_said():
         wh.Replay(train([pinn.LBFGS(3)])).attribute(wh.Output(AT))
 
 
+def test_steps_are_kept_as_long_as_they_fit(monkeypatch):
+    weighting = pinn.ResidualBasedAttention()
+    run = train([pinn.Adam(6, lr=1e-2)], weighting=weighting)
+    assert len(run.trained.objectives) > 1
+    assert np.isfinite(wh.Replay(run).attribute(wh.Output(AT))).all()
+    monkeypatch.setattr("whence.pinn.training.stepped_on.MAX_BYTES", 2000)
+    run = train([pinn.Adam(6, lr=1e-2)], weighting=weighting)
+    with pytest.raises(ValueError, match="weights of single points"):
+        wh.Replay(run).attribute(wh.Output(AT))
+
+
 def test_what_cannot_be_replayed():
     with pytest.raises(ValueError, match="LBFGS cannot be replayed"):
         train([pinn.LBFGS(3), pinn.Adam(3)]).steps()

@@ -28,6 +28,7 @@ from whence.pinn.training.reweighting import Reweighting, WeightingLike
 from whence.pinn.training.run_folder import RunFolder
 from whence.pinn.training.saving import Saver
 from whence.pinn.training.state import Place, RunState, Snapshot
+from whence.pinn.training.stepped_on import SteppedOn
 
 CHECKPOINT_SECONDS = 20.0
 """Time between two checkpoints: what a kill can cost."""
@@ -103,8 +104,7 @@ class Loop:
         self._stepper: Stepper | None = None
         self.first = objective.parameters.vector()
         """θ before any step of this loop."""
-        self.objectives: list[tuple[int, Objective]] = []
-        """Objectives that were stepped on, each from an iteration on."""
+        self.stepped_on = SteppedOn()
 
         self._failure: str | None = None
         """Where the loss is not finite, until the run goes back from there."""
@@ -332,8 +332,7 @@ class Loop:
     def _take(self, stepper: Stepper, steps: int) -> Progress:
         """Take steps and show the messages of the stepper."""
         place = self.place
-        if not self.objectives or self.objectives[-1][1] is not self.objective:
-            self.objectives.append((place.iteration, self.objective))
+        self.stepped_on.note(place.iteration, self.objective)
         done = stepper.advance(self.objective, steps)
         place.iteration += done.iterations
         place.stage_iteration += done.iterations
@@ -542,9 +541,7 @@ class Loop:
         self.place = replace(state.place)
         self._best = state.best
         self.objective = state.present.restored(self.objective)
-        # The one restored is noted again at its first step.
-        before = [(k, o) for k, o in self.objectives if k < self.place.iteration]
-        self.objectives = before
+        self.stepped_on.rewind(self.place.iteration)
         if self._reweighting is not None:
             self._reweighting.restore(state.weighting, self.objective)
 

@@ -52,7 +52,8 @@ class Result:
         Every point trained on with the iterations at which it came and went: the arrays of
         ``points.npz``.
     trained:
-        What each step was made with; None of a run that was read from a folder, or resumed.
+        What each step was made with; None of a run that was read from a folder, or resumed, or
+        whose points changed their weights too often to keep them.
 
     Examples
     --------
@@ -83,8 +84,9 @@ class Result:
         """
         if self.trained is None:
             raise ValueError(
-                "the steps of this run are not known, as it was read from a folder or resumed: "
-                "replay what pinn.train returned"
+                "the steps of this run are not known, as it was read from a folder or resumed, or "
+                "its points changed their weights too often: replay what pinn.train returned, of a "
+                "run without weights of single points"
             )
         return steps_of(self.trained, self.objective)
 

@@ -279,9 +279,10 @@ def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
 
 def trained_of(loop: Loop, kept: int) -> Trained | None:
     """Return what the steps up to the kept network were made with, if all are known."""
-    if not loop.objectives or loop.objectives[0][0] > 0:
-        return None  # no step was taken, or the first ones by another process
-    return Trained(loop.schedule(), loop.first, tuple(loop.objectives), kept)
+    objectives = loop.stepped_on.objectives()
+    if not objectives:
+        return None
+    return Trained(loop.schedule(), loop.first, objectives, kept)
 
 
 def result_of(
