@@ -1,7 +1,9 @@
 """A small run and its explorer, which the tests of a file share."""
 
 import pytest
-from explorers import served, small_run
+from explorers import sessions_served, small_run
+
+from whence.explore import Session
 
 
 @pytest.fixture(scope="module")
@@ -10,8 +12,14 @@ def result():
 
 
 @pytest.fixture(scope="module")
-def explorer(result):
-    with served(result) as explorer:
+def session(result):
+    """The session that is served: another factors anew, which this damping does not round alike."""
+    return Session(result)
+
+
+@pytest.fixture(scope="module")
+def explorer(session):
+    with sessions_served(session) as explorer:
         yield explorer
 
 

@@ -22,10 +22,15 @@ def small_run(**options):
     )
 
 
-@contextmanager
 def served(*results):
     """Serve the page of a run, or of two that are compared."""
-    runs = [Answers(Session(result), resolution=21) for result in results]
+    return sessions_served(*[Session(result) for result in results])
+
+
+@contextmanager
+def sessions_served(*sessions):
+    """Serve the page of sessions."""
+    runs = [Answers(session, resolution=21) for session in sessions]
     with Explorer(RunQuestions(*runs), port=0) as explorer:
         explorer.start()
         yield explorer

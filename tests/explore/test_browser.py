@@ -133,12 +133,12 @@ def test_hovering_a_point_describes_it(page, result):
     assert "in training since iteration 0" in text
 
 
-def test_exports(page, result):
+def test_exports(page, session):
     with page.expect_download() as download:
         page.locator("[data-csv=influence]").click()
     lines = download.value.path().read_text().splitlines()
     assert lines[0] == "term,index,x,t,influence"
-    row = Session(result).influence_at(shown_place(page)[1])
+    row = session.influence_at(shown_place(page)[1])
     values = [float(line.split(",")[-1]) for line in lines[1:]]
     np.testing.assert_allclose(
         values, row.values, rtol=0, atol=1e-12 * np.abs(row.values).max()

@@ -17,12 +17,11 @@ from whence.explore.run_questions import RunQuestions
 from whence.explore.server import HOST, Explorer
 
 
-def test_the_numbers_are_those_of_the_influence(explorer, result):
-    expected = wh.Influence(result.objective)
+def test_the_numbers_are_those_of_the_influence(explorer, session):
     for of, at in (("u", [0.1, 0.5]), ("u_x", [-0.3, 0.2])):
         body = asked(explorer, "influence", of=of, at=",".join(map(str, at)))
         values = np.frombuffer(body, "<f8")
-        row = expected.attribute(Session(result).quantity(at, of)).values[0]
+        row = session.influence.attribute(session.quantity(at, of)).values[0]
         np.testing.assert_allclose(values, row, rtol=0, atol=1e-12 * abs(row).max())
 
 
