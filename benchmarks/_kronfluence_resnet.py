@@ -1,9 +1,10 @@
 """Influences by kronfluence's EK-FAC, in a process of its own, as it is another environment's.
 
-``python -m benchmarks._kronfluence_resnet JOB``: JOB is a folder with ``job.pt`` (width, state,
-images, labels, test images, test labels, absolute dampings); for each damping it writes
-``scores_K.npy``, (test, training), in the sign and scale of whence: the change of a test loss when
-an image is removed, by the layers that kronfluence knows (convolutions and linear ones).
+``python -m benchmarks._kronfluence_resnet JOB WIDTH``: JOB is a folder with ``state.safetensors``
+and ``data.safetensors`` (images, labels, test images, test labels, absolute dampings); for each
+damping it writes ``scores_K.npy``, (test, training), in the sign and scale of whence: the change of
+a test loss when an image is removed, by the layers that kronfluence knows (convolutions and linear
+ones).
 """
 
 from __future__ import annotations
@@ -12,55 +13,31 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from kronfluence.analyzer import Analyzer, prepare_model
+from kronfluence.arguments import FactorArguments, ScoreArguments
 from torch.utils.data import TensorDataset
 
+from benchmarks._kronfluence import Classification
 from benchmarks._resnet import ResNet
-
-
-def task() -> Any:
-    """Return cross-entropy as kronfluence wants it: its Fisher matrix by sampled labels."""
-    from kronfluence.task import Task
-
-    class Classification(Task):
-        def compute_train_loss(
-            self, batch: Any, model: nn.Module, sample: bool = False
-        ) -> Tensor:
-            x, y = batch
-            logits = model(x)
-            if sample:
-                with torch.no_grad():
-                    chances = logits.softmax(dim=1)
-                    y = torch.multinomial(chances, num_samples=1).flatten()
-            return F.cross_entropy(logits, y, reduction="sum")
-
-        def compute_measurement(self, batch: Any, model: nn.Module) -> Tensor:
-            return self.compute_train_loss(batch, model)
-
-    return Classification()
 
 
 def main() -> None:
     """Read the job, make the scores, write them and the seconds that each took."""
-    from kronfluence.analyzer import Analyzer, prepare_model
-    from kronfluence.arguments import FactorArguments, ScoreArguments
-
     torch.set_num_threads(1)
     torch.manual_seed(0)
     folder = Path(sys.argv[1])
-    job = torch.load(folder / "job.pt")
-    model = ResNet(job["width"])
-    model.load_state_dict(job["state"])
+    job = safetensors.torch.load_file(folder / "data.safetensors")
+    model = ResNet(int(sys.argv[2]))
+    model.load_state_dict(safetensors.torch.load_file(folder / "state.safetensors"))
     model.eval()
     train = TensorDataset(job["x"], job["y"])
     test = TensorDataset(job["x_test"], job["y_test"])
 
-    kind = task()
+    kind = Classification()
     prepared = prepare_model(model, kind)
     seconds = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -75,7 +52,7 @@ def main() -> None:
             factor_args=FactorArguments(strategy="ekfac"),
         )
         factored = time.perf_counter() - begun
-        for k, damping in enumerate(job["dampings"]):
+        for k, damping in enumerate(job["dampings"].tolist()):
             begun = time.perf_counter()
             analyzer.compute_pairwise_scores(
                 f"scores_{k}",

@@ -32,7 +32,8 @@ from benchmarks import _measure
 from benchmarks._measure import Row
 from benchmarks._trainings import TEST, Training, trainings
 from whence import pinn
-from whence.evaluation import linear_datamodeling_score, random_subsets
+from whence.evaluation import linear_datamodeling_score, random_subsets, retrained
+from whence.evaluation.ranks import spearman_rows
 
 DAMPINGS = (1e-3, 1e-2, 1e-1)
 SLOW_DAMPING = 1e-2
@@ -65,11 +66,13 @@ def losses(model: nn.Module, test: tuple[torch.Tensor, torch.Tensor]) -> Array:
 
 def truth(run: wh.TrainingRun, case: Training, subsets: Array) -> Array:
     """Return the test losses of the same training on subsets, (subsets, test)."""
-    rows = []
-    for subset in subsets:
-        weights = torch.as_tensor(subset, dtype=case.train[0].dtype)
-        rows.append(losses(run.retrained(weights), case.test))
-    return np.stack(rows)
+
+    def train(chosen: Array, seed: int) -> Array:
+        weights = torch.zeros(len(case.train[0]))
+        weights[torch.as_tensor(chosen)] = 1.0
+        return losses(run.retrained(weights), case.test)
+
+    return retrained(train, subsets, progress=False)
 
 
 def checkpoints(run: wh.TrainingRun, count: int) -> list[dict[str, torch.Tensor]]:
@@ -250,19 +253,11 @@ def retraining_control(
     begun = time.perf_counter()
     other = case.run(seed=1)
     predicted = truth(other, case, subsets)
-    correlations = []
-    for mine, theirs in zip(actual.T, predicted.T, strict=True):
-        correlations.append(np.corrcoef(rank(mine), rank(theirs))[0, 1])
-    mean = float(np.mean(correlations))
+    mean = float(np.nanmean(spearman_rows(actual.T, predicted.T)))
     seconds = time.perf_counter() - begun
     return Score(
         case.name, "retraining, other seed", mean, mean, mean, seconds, "control"
     )
-
-
-def rank(values: Array) -> Array:
-    """Return ranks."""
-    return values.argsort().argsort()
 
 
 def classifier(

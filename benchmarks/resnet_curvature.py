@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from scipy.stats import spearmanr
 from torch import nn
@@ -77,16 +78,16 @@ def of_kronfluence(
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         job = {
-            "width": SMALL,
-            "state": state,
             "x": data.x,
             "y": data.y,
             "x_test": data.x_test,
             "y_test": data.y_test,
-            "dampings": dampings,
+            "dampings": torch.tensor(dampings, dtype=torch.float64),
         }
-        torch.save(job, folder / "job.pt")
-        command = [python, "-m", "benchmarks._kronfluence_resnet", scratch]
+        safetensors.torch.save_file(job, folder / "data.safetensors")
+        safetensors.torch.save_file(state, folder / "state.safetensors")
+        module = "benchmarks._kronfluence_resnet"
+        command = [python, "-m", module, scratch, str(SMALL)]
         subprocess.run(command, check=True, stdout=sys.stderr)
         seconds = np.load(folder / "seconds.npy")
         scores = [np.load(folder / f"scores_{k}.npy") for k in range(len(dampings))]
@@ -159,7 +160,7 @@ def measured(path: str, n: int, threads: int) -> None:
     warnings.simplefilter("ignore", wh.FarFromMinimum)
     data = images(n)
     model = ResNet(LARGE)
-    model.load_state_dict(torch.load(path))
+    model.load_state_dict(safetensors.torch.load_file(path))
     model.eval()
     made = influence(model, data)
     planned = made.plan(wh.Loss())
@@ -192,10 +193,10 @@ def measured(path: str, n: int, threads: int) -> None:
 def large(epochs: int, n: int, threads: int) -> list[Row]:
     """Return the rows on the large network."""
     with tempfile.TemporaryDirectory() as scratch:
-        path = str(Path(scratch) / "state.pt")
+        path = str(Path(scratch) / "state.safetensors")
         model, accuracy = trained(LARGE, images(n), epochs)
         say(f"width {LARGE}: {accuracy:.0%} of the test images are right")
-        torch.save(model.state_dict(), path)
+        safetensors.torch.save_file(model.state_dict(), path)
         size = sum(parameter.numel() for parameter in model.parameters())
         taken = _measure.child(
             "benchmarks.resnet_curvature", "measured", path, str(n), str(threads)

@@ -20,6 +20,7 @@ from whence.attribution.method import Method
 from whence.attribution.quality import quality
 from whence.attribution.quantities import Loss
 from whence.classification import BinaryCrossEntropy, CrossEntropy
+from whence.evaluation.ranks import average_precision, precision_and_recall
 from whence.objective import Objective, PointsLike
 from whence.points import evaluated_at_once
 from whence.samples import Samples
@@ -244,20 +245,8 @@ def detection(suspicion: Suspicion, corrupted: ArrayLike) -> xr.Dataset:
     import xarray as xr  # slow to import
 
     score, bad = _score_and_truth(suspicion, corrupted)
-    order = np.argsort(-score, kind="stable")
-    # Samples of equal suspicion count together: the last of each run of equals.
-    is_last = np.append(np.diff(score[order]) != 0, True)
-    last = np.flatnonzero(is_last)
-
-    looked = last + 1
-    hits = np.cumsum(bad[order])[last]
-    precision = hits / looked
-    recall = hits / bad.sum()
-
-    # Σ_k (R_k − R_{k−1}) P_k
-    steps = np.diff(recall, prepend=0.0)
-    average_precision = float((steps * precision).sum())
-    hits_in_share = np.interp(bad.sum(), looked, hits, left=0.0)
+    looked, precision, recall = precision_and_recall(score, bad)
+    recall_in_share = np.interp(bad.sum(), looked, recall, left=0.0)
     return xr.Dataset(
         {
             "precision": ("rank", precision),
@@ -265,9 +254,9 @@ def detection(suspicion: Suspicion, corrupted: ArrayLike) -> xr.Dataset:
             "looked": ("rank", looked),
         },
         attrs={
-            "average_precision": average_precision,
+            "average_precision": average_precision(precision, recall),
             "share": float(bad.mean()),
-            "found_in_share": float(hits_in_share / bad.sum()),
+            "found_in_share": float(recall_in_share),
         },
     )
 

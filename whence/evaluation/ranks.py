@@ -38,6 +38,36 @@ def spearman_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return correlations
 
 
+def precision_and_recall(
+    scores: np.ndarray, relevant: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how many entries are looked at, precision and recall, going down a ranking.
+
+    The highest scores come first; entries of equal scores count together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from whence.evaluation.ranks import precision_and_recall
+    >>> precision_and_recall(np.array([0.9, 0.5, 0.5]), np.array([True, True, False]))
+    (array([1, 3]), array([1.        , 0.66666667]), array([0.5, 1. ]))
+    """
+    order = np.argsort(-scores, kind="stable")
+    # The last of each run of equals.
+    is_last = np.append(np.diff(scores[order]) != 0, True)
+    last = np.flatnonzero(is_last)
+
+    looked = last + 1
+    hits = np.cumsum(relevant[order])[last]
+    return looked, hits / looked, hits / relevant.sum()
+
+
+def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
+    """Return ``Σ_k (R_k − R_{k−1}) P_k``, the mean precision where each relevant entry is found."""
+    steps = np.diff(recall, prepend=0.0)
+    return float((steps * precision).sum())
+
+
 def rank_agreement(actual: np.ndarray, predicted: np.ndarray) -> float:
     """Return the mean of the rows' Spearman correlations; a row without ranks counts as 0."""
     correlations = spearman_rows(actual, predicted)

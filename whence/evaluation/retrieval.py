@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from whence import _checks
+from whence.evaluation.ranks import average_precision, precision_and_recall
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Array = np.ndarray[Any, np.dtype[Any]]
+MEASURES = ("auc", "average_precision", "precision")
 
 
 def retrieval(
@@ -71,12 +73,20 @@ def retrieval(
     if k > scores.shape[1]:
         raise ValueError(f"k is {k}, above the number of samples, {scores.shape[1]}")
 
-    rows = [_of_target(row, mask, k) for row, mask in zip(scores, masks, strict=True)]
-    table = np.asarray(rows)
-    names = ("auc", "average_precision", "precision")
-    variables = {name: ("target", table[:, c]) for c, name in enumerate(names)}
-    means = {name: float(np.nanmean(table[:, c])) for c, name in enumerate(names)}
-    return xr.Dataset(variables, attrs={**means, "chance": float(masks.mean()), "k": k})
+    rows = []
+    for row, mask in zip(scores, masks, strict=True):
+        rows.append(_of_target(row, mask, k))
+
+    variables = {}
+    means = {}
+    for name, column in zip(MEASURES, np.transpose(rows), strict=True):
+        variables[name] = ("target", column)
+        # Targets without relevant samples have none to find.
+        known = column[np.isfinite(column)]
+        means[name] = float(known.mean()) if len(known) else np.nan
+
+    chance = float(masks.mean())
+    return xr.Dataset(variables, attrs={**means, "chance": chance, "k": k})
 
 
 def _of_target(scores: Array, relevant: Array, k: int) -> tuple[float, float, float]:
@@ -93,8 +103,7 @@ def _of_target(scores: Array, relevant: Array, k: int) -> tuple[float, float, fl
     least = n_relevant * (n_relevant + 1) / 2
     auc = (ranks[relevant].sum() - least) / (n_relevant * n_others)
 
-    # The precision where each relevant sample is found, on average.
-    hits = relevant[np.argsort(-scores, kind="stable")]
-    precisions = np.cumsum(hits) / np.arange(1, len(hits) + 1)
-    average = precisions[hits].mean()
-    return float(auc), float(average), float(hits[:k].mean())
+    _, precision, recall = precision_and_recall(scores, relevant)
+    order = np.argsort(-scores, kind="stable")
+    of_first = relevant[order[:k]].mean()
+    return float(auc), average_precision(precision, recall), float(of_first)
