@@ -165,6 +165,12 @@ CALLS = [
     Case("no directions", lambda: wh.EmpiricalInfluence(made(), directions=0), V, ("directions",)),
     Case("directions in words", lambda: wh.EmpiricalInfluence(made(), directions="gradients"), V,
          ("did you mean 'gradient'",)),
+    Case("a learning rate of zero", lambda: wh.EmpiricalInfluence(made(), learning_rate=0.0), V,
+         ("learning_rate",)),
+    Case("a learning rate and a radius", lambda: wh.EmpiricalInfluence(
+        made(), learning_rate=0.1, radius=0.1), V, ("one of the two",)),
+    Case("a learning rate along random directions", lambda: wh.EmpiricalInfluence(
+        made(), learning_rate=0.1, directions=3), V, ("leave out directions",)),
     Case("suspects of clean data that are none", lambda: suspects(
         wh.GradDot(made()), validation=X), T, ("Loss(inputs, targets)",)),
     Case("leverage of a loss without", lambda: wh.leverage(

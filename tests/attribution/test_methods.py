@@ -171,6 +171,30 @@ def test_empirical_influence_by_hand():
     oracles.close(found, expected, EXACT)
 
 
+def test_steps_of_a_learning_rate_are_those_of_a_loop_over_targets():
+    rate = 0.3
+    model = network()
+    theta = torch.nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+    expected = np.zeros((T, N))
+    for k, gradient in enumerate(gradients(network(), *TEST)):
+        for step in (rate * gradient, -rate * gradient):
+            f = losses(model, theta + step, *TEST)[k] - losses(model, theta, *TEST)[k]
+            change = losses(model, theta + step, *TRAIN) - losses(model, theta, *TRAIN)
+            expected[k] += 0.5 * f * change / N
+
+    method = wh.EmpiricalInfluence(objective(), learning_rate=rate)
+    found = method.attribute(QUANTITY)
+    oracles.close(found, expected, EXACT)
+    assert found.attrs["learning_rate"] == rate
+
+    # The same as with a radius of its own for each target.
+    for k, gradient in enumerate(gradients(network(), *TEST)):
+        radius = rate * float(np.linalg.norm(gradient))
+        target = wh.Loss(TEST[0][k : k + 1], TEST[1][k : k + 1])
+        row = wh.EmpiricalInfluence(objective(), radius=radius).attribute(target)
+        oracles.close(row, found.values[k : k + 1], EXACT)
+
+
 @pytest.mark.parametrize("directions", ["gradient", 400])
 def test_small_steps_of_empirical_influence_are_gradient_products(directions):
     """Along gradients exactly, over random directions on average."""

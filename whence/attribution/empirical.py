@@ -36,8 +36,9 @@ class EmpiricalInfluence(Method):
     Entry (target f, point z of term k) is
     ``(w_k/N_k) · mean_δ [f(θ̂+δ) − f(θ̂)]·[ℓ_k(z; θ̂+δ) − ℓ_k(z; θ̂)]`` over steps δ of length r:
     up and down the gradient of f, or random directions and their opposites, the same for all
-    targets (EmpiricalIF of Liu et al. 2022, NeurIPS 35, with the factor w/N). It needs no
-    gradients of points and no solver, and sees the losses as they are, not linearized.
+    targets (EmpiricalIF of Liu et al. 2022, NeurIPS 35, with the factor w/N). With a learning
+    rate η the steps are ±η∇f, so that each target's is as long as its own gradient says. It needs
+    no gradients of points and no solver, and sees the losses as they are, not linearized.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ class EmpiricalInfluence(Method):
         Of a model, which parameters to move.
     radius:
         r, the Euclidean length of δ; by default a hundredth of that of θ̂.
+    learning_rate:
+        η, for steps ±η∇f in place of those of one length: steps of gradient descent and ascent.
     directions:
         ``"gradient"``, or the number of random directions.
     both:
@@ -58,6 +61,12 @@ class EmpiricalInfluence(Method):
         Of the random directions.
     memory_budget:
         Bytes that a result may take (2 GiB).
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, the directions are others, or a learning rate comes with a
+        radius or with random directions.
 
     Examples
     --------
@@ -83,6 +92,7 @@ class EmpiricalInfluence(Method):
         *,
         parameters: Select = None,
         radius: float | None = None,
+        learning_rate: float | None = None,
         directions: Literal["gradient"] | int = "gradient",
         both: bool = True,
         seed: int = 0,
@@ -98,7 +108,12 @@ class EmpiricalInfluence(Method):
         else:
             _checks.count("directions", directions)
 
+        if learning_rate is not None:
+            _checks.positive("learning_rate", learning_rate)
+            check_along_gradients(radius, directions)
+
         self.radius = radius
+        self.learning_rate = learning_rate
         self.directions = directions
         self.both = both
         self.seed = seed
@@ -117,6 +132,8 @@ class EmpiricalInfluence(Method):
 
     def description(self) -> Attributes:
         """Return the length of the steps and their directions."""
+        if self.learning_rate is not None:
+            return {"learning_rate": self.learning_rate, "directions": "gradient"}
         return {"radius": self.length(), "directions": self.directions}
 
     def block_size(self, points: Points) -> int:
@@ -196,9 +213,12 @@ class EmpiricalInfluence(Method):
             yield from self._steps_along(torch.as_tensor(direction).to(like))
 
     def _steps_along(self, direction: Tensor) -> list[Tensor]:
-        """Return steps of length r along a direction and against it; none along zero."""
-        norm = float(direction.norm())
-        factor = self.length() / norm if norm else 0.0
+        """Return steps of length r, or η∇f, along a direction and against it; zero along zero."""
+        if self.learning_rate is not None:
+            factor = self.learning_rate
+        else:
+            norm = float(direction.norm())
+            factor = self.length() / norm if norm else 0.0
         step = direction * factor
         if self.both:
             return [step, -step]
@@ -245,3 +265,17 @@ class EmpiricalInfluence(Method):
     def _loss_at(self, term: Term, point: Points) -> Tensor:
         residual = term.residual(self.objective.parameters.tensors(), point)
         return term.value(residual, point).detach()
+
+
+def check_along_gradients(radius: float | None, directions: object) -> None:
+    """Raise ``ValueError`` where steps of a learning rate cannot be what is wanted."""
+    if radius is not None:
+        raise ValueError(
+            "learning_rate makes steps as long as gradients and radius makes all alike: give one "
+            "of the two"
+        )
+    if directions != "gradient":
+        raise ValueError(
+            "learning_rate is for steps along gradients, which random directions do not have: "
+            "leave out directions, or give their length as radius"
+        )

@@ -56,7 +56,7 @@ Checked = tuple[int, float, float]
 DAMPING = 0.01
 """λ of the reference code, absolute."""
 STEP = 0.1
-"""Length of a step by that of the gradient."""
+"""Learning rate of the steps of EmpiricalIF."""
 
 
 class QueryInfluence:
@@ -261,7 +261,4 @@ class EmpiricalIF(QueryInfluence):
 
     def method(self, loss: Loss) -> Method:
         """Return the method with steps of a tenth of the gradient of the query."""
-        gradient = loss.sum_gradient(self.objective)
-        made = EmpiricalInfluence(self.objective)
-        made.radius = STEP * float(gradient.norm())
-        return made
+        return EmpiricalInfluence(self.objective, learning_rate=STEP)
