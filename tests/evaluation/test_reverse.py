@@ -33,6 +33,42 @@ def test_symmetric_methods_agree_with_their_reverse(objective, method):
     assert found.index.values.tolist() == [*order[:4], *order[-4:]]
 
 
+def test_values_of_another_source_are_checked_by_the_method(objective):
+    """A wrong sign shows at once: what is said to help is found to harm."""
+    method = wh.GradDot(objective)
+    values = method.attribute(wh.Loss(*TARGET)).values[0]
+    expected = reverse_check(method, TARGET, share=0.1)
+    for same in (values, values[None], torch.as_tensor(values), values.tolist()):
+        found = reverse_check(method, TARGET, share=0.1, values=same)
+        oracles.close(found.influence, expected.influence.values, 1e-15)
+        oracles.close(found.reverse, expected.reverse.values, 1e-15)
+        assert found["index"].values.tolist() == expected["index"].values.tolist()
+
+    turned = reverse_check(method, TARGET, share=0.1, values=-values)
+    assert turned.attrs["rank_correlation"] == pytest.approx(-1.0)
+
+
+def test_attributions_of_another_method_keep_their_labels(objective):
+    row = wh.GradCos(objective).attribute(wh.Loss(*TARGET))
+    found = reverse_check(wh.GradDot(objective), TARGET, share=0.1, values=row)
+    assert (found.attrs["method"], found.attrs["reverse_method"]) == (
+        "grad_cos",
+        "grad_dot",
+    )
+    reverse = wh.GradDot(objective).attribute(wh.Loss(*TARGET)).values[0]
+    oracles.close(found.reverse, reverse[found["index"].values], 1e-12)
+    assert 0 < found.attrs["rank_correlation"] < 1
+
+
+def test_influences_of_adding_have_reverse_ones_of_adding(objective):
+    method = wh.GradDot(objective)
+    added = method.attribute(wh.Loss(*TARGET), effect="add")
+    found = reverse_check(method, TARGET, share=0.1, values=added)
+    removed = reverse_check(method, TARGET, share=0.1)
+    oracles.close(found.influence, -removed.influence.values, 1e-15)
+    oracles.close(found.reverse, -removed.reverse.values, 1e-15)
+
+
 def test_finite_steps_are_not_symmetric(objective):
     near = reverse_check(
         wh.EmpiricalInfluence(objective, radius=1e-4), TARGET, share=0.2
@@ -59,3 +95,15 @@ def test_bad_calls(objective):
     two = torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 1])
     with pytest.raises(ValueError, match="one target at a time, got 2"):
         reverse_check(wh.GradDot(objective), two)
+    values = np.zeros(40)
+    with pytest.raises(
+        ValueError, match=r"each of the 40 training .* got shape \(39,\)"
+    ):
+        reverse_check(wh.GradDot(objective), TARGET, values=values[1:])
+    with pytest.raises(ValueError, match="must be finite: 1 of 40"):
+        reverse_check(wh.GradDot(objective), TARGET, values=[*values[1:], np.nan])
+    with pytest.raises(TypeError, match="as numbers"):
+        reverse_check(wh.GradDot(objective), TARGET, values=["a"] * 40)
+    part = wh.GradDot(objective).attribute(wh.Loss(*TARGET), wh.TrainingPoints([3]))
+    with pytest.raises(ValueError, match="all training points in their order"):
+        reverse_check(wh.GradDot(objective), TARGET, values=part)
