@@ -196,7 +196,7 @@ def test_the_largest_of_many_classes_are_drawn(tmp_path, capsys):
     path.write_text(MANY_CLASSES)
     assert cli.main(["influence", str(path), "--sample", "4"]) == 0
     printed = capsys.readouterr().out
-    assert "the figure shows the 20 largest of 70 classes" in printed
+    assert "of 70 values of label the 20 most frequent are shown" in printed
     assert (tmp_path / "model_influence.png").stat().st_size > 5000
 
 

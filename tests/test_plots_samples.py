@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -211,16 +212,50 @@ def test_histograms_refuse_what_they_cannot_show():
     several = xr.concat([data, data * np.nan], "target")
     with pytest.raises(ValueError, match="finite"):
         plots.influence_histograms(several)
-    with pytest.raises(ValueError, match="300 different values"):
-        plots.influence_histograms(
-            data.assign_coords(label=("point", np.arange(300.0)))
-        )
+    with pytest.raises(ValueError, match=r"'label' must be finite .*: 300 of 300"):
+        plots.influence_histograms(data.assign_coords(label=("point", [np.nan] * 300)))
+    with pytest.raises(ValueError, match="a value for each of the 300 points"):
+        plots.influence_histograms(data, label=np.arange(3))
     with pytest.raises(ValueError, match="bins must be a positive integer"):
         plots.influence_histograms(data, bins=0)
     with pytest.raises(ValueError, match=r"none for the labels \[1\]"):
         plots.influence_histograms(data, names=["cat"])
     with pytest.raises(TypeError, match="names must be a mapping"):
         plots.influence_histograms(data, names="cats")
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor, list, pd.Series])
+def test_histograms_are_by_any_values_without_a_coordinate(kind):
+    data = random_case()
+    ages = np.linspace(20, 80, 300)
+    figure = drawn(plots.influence_histograms(data, kind(ages)))
+    assert len(figure.axes) == 8
+    assert figure.get_suptitle().replace("\n", " ").endswith("by group")
+    assert figure.axes[0].get_ylabel() == "20 … 27.4"
+    assert "300 values of group are put into 8 ranges" in caption(figure)
+    counted = np.histogram(data.values[0, ages < 27.5], 50)[0].sum()
+    assert heights(figure.axes[0]).sum() == counted
+
+
+def test_histograms_by_any_coordinate():
+    data = random_case().assign_coords(site=("point", ["Bonn", "Kiel", "Ulm"] * 100))
+    figure = plots.influence_histograms(data, "site")
+    assert [ax.get_ylabel() for ax in figure.axes] == [
+        "site Bonn",
+        "site Kiel",
+        "site Ulm",
+    ]
+    named = pd.Series(["Bonn", "Kiel", "Ulm"] * 100, name="town")
+    figure = plots.influence_histograms(data, named)
+    assert figure.axes[0].get_ylabel() == "town Bonn"
+
+    many = data.assign_coords(label=("point", np.arange(300) // 2))
+    figure = plots.influence_histograms(many)
+    assert len(figure.axes) == 20
+    assert (
+        "of 150 values of label the 20 most frequent are shown"
+        in caption(figure).lower()
+    )
 
 
 # images
@@ -307,6 +342,32 @@ def test_images_of_the_targets_label_only():
     assert figure.get_suptitle().replace("\n", " ").endswith("among those of label 0")
 
 
+def test_images_of_most_average_influence_on_several_targets():
+    data = made_up([VALUES, [0.0, -1.9, 0.0, 1.4, 0.0, 0.1]], LABELS)
+    figure = drawn(plots.extreme_images(data, numbered(), k=3))
+    assert captions(figure) == [
+        "0\n#3  +5.0e-01",
+        "1\n#4  +4.5e-01",
+        "0\n#0  +2.5e-01",
+        "1\n#1  -1.0e+00",
+    ]
+    assert "most average influence on the loss of 2 targets" in figure.get_suptitle()
+    assert "Thick orange" not in caption(figure)  # their labels differ
+
+    shared = data.assign_coords(target_label=("target", [1, 1]))
+    figure = plots.extreme_images(shared, numbered(), same_label_only=True)
+    assert images_of(figure) == [4, 2, 1]
+    heading = figure.get_suptitle().replace("\n", " ")
+    assert heading.endswith("of 2 targets of label 1 among those of label 1")
+
+
+def test_images_of_a_label_only():
+    data = made_up(VALUES, LABELS)
+    figure = plots.extreme_images(data, numbered(), names=["cat", "ox"], of_label=1)
+    assert images_of(figure) == [4, 2, 1]
+    assert figure.get_suptitle().endswith("among those of label ox")
+
+
 @pytest.mark.parametrize("shape", [(1, 8, 9), (8, 9, 1), (3, 8, 9), (8, 9, 3), (8, 9)])
 @pytest.mark.parametrize("tensor", [False, True])
 def test_images_of_every_usual_shape(shape, tensor):
@@ -348,8 +409,15 @@ def test_images_are_refused_that_do_not_suit():
         show(data, numbered(), target_image=np.ones((4, 3)))
     with pytest.raises(ValueError, match="k must be a positive integer"):
         show(data, numbered(), k=0)
-    with pytest.raises(ValueError, match="2 targets: select one"):
-        show(made_up([VALUES, VALUES], LABELS), numbered())
+    two = made_up([VALUES, VALUES], LABELS)
+    with pytest.raises(ValueError, match=r"target_image is of one target, .* has 2"):
+        show(two, numbered(), target_image=numbered()[0])
+    with pytest.raises(ValueError, match=r"no label in common .* of_label="):
+        show(two, numbered(), same_label_only=True)
+    with pytest.raises(ValueError, match="no point has the label 7, of such as 0, 1"):
+        show(data, numbered(), of_label=7)
+    with pytest.raises(ValueError, match="leave out same_label_only"):
+        show(data, numbered(), of_label=1, same_label_only=True)
     with pytest.raises(ValueError, match="'target_label'"):
         show(data.drop_vars("target_label"), numbered(), same_label_only=True)
     with pytest.raises(ValueError, match="no coordinate 'label'"):

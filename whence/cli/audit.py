@@ -30,7 +30,7 @@ from whence.cli.flags import (
 )
 from whence.cli.model_file import ModelFile, read
 from whence.evaluation.bad_data import detection, label_report, suspects
-from whence.plots.histograms import MAX_LABELS
+from whence.plots.grouping import MAX_PANELS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +162,7 @@ def show_detection(ranked: xr.Dataset, is_bad: np.ndarray, out: Path) -> None:
     print(text.replace("%", " %"))
 
     # Which classes the bad samples were given, where samples have labels.
-    if len(np.unique(ranked.coords.get("label", np.arange(0)))) in range(1, MAX_LABELS):
+    if len(np.unique(ranked.coords.get("label", np.arange(0)))) in range(1, MAX_PANELS):
         report = label_report(ranked, is_bad).to_dataframe()
         print(report.to_string(float_format="{:.4g}".format))
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -36,12 +35,9 @@ from whence.cli.run_options import (
     named_terms,
 )
 from whence.pinn.training.load import load_run
-from whence.plots.grouping import in_ranges, largest_groups
-from whence.plots.histograms import MAX_LABELS
+from whence.plots.grouping import Groups
 
 AUTO = "auto"
-MAX_VALUES = 12
-"""Different values of a regression's targets above which they are put into ranges."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,15 +189,10 @@ def explain_file(options: _Options, out: Path) -> int:
 
 def histograms(table: xr.DataArray, kind: str) -> Figure:
     """Return histograms of influences by class, or by range of values, a few of them."""
-    names = None
-    n_kinds = len(np.unique(table.coords[kind].values))
-    if kind == "value" and n_kinds > MAX_VALUES:
-        table, names = in_ranges(table, kind)
-    elif n_kinds > MAX_LABELS:
-        table, n_kinds = largest_groups(table, kind)
-        n_shown = len(np.unique(table.coords[kind].values))
-        print(f"the figure shows the {n_shown} largest of {n_kinds} classes")
-    return plots.influence_histograms(table, kind, names=names)
+    groups = Groups.of(table, kind)
+    if groups.note:
+        print(f"the figure: {groups.note}")
+    return plots.influence_histograms(groups.attribution, kind, names=groups.names)
 
 
 def method_of(options: _Options, file: ModelFile) -> Method:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 
+from whence import _checks
+from whence.arrays import ArrayLike
 from whence.plots.style import Array
 
 MAX_GROUPS = 20
 """Most classes that are kept."""
+MAX_PANELS = 50
+"""Most classes that are shown whole."""
+MAX_VALUES = 12
+"""Different numbers with a fraction above which they are put into ranges."""
 BINS = 8
 """Ranges that numbers are put into, of about as many samples each."""
 
@@ -80,6 +88,103 @@ def largest_groups(
     order = np.argsort(-counts, kind="stable")
     chosen = present[order[:most]]
     of_targets = np.unique(attribution.coords.get(f"target_{label}", present[:0]))
-    if len(of_targets) == 1:
+    if len(of_targets) == 1 and of_targets[0] not in chosen:
         chosen = np.append(chosen[: most - 1], of_targets)
     return attribution.isel(point=np.flatnonzero(np.isin(labels, chosen))), len(present)
+
+
+def with_coordinate(
+    attribution: xr.DataArray, label: str | ArrayLike
+) -> tuple[xr.DataArray, str]:
+    """Return an attribution with the coordinate that separates its points, and its name.
+
+    ``label`` is a coordinate's name, or the values themselves, one for each point; these are called
+    by their own name where they have one, as a column of a table does.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> from whence.plots.grouping import with_coordinate
+    >>> row, name = with_coordinate(xr.DataArray([0.5, 0.1], dims="point"), ["cat", "dog"])
+    >>> name, row[name].values.tolist()
+    ('group', ['cat', 'dog'])
+    """
+    if isinstance(label, str):
+        return attribution, label
+
+    name = getattr(label, "name", None)
+    if not isinstance(name, str):
+        name = "group"
+    if hasattr(label, "detach"):
+        label = label.detach().cpu()
+    values = np.asarray(label)
+    n_points = attribution.sizes.get("point", 0)
+    if values.shape != (n_points,):
+        raise ValueError(
+            "what separates the points must be a coordinate's name or a value for each of the "
+            f"{n_points} points, got {_checks.describe(label)}"
+        )
+    return attribution.assign_coords({name: ("point", values)}), name
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Points by a coordinate of few values.
+
+    Parameters
+    ----------
+    attribution:
+        Of the points that are shown.
+    label:
+        The coordinate's name.
+    names:
+        Its values in words, where they are ranges.
+    note:
+        What is not shown as it is, in a sentence; empty if all is.
+    """
+
+    attribution: xr.DataArray
+    label: str
+    names: list[str] | None = None
+    note: str = ""
+
+    @classmethod
+    def of(cls, attribution: xr.DataArray, label: str) -> Groups:
+        """Put points into few groups: floating-point numbers into ranges, of others the largest.
+
+        Raises
+        ------
+        ValueError
+            If some of the numbers are not finite.
+
+        Examples
+        --------
+        >>> import numpy as np, xarray as xr
+        >>> from whence.plots.grouping import Groups
+        >>> row = xr.DataArray(np.zeros(80), {"age": ("point", np.arange(80) / 2)}, "point")
+        >>> groups = Groups.of(row, "age")
+        >>> groups.note, groups.names[0]
+        ('80 values of age are put into 8 ranges', '0 … 4.5')
+        """
+        values: Array = attribution.coords[label].values
+        is_floating = values.dtype.kind == "f"
+        if is_floating and not np.isfinite(values).all():
+            n_bad = int((~np.isfinite(values)).sum())
+            raise ValueError(
+                f"{label!r} must be finite to separate points by it: {n_bad} of {len(values)} are "
+                "not; select points that have it, attribution.isel(point=...)"
+            )
+
+        n_values = len(np.unique(values))
+        if is_floating and n_values > MAX_VALUES:
+            grouped, names = in_ranges(attribution, label)
+            note = f"{n_values} values of {label} are put into {len(names)} ranges"
+            return cls(grouped, label, names, note)
+        if n_values > MAX_PANELS:
+            largest, _ = largest_groups(attribution, label)
+            n_shown = len(np.unique(largest.coords[label].values))
+            note = (
+                f"of {n_values} values of {label} the {n_shown} most frequent are shown"
+            )
+            return cls(largest, label, None, note)
+        return cls(attribution, label)

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from whence import _checks
-from whence.plots.samples import SampleInfluences
+from whence.arrays import ArrayLike
+from whence.plots.grouping import Groups, with_coordinate
+from whence.plots.samples import SampleInfluences, check_attribution
 from whence.plots.style import (
     BLUE,
     INK,
@@ -28,7 +30,6 @@ from whence.plots.style import (
 )
 from whence.plots.text import Names
 
-MAX_LABELS = 50
 HEAVY = 20.0
 """How many times the typical size the largest must have for the axis to be logarithmic."""
 MAX_TICKS = 4
@@ -36,7 +37,10 @@ MAX_TICKS = 4
 
 
 def influence_histograms(
-    attribution: xr.DataArray, label: str = "label", names: Names = None, bins: int = 60
+    attribution: xr.DataArray,
+    label: str | ArrayLike = "label",
+    names: Names = None,
+    bins: int = 60,
 ) -> Figure:
     """Draw histograms of the influences, a panel for each label, the target's own emphasised.
 
@@ -45,10 +49,13 @@ def influence_histograms(
     attribution:
         Dimensions (target, point) or (point,); of several targets the mean over them is drawn.
     label:
-        The coordinate of points that separates the panels; ``target_`` in front of it names the
-        target's own.
+        What separates the panels: any coordinate of the points by its name, such as ``"term"`` or
+        ``"x"`` (``target_`` in front of it names the target's own), or a value for each point.
+        More than 12 floating-point numbers are put into ranges; of more than 50 other values the
+        most frequent are shown.
     names:
-        Labels in words: a mapping, or a sequence for labels 0, 1, ….
+        Labels in words: a mapping, or a sequence for labels 0, 1, …; then nothing is put into
+        ranges.
     bins:
         How many, over the whole range. Where it is more than 20 times the typical size the axis is
         logarithmic away from zero, and says so.
@@ -56,7 +63,7 @@ def influence_histograms(
     Raises
     ------
     ValueError
-        If dimensions are others, the points have no such coordinate, or it has over 50 values.
+        If dimensions are others, the points have no such coordinate, or some of it is not finite.
 
     Examples
     --------
@@ -66,16 +73,24 @@ def influence_histograms(
     >>> figure = plots.influence_histograms(row, names=["cat", "dog"])
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['cat', 'dog']
+
+    By anything else that is known of the points:
+
+    >>> figure = plots.influence_histograms(row, label=["old", "new", "new"])
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['group new', 'group old']
     """
     _checks.count("bins", bins)
+    check_attribution(attribution)
+    attribution, label = with_coordinate(attribution, label)
+    note = ""
+    if names is None and label in attribution.coords:
+        groups = Groups.of(attribution, label)
+        attribution, names, note = groups.attribution, groups.names, groups.note
+
     samples = SampleInfluences.of(attribution, label, average=True)
     labels = samples.require_labels(label)
     present = np.unique(labels).tolist()
-    if len(present) > MAX_LABELS:
-        raise ValueError(
-            f"{label!r} has {len(present)} different values, and a panel for each of more than "
-            f"{MAX_LABELS} cannot be read: group them into a coordinate of few values"
-        )
     named = samples.name_labels(names)
 
     # Many panels are low: their heights are compared, not read.
@@ -117,6 +132,8 @@ def influence_histograms(
         "Number of samples in each bin; beside it how many there are, their mean and how many "
         f"are positive. {samples.legend()}{samples.caution()}"
     )
+    if note:
+        text += f" {note[0].upper()}{note[1:]}."
     caption(figure, text, inches=7.2)
     return figure
 

@@ -43,8 +43,9 @@ def extreme_images(
     label: str = "label",
     names: Names = None,
     same_label_only: bool = False,
+    of_label: Hashable | None = None,
 ) -> Figure:
-    r"""Draw the training images of highest and of lowest influence on one target.
+    r"""Draw the training images of highest and of lowest influence on a target, or on average.
 
     Only samples of positive influence are in the first row and only of negative in the second, so
     there may be fewer than ``k``. Each has its label, its place in the data and its influence below
@@ -53,18 +54,21 @@ def extreme_images(
     Parameters
     ----------
     attribution:
-        Of one target, such as ``method.attribute(...).isel(target=0)``.
+        Dimensions (target, point) or (point,); of several targets the mean over them is drawn, of
+        one that of ``attribution.isel(target=0)``.
     images:
         The image of each point in order: (n, H, W), (n, C, H, W) or (n, H, W, C), with C of 1, 3 or
         4. Their whole range of numbers is drawn from black to white.
     k:
         How many in each row; above 10 they go on in a further one.
     target_image:
-        What the influence is on, to its left.
+        What the influence is on, to its left; of one target only.
     label, names:
         As in :func:`influence_histograms`.
     same_label_only:
         Show only points of the target's own label.
+    of_label:
+        Show only points of this label.
 
     Raises
     ------
@@ -81,31 +85,44 @@ def extreme_images(
     ['0\n#0  +5.0e-01', '1\n#2  +2.0e-01', '1\n#1  -1.0e-01']
     """
     _checks.count("k", k)
-    samples = SampleInfluences.of(attribution, label)
+    samples = SampleInfluences.of(attribution, label, average=True)
     table = _read_images(images, len(samples))
     named = samples.name_labels(names)
-    allowed = None
-    if same_label_only:
-        allowed = samples.with_target_label(label)
-
     target = None
     if target_image is not None:
+        if samples.n_targets > 1:
+            raise ValueError(
+                f"target_image is of one target, and the attribution has {samples.n_targets}: "
+                "leave it out, or select one, attribution.isel(target=0)"
+            )
         target = _read_target(target_image, table)
+
+    # Which label alone is to be shown, if there is one.
+    only = of_label
+    allowed = None
+    if same_label_only:
+        if of_label is not None:
+            raise ValueError("of_label names the label: leave out same_label_only")
+        allowed = samples.with_target_label(label)
+        only = samples.target_label
+    elif of_label is not None:
+        allowed = samples.with_label(label, of_label)
 
     gallery = _Gallery(table, samples, named)
     rows = [samples.strongest(sign, k, allowed) for sign in (1, -1)]
     figure = gallery.draw(rows, target)
     width = figure.get_figwidth()
 
-    text = f"Samples of most influence on {samples.subject(named)}"
-    if same_label_only:
-        text += f" among those of label {named[samples.target_label]}"
+    text = f"Samples of most {samples.noun.lower()} on {samples.subject(named)}"
+    if allowed is not None:
+        text += f" among those of label {named[only]}"
     title(figure, text, inches=width - 0.3)
 
     text = f"{samples.legend()} Below each image: label, #place in the data, influence."
     has_labels = samples.target_label is not None and samples.labels is not None
-    if has_labels and not same_label_only:
-        text += " Thick orange frame: the target's label."
+    if has_labels and allowed is None:
+        owner = "target's" if samples.n_targets == 1 else "targets'"
+        text += f" Thick orange frame: the {owner} label."
     caption(figure, text + samples.caution(), inches=width - 0.1)
     return figure
 

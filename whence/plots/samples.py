@@ -13,6 +13,9 @@ from whence import _checks
 from whence.plots.style import Array
 from whence.plots.text import Names, Story, check_finite, name_labels, one_target
 
+MAX_LISTED = 12
+"""Labels that an error lists."""
+
 
 @dataclass(frozen=True)
 class SampleInfluences:
@@ -37,12 +40,7 @@ class SampleInfluences:
         cls, attribution: xr.DataArray, label: str, *, average: bool = False
     ) -> SampleInfluences:
         """Read an attribution of one target, or of several to be averaged."""
-        if not isinstance(attribution, xr.DataArray):
-            raise TypeError(
-                "expected an attribution, an xarray.DataArray such as method.attribute(...) "
-                f"returns, got {_checks.describe(attribution)}"
-            )
-
+        check_attribution(attribution)
         n_targets = attribution.sizes.get("target", 1)
         if average and n_targets > 1:
             first = one_target(attribution.isel(target=0))
@@ -123,6 +121,11 @@ class SampleInfluences:
     def with_target_label(self, label: str) -> Array:
         """Return which samples have the target's label, as booleans (n,); none are an error."""
         labels = self.require_labels(label)
+        if self.target_label is None and self.n_targets > 1:
+            raise ValueError(
+                f"the {self.n_targets} targets have no {label} in common that same_label_only "
+                "could select: name one with of_label="
+            )
         if self.target_label is None:
             raise ValueError(
                 f"same_label_only needs the target's own label, a coordinate 'target_{label}', "
@@ -133,6 +136,18 @@ class SampleInfluences:
         if not matching.any():
             raise ValueError(
                 f"no point has the target's own {label}, {self.target_label!r}"
+            )
+        return matching
+
+    def with_label(self, label: str, wanted: Hashable) -> Array:
+        """Return which samples have a label, as booleans (n,); none are an error."""
+        labels = self.require_labels(label)
+        matching: Array = np.asarray(labels == wanted)
+        if matching.shape != labels.shape or not matching.any():
+            present = np.unique(labels).tolist()[:MAX_LISTED]
+            listed = ", ".join(repr(value) for value in present)
+            raise ValueError(
+                f"no point has the {label} {wanted!r}, of such as {listed}"
             )
         return matching
 
@@ -246,6 +261,15 @@ class SampleInfluences:
         if not self.story.warning:
             return ""
         return f" Caution: {self.story.warning}."
+
+
+def check_attribution(attribution: object) -> None:
+    """Raise ``TypeError`` unless this is a labelled array."""
+    if not isinstance(attribution, xr.DataArray):
+        raise TypeError(
+            "expected an attribution, an xarray.DataArray such as method.attribute(...) returns, "
+            f"got {_checks.describe(attribution)}"
+        )
 
 
 def _drop_differing(first: xr.DataArray, attribution: xr.DataArray) -> xr.DataArray:
