@@ -428,6 +428,48 @@ def test_images_are_refused_that_do_not_suit():
     assert captions(bare) == ["#4  +9.0e-01", "#3  -4.0e-01"]
 
 
+# suspicious images
+
+
+def ranked_samples(**more):
+    known = {"suspicion": [0.1, 0.5, 0.9, 0.3], "rank": [3, 1, 0, 2], **more}
+    return xr.Dataset(
+        {name: ("point", values) for name, values in known.items()},
+        {"label": ("point", [0, 1, 1, 0]), "index": ("point", [10, 11, 12, 13])},
+    )
+
+
+def test_suspicious_images_come_in_order_of_rank():
+    figure = drawn(plots.suspicious_images(ranked_samples(), numbered(4), k=3))
+    held = [float(np.max(ax.images[0].get_array())) for ax in figure.axes if ax.images]
+    np.testing.assert_allclose(held, [2 / 3, 1 / 3, 1.0])
+    assert captions(figure) == [
+        "1\n#12  9.0e-01",
+        "1\n#11  5.0e-01",
+        "0\n#13  3.0e-01",
+    ]
+    assert figure.get_suptitle() == "The 3 most suspicious training samples"
+    assert "Thick" not in caption(figure)
+
+
+def test_suspects_that_the_model_predicts_otherwise_are_framed():
+    ranked = ranked_samples(predicted=[0, 1, 2, 1])
+    names = ["cat", "ox", "a name that is far too long for this"]
+    figure = drawn(plots.suspicious_images(ranked, numbered(4), names=names))
+    assert captions(figure)[0] == "ox\nmodel: a name tha…\n#12  9.0e-01"
+    shown = [ax for ax in figure.axes if ax.images]
+    thick = [ax.spines["left"].get_linewidth() > 1 for ax in shown]
+    assert thick == [True, False, True, False]
+    assert "the model predicts another label" in caption(figure)
+
+
+def test_suspicious_images_refuse_what_are_no_suspects():
+    with pytest.raises(TypeError, match="suspects"):
+        plots.suspicious_images(made_up(VALUES, LABELS), numbered())
+    with pytest.raises(ValueError, match="4 points, but there are 6 images"):
+        plots.suspicious_images(ranked_samples(), numbered())
+
+
 # description
 
 

@@ -29,6 +29,7 @@ from whence.cli.flags import (
     with_groups,
 )
 from whence.cli.model_file import ModelFile, read
+from whence.cli.sample_images import draw_suspects
 from whence.evaluation.bad_data import detection, label_report, suspects
 from whence.plots.grouping import MAX_PANELS
 
@@ -110,6 +111,7 @@ def run(options: _Options, arguments: Sequence[str]) -> int:
     if "corrupted" in file.names:
         show_detection(ranked, np.asarray(file.names["corrupted"]), out)
     print(f"all samples, the most suspicious first: {out}")
+    draw_suspects(file, ranked, out)
     return 0
 
 

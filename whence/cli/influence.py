@@ -34,6 +34,7 @@ from whence.cli.run_options import (
     given_flags,
     named_terms,
 )
+from whence.cli.sample_images import draw_influences
 from whence.pinn.training.load import load_run
 from whence.plots.grouping import Groups
 
@@ -184,6 +185,7 @@ def explain_file(options: _Options, out: Path) -> int:
     if kind in named.coords:
         png, svg = plots.save(histograms(named, kind), out.with_suffix(""))
         print(f"figure: {png}  {svg}")
+    draw_influences(file, named, kind, out)
     return 0
 
 

@@ -10,7 +10,7 @@ from whence.plots.descriptions import describe_point, describe_targets, describe
 from whence.plots.diagnosis import diagnosis
 from whence.plots.fields import rounds, solution
 from whence.plots.histograms import influence_histograms
-from whence.plots.images import extreme_images
+from whence.plots.images import extreme_images, suspicious_images
 from whence.plots.indicators import indicator_bars
 from whence.plots.influence_fields import influence_field, smoothed_influence
 from whence.plots.leave_one_out import leave_one_out
@@ -60,6 +60,7 @@ __all__ = [
     "study_convergence",
     "study_points",
     "study_ratio",
+    "suspicious_images",
     "term_matrix",
     "term_shares",
 ]

@@ -1,9 +1,10 @@
-"""The training images of highest and of lowest influence."""
+"""The training images of highest and of lowest influence, and those that look most wrong."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -24,13 +25,15 @@ from whence.plots.style import (
     caption,
     title,
 )
-from whence.plots.text import Names
+from whence.plots.text import Names, name_labels
 
 MIN_COLUMNS = 4
 """Columns that a row has at least, so that few images stay together."""
 MAX_COLUMNS = 10
 MAX_NAME = 18
 """Characters of a label that fit below an image."""
+PREDICTED = "model: "
+"""What stands before the class that the model predicts."""
 CHANNELS = (1, 3, 4)
 """Gray, colors, and colors with opacity."""
 
@@ -108,34 +111,122 @@ def extreme_images(
     elif of_label is not None:
         allowed = samples.with_label(label, of_label)
 
-    gallery = _Gallery(table, samples, named)
-    rows = [samples.strongest(sign, k, allowed) for sign in (1, -1)]
-    figure = gallery.draw(rows, target)
+    chosen = [samples.strongest(sign, k, allowed) for sign in (1, -1)]
+    captions = {}
+    for i in np.concatenate(chosen).tolist():
+        captions[i] = influence_caption(samples, i, named)
+    framed = [i for i in captions if samples.has_target_label(i)]
+    rows = dict(zip(row_names(samples), chosen, strict=True))
+
+    shown_target = None
+    if target is not None:
+        word = named.get(samples.target_label)
+        target_label = f"{label} {word}" if word else ""
+        shown_target = _Target(target, target_name(samples), target_label)
+    gallery = _Gallery(table, captions, framed)
+    figure = gallery.draw(rows, shown_target)
     width = figure.get_figwidth()
 
     text = f"Samples of most {samples.noun.lower()} on {samples.subject(named)}"
     if allowed is not None:
-        text += f" among those of label {named[only]}"
+        text += f" among those of {label} {named[only]}"
     title(figure, text, inches=width - 0.3)
 
-    text = f"{samples.legend()} Below each image: label, #place in the data, influence."
+    text = (
+        f"{samples.legend()} Below each image: {label}, #place in the data, influence."
+    )
     has_labels = samples.target_label is not None and samples.labels is not None
     if has_labels and allowed is None:
         owner = "target's" if samples.n_targets == 1 else "targets'"
-        text += f" Thick orange frame: the {owner} label."
+        text += f" Thick orange frame: the {owner} {label}."
     caption(figure, text + samples.caution(), inches=width - 0.1)
     return figure
+
+
+def suspicious_images(
+    ranked: xr.Dataset,
+    images: ArrayLike,
+    k: int = 16,
+    label: str = "label",
+    names: Names = None,
+) -> Figure:
+    r"""Draw the training images that look most wrong, the most suspicious first.
+
+    Each has its label below it, of a classifier the class that the model predicts, then its place
+    in the data and its suspicion; a thick frame marks those that the model predicts otherwise.
+
+    Parameters
+    ----------
+    ranked:
+        What :func:`whence.evaluation.suspects` returns, or some of its points.
+    images:
+        The image of each of these points in order, as in :func:`extreme_images`.
+    k:
+        How many; above 10 they go on in a further row.
+    label, names:
+        As in :func:`influence_histograms`.
+
+    Raises
+    ------
+    TypeError
+        If these are no suspects.
+    ValueError
+        If shapes do not suit.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from whence import plots
+    >>> known = {"suspicion": ("point", [0.1, 0.7]), "rank": ("point", [1, 0])}
+    >>> ranked = xr.Dataset(known, {"label": ("point", [0, 1])})
+    >>> figure = plots.suspicious_images(ranked, np.random.rand(2, 8, 8), names=["cat", "dog"])
+    >>> [axes.get_xlabel() for axes in figure.axes if axes.images]
+    ['dog\n#1  7.0e-01', 'cat\n#0  1.0e-01']
+    """
+    _checks.count("k", k)
+    if not isinstance(ranked, xr.Dataset) or not {"suspicion", "rank"} <= set(ranked):
+        raise TypeError(
+            "expected what whence.evaluation.suspects(method) returns, an xarray.Dataset with "
+            f"suspicion and rank, got {_checks.describe(ranked)}"
+        )
+    table = _read_images(images, ranked.sizes["point"])
+    chosen = np.argsort(ranked["rank"].values, kind="stable")[:k]
+    captions, framed = suspect_captions(ranked.isel(point=chosen), chosen, label, names)
+    figure = _Gallery(table, captions, framed).draw({"most\nsuspicious": chosen}, None)
+
+    width = figure.get_figwidth()
+    n_shown = len(chosen)
+    title(figure, f"The {n_shown} most suspicious training samples", inches=width - 0.3)
+    parts = ["#place in the data, suspicion"]
+    if "predicted" in ranked:
+        parts = ["what the model predicts", *parts]
+    if label in ranked.coords:
+        parts = [label, *parts]
+    text = f"Below each image: {', '.join(parts)}."
+    if framed:
+        text += f" Thick orange frame: the model predicts another {label}."
+    caption(figure, text, inches=width - 0.1)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The image that others are compared with, what it is called and its label in words."""
+
+    image: Array
+    name: str
+    label: str
 
 
 class _Gallery:
     """Images on one scale, from the least to the largest number of all."""
 
     def __init__(
-        self, table: Array, samples: SampleInfluences, named: Mapping[Hashable, str]
+        self, table: Array, captions: Mapping[int, str], framed: Sequence[int]
     ) -> None:
         self.table = table
-        self.samples = samples
-        self.named = named
+        self.captions = captions
+        self.framed = framed
         # Either end is NaN if any number is.
         self.low = float(table.min())
         self.high = float(table.max())
@@ -145,29 +236,34 @@ class _Gallery:
         height, width = table.shape[1:3]
         self.slope = height / width
 
-    def draw(self, rows: list[Array], target: Array | None) -> Figure:
-        """Draw the images of positive and of negative influence, and the target beside them."""
-        longest = max(len(row) for row in rows)
+    def draw(self, rows: Mapping[str, Array], target: _Target | None) -> Figure:
+        """Draw rows of images by their names, and the target beside them."""
+        longest = max(len(row) for row in rows.values())
         n_columns = min(max(longest, MIN_COLUMNS), MAX_COLUMNS)
 
         # A row goes on in further lines; one without images still says "none".
         n_lines = []
-        for row in rows:
+        for row in rows.values():
             needed = math.ceil(len(row) / n_columns)
             n_lines.append(max(1, needed))
 
-        # Inches: an image is 0.98 wide with 0.14 between, and 0.42 below it are for its caption.
+        # Inches: an image is 0.98 wide with 0.14 between, and below it are the lines of its
+        # caption.
+        n_words = max(
+            (text.count("\n") + 1 for text in self.captions.values()), default=1
+        )
+        caption_height = 0.14 + 0.14 * n_words
         images_width = 1.12 * n_columns
         target_width = 0.0 if target is None else 1.9
         width = max(images_width + target_width + 0.5, 5.5)
         image_height = 0.98 * float(np.clip(self.slope, 0.4, 2.5))
-        height = sum(n_lines) * (image_height + 0.42) + 0.95
+        height = sum(n_lines) * (image_height + caption_height) + 0.95
         figure = Figure(
             (width, height),
             layout=ConstrainedLayoutEngine(h_pad=0.07),
         )
 
-        # The target spans both rows, left of the images.
+        # The target spans all rows, left of the images.
         widths = [images_width] if target is None else [1.7, images_width]
         grid = figure.add_gridspec(
             len(rows),
@@ -178,35 +274,17 @@ class _Gallery:
         if target is not None:
             self._draw_target(figure.add_subplot(grid[:, 0]), target)
 
-        for k, name in enumerate(self._row_names()):
+        for k, (name, chosen) in enumerate(rows.items()):
             shape = (n_lines[k], n_columns)
-            self._draw_row(figure, grid[k, -1], shape, name, rows[k])
+            self._draw_row(figure, grid[k, -1], shape, name, chosen)
         return figure
 
-    def _row_names(self) -> list[str]:
-        """Return the names of the rows, each in two short lines."""
-        story = self.samples.story
-        if not story.verb:
-            return ["most\npositive", "most\nnegative"]
-        if not story.is_loss:
-            return [f"{story.verb}\nraises it", f"{story.verb}\nlowers it"]
-
-        adjectives = {"helps": "helpful", "harms": "harmful"}
-        return [f"most\n{adjectives[judgment]}" for judgment in story.judgments()]
-
-    def _draw_target(self, ax: Axes, image: Array) -> None:
-        self._draw_image(ax, image)
-
-        name = "target"
-        location = self.samples.story.location
-        if "index" in location:
-            name += f" {location['index']:.0f}"
-        ax.set_title(name, fontsize=TEXT + 1)
-
-        label = self.named.get(self.samples.target_label)
-        if label:
-            ax.set_xlabel(f"label {label}", fontsize=TEXT)
-        _frame(ax, is_thick=bool(label))
+    def _draw_target(self, ax: Axes, target: _Target) -> None:
+        self._draw_image(ax, target.image)
+        ax.set_title(target.name, fontsize=TEXT + 1)
+        if target.label:
+            ax.set_xlabel(target.label, fontsize=TEXT)
+        _frame(ax, is_thick=bool(target.label))
 
     def _draw_row(
         self,
@@ -227,14 +305,14 @@ class _Gallery:
             ax.spines[:].set_visible(False)
             axes.append(ax)
 
-        for ax, i in zip(axes, chosen, strict=False):
+        for ax, i in zip(axes, chosen.tolist(), strict=False):
             self._draw_image(ax, self.table[i])
             ax.set_xlabel(
-                self._caption(i),
+                self.captions[i],
                 fontsize=TICK - 0.5,
                 linespacing=1.15,
             )
-            _frame(ax, is_thick=self.samples.has_target_label(i))
+            _frame(ax, is_thick=i in self.framed)
 
         axes[0].set_ylabel(
             name,
@@ -268,18 +346,78 @@ class _Gallery:
         )
         ax.set(xticks=[], yticks=[])
 
-    def _caption(self, i: int) -> str:
-        place = self.samples.places[i]
-        value = self.samples.values[i]
-        line = f"#{place}  {value:+.1e}"
-        if self.samples.labels is None:
-            return line
 
-        # Longer names would run into those of the neighbours.
-        name = self.samples.label_of(i, self.named)
-        if len(name) > MAX_NAME:
-            name = name[: MAX_NAME - 1] + "…"
-        return f"{name}\n{line}"
+# --- what stands beside images -------------------------------------------------------------------
+
+
+def row_names(samples: SampleInfluences) -> list[str]:
+    """Return the names of the rows, each in two short lines."""
+    story = samples.story
+    if not story.verb:
+        return ["most\npositive", "most\nnegative"]
+    if not story.is_loss:
+        return [f"{story.verb}\nraises it", f"{story.verb}\nlowers it"]
+
+    adjectives = {"helps": "helpful", "harms": "harmful"}
+    return [f"most\n{adjectives[judgment]}" for judgment in story.judgments()]
+
+
+def target_name(samples: SampleInfluences) -> str:
+    """Return what a target is called, with its number if it has one."""
+    location = samples.story.location
+    if "index" in location:
+        return f"target {location['index']:.0f}"
+    return "target"
+
+
+def influence_caption(
+    samples: SampleInfluences, i: int, named: Mapping[Hashable, str]
+) -> str:
+    """Return what stands below a sample's image: its label, its place and its influence."""
+    place = samples.places[i]
+    value = samples.values[i]
+    line = f"#{place}  {value:+.1e}"
+    if samples.labels is None:
+        return line
+    return f"{_short(samples.label_of(i, named))}\n{line}"
+
+
+def suspect_captions(
+    suspects: xr.Dataset, chosen: Array, label: str, names: Names
+) -> tuple[dict[int, str], list[int]]:
+    """Return what stands below each of some suspects, and which the model predicts otherwise."""
+    n = len(chosen)
+    places = chosen
+    if "index" in suspects.coords:
+        places = suspects["index"].values
+    labels = suspects[label].values.tolist() if label in suspects.coords else None
+    predicted = None
+    if "predicted" in suspects and labels is not None:
+        predicted = suspects["predicted"].values.tolist()
+    named = name_labels({*(labels or []), *(predicted or [])}, names)
+
+    captions = {}
+    framed = []
+    for k in range(n):
+        lines = []
+        if labels is not None:
+            lines.append(_short(named[labels[k]]))
+        if labels is not None and predicted is not None:
+            guess = _short(named[predicted[k]], MAX_NAME - len(PREDICTED))
+            lines.append(f"{PREDICTED}{guess}")
+            if predicted[k] != labels[k]:
+                framed.append(int(chosen[k]))
+        suspicion = float(suspects["suspicion"].values[k])
+        lines.append(f"#{places[k]}  {suspicion:.1e}")
+        captions[int(chosen[k])] = "\n".join(lines)
+    return captions, framed
+
+
+def _short(name: str, length: int = MAX_NAME) -> str:
+    """Return a name that does not run into those of the neighbours."""
+    if len(name) <= length:
+        return name
+    return name[: length - 1] + "…"
 
 
 def _frame(ax: Axes, *, is_thick: bool) -> None:
