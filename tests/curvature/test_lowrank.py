@@ -93,6 +93,80 @@ def test_nystrom_is_its_definition(rank):
     oracles.close(solution.value, expected, 1e-6)
 
 
+# --- Nyström of a Hessian ----------------------------------------------------------------------
+
+INDEFINITE = [3.0, 2.0, 1.0, 0.5, 0.1, 0.0, 0.0, -0.05, -0.2, -0.4]
+
+
+def test_nystrom_of_an_indefinite_matrix_is_that_of_the_shifted_one():
+    """The definition: (A + sI)Ω(Ωᵀ(A + sI)Ω)⁻¹Ωᵀ(A + sI) − s within its range, λ outside."""
+    matrix = symmetric(INDEFINITE).numpy()
+    size, rank, damping = len(matrix), 6, 1.0
+    solver = Nystrom(rank, seed=3)
+    state = solver.factor(
+        Matrix(torch.as_tensor(matrix)), Damping(damping, relative=False)
+    )
+
+    # The smallest eigenvalue is −0.4, and the shift a little more than its size.
+    assert state.spectrum.smallest_eigenvalue == pytest.approx(-0.4, abs=1e-3)
+    shift = 0.4 + 2e-4 * 3.4
+    omega = np.random.default_rng(3).standard_normal((size, rank))
+    image = (matrix + shift * np.eye(size)) @ omega
+    low = image @ linalg.inv(omega.T @ image) @ image.T
+    basis, _ = linalg.qr(image, mode="economic")
+    approximation = low - shift * basis @ basis.T
+    right = random(size, 3)
+    expected = linalg.solve(approximation + damping * np.eye(size), right.numpy())
+    oracles.close(state.solve(right).value, expected, 1e-3)
+
+
+@pytest.mark.parametrize("damping", [1.0, 0.3])
+def test_nystrom_of_a_hessian_of_full_rank_is_the_dense_answer(damping):
+    """Also with a damping that leaves A + λI indefinite."""
+    matrix = symmetric(INDEFINITE)
+    solver = Nystrom(len(matrix))
+    solution = solver.factor(Matrix(matrix), Damping(damping, relative=False)).solve(
+        right := random(len(matrix), 4)
+    )
+    shifted = matrix.numpy() + damping * np.eye(len(matrix))
+    oracles.close(solution.value, linalg.solve(shifted, right.numpy()), 1e-8)
+    assert solution.residual < 1e-8
+
+
+def test_nystrom_of_the_hessian_of_a_network():
+    case = oracles.burgers_soft(n=5, widths=(2, 4, 1))
+    matrix = oracles.loss_hessian(case)
+    values = linalg.eigvalsh(matrix)
+    assert values[0] < -1e-3 * values[-1]  # there is something to shift
+    right = random(len(matrix), 3)
+    state = Nystrom(len(matrix)).factor(Hessian(case.objective), Damping(1e-2))
+    largest_value = np.abs(values).max()
+    assert state.spectrum.largest_eigenvalue == pytest.approx(largest_value, rel=1e-6)
+    shifted = matrix + 1e-2 * largest_value * np.eye(len(matrix))
+    expected = linalg.solve(shifted, right.numpy())
+    oracles.close(state.solve(right).value, expected, 1e-6)
+
+    # Another damping from the same sketch.
+    again = state.redamped(2.0 * largest_value)
+    shifted = matrix + 2.0 * largest_value * np.eye(len(matrix))
+    expected = linalg.solve(shifted, right.numpy())
+    oracles.close(again.solve(right).value, expected, 1e-6)
+    assert again.spectrum.smallest_eigenvalue == state.spectrum.smallest_eigenvalue
+
+
+def test_a_sketch_gains_by_its_rank():
+    matrix = symmetric([*(0.7**k for k in range(40)), *(-0.01 for _ in range(20))])
+    right = random(60, 5)
+    expected = linalg.solve(matrix.numpy() + 0.05 * np.eye(60), right.numpy())
+    errors = []
+    for rank in (10, 30, 60):
+        state = Nystrom(rank).factor(Matrix(matrix), Damping(0.05, relative=False))
+        value = state.solve(right).value.numpy()
+        errors.append(linalg.norm(value - expected) / linalg.norm(expected))
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-8
+
+
 @pytest.mark.parametrize("solver", [Arnoldi(rank=12), Nystrom(rank=12)])
 def test_full_rank_is_exact(solver):
     matrix = symmetric([10.0**-k for k in range(12)])
@@ -169,12 +243,6 @@ def test_what_cannot_be_factored(kind):
     broken[2, 3] = float("nan")
     with pytest.raises(ValueError, match="not finite"):
         kind(rank=2).factor(Root(broken), Damping(1e-3))
-
-
-def test_nystrom_refuses_a_hessian():
-    hessian = Matrix(symmetric([1.0, 2.0, -3.0]))
-    with pytest.raises(ValueError, match="Arnoldi"):
-        Nystrom(2).factor(hessian, Damping(1e-3))
 
 
 def test_arnoldi_refuses_what_damping_makes_singular():

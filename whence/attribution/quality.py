@@ -186,6 +186,12 @@ class _Report:
         added = attributes["damping"] + attributes.get("weight_decay", 0.0)
         is_outweighed = smallest > -added
         if negative and not is_outweighed:
+            # Of a sketch the smallest is known, and not how many are below zero.
+            if "rank" in attributes and "smallest_eigenvalue" in attributes:
+                return (
+                    f"The curvature has negative eigenvalues, down to {smallest:.0e}: this is no "
+                    "minimum, use curvature='gauss_newton', train further or damp more."
+                )
             return (
                 f"The curvature has {negative} negative eigenvalues: this is no minimum, use "
                 "curvature='gauss_newton' or train further."

@@ -164,6 +164,9 @@ def low_rank_cost(
     needed = counts.kept_bytes + COPIES * rank * counts.vector_bytes
     # One product with all vectors by the rows, or one after the other.
     passes = counts.first_passes + counts.row_passes
+    if isinstance(solver, Nystrom) and not operator.semidefinite:
+        # Lanczos for both ends of the spectrum, and vectors one after the other.
+        passes = 2 * counts.first_passes + rank * counts.product_passes
     if isinstance(solver, Arnoldi):
         passes = counts.first_passes + 2 * rank * counts.product_passes
     # A times the vectors by their rows, and orthogonal bases of them.

@@ -19,7 +19,11 @@ from whence.curvature.failures import (
     undamped,
 )
 from whence.curvature.kernel_factor import KernelFactor
-from whence.curvature.lanczos import Product, largest_eigenvalue
+from whence.curvature.lanczos import (
+    Product,
+    largest_eigenvalue,
+    smallest_eigenvalue,
+)
 from whence.curvature.operators import Curvature, Damped, DenseMatrix
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
@@ -197,16 +201,14 @@ class Exact:
         except SingularSystem:
             return _Indefinite(operator, damping, self.tolerance)
 
-        # Lanczos finds the smallest eigenvalue of A as the largest one of largest·I − A.
         size = operator.size
         matrix = operator.matrix
         largest = state.spectrum.largest_eigenvalue
 
-        def flipped(vector: Tensor) -> Tensor:
-            return largest * vector - matrix @ vector
+        def product(vector: Tensor) -> Tensor:
+            return matrix @ vector
 
-        width = largest_eigenvalue(flipped, size, matrix, tolerance=SPECTRUM)
-        smallest = largest - width
+        smallest = smallest_eigenvalue(product, size, matrix, largest, SPECTRUM)
 
         # Damping is relative to the eigenvalue of largest magnitude, which may be the smallest one.
         # Pivots are those of A + λI, and as uncertain as its eigenvalues are large.

@@ -56,6 +56,38 @@ def largest_eigenvalue(
     return float(values[0])
 
 
+def smallest_eigenvalue(
+    product: Product, size: int, like: Tensor, largest: float, tolerance: float
+) -> float:
+    """Return the smallest eigenvalue of a symmetric operator whose largest is known.
+
+    Parameters
+    ----------
+    product, size, like:
+        As in :func:`largest_eigenvalue`.
+    largest:
+        That eigenvalue.
+    tolerance:
+        Relative to the width of the spectrum, from the smallest to the largest eigenvalue.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.curvature.lanczos import smallest_eigenvalue
+    >>> diagonal = torch.linspace(-5.0, 4.0, 100, dtype=torch.float64)
+    >>> round(smallest_eigenvalue(lambda v: diagonal * v, 100, diagonal, 4.0, 1e-12), 9)
+    -5.0
+    """
+
+    # The smallest eigenvalue of A is the largest one of largest·I − A, taken from it: an end of
+    # the spectrum to which others may crowd is found to a share of the whole width.
+    def flipped(vector: Tensor) -> Tensor:
+        return largest * vector - product(vector)
+
+    width = largest_eigenvalue(flipped, size, like, tolerance)
+    return largest - width
+
+
 def largest_eigenvalues(
     product: Product, size: int, like: Tensor, count: int, tolerance: float = 0.0
 ) -> Tensor:

@@ -16,6 +16,7 @@ from whence.curvature.lanczos import (
     Eigenpairs,
     dominant_eigenpairs,
     largest_eigenvalue,
+    smallest_eigenvalue,
 )
 from whence.curvature.operators import Curvature, Damped
 from whence.curvature.solvers import (
@@ -31,6 +32,10 @@ from whence.curvature.spectrum import Spectrum
 DEFAULT_RANK = 300
 FIRST_RANK = 50
 """The first rank tried if a tolerance may make it grow."""
+LARGEST = 1e-8
+"""How exact the largest eigenvalue of an indefinite operator is, relative to it."""
+SMALLEST = 1e-4
+"""How exact the smallest one is, relative to the width of the spectrum."""
 COPIES = 3
 """Matrices (P, r) that are in memory at once."""
 
@@ -40,13 +45,15 @@ class LowRankSpectrum(Spectrum):
     """What the r eigenpairs of a low-rank approximation say.
 
     ``trace_share`` is their part of the trace of A; smallest and negative eigenvalues are counted
-    among the r only.
+    among the r only. ``smallest_eigenvalue`` is that of A where a sketch needed it, to a ten
+    thousandth of the spectrum's width.
     """
 
     rank: int
     trace_share: float
     smallest_held_eigenvalue: float
     negative_eigenvalues_held: int
+    smallest_eigenvalue: float | None = None
 
 
 @SOLVERS.named()
@@ -137,6 +144,10 @@ class Nystrom:
     & Udell 2021 (arXiv 2110.02820, algorithm 2.1). Also a good preconditioner of
     :class:`whence.ConjugateGradient`.
 
+    Of a Hessian, which may have negative eigenvalues, ``A + sI`` is sketched and s taken off again,
+    with s the size of the most negative eigenvalue by Lanczos' iteration. The less is known of A
+    the larger s is beside λ: :class:`Arnoldi` of the same rank takes more products and is nearer.
+
     Parameters
     ----------
     rank, tolerance, complement, memory_budget:
@@ -147,7 +158,7 @@ class Nystrom:
     Raises
     ------
     ValueError
-        As for :class:`Arnoldi`, and for operators that may be indefinite, such as a Hessian.
+        As for :class:`Arnoldi`.
 
     Examples
     --------
@@ -178,19 +189,42 @@ class Nystrom:
         return _Growth(self.rank, self.tolerance, self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
-        """Multiply A by random directions."""
-        if not operator.semidefinite:
-            raise ValueError(
-                "Nystrom needs an operator without negative eigenvalues: use "
-                "curvature='gauss_newton', or wh.Arnoldi or wh.Exact for a Hessian"
-            )
+        """Multiply A by random directions, of a Hessian once its eigenvalues are positive."""
         cached = operator.cached(self.memory_budget)
+        largest = smallest = None
+        shift = 0.0
+        if not cached.semidefinite:
+            largest, smallest = ends_of_spectrum(cached)
+            shift = shift_above(largest, smallest)
 
         def pairs_of(rank: int) -> Eigenpairs:
-            return nystrom(cached, rank, self.seed)
+            return nystrom(cached, rank, self.seed, shift)
 
         pairs, share = self._growth().eigenpairs(cached, pairs_of)
-        return _LowRank(self, cached, pairs, damping, share)
+        return _LowRank(self, cached, pairs, damping, share, largest, smallest)
+
+
+def ends_of_spectrum(operator: Curvature) -> tuple[float, float]:
+    """Return the largest magnitude of an eigenvalue, and the smallest eigenvalue, by Lanczos."""
+    size = operator.size
+    like = operator.like()
+    largest = largest_eigenvalue(operator.matvec, size, like, LARGEST)
+    smallest = smallest_eigenvalue(operator.matvec, size, like, largest, SMALLEST)
+    return max(largest, abs(smallest)), smallest
+
+
+def shift_above(largest: float, smallest: float) -> float:
+    """Return s ≥ 0 with ``A + sI`` positive semi-definite, also where Lanczos is not exact.
+
+    Examples
+    --------
+    >>> from whence.curvature.lowrank import shift_above
+    >>> round(shift_above(1.0, -0.5), 4), shift_above(1.0, 0.2)
+    (0.5003, 0.0)
+    """
+    # The smallest eigenvalue is known to a share of the width: twice that is on the safe side.
+    uncertain = 2 * SMALLEST * (largest - smallest)
+    return max(0.0, uncertain - smallest)
 
 
 def largest_rank(solver: Arnoldi | Nystrom, operator: Curvature) -> int:
@@ -270,10 +304,13 @@ class _Growth:
         return most
 
 
-def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:
-    """Return eigenpairs of the Nyström approximation of a positive semi-definite operator.
+def nystrom(
+    operator: Curvature, rank: int, seed: int, shift: float = 0.0
+) -> Eigenpairs:
+    """Return eigenpairs of the Nyström approximation of A, where ``A + sI`` has no negative ones.
 
-    Algorithm 2.1 of Frangella, Tropp & Udell 2021 (arXiv 2110.02820).
+    Algorithm 2.1 of Frangella, Tropp & Udell 2021 (arXiv 2110.02820), of the shifted operator. The
+    approximation is never above it, so that eigenvalues are at least −s and at most those of A.
     """
     like = operator.like()
     numbers = np.random.default_rng(seed).standard_normal((operator.size, rank))
@@ -285,19 +322,20 @@ def nystrom(operator: Curvature, rank: int, seed: int) -> Eigenpairs:
 
     # Rounding may leave ΩᵀAΩ with eigenvalues below zero. Of A + νI, with ν of the size of that
     # rounding, it is positive definite; ν is taken off again at the end.
-    shift = float(image.norm()) * torch.finfo(image.dtype).eps
-    if not shift:
+    image = image + shift * directions  # Y ← (A + sI)Ω
+    rounding = float(image.norm()) * torch.finfo(image.dtype).eps
+    if not rounding:
         return directions, image.new_zeros(rank)
-    image = image + shift * directions  # Y ← (A + νI)Ω
+    image = image + rounding * directions  # Y ← (A + sI + νI)Ω
 
     # ΩᵀY = C Cᵀ, from eigenvectors rather than by Cholesky, which rounding could still break.
     core = directions.T @ image
     values, vectors = torch.linalg.eigh(0.5 * (core + core.T))
-    root = vectors / values.clamp_min(shift).sqrt()  # C⁻ᵀ
+    root = vectors / values.clamp_min(rounding).sqrt()  # C⁻ᵀ
 
     # Y (ΩᵀY)⁻¹ Yᵀ = B Bᵀ with B = Y C⁻ᵀ = U Σ Vᵀ, so its eigenvalues are Σ².
     left, singular_values, _ = torch.linalg.svd(image @ root, full_matrices=False)
-    return left, (singular_values**2 - shift).clamp_min(0)
+    return left, (singular_values**2 - rounding).clamp_min(0) - shift
 
 
 class _LowRank:
@@ -311,6 +349,7 @@ class _LowRank:
         damping: Damping,
         trace_share: float,
         largest: float | None = None,
+        smallest: float | None = None,
     ) -> None:
         self._solver = solver
         self._operator = operator
@@ -343,6 +382,7 @@ class _LowRank:
             trace_share=trace_share,
             smallest_held_eigenvalue=float(self._values.min()),
             negative_eigenvalues_held=int((self._values < 0).sum()),
+            smallest_eigenvalue=smallest,
         )
 
     def redamped(self, damping: float) -> _LowRank:
@@ -354,6 +394,7 @@ class _LowRank:
             Damping(damping, relative=False),
             self.spectrum.trace_share,
             self.spectrum.largest_eigenvalue,
+            self.spectrum.smallest_eigenvalue,
         )
 
     def _largest(self, operator: Curvature) -> float:
@@ -372,20 +413,22 @@ class _LowRank:
 
     def precondition(self, right: Tensor) -> Tensor:
         """Return an approximate inverse whose part outside is as large as the smallest inside."""
-        return self._in_eigenbasis(right, float(self._inverse.abs().max()))
+        # Of its magnitudes, as a preconditioner must be positive definite.
+        inverse = self._inverse.abs()
+        return self._in_eigenbasis(right, inverse, float(inverse.max()))
 
     def solve(self, right: Tensor) -> Solution:
         outside = 0.0
         if self._complement:
             outside = 1 / self._system.damping
-        value = self._in_eigenbasis(right, outside)
+        value = self._in_eigenbasis(right, self._inverse, outside)
         return direct_solution(self._system, right, value)
 
-    def _in_eigenbasis(self, right: Tensor, outside: float) -> Tensor:
+    def _in_eigenbasis(self, right: Tensor, inverse: Tensor, outside: float) -> Tensor:
         """Return U(Λ + λ)⁻¹Uᵀb, and ``outside`` times what lies outside the span of U."""
         # b → Uᵀb → (Λ + λ)⁻¹Uᵀb → U(Λ + λ)⁻¹Uᵀb
         inside = self._vectors.T @ right
-        value = self._vectors @ (self._inverse[:, None] * inside)
+        value = self._vectors @ (inverse[:, None] * inside)
         if not outside:
             return value
 
