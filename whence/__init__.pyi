@@ -32,6 +32,7 @@ from .curvature.conjugate_gradient import ConjugateGradient as ConjugateGradient
 from .curvature.datainf import DataInf as DataInf
 from .curvature.exact import Exact as Exact
 from .curvature.failures import SingularSystem as SingularSystem
+from .curvature.given_factors import GivenFactors as GivenFactors
 from .curvature.kronecker import EKFAC as EKFAC
 from .curvature.lissa import LiSSA as LiSSA
 from .curvature.lowrank import Arnoldi as Arnoldi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ class Arnoldi:
             return self._eigenpairs(cached, rank)
 
         pairs, share = self._growth().eigenpairs(cached, pairs_of)
-        return _LowRank(self, cached, pairs, damping, share)
+        return LowRankState(self, cached, pairs, damping, share)
 
     def _eigenpairs(self, operator: Curvature, rank: int) -> Eigenpairs:
         size = operator.size
@@ -201,7 +202,7 @@ class Nystrom:
             return nystrom(cached, rank, self.seed, shift)
 
         pairs, share = self._growth().eigenpairs(cached, pairs_of)
-        return _LowRank(self, cached, pairs, damping, share, largest, smallest)
+        return LowRankState(self, cached, pairs, damping, share, largest, smallest)
 
 
 def ends_of_spectrum(operator: Curvature) -> tuple[float, float]:
@@ -338,12 +339,24 @@ def nystrom(
     return left, (singular_values**2 - rounding).clamp_min(0) - shift
 
 
-class _LowRank:
+class LowRankSolver(Protocol):
+    """What a state of low rank asks of its solver."""
+
+    @property
+    def name(self) -> str:
+        """How results refer to it."""
+
+    @property
+    def complement(self) -> bool:
+        """Whether directions outside the rank are damped, or dropped."""
+
+
+class LowRankState:
     """``U Λ Uᵀ + λI``, inverted by Woodbury's formula."""
 
     def __init__(
         self,
-        solver: Arnoldi | Nystrom,
+        solver: LowRankSolver,
         operator: Curvature,
         pairs: Eigenpairs,
         damping: Damping,
@@ -385,9 +398,9 @@ class _LowRank:
             smallest_eigenvalue=smallest,
         )
 
-    def redamped(self, damping: float) -> _LowRank:
+    def redamped(self, damping: float) -> LowRankState:
         """Return the state with this absolute λ: the eigenpairs are known."""
-        return _LowRank(
+        return LowRankState(
             self._solver,
             self._operator,
             (self._vectors, self._values),
@@ -418,6 +431,7 @@ class _LowRank:
         return self._in_eigenbasis(right, inverse, float(inverse.max()))
 
     def solve(self, right: Tensor) -> Solution:
+        """Return ``U(Λ + λ)⁻¹Uᵀb`` and what lies outside, with the residual of A itself."""
         outside = 0.0
         if self._complement:
             outside = 1 / self._system.damping
