@@ -44,8 +44,14 @@ NEEDED = {
 """Values for options without a default, by their name."""
 
 
+ONE_OF = {"GivenFactors": {"kronecker": {}}}
+"""Options of classes that need one of several."""
+
+
 def make(cls, **options):
     """Return an object of a catalogued class with its defaults."""
+    if "inverse" not in options:
+        options = ONE_OF.get(cls.__name__, {}) | options
     for field in dataclasses.fields(cls):
         is_needed = (
             field.default is dataclasses.MISSING
