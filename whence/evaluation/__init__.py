@@ -2,6 +2,7 @@
 
 from whence.evaluation.bad_data import detection, label_report, suspects
 from whence.evaluation.brittleness import brittleness
+from whence.evaluation.damping_path import damping_path
 from whence.evaluation.datamodels import datamodel
 from whence.evaluation.ground_truth import lds_scores, leave_one_out_scores
 from whence.evaluation.lds import linear_datamodeling_score, random_subsets, retrained
@@ -12,6 +13,7 @@ from whence.evaluation.tail_patch import tail_patch
 
 __all__ = [
     "brittleness",
+    "damping_path",
     "datamodel",
     "detection",
     "label_report",

@@ -6,6 +6,7 @@ Each function returns a :class:`matplotlib.figure.Figure` of its own: no display
 
 from whence.plots.bars import influence_bars
 from whence.plots.comparison import compared_influence
+from whence.plots.damping import damping
 from whence.plots.descriptions import describe_point, describe_targets, describe_terms
 from whence.plots.diagnosis import diagnosis
 from whence.plots.fields import rounds, solution
@@ -31,6 +32,7 @@ __all__ = [
     "compared_influence",
     "confusion",
     "convergence",
+    "damping",
     "describe_influence",
     "describe_point",
     "describe_samples",
