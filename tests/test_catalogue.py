@@ -375,10 +375,10 @@ def methods(name, case):
     return cls(case, **{option: given[option] for option in required})
 
 
-CLASSIFIERS_ONLY = {"trak"}
+SUPERVISED_ONLY = {"representation_similarity", "trak"}
 
 
-@pytest.mark.parametrize("name", sorted(set(METHODS) - CLASSIFIERS_ONLY))
+@pytest.mark.parametrize("name", sorted(set(METHODS) - SUPERVISED_ONLY))
 def test_method(name):
     """One sign, the same numbers in tiles, sums and by points, one effect the other's negative."""
     case = objective(6)

@@ -21,6 +21,7 @@ from .attribution.quantities import Residual as Residual
 from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
 from .attribution.replay import Replay as Replay
+from .attribution.similarity import RepresentationSimilarity as RepresentationSimilarity
 from .attribution.summary import region_shares as region_shares
 from .attribution.summary import term_matrix as term_matrix
 from .attribution.trak import TRAK as TRAK

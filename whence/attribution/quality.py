@@ -26,6 +26,7 @@ WITHOUT_CURVATURE = {
     "grad_cos": "Cosines of gradients at the last parameters.",
     "tracin": "Products of gradients summed over checkpoints.",
     "empirical": "Changes of losses in finite steps.",
+    "representation_similarity": "Similarities of activations, whatever the labels.",
 }
 REPLAYED = (
     "The exact derivative by the weight of each point through all {steps} steps of the training, "
