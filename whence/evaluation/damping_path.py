@@ -145,14 +145,14 @@ def checked_dampings(
 ) -> list[float]:
     """Return relative dampings, rising, each once; by default decades around the own one."""
     if dampings is None:
-        own = own_damping(influence)
-        if not 0 < own < math.inf:
+        current = own_damping(influence)
+        if not 0 < current < math.inf:
             raise ValueError(
-                f"the influence's own damping is {own} of the largest eigenvalue, around which "
+                f"the influence's own damping is {current} of the largest eigenvalue, around which "
                 "there are no decades: give dampings="
             )
         steps = range(-DECADES, DECADES + 1)
-        return [own * 10.0**step for step in steps]
+        return [current * 10.0**step for step in steps]
 
     for value in dampings:
         _checks.positive("a relative damping", value)
@@ -164,11 +164,11 @@ def checked_dampings(
 
 def own_damping(influence: Factored) -> float:
     """Return the damping of an influence relative to the largest eigenvalue, without a penalty."""
-    own = influence.damping
-    if own.relative:
-        return own.value
+    damping = influence.damping
+    if damping.relative:
+        return damping.value
     largest = influence.state().spectrum.largest_eigenvalue
-    return own.value / largest if largest else math.inf
+    return damping.value / largest if largest else math.inf
 
 
 def tables_over(

@@ -76,7 +76,7 @@ def damping(path: xr.Dataset) -> Figure:
         len(heights), sharex=True, gridspec_kw={"height_ratios": heights}
     )
 
-    own = float(path.attrs["damping"])
+    current = float(path.attrs["damping"])
     values = path["damping"].values
     nearest = nearest_damping(path)
     stable = stable_range(path, nearest)
@@ -87,8 +87,8 @@ def damping(path: xr.Dataset) -> Figure:
 
     for ax in axes:
         ax.axvspan(*stable, color="0.93", zorder=0)
-        if own > 0:
-            ax.axvline(own, color=INK, linewidth=1.0, linestyle=":")
+        if current > 0:
+            ax.axvline(current, color=INK, linewidth=1.0, linestyle=":")
     axes[-1].set_xlabel("damping λ relative to the largest eigenvalue", fontsize=TEXT)
     write_words(figure, path, nearest, stable)
     return figure
@@ -97,8 +97,8 @@ def damping(path: xr.Dataset) -> Figure:
 def nearest_damping(path: xr.Dataset) -> int:
     """Return the place of the known damping that is nearest to the influence's own."""
     # Of no damping at all the smallest is the nearest.
-    own = max(float(path.attrs["damping"]), np.finfo(float).tiny)
-    distances = np.abs(np.log(path["damping"].values / own))
+    current = max(float(path.attrs["damping"]), np.finfo(float).tiny)
+    distances = np.abs(np.log(path["damping"].values / current))
     is_known = np.isfinite(path["size"].values)
     return int(np.argmin(np.where(is_known, distances, np.inf)))
 
