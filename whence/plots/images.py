@@ -136,7 +136,7 @@ def extreme_images(
         f"{samples.legend()} Below each image: {label}, #place in the data, influence."
     )
     has_labels = samples.target_label is not None and samples.labels is not None
-    if has_labels and allowed is None:
+    if has_labels and allowed is None and framed:
         owner = "target's" if samples.n_targets == 1 else "targets'"
         text += f" Thick orange frame: the {owner} {label}."
     caption(figure, text + samples.caution(), inches=width - 0.1)
