@@ -18,9 +18,8 @@ from torch import Tensor
 
 from whence.curvature.cholesky import factor_in_place, solve_factored
 from whence.curvature.kronecker_bases import Basis
-from whence.curvature.layer_rows import LayerMatrix, row_pieces
+from whence.curvature.layer_rows import LayerMatrix, RowSource, row_pieces
 from whence.curvature.solvers import singular
-from whence.jacobian import Jacobian
 from whence.symmetric_products import add_self_product, mirror
 
 
@@ -94,7 +93,7 @@ class Coupling:
     """
 
     def __init__(
-        self, root: Jacobian, blocks: Sequence[Directions], leading: Leading
+        self, root: RowSource, blocks: Sequence[Directions], leading: Leading
     ) -> None:
         self._blocks = blocks
         self.leading = leading

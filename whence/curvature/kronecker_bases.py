@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.failures import check_finite
-from whence.curvature.layer_rows import LayerMatrix, layer_rows
-from whence.jacobian import Jacobian
+from whence.curvature.layer_rows import LayerMatrix, RowSource, layer_rows
 
 MOMENT_NUMBERS = 4_000_000
 """Moments of all pairs of channels that may be kept for one layer and term."""
@@ -328,7 +327,7 @@ class _Model:
 
 
 def layer_bases(
-    root: Jacobian, layers: Sequence[LayerMatrix], block_limit: int
+    root: RowSource, layers: Sequence[LayerMatrix], block_limit: int
 ) -> list[tuple[LayerMatrix, Basis]]:
     """Return the eigenvectors of each layer's model, of layers that a residual depends on."""
     models = {}
