@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ DAMPINGS = (1e-3, 1e-2, 1e-1)
 SLOW_DAMPING = 1e-2
 ENSEMBLE = 10
 CHECKPOINTS = 6
+SEGMENTS = 3
 LEAST_SCORE = 0.9
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -76,16 +76,9 @@ def truth(run: wh.TrainingRun, case: Training, subsets: Array) -> Array:
 
 
 def checkpoints(run: wh.TrainingRun, count: int) -> list[dict[str, torch.Tensor]]:
-    """Return states of the model along its training."""
-    steps = run.steps()
-    states = []
-    state = steps.start()
+    """Return states of the model along its training, the last of them its end."""
     at = np.linspace(0, len(run), count + 1).astype(int)
-    for first, last in itertools.pairwise(at):
-        state = steps.advance(state, int(first), int(last))
-        named = {k.removeprefix("model."): v for k, v in state.items()}
-        states.append({k: v for k, v in named.items() if "/" not in k})
-    return states
+    return run.checkpoints(at[1:].tolist())
 
 
 Made = Callable[[], Any]
@@ -109,6 +102,14 @@ def ours(case: Training, run: wh.TrainingRun) -> Iterator[tuple[str, str, Made]]
             lambda d=damping: wh.Influence(
                 objective, solver=wh.EKFAC(), damping=d
             ).attribute(quantity),
+        )
+    for solver in (wh.Exact(), wh.EKFAC()):
+        yield (
+            f"unrolled, {solver.name}",
+            f"{SEGMENTS} segments",
+            lambda s=solver: wh.Unrolled.from_run(run, SEGMENTS, solver=s).attribute(
+                quantity
+            ),
         )
     states = checkpoints(run, CHECKPOINTS)
     yield "TracIn", "", lambda: wh.TracIn(objective, states).attribute(quantity)
@@ -353,8 +354,8 @@ def rows(scores: list[Score]) -> list[Row]:
         theirs = [s.mean for s in of_model if s.method.startswith(libraries)]
         if not theirs:
             continue
-        single = ("replay", "influence, exact", "influence, EK-FAC", "TracIn", "TRAK")
-        best = max(s.mean for s in of_model if s.method in single)
+        single = ("replay", "influence", "unrolled", "TracIn", "TRAK")
+        best = max(s.mean for s in of_model if s.method.split(",")[0] in single)
         table.append(
             Row(
                 f"{model}: best single run above the best library",

@@ -31,6 +31,14 @@ REPLAYED = (
     "The exact derivative by the weight of each point through all {steps} steps of the training, "
     "for the same start, order and random numbers."
 )
+UNROLLED = (
+    "Unrolled differentiation through {steps} steps in {segments} segments, with gradients and "
+    "curvature averaged over {checkpoints} checkpoints, by {factors}."
+)
+STATIONARY = (
+    "Within a segment gradients, curvature and the optimizer's scaling are taken as constant: more "
+    "segments follow the training more closely, wh.Replay exactly."
+)
 NO_CURVATURE = (
     "No curvature is taken into account: take it for a ranking, not for the size of a change, and "
     "use wh.Influence to predict retraining."
@@ -97,6 +105,8 @@ def quality(attribution: xr.DataArray | xr.Dataset) -> Quality:
         method = attributes["method"]
         if method == "replay":
             return Quality((REPLAYED.format(steps=attributes["steps"]),), ())
+        if method == "unrolled":
+            return Quality((UNROLLED.format(**attributes),), (STATIONARY,))
         statement = WITHOUT_CURVATURE.get(method, f"Method {method}, without a solver.")
         return Quality((statement,), (NO_CURVATURE,))
 
