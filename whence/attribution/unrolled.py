@@ -19,9 +19,10 @@ from whence.attribution.tiles import Directions, Solved, Stage
 from whence.catalogue import METHODS
 from whence.curvature.exact import Exact
 from whence.curvature.kronecker import EKFAC
+from whence.curvature.layer_rows import layer_matrices
 from whence.curvature.solvers import MEMORY_BUDGET
 from whence.curvature.unrolling import Form, PulledBack, factored_steps
-from whence.jacobian import point_gradients
+from whence.jacobian import Jacobian, point_gradients
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
 from whence.points import Points
@@ -33,6 +34,8 @@ SEGMENTS = 3
 """Segments of a training, unless another number is asked for."""
 CHECKPOINTS = 2
 """Checkpoints of a segment."""
+DENSE_PARAMETERS = 2000
+"""Parameters up to which eigenvectors of whole matrices take seconds."""
 DENSE_COPIES = 3
 """Matrices (P, P) that making the eigenvectors of a segment takes beside those that are kept."""
 UnrolledSolver = Literal["auto"] | Exact | EKFAC
@@ -64,7 +67,7 @@ class Unrolled(Method):
     solver:
         How functions of H are taken: ``wh.Exact()`` by the eigenvectors of the whole matrix,
         ``wh.EKFAC()`` by those of each layer and the leading ones of all; ``"auto"`` is the former
-        while it fits in ``memory_budget``.
+        for up to 2000 parameters, or where a layer is of no kind that the latter knows.
     form:
         ``"power"`` for ``S = (I − ηH)^K``, as equal steps on a quadratic loss are exactly.
     memory_budget:
@@ -188,13 +191,14 @@ class Unrolled(Method):
         return made
 
     def _choose_solver(self, solver: UnrolledSolver) -> Exact | EKFAC:
-        """Return the solver, of ``"auto"`` the exact one where its matrices fit."""
+        """Return the solver, of ``"auto"`` the exact one where it is quick, or alone can do it."""
         size = self.objective.parameters.size
         # Eigenvectors are in double precision.
         needed = 8 * size**2 * (len(self.segments) + DENSE_COPIES)
         if isinstance(solver, str):
             _checks.one_of("solver", solver, ("auto",))
-            return Exact() if needed <= self.memory_budget else EKFAC()
+            is_small = size <= DENSE_PARAMETERS or not has_layers(self.objective)
+            return Exact() if is_small and needed <= self.memory_budget else EKFAC()
         if isinstance(solver, EKFAC):
             return solver
         if not isinstance(solver, Exact):
@@ -313,6 +317,15 @@ class Unrolled(Method):
         if self._end is None:
             return Stage()
         return Stage(at=partial(visiting, self.objective.network, self._end))
+
+
+def has_layers(objective: Objective) -> bool:
+    """Whether all parameters are those of layers that Kronecker factors are known of."""
+    try:
+        layer_matrices(Jacobian(objective, scaled=True))
+    except ValueError:
+        return False
+    return True
 
 
 def check_convex(objective: Objective) -> None:
