@@ -39,6 +39,7 @@ SLOW_DAMPING = 1e-2
 ENSEMBLE = 10
 CHECKPOINTS = 6
 SEGMENTS = 3
+STATES = 11
 LEAST_SCORE = 0.9
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -103,19 +104,34 @@ def ours(case: Training, run: wh.TrainingRun) -> Iterator[tuple[str, str, Made]]
                 objective, solver=wh.EKFAC(), damping=d
             ).attribute(quantity),
         )
-    for solver in (wh.Exact(), wh.EKFAC()):
         yield (
-            f"unrolled, {solver.name}",
-            f"{SEGMENTS} segments",
-            lambda s=solver: wh.Unrolled.from_run(run, SEGMENTS, solver=s).attribute(
-                quantity
-            ),
+            f"influence × {ENSEMBLE}, SWAG",
+            note,
+            lambda d=damping: drawn(case, run, d).attribute(quantity),
         )
+    yield (
+        "unrolled",
+        f"{SEGMENTS} segments",
+        lambda: wh.Unrolled.from_run(run, SEGMENTS).attribute(quantity),
+    )
     states = checkpoints(run, CHECKPOINTS)
     yield "TracIn", "", lambda: wh.TracIn(objective, states).attribute(quantity)
     yield "GradDot", "", lambda: wh.GradDot(objective).attribute(quantity)
     yield "TRAK", "", lambda: wh.TRAK(objective).attribute(quantity)
     yield "gradient norm alone", "control", lambda: gradient_norms(objective)
+
+
+def drawn(case: Training, run: wh.TrainingRun, damping: float) -> wh.Ensemble:
+    """Return influences of networks drawn around the second half of a training."""
+    late = np.linspace(len(run) // 2, len(run), STATES).astype(int)
+    loss = nn.CrossEntropyLoss()
+    return wh.Ensemble.swag(
+        lambda network: wh.Influence(network, case.train, loss, damping=damping),
+        run.model,
+        run.checkpoints(late.tolist()),
+        count=ENSEMBLE,
+        scale="target",
+    )
 
 
 def gradient_norms(objective: wh.Objective) -> Array:

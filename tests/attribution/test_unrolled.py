@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import whence as wh
+from whence.attribution import unrolled as unrolled_module
 from whence.attribution.segments import segments_of
 from whence.curvature.layer_rows import LayerMatrix
 from whence.curvature.unrolling import outer_root
@@ -86,7 +87,7 @@ def test_segments_of_a_step_are_the_exact_replay():
     assert 1e-6 < error < 0.05
 
 
-def test_it_is_a_loop_of_steps_with_means_over_checkpoints():
+def test_it_is_a_loop_of_steps_with_means_over_checkpoints(tmp_path):
     """Two segments of a network, with rates and penalties of each parameter."""
     model = perceptron()
     objective = wh.Objective.supervised(model, data(), nn.CrossEntropyLoss())
@@ -122,6 +123,8 @@ def test_it_is_a_loop_of_steps_with_means_over_checkpoints():
     oracles.close(by_layer.sum("layer").values, expected, 1e-9)
     some = unrolled.attribute(quantity, wh.TrainingPoints([3, 1]), "add")
     oracles.close(some.values, -expected[:, [1, 3]], 1e-9)
+    written = unrolled.attribute(quantity, out=tmp_path / "values.zarr")
+    oracles.close(written.values, expected, 1e-9)
     (total,) = unrolled.attribute_blocks(quantity, block=10)
     oracles.close(total, expected, 1e-9)
 
@@ -172,7 +175,7 @@ def test_all_directions_coupled_are_the_dense_answer():
             outputs = outputs[:, None]
         rates[name] = torch.ones_like(parameter) * outputs * inputs
     for rate in (0.3, objective.parameters.flatten(rates).detach()):
-        segments = [wh.Segment([state], rate, 20) for state in states]
+        segments = [wh.Segment(states, rate, 20), wh.Segment(states[:1], rate, 10)]
         exact = wh.Unrolled(objective, segments, solver=wh.Exact()).attribute(quantity)
         coupled = wh.Unrolled(
             objective, segments, solver=wh.EKFAC(coupled=size)
@@ -183,6 +186,28 @@ def test_all_directions_coupled_are_the_dense_answer():
     near = apart.attribute(quantity)
     assert near.attrs["factors"] == "ekfac"
     assert np.corrcoef(near.values.ravel(), exact.values.ravel())[0, 1] > 0.9
+
+
+def test_the_solver_is_chosen_by_size_and_by_what_layers_are_known(monkeypatch):
+    monkeypatch.setattr(unrolled_module, "DENSE_PARAMETERS", 1)
+    torch.manual_seed(0)
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor([0.5, 1.0, 2.0]))
+
+        def forward(self, x):
+            # Of what is done to a parameter before it is used no factors are known.
+            return self.scale.exp() * x[:, :3]
+
+    chosen = {}
+    for model in (perceptron(), Scaled().double()):
+        segment = wh.Segment([model.state_dict()], 0.1, 5)
+        method = wh.Unrolled(model, [segment], data(), nn.CrossEntropyLoss())
+        assert np.isfinite(method.attribute(wh.Loss(data(2)))).all()
+        chosen[type(model)] = method.solver.name
+    assert chosen == {nn.Sequential: "ekfac", Scaled: "exact"}
 
 
 def test_kronecker_factors_of_a_layer_with_a_penalty_are_exact():
