@@ -266,6 +266,17 @@ def test_rates_follow_momentum_schedules_and_decay():
     assert float(second.learning_rate[3]) == pytest.approx(10 * 0.01875)
     assert float(second.weight_decay[3]) == pytest.approx(0.02)
 
+    # A momentum that a loop of one's own changes is that of the step.
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    recorder = wh.TrainingRecorder(model, optimizer, data(), nn.CrossEntropyLoss())
+    recorder.step(range(N))
+    optimizer.param_groups[0]["momentum"] = 0.75
+    recorder.step(range(N))
+    before, after = segments_of(recorder.run(), 2, 1)
+    assert float(before.learning_rate[0]) == pytest.approx(0.2)
+    assert float(after.learning_rate[0]) == pytest.approx(0.4)
+
     model = linear()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.02)
     (segment,) = segments_of(trained(model, optimizer), 1, 2)

@@ -134,18 +134,21 @@ def segments_of(
     """
     bounds = np.linspace(0, len(run), n_segments + 1).round().astype(int)
     places = []
+    steps_there = []
     for first, last in itertools.pairwise(bounds):
         middles = (np.arange(n_checkpoints) + 0.5) / n_checkpoints
         # Before the first step an optimizer knows nothing.
         steps = first + np.round((last - first) * middles).astype(int)
         places += [max(1, int(step)) for step in steps]
+        # A step of the segment, as schedules may change its options.
+        steps_there += [run.record.steps[min(step, last - 1)] for step in steps]
 
     scale = preconditioner_of(run.record.optimizer)
     checkpoints: list[Checkpoint] = []
     scales = []
-    for state in run.states(places):
+    for step, state in zip(steps_there, run.states(places), strict=True):
         checkpoints.append(run.checkpoint(state))
-        scales.append(scales_at(run, scale, state))
+        scales.append(scales_at(run, scale, state, step))
 
     segments = []
     for k in range(n_segments):
@@ -163,20 +166,21 @@ def _segment(
     steps: Sequence[RecordedStep],
 ) -> Segment:
     """Return a segment of these steps, in which gradients are scaled as they are on average."""
-    parameters = run.objective.parameters
     groups = group_of_each(run)
     time = torch.zeros_like(scale)
     shrinkage = torch.zeros_like(scale)
-    for name, part in parameters.slices.items():
-        for step in steps:
-            options = step.options[groups[name]]
-            rate = options["lr"] * scale[part]
-            time[part] += rate
-            # Decoupled decay is not scaled as gradients are.
-            penalty = rate
-            if is_decoupled(options):
-                penalty = torch.full_like(rate, options["lr"])
-            shrinkage[part] += penalty * options["weight_decay"]
+    for name, part in run.objective.parameters.slices.items():
+        options = [step.options[groups[name]] for step in steps]
+        rate = sum(float(of_step["lr"]) for of_step in options)
+        penalty = sum(
+            float(of_step["lr"]) * of_step["weight_decay"] for of_step in options
+        )
+        time[part] = rate * scale[part]
+
+        # Decoupled decay is not scaled as gradients are.
+        shrinkage[part] = penalty
+        if not is_decoupled(options[0]):
+            shrinkage[part] *= scale[part]
 
     if not bool((time > 0).all()):
         raise ValueError(
@@ -197,25 +201,25 @@ def group_of_each(run: TrainingRun) -> dict[str, int]:
     return groups
 
 
-def scales_at(run: TrainingRun, scale: Preconditioner, state: State) -> Tensor:
-    """Return what gradients are multiplied with in a state, beside the learning rate, (P,)."""
+def scales_at(
+    run: TrainingRun, scale: Preconditioner, state: State, step: RecordedStep
+) -> Tensor:
+    """Return what a step multiplies gradients with, beside the learning rate, (P,)."""
     groups = group_of_each(run)
     named = dict(run.record.function.model.named_parameters())
+    keeps_nothing = isinstance(run.record.optimizer, torch.optim.SGD)
     parts = {}
     for name in run.objective.parameters.names:
-        options = run.record.optimizer.param_groups[groups[name]]
         prefix = f"{OPTIMIZER}{name}/"
         remembered = {}
         for key, value in state.items():
             if key.startswith(prefix):
                 remembered[key.removeprefix(prefix)] = value
 
-        parameter = named[name].detach()
         # What has never had a gradient is passed over, and has none to scale.
-        is_passed_over = not remembered and not isinstance(
-            run.record.optimizer, torch.optim.SGD
-        )
+        parameter = named[name].detach()
         parts[name] = torch.ones_like(parameter)
-        if not is_passed_over:
+        if remembered or keeps_nothing:
+            options = step.options[groups[name]]
             parts[name] = scale(parameter, remembered, options)
     return run.objective.parameters.flatten(parts)
