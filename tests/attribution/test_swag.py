@@ -59,6 +59,23 @@ def test_without_spread_it_is_the_method_at_the_mean_of_the_states():
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
+def test_members_are_states_of_a_training_with_their_statistics():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
+    run = trained(model)
+    states = run.checkpoints([8, 32])
+    task = (data(), nn.CrossEntropyLoss())
+    ensemble = wh.Ensemble.of_checkpoints(
+        lambda network: wh.GradDot(network, *task), model, states
+    )
+    # As the sum over checkpoints of products of gradients, with rates of a half.
+    tracin = wh.TracIn(model, states, 0.5, data=task[0], loss=task[1])
+    quantity = wh.Loss(data(4))
+    oracles.close(
+        ensemble.attribute(quantity).values, tracin.attribute(quantity).values, 1e-12
+    )
+
+
 def test_batch_normalization_gets_the_statistics_of_the_drawn_network():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
@@ -89,6 +106,10 @@ def test_what_does_not_fit_is_named():
         wh.Ensemble.swag(make, model, states[:1])
     with pytest.raises(TypeError, match="must return a method"):
         wh.Ensemble.swag(lambda network: network, model, states)
+    with pytest.raises(TypeError, match="of the model that it is given"):
+        wh.Ensemble.of_checkpoints(lambda network: make(model), model, states)
+    with pytest.raises(ValueError, match="single state_dict"):
+        wh.Ensemble.of_checkpoints(make, model, states[0])
     with pytest.raises(ValueError, match="spread"):
         wh.Ensemble.swag(make, model, states, spread=-1.0)
     with pytest.raises(ValueError, match="the network of"):

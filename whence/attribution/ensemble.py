@@ -14,7 +14,7 @@ from whence.attribution.checkpoints import Checkpoint
 from whence.attribution.labels import Attributes, Effect
 from whence.attribution.method import Method
 from whence.attribution.quantities import Loss, Quantity
-from whence.attribution.swag import swag_members
+from whence.attribution.swag import checkpoint_members, swag_members
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
 from whence.curvature.solvers import MEMORY_BUDGET
@@ -32,7 +32,7 @@ class Ensemble(Method):
     were trained alike, with other seeds or on other halves of the data, says what comes from the
     points (TRAK: Park et al. 2023, arXiv 2303.14186, section 3; deep ensembles of influence
     functions: Søgaard et al. 2021). Members may be any methods, of different kinds too;
-    :meth:`swag` makes them from a single training.
+    :meth:`of_checkpoints` and :meth:`swag` make them from a single training.
 
     Parameters
     ----------
@@ -79,6 +79,50 @@ class Ensemble(Method):
         self.members = check_members(members)
         self.scale = scale
         super().__init__(self.members[0].objective, memory_budget=memory_budget)
+
+    @classmethod
+    def of_checkpoints(
+        cls,
+        make: Callable[[nn.Module], Method],
+        model: nn.Module,
+        checkpoints: Sequence[Checkpoint],
+        *,
+        scale: Scale = "none",
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> Self:
+        """Return the ensemble of a model's states along its training.
+
+        Parameters
+        ----------
+        make:
+            ``make(network)`` returns a method for a copy of the model in one of the states.
+        model:
+            The model; it stays as it is.
+        checkpoints:
+            Its states, each a ``state_dict()`` or a file in safetensors' format.
+        scale, memory_budget:
+            As above.
+
+        Raises
+        ------
+        TypeError
+            If ``make`` returns no method of the network that it is given.
+        ValueError
+            If there are no states, or one is not of this model.
+
+        Examples
+        --------
+        >>> import torch, whence as wh
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> data = torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [2.0]])
+        >>> states = [{"weight": torch.tensor([[k]])} for k in (1.0, 0.0)]
+        >>> ensemble = wh.Ensemble.of_checkpoints(
+        ...     lambda network: wh.GradDot(network, data, wh.Squared()), model, states)
+        >>> ensemble.attribute(wh.Loss((data[0][:1], data[1][:1]))).values
+        array([[5., 8.]], dtype=float32)
+        """
+        members = checkpoint_members(make, model, checkpoints)
+        return cls(members, scale=scale, memory_budget=memory_budget)
 
     @classmethod
     def swag(

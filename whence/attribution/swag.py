@@ -1,4 +1,4 @@
-"""Networks drawn around the end of a training: SWAG, for ensembles from a single run."""
+"""Networks of a single run for ensembles: its states, or drawn around them (SWAG)."""
 
 from __future__ import annotations
 
@@ -105,15 +105,48 @@ def swag_members(
         network = copy.deepcopy(model)
         drawn = gaussian.draw(order_seed(seed, k), spread)
         Parameters(network).assign(drawn)
-        method = make(network)
-        if not isinstance(method, Method):
-            raise TypeError(
-                "make must return a method of the model that it is given, such as lambda model: "
-                f"wh.Influence(model, data, loss), got {_checks.describe(method)}"
-            )
+        method = method_of(make, network)
         renew_statistics(method.objective)
         members.append(method)
     return members
+
+
+def checkpoint_members(
+    make: Callable[[nn.Module], Method],
+    model: nn.Module,
+    checkpoints: Sequence[Checkpoint],
+) -> list[Method]:
+    """Return methods of copies of a model, one in each of some states of its training."""
+    check_checkpoints(checkpoints, model)
+    members = []
+    for checkpoint in checkpoints:
+        network = copy.deepcopy(model)
+        network.load_state_dict(dict(read_state(checkpoint)))
+        members.append(method_of(make, network))
+    return members
+
+
+def method_of(make: Callable[[nn.Module], Method], network: nn.Module) -> Method:
+    """Return the method that a function makes of a network.
+
+    Raises
+    ------
+    TypeError
+        If it makes none, or one of another network.
+    """
+    method = make(network)
+    is_of_network = False
+    if isinstance(method, Method):
+        # It may be of a part of the network.
+        its_own = {id(parameter) for parameter in network.parameters()}
+        others = {id(parameter) for parameter in method.objective.network.parameters()}
+        is_of_network = not its_own.isdisjoint(others)
+    if not is_of_network:
+        raise TypeError(
+            "make must return a method of the model that it is given, such as lambda model: "
+            f"wh.Influence(model, data, loss), got {_checks.describe(method)}"
+        )
+    return method
 
 
 def order_seed(seed: int, k: int) -> int:
