@@ -22,16 +22,18 @@ from torch import Tensor
 
 from whence.curvature.coupling import Coupling, leading_directions
 from whence.curvature.failures import check_finite
-from whence.curvature.kronecker import EKFAC, Block
+from whence.curvature.kronecker import EKFAC, Block, by_layers
 from whence.curvature.layer_rows import (
     LayerMatrix,
     LayerRow,
     Piece,
+    RowSource,
     layer_matrices,
     layer_rows,
     row_pieces,
 )
 from whence.curvature.operators import GaussNewtonMatrix
+from whence.curvature.sampled_rows import SampledRows
 from whence.jacobian import Jacobian
 from whence.objective import Objective
 
@@ -143,7 +145,7 @@ class BlockSteps:
         self._steps = steps
         with visits[0]():
             layers = layer_matrices(Jacobian(objective, scaled=True))
-        rows = _MeanRows(objective, visits, steps.time, layers)
+        rows = _MeanRows(objective, visits, steps.time, layers, ekfac.mc_samples)
 
         like = objective.parameters.vector()
         self._blocks = ekfac.blocks_of_rows(rows.layer_rows, layers, like)
@@ -231,9 +233,12 @@ class _MeanRows:
         visits: Sequence[Visit],
         time: Tensor,
         layers: Sequence[LayerMatrix],
+        mc_samples: int | None,
     ) -> None:
         self._objective = objective
         self._visits = visits
+        self._layers = layers
+        self._mc_samples = mc_samples
         self._factors = {layer: outer_root(layer, time) for layer in layers}
 
     def root(self, layer: LayerMatrix) -> Tensor:
@@ -241,11 +246,15 @@ class _MeanRows:
         left, right = self._factors[layer]
         return left[:, None] * right
 
-    def _roots(self) -> Iterator[Jacobian]:
-        """Yield the Jacobian at each checkpoint, where the network is meanwhile."""
+    def _roots(self) -> Iterator[RowSource]:
+        """Yield the rows at each checkpoint, where the network is meanwhile."""
         for visit in self._visits:
             with visit():
-                yield Jacobian(self._objective, scaled=True)
+                root = Jacobian(self._objective, scaled=True)
+                rows: RowSource = by_layers(root, self._layers)
+                if self._mc_samples is not None:
+                    rows = SampledRows(rows, self._mc_samples)
+                yield rows
 
     def _scaled(
         self, layer: LayerMatrix, left: Tensor, right: Tensor
