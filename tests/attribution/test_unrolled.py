@@ -182,6 +182,9 @@ def test_all_directions_coupled_are_the_dense_answer():
         ).attribute(quantity)
         oracles.close(coupled.values, exact.values, 1e-8)
 
+    sampled = wh.Unrolled(objective, segments, solver=wh.EKFAC(mc_samples=200))
+    drawn = sampled.attribute(quantity).values
+    assert np.corrcoef(drawn.ravel(), exact.values.ravel())[0, 1] > 0.99
     apart = wh.Unrolled(objective, segments, solver=wh.EKFAC(coupled=0))
     near = apart.attribute(quantity)
     assert near.attrs["factors"] == "ekfac"
