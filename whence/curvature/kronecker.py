@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,9 +17,11 @@ from whence.curvature.kronecker_bases import Basis, FullBasis, layer_bases
 from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.layer_rows import (
     LayerMatrix,
+    RowsOf,
     RowSource,
     layer_matrices,
     layer_rows,
+    row_pieces,
 )
 from whence.curvature.operators import Curvature, Damped
 from whence.curvature.sampled_rows import SampledRows
@@ -145,7 +148,7 @@ class EKFAC:
         if self.coupled and len(blocks) > 1:
             # And a third, for their curvature across layers.
             leading = leading_directions(blocks, self.coupled)
-            coupling = Coupling(rows, blocks, leading)
+            coupling = Coupling(partial(row_pieces, rows), blocks, leading)
 
         if self.mc_samples is None:
             system, largest = self.system(operator, damping)
@@ -163,14 +166,20 @@ class EKFAC:
 
     def blocks(self, root: RowSource, layers: Sequence[LayerMatrix]) -> list[Block]:
         """Return the bases of some layers with the true curvature along their directions."""
-        like = root.parameters.vector()
+        rows_of = partial(layer_rows, root)
+        return self.blocks_of_rows(rows_of, layers, root.parameters.vector())
+
+    def blocks_of_rows(
+        self, rows_of: RowsOf, layers: Sequence[LayerMatrix], like: Tensor
+    ) -> list[Block]:
+        """Return the same of any rows J with ``A = JᵀJ``, in the dtype of ``like``."""
         blocks = {}
-        for layer, basis in layer_bases(root, layers, self.block_limit):
+        for layer, basis in layer_bases(rows_of, layers, self.block_limit):
             eigenvalues = like.new_zeros(layer.outputs, layer.inputs)
             blocks[layer] = Block(layer, basis, eigenvalues)
 
         # Of a direction q it is qᵀAq = qᵀJᵀJq = Σ_rows (qᵀ row)².
-        for layer, _, left, right in layer_rows(root, list(blocks)):
+        for layer, _, left, right in rows_of(list(blocks)):
             block = blocks[layer]
             curvature = block.basis.curvature(left, right)
             block.eigenvalues.add_(curvature)

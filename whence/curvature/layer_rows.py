@@ -8,7 +8,7 @@ network, every position and every use of the layer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -258,9 +258,13 @@ def _layer_matrix(
     return LayerMatrix(weight, tuple(biases), columns, outputs, inputs, outer)
 
 
-def layer_rows(
-    root: RowSource, layers: Sequence[LayerMatrix]
-) -> Iterator[tuple[LayerMatrix, str, Tensor, Tensor]]:
+LayerRow = tuple[LayerMatrix, str, Tensor, Tensor]
+"""A layer, the name of a term, and left (n, c, out) and right (n, c, in) of n rows."""
+RowsOf = Callable[[Sequence[LayerMatrix]], Iterator[LayerRow]]
+"""All rows of some layers, such as ``partial(layer_rows, root)``."""
+
+
+def layer_rows(root: RowSource, layers: Sequence[LayerMatrix]) -> Iterator[LayerRow]:
     """Yield ``(layer, term, left (n, c, out), right (n, c, in))`` for all rows, a few at a time."""
     for term, block in _term_blocks(root):
         linear = _by_layers(root, term, block.linear)
@@ -275,6 +279,8 @@ def layer_rows(
 
 Piece = tuple[LayerMatrix, slice, Tensor, Tensor]
 """A layer, which of a block's rows, and their left (n, c, out) and right (n, c, in)."""
+PiecesOf = Callable[[Sequence[LayerMatrix]], Iterator[tuple[int, Iterator[Piece]]]]
+"""The rows of some layers with how many there are, such as ``partial(row_pieces, root)``."""
 
 
 def row_pieces(
