@@ -1,10 +1,10 @@
 """Influences by kronfluence's EK-FAC, in a process of its own, as it is another environment's.
 
-``python -m benchmarks._kronfluence_resnet JOB WIDTH``: JOB is a folder with ``state.safetensors``
-and ``data.safetensors`` (images, labels, test images, test labels, absolute dampings); for each
-damping it writes ``scores_K.npy``, (test, training), in the sign and scale of whence: the change of
-a test loss when an image is removed, by the layers that kronfluence knows (convolutions and linear
-ones).
+``python -m benchmarks._kronfluence_resnet JOB WIDTH THREADS``: JOB is a folder with
+``state.safetensors`` and ``data.safetensors`` (images, labels, test images, test labels, absolute
+dampings); for each damping it writes ``scores_K.npy``, (test, training), in the sign and scale of
+whence: the change of a test loss when an image is removed, by the layers that kronfluence knows
+(convolutions and linear ones).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks._resnet import ResNet
 
 def main() -> None:
     """Read the job, make the scores, write them and the seconds that each took."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(sys.argv[3]))
     torch.manual_seed(0)
     folder = Path(sys.argv[1])
     job = safetensors.torch.load_file(folder / "data.safetensors")

@@ -44,11 +44,18 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet-18 for images of 32 × 32 (He et al. 2016): 11,173,962 parameters at width 64."""
+    """ResNet-18 (He et al. 2016): 11,173,962 parameters at width 64 for images of 32 × 32.
 
-    def __init__(self, width: int = 64) -> None:
+    With ``is_wide`` the stem is that for larger images, of 7 × 7 and halved twice: 11,181,642.
+    """
+
+    def __init__(self, width: int = 64, *, is_wide: bool = False) -> None:
         super().__init__()
         self.stem = _normalized(3, width)
+        self.pool: nn.Module = nn.Identity()
+        if is_wide:
+            self.stem = _normalized(3, width, kernel=7, stride=2)
+            self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         blocks = []
         inputs = width
         for stage in range(4):
@@ -61,14 +68,14 @@ class ResNet(nn.Module):
         self.head = nn.Linear(inputs, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (n, 10) of images (n, 3, 32, 32)."""
-        features = self.blocks(F.relu(self.stem(x)))
+        """Return the logits (n, 10) of images (n, 3, side, side)."""
+        features = self.blocks(self.pool(F.relu(self.stem(x))))
         return self.head(features.mean(dim=(2, 3)))
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images (n, 3, 32, 32) and labels (n,), for training and test."""
+    """Images (n, 3, side, side) and labels (n,), for training and test."""
 
     x: Tensor
     y: Tensor
@@ -81,20 +88,30 @@ def images(
     n_test: int = 100,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
+    side: int = SIDE,
 ) -> Images:
-    """Return digits of scikit-learn, enlarged, each in colours of its own and with noise."""
+    """Return digits of scikit-learn, enlarged, each in colours of its own and with noise.
+
+    Of more images than there are digits a digit is in several, training and test apart.
+    """
     data = load_digits()
     generator = np.random.default_rng(seed)
-    chosen = generator.permutation(len(data.images))[: n + n_test]
+    order = generator.permutation(len(data.images))
+    chosen = order[: n + n_test]
+    if n + n_test > len(order):
+        # The last digits are for tests, the others take turns.
+        chosen = np.concatenate(
+            [np.resize(order[:-n_test], n), order[len(order) - n_test :]]
+        )
     shapes = torch.as_tensor(data.images[chosen] / 16, dtype=torch.float32)
-    enlarged = F.interpolate(shapes.unsqueeze(1), size=(SIDE, SIDE), mode="bilinear")
+    enlarged = F.interpolate(shapes.unsqueeze(1), size=(side, side), mode="bilinear")
 
     # From a dark colour of the ground to a bright one of the digit.
     colours = generator.uniform(0, 0.4, (2, len(chosen), 3, 1, 1))
     ground, missing = torch.as_tensor(colours, dtype=torch.float32)
     ink = 1 - missing
     noise = torch.as_tensor(
-        generator.normal(0, 0.1, (len(chosen), 3, SIDE, SIDE)), dtype=torch.float32
+        generator.normal(0, 0.1, (len(chosen), 3, side, side)), dtype=torch.float32
     )
     x = (ground + enlarged * (ink - ground) + noise).to(dtype)
     y = torch.as_tensor(data.target[chosen])
@@ -102,12 +119,17 @@ def images(
 
 
 def trained(
-    width: int, data: Images, epochs: int = 20, seed: int = 0
+    width: int,
+    data: Images,
+    epochs: int = 20,
+    seed: int = 0,
+    *,
+    is_wide: bool = False,
 ) -> tuple[ResNet, float]:
     """Return the network after some epochs of AdamW, and its accuracy on the test images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ResNet(width).to(data.x.dtype)
+        model = ResNet(width, is_wide=is_wide).to(data.x.dtype)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
         batches = -(-len(data.x) // BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(

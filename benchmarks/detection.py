@@ -3,7 +3,9 @@
 ``python -m benchmarks.detection``: 10 % of 1200 labels are replaced by wrong ones, a network of
 3466 parameters is trained on them (early in its training and late), and all samples are ranked by
 their influence on themselves, by what removing them does to the loss of 300 clean images, and by
-their loss. Three seeds; a random ranking stands beside them.
+their loss; and by values that ask no network: Shapley values of nearest neighbours for the clean
+images, and how 200 bagged trees predict labels out of their bags. Three seeds; a random ranking
+stands beside them.
 """
 
 from __future__ import annotations
@@ -11,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from torch import nn
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor, nn
 
 import whence as wh
 from benchmarks import _digits, _measure
 from benchmarks._measure import Row
 from whence.attribution.method import Method
+from whence.evaluation import data_oob, knn_shapley
 from whence.evaluation.bad_data import detection, suspects
 
 BAR = 0.9
+BAGS = 200
 Scores = dict[str, list[float]]
 
 
@@ -45,6 +50,19 @@ def methods(
     }
 
 
+def valued(
+    train: tuple[Tensor, Tensor], clean: tuple[Tensor, Tensor], seed: int
+) -> dict[str, np.ndarray]:
+    """Return values of the samples that ask no network."""
+    of_neighbors = knn_shapley(train, clean).mean("target")
+    trees = DecisionTreeClassifier(random_state=seed)
+    of_bags = data_oob(trees, train, bags=BAGS, seed=seed, progress=False)
+    return {
+        "Shapley values of 5 nearest neighbours": of_neighbors.values,
+        f"{BAGS} trees out of their bags": of_bags.values,
+    }
+
+
 def ranked(epochs: int, seed: int) -> dict[str, float]:
     """Return the average precision of every ranking on one network."""
     data = _digits.digits(seed=seed)
@@ -65,6 +83,8 @@ def ranked(epochs: int, seed: int) -> dict[str, float]:
         found[f"{name}: on clean data"] = detection(by_others, bad).attrs[
             "average_precision"
         ]
+    for name, values in valued((data.x, labels), clean, seed).items():
+        found[name] = detection(-values, bad).attrs["average_precision"]
     loss = suspects(wh.GradDot(objective), "loss")
     found["loss"] = detection(loss, bad).attrs["average_precision"]
     drawn = np.random.default_rng(seed).random(len(bad))

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,6 +38,8 @@ DAMPINGS = (1e-3, 1e-2, 1e-1)
 SLOW_DAMPING = 1e-2
 ENSEMBLE = 10
 CHECKPOINTS = 6
+SEGMENTS = 3
+STATES = 11
 LEAST_SCORE = 0.9
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -76,16 +77,9 @@ def truth(run: wh.TrainingRun, case: Training, subsets: Array) -> Array:
 
 
 def checkpoints(run: wh.TrainingRun, count: int) -> list[dict[str, torch.Tensor]]:
-    """Return states of the model along its training."""
-    steps = run.steps()
-    states = []
-    state = steps.start()
+    """Return states of the model along its training, the last of them its end."""
     at = np.linspace(0, len(run), count + 1).astype(int)
-    for first, last in itertools.pairwise(at):
-        state = steps.advance(state, int(first), int(last))
-        named = {k.removeprefix("model."): v for k, v in state.items()}
-        states.append({k: v for k, v in named.items() if "/" not in k})
-    return states
+    return run.checkpoints(at[1:].tolist())
 
 
 Made = Callable[[], Any]
@@ -110,11 +104,34 @@ def ours(case: Training, run: wh.TrainingRun) -> Iterator[tuple[str, str, Made]]
                 objective, solver=wh.EKFAC(), damping=d
             ).attribute(quantity),
         )
+        yield (
+            f"influence × {ENSEMBLE}, SWAG",
+            note,
+            lambda d=damping: drawn(case, run, d).attribute(quantity),
+        )
+    yield (
+        "unrolled",
+        f"{SEGMENTS} segments",
+        lambda: wh.Unrolled.from_run(run, SEGMENTS).attribute(quantity),
+    )
     states = checkpoints(run, CHECKPOINTS)
     yield "TracIn", "", lambda: wh.TracIn(objective, states).attribute(quantity)
     yield "GradDot", "", lambda: wh.GradDot(objective).attribute(quantity)
     yield "TRAK", "", lambda: wh.TRAK(objective).attribute(quantity)
     yield "gradient norm alone", "control", lambda: gradient_norms(objective)
+
+
+def drawn(case: Training, run: wh.TrainingRun, damping: float) -> wh.Ensemble:
+    """Return influences of networks drawn around the second half of a training."""
+    late = np.linspace(len(run) // 2, len(run), STATES).astype(int)
+    loss = nn.CrossEntropyLoss()
+    return wh.Ensemble.swag(
+        lambda network: wh.Influence(network, case.train, loss, damping=damping),
+        run.model,
+        run.checkpoints(late.tolist()),
+        count=ENSEMBLE,
+        scale="target",
+    )
 
 
 def gradient_norms(objective: wh.Objective) -> Array:
@@ -353,8 +370,8 @@ def rows(scores: list[Score]) -> list[Row]:
         theirs = [s.mean for s in of_model if s.method.startswith(libraries)]
         if not theirs:
             continue
-        single = ("replay", "influence, exact", "influence, EK-FAC", "TracIn", "TRAK")
-        best = max(s.mean for s in of_model if s.method in single)
+        single = ("replay", "influence", "unrolled", "TracIn", "TRAK")
+        best = max(s.mean for s in of_model if s.method.split(",")[0] in single)
         table.append(
             Row(
                 f"{model}: best single run above the best library",

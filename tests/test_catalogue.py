@@ -369,7 +369,8 @@ def methods(name, case):
     ]
     if "run" in inspect.signature(cls).parameters:
         return cls(trained())
-    given = {"checkpoints": [case.network.state_dict()]}
+    state = case.network.state_dict()
+    given = {"checkpoints": [state], "segments": [wh.Segment([state], 1e-3, 9)]}
     if "members" in inspect.signature(cls).parameters:
         return cls([wh.GradDot(case), wh.Influence(case)])
     return cls(case, **{option: given[option] for option in required})

@@ -6,7 +6,14 @@ from torch import nn
 from torch.func import functional_call
 
 from whence import linearization
-from whence.jacobian import Jacobian, gradient_products, point_gradients, row_blocks
+from whence.classification import CrossEntropy
+from whence.jacobian import (
+    LARGE_NETWORK,
+    Jacobian,
+    gradient_products,
+    point_gradients,
+    row_blocks,
+)
 from whence.linearization import linearize
 from whence.objective import Objective
 from whence.parameters import Parameters
@@ -555,3 +562,23 @@ def test_chunks_cover_every_point_once_and_stay_small():
     parts = [block.part for block in blocks(points, size)]
     assert [i for p in parts for i in range(2500)[p]] == list(range(2500))
     assert all((p.stop - p.start) * parameters.size * 8 <= MAX_ROW_BYTES for p in parts)
+
+
+def test_products_of_many_vectors_go_layer_by_layer_in_a_large_network():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(40, 250), nn.Tanh(), nn.Linear(250, 400), nn.Tanh(), nn.Linear(400, 3)
+    )
+    model = model.double()
+    x = torch.randn(7, 40, dtype=torch.float64)
+    made = Objective.supervised(model, (x, torch.arange(7) % 3), CrossEntropy())
+    assert made.parameters.size >= LARGE_NETWORK
+    (term,) = made.terms.values()
+
+    vectors = torch.randn(made.parameters.size, 20, dtype=torch.float64)
+    found = gradient_products(term, made.parameters, term.points, vectors)
+    rows = []
+    for _, linear, cotangent in point_gradients(term, made.parameters, term.points):
+        rows.append(linear.rows(cotangent))
+    expected = torch.cat(rows) @ vectors
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

@@ -21,10 +21,12 @@ from .attribution.quantities import Residual as Residual
 from .attribution.quantities import TermLoss as TermLoss
 from .attribution.quantities import UnknownValue as UnknownValue
 from .attribution.replay import Replay as Replay
+from .attribution.segments import Segment as Segment
 from .attribution.similarity import RepresentationSimilarity as RepresentationSimilarity
 from .attribution.summary import region_shares as region_shares
 from .attribution.summary import term_matrix as term_matrix
 from .attribution.trak import TRAK as TRAK
+from .attribution.unrolled import Unrolled as Unrolled
 from .classification import BinaryCrossEntropy as BinaryCrossEntropy
 from .classification import CrossEntropy as CrossEntropy
 from .classification import NextToken as NextToken

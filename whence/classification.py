@@ -254,6 +254,21 @@ class CrossEntropy:
 
         return column
 
+    def root_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ S v``, (n, m) to (n, m): ``√Σq (√p∘v − p (√pᵀv))`` by position."""
+        logits = self._rows(output)
+        total = self._distribution(logits, target).sum(dim=-1, keepdim=True)
+        root = _power_of_softmax(logits, 0.5)
+
+        def product(vectors: Tensor) -> Tensor:
+            weighted = root * self._rows(vectors)  # √p∘v
+            image = weighted - root.square() * weighted.sum(dim=-1, keepdim=True)
+            return self._flat(total.sqrt() * image)
+
+        return product
+
     def curvature_product(
         self, output: Tensor, target: Tensor | None = None
     ) -> Callable[[Tensor], Tensor]:

@@ -7,14 +7,15 @@ component. Rows are made in blocks that stay in the processor's cache, each by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from whence import _checks
+from whence.cotangents import ManyCotangents, times_root
 from whence.evaluator import unit_cotangents
 from whence.linearization import (
     Factor,
@@ -43,7 +44,7 @@ MAX_VECTORS = 16
 """Up to so many vectors, products with J go without its rows."""
 SOME_OUTPUTS = 4
 """Outputs of a point from which products with a few vectors go through them, of large networks."""
-LARGE_NETWORK = 1_000_000
+LARGE_NETWORK = 100_000
 """Parameters of a large network."""
 MIN_THROUGH_OUTPUTS = 8
 """Least points that go through the outputs at once: of fewer calls cost more than products."""
@@ -110,10 +111,14 @@ class Rows:
 
     def matmat(self, vectors: Tensor) -> Tensor:
         """Return the products with vectors, (P, K) to (len, K): of a few, without a row."""
+        product = self.linear.matvec
         if vectors.shape[1] > MAX_VECTORS:
-            return self.dense() @ vectors
+            is_large = len(vectors) >= LARGE_NETWORK
+            if not (is_large and isinstance(self.linear, LayerLinearization)):
+                return self.dense() @ vectors
+            product = self.linear.matmat
 
-        by_cotangent = [self.linear.matvec(vectors, c) for c in self.cotangents]
+        by_cotangent = [product(vectors, c) for c in self.cotangents]
         table = torch.stack(by_cotangent, dim=1)  # (n, m, K)
         return table.flatten(0, 1)
 
@@ -266,20 +271,20 @@ class Jacobian:
     def _cotangents(self, part: _TermBlock) -> Sequence[Tensor]:
         """Return one cotangent (n, m) per row that a point contributes, as wide as its pass."""
         columns = self.cotangents(part.term, part.block, part.value)
-        if isinstance(columns, _ManyCotangents):
+        if isinstance(columns, ManyCotangents):
             return columns
         return [part.widened(column) for column in columns]
 
     def cotangents(self, term: Term, block: Block, value: Tensor) -> Sequence[Tensor]:
         """Return one cotangent (n, m) per row of a term's point, from residuals (n, m) there."""
         if value.shape[1] > MANY_OUTPUTS:
-            return _ManyCotangents(term, block, value, self.scaled)
+            return ManyCotangents(term, block, value, self.scaled)
         if not self.scaled:
             return list(unit_cotangents(value))
 
         # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
         root = term.curvature_root(value, block.points)  # S, (n, m, m)
-        scaled = _times_root(root, term.scales(block.part))
+        scaled = times_root(root, term.scales(block.part))
         return list(scaled.unbind(2))
 
     def residual(self) -> Tensor:
@@ -306,7 +311,7 @@ class Jacobian:
             return value.reshape(-1)
         # With S ρ′ = ∂ℓ the row √(w/N)·Sᵀ∂r/∂θ times √(w/N)·ρ′ is (w/N)·∂ℓᵀ∂r/∂θ.
         whitened = term.whitened_gradient(value, block.points)  # ρ′, (n, m)
-        scaled = _times_root(whitened, term.scales(block.part))
+        scaled = times_root(whitened, term.scales(block.part))
         return scaled.reshape(-1)
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
@@ -516,43 +521,9 @@ class Jacobian:
         return n_rows, self.parameters.size
 
 
-class _ManyCotangents(Sequence[Tensor]):
-    """The cotangents (n, m) of points of many outputs, each made when it is asked for."""
-
-    def __init__(self, term: Term, block: Block, value: Tensor, scaled: bool) -> None:
-        self._value = value
-        self._column: Callable[[int], Tensor] | None = None
-        if scaled:
-            self._column = term.curvature_column(value, block.points)
-            self._scale = term.scales(block.part)
-
-    def __len__(self) -> int:
-        return self._value.shape[1]
-
-    def __getitem__(self, k: Any) -> Any:
-        if not 0 <= k < len(self):
-            raise IndexError(k)
-        if self._column is not None:
-            return _times_root(self._column(k), self._scale)
-
-        unit = torch.zeros_like(self._value)
-        unit[:, k] = 1.0
-        return unit
-
-
 def in_row_order(parts: Mapping[int, T]) -> list[T]:
     """Return parts in row order, by the numbers of their first rows."""
     return [parts[start] for start in sorted(parts)]
-
-
-def _times_root(values: Tensor, scale: float | Tensor) -> Tensor:
-    """Return ``√scale`` times the values of each point; a scale for all, or one for each (n,)."""
-    if not isinstance(scale, Tensor):
-        return values * scale**0.5
-
-    # (n,) becomes (n, 1, …), to go along the first axis of the values.
-    trailing = [1] * (values.ndim - 1)
-    return values * scale.sqrt().view(-1, *trailing)
 
 
 def interleaved(factors: Sequence[Factor]) -> Factor:
@@ -587,8 +558,13 @@ def gradient_products(
 ) -> Tensor:
     """Return ``∇ℓ(z_i)ᵀ V`` for every point: vectors (P, K) to (n, K), no row materialised.
 
-    Many vectors at once are cheaper through the rows of a block than one by one; both are exact.
+    Many vectors at once are cheaper through the rows of a block than one by one, of large networks
+    through those of one layer at a time; all are exact.
     """
+    is_large = size is None and parameters.size >= LARGE_NETWORK
+    if is_large and are_by_layers([term], parameters):
+        size = linearized_at_once(points, parameters.largest)
+
     parts = []
     for _, linear, cotangent in point_gradients(term, parameters, points, size):
         # A row is ∇ℓ of a point.

@@ -467,6 +467,26 @@ class LayerLinearization:
 
         return total
 
+    def matmat(self, vectors: Tensor, cotangent: Tensor) -> Tensor:
+        """Return what :meth:`matvec` does, by the rows of one layer at a time: (P, K) to (n, K).
+
+        Of many vectors one product with a layer's rows takes less than its products one by one;
+        rows of all layers together may not fit.
+        """
+        slices = self._parameters.slices
+        n = len(self.value)
+        total = cotangent.new_zeros(n, vectors.shape[1])
+        for call, delta, source in self._active(cotangent):
+            if call.weight:
+                of_weight = vectors[slices[call.weight]]
+                rows = cotangent.new_empty(n, len(of_weight))
+                call.put_rows(rows, delta, source, first=True)
+                total.addmm_(rows, of_weight)
+            if call.bias:
+                total += _bias_rows(call, delta) @ vectors[slices[call.bias]]
+
+        return total
+
     def rmatvec(self, cotangent: Tensor) -> Tensor:
         """Return ``Σ_i Σ_m u[i, m] · J[i, m, :]``, shape (P,): the sum of all rows."""
         slices = self._parameters.slices

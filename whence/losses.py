@@ -119,6 +119,16 @@ class WithoutMatrix(Protocol):
         """Return the columns of S, number k to (n, m), each made when it is asked for."""
 
 
+@runtime_checkable
+class WithRootProduct(Protocol):
+    """A loss that has a closed form of Sv, of which a combination of many columns is one."""
+
+    def root_product(
+        self, output: Tensor, target: Tensor | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Return ``v ↦ S v`` of each point, (n, m) to (n, m)."""
+
+
 def diagonal_column(diagonal: Tensor) -> Callable[[int], Tensor]:
     """Return the columns of diagonal matrices, k to (n, m), from their diagonals (n, m)."""
 

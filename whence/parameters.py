@@ -136,6 +136,11 @@ class Parameters:
         finally:
             self.assign(before)
 
+    @property
+    def largest(self) -> int:
+        """Numbers of the largest selected parameter."""
+        return max(tensor.numel() for tensor in self._chosen.values())
+
     def shape(self, name: str) -> torch.Size:
         """Return the shape of the selected parameter called ``name``."""
         if name not in self._chosen:

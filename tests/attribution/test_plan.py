@@ -39,6 +39,17 @@ def test_it_says_which_solver_runs():
             assert plan.form.startswith(spectrum.solver_form)
 
 
+def test_samples_of_rows_take_fewer_passes():
+    def plan(**options):
+        solver = wh.EKFAC(**options)
+        return wh.Influence(objective(), damping=1e-3, solver=solver).plan()
+
+    # Three passes forward, and as many backward as there are samples.
+    assert plan(mc_samples=1).passes == 3 * 2
+    assert plan(mc_samples=2).passes == 3 * 3
+    assert plan(mc_samples=1).passes < plan().passes
+
+
 SOLVERS = [
     wh.Exact("primal"),
     wh.EKFAC(),

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whence import _checks
 from whence.attribution.arguments import PointsByTerm, PreparedPoints
+from whence.attribution.checkpoints import Checkpoint
 from whence.attribution.labels import Attributes, Effect
 from whence.attribution.method import Method
 from whence.attribution.quantities import Loss, Quantity
+from whence.attribution.swag import checkpoint_members, swag_members
 from whence.attribution.tiles import Solved, Tile
 from whence.catalogue import METHODS
 from whence.curvature.solvers import MEMORY_BUDGET
 
 Scale = Literal["none", "target"]
+SWAG_MEMBERS = 10
+"""Networks that are drawn around the states of a training."""
 
 
 @METHODS.named()
@@ -27,7 +31,8 @@ class Ensemble(Method):
     A single network's attribution says much that comes from its seed; the mean over networks that
     were trained alike, with other seeds or on other halves of the data, says what comes from the
     points (TRAK: Park et al. 2023, arXiv 2303.14186, section 3; deep ensembles of influence
-    functions: Søgaard et al. 2021). Members may be any methods, of different kinds too.
+    functions: Søgaard et al. 2021). Members may be any methods, of different kinds too;
+    :meth:`of_checkpoints` and :meth:`swag` make them from a single training.
 
     Parameters
     ----------
@@ -74,6 +79,111 @@ class Ensemble(Method):
         self.members = check_members(members)
         self.scale = scale
         super().__init__(self.members[0].objective, memory_budget=memory_budget)
+
+    @classmethod
+    def of_checkpoints(
+        cls,
+        make: Callable[[nn.Module], Method],
+        model: nn.Module,
+        checkpoints: Sequence[Checkpoint],
+        *,
+        scale: Scale = "none",
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> Self:
+        """Return the ensemble of a model's states along its training.
+
+        Parameters
+        ----------
+        make:
+            ``make(network)`` returns a method for a copy of the model in one of the states.
+        model:
+            The model; it stays as it is.
+        checkpoints:
+            Its states, each a ``state_dict()`` or a file in safetensors' format.
+        scale, memory_budget:
+            As above.
+
+        Raises
+        ------
+        TypeError
+            If ``make`` returns no method of the network that it is given.
+        ValueError
+            If there are no states, or one is not of this model.
+
+        Examples
+        --------
+        >>> import torch, whence as wh
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> data = torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [2.0]])
+        >>> states = [{"weight": torch.tensor([[k]])} for k in (1.0, 0.0)]
+        >>> ensemble = wh.Ensemble.of_checkpoints(
+        ...     lambda network: wh.GradDot(network, data, wh.Squared()), model, states)
+        >>> ensemble.attribute(wh.Loss((data[0][:1], data[1][:1]))).values
+        array([[5., 8.]], dtype=float32)
+        """
+        members = checkpoint_members(make, model, checkpoints)
+        return cls(members, scale=scale, memory_budget=memory_budget)
+
+    @classmethod
+    def swag(
+        cls,
+        make: Callable[[nn.Module], Method],
+        model: nn.Module,
+        checkpoints: Sequence[Checkpoint],
+        *,
+        count: int = SWAG_MEMBERS,
+        spread: float = 1.0,
+        seed: int = 0,
+        scale: Scale = "none",
+        memory_budget: int = MEMORY_BUDGET,
+    ) -> Self:
+        """Return the ensemble of networks drawn around the states of a single training.
+
+        They are drawn from a Gaussian with the mean and the covariance of late states, SWAG
+        (Maddox et al. 2019, arXiv 1902.02476), which costs no further training; batch
+        normalizations get the statistics of the training samples for each of them.
+
+        Parameters
+        ----------
+        make:
+            ``make(network)`` returns a method for a copy of the model, whose weights are drawn.
+        model:
+            The model; it stays as it is.
+        checkpoints:
+            Two or more of its states, as late in training as the loss has settled: such as
+            ``run.checkpoints(range(400, 501, 10))``.
+        count:
+            How many networks.
+        spread:
+            Factor of the covariance; 0 for the mean of the states alone (SWA).
+        seed:
+            Of what is drawn.
+        scale, memory_budget:
+            As above.
+
+        Raises
+        ------
+        TypeError
+            If ``make`` returns no method.
+        ValueError
+            If there are fewer than two states, or one is not of this model.
+
+        Examples
+        --------
+        >>> import torch, whence as wh
+        >>> model = torch.nn.Linear(2, 2)
+        >>> data = torch.rand(20, 2), torch.arange(20) % 2
+        >>> loss = torch.nn.CrossEntropyLoss()
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> run = wh.train(model, data, loss, optimizer, epochs=8, batch_size=5)
+        >>> ensemble = wh.Ensemble.swag(
+        ...     lambda network: wh.Influence(network, data, loss, damping=1e-2),
+        ...     model, run.checkpoints(range(16, 33, 4)), count=3)
+        >>> ensemble.attribute(wh.Loss()).attrs["members"]
+        3
+        """
+        members = swag_members(make, model, checkpoints, count, spread, seed)
+        return cls(members, scale=scale, memory_budget=memory_budget)
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return the gradients as they are: members have their own."""

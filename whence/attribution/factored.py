@@ -15,6 +15,7 @@ from whence.attribution.labels import Attributes
 from whence.attribution.method import Method
 from whence.attribution.plan import Plan, plan_of
 from whence.attribution.quantities.several import Quantities, as_quantity
+from whence.attribution.tiled import TARGET_BLOCK
 from whence.attribution.tiles import Solved
 from whence.curvature.automatic import Automatic
 from whence.curvature.costs import solver_cost
@@ -28,6 +29,7 @@ from whence.curvature.solvers import (
     State,
     default_damping,
 )
+from whence.jacobian import LARGE_NETWORK
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
 from whence.samples import Data
@@ -250,6 +252,16 @@ class Factored(Method):
     def solve(self, vectors: Tensor) -> Solution:
         """Return ``(A + λI)⁻¹ V`` for the columns of ``vectors``, (P, K)."""
         return self.state().solve(vectors)
+
+    def at_once(self) -> int:
+        """Return how many gradients to solve for at once, by memory."""
+        copies = getattr(self.solver, "copies", None)
+        if copies is None or self.objective.parameters.size < LARGE_NETWORK:
+            return super().at_once()
+        # Every further block of targets is a pass of all points through a large network.
+        parameters = self.objective.parameters
+        row_bytes = parameters.dtype.itemsize * parameters.size
+        return max(1, min(TARGET_BLOCK, self.memory_budget // (copies * row_bytes)))
 
     def for_products(self) -> Self:
         """Return the same without curvature and solver, which products do not need."""

@@ -28,14 +28,49 @@ WITHOUT_CURVATURE = {
     "empirical": "Changes of losses in finite steps.",
     "representation_similarity": "Similarities of activations, whatever the labels.",
 }
-REPLAYED = (
-    "The exact derivative by the weight of each point through all {steps} steps of the training, "
-    "for the same start, order and random numbers."
-)
 NO_CURVATURE = (
     "No curvature is taken into account: take it for a ranking, not for the size of a change, and "
     "use wh.Influence to predict retraining."
 )
+BY_METHOD = {
+    "replay": (
+        "The exact derivative by the weight of each point through all {steps} steps of the "
+        "training, for the same start, order and random numbers.",
+        "",
+    ),
+    "unrolled": (
+        "Unrolled differentiation through {steps} steps in {segments} segments, with gradients "
+        "and curvature averaged over {checkpoints} checkpoints, by {factors}.",
+        "Within a segment gradients, curvature and the optimizer's scaling are taken as constant: "
+        "more segments follow the training more closely, wh.Replay exactly.",
+    ),
+    "ensemble": (
+        "The mean over {members} members of the methods {methods}.",
+        "How good each member is its own result says: ask ensemble.members[0] for one.",
+    ),
+    "trak": (
+        "Gradients of margins, projected to {dimension} dimensions, with their kernel's inverse.",
+        "A single network's projection says little: take wh.Ensemble of ten or more.",
+    ),
+    "datamodel": (
+        "A linear model of {subsets} trainings on subsets, by lasso.",
+        "It leaves {unexplained:.0%} of their variance unexplained: check it on other subsets.",
+    ),
+    "knn_shapley": (
+        "Exact Shapley values for the error of {neighbors} nearest neighbours.",
+        "Of neighbours in the features that were given, not of a network.",
+    ),
+    "beta_shapley": (
+        "Means over {permutations} orders of retraining.",
+        "The standard error of an entry is {sampling_error:.0%} of their root mean square: more "
+        "permutations lower it.",
+    ),
+    "data_oob": (
+        "Scores of labels by models of {bags} bags that the sample was not in.",
+        "A value of the label, not a change of an answer: sums of it predict no retraining.",
+    ),
+}
+"""Of methods that solve nothing a statement and what speaks against them, both with attributes."""
 
 
 class FarFromMinimum(UserWarning):
@@ -96,8 +131,10 @@ def quality(attribution: xr.DataArray | xr.Dataset) -> Quality:
     attributes = attribution.attrs
     if "effect" in attributes and "solver" not in attributes:
         method = attributes["method"]
-        if method == "replay":
-            return Quality((REPLAYED.format(steps=attributes["steps"]),), ())
+        if method in BY_METHOD:
+            texts = [text.format(**attributes) for text in BY_METHOD[method]]
+            statement, caveat = texts
+            return Quality((statement,), (caveat,) if caveat else ())
         statement = WITHOUT_CURVATURE.get(method, f"Method {method}, without a solver.")
         return Quality((statement,), (NO_CURVATURE,))
 

@@ -6,7 +6,7 @@ Results of any kind are reductions of these tiles: a matrix in memory, one on di
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -37,10 +37,16 @@ from whence.attribution.tiles import (
     packed,
 )
 from whence.curvature.solvers import MEMORY_BUDGET
-from whence.jacobian import gradient_products, point_gradients
+from whence.jacobian import LARGE_NETWORK, gradient_products, point_gradients
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
-from whence.points import MAX_ROW_BYTES, Points, blocks, linearized_at_once
+from whence.points import (
+    MAX_ROW_BYTES,
+    Points,
+    blocks,
+    evaluated_at_once,
+    linearized_at_once,
+)
 from whence.samples import Data
 from whence.term import Term
 
@@ -179,7 +185,7 @@ class Tiled(ABC):
     ) -> Iterator[Tile]:
         """Yield the tiles of the targets of some directions."""
         sign = -1.0 if effect == "add" else 1.0
-        for block in self.blocks_of(prepared):
+        for block in self.blocks_of(prepared, self.multiplied_at_once):
             total: Any = 0.0
             for stage, vectors in directions.vectors:
                 with stage.at():
@@ -260,12 +266,17 @@ class Tiled(ABC):
         columns = quantity.targets(self.objective).values()
         return len(next(iter(columns)))
 
-    def blocks_of(self, prepared: PreparedPoints) -> Iterator[PointBlock]:
-        """Yield points by term in blocks that can be linearized at once."""
+    def blocks_of(
+        self,
+        prepared: PreparedPoints,
+        size_of: Callable[[Points], int] | None = None,
+    ) -> Iterator[PointBlock]:
+        """Yield points by term in blocks, by default those that can be linearized at once."""
+        size_of = size_of or self.block_size
         first = 0
         for name, points in prepared.by_term.items():
             term = self.objective.terms[name]
-            for block in blocks(points, self.block_size(points)):
+            for block in blocks(points, size_of(points)):
                 scale: float | Tensor = 1.0
                 if self.scaled:
                     scale = prepared.scale(name, block.part)
@@ -276,6 +287,13 @@ class Tiled(ABC):
     def block_size(self, points: Points) -> int:
         """Return how many of these points go through the network at once."""
         return linearized_at_once(points, self.objective.parameters.size)
+
+    def multiplied_at_once(self, points: Points) -> int:
+        """Return how many of these points meet vectors at once; products see to their rows."""
+        # Of a large network a row is a block by itself, and to begin one costs a pass.
+        if self.objective.parameters.size >= LARGE_NETWORK:
+            return evaluated_at_once(points)
+        return self.block_size(points)
 
     def check_size(self, rows: int, columns: int) -> None:
         """Raise ``MemoryError`` if a matrix of this size exceeds the memory budget."""

@@ -74,12 +74,7 @@ def solver_cost(solver: Solver, operator: Curvature, damping: Damping) -> Cost |
 
     counts = Counts.of(operator, getattr(solver, "memory_budget", 0))
     if isinstance(solver, EKFAC):
-        k = min(solver.coupled, operator.size)
-        needed = counts.kept_bytes + counts.vector_bytes + 16 * k**2
-        # Bases, curvatures along them, and those of coupled directions.
-        passes = counts.first_passes + (3 if k else 2) * counts.row_passes
-        multiplications = counts.rows * k**2
-        return _cost(solver, counts, None, needed, passes, multiplications)
+        return ekfac_cost(solver, operator, counts)
     if isinstance(solver, (Nystrom, Arnoldi)):
         return low_rank_cost(solver, operator, counts)
     if isinstance(solver, ConjugateGradient):
@@ -154,6 +149,27 @@ def _cost(
         multiplications,
         counts.product_passes,
     )
+
+
+def ekfac_cost(solver: EKFAC, operator: Curvature, counts: Counts) -> Cost:
+    """Return what factors of all rows take, or of a few samples of each point's rows."""
+    k = min(solver.coupled, operator.size)
+    rows = counts.rows
+    row_passes = counts.row_passes
+    passes = counts.first_passes
+    needed = counts.vector_bytes + 16 * k**2
+
+    if solver.mc_samples is None:
+        needed += counts.kept_bytes
+    else:
+        # Forward, and backward for each sample; nothing is kept, and no eigenvalue looked for.
+        rows = solver.mc_samples * operator.objective.n_points
+        row_passes = 1.0 + solver.mc_samples
+        passes = 0.0
+
+    # Bases, curvatures along them, and those of coupled directions.
+    passes += (3 if k else 2) * row_passes
+    return _cost(solver, counts, None, needed, passes, rows * k**2)
 
 
 def low_rank_cost(

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from whence.curvature.cholesky import factor_in_place, solve_factored
 from whence.curvature.kronecker_bases import Basis
-from whence.curvature.layer_rows import LayerMatrix, row_pieces
+from whence.curvature.layer_rows import LayerMatrix, PiecesOf
 from whence.curvature.solvers import singular
-from whence.jacobian import Jacobian
 from whence.symmetric_products import add_self_product, mirror
 
 
@@ -85,8 +84,8 @@ class Coupling:
 
     Parameters
     ----------
-    root:
-        J with ``A = JᵀJ``.
+    pieces_of:
+        The rows of J with ``A = JᵀJ``.
     blocks:
         The layers' bases.
     leading:
@@ -94,12 +93,12 @@ class Coupling:
     """
 
     def __init__(
-        self, root: Jacobian, blocks: Sequence[Directions], leading: Leading
+        self, pieces_of: PiecesOf, blocks: Sequence[Directions], leading: Leading
     ) -> None:
         self._blocks = blocks
         self.leading = leading
         k = len(leading)
-        like = root.parameters.vector()
+        like = blocks[0].eigenvalues
         matrix = torch.zeros((k, k), dtype=torch.float64, device=like.device)
         spans = dict(zip((b.layer for b in blocks), leading.spans(), strict=True))
         chosen = dict(zip((b.layer for b in blocks), leading.places, strict=True))
@@ -107,7 +106,7 @@ class Coupling:
         layers = [layer for layer in bases if len(chosen[layer])]
 
         # Coordinates of the rows of some points, layer by layer, and then their products.
-        for n, pieces in row_pieces(root, layers):
+        for n, pieces in pieces_of(layers):
             coordinates = like.new_zeros(n, k)
             for layer, points, left, right in pieces:
                 places = chosen[layer]

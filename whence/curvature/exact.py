@@ -16,9 +16,8 @@ from whence.curvature.failures import (
     SingularSystem,
     check_memory,
     needs_rows,
-    undamped,
 )
-from whence.curvature.kernel_factor import KernelFactor
+from whence.curvature.kernel_factor import KernelFactor, resolved_for_kernel
 from whence.curvature.lanczos import (
     Product,
     largest_eigenvalue,
@@ -382,15 +381,7 @@ class _Dual:
         self._kernel = kernel
         self._tolerance = tolerance
         gram = kernel.gram
-        if largest is None:
-            largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
-
-        self._damping = damping.resolve(largest)
-        if self._damping == 0:
-            raise undamped(
-                "the dual form",
-                "without it, directions that no training point constrains have no answer",
-            )
+        self._damping, largest = resolved_for_kernel(damping, gram, largest)
         shifted = gram.clone()
         shifted.diagonal().add_(self._damping)
         self._factor = _cholesky(shifted, self._damping, largest)

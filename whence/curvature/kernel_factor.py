@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from whence.curvature.cholesky import factor_in_place, solve_factored
+from whence.curvature.failures import undamped
+from whence.curvature.lanczos import largest_eigenvalue
+from whence.curvature.solvers import Damping
 from whence.ntk import TangentKernel
 from whence.symmetric_products import add_self_product, mirror, self_product
 
@@ -102,3 +105,25 @@ class KernelFactor:
                 device=below.device,
             )
             yield start, torch.linalg.solve_triangular(below, eye, upper=False)
+
+
+def resolved_for_kernel(
+    damping: Damping, gram: Tensor, largest: float | None = None
+) -> tuple[float, float]:
+    """Return the absolute λ of ``K + λI`` and K's largest eigenvalue, found unless it is known.
+
+    Raises
+    ------
+    SingularSystem
+        If λ is zero: K has rows that say the same.
+    """
+    if largest is None:
+        largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
+
+    absolute = damping.resolve(largest)
+    if absolute == 0:
+        raise undamped(
+            "the dual form",
+            "without it, directions that no training point constrains have no answer",
+        )
+    return absolute, largest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,8 +15,16 @@ from whence.curvature.coupling import Coupling, leading_directions
 from whence.curvature.failures import needs_rows
 from whence.curvature.kronecker_bases import Basis, FullBasis, layer_bases
 from whence.curvature.lanczos import largest_eigenvalue
-from whence.curvature.layer_rows import LayerMatrix, layer_matrices, layer_rows
+from whence.curvature.layer_rows import (
+    LayerMatrix,
+    RowsOf,
+    RowSource,
+    layer_matrices,
+    layer_rows,
+    row_pieces,
+)
 from whence.curvature.operators import Curvature, Damped
+from whence.curvature.sampled_rows import SampledRows
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -26,6 +35,7 @@ from whence.curvature.solvers import (
 )
 from whence.curvature.spectrum import Spectrum
 from whence.jacobian import Jacobian
+from whence.points import linearized_at_once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +85,11 @@ class EKFAC:
     coupled:
         How many directions of all layers are coupled, 0 for none; they take two matrices of so
         many rows in double precision, 64 MB for 2000, and a third pass over the points.
+    mc_samples:
+        Rows of each point that factors are made of: random combinations of all of them, whose
+        squares are those of all in the mean (:mod:`whence.curvature.sampled_rows`), where others
+        draw labels. None for all rows, of which a classifier of C classes has C, each a pass
+        backward. Of samples a relative damping is that of the largest eigenvalue as factored.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made again.
 
@@ -102,12 +117,17 @@ class EKFAC:
 
     block_limit: int = 2000
     coupled: int = 2000
+    mc_samples: int | None = None
     memory_budget: int = MEMORY_BUDGET
     name = "ekfac"
+    copies = 3
+    """Matrices of the size of the right-hand sides that solving takes, these included."""
 
     def __post_init__(self) -> None:
         _checks.count("block_limit", self.block_limit)
         _checks.count("coupled", self.coupled, zero=True)
+        if self.mc_samples is not None:
+            _checks.count("mc_samples", self.mc_samples)
         _checks.positive("memory_budget", self.memory_budget)
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
@@ -116,15 +136,26 @@ class EKFAC:
         if root is None:
             raise needs_rows("EKFAC", "wh.ConjugateGradient() or wh.Arnoldi()")
 
+        layers = layer_matrices(root)
+        rows: RowSource = by_layers(root, layers)
+        if self.mc_samples is not None:
+            rows = SampledRows(rows, self.mc_samples)
+
         # Two passes over the rows: for models whose eigenvectors are the bases, and for the
         # eigenvalues.
-        blocks = self.blocks(root, layer_matrices(root))
-        system, largest = self.system(operator, damping)
+        blocks = self.blocks(rows, layers)
         coupling = None
         if self.coupled and len(blocks) > 1:
             # And a third, for their curvature across layers.
             leading = leading_directions(blocks, self.coupled)
-            coupling = Coupling(root, blocks, leading)
+            coupling = Coupling(partial(row_pieces, rows), blocks, leading)
+
+        if self.mc_samples is None:
+            system, largest = self.system(operator, damping)
+        else:
+            # To find it in A itself takes more passes than all else here.
+            largest = largest_known(blocks, coupling)
+            system = Damped(operator, damping.resolve(largest))
         return _Factored(system, blocks, largest, coupling)
 
     def system(self, operator: Curvature, damping: Damping) -> tuple[Damped, float]:
@@ -133,20 +164,44 @@ class EKFAC:
         largest = largest_eigenvalue(cached.matvec, cached.size, cached.like())
         return Damped(cached, damping.resolve(largest)), largest
 
-    def blocks(self, root: Jacobian, layers: Sequence[LayerMatrix]) -> list[Block]:
+    def blocks(self, root: RowSource, layers: Sequence[LayerMatrix]) -> list[Block]:
         """Return the bases of some layers with the true curvature along their directions."""
-        like = root.parameters.vector()
+        rows_of = partial(layer_rows, root)
+        return self.blocks_of_rows(rows_of, layers, root.parameters.vector())
+
+    def blocks_of_rows(
+        self, rows_of: RowsOf, layers: Sequence[LayerMatrix], like: Tensor
+    ) -> list[Block]:
+        """Return the same of any rows J with ``A = JᵀJ``, in the dtype of ``like``."""
         blocks = {}
-        for layer, basis in layer_bases(root, layers, self.block_limit):
+        for layer, basis in layer_bases(rows_of, layers, self.block_limit):
             eigenvalues = like.new_zeros(layer.outputs, layer.inputs)
             blocks[layer] = Block(layer, basis, eigenvalues)
 
         # Of a direction q it is qᵀAq = qᵀJᵀJq = Σ_rows (qᵀ row)².
-        for layer, _, left, right in layer_rows(root, list(blocks)):
+        for layer, _, left, right in rows_of(list(blocks)):
             block = blocks[layer]
             curvature = block.basis.curvature(left, right)
             block.eigenvalues.add_(curvature)
         return list(blocks.values())
+
+
+def by_layers(root: Jacobian, layers: Sequence[LayerMatrix]) -> Jacobian:
+    """Return J in blocks of as many points as have room for the rows of a single layer."""
+    if root.chunk is not None:
+        return root
+    largest = max(layer.size for layer in layers)
+    terms = root.objective.terms.values()
+    chunk = min(linearized_at_once(term.points, largest) for term in terms)
+    return Jacobian(root.objective, scaled=True, chunk=chunk)
+
+
+def largest_known(blocks: Sequence[Block], coupling: Coupling | None) -> float:
+    """Return the largest eigenvalue of A as factored: along coupled directions, or of a layer."""
+    if coupling is None:
+        return max(float(block.eigenvalues.max()) for block in blocks)
+    matrix = coupling.matrix
+    return largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
 
 
 Solved = tuple[Tensor, Tensor]

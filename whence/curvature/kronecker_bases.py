@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.failures import check_finite
-from whence.curvature.layer_rows import LayerMatrix, layer_rows
-from whence.jacobian import Jacobian
+from whence.curvature.layer_rows import LayerMatrix, RowsOf
 
 MOMENT_NUMBERS = 4_000_000
 """Moments of all pairs of channels that may be kept for one layer and term."""
@@ -328,7 +327,7 @@ class _Model:
 
 
 def layer_bases(
-    root: Jacobian, layers: Sequence[LayerMatrix], block_limit: int
+    rows_of: RowsOf, layers: Sequence[LayerMatrix], block_limit: int
 ) -> list[tuple[LayerMatrix, Basis]]:
     """Return the eigenvectors of each layer's model, of layers that a residual depends on."""
     models = {}
@@ -339,7 +338,7 @@ def layer_bases(
         else:
             diagonal.append(layer)
 
-    for layer, term, left, right in layer_rows(root, list(models)):
+    for layer, term, left, right in rows_of(list(models)):
         models[layer].add(term, left, right)
 
     bases: list[tuple[LayerMatrix, Basis]] = []

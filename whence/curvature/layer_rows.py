@@ -8,25 +8,44 @@ network, every position and every use of the layer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from whence.autodiff import ReverseLinearization
-from whence.jacobian import Jacobian, Rows
+from whence.jacobian import Rows
 from whence.linearization import (
     LayerLinearization,
     Linearization,
     Use,
     linearize,
 )
+from whence.objective import Objective
 from whence.parameters import Parameters
 from whence.term import Term
 
 BLOCK_NUMBERS = 2**20
 """Numbers that one layer's rows take at a time: they stay in the processor's cache."""
+LARGE_BLOCK_NUMBERS = 2**25
+"""The same where the layer's own matrices do not."""
+
+
+class RowSource(Protocol):
+    """Rows whose squares add up to a curvature: a scaled Jacobian, or a sample of it."""
+
+    @property
+    def objective(self) -> Objective:
+        """Whose rows."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """With respect to which."""
+
+    def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield rows, block by block, each with a right-hand side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +101,11 @@ class LayerMatrix:
         # δ and a of a row, or its matrix.
         factors = channels * (self.outputs + self.inputs)
         numbers = max(self.size, factors)
-        step = max(1, BLOCK_NUMBERS // numbers)
+        # What meets matrices that are larger than the cache reads them once for many rows.
+        room = BLOCK_NUMBERS
+        if self.outputs**2 + self.inputs**2 > BLOCK_NUMBERS:
+            room = LARGE_BLOCK_NUMBERS
+        step = max(1, room // numbers)
         for start in range(0, n, step):
             points = slice(start, start + step)
             yield self.channels(uses, points)
@@ -172,7 +195,7 @@ def joined(parts: Sequence[Tensor], axis: int) -> Tensor:
     return torch.cat(list(parts), dim=axis)
 
 
-def layer_matrices(root: Jacobian) -> list[LayerMatrix]:
+def layer_matrices(root: RowSource) -> list[LayerMatrix]:
     """Return the layers, seen at one point of each term.
 
     Raises
@@ -235,9 +258,13 @@ def _layer_matrix(
     return LayerMatrix(weight, tuple(biases), columns, outputs, inputs, outer)
 
 
-def layer_rows(
-    root: Jacobian, layers: Sequence[LayerMatrix]
-) -> Iterator[tuple[LayerMatrix, str, Tensor, Tensor]]:
+LayerRow = tuple[LayerMatrix, str, Tensor, Tensor]
+"""A layer, the name of a term, and left (n, c, out) and right (n, c, in) of n rows."""
+RowsOf = Callable[[Sequence[LayerMatrix]], Iterator[LayerRow]]
+"""All rows of some layers, such as ``partial(layer_rows, root)``."""
+
+
+def layer_rows(root: RowSource, layers: Sequence[LayerMatrix]) -> Iterator[LayerRow]:
     """Yield ``(layer, term, left (n, c, out), right (n, c, in))`` for all rows, a few at a time."""
     for term, block in _term_blocks(root):
         linear = _by_layers(root, term, block.linear)
@@ -252,10 +279,12 @@ def layer_rows(
 
 Piece = tuple[LayerMatrix, slice, Tensor, Tensor]
 """A layer, which of a block's rows, and their left (n, c, out) and right (n, c, in)."""
+PiecesOf = Callable[[Sequence[LayerMatrix]], Iterator[tuple[int, Iterator[Piece]]]]
+"""The rows of some layers with how many there are, such as ``partial(row_pieces, root)``."""
 
 
 def row_pieces(
-    root: Jacobian, layers: Sequence[LayerMatrix]
+    root: RowSource, layers: Sequence[LayerMatrix]
 ) -> Iterator[tuple[int, Iterator[Piece]]]:
     """Yield for the rows of some points how many they are, and those of each layer in pieces."""
     for term, block in _term_blocks(root):
@@ -277,21 +306,23 @@ def pieces_of(
             start = points.stop
 
 
-def _term_blocks(root: Jacobian) -> Iterator[tuple[Term, Rows]]:
+def _term_blocks(root: RowSource) -> Iterator[tuple[Term, Rows]]:
     """Yield the blocks of rows, each with the term that it is of."""
     for block, _ in root.blocks():
         # Terms at the same points take turns.
         yield root.objective.term(block.term), block
 
 
-def _by_layers(root: Jacobian, term: Term, linear: Linearization) -> LayerLinearization:
+def _by_layers(
+    root: RowSource, term: Term, linear: Linearization
+) -> LayerLinearization:
     """Return a linearization that goes layer by layer, or raise ``ValueError``."""
     if isinstance(linear, LayerLinearization):
         return linear
 
     instead = "use wh.ConjugateGradient() or wh.Sketched()"
     where = (
-        "EKFAC needs linear, convolution, normalization and embedding layers, but the residual of "
+        "EKFAC needs layers of known kinds (docs/supervised.md has them), but the residual of "
         f"term {term.name!r}"
     )
 

@@ -19,7 +19,6 @@ from whence.curvature import failures
 from whence.curvature.failures import SingularSystem
 from whence.curvature.operators import Curvature
 from whence.curvature.spectrum import Spectrum
-from whence.jacobian import LARGE_NETWORK
 from whence.streamed_kernel import Source
 
 # Both predict leave-one-out retraining best: of PINNs (docs/exactness.md), and of networks on
@@ -232,10 +231,8 @@ def direct_solution(system: Curvature, right: Tensor, value: Tensor) -> Solution
 
     ``converged`` says that it could be applied, not that it is exact.
     """
-    probes = PROBES
-    if system.size >= LARGE_NETWORK and not system.is_cached:
-        # Each product is passes through a large network: one combination of all columns tells.
-        probes = 1
+    # Where each product is passes through the network, one combination of all columns tells.
+    probes = PROBES if system.is_cached else 1
     residual = relative_residual(system, right, value, probes)
     applied = bool(np.isfinite(residual))
     return Solution(value, residual, applied, iterations=0)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from whence.curvature.cholesky import factor_in_place, solve_factored
-from whence.curvature.failures import undamped
-from whence.curvature.lanczos import largest_eigenvalue
+from whence.curvature.kernel_factor import resolved_for_kernel
 from whence.curvature.solvers import (
     GOOD_RESIDUAL,
     Damping,
@@ -73,14 +72,7 @@ class StreamedDual:
         rounding = 1e3 * torch.finfo(kernel.right.dtype).eps
         self._tolerance = max(tolerance, rounding)
         gram = kernel.gram
-        if largest is None:
-            largest = largest_eigenvalue(lambda v: gram @ v, len(gram), gram)
-        self._damping = damping.resolve(largest)
-        if self._damping == 0:
-            raise undamped(
-                "the dual form",
-                "without it, directions that no training point constrains have no answer",
-            )
+        self._damping, largest = resolved_for_kernel(damping, gram, largest)
 
         # K itself is needed again, for sums of rows and for other dampings.
         shifted = gram.clone()

@@ -127,7 +127,7 @@ class GradientIndex:
         ----------
         objective:
             What was trained, of one term; its parameters must be those of layers that can be
-            factored (linear, convolution, normalization, embedding).
+            factored, as those of most models are (docs/supervised.md).
         path:
             The folder to make.
         dimension:
@@ -319,8 +319,8 @@ def projected_gradients(
     ):
         if not isinstance(linear, LayerLinearization):
             raise ValueError(
-                "an index needs linear, convolution, normalization and embedding layers, each "
-                "called once for each point: select parameters= of such, or use wh.Influence"
+                "an index needs layers of known kinds (docs/supervised.md has them), each called "
+                "once for each point: select parameters= of such, or use wh.Influence"
             )
         yield projection.of_uses(linear.uses(cotangent), len(linear.value))
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from whence import _checks
 from whence.objective import Objective
-from whence.replay.model_steps import ModelSteps
+from whence.replay.model_steps import MODEL, ModelSteps
 from whence.replay.record import Record
+from whence.replay.steps import State
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,3 +83,63 @@ class TrainingRun:
         model = copy.deepcopy(steps.model)
         model.train(self.model.training)
         return model
+
+    def states(self, after: Sequence[int]) -> Iterator[State]:
+        """Yield the states of model and optimizer after so many steps, in ascending order.
+
+        The training is taken again up to the last of them.
+
+        Raises
+        ------
+        ValueError
+            If a number of steps is not one of the training's, or comes out of order.
+        """
+        for steps_before, count in zip([0, *after], after, strict=False):
+            if not steps_before <= count <= len(self):
+                raise ValueError(
+                    f"states are asked for in the order of their steps, from 0 to {len(self)}, got "
+                    f"{_checks.describe(list(after))}"
+                )
+
+        steps = self.steps()
+        state = steps.start()
+        first = 0
+        bar = tqdm(after, "states", unit="state", delay=2, leave=False)
+        for last in bar:
+            # States of the training are not changed by later steps, but made new.
+            if last > first:
+                state = steps.advance(state, first, last)
+            yield state
+            first = last
+
+    def checkpoint(self, state: State) -> dict[str, Tensor]:
+        """Return the model's ``state_dict()`` in a state of the training."""
+        names = {}
+        for name, parameter in self.model.named_parameters():
+            names[id(parameter)] = name
+        tensors = {}
+        for name, tensor in self.model.state_dict(keep_vars=True).items():
+            # A tied weight is in the state under the first of its names.
+            first_name = MODEL + names.get(id(tensor), name)
+            kept = state.get(first_name, tensor)  # what is frozen stays as it is
+            tensors[name] = kept.detach().clone()
+        return tensors
+
+    def checkpoints(self, after: Sequence[int]) -> list[dict[str, Tensor]]:
+        """Return the model's ``state_dict()`` after so many steps, for each of them.
+
+        For methods that take checkpoints, as :class:`whence.TracIn` does; the training is taken
+        again up to the last of them.
+
+        Examples
+        --------
+        >>> import torch, whence as wh
+        >>> model = torch.nn.Linear(2, 1)
+        >>> x, y = torch.rand(20, 2), torch.rand(20, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> run = wh.train(model, (x, y), wh.Squared(), optimizer, epochs=2, batch_size=5)
+        >>> _, last = run.checkpoints([4, 8])
+        >>> bool(torch.equal(last["weight"], model.weight))
+        True
+        """
+        return [self.checkpoint(state) for state in self.states(after)]

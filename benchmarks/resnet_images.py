@@ -1,0 +1,179 @@
+"""EK-FAC on a ResNet-18 of 11 M parameters, all layers: 5,000 images of 64 × 64, 100 test losses.
+
+``python -m benchmarks.resnet_images``. One sample of each image's rows makes the factors
+(``EKFAC(mc_samples=1)``); seconds and peak memory are those of a fresh process that is given model
+and images, result included. How good the factors are is seen where the exact answer can be had: by
+the parameters of the last residual block, on some of the images, the mean of Spearman's correlation
+with exact influences over the test losses, at the same absolute damping.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+import whence as wh
+from benchmarks import _measure
+from benchmarks._measure import Row, say
+from benchmarks._resnet import Images, ResNet, images, trained
+from benchmarks.resnet_curvature import agreement
+
+WIDTH, SIDE = 64, 64
+TARGETS = 100
+DAMPINGS = (1e-3, 1e-2, 1e-1)
+MOST_SECONDS, MOST_GIB, LEAST_AGREEMENT = 1800.0, 8.0, 0.95
+MEMORY_BUDGET = 6_800_000_000
+"""Bytes that gradients of targets and their solutions may take: of 50 targets at once."""
+
+
+class LastBlock(nn.Module):
+    """What comes after the last block's input."""
+
+    def __init__(self, model: ResNet) -> None:
+        super().__init__()
+        self.block = model.blocks[-1]
+        self.head = model.head
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.head(self.block(features).mean(dim=(2, 3)))
+
+
+def read(folder: Path, width: int) -> tuple[ResNet, Images]:
+    """Return the network and the images of a folder."""
+    data = Images(**safetensors.torch.load_file(folder / "data.safetensors"))
+    model = ResNet(width, is_wide=True)
+    model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
+    return model.eval(), data
+
+
+def measured(folder: Path, width: int, threads: int) -> None:
+    """Attribute in this process, and print what it took."""
+    torch.set_num_threads(threads)
+    warnings.simplefilter("ignore", wh.FarFromMinimum)
+    model, data = read(folder, width)
+    made = wh.Influence(
+        model,
+        (data.x, data.y),
+        nn.CrossEntropyLoss(),
+        solver=wh.EKFAC(mc_samples=1),
+        memory_budget=MEMORY_BUDGET,
+    )
+    begun = time.perf_counter()
+    cpu = time.process_time()
+    made.state()
+    factored = time.perf_counter() - begun
+    found = made.attribute(wh.Loss(data.x_test, data.y_test))
+    taken = {
+        "seconds": time.perf_counter() - begun,
+        "factored": factored,
+        "cpu": time.process_time() - cpu,
+        "residual": found.attrs["solver_residual"],
+        "bytes": _measure.peak_bytes(),
+    }
+    print(json.dumps(taken))
+
+
+@torch.no_grad()
+def features(model: ResNet, x: Tensor) -> Tensor:
+    """Return the last block's inputs."""
+    parts = []
+    for images_of in x.split(100):
+        stem = model.pool(torch.relu(model.stem(images_of)))
+        parts.append(model.blocks[:-1](stem))
+    return torch.cat(parts)
+
+
+def last_block(model: ResNet, data: Images, n: int) -> list[Row]:
+    """Return how far factors and exact curvature agree on the last block."""
+    inner = LastBlock(model)
+    train = features(model, data.x[:n]), data.y[:n]
+    targets = wh.Loss(features(model, data.x_test), data.y_test)
+
+    def influence(solver: wh.EKFAC | str, damping: wh.Damping) -> wh.Influence:
+        return wh.Influence(
+            inner,
+            train,
+            nn.CrossEntropyLoss(),
+            parameters="block.*",
+            solver=solver,
+            damping=damping,
+            memory_budget=MEMORY_BUDGET,
+        )
+
+    exact = influence("auto", wh.Damping(min(DAMPINGS)))
+    largest = exact.state().spectrum.largest_eigenvalue
+    first = wh.Damping(min(DAMPINGS) * largest, relative=False)
+    factored = influence(wh.EKFAC(mc_samples=1), first)
+    rows = []
+    for damping in DAMPINGS:
+        absolute = wh.Damping(damping * largest, relative=False)
+        expected = exact.with_damping(absolute).attribute(targets)
+        found = factored.with_damping(absolute).attribute(targets)
+        correlation, ratio = agreement(found.values, expected.values)
+        residual = expected.attrs["solver_residual"]
+        detail = f"sizes {ratio:.2g} times the exact, whose residual is {residual:.0e}"
+        what = f"last block, {n} images, damping {damping}: agreement with exact"
+        rows.append(Row(what, correlation, "", detail, least=LEAST_AGREEMENT))
+    return rows
+
+
+def rows(given: argparse.Namespace) -> list[Row]:
+    """Train, attribute in a process of its own, and compare the last block."""
+    width = 8 if given.quick else WIDTH
+    n = 60 if given.quick else 5000
+    n_test = 10 if given.quick else TARGETS
+    data = images(n, n_test, side=SIDE)
+    model, accuracy = trained(width, data, 2, is_wide=True)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    say(f"{size} parameters; {accuracy:.0%} of the test images are right")
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        tensors = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
+        safetensors.torch.save_file(tensors, folder / "data.safetensors")
+        safetensors.torch.save_file(model.state_dict(), folder / "model.safetensors")
+        taken = _measure.child(
+            "benchmarks.resnet_images",
+            "measured",
+            scratch,
+            str(width),
+            str(given.threads),
+        )
+
+    what = f"ResNet-18, {size / 1e6:.1f} M parameters, {n} images, {n_test} test losses"
+    detail = (
+        f"factors {taken['factored']:.0f} s; {taken['cpu']:.0f} s of processors; relative residual "
+        f"{taken['residual']:.2g}"
+    )
+    table = [
+        Row(f"{what}: time", taken["seconds"], "s", detail, most=MOST_SECONDS),
+        Row(f"{what}: peak memory", taken["bytes"] / 2**30, "GiB", most=MOST_GIB),
+    ]
+    return table + last_block(model, data, min(n, given.exact_images))
+
+
+def main() -> None:
+    """Measure and print the table."""
+    if sys.argv[1:2] == ["measured"]:
+        measured(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+        return
+    parser = _measure.parser(__doc__)
+    parser.add_argument(
+        "--exact-images", type=int, default=500, help="images of the exact answer (500)"
+    )
+    given = parser.parse_args()
+    _measure.run(given, lambda: rows(given))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Random combinations of rows against the dense curvature."""
+
+import numpy as np
+import pytest
+import torch
+from layer_blocks import inverse
+from torch import nn
+
+import whence as wh
+from whence.curvature.kronecker import EKFAC
+from whence.curvature.operators import GaussNewtonMatrix
+from whence.curvature.sampled_rows import SampledRows
+from whence.curvature.solvers import Damping
+from whence.jacobian import Jacobian
+
+
+def classifier(n=6, classes=4, loss=None):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, classes)).double()
+    x = torch.randn(n, 3, dtype=torch.float64)
+    y = torch.arange(n) % classes
+    return wh.Objective.supervised(model, (x, y), loss or wh.CrossEntropy())
+
+
+def normal_matrix(rows):
+    parts = [block.dense() for block, _ in rows.blocks()]
+    table = torch.cat(parts)
+    return (table.T @ table).numpy()
+
+
+def relative_error(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+# Errors of means of s samples fall as 1/√s.
+@pytest.mark.parametrize(("count", "most"), [(100, 0.3), (10_000, 0.03)])
+@pytest.mark.parametrize("many", [False, True])
+def test_squares_are_those_of_all_rows_in_the_mean(count, most, many, monkeypatch):
+    if many:
+        monkeypatch.setattr("whence.jacobian.MANY_OUTPUTS", 2)
+    root = Jacobian(classifier(), scaled=True)
+    expected = normal_matrix(root)
+    found = normal_matrix(SampledRows(root, count))
+    assert 1e-6 < relative_error(found, expected) < most
+
+
+def test_many_outputs_of_any_loss_are_combined_as_few(monkeypatch):
+    class Weighed(wh.CrossEntropy):
+        root_product = None
+
+    plain = SampledRows(Jacobian(classifier(), scaled=True), 3)
+    expected = normal_matrix(plain)
+    monkeypatch.setattr("whence.jacobian.MANY_OUTPUTS", 2)
+    for loss in (wh.CrossEntropy(), Weighed()):
+        rows = SampledRows(Jacobian(classifier(loss=loss), scaled=True), 3)
+        np.testing.assert_allclose(normal_matrix(rows), expected, atol=1e-14)
+
+
+def test_every_pass_draws_the_same():
+    rows = SampledRows(Jacobian(classifier(), scaled=True), 2)
+    assert (normal_matrix(rows) == normal_matrix(rows)).all()
+
+
+def test_points_of_one_row_have_no_choice():
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 1)).double()
+    x = torch.randn(9, 3, dtype=torch.float64)
+    made = wh.Objective.supervised(model, (x, x[:, :1]), wh.Squared())
+    operator = GaussNewtonMatrix(made)
+    expected = inverse(EKFAC().factor(operator, Damping(0.1, relative=False)))
+    sampled = EKFAC(mc_samples=1).factor(operator, Damping(0.1, relative=False))
+    np.testing.assert_allclose(inverse(sampled), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_factors_of_many_samples_tend_to_those_of_all_rows():
+    operator = GaussNewtonMatrix(classifier(n=20))
+    damping = Damping(0.1)
+    expected = inverse(EKFAC().factor(operator, damping))
+    errors = []
+    for count in (1, 2000):
+        state = EKFAC(mc_samples=count).factor(operator, damping)
+        errors.append(relative_error(inverse(state), expected))
+    assert errors[1] < 0.05 < errors[0]
+
+
+def test_the_damping_is_relative_to_the_largest_eigenvalue_as_factored():
+    operator = GaussNewtonMatrix(classifier(n=20))
+    largest = np.linalg.eigvalsh(operator.dense().numpy())[-1]
+    state = EKFAC(mc_samples=3000).factor(operator, Damping(0.1))
+    assert state.spectrum.damping == pytest.approx(0.1 * largest, rel=0.05)
+
+
+def test_no_samples_are_refused():
+    with pytest.raises(ValueError, match="mc_samples"):
+        EKFAC(mc_samples=0)

@@ -1,0 +1,89 @@
+"""What optimizers multiply a gradient with, number by number, beside the learning rate.
+
+A step of Adam is ``θ ← θ − η p ∘ m`` with ``p = 1/(√(v/(1 − β₂ᵗ)) + ε)``: for as long as v changes
+little it is gradient descent with a rate ηp for each parameter. Momentum adds every gradient up
+over the steps that follow, to ``1/(1 − μ)`` of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from whence.replay.updates import OptimizerTensors, Options
+
+Preconditioner = Callable[[Tensor, OptimizerTensors, Options], Tensor]
+"""``(θ, state, options) -> p``, of the shape of θ, with the optimizer's state after a step."""
+
+
+def of_sgd(parameter: Tensor, state: OptimizerTensors, options: Options) -> Tensor:
+    """Return ``(1 − τ)/(1 − μ)``: gradients themselves, added up by the momentum μ."""
+    factor = (1 - options["dampening"]) / (1 - options["momentum"])
+    return torch.full_like(parameter, factor)
+
+
+def of_adam(parameter: Tensor, state: OptimizerTensors, options: Options) -> Tensor:
+    """Return ``1/(√(v/(1 − β₂ᵗ)) + ε)``; with amsgrad v is the largest so far."""
+    _, decay = options["betas"]
+    second = state["max_exp_avg_sq" if options["amsgrad"] else "exp_avg_sq"]
+    # A mean that begins at zero is too small by this factor.
+    bias = 1 - decay ** float(state["step"])
+    return 1 / ((second / bias).sqrt() + options["eps"])
+
+
+def of_rmsprop(parameter: Tensor, state: OptimizerTensors, options: Options) -> Tensor:
+    """Return ``1/(√v + ε)``, added up by the momentum; centered, v less the squared mean."""
+    variance = state["square_avg"]
+    if options["centered"]:
+        variance = variance - state["grad_avg"].square()
+    width = variance.clamp_min(0).sqrt() + options["eps"]
+    return 1 / (width * (1 - options["momentum"]))
+
+
+def of_adagrad(parameter: Tensor, state: OptimizerTensors, options: Options) -> Tensor:
+    """Return ``1/((1 + (t − 1)c)(√s + ε))`` with s the sum of squares after t steps."""
+    slowing = 1 + (float(state["step"]) - 1) * options["lr_decay"]
+    return 1 / (slowing * (state["sum"].sqrt() + options["eps"]))
+
+
+PRECONDITIONERS: dict[type[torch.optim.Optimizer], Preconditioner] = {
+    torch.optim.SGD: of_sgd,
+    torch.optim.Adam: of_adam,
+    torch.optim.AdamW: of_adam,
+    torch.optim.RMSprop: of_rmsprop,
+    torch.optim.Adagrad: of_adagrad,
+}
+"""By the class of an optimizer; one of your own is added here."""
+
+
+def preconditioner_of(optimizer: torch.optim.Optimizer) -> Preconditioner:
+    """Return what an optimizer multiplies gradients with, as a function of its state.
+
+    Raises
+    ------
+    ValueError
+        If that is not known of its class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.replay.preconditioners import preconditioner_of
+    >>> optimizer = torch.optim.SGD([torch.zeros(2)], lr=0.1, momentum=0.9)
+    >>> preconditioner_of(optimizer)(torch.zeros(2), {}, optimizer.param_groups[0])
+    tensor([10., 10.])
+    """
+    kind = type(optimizer)
+    if kind not in PRECONDITIONERS:
+        known = ", ".join(sorted(known.__name__ for known in PRECONDITIONERS))
+        raise ValueError(
+            f"how {kind.__name__} scales gradients is not known: train with one of {known}, or add "
+            f"whence.replay.preconditioners.PRECONDITIONERS[{kind.__name__}]"
+        )
+    return PRECONDITIONERS[kind]
+
+
+def is_decoupled(options: Options) -> bool:
+    """Whether a group's weight decay shrinks parameters beside the gradient, as AdamW's does."""
+    return bool(options.get("decoupled_weight_decay"))
