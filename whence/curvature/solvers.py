@@ -231,8 +231,11 @@ def direct_solution(system: Curvature, right: Tensor, value: Tensor) -> Solution
 
     ``converged`` says that it could be applied, not that it is exact.
     """
-    # Where each product is passes through the network, one combination of all columns tells.
-    probes = PROBES if system.is_cached else 1
+    probes = PROBES
+    if system.objective.has_samples and not system.is_cached:
+        # Each product is passes of all samples through the network: one combination of all
+        # columns tells.
+        probes = 1
     residual = relative_residual(system, right, value, probes)
     applied = bool(np.isfinite(residual))
     return Solution(value, residual, applied, iterations=0)
