@@ -130,7 +130,7 @@ def last_block(model: ResNet, data: Images, n: int) -> list[Row]:
 def rows(given: argparse.Namespace) -> list[Row]:
     """Train, attribute in a process of its own, and compare the last block."""
     width = 8 if given.quick else WIDTH
-    n = 60 if given.quick else 5000
+    n = 60 if given.quick else given.images
     n_test = 10 if given.quick else TARGETS
     data = images(n, n_test, side=SIDE)
     model, accuracy = trained(width, data, 2, is_wide=True)
@@ -170,6 +170,9 @@ def main() -> None:
     parser = _measure.parser(__doc__)
     parser.add_argument(
         "--exact-images", type=int, default=500, help="images of the exact answer (500)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=5000, help="training images (5000)"
     )
     given = parser.parse_args()
     _measure.run(given, lambda: rows(given))
