@@ -139,6 +139,14 @@ def peak_bytes() -> int:
     return 1024 * int(kibibytes)
 
 
+def limit_memory(gib: float) -> None:
+    """Let this process have so much address space: what needs more fails, and says so."""
+    import resource  # not on Windows
+
+    most = int(gib * 2**30)
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def child(*arguments: str) -> dict[str, Any]:
     """Run ``python -m`` with these arguments in a fresh process; return the JSON it prints."""
     command = [sys.executable, "-m", *arguments]

@@ -406,7 +406,9 @@ def main() -> None:
     parser.add_argument("--subsets", type=int, default=100)
     parser.add_argument("--share", type=float, default=0.05, help="left out")
     parser.add_argument("--models", nargs="*", default=None)
+    parser.add_argument("--memory", type=float, default=16, help="GiB at most (16)")
     given = parser.parse_args()
+    _measure.limit_memory(given.memory)
     _measure.run(given, lambda: measure(given))
 
 
