@@ -131,15 +131,21 @@ class Coupling:
             raise singular(damping, len(shifted), shifted.dtype)
         return factor
 
-    def solved(self, factor: Tensor, right: Tensor) -> list[Tensor]:
-        """Return ``(C + λI)⁻¹Qᵀb`` of vectors b (P, K), the part of each block (K, places)."""
-        parts = []
-        for block, places in zip(self._blocks, self.leading.places, strict=True):
-            matrices = block.layer.matrices(right)
-            coordinates = block.basis.into(matrices).flatten(1)
-            parts.append(coordinates[:, places])
+    def solved(self, factor: Tensor, coordinates: Tensor) -> list[Tensor]:
+        """Return ``(C + λI)⁻¹Qᵀb`` of vectors, the part of each block (K, places).
 
-        # b → Qᵀb → (C + λI)⁻¹Qᵀb, which each block takes back into its own parameters.
-        along = torch.cat(parts, dim=1)  # (K, k)
-        solution = solve_factored(factor, along.T.double()).T.to(right)
-        return [solution[:, span] for span in self.leading.spans()]
+        ``coordinates`` are those of the vectors in the bases of all blocks, (P, K), each block's in
+        the place of its parameters.
+        """
+        along = coordinates.new_empty(coordinates.shape[1], len(self.leading))
+        spans = self.leading.spans()
+        for block, places, span in zip(
+            self._blocks, self.leading.places, spans, strict=True
+        ):
+            # One vector at a time: those of all may not fit once more.
+            for k in range(len(along)):
+                matrix = block.layer.matrices(coordinates[:, k : k + 1])
+                along[k, span] = matrix.flatten()[places]
+
+        solution = solve_factored(factor, along.T.double()).T.to(coordinates)
+        return [solution[:, span] for span in spans]

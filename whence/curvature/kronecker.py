@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from whence.curvature.failures import needs_rows
 from whence.curvature.kronecker_bases import Basis, FullBasis, layer_bases
 from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.layer_rows import (
+    LARGE_BLOCK_NUMBERS,
     LayerMatrix,
     RowsOf,
     RowSource,
@@ -204,10 +205,6 @@ def largest_known(blocks: Sequence[Block], coupling: Coupling | None) -> float:
     return largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
 
 
-Solved = tuple[Tensor, Tensor]
-"""Places of some directions of a block, and the solution along them (K, places)."""
-
-
 @dataclass(frozen=True)
 class Block:
     """A layer's basis and the curvature along each of its directions, (out, in)."""
@@ -216,20 +213,18 @@ class Block:
     basis: Basis
     eigenvalues: Tensor = field(repr=False)
 
-    def inverse(
-        self, matrices: Tensor, damping: float, solved: Solved | None = None
-    ) -> Tensor:
-        """Return the inverse of the layer's ``A + λI`` times its part of vectors.
-
-        ``solved`` are places of directions and the solution along them, (K, places), if known.
-        """
+    def inverse(self, matrices: Tensor, damping: float) -> Tensor:
+        """Return the inverse of the layer's ``A + λI`` times its part of vectors."""
         # V → QᵀV → (s + λ)⁻¹QᵀV → Q(s + λ)⁻¹QᵀV
         coordinates = self.basis.into(matrices)
         coordinates /= self.eigenvalues + damping
-        if solved is not None:
-            places, solution = solved
-            coordinates.flatten(1)[:, places] = solution
         return self.basis.back(coordinates)
+
+    def columns_at_once(self, n_columns: int) -> Iterator[slice]:
+        """Yield the columns of vectors, as many at a time as may be turned at once."""
+        step = max(1, LARGE_BLOCK_NUMBERS // self.layer.size)
+        for start in range(0, n_columns, step):
+            yield slice(start, start + step)
 
     def summary(self) -> BlockSummary:
         """Return what is said of the block in results."""
@@ -310,17 +305,27 @@ class _Factored:
         damping = self._system.damping
         # What no block covers has curvature zero; without damping there is no such part.
         value = right / damping if damping else torch.zeros_like(right)
-        for block, solved in zip(self._blocks, self._solved(right), strict=True):
-            matrices = block.layer.matrices(right)
-            block.layer.put(block.inverse(matrices, damping, solved), value)
-        return value
 
-    def _solved(self, right: Tensor) -> Sequence[Solved | None]:
-        """Return for each block what is solved together with other blocks."""
-        if self._coupling is None:
-            return [None] * len(self._blocks)
-        parts = self._coupling.solved(self._factor, right)
-        return list(zip(self._coupling.leading.places, parts, strict=True))
+        # b → Qᵀb, a block's coordinates in the place of its part: they are as many numbers.
+        for block in self._blocks:
+            for some in block.columns_at_once(right.shape[1]):
+                matrices = block.layer.matrices(right[:, some])
+                block.layer.put(block.basis.into(matrices), value[:, some])
+
+        leading = None
+        if self._coupling is not None:
+            leading = self._coupling.solved(self._factor, value)
+
+        # Qᵀb → (s + λ)⁻¹Qᵀb → Q(s + λ)⁻¹Qᵀb
+        for k, block in enumerate(self._blocks):
+            for some in block.columns_at_once(right.shape[1]):
+                coordinates = block.layer.matrices(value[:, some])
+                coordinates = coordinates / (block.eigenvalues + damping)
+                if leading is not None and self._coupling is not None:
+                    places = self._coupling.leading.places[k]
+                    coordinates.flatten(1)[:, places] = leading[k][some]
+                block.layer.put(block.basis.back(coordinates), value[:, some])
+        return value
 
     def solve(self, right: Tensor) -> Solution:
         """Solve approximately for the columns of ``right``, (P, K); the residual is the true one.
