@@ -150,6 +150,7 @@ def rows(given: argparse.Namespace) -> list[Row]:
             str(given.threads),
         )
 
+    say(f"{taken}")
     what = f"ResNet-18, {size / 1e6:.1f} M parameters, {n} images, {n_test} test losses"
     detail = (
         f"factors {taken['factored']:.0f} s; {taken['cpu']:.0f} s of processors; relative residual "

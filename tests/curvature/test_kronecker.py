@@ -364,3 +364,24 @@ def test_conjugate_gradients_are_quicker_with_it():
     better = solution(EKFAC(coupled=0))
     assert better.converged
     assert better.iterations < 0.9 * solution(None).iterations
+
+
+def test_eigenvectors_that_single_precision_does_not_find_come_from_double(monkeypatch):
+    network = oracles.tanh_network(2, 5, 1, seed=0).float()
+
+    def residual(tensors, z):
+        return functional_call(network, tensors, (z,))
+
+    points = oracles.uniform(9, (-1, -1), (1, 1), 0).float()
+    operator = GaussNewtonMatrix(Objective(network, [Term("data", residual, points)]))
+    expected = inverse(EKFAC().factor(operator, Damping(0.1)))
+    plain = torch.linalg.eigh
+
+    def fails_in_single(matrix):
+        if matrix.dtype is torch.float32:
+            raise torch.linalg.LinAlgError("failed to converge")
+        return plain(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", fails_in_single)
+    found = inverse(EKFAC().factor(operator, Damping(0.1)))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)

@@ -169,6 +169,8 @@ class Tiled(ABC):
         prepared = self.prepare_points(points)
         for directions in self.target_directions(quantity):
             yield from self.tiles_along(directions, prepared, effect)
+            # Before the next are solved for, which take as much memory again.
+            del directions
 
     def whole_tiles(
         self, quantity: Quantity, points: PointsByTerm | None, effect: Effect
@@ -238,6 +240,8 @@ class Tiled(ABC):
             targets = slice(first, first + n_targets)
             if vectors:
                 yield Directions(targets, vectors, solved)
+                # Nor may they be held here meanwhile.
+                del vectors, transformed
             first = targets.stop
 
     def packed_gradients(self, quantity: Quantity) -> Iterator[Tensor]:

@@ -355,5 +355,11 @@ def _eigenvectors(matrices: Iterable[Tensor]) -> Tensor:
     """Return the eigenvectors of the sum of matrices."""
     total = functools.reduce(torch.add, matrices)
     check_finite(total)
-    _, vectors = torch.linalg.eigh(total)
-    return vectors
+    try:
+        _, vectors = torch.linalg.eigh(total)
+    except torch.linalg.LinAlgError:
+        # Of many directions that no row has, single precision may not tell the zeros apart.
+        if total.dtype is torch.float64:
+            raise
+        _, vectors = torch.linalg.eigh(total.double())
+    return vectors.to(total)
