@@ -357,7 +357,7 @@ def _eigenvectors(matrices: Iterable[Tensor]) -> Tensor:
     check_finite(total)
     try:
         _, vectors = torch.linalg.eigh(total)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # LinAlgError, by a name that torch exports
         # Of many directions that no row has, single precision may not tell the zeros apart.
         if total.dtype is torch.float64:
             raise
