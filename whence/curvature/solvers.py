@@ -232,7 +232,7 @@ def direct_solution(system: Curvature, right: Tensor, value: Tensor) -> Solution
     ``converged`` says that it could be applied, not that it is exact.
     """
     probes = PROBES
-    if system.objective.has_samples and not system.is_cached:
+    if not system.is_cached and system.objective.has_samples:
         # Each product is passes of all samples through the network: one combination of all
         # columns tells.
         probes = 1
