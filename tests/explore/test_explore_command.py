@@ -27,7 +27,7 @@ def test_it_serves_until_an_interrupt(tmp_path):
         with urllib.request.urlopen(line.split()[1]) as reply:
             assert b"<title>whence explore</title>" in reply.read()
         server.send_signal(signal.SIGINT)
-        rest, _ = server.communicate(timeout=60)
+        rest, _ = server.communicate(timeout=240)
         assert (server.returncode, rest) == (0, "ended\n")
     finally:
         server.kill()
