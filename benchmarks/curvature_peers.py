@@ -29,6 +29,7 @@ SOLVERS = {
     "Influence()": "auto",
     "EKFAC()": wh.EKFAC(),
     "EKFAC(mc_samples=1)": wh.EKFAC(mc_samples=1),
+    "EKFAC(mc_samples=2)": wh.EKFAC(mc_samples=2),
     "EKFAC(mc_samples=1, coupled=0)": wh.EKFAC(mc_samples=1, coupled=0),
 }
 GRADIENTS = "GradDot()"
