@@ -156,75 +156,92 @@ def ensembles(
     )
 
 
-def peers(
-    case: Training, run: wh.TrainingRun, runs: list[wh.TrainingRun]
-) -> Iterator[tuple[str, str, Made]]:
+Runs = list[wh.TrainingRun]
+Methods = Iterator[tuple[str, str, Made]]
+
+
+def peers(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
     """Yield the methods of the libraries that are installed."""
+    libraries = {
+        "dattri": of_dattri,
+        "kronfluence": of_kronfluence,
+        "pyDVL and captum": of_pydvl_and_captum,
+    }
+    for name, methods in libraries.items():
+        try:
+            yield from methods(case, run, runs)
+        except ImportError as error:
+            print(f"{name} left out: {error}")
+
+
+def of_dattri(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
+    """Yield dattri's methods, its ensemble over networks of other seeds."""
+    from benchmarks import _dattri
+
     model = copy.deepcopy(run.model).eval()
     state = model.state_dict()
     data = (case.train, case.test)
-    try:
-        from benchmarks import _dattri
 
-        # A minute or more for each damping: the one that is best for the exact answer.
+    # A minute or more for each damping: the one that is best for the exact answer.
+    yield (
+        "dattri CG",
+        f"{SLOW_DAMPING:g}",
+        lambda: _dattri.conjugate_gradients(model, state, *data, SLOW_DAMPING),
+    )
+    for damping in DAMPINGS:
         yield (
-            "dattri CG",
-            f"{SLOW_DAMPING:g}",
-            lambda: _dattri.conjugate_gradients(model, state, *data, SLOW_DAMPING),
+            "dattri EK-FAC",
+            f"{damping:g}",
+            lambda d=damping: _dattri.ekfac(model, state, *data, d),
         )
-        for damping in DAMPINGS:
-            note = f"{damping:g}"
+
+    yield "dattri TRAK", "", lambda: _dattri.trak(model, [state], *data)
+    states = [copy.deepcopy(other.model).eval().state_dict() for other in runs]
+    name = f"dattri TRAK × {len(runs)}"
+    yield name, "", lambda: _dattri.trak(model, states, *data)
+    along = checkpoints(run, CHECKPOINTS)
+    yield "dattri TracIn", "", lambda: _dattri.tracin(model, along, *data)
+
+
+def of_kronfluence(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
+    """Yield kronfluence's EK-FAC."""
+    from benchmarks import _kronfluence
+
+    model = copy.deepcopy(run.model).eval()
+    data = (case.train, case.test)
+    for damping in (None, *DAMPINGS):
+        yield (
+            "kronfluence EK-FAC",
+            "its own" if damping is None else f"{damping:g}",
+            lambda d=damping: _kronfluence.ekfac(copy.deepcopy(model), *data, d),
+        )
+
+
+def of_pydvl_and_captum(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
+    """Yield pyDVL's and captum's methods."""
+    import captum  # noqa: F401
+    import pydvl  # noqa: F401
+
+    from benchmarks import _peers_on_digits as others
+
+    model = copy.deepcopy(run.model).eval()
+    data = (case.train, case.test)
+    # Its conjugate gradients come to the same as its exact inverse, a hundred times slower.
+    for damping in DAMPINGS:
+        for kind in ("direct", "EK-FAC"):
             yield (
-                "dattri EK-FAC",
-                note,
-                lambda d=damping: _dattri.ekfac(model, state, *data, d),
+                f"pyDVL {kind}",
+                f"{damping:g}",
+                lambda k=kind, d=damping: others.pydvl(k, model, None, d, *data),
             )
-        yield "dattri TRAK", "", lambda: _dattri.trak(model, [state], *data)
-        states = [copy.deepcopy(other.model).eval().state_dict() for other in runs]
-        name = f"dattri TRAK × {len(runs)}"
-        yield name, "", lambda: _dattri.trak(model, states, *data)
-        along = checkpoints(run, CHECKPOINTS)
-        yield "dattri TracIn", "", lambda: _dattri.tracin(model, along, *data)
-    except ImportError as error:
-        print(f"dattri is left out: {error}")
-    try:
-        from benchmarks import _kronfluence
 
-        for damping in (None, *DAMPINGS):
-            yield (
-                "kronfluence EK-FAC",
-                "its own" if damping is None else f"{damping:g}",
-                lambda d=damping: _kronfluence.ekfac(copy.deepcopy(model), *data, d),
-            )
-    except ImportError as error:
-        print(f"kronfluence is left out: {error}")
-    try:
-        import captum  # noqa: F401
-        import pydvl  # noqa: F401
-
-        from benchmarks import _peers_on_digits as others
-
-        # Its conjugate gradients come to the same as its exact inverse, a hundred times slower.
-        for damping in DAMPINGS:
-            for kind in ("direct", "EK-FAC"):
-                yield (
-                    f"pyDVL {kind}",
-                    f"{damping:g}",
-                    lambda k=kind, d=damping: others.pydvl(k, model, None, d, *data),
-                )
-        yield (
-            "captum Arnoldi",
-            "",
-            lambda: others.captum_arnoldi(model, None, *data),
-        )
-        along = checkpoints(run, CHECKPOINTS)
-        yield (
-            "captum TracInCP",
-            "",
-            lambda: others.captum_tracin(model, None, along, *data),
-        )
-    except ImportError as error:
-        print(f"pyDVL and captum are left out: {error}")
+    yield "captum Arnoldi", "", lambda: others.captum_arnoldi(model, None, *data)
+    along = checkpoints(run, CHECKPOINTS)
+    yield (
+        "captum TracInCP",
+        "",
+        lambda: others.captum_tracin(model, None, along, *data),
+    )
 
 
 def scored(

@@ -103,3 +103,30 @@ def test_coupled_layers_rank_as_the_exact_answer_does():
 def test_options_are_checked():
     with pytest.raises(ValueError, match="coupled must be"):
         EKFAC(coupled=-1)
+
+
+def test_vectors_may_be_turned_some_at_a_time(monkeypatch):
+    whole = inverse(factored(objective(), coupled=40))
+    monkeypatch.setattr("whence.curvature.kronecker.LARGE_BLOCK_NUMBERS", 300)
+    np.testing.assert_allclose(
+        inverse(factored(objective(), coupled=40)), whole, rtol=1e-10, atol=1e-12
+    )
+
+
+def test_targets_of_a_large_network_are_solved_for_as_memory_allows(monkeypatch):
+    made = objective()
+    damping = 1e-2
+    expected = wh.Influence(made, solver=EKFAC(), damping=damping)
+    values = expected.attribute(wh.Loss()).values
+
+    for module in ("factored", "tiled"):
+        monkeypatch.setattr(f"whence.attribution.{module}.LARGE_NETWORK", 1)
+    monkeypatch.setattr("whence.jacobian.LARGE_NETWORK", 1)
+    row_bytes = 8 * made.parameters.size
+    # Gradients of two targets, their solutions, and as much again.
+    budget = 2 * EKFAC.copies * row_bytes
+    some = wh.Influence(made, solver=EKFAC(), damping=damping, memory_budget=budget)
+    assert some.at_once() == 2
+    np.testing.assert_allclose(
+        some.attribute(wh.Loss()).values, values, rtol=1e-8, atol=1e-12
+    )

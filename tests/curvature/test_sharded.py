@@ -32,9 +32,9 @@ def influence(solver):
     return wh.Influence(model(), (X, Y), wh.CrossEntropy(), solver=solver, damping=1e-3)
 
 
-@pytest.mark.parametrize("limit", [1, 2000])
-def test_it_is_what_one_process_makes(limit, client):
-    ekfac = wh.EKFAC(block_limit=limit, coupled=0)
+@pytest.mark.parametrize(("limit", "samples"), [(1, None), (2000, None), (2000, 2)])
+def test_it_is_what_one_process_makes(limit, samples, client):
+    ekfac = wh.EKFAC(block_limit=limit, coupled=0, mc_samples=samples)
     expected = influence(ekfac).attribute(LOSS)
     found = influence(ShardedEKFAC(client, ekfac)).attribute(LOSS)
     assert torch.equal(*(torch.as_tensor(each.values) for each in (found, expected)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -97,8 +97,8 @@ class EKFAC:
     Raises
     ------
     ValueError
-        If the operator is a Hessian, or a selected parameter is not that of a linear, convolution,
-        normalization or embedding layer.
+        If the operator is a Hessian, or a selected parameter is not that of a layer of a known
+        kind (docs/supervised.md has them).
     SingularSystem
         If ``A + λI`` is singular, which is a ValueError, too.
 
@@ -137,38 +137,63 @@ class EKFAC:
         if root is None:
             raise needs_rows("EKFAC", "wh.ConjugateGradient() or wh.Arnoldi()")
 
-        layers = layer_matrices(root)
-        rows: RowSource = by_layers(root, layers)
-        if self.mc_samples is not None:
-            rows = SampledRows(rows, self.mc_samples)
-
         # Two passes over the rows: for models whose eigenvectors are the bases, and for the
         # eigenvalues.
-        blocks = self.blocks(rows, layers)
+        layers = layer_matrices(root)
+        blocks = self.blocks(root, layers)
         coupling = None
         if self.coupled and len(blocks) > 1:
             # And a third, for their curvature across layers.
             leading = leading_directions(blocks, self.coupled)
+            rows = self.rows(root)
             coupling = Coupling(partial(row_pieces, rows), blocks, leading)
 
-        if self.mc_samples is None:
-            system, largest = self.system(operator, damping)
-        else:
-            # To find it in A itself takes more passes than all else here.
-            largest = largest_known(blocks, coupling)
-            system = Damped(operator, damping.resolve(largest))
+        def largest_known() -> float:
+            if coupling is None:
+                return max(block.summary().largest for block in blocks)
+            matrix = coupling.matrix
+            return largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
+
+        system, largest = self.system(operator, damping, largest_known)
         return _Factored(system, blocks, largest, coupling)
 
-    def system(self, operator: Curvature, damping: Damping) -> tuple[Damped, float]:
-        """Return ``A + λI`` and the largest eigenvalue of A: of the true A, not of the model."""
+    def system(
+        self,
+        operator: Curvature,
+        damping: Damping,
+        largest_known: Callable[[], float],
+    ) -> tuple[Damped, float]:
+        """Return ``A + λI`` and the largest eigenvalue of A.
+
+        Of all rows it is that of the true A, not of the model. Of samples it is the largest known
+        from factors: to find it in A takes more passes than all else.
+        """
+        if self.mc_samples is not None:
+            largest = largest_known()
+            return Damped(operator, damping.resolve(largest)), largest
+
         cached = operator.cached(self.memory_budget)
         largest = largest_eigenvalue(cached.matvec, cached.size, cached.like())
         return Damped(cached, damping.resolve(largest)), largest
 
-    def blocks(self, root: RowSource, layers: Sequence[LayerMatrix]) -> list[Block]:
+    def blocks(self, root: Jacobian, layers: Sequence[LayerMatrix]) -> list[Block]:
         """Return the bases of some layers with the true curvature along their directions."""
-        rows_of = partial(layer_rows, root)
+        rows_of = partial(layer_rows, self.rows(root))
         return self.blocks_of_rows(rows_of, layers, root.parameters.vector())
+
+    def rows(self, root: Jacobian) -> RowSource:
+        """Return the rows that factors are made of: all of J, or samples."""
+        # In blocks of as many points as have room for the rows of a single layer.
+        chunk = root.chunk
+        if chunk is None:
+            largest = root.parameters.largest
+            terms = root.objective.terms.values()
+            chunk = min(linearized_at_once(term.points, largest) for term in terms)
+
+        rows = Jacobian(root.objective, scaled=True, chunk=chunk)
+        if self.mc_samples is None:
+            return rows
+        return SampledRows(rows, self.mc_samples)
 
     def blocks_of_rows(
         self, rows_of: RowsOf, layers: Sequence[LayerMatrix], like: Tensor
@@ -185,24 +210,6 @@ class EKFAC:
             curvature = block.basis.curvature(left, right)
             block.eigenvalues.add_(curvature)
         return list(blocks.values())
-
-
-def by_layers(root: Jacobian, layers: Sequence[LayerMatrix]) -> Jacobian:
-    """Return J in blocks of as many points as have room for the rows of a single layer."""
-    if root.chunk is not None:
-        return root
-    largest = max(layer.size for layer in layers)
-    terms = root.objective.terms.values()
-    chunk = min(linearized_at_once(term.points, largest) for term in terms)
-    return Jacobian(root.objective, scaled=True, chunk=chunk)
-
-
-def largest_known(blocks: Sequence[Block], coupling: Coupling | None) -> float:
-    """Return the largest eigenvalue of A as factored: along coupled directions, or of a layer."""
-    if coupling is None:
-        return max(float(block.eigenvalues.max()) for block in blocks)
-    matrix = coupling.matrix
-    return largest_eigenvalue(lambda v: matrix @ v, len(matrix), matrix)
 
 
 @dataclass(frozen=True)
@@ -230,15 +237,17 @@ class Block:
         """Return what is said of the block in results."""
         is_full = isinstance(self.basis, FullBasis)
         smallest = float(self.eigenvalues.min())
-        return BlockSummary(self.eigenvalues.numel(), smallest, is_full)
+        largest = float(self.eigenvalues.max())
+        return BlockSummary(self.eigenvalues.numel(), smallest, largest, is_full)
 
 
 @dataclass(frozen=True)
 class BlockSummary:
-    """The parameters of a block, its smallest eigenvalue, and whether its basis is its own."""
+    """The parameters of a block, its extreme eigenvalues, and whether its basis is its own."""
 
     size: int
     smallest: float
+    largest: float
     is_full: bool
 
 

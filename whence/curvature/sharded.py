@@ -101,7 +101,7 @@ class ShardedEKFAC:
         shards = shared_out(layer_matrices(root), len(self.client.nthreads()))
         factors = Factors(self, root, shards)
         # The largest eigenvalue is found here meanwhile.
-        system, largest = self.ekfac.system(operator, damping)
+        system, largest = self.ekfac.system(operator, damping, factors.largest)
         spectrum = spectrum_of(factors.summaries(), system, largest)
         return _Sharded(system, factors, spectrum)
 
@@ -133,6 +133,10 @@ class Factors:
         """Return what is said of each block."""
         by_shard = self._asked(summaries_of, [() for _ in self._shards])
         return [summary for summaries in by_shard for summary in summaries]
+
+    def largest(self) -> float:
+        """Return the largest eigenvalue of a layer."""
+        return max(summary.largest for summary in self.summaries())
 
     def solve_into(self, value: Tensor, right: Tensor, damping: float) -> None:
         """Write the inverse times ``right`` (P, K) into ``value``, where there are blocks."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from whence.curvature.coupling import Coupling, leading_directions
 from whence.curvature.failures import check_finite
-from whence.curvature.kronecker import EKFAC, Block, by_layers
+from whence.curvature.kronecker import EKFAC, Block
 from whence.curvature.layer_rows import (
     LayerMatrix,
     LayerRow,
@@ -33,7 +33,6 @@ from whence.curvature.layer_rows import (
     row_pieces,
 )
 from whence.curvature.operators import GaussNewtonMatrix
-from whence.curvature.sampled_rows import SampledRows
 from whence.jacobian import Jacobian
 from whence.objective import Objective
 
@@ -145,7 +144,7 @@ class BlockSteps:
         self._steps = steps
         with visits[0]():
             layers = layer_matrices(Jacobian(objective, scaled=True))
-        rows = _MeanRows(objective, visits, steps.time, layers, ekfac.mc_samples)
+        rows = _MeanRows(objective, visits, steps.time, layers, ekfac)
 
         like = objective.parameters.vector()
         self._blocks = ekfac.blocks_of_rows(rows.layer_rows, layers, like)
@@ -233,12 +232,11 @@ class _MeanRows:
         visits: Sequence[Visit],
         time: Tensor,
         layers: Sequence[LayerMatrix],
-        mc_samples: int | None,
+        ekfac: EKFAC,
     ) -> None:
         self._objective = objective
         self._visits = visits
-        self._layers = layers
-        self._mc_samples = mc_samples
+        self._ekfac = ekfac
         self._factors = {layer: outer_root(layer, time) for layer in layers}
 
     def root(self, layer: LayerMatrix) -> Tensor:
@@ -251,10 +249,7 @@ class _MeanRows:
         for visit in self._visits:
             with visit():
                 root = Jacobian(self._objective, scaled=True)
-                rows: RowSource = by_layers(root, self._layers)
-                if self._mc_samples is not None:
-                    rows = SampledRows(rows, self._mc_samples)
-                yield rows
+                yield self._ekfac.rows(root)
 
     def _scaled(
         self, layer: LayerMatrix, left: Tensor, right: Tensor

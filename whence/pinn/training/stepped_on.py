@@ -29,7 +29,8 @@ class SteppedOn:
 
     def __init__(self) -> None:
         self._noted: list[tuple[int, Objective]] = []
-        self._bytes = 0
+        self._bytes: list[int] = []
+        """What each of them takes that the one before does not have."""
         self._is_whole = True
 
     def note(self, iteration: int, objective: Objective) -> None:
@@ -38,15 +39,17 @@ class SteppedOn:
         if not self._is_whole or before is objective:
             return
         self._noted.append((iteration, objective))
-        self._bytes += new_bytes(objective, before)
-        if self._bytes > MAX_BYTES:
+        self._bytes.append(new_bytes(objective, before))
+        if sum(self._bytes) > MAX_BYTES:
             # Without all of them nothing can be made again.
             self._noted = []
+            self._bytes = []
             self._is_whole = False
 
     def rewind(self, iteration: int) -> None:
         """Forget what was stepped on from this iteration on; the steps to come note it again."""
         self._noted = [entry for entry in self._noted if entry[0] < iteration]
+        self._bytes = self._bytes[: len(self._noted)]
 
     def objectives(self) -> tuple[tuple[int, Objective], ...]:
         """Return all of them in order; none where they did not fit, or the first are not known."""
