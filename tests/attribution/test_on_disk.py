@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from many_points import MAKE, N, objective, states, targets
+from zarr.storage import LocalStore
 
 import whence as wh
 from whence._files import NotWritten
@@ -51,6 +52,24 @@ def test_it_equals_what_is_in_memory(many, tmp_path):
     found = many.attribute(targets(), out=tmp_path / "a.zarr")
     same(found, expected)
     assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_coordinates_have_their_order(backwards, tmp_path, monkeypatch):
+    """File systems list a folder in any order: the axes of places are not to change with it."""
+    expected = wh.GradDot(objective()).attribute(targets())
+    wh.GradDot(objective()).attribute(targets(), out=tmp_path / "a.zarr")
+    list_dir = LocalStore.list_dir
+
+    async def in_this_order(store, prefix):
+        for name in sorted(
+            [one async for one in list_dir(store, prefix)], reverse=backwards
+        ):
+            yield name
+
+    monkeypatch.setattr(LocalStore, "list_dir", in_this_order)
+    found = read_zarr(tmp_path / "a.zarr")
+    assert list(found.coords) == list(expected.coords)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])

@@ -289,10 +289,12 @@ def read_zarr(path: str | Path) -> Attribution:
     dataset = xr.open_dataset(path, engine="zarr", chunks=None, consolidated=False)
 
     stored = dataset[VALUES]
+    # A folder lists its arrays in any order: that of the places' axes is in the attribute.
+    names = stored.encoding["coordinates"].split()
     attribution = Attribution(
         # The variable, whose numbers are still on disk.
         stored.variable,
-        coords=stored.coords,
+        coords={name: stored.coords[name] for name in names},
         name=VALUES,
         attrs=stored.attrs,
     )
