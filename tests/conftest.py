@@ -32,8 +32,26 @@ def narrow(monkeypatch):
     monkeypatch.setattr("whence.attribution.tiled.TARGET_BLOCK", 2)
 
 
+@pytest.fixture(scope="session")
+def forked_workers():
+    """Workers that are forked of a process that has imported what they need.
+
+    Workers of users import it themselves, which takes each of them longer than most tests: in
+    tests those that commands start do so.
+    """
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        # Of distributed, which sets first what it would have imported itself.
+        get_mp_context().set_forkserver_preload(
+            ["distributed", "whence", "whence.studies.work"]
+        )
+        yield
+
+
 @pytest.fixture(scope="module")
-def client():
+def client(forked_workers):
     """Two workers, processes of their own; gone with the module.
 
     A test that forks, as loaders of torch do, beside the threads of a cluster waits for ever.

@@ -29,7 +29,7 @@ def failing(common, part):
 
 
 @pytest.fixture(scope="module")
-def alone():
+def alone(forked_workers):
     """One worker: where it dies, what was sent to it is gone."""
     cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
     with cluster, Client(cluster) as client:
@@ -74,7 +74,7 @@ def test_threads_of_this_process_are_refused():
         list(in_parts(add, 1, range(3), threads))
 
 
-def test_a_scheduler_that_dies(tmp_path):
+def test_a_scheduler_that_dies(forked_workers):
     cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
     with Client(cluster) as client:
         answers = in_parts(add, 1, range(10_000), client)

@@ -151,7 +151,8 @@ class Catalogue(Mapping[str, T], Generic[T]):
                 f"the {self.kind} {name!r} cannot be used: {self._broken[name]}"
             ) from self._broken[name]
 
-        one_of(self.kind, name, list(self))
+        if name not in self._things:
+            one_of(self.kind, name, list(self))
         return self._things[name]
 
     def __contains__(self, name: object) -> bool:
@@ -170,10 +171,13 @@ class Catalogue(Mapping[str, T], Generic[T]):
         """Return the name of an entry, or of an instance of one; None if it has none."""
         kind = thing if inspect.isclass(thing) else type(thing)
         # By identity: entries need not be hashable, and a subclass is another class.
-        for name, entry in self.items():
-            if entry is thing or entry is kind:
-                return name
-        return None
+        self._load()
+        names = [
+            name
+            for name, entry in self._things.items()
+            if entry is thing or entry is kind
+        ]
+        return min(names, default=None)
 
     def names_of(self, things: Iterable[object]) -> list[str]:
         """Return the names that things have; those without one are left out."""

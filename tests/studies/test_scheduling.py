@@ -30,14 +30,29 @@ def theta(folder, name):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """A study by one worker, and what came of it."""
+def scheduler(forked_workers):
+    """The address of a scheduler that has a worker: processes of its own, reached over TCP."""
+    from distributed import LocalCluster
+
+    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+    with cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, scheduler):
+    """A study by a worker elsewhere, and what came of it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     file = folder / "small.toml"
     file.write_text(TEXT)
     study = read_study(file)
-    outcomes = run_study(study, folder / "out", workers=1, progress=False)
+    outcomes = run_study(study, folder / "out", scheduler=scheduler, progress=False)
     return study, folder / "out", outcomes
+
+
+def one_of_each(study):
+    """A study of the same runs but fewer: each problem and each method once."""
+    return Study((study.runs[0], study.runs[-1]))
 
 
 def test_all_runs_are_trained(undisturbed):
@@ -49,7 +64,7 @@ def test_all_runs_are_trained(undisturbed):
     assert folder.share(study.runs[0]) == 1.0
     assert folder.study() == study
 
-    # As `whence train` trains it.
+    # By processes of their own that are reached over TCP alone, as `whence train` trains it.
     run = study.runs[0]
     alone = out.parent / "alone"
     assert main(["train", *run.arguments, "--out", str(alone), "--quiet"]) == 0
@@ -88,7 +103,7 @@ def test_more_runs_may_come(undisturbed, tmp_path):
     assert os.listdir(tmp_path / "full") == ["notes.txt"]
 
 
-def test_a_run_that_fails_stops_no_other(tmp_path):
+def test_a_run_that_fails_stops_no_other(scheduler, tmp_path):
     (tmp_path / "rod.py").write_text(
         "import pathlib\n"
         "from whence import pinn\n"
@@ -108,9 +123,8 @@ def test_a_run_that_fails_stops_no_other(tmp_path):
     study = read_study(file)
     (tmp_path / "broken").touch()
     out = tmp_path / "out"
-    outcomes = {
-        o.name: o.error for o in run_study(study, out, workers=1, progress=False)
-    }
+    ended = run_study(study, out, scheduler=scheduler, progress=False)
+    outcomes = {outcome.name: outcome.error for outcome in ended}
     assert "out of order" in outcomes["rod-0"]
     assert outcomes["diffusion-0"] == ""
 
@@ -121,27 +135,37 @@ def test_a_run_that_fails_stops_no_other(tmp_path):
 
     # Once mended it is tried again.
     (tmp_path / "broken").unlink()
-    run_study(study, out, workers=1, progress=False)
+    run_study(study, out, scheduler=scheduler, progress=False)
     assert folder.states()["rod-0"] == "finished"
     assert folder.failure(study.runs[0]) == ""
     assert main(["study", "--status", str(out)]) == 0
 
 
 def workers_of(pid):
+    """Processes of workers; what workers are forked of has but the processes for children."""
     children = psutil.Process(pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    server = "multiprocessing.forkserver"
+    workers = []
+    for child in children:
+        command = " ".join(child.cmdline())
+        is_forked = server in command and server in " ".join(child.parent().cmdline())
+        if "spawn_main" in command or is_forked:
+            workers.append(child)
+    return workers
 
 
 def test_a_worker_that_is_killed_is_replaced(undisturbed, tmp_path):
-    study, expected, _ = undisturbed
+    whole, expected, _ = undisturbed
+    study = one_of_each(whole)
     out = tmp_path / "out"
     killed = []
+    others = workers_of(os.getpid())
 
     def kill():
         # Once the first run has begun.
         while not any(out.glob("runs/*/checkpoint.safetensors")):
             time.sleep(0.01)
-        for worker in workers_of(os.getpid()):
+        for worker in set(workers_of(os.getpid())) - set(others):
             worker.kill()
             killed.append(worker.pid)
 
@@ -155,11 +179,14 @@ def test_a_worker_that_is_killed_is_replaced(undisturbed, tmp_path):
 
 
 def test_a_command_that_is_killed_leaves_a_study_to_go_on_with(
-    undisturbed, study_file, tmp_path
+    undisturbed, scheduler, tmp_path
 ):
-    study, expected, _ = undisturbed
+    _, expected, _ = undisturbed
+    file = tmp_path / "small.toml"
+    file.write_text(TEXT.replace("[0, 1]", "[0]"))
+    study = read_study(file)
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "whence.cli", "study", str(study_file)]
+    command = [sys.executable, "-m", "whence.cli", "study", str(file)]
     options = ["--out", str(out), "--workers", "1", "--quiet"]
     with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL) as process:
         while not any(out.glob("runs/*/checkpoint.safetensors")):
@@ -167,27 +194,14 @@ def test_a_command_that_is_killed_leaves_a_study_to_go_on_with(
             time.sleep(0.01)
         workers = workers_of(process.pid)
         os.kill(process.pid, signal.SIGKILL)
+    assert workers
     # They do not outlive it.
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive
 
     folder = StudyFolder.at(out)
     assert folder.remaining(study)
-    run_study(study, out, workers=1, progress=False)
-    for run in study.runs:
-        assert torch.equal(theta(out, run.name), theta(expected, run.name))
-
-
-def test_a_scheduler_and_workers_elsewhere(undisturbed, tmp_path):
-    from distributed import LocalCluster
-
-    study, expected, _ = undisturbed
-    out = tmp_path / "out"
-    # Its own processes, reached over TCP alone.
-    with LocalCluster(
-        n_workers=1, threads_per_worker=1, dashboard_address=None
-    ) as cluster:
-        run_study(study, out, scheduler=cluster.scheduler_address, progress=False)
+    run_study(study, out, scheduler=scheduler, progress=False)
     for run in study.runs:
         assert torch.equal(theta(out, run.name), theta(expected, run.name))
 
@@ -253,7 +267,7 @@ def test_a_damaged_study_is_named(undisturbed, tmp_path):
         StudyFolder.at(tmp_path).study()
 
 
-def test_a_run_that_cannot_be_written_stops_no_other(undisturbed, tmp_path):
+def test_a_run_that_cannot_be_written_stops_no_other(undisturbed, scheduler, tmp_path):
     study, _, _ = undisturbed
     few = Study(study.runs[:2])
     out = tmp_path / "out"
@@ -262,7 +276,7 @@ def test_a_run_that_cannot_be_written_stops_no_other(undisturbed, tmp_path):
     in_the_way = out / "runs" / few.runs[0].name
     in_the_way.write_text("mine")
 
-    outcomes = run_study(few, out, workers=1, progress=False)
+    outcomes = run_study(few, out, scheduler=scheduler, progress=False)
     assert {outcome.name: bool(outcome.error) for outcome in outcomes} == {
         few.runs[0].name: True,
         few.runs[1].name: False,

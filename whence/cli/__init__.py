@@ -10,17 +10,17 @@ import contextlib
 import dataclasses
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
 import tyro
 
 from whence import __version__
 from whence._names import one_of
 from whence.cli.environment import let_threads_sleep
+from whence.cli.parsing import parsed
 
 COMMANDS = {
     "train": "Train a network on a problem, resampling its points, and leave a run folder.",
@@ -45,9 +45,6 @@ DESCRIPTION = """Which training points do a network's answers come from?
 Start with: whence train burgers, then whence influence RUN, then whence plot RUN."""
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
-CONFIG = (tyro.conf.FlagCreatePairsOff,)
-
-T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -141,37 +138,6 @@ def printing_what_can_be() -> Iterator[None]:
                     nowhere = os.open(os.devnull, os.O_WRONLY)
                     os.dup2(nowhere, stream.fileno())
                     os.close(nowhere)
-
-
-def parsed(options: type[T], command: str, arguments: Sequence[str]) -> T:
-    """Return a command's options; an unknown choice is a ``ValueError`` that names the nearest."""
-    message = io.StringIO()
-    try:
-        # Held back until it is known whether we can say it better.
-        with contextlib.redirect_stderr(message):
-            return tyro.cli(
-                options, prog=f"whence {command}", args=list(arguments), config=CONFIG
-            )
-    except SystemExit:
-        check_choice(message.getvalue())
-        sys.stderr.write(message.getvalue())
-        raise
-
-
-def check_choice(message: str) -> None:
-    """Raise ``ValueError`` if a message of tyro is about an unknown choice."""
-    # Tyro lists the choices but suggests none, and has no public way to say it otherwise.
-    text = " ".join(message.replace("│", " ").split())
-    pattern = (
-        r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?),?\)\."
-    )
-    match = re.search(pattern, text)
-    if match is None:
-        return
-
-    value, argument, choices = match.groups()
-    names = [name for name in re.findall(r"'(.*?)'", choices) if name != "None"]
-    one_of(f"value of {argument}", value, names)
 
 
 def show_overview(words: Sequence[str]) -> None:

@@ -20,8 +20,9 @@ from whence.catalogue import (
     SELECTIONS,
     WEIGHTINGS,
 )
-from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED, parsed
+from whence.cli import EXIT_ERROR, EXIT_INTERRUPTED
 from whence.cli.flags import groups_of, with_groups
+from whence.cli.parsing import parsed
 from whence.cli.sources import source_of
 from whence.cli.training import AUTO, BEST, Training, TrainOptions
 from whence.pinn.training.automatic import automatic_recipe

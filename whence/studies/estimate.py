@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from whence.cli import parsed
+from whence.cli.parsing import parsed
 from whence.cli.sources import source_of
 from whence.cli.train import GROUPS, Options
 from whence.cli.training import Training

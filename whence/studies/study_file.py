@@ -38,7 +38,7 @@ from typing import TypeAlias
 
 from whence import _checks
 from whence._files import checked_path, digest
-from whence.cli import parsed
+from whence.cli.parsing import parsed
 from whence.cli.sources import source_of
 from whence.cli.train import GROUPS, Options
 from whence.cli.training import Training, TrainOptions

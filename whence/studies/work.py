@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whence import __version__
-from whence.cli import parsed
 from whence.cli import train as training
+from whence.cli.parsing import parsed
 from whence.pinn.training.run_folder import RunFolder
 from whence.studies.folder import is_finished
 from whence.studies.study import StudyRun
