@@ -50,6 +50,19 @@ def forked_workers():
         yield
 
 
+@pytest.fixture
+def process(forked_workers):
+    """What starts a function of a module in a process of its own, as workers are."""
+    from multiprocessing import get_context
+
+    def start(function, *arguments):
+        begun = get_context("forkserver").Process(target=function, args=arguments)
+        begun.start()
+        return begun
+
+    return start
+
+
 @pytest.fixture(scope="module")
 def client(forked_workers):
     """Two workers, processes of their own; gone with the module.

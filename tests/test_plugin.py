@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm_process import commands
 
 PLUGIN = Path(__file__).parent / "plugin"
 ADDED = {
@@ -53,15 +54,10 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whence(site):
-    def run(*arguments):
-        environment = {**os.environ, "PYTHONPATH": str(site)}
-        command = [sys.executable, "-m", "whence.cli", *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environment
-        )
-
-    return run
+def whence(site, tmp_path_factory):
+    """The command line, where the package is installed; each command is a process."""
+    with commands(tmp_path_factory.mktemp("printed"), PYTHONPATH=str(site)) as run:
+        yield run
 
 
 @pytest.fixture(scope="module")
@@ -117,35 +113,22 @@ def test_a_run_resumes_to_the_same_bits(whence, run, tmp_path):
     assert loss == expected
 
 
-VERBS = """
-from whence.cli import main
+VERBS = {
+    "influence": ("influence", "--at", "0.5", "0.5"),
+    "its quantity": ("influence", "--of", "energy", "--at", "0.5", "0.5"),
+    "its method": ("influence", "--method", "plain_products", "--at", "0.5", "0.5"),
+    "its solver": ("influence", "--solver", "diagonal_only", "--at", "0.5", "0.5"),
+    "score": ("score", "--score", "distance", "--candidates", "20"),
+    "plot": ("plot",),
+}
 
-for verb in {verbs!r}:
-    assert main(verb) == 0, verb
-"""
 
-
-def test_every_verb_works_from_the_run_alone(site, run):
-    """In one process, as starting one takes longer than what it does here."""
-    here = str(run)
-    verbs = (
-        ("influence", here, "--at", "0.5", "0.5"),
-        ("influence", here, "--of", "energy", "--at", "0.5", "0.5"),
-        ("influence", here, "--method", "plain_products", "--at", "0.5", "0.5"),
-        ("influence", here, "--solver", "diagonal_only", "--at", "0.5", "0.5"),
-        ("score", here, "--score", "distance", "--candidates", "20"),
-        ("plot", here),
-        ("problems", "decay"),
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", VERBS.format(verbs=verbs)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(site)},
-    )
-    assert done.returncode == 0, done.stderr
+def test_every_verb_works_from_the_run_alone(whence, run):
+    for verb, *options in VERBS.values():
+        done = whence(verb, run, *options)
+        assert done.returncode == 0, done.stderr
     assert (run / "influence.nc").exists()
+    assert whence("problems", "decay").returncode == 0
 
 
 def test_other_resamplers_work(whence, tmp_path):

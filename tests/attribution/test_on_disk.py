@@ -4,9 +4,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import textwrap
 
 import many_points
 import numpy as np
@@ -265,63 +262,25 @@ def test_chosen_points_keep_their_weights(tmp_path):
     assert found["index"].values.tolist() == expected["index"].values.tolist()
 
 
-KILLED = """
-    import os, signal, sys
-    sys.path.insert(0, {tests!r})
-    import whence as wh
-    from many_points import objective, targets
-    from whence.attribution import bands, on_disk, tiled
-    from whence.attribution.on_disk import write_part
-
-    bands.CHUNK_POINTS = 1000
-    tiled.TARGET_BLOCK = 2
-
-    def write(job, part, written=[]):
-        write_part(job, part)
-        written.append(part)
-        if len(written) == 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    on_disk.write_part = write
-    wh.Influence(objective()).attribute(targets(), out={out!r})
-"""
-
-
-def test_a_killed_process(tmp_path):
+def test_a_killed_process(tmp_path, process):
     expected = wh.Influence(objective()).attribute(targets())
     out = tmp_path / "a.zarr"
-    tests = os.path.dirname(many_points.__file__)
-    code = textwrap.dedent(KILLED).format(tests=tests, out=str(out))
-    process = subprocess.run([sys.executable, "-c", code])
-    assert process.returncode == -signal.SIGKILL
+    killed = process(many_points.attribute_and_die, out)
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
     assert os.listdir(tmp_path) == [".a.zarr.unfinished"]
 
     same(wh.Influence(objective()).attribute(targets(), out=out), expected)
     assert os.listdir(tmp_path) == ["a.zarr"]
 
 
-SHARE = """
-    import sys
-    sys.path.insert(0, {tests!r})
-    import whence as wh
-    from many_points import objective, targets
-    from whence.attribution import bands, tiled
-
-    bands.CHUNK_POINTS = 1000
-    tiled.TARGET_BLOCK = 2
-    wh.Influence(objective()).attribute_share(
-        targets(), out={out!r}, share=int(sys.argv[1]), of=2)
-"""
-
-
-def test_processes_side_by_side_write_shares(tmp_path, monkeypatch):
+def test_processes_side_by_side_write_shares(tmp_path, monkeypatch, process):
     expected = wh.Influence(objective()).attribute(targets())
     out = tmp_path / "a.zarr"
-    tests = os.path.dirname(many_points.__file__)
-    code = textwrap.dedent(SHARE).format(tests=tests, out=str(out))
-    command = [sys.executable, "-c", code]
-    processes = [subprocess.Popen([*command, str(share)]) for share in range(2)]
-    assert [process.wait() for process in processes] == [0, 0]
+    processes = [process(many_points.attribute_share, out, share) for share in range(2)]
+    for one in processes:
+        one.join()
+    assert [one.exitcode for one in processes] == [0, 0]
 
     rest = stopping(monkeypatch, None)
     same(wh.Influence(objective()).attribute(targets(), out=out), expected)
