@@ -48,9 +48,8 @@ def test_a_full_output_is_no_failure_of_results(tmp_path):
     assert (tmp_path / "model_influence.nc").is_file()
     assert (tmp_path / "model_influence.png").is_file()
 
-    # A wrong call is still an error.
+    # A wrong call is still an error; of this one it is known before torch is imported.
+    wrong = [sys.executable, "-m", "whence.cli", "influences", str(path)]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [*command, "--at", "1"], stdout=full, stderr=full, check=False
-        )
+        done = subprocess.run(wrong, stdout=full, stderr=full, check=False)
     assert done.returncode == 2

@@ -69,17 +69,25 @@ def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
 
     # No date and a fixed salt: the same figure gives the same bytes each time.
     files = {png: {}, svg: {"Date": None}}
-    with mpl.rc_context({"svg.hashsalt": "whence"}):
-        for file, metadata in files.items():
-            # Into memory first: a figure that cannot be drawn leaves the old file whole.
-            buffer = io.BytesIO()
-            figure.savefig(
-                buffer,
-                format=file.suffix.removeprefix("."),
-                dpi=DPI,
-                metadata=metadata,
-            )
-            write_atomically(file, buffer.getvalue())
+    layout = figure.get_layout_engine()
+    try:
+        with mpl.rc_context({"svg.hashsalt": "whence"}):
+            for file, metadata in files.items():
+                # Into memory first: a figure that cannot be drawn leaves the old file whole.
+                buffer = io.BytesIO()
+                figure.savefig(
+                    buffer,
+                    format=file.suffix.removeprefix("."),
+                    dpi=DPI,
+                    metadata=metadata,
+                )
+                write_atomically(file, buffer.getvalue())
+
+                # Places are fractions of the figure, in any format: finding them takes longest.
+                figure.set_layout_engine("none")
+    finally:
+        if layout is not None:
+            figure.set_layout_engine(layout)
 
     return png, svg
 

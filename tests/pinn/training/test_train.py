@@ -1,6 +1,8 @@
 """Training end to end: runs on disk, resuming, starting from a run, resampling, limits."""
 
+import contextlib
 import dataclasses
+import functools
 import json
 import shutil
 import time
@@ -79,6 +81,42 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     assert torch.equal(points["pde"], result.objective.terms["pde"].points)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Undisturbed runs, compiled or not, in chunks of five steps."""
+
+    @functools.cache
+    def trained(compile):
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        with pytest.MonkeyPatch.context() as patched:
+            in_chunks(patched)
+            return folder, go(folder, compile=compile)
+
+    return trained
+
+
+def in_chunks(patched):
+    for stage in (pinn.Adam, pinn.LBFGS):
+        patched.setattr(stage, "chunk", 5)
+
+
+@contextlib.contextmanager
+def cut_at(iteration):
+    """Let training be interrupted by its first checkpoint from an iteration on."""
+    save = loop.Loop._save
+
+    def cut(run, *arguments):
+        save(run, *arguments)
+        if run.place.iteration >= iteration:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as cutting:
+        cutting.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        cutting.setattr(loop.Loop, "_save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 @pytest.mark.parametrize(
     ("stop_at", "compile"),
     [
@@ -90,29 +128,19 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     ],
 )
 def test_a_run_cut_short_resumes_to_the_same_bits(
-    tmp_path, monkeypatch, stop_at, compile
+    tmp_path, monkeypatch, whole, stop_at, compile
 ):
     """Cut within each stage, as a kill just after a checkpoint would."""
-    for stage in (pinn.Adam, pinn.LBFGS):
-        monkeypatch.setattr(stage, "chunk", 5)
-    whole = go(tmp_path / "whole", compile=compile)
+    folder, undisturbed = whole(compile)
+    in_chunks(monkeypatch)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    save = loop.Loop._save
-
-    def cut(run, *arguments):
-        save(run, *arguments)
-        if run.place.iteration >= stop_at:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as cutting:
-        cutting.setattr(loop.Loop, "_save", cut)
-        with pytest.raises(KeyboardInterrupt):
-            go(tmp_path / "cut", compile=compile)
+    with cut_at(stop_at):
+        go(tmp_path / "cut", compile=compile)
     resumed = go(tmp_path / "cut", resume=True, compile=compile)
     assert torch.equal(
-        resumed.objective.parameters.vector(), whole.objective.parameters.vector()
+        resumed.objective.parameters.vector(), undisturbed.objective.parameters.vector()
     )
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert_same_run(folder, tmp_path / "cut")
 
 
 def test_time_limit_and_resume_to_the_end(tmp_path):
@@ -163,12 +191,16 @@ class Counted(Compiled):
         super().__init__(*args)
 
 
+@pytest.fixture(scope="module")
+def eager():
+    return go(compile=False)
+
+
 @needs_compiler
 @pytest.mark.parametrize("compile", ["auto", True, False])
-def test_one_compilation_serves_every_round(monkeypatch, compile):
+def test_one_compilation_serves_every_round(monkeypatch, eager, compile):
     monkeypatch.setattr(compiling, "Compiled", Counted)
     monkeypatch.setattr(Counted, "made", 0)
-    eager = go(compile=False)
     assert go(compile=compile).summary["loss"] == pytest.approx(
         eager.summary["loss"], rel=0.05
     )
@@ -219,16 +251,16 @@ def test_a_network_with_dropout_resumes_to_the_same_bits(tmp_path, monkeypatch):
         "resample": pinn.Resample(pinn.ResidualScore(), n=3, every=10, candidates=20),
         "validation": 20,
     }
+    in_chunks(monkeypatch)
     whole = go(tmp_path / "whole", problem, **options)
     assert go(None, problem, seed=1, **options).summary["loss"] != whole.summary["loss"]
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-    cut = go(tmp_path / "cut", problem, max_seconds=1e-6, **options).summary
-    while not cut["finished"]:
+    with cut_at(0):
+        go(tmp_path / "cut", problem, **options)
+    for stop_at in (10, 25, 41):
         torch.rand(7)
-        limit = cut["seconds"] + 0.1
-        cut = go(
-            tmp_path / "cut", problem, resume=True, max_seconds=limit, **options
-        ).summary
+        with cut_at(stop_at):
+            go(tmp_path / "cut", problem, resume=True, **options)
+    go(tmp_path / "cut", problem, resume=True, **options)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 

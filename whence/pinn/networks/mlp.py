@@ -334,9 +334,9 @@ def glorot(
     inputs: int, outputs: int, generator: torch.Generator | None, dtype: torch.dtype
 ) -> nn.Linear:
     """Return a linear layer with Glorot normal weights and no bias."""
-    # nn.Linear's own initialization would draw from the global random state.
+    # nn.Linear's own initialization would draw from the global random state; memory by to_empty
+    # would import torch's symbolic shapes, which takes longer than a small training.
     linear = nn.Linear(inputs, outputs, dtype=dtype, device="meta")
-    linear = linear.to_empty(device="cpu")
 
     # Drawn in float64 whatever the network's dtype, so that one seed means one network.
     weight = torch.randn(
@@ -344,7 +344,6 @@ def glorot(
     )
     # Variance 2/(inputs + outputs) keeps both activations and gradients of order one.
     deviation = math.sqrt(2 / (inputs + outputs))
-    with torch.no_grad():
-        linear.weight.copy_(deviation * weight)
-        linear.bias.zero_()
+    linear.weight = nn.Parameter((deviation * weight).to(dtype))
+    linear.bias = nn.Parameter(torch.zeros(outputs, dtype=dtype, device="cpu"))
     return linear

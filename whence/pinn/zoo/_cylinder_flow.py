@@ -250,8 +250,7 @@ class CylinderFlow:
 
         edges = self.edges()
         round_cylinder = edges["cylinder"]
-        inner, _ = graded(self.domain(), PINNED, self.spacing)
-        everywhere = torch.cat([inner, *edges.values()])
+        everywhere = torch.cat([inner_points(self), *edges.values()])
         stay = dict.fromkeys(("continuity", "momentum_x", "momentum_y"), everywhere)
         stay |= dict.fromkeys(("noslip_u", "noslip_v"), round_cylinder)
 
@@ -320,6 +319,13 @@ def circle(n: int) -> Tensor:
     """Return n points around the unit circle, (n, 2)."""
     angle = 2 * math.pi * midpoints(n)
     return torch.stack([torch.cos(angle), torch.sin(angle)], dim=1)
+
+
+@functools.cache
+def inner_points(flow: CylinderFlow) -> Tensor:
+    """Return the points of the equations inside the channel; to space them takes a second."""
+    points, _ = graded(flow.domain(), PINNED, flow.spacing)
+    return points
 
 
 @functools.cache
