@@ -261,7 +261,7 @@ def test_weights_and_spectra_of_a_run(tmp_path, capsys):
         "--constraints",
         "soft",
         "--schedule",
-        "adam:100",
+        "adam:20",
         "--resampler",
         "r3",
         "--quiet",
@@ -272,7 +272,7 @@ def test_weights_and_spectra_of_a_run(tmp_path, capsys):
         "--weighting",
         "ntk",
         "--spectra-every",
-        "100",
+        "20",
     ]
     given += [
         "--ntk.alpha",
@@ -292,7 +292,7 @@ def test_weights_and_spectra_of_a_run(tmp_path, capsys):
         "estimate": "trace",
     }
     assert config["resample"]["kind"] == "R3"
-    assert pinn.RunFolder(out).spectra()["iteration"].tolist() == [0, 100]
+    assert pinn.RunFolder(out).spectra()["iteration"].tolist() == [0, 20]
     weights = pinn.load_weights(out)
     row = next(r for r in pinn.RunFolder(out).history() if r["iteration"] == json.loads(
         (out / "summary.json").read_text())["kept_iteration"])  # fmt: skip

@@ -62,8 +62,8 @@ def train(folder, labels):
     pinn.train(
         problem,
         points=40,
-        schedule=pinn.Adam(200, lr=5e-3),
-        resample=pinn.Resample(METHODS[labels["method"]](), n=10, every=50, candidates=100),
+        schedule=pinn.Adam(80, lr=5e-3),
+        resample=pinn.Resample(METHODS[labels["method"]](), n=10, every=20, candidates=100),
         validation=50,
         test=50,
         seed=labels["seed"],

@@ -26,7 +26,7 @@ def test_a_row_for_each_finished_run_and_the_others_counted(study):
     assert row["error"] == summary["relative_l2"]
     assert row["validation_loss"] == summary["validation_loss"]
     assert row["seconds"] == summary["seconds"]
-    assert (row["iterations"], row["points"]) == (200, summary["points"])
+    assert (row["iterations"], row["points"]) == (80, summary["points"])
     kept = run.history().at_iteration(summary["kept_iteration"])
     assert row["test_loss"] == kept["test_loss"]
 

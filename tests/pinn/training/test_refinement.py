@@ -33,15 +33,15 @@ def poisson():
     )
 
 
-def first_run(problem=None, **options):
+@pytest.fixture(scope="module")
+def first():
+    """A run that others refine, and leave as it is."""
     return pinn.train(
-        problem or poisson(), points=200, schedule=pinn.GaussNewton(100), progress=False,
-        **options,
-    )  # fmt: skip
+        poisson(), points=200, schedule=pinn.GaussNewton(100), progress=False
+    )
 
 
-def test_a_second_stage_lowers_the_error_tenfold_in_as_many_steps():
-    first = first_run()
+def test_a_second_stage_lowers_the_error_tenfold_in_as_many_steps(first):
     before = {n: p.clone() for n, p in first.network.named_parameters()}
     second = pinn.refine(first, schedule=pinn.GaussNewton(100), progress=False)
     assert second.summary["relative_l2"] < 0.1 * first.summary["relative_l2"]
@@ -67,9 +67,8 @@ def test_a_second_stage_lowers_the_error_tenfold_in_as_many_steps():
     assert third.scales[0] == second.network.scales[0]
 
 
-def test_scale_makes_the_second_network_change_residuals_as_much_as_they_are():
+def test_scale_makes_the_second_network_change_residuals_as_much_as_they_are(first):
     problem = poisson()
-    first = first_run(problem)
     network = pinn.refined(first, pinn.SIREN([1, 8, 1], omega=4.0, seed=2))
     (scale,) = network.scales
     points = first.objective.terms["pde"].points
@@ -102,8 +101,7 @@ def test_what_cannot_be_refined_is_named():
         pinn.refined(result)
 
 
-def test_refined_run_is_saved_and_resumed(tmp_path):
-    first = first_run()
+def test_refined_run_is_saved_and_resumed(first, tmp_path):
     options = {"schedule": pinn.GaussNewton(6), "out": tmp_path / "second"}
     stop = pinn.Stop(lambda row: row["iteration"] >= 5)
     part = pinn.refine(first, observers=[stop], progress=False, **options)

@@ -81,16 +81,26 @@ def test_kept_network_is_that_of_least_validation_loss(tmp_path):
     assert torch.equal(points["pde"], result.objective.terms["pde"].points)
 
 
+class Counted(Compiled):
+    made = 0
+
+    def __init__(self, *args):
+        type(self).made += 1
+        super().__init__(*args)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Undisturbed runs, compiled or not, in chunks of five steps."""
+    """Undisturbed runs, compiled or not, in chunks of five steps, and how often was compiled."""
 
     @functools.cache
     def trained(compile):
         folder = tmp_path_factory.mktemp("whole") / "run"
         with pytest.MonkeyPatch.context() as patched:
             in_chunks(patched)
-            return folder, go(folder, compile=compile)
+            patched.setattr(compiling, "Compiled", Counted)
+            patched.setattr(Counted, "made", 0)
+            return folder, go(folder, compile=compile), Counted.made
 
     return trained
 
@@ -131,7 +141,7 @@ def test_a_run_cut_short_resumes_to_the_same_bits(
     tmp_path, monkeypatch, whole, stop_at, compile
 ):
     """Cut within each stage, as a kill just after a checkpoint would."""
-    folder, undisturbed = whole(compile)
+    folder, undisturbed, _ = whole(compile)
     in_chunks(monkeypatch)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with cut_at(stop_at):
@@ -183,30 +193,17 @@ def test_resuming_with_a_time_limit_that_is_reached_is_refused(tmp_path):
     assert go(tmp_path / "run", max_seconds=1e-6, resume=True).summary["finished"]
 
 
-class Counted(Compiled):
-    made = 0
-
-    def __init__(self, *args):
-        type(self).made += 1
-        super().__init__(*args)
-
-
-@pytest.fixture(scope="module")
-def eager():
-    return go(compile=False)
-
-
 @needs_compiler
 @pytest.mark.parametrize("compile", ["auto", True, False])
-def test_one_compilation_serves_every_round(monkeypatch, eager, compile):
-    monkeypatch.setattr(compiling, "Compiled", Counted)
-    monkeypatch.setattr(Counted, "made", 0)
-    assert go(compile=compile).summary["loss"] == pytest.approx(
-        eager.summary["loss"], rel=0.05
-    )
+def test_one_compilation_serves_every_round(monkeypatch, whole, compile):
+    _, eager, _ = whole(False)
+    _, trained, made = whole(compile)
+    assert trained.summary["loss"] == pytest.approx(eager.summary["loss"], rel=0.05)
     assert eager.summary["rounds"] == 5
-    assert Counted.made == (compile is True)
+    assert made == (compile is True)
     if compile == "auto":
+        monkeypatch.setattr(compiling, "Compiled", Counted)
+        monkeypatch.setattr(Counted, "made", 0)
         monkeypatch.setattr(compiling.Work, "pays_for_compilation", lambda work: True)
         go(compile="auto")
         go(compile="auto", schedule=[pinn.GaussNewton(2)])
