@@ -251,21 +251,21 @@ def scored(
     methods: Iterator[tuple[str, str, Made]],
     subsets: Array,
     actual: Array,
-    minutes: float = 10,
-    only: str = "",
+    limits: argparse.Namespace,
 ) -> list[Score]:
     """Return the score of every method, of several dampings the best; NaN where it fails.
 
-    ``only``: of methods whose names begin so.
+    Of methods with ``limits.only`` and without ``limits.skip`` in their names.
     """
     best: dict[str, Score] = {}
     failed: dict[str, Score] = {}
     for name, note, made in methods:
-        if not name.startswith(only):
+        is_skipped = limits.skip is not None and limits.skip in name
+        if limits.only not in name or is_skipped:
             continue
         begun = time.perf_counter()
         try:
-            with warnings.catch_warnings(), at_most(minutes):
+            with warnings.catch_warnings(), at_most(limits.minutes):
                 warnings.simplefilter("ignore")  # of methods far from a minimum
                 effects = np.asarray(made(), dtype=float)
             score = linear_datamodeling_score(effects, subsets, actual)
@@ -332,12 +332,9 @@ def classifier(
     subsets = random_subsets(n, n_subsets, 1 - given.share, seed=1)
     actual = truth(run, case, subsets)
     runs = [case.run(seed) for seed in range(1, n_runs + 1)]
-    scores = []
-    if not given.only:
-        scores = scored(case.name, ours(case, run), subsets, actual)
-        scores += scored(case.name, ensembles(case, runs), subsets, actual)
-    theirs = peers(case, run, runs)
-    scores += scored(case.name, theirs, subsets, actual, given.minutes, given.only)
+    scores = scored(case.name, ours(case, run), subsets, actual, given)
+    scores += scored(case.name, ensembles(case, runs), subsets, actual, given)
+    scores += scored(case.name, peers(case, run, runs), subsets, actual, given)
     if given.only:
         return scores
     scores.append(retraining_control(case, run, subsets, actual))
@@ -345,11 +342,11 @@ def classifier(
     of_rugged = truth(rugged, case, subsets)
     name = "replay of Adam with ε = 1e-8"
     alone = iter([(name, "", lambda: wh.Replay(rugged).attribute(wh.Loss(case.test)))])
-    scores += scored(case.name, alone, subsets, of_rugged)
+    scores += scored(case.name, alone, subsets, of_rugged, given)
     return sorted(scores, key=lambda score: -np.nan_to_num(score.mean, nan=-np.inf))
 
 
-def diffusion(n_subsets: int, share: float) -> list[Score]:
+def diffusion(n_subsets: int, given: argparse.Namespace) -> list[Score]:
     """Return the scores of whence's methods on a PINN, whose peers are wrong or refuse it."""
     problem = pinn.zoo.load("diffusion")
     points = problem.sample(dict.fromkeys(problem.terms, 200), seed=0)
@@ -373,7 +370,7 @@ def diffusion(n_subsets: int, share: float) -> list[Score]:
 
     run = trained(None)
     n = run.objective.n_points
-    subsets = random_subsets(n, n_subsets, 1 - share, seed=1)
+    subsets = random_subsets(n, n_subsets, 1 - given.share, seed=1)
     rows = []
     for subset in subsets:
         weights = {}
@@ -401,7 +398,7 @@ def diffusion(n_subsets: int, share: float) -> list[Score]:
         yield "GradDot", "", lambda: wh.GradDot(objective).attribute(quantity)
         yield "gradient norm alone", "control", lambda: gradient_norms(objective)
 
-    return scored("PINN diffusion", methods(), subsets, actual)
+    return scored("PINN diffusion", methods(), subsets, actual, given)
 
 
 def rows(scores: list[Score]) -> list[Row]:
@@ -451,7 +448,7 @@ def measure(given: argparse.Namespace) -> list[Row]:
         scores += classifier(case, n_subsets, n_runs, given)
     if not given.models or "PINN diffusion" in given.models:
         _measure.say("PINN diffusion")
-        scores += diffusion(n_subsets, given.share)
+        scores += diffusion(n_subsets, given)
     return rows(scores)
 
 
@@ -462,12 +459,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05, help="left out")
     parser.add_argument("--models", nargs="*", default=None)
     parser.add_argument("--memory", type=float, default=16, help="GiB at most (16)")
-    parser.add_argument(
-        "--minutes", type=float, default=10, help="of another library's method at most"
-    )
-    parser.add_argument(
-        "--only", default="", help="libraries' methods alone whose names begin so"
-    )
+    parser.add_argument("--minutes", type=float, default=60, help="a method at most")
+    parser.add_argument("--only", default="", help="methods with this in their names")
+    parser.add_argument("--skip", help="none with this in their names")
     given = parser.parse_args()
     _measure.limit_memory(given.memory)
     _measure.run(given, lambda: measure(given))

@@ -9,8 +9,8 @@ dattri (arXiv 2410.04555): linear datamodeling score over 50 random halves; rank
 leave-one-out trainings; area under the curve of finding flipped labels, a tenth, by effects of
 samples on themselves. Published figures are read off its bar charts to two digits.
 
-quanda (arXiv 2410.07158, its definitions as of version 1.0): the share of targets whose first sample
-is of their class, or of their subclass where ten digits are two groups; the area under the curve of
+quanda (arXiv 2410.07158, defined as in its code): the share of targets whose first sample is of
+their class, or of their subclass where ten digits are two groups; the area under the curve of
 flipped labels found, a fifth; average precision for half of the zeros with a white square, and for
 foreign images labelled 0; different samples among the first five of all targets, as a share;
 correlation with a network of random parameters (Spearman's; quanda's is Kendall's). Targets are the
@@ -22,6 +22,7 @@ other halves say with a sample less what they say without it.
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ from benchmarks import _digit_settings as settings
 from benchmarks import _measure
 from benchmarks._digit_settings import Networks, Setting
 from benchmarks._measure import Row
+from whence.attribution.method import Method
 from whence.evaluation import (
     linear_datamodeling_score,
     model_randomization,
@@ -75,10 +77,10 @@ AUC = {
     "TRAK × 50": "1.00",
 }
 Array = np.ndarray[Any, np.dtype[Any]]
-Methods = dict[str, wh.Method]
+Methods = dict[str, Method]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trained:
     """A setting, its network, and networks of halves of its data."""
 
@@ -95,6 +97,21 @@ class Trained:
         networks = settings.trained_on(setting, halves, seed=2)
         return cls(setting, settings.recorded(setting), halves, networks)
 
+    @functools.cached_property
+    def methods(self) -> Methods:
+        """The methods by name; what they factor they keep."""
+        objective = self.run.objective
+        after = np.linspace(0, len(self.run), CHECKPOINTS + 1).astype(int)[1:]
+        return {
+            "GradDot": wh.GradDot(objective),
+            "GradCos": wh.GradCos(objective),
+            "TracIn": wh.TracIn(objective, self.run.checkpoints(after.tolist())),
+            "Influence, EK-FAC": wh.Influence(objective, solver=wh.EKFAC()),
+            "EmpiricalInfluence": wh.EmpiricalInfluence(objective),
+            "TRAK": wh.TRAK(objective),
+            "TRAK × 10": wh.Ensemble(members(self, 10)),
+        }
+
     def quantity(self, predicted: bool) -> wh.Loss:
         """Return the losses of the test samples, of their labels or of what is predicted."""
         x, y = self.setting.test
@@ -106,32 +123,18 @@ class Trained:
             return self.run.model(self.setting.test[0]).argmax(1)
 
 
-def methods(trained: Trained) -> Methods:
-    """Return the methods by name."""
-    objective = trained.run.objective
-    steps = len(trained.run)
-    after = np.linspace(0, steps, CHECKPOINTS + 1).astype(int)[1:].tolist()
-    states = trained.run.checkpoints(after)
-    made: Methods = {
-        "GradDot": wh.GradDot(objective),
-        "GradCos": wh.GradCos(objective),
-        "TracIn": wh.TracIn(objective, states),
-        "Influence, EK-FAC": wh.Influence(objective, solver=wh.EKFAC()),
-        "EmpiricalInfluence": wh.EmpiricalInfluence(objective),
-        "TRAK": wh.TRAK(objective),
-    }
-    for count in (10, HALVES):
-        if count <= len(trained.halves):
-            made[f"TRAK × {count}"] = wh.Ensemble(members(trained, count))
-    return made
-
-
 def members(trained: Trained, count: int) -> list[wh.TRAK]:
     """Return TRAK of networks that were trained on halves, as dattri has it."""
     data, loss = trained.setting.train, nn.CrossEntropyLoss()
     return [
         wh.TRAK(trained.networks.model(k), data, loss, seed=k) for k in range(count)
     ]
+
+
+def with_all_halves(trained: Trained) -> Methods:
+    """Return the methods, and TRAK of as many networks as dattri's largest ensemble."""
+    count = len(trained.halves)
+    return {**trained.methods, f"TRAK × {count}": wh.Ensemble(members(trained, count))}
 
 
 def retraining(halves: Array, losses: Array) -> Array:
@@ -193,7 +196,7 @@ def dattri(base: Trained, n_halves: int, n_left_out: int) -> Iterator[Row]:
     fewer[np.arange(n_left_out), left_out] = False
     without = settings.trained_on(base.setting, fewer, 3).losses(*base.setting.test)
 
-    made = methods(base)
+    made = with_all_halves(base)
     del made["Influence, EK-FAC"]
     scored = dict(attributions(base, made, predicted=False))
     scored |= best_damping(base, subsets, actual)
@@ -233,7 +236,7 @@ def best_damping(base: Trained, subsets: Array, actual: Array) -> dict[str, Arra
 
 def flipped(trained: Trained) -> Iterator[Row]:
     """Yield dattri's area under the curve of finding flipped labels."""
-    for name, values in of_self(trained, methods(trained)):
+    for name, values in of_self(trained, with_all_halves(trained)):
         auc = retrieval(values, trained.setting.relevant).attrs["auc"]
         detail = f"published {AUC[name]}" if name in AUC else ""
         yield Row(f"dattri, AUC of flipped labels: {name}", auc, "", detail)
@@ -248,7 +251,7 @@ def first_of_kind(trained: Trained, what: str) -> Iterator[Row]:
     if what == "class detection":
         relevant = settings.same(trained.predictions(), trained.setting.train[1])
     assert relevant is not None
-    for name, effects in attributions(trained, methods(trained), predicted=True):
+    for name, effects in attributions(trained, trained.methods, predicted=True):
         share = retrieval(effects, relevant, k=1).attrs["precision"]
         detail = f"chance {relevant.mean():.2f}"
         yield Row(f"quanda, {what}: {name}", share, "", detail)
@@ -259,7 +262,7 @@ def found(trained: Trained, what: str) -> Iterator[Row]:
     relevant = trained.setting.relevant
     assert relevant is not None
     fooled = (trained.predictions() == 0).numpy()
-    for name, effects in attributions(trained, methods(trained), predicted=True):
+    for name, effects in attributions(trained, trained.methods, predicted=True):
         precision = retrieval(effects[fooled], relevant).attrs["average_precision"]
         detail = f"chance {relevant.mean():.2f}, {fooled.sum()} targets"
         yield Row(f"quanda, {what}: {name}", precision, "", detail)
@@ -269,7 +272,7 @@ def mislabelling(trained: Trained) -> Iterator[Row]:
     """Yield the area under the curve of flipped labels found by going down the ranking."""
     relevant = trained.setting.relevant
     assert relevant is not None
-    for name, values in of_self(trained, methods(trained)):
+    for name, values in of_self(trained, trained.methods):
         order = np.argsort(-values, kind="stable")
         curve = np.cumsum(relevant[order]) / relevant.sum()
         area = float(np.trapezoid(curve)) / len(curve)
@@ -304,7 +307,7 @@ def heuristics(base: Trained) -> Iterator[Row]:
                 pair.append(np.asarray(method(model).attribute(quantity), dtype=float))
         similar = model_randomization(*pair).attrs["mean"]
         yield Row(f"quanda, model randomization: {name}", similar, "", "0 is best")
-    for name, effects in attributions(base, methods(base), predicted=True):
+    for name, effects in attributions(base, base.methods, predicted=True):
         share = top_k_cardinality(effects, k=FIRST)
         what = f"quanda, top-{FIRST} cardinality: {name}"
         yield Row(what, share, "", "1 is most")
