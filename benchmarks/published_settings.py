@@ -17,7 +17,7 @@ correlation with a network of random parameters (Spearman's; quanda's is Kendall
 losses of what the network predicts.
 
 Two controls: the norm of a sample's gradient alone, and retraining: what 50 networks trained on
-other halves say with a sample less what they say without it.
+other halves say without a sample less what they say with it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,6 @@ AUC = {
     "GradCos": "0.51",
     "TRAK": "0.98",
     "TRAK × 10": "1.00",
-    "TRAK × 50": "1.00",
 }
 Array = np.ndarray[Any, np.dtype[Any]]
 Methods = dict[str, Method]
@@ -93,7 +92,9 @@ class Trained:
     def on(cls, setting: Setting, n_halves: int) -> Trained:
         """Train."""
         n = len(setting.train[0])
-        halves = random_subsets(n, n_halves, 0.5, seed=2)
+        # With their complements, so that as many networks have each sample as have not.
+        first = random_subsets(n, n_halves // 2, 0.5, seed=2)
+        halves = np.concatenate([first, ~first])
         networks = settings.trained_on(setting, halves, seed=2)
         return cls(setting, settings.recorded(setting), halves, networks)
 
@@ -236,7 +237,7 @@ def best_damping(base: Trained, subsets: Array, actual: Array) -> dict[str, Arra
 
 def flipped(trained: Trained) -> Iterator[Row]:
     """Yield dattri's area under the curve of finding flipped labels."""
-    for name, values in of_self(trained, with_all_halves(trained)):
+    for name, values in of_self(trained, trained.methods):
         auc = retrieval(values, trained.setting.relevant).attrs["auc"]
         detail = f"published {AUC[name]}" if name in AUC else ""
         yield Row(f"dattri, AUC of flipped labels: {name}", auc, "", detail)
@@ -262,6 +263,9 @@ def found(trained: Trained, what: str) -> Iterator[Row]:
     relevant = trained.setting.relevant
     assert relevant is not None
     fooled = (trained.predictions() == 0).numpy()
+    if not fooled.any():
+        yield Row(f"quanda, {what}", None, "", "no target is taken for class 0")
+        return
     for name, effects in attributions(trained, trained.methods, predicted=True):
         precision = retrieval(effects[fooled], relevant).attrs["average_precision"]
         detail = f"chance {relevant.mean():.2f}, {fooled.sum()} targets"
@@ -351,7 +355,7 @@ def measure(n_halves: int, n_left_out: int) -> list[Row]:
             warnings.simplefilter("ignore")  # of networks that are not at a minimum
             for score in scores:
                 for row in score(trained):
-                    _measure.say(f"  {row.what}: {row.measured:.3f} {row.detail}")
+                    _measure.say(f"  {row.what}: {row.measured} {row.detail}")
                     rows.append(row)
         _measure.say(f"{name}: {time.perf_counter() - begun:.0f} s")
     return rows

@@ -73,7 +73,7 @@ class WithTable(nn.Module):
         self.head = nn.Linear(4, 2)
 
 
-def test_all_parameters_are_drawn_anew_and_the_model_stays() -> None:
+def test_all_parameters_are_drawn_again_and_the_model_stays() -> None:
     torch.manual_seed(0)
     model = WithTable()
     model.norm(3 + torch.randn(20, 4))  # moves the running statistics

@@ -133,7 +133,7 @@ def test_what_is_of_another_training_is_refused(tmp_path):
         loaded(path, nn.Sequential(nn.Linear(3, 5)))
     with pytest.raises(ValueError, match="not there"):
         loaded(path, nn.Sequential(*fresh(), nn.Linear(2, 2)))
-    with pytest.raises(ValueError, match="of torch.float32, here .* torch.float64"):
+    with pytest.raises(ValueError, match=r"of torch.float32, here .* torch.float64"):
         loaded(path, fresh().double())
     with pytest.raises(ValueError, match="model gives other outputs"):
         loaded(path, network(nn.ReLU))
@@ -159,7 +159,7 @@ def test_files_that_are_damaged_or_something_else_are_refused_by_name(tmp_path):
     path.write_text("{}")
     with pytest.raises(ValueError, match=r"run.safetensors is damaged"):
         loaded(path)
-    with pytest.raises(FileNotFoundError, match="missing.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"missing.safetensors"):
         loaded(tmp_path / "missing.safetensors")
 
 
@@ -171,7 +171,7 @@ def test_a_file_that_is_there_is_kept(tmp_path):
         run.save(path)
     assert path.read_bytes() == content
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.safetensors"]
-    with pytest.raises(ValueError, match="ends in .safetensors"):
+    with pytest.raises(ValueError, match=r"ends in .safetensors"):
         run.save(tmp_path / "run.pt")
 
 
@@ -198,5 +198,5 @@ def test_an_optimizer_of_ones_own_is_asked_for(tmp_path, monkeypatch):
     path = run.save(tmp_path / "own.safetensors")
     assert type(loaded(path, nn.Linear(3, 2)).record.optimizer) is Steeper
     monkeypatch.delitem(UPDATES, Steeper)
-    with pytest.raises(ValueError, match="test_run_file.Steeper"):
+    with pytest.raises(ValueError, match=r"test_run_file.Steeper"):
         loaded(path, nn.Linear(3, 2))

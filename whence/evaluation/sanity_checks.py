@@ -104,7 +104,7 @@ def model_randomization(
 
 
 def with_random_parameters(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Return a copy of a model with its parameters drawn anew, as if it had not been trained.
+    """Return a copy of a model with its parameters drawn again, as if it had not been trained.
 
     Modules draw theirs by ``reset_parameters``, which forgets running statistics, too. Parameters
     of a module without one are drawn from a normal distribution of their own mean and spread.
