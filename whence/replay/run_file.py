@@ -167,7 +167,7 @@ def numbered_options(
     return different, numbers
 
 
-def plain_options(group: Mapping[str, Any]) -> JsonObject:
+def plain_options(group: Mapping[str, object]) -> JsonObject:
     """Return a group's options as JSON has them, or raise ``ValueError``."""
     options = {}
     for name, value in group.items():
