@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
 import signal
 import time
 import warnings
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import whence as wh
 from benchmarks import _measure
@@ -163,7 +165,10 @@ Methods = Iterator[tuple[str, str, Made]]
 
 
 def peers(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
-    """Yield the methods of the libraries that are installed."""
+    """Yield the methods of the libraries that are installed.
+
+    Attention by products of matrices, as torch's fused ones have no second derivative.
+    """
     libraries = {
         "dattri": of_dattri,
         "kronfluence": of_kronfluence,
@@ -171,38 +176,52 @@ def peers(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
     }
     for name, methods in libraries.items():
         try:
-            yield from methods(case, run, runs)
+            for method, note, made in methods(case, run, runs):
+                yield method, note, with_plain_attention(made)
         except ImportError as error:
             print(f"{name} left out: {error}")
+
+
+def with_plain_attention(made: Made) -> Made:
+    """Return a function that does the same, with attention that has second derivatives."""
+
+    def call() -> Any:
+        with sdpa_kernel(SDPBackend.MATH):
+            return made()
+
+    return call
 
 
 def of_dattri(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
     """Yield dattri's methods, its ensemble over networks of other seeds."""
     from benchmarks import _dattri
 
-    model = copy.deepcopy(run.model).eval()
-    state = model.state_dict()
+    # A model for each: hooks of one that fails would stay.
+    def model() -> nn.Module:
+        return copy.deepcopy(run.model).eval()
+
+    state = model().state_dict()
     data = (case.train, case.test)
 
     # A minute or more for each damping: the one that is best for the exact answer.
     yield (
         "dattri CG",
         f"{SLOW_DAMPING:g}",
-        lambda: _dattri.conjugate_gradients(model, state, *data, SLOW_DAMPING),
+        lambda: _dattri.conjugate_gradients(model(), state, *data, SLOW_DAMPING),
     )
     for damping in DAMPINGS:
         yield (
             "dattri EK-FAC",
             f"{damping:g}",
-            lambda d=damping: _dattri.ekfac(model, state, *data, d),
+            lambda d=damping: _dattri.ekfac(model(), state, *data, d),
         )
 
-    yield "dattri TRAK", "", lambda: _dattri.trak(model, [state], *data)
+    yield "dattri TRAK", "", lambda: _dattri.trak(model(), [state], *data)
     states = [copy.deepcopy(other.model).eval().state_dict() for other in runs]
     name = f"dattri TRAK × {len(runs)}"
-    yield name, "", lambda: _dattri.trak(model, states, *data)
+    yield name, "", lambda: _dattri.trak(model(), states, *data)
     along = checkpoints(run, CHECKPOINTS)
-    yield "dattri TracIn", "", lambda: _dattri.tracin(model, along, *data)
+    yield "dattri TracIn", "", lambda: _dattri.tracin(model(), along, *data)
 
 
 def of_kronfluence(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
@@ -255,13 +274,13 @@ def scored(
 ) -> list[Score]:
     """Return the score of every method, of several dampings the best; NaN where it fails.
 
-    Of methods with ``limits.only`` and without ``limits.skip`` in their names.
+    Of methods whose names match ``limits.only`` and do not have ``limits.skip`` in them.
     """
     best: dict[str, Score] = {}
     failed: dict[str, Score] = {}
     for name, note, made in methods:
         is_skipped = limits.skip is not None and limits.skip in name
-        if limits.only not in name or is_skipped:
+        if not re.search(limits.only, name) or is_skipped:
             continue
         begun = time.perf_counter()
         try:
@@ -460,7 +479,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=None)
     parser.add_argument("--memory", type=float, default=16, help="GiB at most (16)")
     parser.add_argument("--minutes", type=float, default=60, help="a method at most")
-    parser.add_argument("--only", default="", help="methods with this in their names")
+    parser.add_argument("--only", default="", help="methods whose names match this")
     parser.add_argument("--skip", help="none with this in their names")
     given = parser.parse_args()
     _measure.limit_memory(given.memory)
