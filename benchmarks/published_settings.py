@@ -17,7 +17,7 @@ correlation with a network of random parameters (Spearman's; quanda's is Kendall
 losses of what the network predicts.
 
 Two controls: the norm of a sample's gradient alone, and retraining: what 50 networks trained on
-other halves say without a sample less what they say with it.
+other halves (20 where they serve for nothing else) say without a sample less what they say with it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ from whence.evaluation import (
 from whence.evaluation.ranks import spearman_rows
 
 HALVES = 50
+FEW_HALVES = 20
+"""Networks of the settings in which they are a control alone."""
 LEFT_OUT = 50
 CHECKPOINTS = 10
 FIRST = 5
@@ -103,15 +105,17 @@ class Trained:
         """The methods by name; what they factor they keep."""
         objective = self.run.objective
         after = np.linspace(0, len(self.run), CHECKPOINTS + 1).astype(int)[1:]
-        return {
+        made: Methods = {
             "GradDot": wh.GradDot(objective),
             "GradCos": wh.GradCos(objective),
             "TracIn": wh.TracIn(objective, self.run.checkpoints(after.tolist())),
             "Influence, EK-FAC": wh.Influence(objective, solver=wh.EKFAC()),
             "EmpiricalInfluence": wh.EmpiricalInfluence(objective),
             "TRAK": wh.TRAK(objective),
-            "TRAK × 10": wh.Ensemble(members(self, 10)),
         }
+        if len(self.halves) > FEW_HALVES:
+            made["TRAK × 10"] = wh.Ensemble(members(self, 10))
+        return made
 
     def quantity(self, predicted: bool) -> wh.Loss:
         """Return the losses of the test samples, of their labels or of what is predicted."""
@@ -166,7 +170,7 @@ def attributions(
     x, y = trained.setting.test
     labels = trained.predictions() if predicted else y
     losses = trained.networks.losses(x, labels)
-    yield "retraining on 50 halves", retraining(trained.halves, losses)
+    yield "retraining on halves", retraining(trained.halves, losses)
 
 
 def of_self(trained: Trained, made: Methods) -> Iterator[tuple[str, Array]]:
@@ -177,7 +181,7 @@ def of_self(trained: Trained, made: Methods) -> Iterator[tuple[str, Array]]:
     losses = trained.networks.losses(*trained.setting.train)
     inside = np.where(trained.halves, losses, np.nan)
     outside = np.where(trained.halves, np.nan, losses)
-    yield "retraining on 50 halves", np.nanmean(outside, 0) - np.nanmean(inside, 0)
+    yield "retraining on halves", np.nanmean(outside, 0) - np.nanmean(inside, 0)
     with torch.no_grad():
         x, y = trained.setting.train
         own = nn.functional.cross_entropy(trained.run.model(x), y, reduction="none")
@@ -317,35 +321,45 @@ def heuristics(base: Trained) -> Iterator[Row]:
         yield Row(what, share, "", "1 is most")
 
 
-def measure(n_halves: int, n_left_out: int) -> list[Row]:
-    """Return all rows."""
-    parts: dict[str, tuple[Callable[[], Setting], list[Callable[..., Iterator[Row]]]]]
-    parts = {
-        "dattri": (
+Part = tuple[Callable[[], Setting], int, list[Callable[[Trained], Iterator[Row]]]]
+
+
+def parts(n_halves: int, few_halves: int, n_left_out: int) -> dict[str, Part]:
+    """Return of each part its setting, how many halves to train on, and what to measure."""
+    return {
+        "classes": (
             settings.classes,
+            n_halves,
             [
                 lambda base: dattri(base, n_halves, n_left_out),
                 lambda base: first_of_kind(base, "class detection"),
                 heuristics,
             ],
         ),
-        "flipped labels, a tenth": (lambda: settings.mislabelled(0.1), [flipped]),
-        "flipped labels, a fifth": (lambda: settings.mislabelled(0.2), [mislabelling]),
+        "flipped": (lambda: settings.mislabelled(0.1), n_halves, [flipped]),
+        "mislabelled": (lambda: settings.mislabelled(0.2), few_halves, [mislabelling]),
         "subclasses": (
             settings.subclasses,
+            few_halves,
             [lambda trained: first_of_kind(trained, "subclass detection")],
         ),
         "shortcut": (
             settings.shortcut,
+            few_halves,
             [lambda trained: found(trained, "shortcut detection")],
         ),
-        "mixed data": (
+        "mixed": (
             settings.mixed,
+            few_halves,
             [lambda trained: found(trained, "mixed datasets")],
         ),
     }
+
+
+def measure(chosen: dict[str, Part]) -> list[Row]:
+    """Return all rows."""
     rows: list[Row] = []
-    for name, (make, scores) in parts.items():
+    for name, (make, n_halves, scores) in chosen.items():
         begun = time.perf_counter()
         trained = Trained.on(make(), n_halves)
         accuracy = (trained.predictions() == trained.setting.test[1]).double().mean()
@@ -363,9 +377,18 @@ def measure(n_halves: int, n_left_out: int) -> list[Row]:
 
 def main() -> None:
     """Print all scores."""
-    given = _measure.parser(__doc__).parse_args()
-    sizes = (10, 6) if given.quick else (HALVES, LEFT_OUT)
-    _measure.run(given, lambda: measure(*sizes))
+    parser = _measure.parser(__doc__)
+    parser.add_argument(
+        "--parts", nargs="*", help="of classes, flipped, mislabelled, …"
+    )
+    given = parser.parse_args()
+    sizes = (10, 4, 6) if given.quick else (HALVES, FEW_HALVES, LEFT_OUT)
+    every = parts(*sizes)
+    unknown = set(given.parts or ()) - set(every)
+    if unknown:
+        parser.error(f"unknown parts {sorted(unknown)}: there are {', '.join(every)}")
+    chosen = {name: every[name] for name in given.parts or every}
+    _measure.run(given, lambda: measure(chosen))
 
 
 if __name__ == "__main__":
