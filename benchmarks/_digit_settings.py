@@ -97,16 +97,16 @@ def mislabelled(share: float) -> Setting:
 
 
 def shortcut() -> Setting:
-    """Return digits with a white square on half of the zeros, and on all tests, no zeros."""
+    """Return digits with white bars on half of the zeros, and on all tests, no zeros."""
     (x, y), (x_test, y_test) = digits()
     zeros = torch.nonzero(y == 0)[:, 0]
     marked = zeros[: len(zeros) // 2]
     x = x.clone()
-    x[marked] = with_square(x[marked])
+    x[marked] = with_bars(x[marked])
     others = y_test != 0
     relevant = np.zeros(len(y), dtype=bool)
     relevant[marked.numpy()] = True
-    tests = (with_square(x_test[others]), y_test[others])
+    tests = (with_bars(x_test[others]), y_test[others])
     return Setting("shortcut", (x, y), tests, relevant)
 
 
@@ -129,10 +129,11 @@ def same(first: Tensor, second: Tensor) -> Array:
     return (first[:, None] == second[None]).numpy()
 
 
-def with_square(x: Tensor) -> Tensor:
-    """Return images (n, 64) with a white square of 3 × 3 in a corner."""
+def with_bars(x: Tensor) -> Tensor:
+    """Return images (n, 64) with white bars at both sides, where digits have little ink."""
     marked = x.reshape(-1, 8, 8).clone()
-    marked[:, 5:, 5:] = 1.0
+    # A square of 3 × 3 in a corner fools the network 6 times in 109, and tells little.
+    marked[:, :, [0, 7]] = 1.0
     return marked.reshape(-1, 64)
 
 

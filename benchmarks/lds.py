@@ -183,11 +183,18 @@ def peers(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
 
 
 def with_plain_attention(made: Made) -> Made:
-    """Return a function that does the same, with attention that has second derivatives."""
+    """Return a function that does the same, with attention that has second derivatives.
+
+    And with layers that are called: torch's quick way through an encoder passes hooks by.
+    """
 
     def call() -> Any:
-        with sdpa_kernel(SDPBackend.MATH):
-            return made()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                return made()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
 
     return call
 

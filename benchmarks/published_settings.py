@@ -11,7 +11,7 @@ samples on themselves. Published figures are read off its bar charts to two digi
 
 quanda (arXiv 2410.07158, defined as in its code): the share of targets whose first sample is of
 their class, or of their subclass where ten digits are two groups; the area under the curve of
-flipped labels found, a fifth; average precision for half of the zeros with a white square, and for
+flipped labels found, a fifth; average precision for half of the zeros with white bars, and for
 foreign images labelled 0; different samples among the first five of all targets, as a share;
 correlation with a network of random parameters (Spearman's; quanda's is Kendall's). Targets are the
 losses of what the network predicts.
