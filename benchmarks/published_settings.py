@@ -18,6 +18,7 @@ losses of what the network predicts.
 
 Two controls: the norm of a sample's gradient alone, and retraining: what 50 networks trained on
 other halves (20 where they serve for nothing else) say without a sample less what they say with it.
+Beside the scores stands what a second training of the same halves predicts of the first.
 """
 
 from __future__ import annotations
@@ -216,6 +217,10 @@ def dattri(base: Trained, n_halves: int, n_left_out: int) -> Iterator[Row]:
         detail = f"published {LEAVE_ONE_OUT[name]}" if name in LEAVE_ONE_OUT else ""
         mean = float(np.nanmean(correlation))
         yield Row(f"dattri, leave-one-out: {name}", mean, "", detail)
+
+    again = settings.trained_on(base.setting, subsets, 5).losses(*base.setting.test)
+    ceiling = float(np.nanmean(spearman_rows(again.T, actual.T)))
+    yield Row("dattri, LDS: the same halves trained again", ceiling, "", "control")
 
     few = slice(0, REPLAYED)
     x, y = base.setting.test
