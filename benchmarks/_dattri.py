@@ -54,7 +54,12 @@ def ekfac(
     model: nn.Module, state: State, train: Data, test: Data, damping: float
 ) -> Tensor:
     """Return its EK-FAC, of linear layers, (test, train)."""
-    method = IFAttributorEKFAC(task_of(model, [state]), damping=damping)
+    # It hooks layers, and what it hooks and never sees called, as attention does, is an error.
+    names = None
+    if any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
+        # By the very class: attention's own projection is of one that follows it.
+        names = [n for n, m in model.named_modules() if type(m) is nn.Linear]
+    method = IFAttributorEKFAC(task_of(model, [state]), names, damping=damping)
     return _attributed(method, train, test)
 
 

@@ -21,7 +21,21 @@ Data = tuple[Tensor, Tensor]
 
 
 class Classification(Task):
-    """Cross-entropy, summed as it asks for; labels drawn from the model make the true Fisher."""
+    """Cross-entropy, summed as it asks for; labels drawn from the model make the true Fisher.
+
+    Parameters
+    ----------
+    layers:
+        Names of those that it is to track; None for all.
+    """
+
+    def __init__(self, layers: list[str] | None = None) -> None:
+        super().__init__()
+        self._layers = layers
+
+    def get_influence_tracked_modules(self) -> list[str] | None:
+        """Return the names of the layers that are tracked."""
+        return self._layers
 
     def compute_train_loss(
         self, batch: Data, model: nn.Module, sample: bool = False
@@ -44,7 +58,11 @@ def ekfac(
     model: nn.Module, train: Data, test: Data, damping: float | None = None
 ) -> Tensor:
     """Return its EK-FAC scores, (test, train); ``damping`` None is its own heuristic."""
-    task = Classification()
+    layers = None
+    if any(isinstance(module, nn.MultiheadAttention) for module in model.modules()):
+        # Of attention it knows no layer, and of a class that follows Linear neither.
+        layers = [n for n, m in model.named_modules() if type(m) is nn.Linear]
+    task = Classification(layers)
     prepared = prepare_model(model, task)
     with tempfile.TemporaryDirectory() as folder:
         analyzer = Analyzer("benchmark", prepared, task, cpu=True, output_dir=folder)

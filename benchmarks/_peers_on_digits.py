@@ -48,7 +48,7 @@ def pydvl(
         "Arnoldi": lambda m: peers.ArnoldiInfluence(
             m, cross_entropy, regularization=damping, rank=50
         ),
-        "EK-FAC": lambda m: peers.EkfacInfluence(m, regularization=damping),
+        "EK-FAC": lambda m: peers.EkfacInfluence(m, hessian_regularization=damping),
     }
     fitted = kinds[name](selected(model, layers)).fit(
         DataLoader(TensorDataset(*train), len(train[0]))

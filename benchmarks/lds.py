@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import whence as wh
 from benchmarks import _measure
@@ -161,7 +165,10 @@ Methods = Iterator[tuple[str, str, Made]]
 
 
 def peers(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
-    """Yield the methods of the libraries that are installed."""
+    """Yield the methods of the libraries that are installed.
+
+    Attention by products of matrices, as torch's fused ones have no second derivative.
+    """
     libraries = {
         "dattri": of_dattri,
         "kronfluence": of_kronfluence,
@@ -169,38 +176,59 @@ def peers(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
     }
     for name, methods in libraries.items():
         try:
-            yield from methods(case, run, runs)
+            for method, note, made in methods(case, run, runs):
+                yield method, note, with_plain_attention(made)
         except ImportError as error:
             print(f"{name} left out: {error}")
+
+
+def with_plain_attention(made: Made) -> Made:
+    """Return a function that does the same, with attention that has second derivatives.
+
+    And with layers that are called: torch's quick way through an encoder passes hooks by.
+    """
+
+    def call() -> Any:
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                return made()
+        finally:
+            torch.backends.mha.set_fastpath_enabled(True)
+
+    return call
 
 
 def of_dattri(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
     """Yield dattri's methods, its ensemble over networks of other seeds."""
     from benchmarks import _dattri
 
-    model = copy.deepcopy(run.model).eval()
-    state = model.state_dict()
+    # A model for each: hooks of one that fails would stay.
+    def model() -> nn.Module:
+        return copy.deepcopy(run.model).eval()
+
+    state = model().state_dict()
     data = (case.train, case.test)
 
     # A minute or more for each damping: the one that is best for the exact answer.
     yield (
         "dattri CG",
         f"{SLOW_DAMPING:g}",
-        lambda: _dattri.conjugate_gradients(model, state, *data, SLOW_DAMPING),
+        lambda: _dattri.conjugate_gradients(model(), state, *data, SLOW_DAMPING),
     )
     for damping in DAMPINGS:
         yield (
             "dattri EK-FAC",
             f"{damping:g}",
-            lambda d=damping: _dattri.ekfac(model, state, *data, d),
+            lambda d=damping: _dattri.ekfac(model(), state, *data, d),
         )
 
-    yield "dattri TRAK", "", lambda: _dattri.trak(model, [state], *data)
+    yield "dattri TRAK", "", lambda: _dattri.trak(model(), [state], *data)
     states = [copy.deepcopy(other.model).eval().state_dict() for other in runs]
     name = f"dattri TRAK × {len(runs)}"
-    yield name, "", lambda: _dattri.trak(model, states, *data)
+    yield name, "", lambda: _dattri.trak(model(), states, *data)
     along = checkpoints(run, CHECKPOINTS)
-    yield "dattri TracIn", "", lambda: _dattri.tracin(model, along, *data)
+    yield "dattri TracIn", "", lambda: _dattri.tracin(model(), along, *data)
 
 
 def of_kronfluence(case: Training, run: wh.TrainingRun, runs: Runs) -> Methods:
@@ -245,26 +273,35 @@ def of_pydvl_and_captum(case: Training, run: wh.TrainingRun, runs: Runs) -> Meth
 
 
 def scored(
-    model: str, methods: Iterator[tuple[str, str, Made]], subsets: Array, actual: Array
+    model: str,
+    methods: Iterator[tuple[str, str, Made]],
+    subsets: Array,
+    actual: Array,
+    limits: argparse.Namespace,
 ) -> list[Score]:
-    """Return the score of every method; of several dampings the best."""
+    """Return the score of every method, of several dampings the best; NaN where it fails.
+
+    Of methods whose names match ``limits.only`` and do not have ``limits.skip`` in them.
+    """
     best: dict[str, Score] = {}
+    failed: dict[str, Score] = {}
     for name, note, made in methods:
+        is_skipped = limits.skip is not None and limits.skip in name
+        if not re.search(limits.only, name) or is_skipped:
+            continue
         begun = time.perf_counter()
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), at_most(limits.minutes):
                 warnings.simplefilter("ignore")  # of methods far from a minimum
                 effects = np.asarray(made(), dtype=float)
+            score = linear_datamodeling_score(effects, subsets, actual)
         except Exception as error:  # a peer's, which is what is measured
-            print(f"  {model}: {name} fails: {type(error).__name__}: {error}"[:160])
+            seconds = time.perf_counter() - begun
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            _measure.say(f"  {name} {note}: fails after {seconds:.1f} s: {reason}")
+            failed[name] = Score(model, name, np.nan, np.nan, np.nan, seconds, reason)
             continue
         seconds = time.perf_counter() - begun
-        _measure.say(f"  {name} {note}: {seconds:.1f} s")
-        try:
-            score = linear_datamodeling_score(effects, subsets, actual)
-        except ValueError as error:
-            print(f"  {model}: {name} has no score: {error}")
-            continue
         attributes = score.attrs
         result = Score(
             model,
@@ -275,9 +312,27 @@ def scored(
             seconds,
             note,
         )
+        _measure.say(f"  {name} {note}: {seconds:.1f} s, {result.mean:.3f}")
         if name not in best or best[name].mean < result.mean:
             best[name] = result
-    return sorted(best.values(), key=lambda score: -score.mean)
+    without = [score for name, score in failed.items() if name not in best]
+    return sorted(best.values(), key=lambda score: -score.mean) + without
+
+
+@contextmanager
+def at_most(minutes: float) -> Iterator[None]:
+    """Raise ``TimeoutError`` in what takes longer; of the main thread, and not on Windows."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"more than {minutes:g} minutes")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def retraining_control(
@@ -295,27 +350,29 @@ def retraining_control(
 
 
 def classifier(
-    case: Training, n_subsets: int, share: float, n_runs: int
+    case: Training, n_subsets: int, n_runs: int, given: argparse.Namespace
 ) -> list[Score]:
     """Return the scores of all methods on a classifier."""
     run = case.run()
     n = len(case.train[0])
-    subsets = random_subsets(n, n_subsets, 1 - share, seed=1)
+    subsets = random_subsets(n, n_subsets, 1 - given.share, seed=1)
     actual = truth(run, case, subsets)
     runs = [case.run(seed) for seed in range(1, n_runs + 1)]
-    scores = scored(case.name, ours(case, run), subsets, actual)
-    scores += scored(case.name, ensembles(case, runs), subsets, actual)
-    scores += scored(case.name, peers(case, run, runs), subsets, actual)
+    scores = scored(case.name, ours(case, run), subsets, actual, given)
+    scores += scored(case.name, ensembles(case, runs), subsets, actual, given)
+    scores += scored(case.name, peers(case, run, runs), subsets, actual, given)
+    if given.only:
+        return scores
     scores.append(retraining_control(case, run, subsets, actual))
     rugged = case.run(eps=1e-8)
     of_rugged = truth(rugged, case, subsets)
     name = "replay of Adam with ε = 1e-8"
     alone = iter([(name, "", lambda: wh.Replay(rugged).attribute(wh.Loss(case.test)))])
-    scores += scored(case.name, alone, subsets, of_rugged)
-    return sorted(scores, key=lambda score: -score.mean)
+    scores += scored(case.name, alone, subsets, of_rugged, given)
+    return sorted(scores, key=lambda score: -np.nan_to_num(score.mean, nan=-np.inf))
 
 
-def diffusion(n_subsets: int, share: float) -> list[Score]:
+def diffusion(n_subsets: int, given: argparse.Namespace) -> list[Score]:
     """Return the scores of whence's methods on a PINN, whose peers are wrong or refuse it."""
     problem = pinn.zoo.load("diffusion")
     points = problem.sample(dict.fromkeys(problem.terms, 200), seed=0)
@@ -339,7 +396,7 @@ def diffusion(n_subsets: int, share: float) -> list[Score]:
 
     run = trained(None)
     n = run.objective.n_points
-    subsets = random_subsets(n, n_subsets, 1 - share, seed=1)
+    subsets = random_subsets(n, n_subsets, 1 - given.share, seed=1)
     rows = []
     for subset in subsets:
         weights = {}
@@ -367,22 +424,26 @@ def diffusion(n_subsets: int, share: float) -> list[Score]:
         yield "GradDot", "", lambda: wh.GradDot(objective).attribute(quantity)
         yield "gradient norm alone", "control", lambda: gradient_norms(objective)
 
-    return scored("PINN diffusion", methods(), subsets, actual)
+    return scored("PINN diffusion", methods(), subsets, actual, given)
 
 
 def rows(scores: list[Score]) -> list[Row]:
     """Return the table, with the bars: replay, and the best peer below it."""
     table = []
     for score in scores:
+        bar = LEAST_SCORE if score.method == "replay" else None
+        what = f"{score.model}: {score.method}"
+        if np.isnan(score.mean):
+            table.append(Row(what, None, "LDS", score.note, least=bar))
+            continue
         detail = f"{score.low:.2f} to {score.high:.2f}, {score.seconds:.1f} s"
         if score.note:
             detail += f", {score.note}"
-        bar = LEAST_SCORE if score.method == "replay" else None
-        table.append(
-            Row(f"{score.model}: {score.method}", score.mean, "LDS", detail, least=bar)
-        )
+        table.append(Row(what, score.mean, "LDS", detail, least=bar))
     for model in dict.fromkeys(score.model for score in scores):
-        of_model = [score for score in scores if score.model == model]
+        of_model = [s for s in scores if s.model == model and not np.isnan(s.mean)]
+        if not any(s.method == "replay" for s in of_model):
+            continue
         libraries = ("dattri", "kronfluence", "pyDVL", "captum")
         theirs = [s.mean for s in of_model if s.method.startswith(libraries)]
         if not theirs:
@@ -410,10 +471,10 @@ def measure(given: argparse.Namespace) -> list[Row]:
         if given.models and case.name not in given.models:
             continue
         _measure.say(f"{case.name}")
-        scores += classifier(case, n_subsets, given.share, n_runs)
+        scores += classifier(case, n_subsets, n_runs, given)
     if not given.models or "PINN diffusion" in given.models:
         _measure.say("PINN diffusion")
-        scores += diffusion(n_subsets, given.share)
+        scores += diffusion(n_subsets, given)
     return rows(scores)
 
 
@@ -424,6 +485,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05, help="left out")
     parser.add_argument("--models", nargs="*", default=None)
     parser.add_argument("--memory", type=float, default=16, help="GiB at most (16)")
+    parser.add_argument("--minutes", type=float, default=60, help="a method at most")
+    parser.add_argument("--only", default="", help="methods whose names match this")
+    parser.add_argument("--skip", help="none with this in their names")
     given = parser.parse_args()
     _measure.limit_memory(given.memory)
     _measure.run(given, lambda: measure(given))

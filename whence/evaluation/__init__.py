@@ -12,6 +12,11 @@ from whence.evaluation.leaving_out import leave_one_out, leave_out
 from whence.evaluation.out_of_bag import data_oob
 from whence.evaluation.retrieval import retrieval
 from whence.evaluation.reverse import reverse_check
+from whence.evaluation.sanity_checks import (
+    model_randomization,
+    top_k_cardinality,
+    with_random_parameters,
+)
 from whence.evaluation.tail_patch import tail_patch
 
 __all__ = [
@@ -28,10 +33,13 @@ __all__ = [
     "leave_one_out_scores",
     "leave_out",
     "linear_datamodeling_score",
+    "model_randomization",
     "random_subsets",
     "retrained",
     "retrieval",
     "reverse_check",
     "suspects",
     "tail_patch",
+    "top_k_cardinality",
+    "with_random_parameters",
 ]

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence import _checks
-from whence.frozen import HeadFunction
-from whence.objective import LossLike, Objective
+from whence.objective import LossLike
 from whence.replay.model_steps import state_of, take_step, trained_parameters
 from whence.replay.record import Record, RecordedStep
+from whence.replay.trained import Trained
 from whence.replay.training_run import TrainingRun
 from whence.replay.updates import update_of
-from whence.samples import Data, samples_of
+from whence.samples import Data
 from whence.supervised import ModelFunction
 
 BATCH_SIZE = 32
@@ -83,23 +83,13 @@ class TrainingRecorder:
         if max_norm is not None:
             _checks.positive("max_norm", max_norm)
         names = check_optimizer(model, optimizer)
-        self.objective = Objective.supervised(
-            model, data, loss, parameters=lambda name, _: name in names
-        )
+        trained = Trained.of(model, data, loss, names)
+        self.objective = trained.objective
         self._model = model
         self._optimizer = optimizer
-        like = self.objective.parameters
-        self._data = samples_of("the data", data, like.dtype, like.device)
-        (term,) = self.objective.terms.values()
-        self._loss = term.loss
-        # Frozen layers, whose features are kept, are called too: in training mode they may draw
-        # random numbers.
-        self._function = ModelFunction(model)
-        function = term.residual
-        if isinstance(function, ModelFunction) and not isinstance(
-            function, HeadFunction
-        ):
-            self._function = function
+        self._data = trained.data
+        self._loss = trained.loss
+        self._function = trained.function
         self._seed = seed
         self._max_norm = max_norm
         self._steps: list[RecordedStep] = []

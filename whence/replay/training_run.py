@@ -5,15 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from whence import _checks
-from whence.objective import Objective
-from whence.replay.model_steps import MODEL, ModelSteps
+from whence._files import PathLike
+from whence.objective import LossLike, Objective
+from whence.replay import run_file
+from whence.replay.model_steps import MODEL, ModelSteps, put_state
 from whence.replay.record import Record
 from whence.replay.steps import State
+from whence.replay.trained import Trained
+from whence.samples import Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,81 @@ class TrainingRun:
 
     def __len__(self) -> int:
         return len(self.record.steps)
+
+    def save(self, path: PathLike) -> Path:
+        """Write the training into a file, from which :meth:`load` makes it again; return its path.
+
+        It has what the steps were made with, the states before the first and after the last of
+        them, and a digest of the data: neither the data nor the model's code, nor any code.
+
+        Parameters
+        ----------
+        path:
+            A file that ends in ``.safetensors``; one that is there is kept.
+
+        Raises
+        ------
+        FileExistsError
+            If there is such a file.
+        ValueError
+            If the path ends otherwise, or an option of the optimizer is a tensor.
+        whence._files.NotWritten
+            If the file cannot be written.
+        """
+        return run_file.write_run(path, self.record, self.model)
+
+    @classmethod
+    def load(
+        cls, path: PathLike, model: nn.Module, data: Data, loss: LossLike | None
+    ) -> TrainingRun:
+        """Return a training from a file of :meth:`save`.
+
+        Parameters
+        ----------
+        path:
+            The file.
+        model:
+            Of the same making, with any parameters; it stays as it is, the run has a copy.
+        data, loss:
+            What it was trained on and for.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, or model, data or loss are not those of the training.
+
+        Examples
+        --------
+        >>> import tempfile, torch, whence as wh
+        >>> model = torch.nn.Linear(2, 1)
+        >>> data = torch.rand(20, 2), torch.rand(20, 1)
+        >>> optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        >>> run = wh.train(model, data, wh.Squared(), optimizer, epochs=2, batch_size=5)
+        >>> path = run.save(tempfile.mkdtemp() + "/training.safetensors")
+        >>> again = wh.TrainingRun.load(path, torch.nn.Linear(2, 1), data, wh.Squared())
+        >>> effects = wh.Replay(again).attribute(wh.Loss())
+        >>> bool((effects == wh.Replay(run).attribute(wh.Loss())).all())
+        True
+        """
+        file = run_file.read_run(path)
+        copied = copy.deepcopy(model)
+        run_file.begin(file, copied)
+        optimizer = run_file.optimizer_of(file, copied)
+        names = [name for group in file.header["groups"] for name in group]
+        trained = Trained.of(copied, data, loss, names)
+        record = run_file.record_of(
+            file,
+            trained.function,
+            optimizer,
+            trained.data,
+            trained.loss,
+            trained.objective.outputs,
+        )
+        put_state(record.end, copied, optimizer)
+        run_file.set_modes(file, copied, "modes_after")
+        return cls(copied, trained.objective, record)
 
     def steps(self) -> ModelSteps:
         """Return the steps, to be taken forwards and backwards."""

@@ -122,8 +122,41 @@ def test_what_cannot_be_replayed():
         train([pinn.GaussNewton(2, acceleration=True)]).steps()
 
 
-def test_a_run_read_from_a_folder(tmp_path):
-    train([pinn.Adam(3)], out=tmp_path / "run")
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_run_read_from_a_folder(tmp_path, keep):
+    schedule = [pinn.Adam(5, lr=1e-2, batch_size=5), pinn.GaussNewton(3)]
+    weighted = pinn.WeightedPoints(POINTS["pde"], torch.linspace(0.5, 1.5, 12))
+    points = {**POINTS, "pde": weighted}
+    run = train(schedule, points, out=tmp_path / "run", keep=keep, weights={"pde": 2.0})
+    read = pinn.load_run(
+        tmp_path / "run", problem=PROBLEM, network=pinn.MLP([2, 8, 1], seed=5)
+    )
+    assert [type(stage) for stage in read.trained.schedule] == [
+        pinn.Adam,
+        pinn.GaussNewton,
+    ]
+    effects = wh.Replay(run).attribute(wh.Output(AT))
+    again = wh.Replay(read).attribute(wh.Output(AT))
+    assert effects.values.tobytes() == again.values.tobytes()
+
+
+def test_a_run_that_was_resumed_is_replayed_from_its_folder(tmp_path):
+    schedule = [pinn.Adam(6, lr=1e-2), pinn.Adam(6, lr=1e-3)]
+    cut = train(schedule, out=tmp_path / "run", max_seconds=1e-6)
+    assert cut.summary["iterations"] < 12
+    resumed = train(schedule, out=tmp_path / "run", resume=True)
+    with pytest.raises(ValueError, match=r"pinn\.load_run"):
+        resumed.steps()
+    whole = wh.Replay(train(schedule)).attribute(wh.Output(AT))
+    again = pinn.load_run(
+        tmp_path / "run", problem=PROBLEM, network=pinn.MLP([2, 8, 1], seed=5)
+    )
+    read = wh.Replay(again)
+    assert read.attribute(wh.Output(AT)).values.tobytes() == whole.values.tobytes()
+
+
+def test_a_folder_that_does_not_say_all_is_refused(tmp_path):
+    train([pinn.Adam(6)], out=tmp_path / "run", weighting=pinn.ResidualBasedAttention())
     run = pinn.load_run(tmp_path / "run")
     with pytest.raises(ValueError, match=r"replay what pinn\.train returned"):
         wh.Replay(run).attribute(wh.Output(AT))

@@ -18,6 +18,7 @@ from whence.pinn.pde.slab import CONTINUITY, joined_problem
 from whence.pinn.training.configuration import OWN_NETWORK
 from whence.pinn.training.first_points import hold_out_points
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
+from whence.pinn.training.replayed_folder import trained_on_disk
 from whence.pinn.training.result import Result
 from whence.pinn.training.run_folder import RunFolder
 
@@ -101,8 +102,18 @@ def load_run(
     record = folder.points()
     warn_if_changed(objective, summary, folder.path)
 
+    tensors = folder.checkpoint().tensors
+    trained = trained_on_disk(config, summary, tensors, objective)
     return Result(
-        problem, network, objective, history, summary, Path(path), spectra, record
+        problem,
+        network,
+        objective,
+        history,
+        summary,
+        Path(path),
+        spectra,
+        record,
+        trained,
     )
 
 

@@ -52,8 +52,9 @@ class Result:
         Every point trained on with the iterations at which it came and went: the arrays of
         ``points.npz``.
     trained:
-        What each step was made with; None of a run that was read from a folder, or resumed, or
-        whose points changed their weights too often to keep them.
+        What each step was made with; None where it is not known: of a run that was resumed, or
+        whose points changed their weights too often to keep them, and of one read from a folder
+        that has not ended, or whose points or weights changed in training.
 
     Examples
     --------
@@ -84,9 +85,11 @@ class Result:
         """
         if self.trained is None:
             raise ValueError(
-                "the steps of this run are not known, as it was read from a folder or resumed, or "
-                "its points changed their weights too often: replay what pinn.train returned, of a "
-                "run without weights of single points"
+                "the steps of this run are not known. Read from a folder they are where the run "
+                "has ended and neither resample= nor weighting= changed points or weights; of "
+                "other runs replay what pinn.train returned in the process that trained, of a "
+                "resumed one what pinn.load_run(folder) returns, and train without weights of "
+                "single points"
             )
         return steps_of(self.trained, self.objective)
 

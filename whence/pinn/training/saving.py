@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from torch import Tensor
+
 from whence._files import JsonObject, NotWritten
 from whence.objective import Objective
 from whence.pinn.training.history import History
 from whence.pinn.training.integrity import check_history, check_points
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.point_record import PointRecord
+from whence.pinn.training.replayed_folder import FIRST
 from whence.pinn.training.run_folder import (
     CHECKPOINT,
     Checkpoint,
@@ -28,11 +31,19 @@ class Saver:
         The run's folder; None saves nothing.
     saved:
         The iteration up to which it holds the run already, None for a new one.
+    first:
+        θ before the first step, kept for replays; None where it is not known any more.
     """
 
-    def __init__(self, folder: RunFolder | None, saved: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder | None,
+        saved: int | None = None,
+        first: Tensor | None = None,
+    ) -> None:
         self.folder = folder
         self._saved = saved
+        self._first = first
 
     def save(
         self,
@@ -54,6 +65,8 @@ class Saver:
         checkpoint = state.to_checkpoint()
         # The state goes on from the last network; what a run shows may be the best one.
         checkpoint.tensors |= kept_tensors(objective)
+        if self._first is not None:
+            checkpoint.tensors[FIRST] = self._first
         # By this read_state finds whether the history on disk fits the checkpoint.
         checkpoint.numbers["history"] = history.digest(state.history_rows)
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
@@ -35,6 +35,7 @@ from whence.pinn.training.option_checks import (
 )
 from whence.pinn.training.pinned import Pinned
 from whence.pinn.training.replayed import Trained
+from whence.pinn.training.replayed_folder import FIRST
 from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
 from whence.pinn.training.run_folder import Checkpoint, RunFolder
@@ -252,13 +253,16 @@ def ready_saver(
 ) -> Saver:
     """Begin a run, or go on with one on disk; return what will save it."""
     saved_up_to = None
+    first: Tensor | None = loop.first
     if folder is not None and checkpoint is not None:
         take_up(loop, folder, checkpoint)
         saved_up_to = loop.place.iteration
+        # Of the run, not of what this process began with.
+        first = checkpoint.tensors.get(FIRST)
     else:
         loop.begin()
     loop.try_criteria()
-    return Saver(folder, saved_up_to)
+    return Saver(folder, saved_up_to, first)
 
 
 def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
