@@ -88,10 +88,11 @@ class EKFAC:
         How many directions of all layers are coupled, 0 for none; they take two matrices of so
         many rows in double precision, 64 MB for 2000, and a third pass over the points.
     mc_samples:
-        Rows of each point that factors are made of: random combinations of all of them, whose
-        squares are those of all in the mean (:mod:`whence.curvature.sampled_rows`), where others
-        draw labels. None for all rows, of which a classifier of C classes has C, each a pass
-        backward. Of samples a relative damping is that of the largest eigenvalue as factored.
+        Rows of each point that factors are made of: its leading ones and a random combination of
+        the others, whose squares are those of all in the mean, where others draw labels
+        (:mod:`whence.curvature.sampled_rows`). None for all rows, of which a classifier of C
+        classes has C, each a pass backward. Of samples a relative damping is that of the largest
+        eigenvalue as factored.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made again.
 
@@ -307,6 +308,18 @@ def spectrum_of(
     )
 
 
+def solutions_beside(covered: int, right: Tensor, damping: float) -> Tensor:
+    """Return ``(0 + λ)⁻¹b`` (P, K) for those that no block covers, with room for all others.
+
+    Numbers of all vectors stand side by side, as products with rows of J read them.
+    """
+    value = right.new_empty(right.shape)
+    if covered < len(right):
+        # Without damping there is no such part.
+        value.copy_(right / damping if damping else torch.zeros_like(right))
+    return value
+
+
 class _Factored:
     """Each layer's eigenvectors and corrected eigenvalues, and λ."""
 
@@ -342,13 +355,8 @@ class _Factored:
         if self._coupling is not None:
             leading = self._coupling.solved(self._factor, coordinates)
 
-        # Numbers of all vectors side by side, as products with rows of J read them.
-        value = right.new_empty(right.shape)
         covered = sum(block.layer.size for block in self._blocks)
-        if covered < len(right):
-            # What no block covers has curvature zero; without damping there is no such part.
-            value.copy_(right / damping if damping else torch.zeros_like(right))
-
+        value = solutions_beside(covered, right, damping)
         # Qᵀb → (s + λ)⁻¹Qᵀb → Q(s + λ)⁻¹Qᵀb
         for k, block in enumerate(self._blocks):
             # Let go of block by block, as they are as many numbers as the solutions.
