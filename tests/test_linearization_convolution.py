@@ -68,6 +68,12 @@ def agrees(network, path=LAYERS, function=None, points=None, select=None):
         for factor in Rows(found, [cotangent]).factors():
             whole[:, factor.columns] += factor.rows()
         oracles.close(whole, expected, 1e-12)
+        # All points at once, and one at a time.
+        for numbers in (linearization.LAYER_NUMBERS, 1):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(linearization, "LAYER_NUMBERS", numbers)
+                product = found.matmat(vectors, cotangent)
+            oracles.close(product, expected @ vectors, 1e-12)
     return rows
 
 

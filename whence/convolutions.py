@@ -110,7 +110,12 @@ class ConvolutionCall(HeavyCall):
         for part in parts_in_cache(len(columns), point_bytes):
             patches = self._patches(source[part])
             right = patches.unflatten(1, by_group)  # (n, groups, in · kernel, c)
-            # Σ_c δ_c ⊗ a_c for each group; without a name, so that the next takes its memory.
+            # Σ_c δ_c ⊗ a_c, straight into the rows where these are one matrix.
+            if first and self.groups == 1:
+                table = columns[part].unflatten(1, (n_outputs, -1))
+                torch.bmm(left[part].squeeze(1), patches.mT, out=table)
+                continue
+            # For each group; without a name, so that the next takes its memory.
             put(columns[part], (left[part] @ right.mT).flatten(1), first)
 
     def matvec(self, delta: Tensor, source: Tensor, vectors: Tensor) -> Tensor:

@@ -46,8 +46,6 @@ SOME_OUTPUTS = 4
 """Outputs of a point from which products with a few vectors go through them, of large networks."""
 LARGE_NETWORK = 100_000
 """Parameters of a large network."""
-MIN_THROUGH_OUTPUTS = 8
-"""Least points that go through the outputs at once: of fewer calls cost more than products."""
 MANY_ROWS_BYTES = 2**30
 """Bytes of the rows of a block of points that have many outputs."""
 
@@ -410,12 +408,12 @@ class Jacobian:
         total = torch.zeros_like(vectors)
         if self.has_many_outputs or self._is_less_through_outputs(vectors):
             for term in self.objective.terms.values():
-                size = None
-                if not self.has_many_outputs:
-                    fits = linearized_at_once(term.points, self.parameters.size)
-                    size = self.chunk or max(MIN_THROUGH_OUTPUTS, fits)
                 total += normal_product(
-                    term, self.parameters, vectors, scaled=self.scaled, size=size
+                    term,
+                    self.parameters,
+                    vectors,
+                    scaled=self.scaled,
+                    size=self.chunk,
                 )
             return total
 
@@ -563,7 +561,8 @@ def gradient_products(
     """
     is_large = size is None and parameters.size >= LARGE_NETWORK
     if is_large and are_by_layers([term], parameters):
-        size = linearized_at_once(points, parameters.largest)
+        # Rows of a layer are made for some points at a time: nothing else limits them.
+        size = linearized_at_once(points, 1)
 
     parts = []
     for _, linear, cotangent in point_gradients(term, parameters, points, size):

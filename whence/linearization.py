@@ -35,6 +35,8 @@ from whence.points import Points, Pointwise, are_samples
 from whence.recorder import DifferentiatesItself, SubstitutedParameters, record
 from whence.recording import Recording, recorded
 
+LAYER_NUMBERS = 2**27
+"""Numbers of one layer's rows that meet many vectors at once: products of fewer rows are slow."""
 MAX_PASSES = 64
 """Backward passes whose results are kept."""
 
@@ -476,12 +478,24 @@ class LayerLinearization:
         slices = self._parameters.slices
         n = len(self.value)
         total = cotangent.new_zeros(n, vectors.shape[1])
+        # One buffer for the rows of all layers: new memory costs as much as to fill it.
+        largest = max(columns.stop - columns.start for columns in slices.values())
+        step = max(1, LAYER_NUMBERS // largest)
+        buffer = cotangent.new_empty(min(step, n) * largest)
         for call, delta, source in self._active(cotangent):
             if call.weight:
                 of_weight = vectors[slices[call.weight]]
-                rows = cotangent.new_empty(n, len(of_weight))
-                call.put_rows(rows, delta, source, first=True)
-                total.addmm_(rows, of_weight)
+                for part in range(0, n, step):
+                    points = slice(part, min(part + step, n))
+                    shape = (points.stop - points.start, len(of_weight))
+                    rows = buffer[: shape[0] * shape[1]].view(shape)
+                    call.put_rows(
+                        rows,
+                        call.at(delta, points),
+                        call.at(source, points),
+                        first=True,
+                    )
+                    total[points].addmm_(rows, of_weight)
             if call.bias:
                 total += _bias_rows(call, delta) @ vectors[slices[call.bias]]
 

@@ -113,6 +113,28 @@ def test_vectors_may_be_turned_some_at_a_time(monkeypatch):
     )
 
 
+def test_points_of_a_large_network_go_by_what_is_kept_of_their_passes(monkeypatch):
+    """Rows are made in pieces: a point's passes backward count, which few samples have less of."""
+    made = objective()
+    root = GaussNewtonMatrix(made).root()
+    monkeypatch.setattr("whence.samples.Samples.batch_size", 6)
+    # Of a single point the rows of one layer.
+    row_bytes = 8 * made.parameters.largest
+    monkeypatch.setattr("whence.points.MAX_ROW_BYTES", row_bytes)
+
+    def points_at_once(samples):
+        blocks = EKFAC(mc_samples=samples).rows(root).blocks()
+        return max(len(rows.linear.value) for rows, _ in blocks)
+
+    assert points_at_once(1) == 1
+    monkeypatch.setattr("whence.curvature.kronecker.LARGE_NETWORK", 1)
+    assert points_at_once(1) == 6
+    assert points_at_once(2) == 3
+    # Every point has a row for each of its classes.
+    (classes,) = root.components().values()
+    assert points_at_once(None) == 6 // classes
+
+
 def test_targets_of_a_large_network_are_solved_for_as_memory_allows(monkeypatch):
     made = objective()
     damping = 1e-2

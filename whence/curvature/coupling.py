@@ -131,21 +131,15 @@ class Coupling:
             raise singular(damping, len(shifted), shifted.dtype)
         return factor
 
-    def solved(self, factor: Tensor, coordinates: Tensor) -> list[Tensor]:
+    def solved(self, factor: Tensor, coordinates: Sequence[Tensor]) -> list[Tensor]:
         """Return ``(C + λI)⁻¹Qᵀb`` of vectors, the part of each block (K, places).
 
-        ``coordinates`` are those of the vectors in the bases of all blocks, (P, K), each block's in
-        the place of its parameters.
+        ``coordinates`` are those of the vectors in the basis of each block, (K, out, in).
         """
-        along = coordinates.new_empty(coordinates.shape[1], len(self.leading))
-        spans = self.leading.spans()
-        for block, places, span in zip(
-            self._blocks, self.leading.places, spans, strict=True
-        ):
-            # One vector at a time: those of all may not fit once more.
-            for k in range(len(along)):
-                matrix = block.layer.matrices(coordinates[:, k : k + 1])
-                along[k, span] = matrix.flatten()[places]
+        parts = []
+        for of_block, places in zip(coordinates, self.leading.places, strict=True):
+            parts.append(of_block.flatten(1)[:, places])
+        along = torch.cat(parts, dim=1)
 
-        solution = solve_factored(factor, along.T.double()).T.to(coordinates)
-        return [solution[:, span] for span in spans]
+        solution = solve_factored(factor, along.T.double()).T.to(along)
+        return [solution[:, span] for span in self.leading.spans()]

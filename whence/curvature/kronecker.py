@@ -35,8 +35,9 @@ from whence.curvature.solvers import (
     singular,
 )
 from whence.curvature.spectrum import Spectrum
-from whence.jacobian import Jacobian
+from whence.jacobian import LARGE_NETWORK, Jacobian
 from whence.points import linearized_at_once
+from whence.term import Term
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +88,11 @@ class EKFAC:
         How many directions of all layers are coupled, 0 for none; they take two matrices of so
         many rows in double precision, 64 MB for 2000, and a third pass over the points.
     mc_samples:
-        Rows of each point that factors are made of: random combinations of all of them, whose
-        squares are those of all in the mean (:mod:`whence.curvature.sampled_rows`), where others
-        draw labels. None for all rows, of which a classifier of C classes has C, each a pass
-        backward. Of samples a relative damping is that of the largest eigenvalue as factored.
+        Rows of each point that factors are made of: its leading ones and a random combination of
+        the others, whose squares are those of all in the mean, where others draw labels
+        (:mod:`whence.curvature.sampled_rows`). None for all rows, of which a classifier of C
+        classes has C, each a pass backward. Of samples a relative damping is that of the largest
+        eigenvalue as factored.
     memory_budget:
         Bytes that rows kept in memory between products may take; above it they are made again.
 
@@ -183,17 +185,25 @@ class EKFAC:
 
     def rows(self, root: Jacobian) -> RowSource:
         """Return the rows that factors are made of: all of J, or samples."""
-        # In blocks of as many points as have room for the rows of a single layer.
         chunk = root.chunk
         if chunk is None:
-            largest = root.parameters.largest
             terms = root.objective.terms.values()
-            chunk = min(linearized_at_once(term.points, largest) for term in terms)
+            chunk = min(self._points_at_once(root, term) for term in terms)
 
         rows = Jacobian(root.objective, scaled=True, chunk=chunk)
         if self.mc_samples is None:
             return rows
         return SampledRows(rows, self.mc_samples)
+
+    def _points_at_once(self, root: Jacobian, term: Term) -> int:
+        """Return how many points of a term go through the network at once."""
+        # As many as have room for the rows of a single layer.
+        n = linearized_at_once(term.points, root.parameters.largest)
+        if root.parameters.size < LARGE_NETWORK:
+            return n
+        # Of larger layers rows are made in pieces, so that what is kept of each pass counts.
+        passes = self.mc_samples or root.components()[term.name]
+        return max(n, linearized_at_once(term.points, 1) // passes)
 
     def blocks_of_rows(
         self, rows_of: RowsOf, layers: Sequence[LayerMatrix], like: Tensor
@@ -227,7 +237,22 @@ class Block:
         coordinates /= self.eigenvalues + damping
         return self.basis.back(coordinates)
 
-    def columns_at_once(self, n_columns: int) -> Iterator[slice]:
+    def coordinates(self, vectors: Tensor) -> Tensor:
+        """Return the coordinates of the layer's part of vectors (P, K), (K, out, in)."""
+        _, n = vectors.shape
+        found = vectors.new_empty(n, *self.eigenvalues.shape)
+        for some in self._columns_at_once(n):
+            matrices = self.layer.matrices(vectors[:, some])
+            found[some] = self.basis.into(matrices)
+        return found
+
+    def put(self, coordinates: Tensor, out: Tensor) -> None:
+        """Write the vectors with these coordinates into the layer's part of ``out`` (P, K)."""
+        for some in self._columns_at_once(len(coordinates)):
+            matrices = self.basis.back(coordinates[some])
+            self.layer.put(matrices, out[:, some])
+
+    def _columns_at_once(self, n_columns: int) -> Iterator[slice]:
         """Yield the columns of vectors, as many at a time as may be turned at once."""
         step = max(1, LARGE_BLOCK_NUMBERS // self.layer.size)
         for start in range(0, n_columns, step):
@@ -283,6 +308,18 @@ def spectrum_of(
     )
 
 
+def solutions_beside(covered: int, right: Tensor, damping: float) -> Tensor:
+    """Return ``(0 + λ)⁻¹b`` (P, K) for those that no block covers, with room for all others.
+
+    Numbers of all vectors stand side by side, as products with rows of J read them.
+    """
+    value = right.new_empty(right.shape)
+    if covered < len(right):
+        # Without damping there is no such part.
+        value.copy_(right / damping if damping else torch.zeros_like(right))
+    return value
+
+
 class _Factored:
     """Each layer's eigenvectors and corrected eigenvalues, and λ."""
 
@@ -312,28 +349,23 @@ class _Factored:
     def precondition(self, right: Tensor) -> Tensor:
         """Return the approximate inverse of ``A + λI`` times the columns of ``right``, (P, K)."""
         damping = self._system.damping
-        # What no block covers has curvature zero; without damping there is no such part.
-        value = right / damping if damping else torch.zeros_like(right)
-
-        # b → Qᵀb, a block's coordinates in the place of its part: they are as many numbers.
-        for block in self._blocks:
-            for some in block.columns_at_once(right.shape[1]):
-                matrices = block.layer.matrices(right[:, some])
-                block.layer.put(block.basis.into(matrices), value[:, some])
-
+        # b → Qᵀb
+        coordinates = [block.coordinates(right) for block in self._blocks]
         leading = None
         if self._coupling is not None:
-            leading = self._coupling.solved(self._factor, value)
+            leading = self._coupling.solved(self._factor, coordinates)
 
+        covered = sum(block.layer.size for block in self._blocks)
+        value = solutions_beside(covered, right, damping)
         # Qᵀb → (s + λ)⁻¹Qᵀb → Q(s + λ)⁻¹Qᵀb
         for k, block in enumerate(self._blocks):
-            for some in block.columns_at_once(right.shape[1]):
-                coordinates = block.layer.matrices(value[:, some])
-                coordinates = coordinates / (block.eigenvalues + damping)
-                if leading is not None and self._coupling is not None:
-                    places = self._coupling.leading.places[k]
-                    coordinates.flatten(1)[:, places] = leading[k][some]
-                block.layer.put(block.basis.back(coordinates), value[:, some])
+            # Let go of block by block, as they are as many numbers as the solutions.
+            of_block = coordinates.pop(0)
+            of_block /= block.eigenvalues + damping
+            if leading is not None and self._coupling is not None:
+                places = self._coupling.leading.places[k]
+                of_block.flatten(1)[:, places] = leading[k]
+            block.put(of_block, value)
         return value
 
     def solve(self, right: Tensor) -> Solution:

@@ -16,10 +16,17 @@ import torch
 from torch import Tensor
 
 from whence.curvature.failures import check_finite
-from whence.curvature.layer_rows import LayerMatrix, RowsOf
+from whence.curvature.layer_rows import (
+    BLOCK_NUMBERS,
+    LARGE_BLOCK_NUMBERS,
+    LayerMatrix,
+    RowsOf,
+)
 
 MOMENT_NUMBERS = 4_000_000
 """Moments of all pairs of channels that may be kept for one layer and term."""
+MAX_PAIRED = 5
+"""Channels up to which squares of rows are products over all rows, one for each pair of them."""
 
 
 class Basis(Protocol):
@@ -63,6 +70,9 @@ class ProductBasis:
             left_squares = (left[:, 0] @ self.left).square()
             right_squares = (right[:, 0] @ self.right).square()
             return left_squares.T @ right_squares
+
+        if turns_channels(left, right, self.left, self.right):
+            return _sum_of_squares(_times(left, self.left), _times(right, self.right))
 
         coordinates = _turned(left, right, self.left, self.right)
         squares = coordinates.square_()
@@ -133,19 +143,70 @@ class DiagonalBasis:
         return matrices.flatten(1)[:, places]
 
 
-def _turned(left: Tensor, right: Tensor, outs: Tensor, ins: Tensor) -> Tensor:
-    """Return ``Uᵀ(Σ_c δ_c a_cᵀ)V`` of n rows for U (out, k) and V (in, j), (n, k, j)."""
+def turns_channels(left: Tensor, right: Tensor, outs: Tensor, ins: Tensor) -> bool:
+    """Whether ``Uᵀ(Σ_c δ_c a_cᵀ)V`` takes less if channels are turned before they are summed up."""
     channels, outputs = left.shape[1:]
     inputs, j = ins.shape
     k = outs.shape[1]
 
-    # Multiplications of a row: channels are turned first, or summed up first.
+    # Multiplications of a row.
     turned_first = channels * (outputs * k + inputs * j + k * j)
     summed_first = channels * outputs * inputs + outputs * k * inputs + k * inputs * j
-    if turned_first <= summed_first:
-        return (left @ outs).mT @ (right @ ins)
-    matrices = left.mT @ right
-    return (outs.T @ matrices) @ ins
+    return turned_first <= summed_first
+
+
+def _turned(left: Tensor, right: Tensor, outs: Tensor, ins: Tensor) -> Tensor:
+    """Return ``Uᵀ(Σ_c δ_c a_cᵀ)V`` of n rows for U (out, k) and V (in, j), (n, k, j)."""
+    if turns_channels(left, right, outs, ins):
+        return _times(left, outs).mT @ _times(right, ins)
+
+    # As many rows at a time as have room for their matrices.
+    step = max(1, LARGE_BLOCK_NUMBERS // (left.shape[2] * right.shape[2]))
+    parts = []
+    for of_left, of_right in zip(left.split(step), right.split(step), strict=True):
+        matrices = of_left.mT @ of_right
+        parts.append((outs.T @ matrices) @ ins)
+    return torch.cat(parts)
+
+
+def _times(channels: Tensor, vectors: Tensor) -> Tensor:
+    """Return channels (n, c, ·) times vectors (·, k) as a single product, (n, c, k).
+
+    Patches of images lie in memory channel by channel: their products would be one for each row.
+    """
+    n, c, width = channels.shape
+    product = channels.reshape(n * c, width) @ vectors
+    return product.view(n, c, -1)
+
+
+def _sum_of_squares(left: Tensor, right: Tensor) -> Tensor:
+    """Return ``Σ_rows (Σ_c left_c right_cᵀ)²``, entry by entry, of left (n, c, k), right (n, c, j).
+
+    Matrices of rows are made in one place, in the processor's cache: to write all of them down
+    takes longer than to make them.
+    """
+    n, c, k = left.shape
+    j = right.shape[2]
+    total = left.new_zeros(k, j)
+    if c <= MAX_PAIRED:
+        # (Σ_c l_c r_c)² = Σ_cc′ (l_c l_c′)(r_c r_c′), each pair a product over all rows.
+        for first in range(c):
+            for second in range(first + 1):
+                lefts = left[:, first] * left[:, second]
+                rights = right[:, first] * right[:, second]
+                total.addmm_(lefts.T, rights, alpha=1 if first == second else 2)
+        return total
+
+    step = max(1, BLOCK_NUMBERS // (k * j))
+    matrices = left.new_empty(min(step, n), k, j)
+    for lefts, rights in zip(left.split(step), right.split(step), strict=True):
+        some = matrices[: len(lefts)]
+        torch.bmm(lefts.mT, rights, out=some)
+        if len(some) == 1:
+            total.addcmul_(some[0], some[0])
+        else:
+            total.add_(some.square_().sum(dim=0))
+    return total
 
 
 class Statistics(Protocol):

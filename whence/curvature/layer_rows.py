@@ -105,6 +105,7 @@ class LayerMatrix:
         room = BLOCK_NUMBERS
         if self.outputs**2 + self.inputs**2 > BLOCK_NUMBERS:
             room = LARGE_BLOCK_NUMBERS
+            numbers = factors
         step = max(1, room // numbers)
         for start in range(0, n, step):
             points = slice(start, start + step)

@@ -1,4 +1,4 @@
-"""A few random combinations of each point's rows of J in the place of all of them."""
+"""A few rows of each point in the place of all: its leading ones, and the others combined."""
 
 from __future__ import annotations
 
@@ -15,13 +15,19 @@ SEED = 0
 
 
 class SampledRows:
-    """Rows ``√(1/s)·Σ_r ε_r J_r`` of each point, s of them, with signs ε drawn at random.
+    """s rows of each point whose squares are in the mean those of all: ``E[J̃ᵀJ̃] = JᵀJ = A``.
 
-    As ``E[ε εᵀ] = I``, the sum of their squares is in the mean that of all rows of the point:
-    ``E[J̃ᵀJ̃] = JᵀJ = A``. A pass through the network is then backward s times, not as often as the
-    point has rows, ten for a classifier of ten classes. It is what a label drawn from the network's
-    own distribution does for a Fisher matrix (Martens, arXiv 1412.1193, §5), with signs in the
-    place of labels, so that any convex loss has it. The same signs are drawn at every pass.
+    A pass through the network is then backward s times, not as often as the point has rows, ten for
+    a classifier of ten classes. Rows are ``cᵀ∂r/∂θ`` for the columns c of a root of the loss's
+    curvature Λ, and any root will do. With columns ``√λ_k q_k`` by the eigenvectors of Λ the first
+    s − 1 are kept, and the others are added up with signs ε drawn at random, as ``E[ε εᵀ] = I``:
+    what varies with the signs are products of two of them, which are small where Λ is nearly of
+    rank s, as that of a classifier between few classes is. s columns or fewer are all kept.
+
+    A label drawn from the network's own distribution does the same for a Fisher matrix (Martens,
+    arXiv 1412.1193, §5), with more variance, and of log-likelihoods only. Of so many outputs that
+    Λ is not made (language models) a row is ``√(1/s)·Σ_k ε_k J_k``, s times. The same signs are
+    drawn at every pass.
 
     Parameters
     ----------
@@ -62,14 +68,41 @@ class SampledRows:
         self, cotangents: Sequence[Tensor], generator: torch.Generator
     ) -> list[Tensor]:
         """Return s combinations of a point's cotangents, each (n, m)."""
-        like = cotangents[0]
-        shape = (self._count, len(like), len(cotangents))
-        bits = torch.randint(0, 2, shape, generator=generator)
-        signs = (2.0 * bits - 1.0).to(like) / self._count**0.5
-
         if isinstance(cotangents, ManyCotangents):
-            return [cotangents.combined(of_sample) for of_sample in signs]
-        columns = torch.stack(list(cotangents), dim=2)  # (n, m, rows)
-        # Σ_r ε_r c_r of each point and sample.
-        combinations = torch.einsum("nmr,snr->snm", columns, signs)
-        return list(combinations)
+            n, outputs = len(cotangents[0]), len(cotangents)
+            signs = drawn((self._count, n, outputs), cotangents[0], generator)
+            scale = self._count**0.5
+            return [cotangents.combined(of_sample / scale) for of_sample in signs]
+
+        columns = leading_columns(torch.stack(list(cotangents), dim=2))
+        n, _, rows = columns.shape
+        if rows <= self._count:
+            return list(columns.unbind(2))
+
+        kept, others = columns.tensor_split([self._count - 1], dim=2)
+        signs = drawn((n, others.shape[2]), columns, generator)
+        # Σ_k ε_k c_k of each point.
+        combination = torch.einsum("nmk,nk->nm", others, signs)
+        return [*kept.unbind(2), combination]
+
+
+def leading_columns(root: Tensor) -> Tensor:
+    """Return the columns ``√λ_k q_k`` of ``S Sᵀ`` for roots S (n, m, k), the largest first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.curvature.sampled_rows import leading_columns
+    >>> columns = leading_columns(torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]]))
+    >>> [round(size, 6) for size in columns.square().sum(dim=1)[0].tolist()]
+    [4.0, 0.0]
+    """
+    # S = U Σ Vᵀ, so that S Sᵀ = (U Σ)(U Σ)ᵀ.
+    directions, sizes, _ = torch.linalg.svd(root, full_matrices=False)
+    return directions * sizes.unsqueeze(1)
+
+
+def drawn(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return signs, each 1 or −1 as likely."""
+    bits = torch.randint(0, 2, shape, generator=generator)
+    return (2.0 * bits - 1.0).to(like)

@@ -7,7 +7,6 @@ from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-import torch
 from torch import Tensor
 
 from whence.curvature.failures import needs_rows
@@ -16,6 +15,7 @@ from whence.curvature.kronecker import (
     Block,
     BlocksSpectrum,
     BlockSummary,
+    solutions_beside,
     spectrum_of,
 )
 from whence.curvature.layer_rows import LayerMatrix, layer_matrices
@@ -228,8 +228,7 @@ class _Sharded:
     def precondition(self, right: Tensor) -> Tensor:
         """Return the approximate inverse of ``A + λI`` times the columns of ``right``, (P, K)."""
         damping = self._system.damping
-        # What no block covers has curvature zero; without damping there is no such part.
-        value = right / damping if damping else torch.zeros_like(right)
+        value = solutions_beside(0, right, damping)
         self._factors.solve_into(value, right, damping)
         return value
 
