@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 
 from whence import cli
 
@@ -17,8 +18,13 @@ def test_it_serves_until_an_interrupt(tmp_path):
     )
     command = [sys.executable, "-m", "whence.cli", "explore", run, "--no-browser"]
     began = time.perf_counter()
+    # Tests that run in the background ignore interrupts, and so would what they start.
+    interruptible = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     server = subprocess.Popen(
-        [*command, "--port", "0"], stdout=subprocess.PIPE, text=True
+        [*command, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=interruptible,
     )
     try:
         line = server.stdout.readline()
