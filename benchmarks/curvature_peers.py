@@ -31,11 +31,14 @@ SOLVERS = {
     "EKFAC(mc_samples=1)": wh.EKFAC(mc_samples=1),
     "EKFAC(mc_samples=2)": wh.EKFAC(mc_samples=2),
     "EKFAC(mc_samples=1, coupled=0)": wh.EKFAC(mc_samples=1, coupled=0),
+    "Nystrom(rank=50)": wh.Nystrom(rank=50),
+    "DataInf()": wh.DataInf(),
 }
 GRADIENTS = "GradDot()"
 OURS = (*SOLVERS, GRADIENTS)
 
 Array = np.ndarray
+SolverLike = wh.EKFAC | wh.Nystrom | wh.DataInf | str
 Attribute = Callable[[], Array]
 
 
@@ -54,7 +57,7 @@ def exact(case: Training, model: nn.Module) -> tuple[Array, float]:
 def ours(case: Training, model: nn.Module, damping: float) -> dict[str, Attribute]:
     """Return whence's solvers, each from the model on."""
 
-    def attribute(solver: wh.EKFAC | str) -> Array:
+    def attribute(solver: SolverLike) -> Array:
         made = wh.Influence(
             model,
             case.train,

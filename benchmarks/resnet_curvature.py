@@ -43,6 +43,7 @@ SOLVERS = {
     "EKFAC()": wh.EKFAC(),
     "EKFAC(coupled=0)": wh.EKFAC(coupled=0),
     SAMPLED: wh.EKFAC(mc_samples=1),
+    "EKFAC(mc_samples=3)": wh.EKFAC(mc_samples=3),
 }
 BARS = {"EKFAC()": DAMPINGS}
 FACTOR = 2.0

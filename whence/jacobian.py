@@ -32,6 +32,7 @@ from whence.points import (
     Pointwise,
     are_samples,
     blocks,
+    evaluated_at_once,
     linearized_at_once,
 )
 from whence.shared_pass import SharedPass, passes_of
@@ -46,6 +47,8 @@ SOME_OUTPUTS = 4
 """Outputs of a point from which products with a few vectors go through them, of large networks."""
 LARGE_NETWORK = 100_000
 """Parameters of a large network."""
+MIN_THROUGH_OUTPUTS = 64
+"""Least points that go through the outputs at once: of fewer calls cost more than products."""
 MANY_ROWS_BYTES = 2**30
 """Bytes of the rows of a block of points that have many outputs."""
 
@@ -408,12 +411,11 @@ class Jacobian:
         total = torch.zeros_like(vectors)
         if self.has_many_outputs or self._is_less_through_outputs(vectors):
             for term in self.objective.terms.values():
+                size = None
+                if not self.has_many_outputs:
+                    size = self.chunk or self._through_outputs_at_once(term)
                 total += normal_product(
-                    term,
-                    self.parameters,
-                    vectors,
-                    scaled=self.scaled,
-                    size=self.chunk,
+                    term, self.parameters, vectors, scaled=self.scaled, size=size
                 )
             return total
 
@@ -432,6 +434,13 @@ class Jacobian:
                 total += linear.rmatmat(image, cotangent)
 
         return total
+
+    def _through_outputs_at_once(self, term: Term) -> int:
+        """Return how many points go through the outputs at once, forward and backward."""
+        size = max(
+            MIN_THROUGH_OUTPUTS, linearized_at_once(term.points, self.parameters.size)
+        )
+        return min(size, evaluated_at_once(term.points))
 
     def _is_less_through_outputs(self, vectors: Tensor) -> bool:
         """Whether products with a few vectors take fewer passes through outputs than by rows."""
