@@ -1,10 +1,11 @@
 """EK-FAC on a ResNet-18 of 11 M parameters, all layers: 5,000 images of 64 × 64, 100 test losses.
 
 ``python -m benchmarks.resnet_images``. Four samples of each image's rows make the factors
-(``EKFAC(mc_samples=4)``); seconds and peak memory are those of a fresh process that is given model
-and images, result included. How good the factors are is seen where the exact answer can be had: by
-the parameters of the last residual block, on some of the images, the mean of Spearman's correlation
-with exact influences over the test losses, at the same absolute damping.
+(``EKFAC(mc_samples=4)``, or as ``--samples`` says); seconds and peak memory are those of a fresh
+process that is given model and images, result included. How good the factors are is seen where the
+exact answer can be had: by the parameters of the last residual block, on some of the images, the
+mean of Spearman's correlation with exact influences over the test losses, at the same absolute
+damping.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ WIDTH, SIDE = 64, 64
 TARGETS = 100
 DAMPINGS = (1e-3, 1e-2, 1e-1)
 MOST_SECONDS, MOST_GIB, LEAST_AGREEMENT = 1800.0, 8.0, 0.95
-SAMPLES = 4
-"""Rows of each image: its three leading ones, and the others combined."""
 MEMORY_BUDGET = 6_800_000_000
 """Bytes that gradients of targets and their solutions may take: of 50 targets at once."""
 
@@ -58,7 +57,7 @@ def read(folder: Path, width: int) -> tuple[ResNet, Images]:
     return model.eval(), data
 
 
-def measured(folder: Path, width: int, threads: int) -> None:
+def measured(folder: Path, width: int, threads: int, samples: int) -> None:
     """Attribute in this process, and print what it took."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore", wh.FarFromMinimum)
@@ -67,7 +66,7 @@ def measured(folder: Path, width: int, threads: int) -> None:
         model,
         (data.x, data.y),
         nn.CrossEntropyLoss(),
-        solver=wh.EKFAC(mc_samples=SAMPLES),
+        solver=wh.EKFAC(mc_samples=samples),
         memory_budget=MEMORY_BUDGET,
     )
     begun = time.perf_counter()
@@ -95,7 +94,7 @@ def features(model: ResNet, x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def last_block(model: ResNet, data: Images, n: int) -> list[Row]:
+def last_block(model: ResNet, data: Images, n: int, samples: int) -> list[Row]:
     """Return how far factors and exact curvature agree on the last block."""
     inner = LastBlock(model)
     train = features(model, data.x[:n]), data.y[:n]
@@ -115,7 +114,7 @@ def last_block(model: ResNet, data: Images, n: int) -> list[Row]:
     exact = influence("auto", wh.Damping(min(DAMPINGS)))
     largest = exact.state().spectrum.largest_eigenvalue
     first = wh.Damping(min(DAMPINGS) * largest, relative=False)
-    factored = influence(wh.EKFAC(mc_samples=SAMPLES), first)
+    factored = influence(wh.EKFAC(mc_samples=samples), first)
     rows = []
     for damping in DAMPINGS:
         absolute = wh.Damping(damping * largest, relative=False)
@@ -150,6 +149,7 @@ def rows(given: argparse.Namespace) -> list[Row]:
             scratch,
             str(width),
             str(given.threads),
+            str(given.samples),
         )
 
     say(f"{taken}")
@@ -162,13 +162,13 @@ def rows(given: argparse.Namespace) -> list[Row]:
         Row(f"{what}: time", taken["seconds"], "s", detail, most=MOST_SECONDS),
         Row(f"{what}: peak memory", taken["bytes"] / 2**30, "GiB", most=MOST_GIB),
     ]
-    return table + last_block(model, data, min(n, given.exact_images))
+    return table + last_block(model, data, min(n, given.exact_images), given.samples)
 
 
 def main() -> None:
     """Measure and print the table."""
     if sys.argv[1:2] == ["measured"]:
-        measured(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+        measured(Path(sys.argv[2]), *map(int, sys.argv[3:]))
         return
     parser = _measure.parser(__doc__)
     parser.add_argument(
@@ -176,6 +176,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--images", type=int, default=5000, help="training images (5000)"
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=4,
+        help="rows of each image that make the factors (4)",
     )
     given = parser.parse_args()
     _measure.run(given, lambda: rows(given))

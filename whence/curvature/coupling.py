@@ -95,7 +95,6 @@ class Coupling:
     def __init__(
         self, pieces_of: PiecesOf, blocks: Sequence[Directions], leading: Leading
     ) -> None:
-        self._blocks = blocks
         self.leading = leading
         k = len(leading)
         like = blocks[0].eigenvalues

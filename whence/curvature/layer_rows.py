@@ -101,9 +101,10 @@ class LayerMatrix:
         # δ and a of a row, or its matrix.
         factors = channels * (self.outputs + self.inputs)
         numbers = max(self.size, factors)
-        # What meets matrices that are larger than the cache reads them once for many rows.
         room = BLOCK_NUMBERS
         if self.outputs**2 + self.inputs**2 > BLOCK_NUMBERS:
+            # What meets matrices that are larger than the cache reads them once for many rows,
+            # whose own matrices bases make a few at a time.
             room = LARGE_BLOCK_NUMBERS
             numbers = factors
         step = max(1, room // numbers)

@@ -68,19 +68,21 @@ class SampledRows:
         self, cotangents: Sequence[Tensor], generator: torch.Generator
     ) -> list[Tensor]:
         """Return s combinations of a point's cotangents, each (n, m)."""
+        n = len(cotangents[0])
         if isinstance(cotangents, ManyCotangents):
-            n, outputs = len(cotangents[0]), len(cotangents)
-            signs = drawn((self._count, n, outputs), cotangents[0], generator)
-            scale = self._count**0.5
-            return [cotangents.combined(of_sample / scale) for of_sample in signs]
+            shape = (self._count, n, len(cotangents))
+            signs = drawn(shape, cotangents[0], generator)
+            weights = signs / self._count**0.5
+            return [cotangents.combined(of_sample) for of_sample in weights]
 
-        columns = leading_columns(torch.stack(list(cotangents), dim=2))
-        n, _, rows = columns.shape
-        if rows <= self._count:
+        root = torch.stack(list(cotangents), dim=2)  # (n, m, rows)
+        columns = leading_columns(root)
+        if columns.shape[2] <= self._count:
             return list(columns.unbind(2))
 
         kept, others = columns.tensor_split([self._count - 1], dim=2)
-        signs = drawn((n, others.shape[2]), columns, generator)
+        _, _, left = others.shape
+        signs = drawn((n, left), columns, generator)
         # Σ_k ε_k c_k of each point.
         combination = torch.einsum("nmk,nk->nm", others, signs)
         return [*kept.unbind(2), combination]
