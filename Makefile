@@ -25,8 +25,10 @@ demo: $(READY)
 	$(BIN)/whence plot $(RUN)
 
 # Two processes of one thread each (tests/conftest.py), for two cores: JOBS=0 runs in one process.
+# Commands in tests are hundreds of processes, each of which would compile the package anew where
+# compiled files are not written.
 test: $(READY)
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=30 --durations-min=5
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=30 --durations-min=5
 
 # The explorer's page in Debian's chromium. Where that cannot be installed the tests are passed
 # over, and say so.

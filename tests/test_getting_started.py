@@ -10,6 +10,12 @@ import torch
 DOCS = Path(__file__).parent.parent / "docs"
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """Pages write where they are run: a second time files would be there."""
+    monkeypatch.chdir(tmp_path)
+
+
 def blocks_of(page):
     """The python blocks of a page, and what it says of some that they print."""
     text = (DOCS / page).read_text()
@@ -33,8 +39,7 @@ def run_page(page, capsys):
     return run_blocks(page), capsys.readouterr().out
 
 
-def test_getting_started(capsys, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_getting_started(capsys, tmp_path):
     mpl.use("agg")
     scope, printed = run_page("getting_started.md", capsys)
     assert scope["result"].summary["relative_l2"] < 3e-4
@@ -65,11 +70,8 @@ def test_the_problem_of_pina_in_whence(capsys):
 
 
 @pytest.mark.parametrize("page", LIBRARIES)
-def test_models_of_other_libraries_are_taken_as_they_are(
-    page, capsys, monkeypatch, tmp_path
-):
+def test_models_of_other_libraries_are_taken_as_they_are(page, capsys, monkeypatch):
     monkeypatch.setenv("DDE_BACKEND", "pytorch")
-    monkeypatch.chdir(tmp_path)
     pytest.importorskip(LIBRARIES[page])
     # Both set the default of torch's numbers for the whole process.
     default = torch.get_default_dtype()
