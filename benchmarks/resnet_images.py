@@ -1,11 +1,11 @@
 """EK-FAC on a ResNet-18 of 11 M parameters, all layers: 5,000 images of 64 × 64, 100 test losses.
 
-``python -m benchmarks.resnet_images``. Four samples of each image's rows make the factors
-(``EKFAC(mc_samples=4)``, or as ``--samples`` says); seconds and peak memory are those of a fresh
-process that is given model and images, result included. How good the factors are is seen where the
-exact answer can be had: by the parameters of the last residual block, on some of the images, the
-mean of Spearman's correlation with exact influences over the test losses, at the same absolute
-damping.
+``python -m benchmarks.resnet_images``. Four samples of each image's rows make the factors, and 2000
+directions are coupled (``EKFAC(mc_samples=4)``, or as ``--samples`` and ``--coupled`` say); seconds
+and peak memory are those of a fresh process that is given model and images, result included. How
+good the factors are is seen where the exact answer can be had: by the parameters of the last
+residual block, on some of the images, the mean of Spearman's correlation with exact influences over
+the test losses, at the same absolute damping.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ TARGETS = 100
 DAMPINGS = (1e-3, 1e-2, 1e-1)
 MOST_SECONDS, MOST_GIB, LEAST_AGREEMENT = 1800.0, 8.0, 0.95
 MEMORY_BUDGET = 6_800_000_000
-"""Bytes that gradients of targets and their solutions may take: of 50 targets at once."""
+"""Bytes that gradients of targets and their solutions may take beside little else: of 50 targets at
+once."""
+MATRICES = 2
+"""Of as many rows as directions are coupled, in double precision, that are kept meanwhile."""
 
 
 class LastBlock(nn.Module):
@@ -49,6 +52,11 @@ class LastBlock(nn.Module):
         return self.head(self.block(features).mean(dim=(2, 3)))
 
 
+def memory_budget(solver: wh.EKFAC) -> int:
+    """Return what is left for gradients of targets beside the matrices of coupled directions."""
+    return MEMORY_BUDGET - 8 * MATRICES * solver.coupled**2
+
+
 def read(folder: Path, width: int) -> tuple[ResNet, Images]:
     """Return the network and the images of a folder."""
     data = Images(**safetensors.torch.load_file(folder / "data.safetensors"))
@@ -57,17 +65,20 @@ def read(folder: Path, width: int) -> tuple[ResNet, Images]:
     return model.eval(), data
 
 
-def measured(folder: Path, width: int, threads: int, samples: int) -> None:
+def measured(
+    folder: Path, width: int, threads: int, samples: int, coupled: int
+) -> None:
     """Attribute in this process, and print what it took."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore", wh.FarFromMinimum)
     model, data = read(folder, width)
+    solver = wh.EKFAC(mc_samples=samples, coupled=coupled)
     made = wh.Influence(
         model,
         (data.x, data.y),
         nn.CrossEntropyLoss(),
-        solver=wh.EKFAC(mc_samples=samples),
-        memory_budget=MEMORY_BUDGET,
+        solver=solver,
+        memory_budget=memory_budget(solver),
     )
     begun = time.perf_counter()
     cpu = time.process_time()
@@ -94,7 +105,7 @@ def features(model: ResNet, x: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def last_block(model: ResNet, data: Images, n: int, samples: int) -> list[Row]:
+def last_block(model: ResNet, data: Images, n: int, factors: wh.EKFAC) -> list[Row]:
     """Return how far factors and exact curvature agree on the last block."""
     inner = LastBlock(model)
     train = features(model, data.x[:n]), data.y[:n]
@@ -114,7 +125,7 @@ def last_block(model: ResNet, data: Images, n: int, samples: int) -> list[Row]:
     exact = influence("auto", wh.Damping(min(DAMPINGS)))
     largest = exact.state().spectrum.largest_eigenvalue
     first = wh.Damping(min(DAMPINGS) * largest, relative=False)
-    factored = influence(wh.EKFAC(mc_samples=samples), first)
+    factored = influence(factors, first)
     rows = []
     for damping in DAMPINGS:
         absolute = wh.Damping(damping * largest, relative=False)
@@ -138,31 +149,43 @@ def rows(given: argparse.Namespace) -> list[Row]:
     size = sum(parameter.numel() for parameter in model.parameters())
     say(f"{size} parameters; {accuracy:.0%} of the test images are right")
 
+    factors = wh.EKFAC(mc_samples=given.samples, coupled=given.coupled)
+    table = []
+    if given.part != "block":
+        table += all_layers(model, data, width, given)
+    if given.part != "all_layers":
+        table += last_block(model, data, min(n, given.exact_images), factors)
+    return table
+
+
+def all_layers(
+    model: ResNet, data: Images, width: int, given: argparse.Namespace
+) -> list[Row]:
+    """Return seconds and peak memory of a process that attributes by all parameters."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         tensors = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
         safetensors.torch.save_file(tensors, folder / "data.safetensors")
         safetensors.torch.save_file(model.state_dict(), folder / "model.safetensors")
+        numbers = (width, given.threads, given.samples, given.coupled)
         taken = _measure.child(
-            "benchmarks.resnet_images",
-            "measured",
-            scratch,
-            str(width),
-            str(given.threads),
-            str(given.samples),
+            "benchmarks.resnet_images", "measured", scratch, *map(str, numbers)
         )
 
     say(f"{taken}")
-    what = f"ResNet-18, {size / 1e6:.1f} M parameters, {n} images, {n_test} test losses"
+    size = sum(parameter.numel() for parameter in model.parameters())
+    what = (
+        f"ResNet-18, {size / 1e6:.1f} M parameters, {len(data.x)} images, {len(data.x_test)} test "
+        "losses"
+    )
     detail = (
         f"factors {taken['factored']:.0f} s; {taken['cpu']:.0f} s of processors; relative residual "
         f"{taken['residual']:.2g}"
     )
-    table = [
+    return [
         Row(f"{what}: time", taken["seconds"], "s", detail, most=MOST_SECONDS),
         Row(f"{what}: peak memory", taken["bytes"] / 2**30, "GiB", most=MOST_GIB),
     ]
-    return table + last_block(model, data, min(n, given.exact_images), given.samples)
 
 
 def main() -> None:
@@ -182,6 +205,12 @@ def main() -> None:
         type=int,
         default=4,
         help="rows of each image that make the factors (4)",
+    )
+    parser.add_argument(
+        "--coupled", type=int, default=2000, help="directions of all layers (2000)"
+    )
+    parser.add_argument(
+        "--part", choices=("all_layers", "block"), help="one of the two parts"
     )
     given = parser.parse_args()
     _measure.run(given, lambda: rows(given))
