@@ -72,6 +72,7 @@ def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
     layout = figure.get_layout_engine()
     try:
         with mpl.rc_context({"svg.hashsalt": "whence"}):
+            arrange(figure)
             for file, metadata in files.items():
                 # Into memory first: a figure that cannot be drawn leaves the old file whole.
                 buffer = io.BytesIO()
@@ -82,14 +83,35 @@ def save(figure: Figure, path: PathLike) -> tuple[Path, Path]:
                     metadata=metadata,
                 )
                 write_atomically(file, buffer.getvalue())
-
-                # Places are fractions of the figure, in any format: finding them takes longest.
-                figure.set_layout_engine("none")
     finally:
         if layout is not None:
             figure.set_layout_engine(layout)
 
     return png, svg
+
+
+def arrange(figure: Figure) -> None:
+    """Put the panels of a figure in their places, and take its layout engine away.
+
+    Places are fractions of the figure, in any format, and finding them takes longest. With an
+    engine, even one that does nothing, ``savefig`` draws a figure twice for each file.
+    """
+    layout = figure.get_layout_engine()
+    if layout is None:
+        return
+
+    dpi = figure.dpi
+    figure.dpi = DPI
+    try:
+        layout.execute(figure)
+    finally:
+        figure.dpi = dpi
+
+    # None stands for the engine that is configured: where that is none, for no engine.
+    with mpl.rc_context(
+        {"figure.autolayout": False, "figure.constrained_layout.use": False}
+    ):
+        figure.set_layout_engine(None)
 
 
 def dress(ax: Axes, labels: tuple[str, str], grid: bool = True) -> None:
