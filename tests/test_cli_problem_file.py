@@ -3,17 +3,15 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import whence
 from whence import cli, pinn
+from whence.cli import train as train_command
+from whence.pinn.training import loop, march
 from whence.pinn.training.problem_file import read_problem_file
 
 OLD_RUN = Path(__file__).parent / "data" / "run_format_2"
@@ -106,46 +104,46 @@ def test_a_finished_run_is_resumed_to_the_same(run, capsys):
     assert "heat: validation loss" in capsys.readouterr().out
 
 
-def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_bits(tmp_path):
+def exit_code_of(work):
+    """Do some work in a process of its own, forked, as to start one takes longest."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_bits(
+    tmp_path, monkeypatch
+):
     """It is resumed by its folder alone: the file has changed in the meantime."""
     file = write(tmp_path, HEAT)
-    schedule = ["--schedule", "adam:400", "--compile", "no"]
-    arguments = [*FEW, "--layers", "2", "8", "1", *schedule]
-    assert train(file, tmp_path / "whole", *arguments, "--quiet") == 0
+    schedule = ["--schedule", "adam:200", "--compile", "no"]
+    arguments = [*FEW, "--layers", "2", "8", "1", *schedule, "--quiet"]
+    assert train(file, tmp_path / "whole", *arguments) == 0
 
-    # A checkpoint after every round of steps, and a pause in which the run is killed.
-    script = (
-        "import sys, time\n"
-        "from whence import cli\n"
-        "from whence.pinn.training import loop\n"
-        "loop.CHECKPOINT_SECONDS = 0.0\n"
-        "save = loop.Loop._save\n"
-        "def saved(self, saver, state):\n"
-        "    save(self, saver, state)\n"
-        "    if state.place.iteration >= 100:\n"
-        "        time.sleep(60)\n"
-        "loop.Loop._save = saved\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
-    )
+    save = loop.Loop._save
+
+    def saved_for_the_last_time(run, *given):
+        save(run, *given)
+        if run.place.iteration >= 50:
+            die()
+
+    # A checkpoint after every round of steps.
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", script, "train", str(file), "--out", str(killed)]
-    root = Path(whence.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    process = subprocess.Popen([*command, *arguments, "--quiet"], env=environment)
-    try:
-        deadline = time.monotonic() + 60
-        state = pinn.RunFolder(killed)
-        while True:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            if state.is_started():
-                place = state.checkpoint().numbers["place"]
-                if place["iteration"] >= 100:
-                    break
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        patched.setattr(loop.Loop, "_save", saved_for_the_last_time)
+        code = exit_code_of(lambda: train(file, killed, *arguments))
+    assert code == -signal.SIGKILL
+    place = pinn.RunFolder(killed).checkpoint().numbers["place"]
+    assert 50 <= place["iteration"] < 200
 
     file.write_text("problem = None")
     assert not (killed / "summary.json").exists()
@@ -153,31 +151,24 @@ def test_a_run_killed_after_a_checkpoint_goes_on_to_the_same_bits(tmp_path):
     assert torch.equal(theta(killed), theta(tmp_path / "whole"))
 
 
-def test_a_march_killed_before_joining_goes_on_to_the_same_bits(tmp_path):
+def test_a_march_killed_before_joining_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     """Its own folder has no configuration yet, but that of its first slab says enough."""
     file = write(tmp_path, HEAT)
     slabs = ["--recipe", "slabs:tanh:4:30:0.4:1e3", "--seed", "2", "--quiet"]
     assert train(file, tmp_path / "whole", *slabs) == 0
 
-    # Killed when the second slab begins.
-    script = (
-        "import os, signal, sys\n"
-        "from whence import cli\n"
-        "from whence.pinn.training import march\n"
-        "train = march.train\n"
-        "def killed(*arguments, out, **options):\n"
-        "    if out.name == '001':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return train(*arguments, out=out, **options)\n"
-        "march.train = killed\n"
-        "sys.exit(cli.main(sys.argv[1:]))\n"
-    )
+    train_slab = march.train
+
+    def killed_in_the_second(*given, out, **options):
+        if out.name == "001":
+            die()
+        return train_slab(*given, out=out, **options)
+
     run = tmp_path / "run"
-    command = [sys.executable, "-c", script, "train", str(file), "--out", str(run)]
-    root = Path(whence.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([*command, *slabs], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    with monkeypatch.context() as patched:
+        patched.setattr(march, "train", killed_in_the_second)
+        code = exit_code_of(lambda: train(file, run, *slabs))
+    assert code == -signal.SIGKILL
     assert [path.name for path in (run / "slabs").iterdir()] == ["000"]
     assert not (run / "config.json").exists()
 
@@ -327,6 +318,8 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
 ):
     monkeypatch.chdir(tmp_path)
     Path("heat.py").write_text(text)
+    # Said before recipes are tried, which takes long.
+    monkeypatch.setattr(train_command, "automatic_recipe", None)
     assert cli.main(["train", "heat.py", *arguments]) == cli.EXIT_ERROR
     error = capsys.readouterr().err
     assert error.startswith("whence: error: ")

@@ -152,6 +152,9 @@ def with_choice(
         if not options.resume:
             RunFolder(out).check_free()
         problem = source.problem(options.constraints, options.variant)
+        # What is wrong with the network, too; what it draws is not to change what is trained.
+        with torch.random.fork_rng(devices=[]):
+            source.network(problem, options.seed)
         automatic = automatic_recipe(
             problem,
             options.max_seconds or AUTO_SECONDS,
