@@ -1,7 +1,7 @@
 """Handwritten digits: why one image is misread, and which training labels are wrong.
 
-``python examples/digits.py [--out runs/digits]`` (half a minute on one core) trains a small
-residual network on scikit-learn's 8×8 digits and prints
+``python examples/digits.py [--out runs/digits] [--epochs 24]`` (half a minute on one core) trains a
+small residual network on scikit-learn's 8×8 digits and prints
 
 1. how well it reads the test images;
 2. for the test image it reads worst, the training images that help most and harm most;
@@ -68,15 +68,15 @@ class ResNet(nn.Module):
         return self.head(self.blocks(self.start(x)).mean(dim=(2, 3)))
 
 
-def train(data, seed=0, validation=None):
+def train(data, epochs=EPOCHS, validation=None, seed=0):
     """Train a new network by Adam; return it, its checkpoints, their learning rates, the losses."""
     torch.manual_seed(seed)
     model = ResNet()
     loader = DataLoader(data, batch_size=64, shuffle=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     checkpoints, rates, history = [], [], []
-    for epoch in range(EPOCHS):
+    for epoch in range(epochs):
         model.train()
         total = 0.0
         for x, y in loader:
@@ -155,9 +155,9 @@ def explain(model, training, test, save):
     return {"target": worst, "read": read, "attribution": attribution}
 
 
-def find(training, wrong, validation, save):
+def find(training, wrong, validation, save, epochs):
     """Rank the training images by suspicion in several ways; return AP and ranking by method."""
-    model, checkpoints, rates, _ = train(training)
+    model, checkpoints, rates, _ = train(training, epochs)
     objective = wh.Objective.supervised(
         model, training, nn.CrossEntropyLoss(), parameters=model.head
     )
@@ -197,13 +197,15 @@ def main(arguments=None):
     parser.add_argument(
         "--out", type=Path, default=Path("runs/digits"), help="folder for figures"
     )
-    out = parser.parse_args(arguments).out
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each training")
+    options = parser.parse_args(arguments)
+    out, epochs = options.out, options.epochs
 
     def save(name, figure):
         print(f"figure: {plots.save(figure, out / name)[0]}")
 
     training, validation, test = split()
-    model, _, _, history = train(training, validation=validation)
+    model, _, _, history = train(training, epochs, validation)
     x_test, y_test = test.tensors
     predicted = model(x_test).argmax(dim=1)
     clean = accuracy(model, test)
@@ -217,9 +219,10 @@ def main(arguments=None):
     explained = explain(model, training, test, save)
 
     given, wrong = corrupted(training)
-    spoilt, ranking, precision = find(given, wrong, validation, save)
+    spoilt, ranking, precision = find(given, wrong, validation, save, epochs)
     kept = torch.tensor(ranking["rank"].values >= round(SHARE * len(given)))
-    cleaned = train(TensorDataset(*(tensor[kept] for tensor in given.tensors)))[0]
+    remaining = TensorDataset(*(tensor[kept] for tensor in given.tensors))
+    cleaned = train(remaining, epochs)[0]
     scores = {
         "with the wrong labels": accuracy(spoilt, test),
         f"without the {int((~kept).sum())} most suspicious": accuracy(cleaned, test),

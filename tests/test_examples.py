@@ -57,16 +57,19 @@ def test_a_weighting_in_pina_is_pinas_own(monkeypatch, tmp_path):
     assert weights["boundary"] < 0.3 < 0.7 < weights["D"]
 
 
-def ran(name, out):
+def ran(name, out, *options):
     """What an example's ``main`` returns; its figures are there and not empty."""
-    found = runpy.run_path(str(FOLDER / f"{name}.py"))["main"](["--out", str(out)])
+    found = runpy.run_path(str(FOLDER / f"{name}.py"))["main"](
+        ["--out", str(out), *options]
+    )
     assert {path.stem for path in out.iterdir()} == FIGURES[name]
     assert all(path.stat().st_size > 5000 for path in out.glob("*.png"))
     return found
 
 
 def test_digits(tmp_path, capsys):
-    found = ran("digits", tmp_path / "out")
+    # Half the epochs: enough that the corrupted labels stand out and the ranks are the same.
+    found = ran("digits", tmp_path / "out", "--epochs", "12")
     assert found["f1"] > 0.95
     precision = found["average_precision"]
     assert max(precision.values()) == precision["TracIn, on itself"] > 0.9

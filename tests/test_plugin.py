@@ -113,18 +113,18 @@ def test_a_run_resumes_to_the_same_bits(whence, run, tmp_path):
     assert loss == expected
 
 
-VERBS = {
-    "influence": ("influence", "--at", "0.5", "0.5"),
-    "its quantity": ("influence", "--of", "energy", "--at", "0.5", "0.5"),
-    "its method": ("influence", "--method", "plain_products", "--at", "0.5", "0.5"),
-    "its solver": ("influence", "--solver", "diagonal_only", "--at", "0.5", "0.5"),
-    "score": ("score", "--score", "distance", "--candidates", "20"),
-    "plot": ("plot",),
-}
+AT = ("--at", "0.5", "0.5")
+# Its method needs no solver.
+VERBS = (
+    ("influence", "--of", "energy", "--solver", "diagonal_only", *AT),
+    ("influence", "--method", "plain_products", *AT),
+    ("score", "--score", "distance", "--candidates", "20"),
+    ("plot",),
+)
 
 
 def test_every_verb_works_from_the_run_alone(whence, run):
-    for verb, *options in VERBS.values():
+    for verb, *options in VERBS:
         done = whence(verb, run, *options)
         assert done.returncode == 0, done.stderr
     assert (run / "influence.nc").exists()

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 SERVER = """
 import json, os, sys, traceback
 
+# What figures, files and derivatives load at their first use, as well as the commands.
+import distributed
 import netCDF4
+import torch.fx.experimental.symbolic_shapes
 from matplotlib import pyplot
+from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PpmImagePlugin
 
 from whence.cli import influence, main, plot, score, train
 

@@ -530,14 +530,14 @@ def test_refits_that_are_finished_are_not_made_again(tmp_path, monkeypatch):
 
 def test_a_refit_that_stalls_ends():
     objective = oracles.burgers_hard().objective.with_weight_decay(1e-3)
-    losses = [float(objective.loss())]
-    for steps in range(1, 30):
-        losses.append(refit(objective, steps=steps).loss)
-
-    # It ends at the first step before which three gained less than a tenth.
     stalled = refit(objective, steps=29, stall=0.1)
     n = stalled.steps
     assert 3 <= n < 29
+
+    # It ends at the first step before which three gained less than a tenth.
+    losses = [float(objective.loss())]
+    for steps in range(1, n + 1):
+        losses.append(refit(objective, steps=steps).loss)
     assert losses[n - 3] - losses[n] < 0.1 * losses[n - 3]
     for earlier in range(3, n):
         assert losses[earlier - 3] - losses[earlier] >= 0.1 * losses[earlier - 3]

@@ -15,6 +15,7 @@ import traceback
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from trainings import assert_same_run, attribution, go, scores, small
 
 from whence import _netcdf, cli, pinn, plots
@@ -100,7 +101,7 @@ def temporaries(folder):
 
 
 def test_kills_at_random_moments_leave_no_trace(tmp_path, whole):
-    """Thirty kills in all: run after run, each killed again and again until it is done."""
+    """Twenty kills in all: run after run, each killed again and again until it is done."""
     expected, seconds = whole
     draw, kills = random.Random(0), 0
     for number in itertools.count():
@@ -111,7 +112,7 @@ def test_kills_at_random_moments_leave_no_trace(tmp_path, whole):
             kills += 1
         assert_same_run(expected, folder)
         assert temporaries(folder) == []
-        if kills >= 30:
+        if kills >= 20:
             break
 
 
@@ -192,10 +193,10 @@ WRITERS = {
 
 
 def curve(k):
-    rows = [
-        {"iteration": i, "loss": 10.0**-i, "validation_loss": k + 0.1} for i in range(5)
-    ]
-    return plots.convergence(rows)
+    """A figure that is drawn in no time."""
+    figure = Figure(figsize=(1, 1))
+    figure.text(0.5, 0.5, str(k))
+    return figure
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -247,7 +248,7 @@ def test_kills_of_the_commands_leave_whole_files(tmp_path, capfd):
     seconds, drawn = time.perf_counter() - begun, sorted(figures.iterdir())
     files |= {path.name: path.read_bytes() for path in drawn}
     draw = random.Random(2)
-    for turn in range(12):
+    for turn in range(8):
         (run / "scores.npz").write_bytes(files["200"])
         longest = seconds if turn % 2 else 0.2
         killed_after(draw.uniform(0, longest), lambda t=turn: cli.main(commands[t % 2]))
@@ -328,7 +329,7 @@ def test_ctrl_c_ends_slow_work_within_a_second(tmp_path, capfd, case):
 
     for turn in range(2):
         ready = (folder / "config.json").exists if turn == 0 else lambda: True
-        seconds = draw.uniform(0.2, 2.5)
+        seconds = draw.uniform(0.2, 1.5)
         latencies.append(interrupted_after(seconds, lambda t=turn: work(t > 0), ready))
     assert max(latencies) < 3, latencies
     assert f"{folder} is saved up to iteration" in capfd.readouterr().err

@@ -346,7 +346,7 @@ def test_compiled_and_eager_agree():
     """Weights of terms are outside of what is compiled, those of points an argument of it."""
     line = pinn.Interval("x", 0, 1)
     equations, conditions = (
-        {"pde": lambda u, u_xx: u_xx + u},
+        {"pde": lambda u, u_x: u_x + u},
         [pinn.Dirichlet(u=1.0, on="x")],
     )
     problem = pinn.Problem(line, ("u",), equations, conditions=conditions)
