@@ -1,5 +1,6 @@
 """Small tensors are many times slower on several threads, the more so beside other processes."""
 
+import gc
 import os
 
 # Read when torch and scipy load their BLAS; numpy is already in, by way of zarr's plugin.
@@ -10,6 +11,19 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_collectstart():
+    """Modules and tests are a million objects that stay: no garbage is looked for among them.
+
+    That takes a third of the time to collect tests, and a second each time later.
+    """
+    gc.disable()
+
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 # --- methods on several blocks of points, and workers ---------------------------------------------
