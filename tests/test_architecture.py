@@ -7,8 +7,6 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 import whence
 
 ROOT = Path(whence.__file__).parent
@@ -25,8 +23,19 @@ def module_name(path):
 MODULES = {module_name(path): path for path in SOURCES}
 
 
-def ids(paths):
-    return [str(path.relative_to(ROOT)) for path in paths]
+def of_every_source(check):
+    """Return a test of all sources that names those of which a check does not hold."""
+
+    def test():
+        failures = []
+        for path in SOURCES:
+            try:
+                check(path)
+            except AssertionError as error:
+                failures.append(f"{path.relative_to(ROOT)}: {error}")
+        assert not failures, "\n".join(failures)
+
+    return test
 
 
 # --- imports ------------------------------------------------------------------------------------
@@ -106,7 +115,7 @@ LATE_FOR_SPEED = {
 """What may be imported inside a function: packages that are slow to import, and what needs them."""
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+@of_every_source
 def test_an_import_inside_a_function_says_why(path):
     lines = TEXTS[path].split("\n")
     for function in ast.walk(TREES[path]):
@@ -165,7 +174,7 @@ def is_private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+@of_every_source
 def test_no_private_name_of_another_module_is_used(path):
     tree = TREES[path]
     own = own_names(tree) | FOREIGN
@@ -209,14 +218,14 @@ OLD_MODULES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+@of_every_source
 def test_the_prose_is_the_fields(path):
     for pattern, better in WORDS.items():
         match = re.search(pattern, TEXTS[path])
         assert match is None, f"{match.group(0)!r}: write {better!r}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+@of_every_source
 def test_names_say_what_they_hold(path):
     for node in ast.walk(TREES[path]):
         if isinstance(node, ast.FunctionDef):
@@ -284,7 +293,7 @@ def test_the_package_has_room_to_read():
     assert 1000 * sum(map(comments, SOURCES)) / code >= 40
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=ids(SOURCES))
+@of_every_source
 def test_no_module_is_dense_or_long(path):
     nodes, lines, _ = room(path)
     assert lines <= 40 or nodes / lines <= 8.5
