@@ -32,7 +32,7 @@ class SampledRows:
     A label drawn from the network's own distribution does the same for a Fisher matrix (Martens,
     arXiv 1412.1193, §5), with more variance, and of log-likelihoods only. Of so many outputs that
     Λ is not made (language models) a row is ``√(1/s)·Σ_k ε_k J_k``, s times. The same signs are
-    drawn at every pass.
+    drawn at every pass, and combinations of few outputs kept for the next.
 
     Parameters
     ----------
@@ -59,30 +59,45 @@ class SampledRows:
         self.parameters = root.parameters
         self._root = root
         self._count = count
+        self._kept: dict[int, list[Tensor]] = {}
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
         """Yield ``(rows, an empty right-hand side)`` block by block, as those of J come."""
-        # Signs are drawn on the processor, so that every device draws the same.
-        generator = torch.Generator().manual_seed(SEED)
-        for rows, right in self._root.blocks():
-            cotangents = self._combined(rows.cotangents, generator)
+        for k, (rows, right) in enumerate(self._root.blocks()):
+            cotangents = self._combined(k, rows.cotangents)
             sampled = Rows(rows.linear, cotangents, rows.start, rows.term)
             yield sampled, right.new_empty(0)
 
-    def _combined(
+    def _combined(self, block: int, cotangents: Sequence[Tensor]) -> list[Tensor]:
+        """Return s combinations of the cotangents of the points of a block, each (n, m)."""
+        if block in self._kept:
+            return self._kept[block]
+
+        # Signs are drawn on the processor, so that every device draws the same.
+        generator = torch.Generator().manual_seed(SEED + block)
+        if isinstance(cotangents, ManyCotangents):
+            # Of so many outputs they would fill the memory.
+            return self._of_many(cotangents, generator)
+        self._kept[block] = self._of_few(cotangents, generator)
+        return self._kept[block]
+
+    def _of_many(
+        self, cotangents: ManyCotangents, generator: torch.Generator
+    ) -> list[Tensor]:
+        """Return s combinations with random signs."""
+        n, m = cotangents[0].shape
+        signs = drawn((self._count, n, m), cotangents[0], generator)
+        weights = signs / self._count**0.5
+        return [cotangents.combined(of_sample) for of_sample in weights]
+
+    def _of_few(
         self, cotangents: Sequence[Tensor], generator: torch.Generator
     ) -> list[Tensor]:
-        """Return s combinations of a point's cotangents, each (n, m)."""
-        n = len(cotangents[0])
-        if isinstance(cotangents, ManyCotangents):
-            shape = (self._count, n, len(cotangents))
-            signs = drawn(shape, cotangents[0], generator)
-            weights = signs / self._count**0.5
-            return [cotangents.combined(of_sample) for of_sample in weights]
-
+        """Return leading columns of the root and a combination of the others."""
         if len(cotangents) <= self._count:
             return list(cotangents)
 
+        n = len(cotangents[0])
         root = torch.stack(list(cotangents), dim=2)  # (n, m, rows)
         leading, left = leading_columns(root, self._count)
         kept, last = leading.tensor_split([self._count - 1], dim=2)
