@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import sys
 import tempfile
 import time
@@ -175,11 +176,16 @@ def measured(folder: Path, name: str, width: int, threads: int) -> None:
 
 
 def compared(
-    folder: Path, width: int, threads: int, subsets: Array, actual: Array
+    names: list[str],
+    folder: Path,
+    width: int,
+    threads: int,
+    subsets: Array,
+    actual: Array,
 ) -> list[Row]:
     """Return a row for each method."""
     table = []
-    for name in METHODS:
+    for name in names:
         taken = _measure.child(
             "benchmarks.resnet_retraining",
             "measured",
@@ -226,14 +232,18 @@ def rows(given: Any) -> list[Row]:
         tensors = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
         safetensors.torch.save_file(tensors, folder / "data.safetensors")
         run.save(folder / "run.safetensors")
-        table = compared(folder, width, given.threads, subsets, actual)
+        names = [name for name in METHODS if re.search(given.only, name)]
+        table = compared(names, folder, width, given.threads, subsets, actual)
 
+    detail = f"{size / 1e6:.1f} M parameters, {n} images, {len(run)} steps, {accuracy:.0%} right"
+    table.insert(0, Row("one training", seconds, "s", detail))
+    if given.only:
+        return table
     other = trained(start, data, given.epochs, seed=1)
     again = retrained(other, data, subsets)
     control = float(np.nanmean(spearman_rows(actual.T, again.T)))
     table.append(Row("retraining, other seed (control)", control, "LDS"))
-    detail = f"{size / 1e6:.1f} M parameters, {n} images, {len(run)} steps, {accuracy:.0%} right"
-    return [Row("one training", seconds, "s", detail), *table]
+    return table
 
 
 def main() -> None:
@@ -249,6 +259,7 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=5, help="test losses (5)")
     parser.add_argument("--subsets", type=int, default=16, help="trainings (16)")
     parser.add_argument("--share", type=float, default=0.05, help="left out (0.05)")
+    parser.add_argument("--only", default="", help="methods whose names match this")
     given = parser.parse_args()
     _measure.run(given, lambda: rows(given))
 
