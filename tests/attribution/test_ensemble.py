@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import whence as wh
+from whence.curvature.sketched import Sketched
 from whence.evaluation import datamodel, linear_datamodeling_score, random_subsets
 
 
@@ -69,26 +70,26 @@ def margins(network, x, y):
     return (p / (1 - p)).log(), p
 
 
+def rows(network, values):
+    flat = [
+        torch.autograd.grad(v, network.parameters(), retain_graph=True) for v in values
+    ]
+    return torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in flat])
+
+
 def test_trak_is_its_formula():
     """(1/N) ∇fᵀ(A + λI)⁻¹∇ℓ without a projection, A of margins, with ∇ℓ = −(1 − p)∇m."""
     network = model(0)
     x, y = data()
     size = sum(parameter.numel() for parameter in network.parameters())
 
-    def rows(value):
-        flat = [
-            torch.autograd.grad(v, network.parameters(), retain_graph=True)
-            for v in value
-        ]
-        return torch.stack([torch.cat([g.reshape(-1) for g in row]) for row in flat])
-
     m, p = margins(network, x, y)
-    phi = rows(m)
+    phi = rows(network, m)
     kernel = phi.T @ phi / len(x)
     lam = 1e-3 * float(torch.linalg.eigvalsh(kernel)[-1])
     shifted = kernel + lam * torch.eye(size, dtype=torch.float64)
     loss = nn.CrossEntropyLoss(reduction="none")
-    targets = rows(loss(network(x[:4]), y[:4]))
+    targets = rows(network, loss(network(x[:4]), y[:4]))
     losses = -(1 - p.detach())[:, None] * phi
     expected = targets @ torch.linalg.solve(shifted, losses.T) / len(x)
 
@@ -99,6 +100,28 @@ def test_trak_is_its_formula():
     oracles.close(vectors.T @ losses.T / len(x), expected, 1e-8)
     projected = trak.attribute(wh.Loss((x[:4], y[:4])))
     assert np.corrcoef(projected.values.ravel(), expected.numpy().ravel())[0, 1] > 0.7
+
+
+def test_trak_takes_one_pass_over_the_samples(monkeypatch):
+    """No product with A: neither for its largest eigenvalue nor for a residual."""
+    x, y = data()
+    network = model(0)
+    trak = wh.TRAK(network, (x, y), nn.CrossEntropyLoss(), dimension=6, damping=0.1)
+
+    phi = rows(network, margins(network, x, y)[0])
+    sketch = Sketched(6, seed=0).matrix(phi.shape[1], phi[0]).to_dense()
+    inner = sketch.T @ phi.T @ phi @ sketch / len(x)
+    inner.diagonal().add_(0.1 * torch.linalg.eigvalsh(inner)[-1])
+    loss = nn.CrossEntropyLoss(reduction="none")
+    losses = rows(network, loss(network(x), y))
+    expected = losses @ sketch @ torch.linalg.solve(inner, sketch.T @ losses.T) / len(x)
+
+    def refuse(*_):
+        raise AssertionError("a product with A")
+
+    monkeypatch.setattr(wh.GaussNewtonMatrix, "matmat", refuse)
+    monkeypatch.setattr(wh.GaussNewtonMatrix, "matvec", refuse)
+    oracles.close(trak.attribute(wh.Loss()).values, expected, 1e-10)
 
 
 def test_trak_is_of_classifiers():

@@ -14,9 +14,9 @@ from whence.attribution.method import Method
 from whence.attribution.tiles import Solved
 from whence.catalogue import METHODS
 from whence.classification import BinaryCrossEntropy, CrossEntropy
-from whence.curvature.operators import GaussNewtonMatrix
-from whence.curvature.sketched import Sketched
-from whence.curvature.solvers import MEMORY_BUDGET, Damping, State
+from whence.curvature.operators import Damped, GaussNewtonMatrix
+from whence.curvature.sketched import Projected, Sketched
+from whence.curvature.solvers import MEMORY_BUDGET, Damping
 from whence.losses import Squared, require_target
 from whence.objective import LossLike, Objective
 from whence.parameters import Select
@@ -53,7 +53,7 @@ class TRAK(Method):
         k, the columns of S; by default 512, or half of the samples or all parameters where these
         are fewer.
     damping:
-        λ relative to the largest eigenvalue of A.
+        λ relative to the largest eigenvalue of ``SᵀAS``.
     seed:
         Of S.
     memory_budget:
@@ -96,7 +96,7 @@ class TRAK(Method):
         self.dimension = self._dimension(dimension)
         self.damping = Damping(damping)
         self.seed = seed
-        self._state: State | None = None
+        self._state: Projected | None = None
         self._theta = torch.empty(0)
 
     def _dimension(self, asked: int | None) -> int:
@@ -111,7 +111,7 @@ class TRAK(Method):
         """Return the dimension of the projection."""
         return {"dimension": self.dimension, "seed": self.seed}
 
-    def state(self) -> State:
+    def state(self) -> Projected:
         """Return the factored kernel; made at first use and again when the network changed."""
         theta = self.objective.parameters.vector()
         if self._state is None or not torch.equal(theta, self._theta):
@@ -121,15 +121,19 @@ class TRAK(Method):
                 seed=self.seed,
                 memory_budget=self.memory_budget,
             )
-            self._state = solver.factor(GaussNewtonMatrix(self._margins), self.damping)
+            operator = GaussNewtonMatrix(self._margins)
+            sketch, curvature = solver.projected(operator)
+            # That of A itself takes many passes over the samples, this one none.
+            largest = float(torch.linalg.eigvalsh(curvature)[-1])
+            system = Damped(operator, self.damping.resolve(largest))
+            self._state = Projected(solver, system, sketch, curvature, largest)
             self._theta = theta
         return self._state
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return ``S(SᵀAS + λI)⁻¹Sᵀ∇f`` for the columns of gradients (P, K)."""
-        solution = self.state().solve(gradients)
         # The residual of the unprojected system says nothing of a projection.
-        return solution.value, Solved()
+        return self.state().inverse(gradients), Solved()
 
 
 @dataclass(frozen=True, eq=False)

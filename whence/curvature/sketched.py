@@ -105,6 +105,13 @@ class Sketched:
 
     def factor(self, operator: Curvature, damping: Damping) -> State:
         """Project the rows and factor the projected curvature."""
+        sketch, curvature = self.projected(operator)
+        largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
+        system = Damped(operator, damping.resolve(largest))
+        return Projected(self, system, sketch, curvature, largest)
+
+    def projected(self, operator: Curvature) -> tuple[Tensor, Tensor]:
+        """Return S (P, k) and ``SᵀAS`` (k, k), by one pass over the rows."""
         root = operator.root()
         if root is None:
             raise needs_rows("Sketched", "or wh.ConjugateGradient()")
@@ -120,9 +127,6 @@ class Sketched:
             "lower its dimension, use kind='sparse' or raise memory_budget",
         )
 
-        largest = largest_eigenvalue(operator.matvec, operator.size, operator.like())
-        system = Damped(operator, damping.resolve(largest))
-
         # SᵀAS = (JS)ᵀ(JS), summed over blocks of rows.
         sketch = self.matrix(operator.size, operator.like())
         k = self.columns(operator.size)
@@ -130,7 +134,7 @@ class Sketched:
         for rows, _ in root.blocks():
             projected = sketch.mT @ rows.dense().T  # (k, r)
             curvature.addmm_(projected, projected.T)
-        return _Projected(self, system, sketch, curvature, largest)
+        return sketch, curvature
 
     def needed(self, operator: Curvature) -> int:
         """Return the bytes that S, the projected curvature and its factor take."""
@@ -202,8 +206,8 @@ class Sketched:
             yield np.random.default_rng([self.seed, stream, block]), count
 
 
-class _Projected:
-    """``S (SᵀAS + λI)⁻¹ Sᵀ``."""
+class Projected:
+    """``S (SᵀAS + λI)⁻¹ Sᵀ``; of ``curvature`` no more than its factor is kept."""
 
     def __init__(
         self,
@@ -231,9 +235,14 @@ class _Projected:
             rank=sketch.shape[1],
         )
 
-    def solve(self, right: Tensor) -> Solution:
+    def inverse(self, right: Tensor) -> Tensor:
+        """Return ``S (SᵀAS + λI)⁻¹ Sᵀ`` times the columns of ``right``, (P, K)."""
         # b → Sᵀb → (SᵀAS + λI)⁻¹Sᵀb → S (SᵀAS + λI)⁻¹ Sᵀb
         projected = self._sketch.mT @ right
         solved = torch.cholesky_solve(projected, self._factor)
-        value = self._sketch @ solved
+        return self._sketch @ solved
+
+    def solve(self, right: Tensor) -> Solution:
+        """Return the same with the residual of the system that is not projected."""
+        value = self.inverse(right)
         return direct_solution(self._system, right, value)
