@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import oracles
 import pytest
@@ -88,3 +90,13 @@ def test_what_cannot_be_factored():
     few = oracles.burgers_hard(n=3, widths=(2, 8, 1)).objective
     with pytest.raises(SingularSystem, match="singular"):
         Sketched(15).factor(GaussNewtonMatrix(few), Damping(0.0))
+
+
+def test_to_draw_a_sparse_sketch_takes_no_more_than_a_block_besides():
+    """A block's random numbers and places take 8 MB; those of all 40 blocks would take 160."""
+    tracemalloc.start()
+    drawn = Sketched(512, nonzeros=2).matrix(40 * 1024, torch.zeros(1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert drawn.shape == (40 * 1024, 512)
+    assert peak < 40e6

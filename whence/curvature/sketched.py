@@ -139,14 +139,15 @@ class Sketched:
     def needed(self, operator: Curvature) -> int:
         """Return the bytes that S, the projected curvature and its factor take."""
         k = self.columns(operator.size)
+        itemsize = operator.like().itemsize
         if self.kind == "gaussian":
-            entries = operator.size * k
+            sketch = operator.size * k * itemsize
         else:
-            # A value and two indices for each entry of the sparse S.
-            entries = operator.size * 3 * self.nonzeros
+            # A value and two indices, 8 bytes each, for each entry of the sparse S.
+            sketch = operator.size * self.nonzeros * (itemsize + 16)
 
         # Besides S the projected curvature and its factor, (k, k) each.
-        return (entries + 2 * k * k) * operator.like().itemsize
+        return sketch + 2 * k * k * itemsize
 
     def columns(self, size: int) -> int:
         """Return k for so many parameters."""
@@ -177,7 +178,8 @@ class Sketched:
         for generator, n in self._generators(size):
             numbers = generator.random((n, k))
             order = numbers.argpartition(self.nonzeros - 1)
-            places.append(order[:, : self.nonzeros])
+            # A copy: a view would keep the places of all k, block by block.
+            places.append(order[:, : self.nonzeros].copy())
 
         # ±1/√nonzeros: the squares of a row sum to one, and signs average to zero.
         signs = []
