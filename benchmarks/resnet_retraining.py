@@ -40,8 +40,8 @@ from whence.evaluation.ranks import spearman_rows
 WIDTH, SIDE, BATCH = 64, 64, 50
 BEFORE_SEED, BEFORE_EPOCHS = 5, 2
 RATE, MOMENTUM, DECAY = 5e-3, 0.9, 5e-4
-"""At four times the rate, and from a random start, what a training comes to is a rugged function of
-its images' weights, which nothing linear predicts."""
+"""At a larger rate, or from a random start, what a training comes to is a more rugged function of
+its images' weights, of which a first-order prediction says less."""
 DAMPINGS = (1e-3, 1e-2, 1e-1)
 SAMPLES = 2
 CHECKPOINTS = 3
