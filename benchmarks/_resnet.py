@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
@@ -14,6 +16,7 @@ CLASSES = 10
 SIDE = 32
 BATCH = 40
 BLOCKS_A_STAGE = 2
+IMAGES = "images.safetensors"
 
 
 def _normalized(
@@ -81,6 +84,15 @@ class Images:
     y: Tensor
     x_test: Tensor
     y_test: Tensor
+
+    def write(self, folder: Path) -> None:
+        """Write them into a folder."""
+        safetensors.torch.save_file(vars(self), folder / IMAGES)
+
+    @classmethod
+    def read(cls, folder: Path) -> Images:
+        """Return the images that were written into a folder."""
+        return cls(**safetensors.torch.load_file(folder / IMAGES))
 
 
 def images(

@@ -59,7 +59,7 @@ def memory_budget(solver: wh.EKFAC) -> int:
 
 def read(folder: Path, width: int) -> tuple[ResNet, Images]:
     """Return the network and the images of a folder."""
-    data = Images(**safetensors.torch.load_file(folder / "data.safetensors"))
+    data = Images.read(folder)
     model = ResNet(width, is_wide=True)
     model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     return model.eval(), data
@@ -164,8 +164,7 @@ def all_layers(
     """Return seconds and peak memory of a process that attributes by all parameters."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        tensors = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
-        safetensors.torch.save_file(tensors, folder / "data.safetensors")
+        data.write(folder)
         safetensors.torch.save_file(model.state_dict(), folder / "model.safetensors")
         numbers = (width, given.threads, given.samples, given.coupled)
         taken = _measure.child(

@@ -24,9 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import whence as wh
@@ -34,6 +32,7 @@ from benchmarks import _measure
 from benchmarks._measure import Row, say
 from benchmarks._resnet import Images, ResNet, images
 from benchmarks._resnet import trained as trained_before
+from benchmarks.lds import checkpoints, losses
 from whence.evaluation import linear_datamodeling_score, random_subsets
 from whence.evaluation.ranks import spearman_rows
 
@@ -93,20 +92,13 @@ def trained(start: ResNet, data: Images, epochs: int, seed: int) -> wh.TrainingR
     )
 
 
-def losses(model: nn.Module, data: Images) -> Array:
-    """Return the losses of the test images."""
-    with torch.no_grad():
-        outputs = model.eval()(data.x_test)
-    return F.cross_entropy(outputs, data.y_test, reduction="none").numpy()
-
-
 def retrained(run: wh.TrainingRun, data: Images, subsets: Array) -> Array:
     """Return the test losses of the same training on subsets, (subsets, test)."""
     rows = []
     for k, subset in enumerate(subsets):
         weights = torch.as_tensor(subset, dtype=torch.float32)
         seconds, model = _measure.once(lambda w=weights: run.retrained(w))
-        rows.append(losses(model, data))
+        rows.append(losses(model, (data.x_test, data.y_test)))
         say(f"  training {k + 1} of {len(subsets)}: {seconds:.0f} s")
     return np.stack(rows)
 
@@ -127,8 +119,7 @@ def ekfac(run: wh.TrainingRun, targets: wh.Loss) -> Array:
 
 def tracin(run: wh.TrainingRun, targets: wh.Loss) -> Array:
     """Return products of gradients, summed over states along the training."""
-    at = np.linspace(0, len(run), CHECKPOINTS + 1).astype(int)
-    states = run.checkpoints(at[1:].tolist())
+    states = checkpoints(run, CHECKPOINTS)
     return wh.TracIn(run.objective, states).attribute(targets).values
 
 
@@ -151,16 +142,11 @@ METHODS: dict[str, Method] = {
 }
 
 
-def read_images(folder: Path) -> Images:
-    """Return the images of a folder."""
-    return Images(**safetensors.torch.load_file(folder / "data.safetensors"))
-
-
 def measured(folder: Path, name: str, width: int, threads: int) -> None:
     """Attribute in this process, write the effects and print what it took."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore", wh.FarFromMinimum)
-    data = read_images(folder)
+    data = Images.read(folder)
     run = wh.TrainingRun.load(
         folder / "run.safetensors",
         untrained(width),
@@ -229,8 +215,7 @@ def rows(given: Any) -> list[Row]:
     actual = retrained(run, data, subsets)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        tensors = {name: getattr(data, name) for name in ("x", "y", "x_test", "y_test")}
-        safetensors.torch.save_file(tensors, folder / "data.safetensors")
+        data.write(folder)
         run.save(folder / "run.safetensors")
         names = [name for name in METHODS if re.search(given.only, name)]
         table = compared(names, folder, width, given.threads, subsets, actual)

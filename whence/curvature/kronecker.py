@@ -142,12 +142,14 @@ class EKFAC:
         # Two passes over the rows: for models whose eigenvectors are the bases, and for the
         # eigenvalues.
         layers = layer_matrices(root)
-        blocks = self.blocks(root, layers)
+        rows = self.rows(root)
+        blocks = self.blocks_of_rows(
+            partial(layer_rows, rows), layers, root.parameters.vector()
+        )
         coupling = None
         if self.coupled and len(blocks) > 1:
             # And a third, for their curvature across layers.
             leading = leading_directions(blocks, self.coupled)
-            rows = self.rows(root)
             coupling = Coupling(partial(row_pieces, rows), blocks, leading)
 
         def largest_known() -> float:
