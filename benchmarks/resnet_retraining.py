@@ -11,7 +11,9 @@ controls: the norm of an image's gradient alone, and retraining with another hea
 
 from __future__ import annotations
 
+import argparse
 import copy
+import functools
 import json
 import re
 import sys
@@ -48,6 +50,7 @@ LEAST_SCORE = 0.9
 REPLAY_BUDGET = 4_000_000_000
 """Bytes of the derivatives by a state that a replay may hold: of 22 targets at once."""
 LOSS = nn.CrossEntropyLoss()
+RUN = "run.safetensors"
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Method = Callable[[wh.TrainingRun, wh.Loss], Array]
@@ -92,14 +95,26 @@ def trained(start: ResNet, data: Images, epochs: int, seed: int) -> wh.TrainingR
     )
 
 
-def retrained(run: wh.TrainingRun, data: Images, subsets: Array) -> Array:
-    """Return the test losses of the same training on subsets, (subsets, test)."""
+def retrained(
+    folder: Path,
+    name: str,
+    run: Callable[[], wh.TrainingRun],
+    data: Images,
+    subsets: Array,
+) -> Array:
+    """Return the test losses of the same training on subsets, (subsets, test).
+
+    Those of a training that the folder has are read.
+    """
     rows = []
     for k, subset in enumerate(subsets):
-        weights = torch.as_tensor(subset, dtype=torch.float32)
-        seconds, model = _measure.once(lambda w=weights: run.retrained(w))
-        rows.append(losses(model, (data.x_test, data.y_test)))
-        say(f"  training {k + 1} of {len(subsets)}: {seconds:.0f} s")
+        path = folder / f"{name}-{k}.npy"
+        if not path.exists():
+            weights = torch.as_tensor(subset, dtype=torch.float32)
+            seconds, model = _measure.once(lambda w=weights: run().retrained(w))
+            np.save(path, losses(model, (data.x_test, data.y_test)))
+            say(f"  training {k + 1} of {len(subsets)}: {seconds:.0f} s")
+        rows.append(np.load(path))
     return np.stack(rows)
 
 
@@ -143,22 +158,32 @@ METHODS: dict[str, Method] = {
 
 
 def measured(folder: Path, name: str, width: int, threads: int) -> None:
-    """Attribute in this process, write the effects and print what it took."""
+    """Attribute in this process, and write the effects and what it took."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore", wh.FarFromMinimum)
     data = Images.read(folder)
-    run = wh.TrainingRun.load(
-        folder / "run.safetensors",
-        untrained(width),
-        (data.x, data.y),
-        LOSS,
-    )
+    run = loaded(folder, data, width)
     targets = wh.Loss((data.x_test, data.y_test))
     begun = time.perf_counter()
     effects = METHODS[name](run, targets)
     seconds = time.perf_counter() - begun
-    np.save(folder / "effects.npy", effects)
-    print(json.dumps({"seconds": seconds, "bytes": _measure.peak_bytes()}))
+    np.savez(
+        effects_of(folder, name),
+        effects=effects,
+        seconds=seconds,
+        bytes=_measure.peak_bytes(),
+    )
+    print(json.dumps({}))
+
+
+def effects_of(folder: Path, name: str) -> Path:
+    """Return where the effects by a method are kept."""
+    return folder / f"effects-{list(METHODS).index(name)}.npz"
+
+
+def loaded(folder: Path, data: Images, width: int) -> wh.TrainingRun:
+    """Return the training that a folder has."""
+    return wh.TrainingRun.load(folder / RUN, untrained(width), (data.x, data.y), LOSS)
 
 
 def compared(
@@ -169,21 +194,24 @@ def compared(
     subsets: Array,
     actual: Array,
 ) -> list[Row]:
-    """Return a row for each method."""
+    """Return a row for each method; of one that was run before, from its effects."""
     table = []
     for name in names:
-        taken = _measure.child(
-            "benchmarks.resnet_retraining",
-            "measured",
-            str(folder),
-            name,
-            str(width),
-            str(threads),
-        )
-        effects = np.load(folder / "effects.npy")
+        path = effects_of(folder, name)
+        if not path.exists():
+            _measure.child(
+                "benchmarks.resnet_retraining",
+                "measured",
+                str(folder),
+                name,
+                str(width),
+                str(threads),
+            )
+        with np.load(path) as taken:
+            effects = taken["effects"]
+            cost = f"{taken['seconds']:.0f} s, {taken['bytes'] / 2**30:.2f} GiB"
         if len(effects) == 1:
             effects = np.repeat(effects, actual.shape[1], axis=0)
-        cost = f"{taken['seconds']:.0f} s, {taken['bytes'] / 2**30:.2f} GiB"
         by_damping = effects if effects.ndim == 3 else effects[None]
         for damping, of_damping in zip(DAMPINGS, by_damping, strict=False):
             score = linear_datamodeling_score(of_damping, subsets, actual).attrs
@@ -195,13 +223,47 @@ def compared(
     return table
 
 
-def rows(given: Any) -> list[Row]:
-    """Train, retrain on subsets, and hold each method against them."""
-    width = 8 if given.quick else given.width
-    n = 200 if given.quick else given.images
+def prepared(folder: Path, given: argparse.Namespace, n: int, width: int) -> float:
+    """Put images and a training into a folder that has none; return the training's seconds.
+
+    Raises
+    ------
+    ValueError
+        If the folder is of a benchmark with other settings.
+    """
+    settings = {
+        "width": width,
+        "images": n,
+        "epochs": given.epochs,
+        "targets": given.targets,
+        "subsets": given.subsets,
+        "share": given.share,
+        "threads": given.threads,
+    }
+    path = folder / "settings.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        if {**settings, "seconds": before["seconds"]} != before:
+            raise ValueError(f"{folder} is of {before}, not of {settings}")
+        return float(before["seconds"])
+
     data = images(n, given.targets, side=SIDE)
     start = pretrained(width, n)
     seconds, run = _measure.once(lambda: trained(start, data, given.epochs, seed=0))
+    data.write(folder)
+    run.save(folder / RUN)
+    path.write_text(json.dumps({**settings, "seconds": seconds}))
+    return seconds
+
+
+def rows(given: argparse.Namespace, folder: Path) -> list[Row]:
+    """Train, retrain on subsets, and hold each method against them."""
+    width = 8 if given.quick else given.width
+    n = 200 if given.quick else given.images
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = prepared(folder, given, n, width)
+    data = Images.read(folder)
+    run = loaded(folder, data, width)
     size = sum(parameter.numel() for parameter in run.model.parameters())
     with torch.no_grad():
         right = run.model(data.x_test).argmax(dim=1) == data.y_test
@@ -212,20 +274,20 @@ def rows(given: Any) -> list[Row]:
     )
 
     subsets = random_subsets(n, given.subsets, 1 - given.share, seed=1)
-    actual = retrained(run, data, subsets)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        data.write(folder)
-        run.save(folder / "run.safetensors")
-        names = [name for name in METHODS if re.search(given.only, name)]
-        table = compared(names, folder, width, given.threads, subsets, actual)
+    actual = retrained(folder, "losses", lambda: run, data, subsets)
+    names = [name for name in METHODS if re.search(given.only, name)]
+    table = compared(names, folder, width, given.threads, subsets, actual)
 
     detail = f"{size / 1e6:.1f} M parameters, {n} images, {len(run)} steps, {accuracy:.0%} right"
     table.insert(0, Row("one training", seconds, "s", detail))
     if given.only:
         return table
-    other = trained(start, data, given.epochs, seed=1)
-    again = retrained(other, data, subsets)
+
+    @functools.cache
+    def other() -> wh.TrainingRun:
+        return trained(pretrained(width, n), data, given.epochs, seed=1)
+
+    again = retrained(folder, "other", other, data, subsets)
     control = float(np.nanmean(spearman_rows(actual.T, again.T)))
     table.append(Row("retraining, other seed (control)", control, "LDS"))
     return table
@@ -245,8 +307,14 @@ def main() -> None:
     parser.add_argument("--subsets", type=int, default=16, help="trainings (16)")
     parser.add_argument("--share", type=float, default=0.05, help="left out (0.05)")
     parser.add_argument("--only", default="", help="methods whose names match this")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        help="keeps what is done: the same command goes on from there",
+    )
     given = parser.parse_args()
-    _measure.run(given, lambda: rows(given))
+    with tempfile.TemporaryDirectory() as scratch:
+        _measure.run(given, lambda: rows(given, given.folder or Path(scratch)))
 
 
 if __name__ == "__main__":

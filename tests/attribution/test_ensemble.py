@@ -109,7 +109,7 @@ def test_trak_takes_one_pass_over_the_samples(monkeypatch):
     trak = wh.TRAK(network, (x, y), nn.CrossEntropyLoss(), dimension=6, damping=0.1)
 
     phi = rows(network, margins(network, x, y)[0])
-    sketch = Sketched(6, seed=0).matrix(phi.shape[1], phi[0]).to_dense()
+    sketch = Sketched(6, seed=0).draw(phi.shape[1], phi[0]).dense()
     inner = sketch.T @ phi.T @ phi @ sketch / len(x)
     inner.diagonal().add_(0.1 * torch.linalg.eigvalsh(inner)[-1])
     loss = nn.CrossEntropyLoss(reduction="none")

@@ -15,6 +15,7 @@ from whence.catalogue import SOLVERS
 from whence.curvature.failures import check_finite, check_memory, needs_rows
 from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.operators import Curvature, Damped
+from whence.curvature.sketches import DenseSketch, Sketch, SparseSketch
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -110,7 +111,7 @@ class Sketched:
         system = Damped(operator, damping.resolve(largest))
         return Projected(self, system, sketch, curvature, largest)
 
-    def projected(self, operator: Curvature) -> tuple[Tensor, Tensor]:
+    def projected(self, operator: Curvature) -> tuple[Sketch, Tensor]:
         """Return S (P, k) and ``SᵀAS`` (k, k), by one pass over the rows."""
         root = operator.root()
         if root is None:
@@ -128,12 +129,12 @@ class Sketched:
         )
 
         # SᵀAS = (JS)ᵀ(JS), summed over blocks of rows.
-        sketch = self.matrix(operator.size, operator.like())
-        k = self.columns(operator.size)
+        sketch = self.draw(operator.size, operator.like())
+        k = sketch.columns
         curvature = operator.like().new_zeros(k, k)
         for rows, _ in root.blocks():
-            projected = sketch.mT @ rows.dense().T  # (k, r)
-            curvature.addmm_(projected, projected.T)
+            projected = sketch.project(rows.dense())  # (r, k)
+            curvature.addmm_(projected.T, projected)
         return sketch, curvature
 
     def needed(self, operator: Curvature) -> int:
@@ -143,8 +144,9 @@ class Sketched:
         if self.kind == "gaussian":
             sketch = operator.size * k * itemsize
         else:
-            # A value and two indices, 8 bytes each, for each entry of the sparse S.
-            sketch = operator.size * self.nonzeros * (itemsize + 16)
+            sketch = SparseSketch.bytes_needed(
+                operator.size, self.nonzeros, k, itemsize
+            )
 
         # Besides S the projected curvature and its factor, (k, k) each.
         return sketch + 2 * k * k * itemsize
@@ -153,51 +155,38 @@ class Sketched:
         """Return k for so many parameters."""
         return min(DIMENSION, size) if self.dimension is None else self.dimension
 
-    def matrix(self, size: int, like: Tensor) -> Tensor:
-        """Return S, shape (size, dimension), dense or as a sparse tensor."""
+    def draw(self, size: int, like: Tensor) -> Sketch:
+        """Return S for so many parameters, of the type and on the device of a tensor."""
         if self.dimension is None and size <= DIMENSION:
-            return torch.eye(size, dtype=like.dtype, device=like.device)
+            return DenseSketch(torch.eye(size, dtype=like.dtype, device=like.device))
         if self.kind == "gaussian":
             return self._gaussian(size, like)
         return self._sparse(size, like)
 
-    def _gaussian(self, size: int, like: Tensor) -> Tensor:
+    def _gaussian(self, size: int, like: Tensor) -> DenseSketch:
         # Variance 1/k, so that E[SSᵀ] = I.
         k = self.columns(size)
         parts = []
         for generator, n in self._generators(size):
             part = generator.standard_normal((n, k)) / k**0.5
             parts.append(part)
-        return torch.as_tensor(np.concatenate(parts)).to(like)
+        return DenseSketch(torch.as_tensor(np.concatenate(parts)).to(like))
 
-    def _sparse(self, size: int, like: Tensor) -> Tensor:
+    def _sparse(self, size: int, like: Tensor) -> SparseSketch:
         k = self.columns(size)
-
-        # The places of the smallest of k random numbers are distinct, and any set is as likely.
         places = []
         for generator, n in self._generators(size):
-            numbers = generator.random((n, k))
-            order = numbers.argpartition(self.nonzeros - 1)
-            # A copy: a view would keep the places of all k, block by block.
-            places.append(order[:, : self.nonzeros].copy())
+            places.append(distinct(generator, n, self.nonzeros, k))
 
         # ±1/√nonzeros: the squares of a row sum to one, and signs average to zero.
         signs = []
         for generator, n in self._generators(size, stream=1):
-            drawn = generator.choice((-1.0, 1.0), (n, self.nonzeros))
-            signs.append(drawn / self.nonzeros**0.5)
+            positive = generator.integers(2, size=(n, self.nonzeros), dtype=np.int8)
+            signs.append(2 * positive - 1)
 
-        columns = np.concatenate(places).ravel()
-        rows = np.repeat(np.arange(size), self.nonzeros)
-        entries = np.concatenate(signs).ravel()
-
-        pairs = np.stack([rows, columns])
-        indices = torch.as_tensor(pairs, device=like.device)
-        values = torch.as_tensor(entries).to(like)
-        matrix = torch.sparse_coo_tensor(
-            indices, values, (size, k), check_invariants=True
-        )
-        return matrix.coalesce()
+        columns = torch.cat(places).to(like.device)
+        values = torch.as_tensor(np.concatenate(signs)).to(like)
+        return SparseSketch(columns, values / self.nonzeros**0.5, k)
 
     def _generators(
         self, size: int, stream: int = 0
@@ -208,6 +197,21 @@ class Sketched:
             yield np.random.default_rng([self.seed, stream, block]), count
 
 
+def distinct(generator: np.random.Generator, n: int, count: int, end: int) -> Tensor:
+    """Return n random sets of ``count`` distinct numbers below ``end``, (n, count), all as likely.
+
+    Floyd's algorithm (Bentley & Floyd 1987): the j-th number is drawn up to ``end - count + j``,
+    and where it was drawn before, this highest one, which cannot have been, takes its place.
+    """
+    numbers = np.empty((n, count), dtype=np.int32)
+    for j in range(count):
+        highest = end - count + j
+        drawn = generator.integers(highest, size=n, dtype=np.int32, endpoint=True)
+        before = (numbers[:, :j] == drawn[:, None]).any(axis=1)
+        numbers[:, j] = np.where(before, highest, drawn)
+    return torch.as_tensor(numbers)
+
+
 class Projected:
     """``S (SᵀAS + λI)⁻¹ Sᵀ``; of ``curvature`` no more than its factor is kept."""
 
@@ -215,7 +219,7 @@ class Projected:
         self,
         solver: Sketched,
         system: Damped,
-        sketch: Tensor,
+        sketch: Sketch,
         curvature: Tensor,
         largest: float,
     ) -> None:
@@ -234,15 +238,15 @@ class Projected:
             damping=system.damping,
             largest_eigenvalue=largest,
             sketch=solver.kind,
-            rank=sketch.shape[1],
+            rank=sketch.columns,
         )
 
     def inverse(self, right: Tensor) -> Tensor:
         """Return ``S (SᵀAS + λI)⁻¹ Sᵀ`` times the columns of ``right``, (P, K)."""
         # b → Sᵀb → (SᵀAS + λI)⁻¹Sᵀb → S (SᵀAS + λI)⁻¹ Sᵀb
-        projected = self._sketch.mT @ right
+        projected = self._sketch.project(right.T).T
         solved = torch.cholesky_solve(projected, self._factor)
-        return self._sketch @ solved
+        return self._sketch.lift(solved)
 
     def solve(self, right: Tensor) -> Solution:
         """Return the same with the residual of the system that is not projected."""

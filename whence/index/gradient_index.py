@@ -40,7 +40,7 @@ from whence.term import Term
 if TYPE_CHECKING:
     from whence.attribution.result import Attribution
 
-FORMAT = 1
+FORMAT = 2
 DIMENSION = 64
 """Numbers that the gradient of a layer is projected to."""
 DAMPING = 0.1

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from whence.curvature.layer_rows import LayerMatrix
 from whence.curvature.sketched import Sketched
+from whence.curvature.sketches import Sketch
 from whence.linearization import Use
 
 
@@ -33,19 +34,19 @@ class LayerProjection:
     left, right:
         L (out, k) and R (in, k) of a layer with factors; None leaves that side as it is.
     whole:
-        A sparse matrix (k, size) for a layer without factors; None leaves it as it is.
+        S (size, k) for a layer without factors; None leaves it as it is.
     """
 
     layer: LayerMatrix
     left: Tensor | None = None
     right: Tensor | None = None
-    whole: Tensor | None = None
+    whole: Sketch | None = None
 
     @property
     def size(self) -> int:
         """Numbers that a gradient is projected to."""
         if self.whole is not None:
-            return self.whole.shape[0]
+            return self.whole.columns
         outputs = self.layer.outputs if self.left is None else self.left.shape[1]
         inputs = self.layer.inputs if self.right is None else self.right.shape[1]
         return outputs * inputs
@@ -55,7 +56,7 @@ class LayerProjection:
         if self.whole is not None:
             # Of such a layer the one channel is the row itself.
             rows = (left.mT @ right).flatten(1)
-            return (self.whole @ rows.T).T
+            return self.whole.project(rows)
         if self.left is not None:
             left = left @ self.left
         if self.right is not None:
@@ -65,7 +66,7 @@ class LayerProjection:
     def of_matrices(self, matrices: Tensor) -> Tensor:
         """Return the projections of matrices (K, out, in), (K, size)."""
         if self.whole is not None:
-            return (self.whole @ matrices.flatten(1).T).T
+            return self.whole.project(matrices.flatten(1))
         if self.left is not None:
             matrices = self.left.T @ matrices
         if self.right is not None:
@@ -79,7 +80,7 @@ class LayerProjection:
         """
         layer = self.layer
         if self.whole is not None:
-            rows = (self.whole.to_dense().T @ vectors.T).T
+            rows = self.whole.lift(vectors.T).T
             return rows.reshape(-1, layer.outputs, layer.inputs)
 
         outputs = layer.outputs if self.left is None else self.left.shape[1]
@@ -109,8 +110,7 @@ class Projection:
                 whole = None
                 if layer.size > dimension:
                     sketch = Sketched(dimension, nonzeros=min(4, dimension), seed=seed)
-                    # By rows, in which its products are quick.
-                    whole = sketch.matrix(layer.size, like).T.coalesce()
+                    whole = sketch.draw(layer.size, like)
                 projections.append(LayerProjection(layer, whole=whole))
                 continue
 
