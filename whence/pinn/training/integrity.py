@@ -15,6 +15,7 @@ from whence.pinn.sampling.scores.saved import SavedScore
 from whence.pinn.training.history import History
 from whence.pinn.training.point_record import PointRecord
 from whence.pinn.training.run_folder import (
+    CHANGES,
     CHECKPOINT,
     CONFIG,
     HISTORY,
@@ -27,6 +28,10 @@ from whence.pinn.training.run_folder import (
     RunFolder,
 )
 from whence.pinn.training.state import RunState
+from whence.pinn.training.stepped_on import SteppedOn
+
+CHANGED = "changes"
+"""By which a checkpoint names the digest of the points and weights that were stepped on."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,9 @@ def _states(folder: RunFolder) -> Iterator[FileState]:
             checkpoint = folder.checkpoint()
     yield _checked(HISTORY, lambda: _check_history(folder, checkpoint))
     yield _checked(POINTS, lambda: _check_points(folder, checkpoint))
+    if checkpoint is not None and checkpoint.numbers.get(CHANGED) is not None:
+        started = checkpoint
+        yield _checked(CHANGES, lambda: recorded_changes(folder, started))
 
     optional: dict[str, Callable[[], object]] = {
         SPECTRA: folder.spectra,
@@ -173,3 +181,29 @@ def check_points(
         raise ValueError(
             f"{folder.path / POINTS} is damaged: it does not fit {CHECKPOINT}"
         )
+
+
+def recorded_changes(folder: RunFolder, checkpoint: Checkpoint) -> SteppedOn:
+    """Return the points and weights that a run with changes has stepped on up to its checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        If they are missing.
+    ValueError
+        If they are damaged, or do not fit the checkpoint.
+    """
+    path = folder.path / CHANGES
+    changes = folder.changes()
+    try:
+        stepped_on = SteppedOn.from_checkpoint(changes)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+    # The file may have more, written before a kill: that is to be stepped on again.
+    stepped_on = stepped_on.before(checkpoint.numbers["place"]["iteration"])
+    is_same = stepped_on.to_checkpoint().digest() == checkpoint.numbers[CHANGED]
+    # Where they have become too many they are none, whenever that was.
+    if stepped_on.missing is None and not is_same:
+        raise ValueError(f"{path} is damaged: it does not fit {CHECKPOINT}")
+    return stepped_on

@@ -100,10 +100,12 @@ def load_run(
     summary = folder.summary() if folder.is_finished() else {}
     spectra = folder.spectra() if folder.has_spectra() else None
     record = folder.points()
-    warn_if_changed(objective, summary, folder.path)
+    checkpoint = folder.checkpoint()
+    # Of a run that was resumed and killed the summary is of an earlier end.
+    if summary.get("iterations") == checkpoint.numbers["place"]["iteration"]:
+        warn_if_changed(objective, summary, folder.path)
 
-    tensors = folder.checkpoint().tensors
-    trained = trained_on_disk(config, summary, tensors, objective)
+    trained = trained_on_disk(folder, config, summary, checkpoint, objective)
     return Result(
         problem,
         network,

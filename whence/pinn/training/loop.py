@@ -102,8 +102,8 @@ class Loop:
         if plan.weighting is not None:
             self._reweighting = Reweighting(plan.weighting, objective)
         self._stepper: Stepper | None = None
-        self.first = objective.parameters.vector()
-        """θ before any step of this loop."""
+        self.first: Tensor | None = objective.parameters.vector()
+        """θ before any step of the run; None where a folder that it goes on from lacks it."""
         self.stepped_on = SteppedOn()
 
         self._failure: str | None = None
@@ -147,7 +147,7 @@ class Loop:
                 self._log()
             if self.keeps_best:
                 self.objective = self._best.restored(self.objective)
-            self._save(saver, standing)
+            self._save(saver, standing, self.kept_iteration)
         finally:
             for observer in self.observers:
                 observer.end()
@@ -186,7 +186,7 @@ class Loop:
             why = self._ending(max_seconds)
             is_due = time.perf_counter() - saved_at > CHECKPOINT_SECONDS
             if why is None and is_due and self._is_good():
-                self._save(saver, now)
+                self._save(saver, now, now.place.iteration)
                 saved_at = time.perf_counter()
 
         return why, self._last_good(now, good)
@@ -253,8 +253,12 @@ class Loop:
             "--resume (resume=True) and the same options"
         )
 
-    def _save(self, saver: Saver, state: RunState) -> None:
-        saver.save(self.objective, self.history, self.points, self.observers, state)
+    def _save(self, saver: Saver, state: RunState, kept: int) -> None:
+        stepped_on = self.stepped_on if self.has_changes else None
+        saver.save(
+            self.objective, kept, self.history, self.points, stepped_on, self.observers,
+            state,
+        )  # fmt: skip
 
     # --- one round ---
 
@@ -486,11 +490,16 @@ class Loop:
         has_best = self.place.best_validation is not None
         return self._plan.keep == "best" and has_best and not self._met_criterion
 
+    @property
+    def kept_iteration(self) -> int:
+        """The iteration of the network that an ended run keeps."""
+        return self.place.best_iteration if self.keeps_best else self.place.iteration
+
     def summary(self, why: str) -> JsonObject:
         """Return the summary of the ended run, from the history row of what it keeps."""
         self._tick()
         place = self.place
-        kept = place.best_iteration if self.keeps_best else place.iteration
+        kept = self.kept_iteration
         row = self.history.at_iteration(kept)
 
         return {
@@ -513,11 +522,26 @@ class Loop:
             "failure": place.failure,
         }
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether points or weights change between steps."""
+        return self._plan.resample is not None or self._plan.weighting is not None
+
     def schedule(self) -> tuple[Optimizer, ...]:
         """Return the stages of the run."""
         return self._plan.schedule
 
     # --- states ---
+
+    def go_on_from(
+        self, state: RunState, first: Tensor | None, stepped_on: SteppedOn
+    ) -> None:
+        """Take up a state of the run that another process saved, and how it came to be there."""
+        self.stepped_on = stepped_on
+        self.first = first
+        self.restore(state)
+        if not self.has_changes:
+            self.stepped_on.note(0, self.objective)
 
     def state(self) -> RunState:
         """Return what training needs to go on from here; later steps change none of it."""
@@ -541,7 +565,7 @@ class Loop:
         self.place = replace(state.place)
         self._best = state.best
         self.objective = state.present.restored(self.objective)
-        self.stepped_on.rewind(self.place.iteration)
+        self.stepped_on = self.stepped_on.before(self.place.iteration)
         if self._reweighting is not None:
             self._reweighting.restore(state.weighting, self.objective)
 

@@ -30,6 +30,7 @@ from whence.pinn.training.step_derivatives import (
     THETA,
     check_differentiable,
 )
+from whence.pinn.training.stepped_on import Objectives
 from whence.replay.steps import Pulled, State, Steps, relative_difference
 from whence.term import Term
 
@@ -50,14 +51,14 @@ class Trained:
     first:
         θ before the first step, (P,).
     objectives:
-        What was stepped on, each from an iteration on: points and weights change.
+        What was stepped on: points and weights change.
     kept:
         The iteration of the network that was kept.
     """
 
     schedule: Sequence[Optimizer]
     first: Tensor
-    objectives: Sequence[tuple[int, Objective]]
+    objectives: Objectives
     kept: int
 
     def stage_at(self, iteration: int) -> tuple[Optimizer, int]:
@@ -72,12 +73,15 @@ class Trained:
 
     def objective_at(self, iteration: int) -> tuple[Objective, int]:
         """Return the objective of the step at an iteration, and until when it was stepped on."""
-        until = self.kept
-        for begun, objective in reversed(self.objectives):
-            if begun <= iteration:
-                return objective, until
-            until = begun
-        raise ValueError(f"nothing is known of iteration {iteration}")
+        objective, until = self.objectives.at(iteration)
+        return objective, self.kept if until is None else until
+
+
+@dataclass(frozen=True)
+class NotRecorded:
+    """Why it is not known what the steps of a run were made with."""
+
+    reason: str
 
 
 def steps_of(trained: Trained, objective: Objective) -> Steps:
@@ -110,9 +114,8 @@ class OptimizerSteps:
         self._trained = trained
         self._objective = objective
         self._end = objective.parameters.vector()
-        self._places = {}
-        for name, term in objective.data_terms.items():
-            self._places[name] = places_by_bytes(term)
+        self._places: dict[str, tuple[Term, Tensor]] = {}
+        """By term the points last asked for, and their places among those that were kept."""
 
     def start(self) -> State:
         """Return the state before the first step."""
@@ -179,23 +182,18 @@ class OptimizerSteps:
         self, name: str, term: Term, places: Tensor | None
     ) -> tuple[Tensor, Tensor] | None:
         """Return which points of a batch the kept objective has, and their places there."""
-        every_point = torch.arange(len(term.points))
-        chosen = every_point if places is None else places
-        if term.points is self._objective.term(name).points:
-            return torch.arange(len(chosen)), chosen
+        known = self._places.get(name)
+        # Many steps are taken on the same points.
+        if known is None or known[0].points is not term.points:
+            kept_term = self._objective.term(name)
+            known = (term, places_among(term, kept_term))
+            self._places[name] = known
 
-        known = self._places[name]
-        rows = []
-        columns = []
-        coordinates = term.locations[chosen].detach().cpu().double().numpy()
-        for row, coordinate in enumerate(coordinates):
-            column = known.get(coordinate.tobytes())
-            if column is not None:
-                rows.append(row)
-                columns.append(column)
-        if not rows:
+        columns = known[1] if places is None else known[1][places]
+        rows = torch.nonzero(columns >= 0).squeeze(1)
+        if not len(rows):
             return None
-        return torch.tensor(rows), torch.tensor(columns)
+        return rows, columns[rows]
 
     # --- the end ---
 
@@ -317,8 +315,21 @@ def batch_of(objective: Objective, places: Mapping[str, Tensor | None]) -> Objec
     return objective.with_terms(terms)
 
 
-def places_by_bytes(term: Term) -> dict[bytes, int]:
-    """Return the places of a term's points by the bytes of their float64 coordinates."""
-    # In float64, in which float32 coordinates are exact, too.
+def places_among(term: Term, kept: Term) -> Tensor:
+    """Return the place of each of a term's points among those that were kept, (N,); −1 if none."""
+    if torch.equal(term.locations, kept.locations):
+        return torch.arange(len(kept.points))
+
+    known = {}
+    for place, coordinate in enumerate(float64_rows(kept)):
+        known[coordinate.tobytes()] = place
+    places = []
+    for coordinate in float64_rows(term):
+        places.append(known.get(coordinate.tobytes(), -1))
+    return torch.tensor(places)
+
+
+def float64_rows(term: Term) -> np.ndarray:
+    """Return the coordinates of a term's points in float64, in which those of float32 are exact."""
     rows: np.ndarray = term.locations.detach().cpu().double().numpy()
-    return {row.tobytes(): place for place, row in enumerate(rows)}
+    return rows

@@ -2,52 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from whence._files import Json, JsonObject
 from whence.catalogue import OPTIMIZERS
+from whence.evaluator import Remembering
 from whence.objective import Objective
 from whence.pinn.optimizers.stepper import Optimizer
-from whence.pinn.training.replayed import Trained
+from whence.pinn.training.integrity import CHANGED, recorded_changes
+from whence.pinn.training.replayed import NotRecorded, Trained
+from whence.pinn.training.run_folder import Checkpoint, RunFolder
+from whence.pinn.training.stepped_on import OLDER, SteppedOn
 
 FIRST = "first"
 """θ before the first step, as a checkpoint names it; those of older versions lack it."""
+KEPT = "kept_iteration"
+"""The iteration of the network that was kept, as a checkpoint and a summary name it."""
 CHANGING = ("resample", "weighting")
-"""Options by which points and weights change in training, of which a folder keeps the last."""
+"""Options by which points and weights change in training."""
 INFINITE = {"inf": float("inf"), "-inf": float("-inf")}
+
+MARCHED = (
+    "a march trains a network for each slab, whose steps are not recorded together: train all "
+    "times at once, without march="
+)
+NOT_ENDED = "it has not ended: go on with it (resume=True)"
 
 
 def trained_on_disk(
+    folder: RunFolder,
     config: JsonObject,
     summary: JsonObject,
-    tensors: Mapping[str, Tensor],
+    checkpoint: Checkpoint,
     objective: Objective,
-) -> Trained | None:
-    """Return what a run's steps were made with, None where its folder does not say it.
+) -> Trained | NotRecorded:
+    """Return what a run's steps were made with, or why its folder does not say it.
 
     Parameters
     ----------
-    config, summary:
-        Of the run; the summary is empty of a run that has not ended.
-    tensors:
-        Of its checkpoint.
+    folder:
+        Of the run.
+    config, summary, checkpoint:
+        What it holds; the summary is empty of a run that has not ended.
     objective:
         At the points and weights of the network that was kept.
     """
-    changes = any(config.get(option) is not None for option in CHANGING)
-    first = tensors.get(FIRST)
-    if first is None or changes or "kept_iteration" not in summary:
-        return None
-    stages = [stage_of(options) for options in config["schedule"]]
-    if "march" in summary or None in stages:
-        return None
-    schedule = [stage for stage in stages if stage is not None]
+    first: Tensor | None = checkpoint.tensors.get(FIRST)
+    kept = kept_iteration(checkpoint, summary)
+    if "march" in summary:
+        return NotRecorded(MARCHED)
+    if first is None:
+        return NotRecorded(OLDER)
+    if kept is None:
+        return NotRecorded(NOT_ENDED)
+
+    schedule = []
+    for options in config["schedule"]:
+        stage = stage_of(options)
+        if stage is None:
+            return NotRecorded(
+                f"its stage {options['kind']} cannot be made again from the options in its folder: "
+                "replay what pinn.train returned"
+            )
+        schedule.append(stage)
+
+    stepped_on = stepped_on_disk(folder, config, checkpoint, objective)
+    if stepped_on.missing is not None:
+        return NotRecorded(stepped_on.missing)
+    if config.get("weighting") is not None:
+        # As in training: sums over terms are then rounded in the same order.
+        objective = objective.with_evaluator(Remembering())
     like = objective.parameters.vector()
-    kept = summary["kept_iteration"]
-    return Trained(schedule, first.to(like), [(0, objective)], kept)
+    return Trained(schedule, first.to(like), stepped_on.objectives(objective), kept)
+
+
+def kept_iteration(checkpoint: Checkpoint, summary: JsonObject) -> int | None:
+    """Return the iteration of the network that a run kept; None where nothing says it."""
+    kept: int | None = checkpoint.numbers.get(KEPT)
+    # Checkpoints of older versions leave it to the summary, which may be of an earlier end.
+    is_of_this_end = (
+        summary.get("iterations") == checkpoint.numbers["place"]["iteration"]
+    )
+    if kept is None and is_of_this_end:
+        kept = summary.get(KEPT)
+    return kept
+
+
+def stepped_on_disk(
+    folder: RunFolder, config: JsonObject, checkpoint: Checkpoint, objective: Objective
+) -> SteppedOn:
+    """Return the points and weights that a run has stepped on, or why they are not known."""
+    if all(config.get(option) is None for option in CHANGING):
+        # They are those that were kept.
+        stepped_on = SteppedOn()
+        stepped_on.note(0, objective)
+        return stepped_on
+    if checkpoint.numbers.get(CHANGED) is None:
+        return SteppedOn(missing=OLDER)
+    try:
+        return recorded_changes(folder, checkpoint)
+    except (ValueError, FileNotFoundError) as error:
+        # All that does not go through training again is whole.
+        return SteppedOn(missing=str(error))
 
 
 def stage_of(options: JsonObject) -> Optimizer | None:

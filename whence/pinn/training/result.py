@@ -15,7 +15,7 @@ from whence.pinn.estimates import Estimates, suspects
 from whence.pinn.pde.problem import Problem
 from whence.pinn.pde.solution import Solution
 from whence.pinn.training.history import History
-from whence.pinn.training.replayed import Trained, steps_of
+from whence.pinn.training.replayed import NotRecorded, Trained, steps_of
 from whence.replay.steps import Steps
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FIGURES = ("solution", "convergence", "points", "spectra")
+ELSEWHERE = NotRecorded("it was not made by pinn.train")
 FigureName = Literal["solution", "convergence", "points", "spectra"]
 
 
@@ -52,9 +53,9 @@ class Result:
         Every point trained on with the iterations at which it came and went: the arrays of
         ``points.npz``.
     trained:
-        What each step was made with; None where it is not known: of a run that was resumed, or
-        whose points changed their weights too often to keep them, and of one read from a folder
-        that has not ended, or whose points or weights changed in training.
+        What each step was made with, or why it is not known: of a march, of a run whose points
+        and weights changed too often to keep them, and of one from a folder that an older version
+        made.
 
     Examples
     --------
@@ -73,7 +74,7 @@ class Result:
     path: Path | None
     spectra: dict[str, np.ndarray] | None = None
     points: dict[str, np.ndarray] | None = None
-    trained: Trained | None = None
+    trained: Trained | NotRecorded = ELSEWHERE
 
     def steps(self) -> Steps:
         """Return the steps of the training, for :class:`whence.Replay`.
@@ -83,13 +84,10 @@ class Result:
         ValueError
             If they are not known, or an optimizer's steps cannot be differentiated.
         """
-        if self.trained is None:
+        if isinstance(self.trained, NotRecorded):
+            name = "this run" if self.path is None else f"the run {self.path}"
             raise ValueError(
-                "the steps of this run are not known. Read from a folder they are where the run "
-                "has ended and neither resample= nor weighting= changed points or weights; of "
-                "other runs replay what pinn.train returned in the process that trained, of a "
-                "resumed one what pinn.load_run(folder) returns, and train without weights of "
-                "single points"
+                f"the steps of {name} are not known: {self.trained.reason}"
             )
         return steps_of(self.trained, self.objective)
 

@@ -8,6 +8,8 @@ A file that is damaged or was changed is refused by name. No file can run code b
 ``history.csv``            one row per logged iteration, named columns
 ``points.npz``             every point ever trained on, when it entered and when it left
 ``spectra.npz``            the tangent kernel's eigenvalues by term, where they were asked for
+``changes.safetensors``    points and weights by the iteration from which on they were stepped on,
+                           where resampling or a weighting changes them
 ``checkpoint.safetensors`` parameters, optimizer state and points; its header holds the rest
 ``state.json``             a readable copy of that header
 ``summary.json``           the outcome
@@ -66,17 +68,20 @@ PROBLEM = "problem.py"
 HISTORY = "history.csv"
 POINTS = "points.npz"
 SPECTRA = "spectra.npz"
+CHANGES = "changes.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 STATE = "state.json"
 SUMMARY = "summary.json"
-FILES = (CONFIG, PROBLEM, HISTORY, POINTS, SPECTRA, CHECKPOINT, STATE, SUMMARY)
+FILES = (
+    CONFIG, PROBLEM, HISTORY, POINTS, SPECTRA, CHANGES, CHECKPOINT, STATE, SUMMARY
+)  # fmt: skip
 
 Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass
 class Checkpoint:
-    """What a run needs to go on: tensors by name and plain numbers."""
+    """What a run needs to go on, or says of its steps: tensors by name and plain numbers."""
 
     tensors: dict[str, Tensor]
     numbers: JsonObject
@@ -84,6 +89,18 @@ class Checkpoint:
     def group(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with ``prefix/``, without it."""
         return group(self.tensors, prefix)
+
+    def digest(self) -> str:
+        """Return a digest of all that it holds."""
+        return _checkpoint_digest(strict_json(self.numbers), self.tensors)
+
+    def on_disk(self) -> Checkpoint:
+        """Return the same with tensors as a file can have them."""
+        # Clones: safetensors refuses tensors that share memory.
+        tensors = {}
+        for name, tensor in self.tensors.items():
+            tensors[name] = tensor.detach().cpu().contiguous().clone()
+        return Checkpoint(tensors, self.numbers)
 
 
 UNREADABLE = (safetensors.SafetensorError, KeyError, TypeError, ValueError)
@@ -363,34 +380,54 @@ class RunFolder:
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Write the checkpoint, tensors and numbers in one file, then the readable copy."""
-        # Clones: safetensors refuses tensors that share memory.
-        tensors = {}
-        for name, tensor in checkpoint.tensors.items():
-            tensors[name] = tensor.detach().cpu().contiguous().clone()
-
-        state = strict_json({"format": FORMAT, **checkpoint.numbers}, indent=None)
-        # In the header, so that tensors and numbers are of one moment.
-        metadata = {"state": state, "digest": _checkpoint_digest(state, tensors)}
-        content = safetensors.torch.save(tensors, metadata=metadata)
-        write_atomically(self.path / CHECKPOINT, content)
+        self._write_tensors(CHECKPOINT, checkpoint.on_disk())
         write_atomically(
             self.path / STATE, _json(checkpoint.numbers)
         )  # for people; nothing reads it
 
     def checkpoint(self) -> Checkpoint:
         """Return the checkpoint; a missing or damaged file is an error that names it."""
-        path = self.path / CHECKPOINT
-        if not path.is_file():
+        if not self.is_started():
             raise FileNotFoundError(
                 f"{self.path} holds no checkpoint yet: {CHECKPOINT} is missing"
             )
+        return self._read_tensors(CHECKPOINT)
 
+    def write_changes(self, changes: Checkpoint) -> None:
+        """Write ``changes.safetensors``."""
+        self._write_tensors(CHANGES, changes.on_disk())
+
+    def changes(self) -> Checkpoint:
+        """Return ``changes.safetensors``; a missing or damaged file is an error that names it."""
+        path = self.path / CHANGES
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} is missing, which holds the points and weights that the steps of the run "
+                "were made with"
+            )
+        return self._read_tensors(CHANGES)
+
+    def _write_tensors(self, name: str, content: Checkpoint) -> None:
+        """Write tensors and numbers into one file."""
+        state = strict_json({"format": FORMAT, **content.numbers}, indent=None)
+        # In the header, so that tensors and numbers are of one moment.
+        metadata = {
+            "state": state,
+            "digest": _checkpoint_digest(state, content.tensors),
+        }
+        packed = safetensors.torch.save(content.tensors, metadata=metadata)
+        write_atomically(self.path / name, packed)
+
+    def _read_tensors(self, name: str) -> Checkpoint:
+        """Return what a file of tensors and numbers holds; what does not fit is damaged."""
+        path = self.path / name
+        what = name.removesuffix(".safetensors")
         try:
             metadata, tensors = read_tensors(path)
             numbers = dict(parsed_json(metadata["state"]))
         except UNREADABLE as error:
             raise ValueError(
-                f"{path} is damaged or not a whence checkpoint: {error}"
+                f"{path} is damaged or no {what} of whence: {error}"
             ) from None
 
         _check_format(path, numbers.pop("format", None))

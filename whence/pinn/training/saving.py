@@ -10,16 +10,17 @@ from torch import Tensor
 from whence._files import JsonObject, NotWritten
 from whence.objective import Objective
 from whence.pinn.training.history import History
-from whence.pinn.training.integrity import check_history, check_points
+from whence.pinn.training.integrity import CHANGED, check_history, check_points
 from whence.pinn.training.observers import Observer
 from whence.pinn.training.point_record import PointRecord
-from whence.pinn.training.replayed_folder import FIRST
+from whence.pinn.training.replayed_folder import FIRST, KEPT
 from whence.pinn.training.run_folder import (
     CHECKPOINT,
     Checkpoint,
     RunFolder,
 )
 from whence.pinn.training.state import RunState, Snapshot, check_shapes, kept_tensors
+from whence.pinn.training.stepped_on import SteppedOn
 
 
 class Saver:
@@ -44,19 +45,24 @@ class Saver:
         self.folder = folder
         self._saved = saved
         self._first = first
+        self._changes: str | None = None
+        """Digest of the changes that this process wrote last."""
 
     def save(
         self,
         objective: Objective,
+        kept: int,
         history: History,
         points: PointRecord,
+        stepped_on: SteppedOn | None,
         observers: Sequence[Observer],
         state: RunState,
     ) -> None:
         """Write history, points, records, and a checkpoint.
 
         The checkpoint holds the state to go on from, and what the run has to show at this moment:
-        the objective's network, points and weights.
+        the objective's network of iteration ``kept``, points and weights. ``stepped_on`` is None
+        where neither changes.
         """
         folder = self.folder
         if folder is None:
@@ -69,6 +75,7 @@ class Saver:
             checkpoint.tensors[FIRST] = self._first
         # By this read_state finds whether the history on disk fits the checkpoint.
         checkpoint.numbers["history"] = history.digest(state.history_rows)
+        checkpoint.numbers[KEPT] = kept
 
         with self._telling_what_is_saved(state.place.iteration):
             folder.check_in_place()
@@ -76,10 +83,22 @@ class Saver:
             folder.write_points(points)
             for observer in observers:
                 observer.save(folder)
+            if stepped_on is not None:
+                until_now = stepped_on.before(state.place.iteration)
+                checkpoint.numbers[CHANGED] = self._save_changes(folder, until_now)
             # Last: with an older checkpoint the other files hold more than it needs, never less.
             folder.write_checkpoint(checkpoint)
 
         self._saved = state.place.iteration  # only if nothing failed
+
+    def _save_changes(self, folder: RunFolder, stepped_on: SteppedOn) -> str:
+        """Write what was stepped on, unless it is what was written last; return its digest."""
+        changes = stepped_on.to_checkpoint()
+        digest = changes.digest()
+        if digest != self._changes:
+            folder.write_changes(changes)
+            self._changes = digest
+        return digest
 
     def write_summary(self, summary: JsonObject) -> None:
         """Write the outcome of the run."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whence._files import JsonObject, PathLike, make_folder
 from whence._interrupts import Interrupts
@@ -23,10 +23,11 @@ from whence.pinn.training.configuration import (
     configuration,
 )
 from whence.pinn.training.first_points import HeldOut, Points
+from whence.pinn.training.integrity import CHANGED, recorded_changes
 from whence.pinn.training.load import load_network
 from whence.pinn.training.loop import Loop, Plan
 from whence.pinn.training.monitor import Monitor
-from whence.pinn.training.observers import Observer, ProgressBar
+from whence.pinn.training.observers import Observer, ProgressBar, say
 from whence.pinn.training.option_checks import (
     check_choices,
     check_parts,
@@ -34,7 +35,7 @@ from whence.pinn.training.option_checks import (
     check_points,
 )
 from whence.pinn.training.pinned import Pinned
-from whence.pinn.training.replayed import Trained
+from whence.pinn.training.replayed import NotRecorded, Trained
 from whence.pinn.training.replayed_folder import FIRST
 from whence.pinn.training.result import Result
 from whence.pinn.training.reweighting import WeightingLike
@@ -42,6 +43,7 @@ from whence.pinn.training.run_folder import Checkpoint, RunFolder
 from whence.pinn.training.saving import Saver, read_state
 from whence.pinn.training.spectra import SpectraRecord
 from whence.pinn.training.start import starting_points
+from whence.pinn.training.stepped_on import OLDER, REMOVED, SteppedOn
 from whence.pinn.training.threads import Threads, on_threads
 
 
@@ -253,16 +255,13 @@ def ready_saver(
 ) -> Saver:
     """Begin a run, or go on with one on disk; return what will save it."""
     saved_up_to = None
-    first: Tensor | None = loop.first
     if folder is not None and checkpoint is not None:
         take_up(loop, folder, checkpoint)
         saved_up_to = loop.place.iteration
-        # Of the run, not of what this process began with.
-        first = checkpoint.tensors.get(FIRST)
     else:
         loop.begin()
     loop.try_criteria()
-    return Saver(folder, saved_up_to, first)
+    return Saver(folder, saved_up_to, loop.first)
 
 
 def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
@@ -273,20 +272,50 @@ def take_up(loop: Loop, folder: RunFolder, checkpoint: Checkpoint) -> None:
         observer.load(folder)
     loop.history = history
     loop.points = points
+    stepped_on = SteppedOn()
+    if loop.has_changes:
+        stepped_on = stepped_on_to_resume(folder, checkpoint)
+    first = checkpoint.tensors.get(FIRST)
     try:
-        loop.restore(state)
+        loop.go_on_from(state, first, stepped_on)
     except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(
             f"{folder.path / 'checkpoint.safetensors'} is not of this run: {error}"
         ) from None
 
 
-def trained_of(loop: Loop, kept: int) -> Trained | None:
-    """Return what the steps up to the kept network were made with, if all are known."""
-    objectives = loop.stepped_on.objectives()
-    if not objectives:
-        return None
-    return Trained(loop.schedule(), loop.first, objectives, kept)
+def stepped_on_to_resume(folder: RunFolder, checkpoint: Checkpoint) -> SteppedOn:
+    """Return what the steps of a run on disk were made with, to go on with.
+
+    Raises
+    ------
+    ValueError
+        If the file that says it is damaged.
+    """
+    if checkpoint.numbers.get(CHANGED) is None:
+        return SteppedOn(missing=OLDER)
+    try:
+        return recorded_changes(folder, checkpoint)
+    except FileNotFoundError as error:
+        # Only replays need it.
+        say(f"{error}: going on without it, so that this run cannot be replayed")
+        return SteppedOn(missing=REMOVED)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}. Put the file back, or remove it to go on with a run that cannot be replayed"
+        ) from None
+
+
+def trained_of(loop: Loop, kept: int) -> Trained | NotRecorded:
+    """Return what the steps up to the kept network were made with, or why it is not known."""
+    stepped_on = loop.stepped_on
+    if stepped_on.missing is not None:
+        return NotRecorded(stepped_on.missing)
+    if loop.first is None:
+        return NotRecorded(OLDER)
+    like = loop.objective.parameters.vector()
+    objectives = stepped_on.objectives(loop.objective)
+    return Trained(loop.schedule(), loop.first.to(like), objectives, kept)
 
 
 def result_of(
