@@ -313,6 +313,13 @@ def test_what_did_not_change_is_replayed_from_folders_of_older_versions(tmp_path
         read(folder).steps()
 
 
+def test_slabs_are_not_replayed(copy):
+    folder = RunFolder(copy)
+    folder.write_summary({**folder.summary(), "march": {"trainings": []}})
+    with pytest.raises(ValueError, match=r"pinn\.Slabs.*train all times at once"):
+        read(copy).steps()
+
+
 def test_changes_that_do_not_fit_are_said(tmp_path, monkeypatch):
     monkeypatch.setattr("whence.pinn.training.stepped_on.MAX_BYTES", 2000)
     options = {"out": tmp_path / "run", **CHANGING["by_point"]}

@@ -25,8 +25,8 @@ CHANGING = ("resample", "weighting")
 INFINITE = {"inf": float("inf"), "-inf": float("-inf")}
 
 MARCHED = (
-    "a march trains a network for each slab, whose steps are not recorded together: train all "
-    "times at once, without march="
+    "slabs of time were trained one after the other (pinn.Slabs), and their steps are not recorded "
+    "together: train all times at once, by pinn.train"
 )
 NOT_ENDED = "it has not ended: go on with it (resume=True)"
 

@@ -53,9 +53,9 @@ class Result:
         Every point trained on with the iterations at which it came and went: the arrays of
         ``points.npz``.
     trained:
-        What each step was made with, or why it is not known: of a march, of a run whose points
-        and weights changed too often to keep them, and of one from a folder that an older version
-        made.
+        What each step was made with, or why it is not known: of slabs of time read from a folder,
+        of a run whose points and weights changed too often to keep them, and of one that an older
+        version began.
 
     Examples
     --------

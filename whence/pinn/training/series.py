@@ -73,20 +73,26 @@ class Series:
         A size is −1 for a number, which takes one row, and 0 for nothing.
         """
         sizes = []
-        rows = []
+        rows: list[Tensor] = []
+        numbers: list[float] = []
         for value in self._values:
             if isinstance(value, Tensor):
                 sizes.append(len(value))
-                rows.append(value.detach().cpu())
+                rows += [as_rows(numbers), value.detach().cpu()]
+                numbers = []
             elif value is None:
                 sizes.append(NOTHING)
             else:
                 sizes.append(NUMBER)
-                rows.append(torch.tensor([value], dtype=torch.float64))
+                numbers.append(value)
+
+        # Numbers that follow each other in one piece, as there may be a hundred thousand.
+        rows.append(as_rows(numbers))
+        parts = [part for part in rows if len(part)]
         return {
             "begun": torch.tensor(self.begun, dtype=torch.int64),
             "sizes": torch.tensor(sizes, dtype=torch.int64),
-            "values": torch.cat(rows),
+            "values": torch.cat(parts) if parts else as_rows([]),
         }
 
     @classmethod
@@ -110,17 +116,23 @@ class Series:
             raise ValueError("iterations, sizes and values do not fit each other")
 
         series = cls()
+        has_rows = any(size > NOTHING for size in sizes)
+        numbers = [] if has_rows else values.tolist()
         start = 0
         for iteration, size in zip(begun, sizes, strict=True):
-            rows = values[start : start + abs(size)]
-            start += abs(size)
-            value: Value = rows
+            value: Value = None
             if size == NUMBER:
-                value = float(rows)
-            elif size == NOTHING:
-                value = None
+                value = float(values[start]) if has_rows else numbers[start]
+            elif size != NOTHING:
+                value = values[start : start + size]
+            start += abs(size)
             series.note(iteration, value)
         return series
+
+
+def as_rows(numbers: list[float]) -> Tensor:
+    """Return numbers as a tensor, a row each."""
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def bytes_of(value: Value) -> int:

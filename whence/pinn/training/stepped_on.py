@@ -205,12 +205,15 @@ class Objectives:
 
     def _values_at(self, kind: str, iteration: int) -> dict[str, Any]:
         """Return the values of a kind by term, as the parameters are in type and place."""
-        like = self._objective.parameters.vector()
+        parameters = self._objective.parameters
         values = {}
         for (other, name), series in self._series.items():
             value = series.at(iteration)
-            if other == kind and value is not None:
-                values[name] = value.to(like) if isinstance(value, Tensor) else value
+            if other != kind or value is None:
+                continue
+            if isinstance(value, Tensor):
+                value = value.to(parameters.device, parameters.dtype)
+            values[name] = value
         return values
 
 
