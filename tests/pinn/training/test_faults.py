@@ -156,7 +156,7 @@ def killed_in_writing(event, work):
 
 
 def test_a_kill_at_every_moment_of_writing_leaves_no_trace(tmp_path):
-    """From the configuration over two saves to the summary: ten files, four moments each."""
+    """From the configuration over two saves to the summary: eleven files, four moments each."""
     options = {"schedule": [pinn.GaussNewton(2)]}
     go(tmp_path / "whole", **options)
     for event in itertools.count():
@@ -166,7 +166,7 @@ def test_a_kill_at_every_moment_of_writing_leaves_no_trace(tmp_path):
         go(folder, resume=RunFolder(folder).exists(), **options)
         assert_same_run(tmp_path / "whole", folder)
         assert temporaries(folder) == []
-    assert event == 40
+    assert event == 44
 
 
 def test_a_kill_while_going_on_leaves_no_trace(tmp_path):
@@ -182,7 +182,7 @@ def test_a_kill_while_going_on_leaves_no_trace(tmp_path):
             break
         go(folder, resume=True, **options)
         assert_same_run(tmp_path / "whole", folder)
-    assert event == 20
+    assert event == 24
 
 
 WRITERS = {

@@ -55,6 +55,7 @@ READERS = {
     "config.json": resumed,
     "history.csv": resumed,
     "points.npz": lambda folder: RunFolder(folder).points(),
+    "changes.safetensors": lambda folder: RunFolder(folder).changes().tensors,
     "checkpoint.safetensors": resumed,
     "scores.npz": lambda folder: pinn.SavedScore.load(folder / "scores.npz"),
     "influence.nc": lambda folder: _netcdf.read_netcdf(folder / "influence.nc"),

@@ -22,6 +22,7 @@ FILES = {
     "config.json",
     "history.csv",
     "points.npz",
+    "changes.safetensors",
     "checkpoint.safetensors",
     "state.json",
     "summary.json",
