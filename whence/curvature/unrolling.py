@@ -108,7 +108,12 @@ class Steps:
                 f"{self.n_steps} steps of this size diverge along the largest curvature: lower the "
                 "learning rate, or use form='exponential'"
             )
-        return 1 - (1 - h / self.n_steps) ** self.n_steps
+        share = h / self.n_steps  # of an error along its direction, removed by a step
+        # 1 − (1 − h/K)^K, whose digits cancel for small h/K, is −expm1(K log(1 − h/K)) there.
+        rate = torch.log1p(-share.clamp_max(0.5))
+        by_logarithm = -torch.expm1(self.n_steps * rate)
+        by_power = 1 - (1 - share) ** self.n_steps
+        return torch.where(share < 0.5, by_logarithm, by_power)
 
 
 class PulledBack(Protocol):
