@@ -25,7 +25,11 @@ Preconditioner = Callable[[Tensor, OptimizerTensors, Options], Tensor]
 def of_sgd(parameter: Tensor, state: OptimizerTensors, options: Options) -> Tensor:
     """Return ``(1 − τ)/(1 − μ)``, of momentum μ with dampening τ; 1 without momentum."""
     # b ← μb + (1 − τ)g; Nesterov's step g + μb is of τ = 0, and 1 + μ/(1 − μ) = 1/(1 − μ) as well.
-    factor = (1 - options["dampening"]) / (1 - options["momentum"])
+    # Without momentum there is no b to dampen.
+    factor = 1.0
+    momentum = options["momentum"]
+    if momentum:
+        factor = (1 - options["dampening"]) / (1 - momentum)
     return torch.full_like(parameter, factor)
 
 
@@ -79,7 +83,8 @@ def preconditioner_of(optimizer: torch.optim.Optimizer) -> Preconditioner:
     Raises
     ------
     ValueError
-        If that is not known of its class.
+        If that is not known of its class, or it maximizes: away from a minimum no rates are those
+        of gradient descent.
 
     Examples
     --------
@@ -95,6 +100,11 @@ def preconditioner_of(optimizer: torch.optim.Optimizer) -> Preconditioner:
         raise ValueError(
             f"how {kind.__name__} scales gradients is not known: train with one of {known}, or add "
             f"whence.replay.preconditioners.PRECONDITIONERS[{kind.__name__}]"
+        )
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise ValueError(
+            f"{kind.__name__}(..., maximize=True) climbs the loss, and has no rates of gradient "
+            "descent: use wh.Replay, or train with minus the loss"
         )
     return PRECONDITIONERS[kind]
 
