@@ -157,14 +157,20 @@ def show_points(question: Question, target: int, row: Attribution, count: int) -
 
     for title, places in (("helps", helping), ("harms", harming)):
         for place in places[:count]:
-            line = f"  {title} {values[place]:+.3g}  point {place}"
-            if "label" in row.coords:
-                label = row.coords["label"].values[place]
-                line += f", label {label}"
-            if question.texts is not None:
-                shown = excerpt(question, target, int(place), question.texts[place])
-                line += f"  {shown}"
-            print(line)
+            words = described(question, target, row, int(place))
+            print(f"  {title} {values[place]:+.3g}  {words}")
+
+
+def described(question: Question, target: int, row: Attribution, place: int) -> str:
+    """Return which training point this is, with its label and text where they are known."""
+    words = f"point {place}"
+    if "label" in row.coords:
+        label = row.coords["label"].values[place]
+        words += f", label {label}"
+    if question.texts is not None:
+        shown = excerpt(question, target, place, question.texts[place])
+        words += f"  {shown}"
+    return words
 
 
 def excerpt(question: Question, target: int, place: int, text: str) -> str:
@@ -200,5 +206,8 @@ def strongest_window(effects: torch.Tensor, width: int) -> int:
     """
     # All windows' sums are a convolution with ones.
     window = torch.ones(1, 1, width)
-    sums = torch.nn.functional.conv1d(effects[None, None].float(), window)[0, 0]
-    return int(sums.abs().argmax())
+    channel = effects.float().view(1, 1, -1)
+    sums = torch.nn.functional.conv1d(channel, window)
+
+    sizes = sums.flatten().abs()
+    return int(sizes.argmax())

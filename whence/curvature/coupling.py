@@ -68,6 +68,11 @@ class Leading:
     tensor([[0., 3., 1.]])
     >>> leading.split(table)
     [tensor([[0., 3.]]), tensor([[1.]])]
+    >>> coordinates = [torch.zeros(1, 2, 2), torch.zeros(1, 1, 2)]
+    >>> leading.put(table, coordinates)
+    >>> coordinates
+    [tensor([[[0., 0.],
+             [0., 3.]]]), tensor([[[0., 1.]]])]
     """
 
     places: tuple[Tensor, ...]
@@ -97,6 +102,14 @@ class Leading:
     def split(self, table: Tensor) -> list[Tensor]:
         """Return each block's columns of a table (K, k)."""
         return [table[:, span] for span in self.spans()]
+
+    def put(self, table: Tensor, coordinates: Sequence[Tensor]) -> None:
+        """Write a table (K, k) to where :meth:`gathered` reads it; other entries stay."""
+        parts = self.split(table)
+        for part, of_block, places in zip(parts, coordinates, self.places, strict=True):
+            # A view, as a copy would be written in vain.
+            flat = of_block.view(len(of_block), -1)
+            flat[:, places] = part
 
 
 def leading_directions(blocks: Sequence[Directions], count: int) -> Leading:

@@ -160,11 +160,15 @@ class DenseSteps:
         """Return ``D φ(H̃) D V`` and ``D⁻¹ s(H̃) D V`` for columns V, (P, K)."""
         # H̃ = U diag(h) Uᵀ:  D φ(H̃) D V = D U φ(h) UᵀDV,  D⁻¹ s(H̃) D V = D⁻¹ U s(h) UᵀDV.
         rate_root = self._rate_root[:, None]
-        coordinates = self._eigenvectors.T @ (rate_root * vectors.double())
-        gathered, kept = self._filters
+        scaled = rate_root * vectors.double()
+        coordinates = self._eigenvectors.T @ scaled
 
-        pushed = rate_root * (self._eigenvectors @ (gathered[:, None] * coordinates))
-        carried = (self._eigenvectors @ (kept[:, None] * coordinates)) / rate_root
+        gathered, kept = self._filters
+        push = self._eigenvectors @ (gathered[:, None] * coordinates)
+        carry = self._eigenvectors @ (kept[:, None] * coordinates)
+
+        pushed = rate_root * push
+        carried = carry / rate_root
         return pushed.to(vectors), carried.to(vectors)
 
 
@@ -202,7 +206,8 @@ class BlockSteps:
         shifts = [mean_of(block, steps.shrinkage) for block in self._blocks]
         self._filters = []
         for block, shift in zip(self._blocks, shifts, strict=True):
-            self._filters.append(steps.filters(block.eigenvalues + shift))
+            eigenvalues = block.eigenvalues + shift
+            self._filters.append(steps.filters(eigenvalues))
 
         self._leading: LeadingSteps | None = None
         if ekfac.coupled and len(self._blocks) > 1:
@@ -297,12 +302,9 @@ class LeadingSteps:
         along = self._leading.gathered(coordinates)  # (K, k)
         turned = along.double() @ self._eigenvectors
         for values, filtered in zip(self._filters, (pushes, carries), strict=True):
-            table = (turned * values) @ self._eigenvectors.T
-            parts = self._leading.split(table.to(along))
-            for part, of_block, places in zip(
-                parts, filtered, self._leading.places, strict=True
-            ):
-                of_block.flatten(1)[:, places] = part
+            scaled = turned * values
+            table = scaled @ self._eigenvectors.T
+            self._leading.put(table.to(along), filtered)
 
 
 class MeanRows:
@@ -383,8 +385,10 @@ def outer_root(layer: LayerMatrix, time: Tensor) -> tuple[Tensor, Tensor]:
     # which the mean of all is part of both: a_i = M_i·, b_j = M_·j − M_··.
     (matrix,) = layer.matrices(time[:, None])
     logarithms = 0.5 * matrix.log()
+    mean = logarithms.mean()
+
     of_outputs = logarithms.mean(dim=1)
-    of_inputs = logarithms.mean(dim=0) - logarithms.mean()
+    of_inputs = logarithms.mean(dim=0) - mean
     return of_outputs.exp(), of_inputs.exp()
 
 

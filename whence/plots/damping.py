@@ -124,14 +124,17 @@ def check_path(path: object) -> None:
 
 def has_unsolved(path: xr.Dataset) -> bool:
     """Whether at some damping the systems were not solved."""
-    return bool(np.nanmax(path["residual"].values) > SOLVED)
+    # NaN where the system is singular.
+    largest = np.nanmax(path["residual"].values)
+    return bool(largest > SOLVED)
 
 
 def nearest_damping(path: xr.Dataset) -> int:
     """Return the place of the known damping that is nearest to the influence's own, by its log."""
     # Of no damping at all the smallest is the nearest.
     current = max(float(path.attrs["damping"]), np.finfo(float).tiny)
-    distances = np.abs(np.log(path["damping"].values / current))
+    ratios = path["damping"].values / current
+    distances = np.abs(np.log(ratios))
 
     # Where the system was singular nothing is known.
     is_known = np.isfinite(path["size"].values)
@@ -157,7 +160,10 @@ def truths_of(path: xr.Dataset) -> list[Truth]:
     """Return what predictions are compared with at one or more dampings."""
     truths = []
     for truth in TRUTHS:
-        if truth.name in path and np.isfinite(path[truth.name].values).any():
+        if truth.name not in path:
+            continue
+        is_known = np.isfinite(path[truth.name].values)
+        if is_known.any():
             truths.append(truth)
     return truths
 
@@ -197,7 +203,9 @@ def draw_sizes(ax: Axes, values: Array, sizes: Array) -> None:
     """Draw the root mean square of influences."""
     ax.plot(values, sizes, color=ORANGE, marker="o", markersize=5, linewidth=1.6)
     # Within a decade a logarithmic axis would have one tick.
-    if np.nanmax(sizes) > 10 * np.nanmin(sizes) > 0:
+    smallest = np.nanmin(sizes)
+    largest = np.nanmax(sizes)
+    if largest > 10 * smallest > 0:
         ax.set_yscale("log")
         ax.yaxis.set_minor_formatter(NullFormatter())
     dress(ax, ("", "size of influences"))
@@ -248,8 +256,8 @@ def what_to_see(path: xr.Dataset, place: int, stable: tuple[float, float]) -> li
     sentences.append("Size: root mean square over targets and points.")
     if has_unsolved(path):
         sentences.append("Above the dashed line systems are not solved.")
-    n_singular = int(np.isnan(path["size"].values).sum())
-    if n_singular:
-        dampings = _checks.counted(n_singular, "damping")
+    is_singular = np.isnan(path["size"].values)
+    if is_singular.any():
+        dampings = _checks.counted(int(is_singular.sum()), "damping")
         sentences.append(f"At {dampings} the system is singular.")
     return sentences
