@@ -80,6 +80,14 @@ def test_layout_and_table():
     assert torch.equal(in_order.restored(table)[1], outputs["b"])
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_no_output_loses_digits_beside_others_in_single_precision(place):
+    third = torch.full((1, 1), 1 / 3, dtype=torch.float64)
+    outputs = [torch.zeros(1, 1), torch.zeros(1, 1), torch.zeros(1, 1)]
+    outputs[place] = third
+    assert torch.equal(table_of(outputs)[:, place], third[:, 0])
+
+
 def test_what_counts_of_what_is_returned():
     class Object:
         logits = torch.zeros(3, 2)

@@ -62,7 +62,15 @@ def test_dampings_without_an_answer_are_left_out():
     data["agreement"][1] = data["agreement"][:, 1] = np.nan
     figure = plots.damping(data)
     assert figure.axes[0].get_legend().get_texts()[0].get_text() == "with λ = 1e-02"
-    assert "At 1 dampings the system is singular" in caption(figure)
+    assert "At 1 damping the system is singular" in caption(figure)
+
+
+def test_a_truth_that_is_known_nowhere_is_left_out():
+    """Subsets of which all models came to the same have no ranks."""
+    figure = plots.damping(path(lds=[np.nan] * 4))
+    (label,) = figure.axes[0].get_legend().get_texts()
+    assert label.get_text() == "with λ = 1e-03"
+    assert "subsets" not in caption(figure)
 
 
 def test_the_stable_range_has_no_gaps():

@@ -49,6 +49,11 @@ def describe(given: object) -> str:
     return _shortened(repr(given))
 
 
+def counted(n: int, noun: str) -> str:
+    """Return ``1 seed`` or ``2 seeds``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def first_few(entries: Iterable[T]) -> list[T]:
     """Return the first entries of what may be long."""
     return list(itertools.islice(entries, MAX_ENTRIES))

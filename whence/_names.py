@@ -6,27 +6,59 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 MAX_LISTED = 60
+"""Names that are all listed; of more some are."""
 FIRST_LISTED = 10
+"""How many of those, before the last."""
 MAX_LETTERS = 200
+"""Of what was named; the rest of a longer text is cut off."""
+LIKENESS = 0.4
+"""Share of letters in common from which a name is suggested, as difflib counts them."""
 
 
 def nearest(name: str, names: Iterable[object]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string."""
-    # Compared in lower case, named as they are.
-    known = {str(entry).lower(): str(entry) for entry in names}
-    wanted = str(name).lower()
-    matches = difflib.get_close_matches(wanted, known, n=1, cutoff=0.4)
+    """Return ``" (did you mean 'x'?)"`` for the closest known name, or an empty string.
 
+    Examples
+    --------
+    >>> from whence._names import nearest
+    >>> nearest("Burger", ["burgers", "wave"]), nearest("qqq", ["burgers", "wave"])
+    (" (did you mean 'burgers'?)", '')
+    """
+    # Compared in lower case, named as they are.
+    known = {}
+    for entry in names:
+        written = str(entry)
+        known[written.lower()] = written
+
+    wanted = str(name).lower()
+    matches = difflib.get_close_matches(wanted, known, n=1, cutoff=LIKENESS)
     if not matches:
         return ""
 
-    return f" (did you mean {known[matches[0]]!r}?)"
+    closest = known[matches[0]]
+    return f" (did you mean {closest!r}?)"
 
 
 def one_of(what: str, given: object, names: Iterable[object]) -> None:
-    """Raise ``ValueError`` unless ``given`` is one of ``names``; name the nearest."""
+    """Check that something given is one of the names that are known.
+
+    Parameters
+    ----------
+    what:
+        What it names, in words.
+    given:
+        What was given.
+    names:
+        All that are known.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them; the message has the nearest, and lists all.
+    """
     # Many names that are made when asked for know what is one of them without all being made.
-    if isinstance(names, Sequence) and not isinstance(names, str) and given in names:
+    is_sequence = isinstance(names, Sequence) and not isinstance(names, str)
+    if is_sequence and given in names:
         return
     known = list(names)
     if given in known:
@@ -40,7 +72,14 @@ def one_of(what: str, given: object, names: Iterable[object]) -> None:
 
 
 def listed_names(names: Sequence[object]) -> str:
-    """Return names with commas between; of very many the first ones and the last."""
+    """Return names with commas between; of very many the first ones and the last.
+
+    Examples
+    --------
+    >>> from whence._names import listed_names
+    >>> listed_names(["add", "remove"])
+    "'add', 'remove'"
+    """
     shown = [repr(name) for name in names]
     if len(shown) > MAX_LISTED:
         shown = [*shown[:FIRST_LISTED], "…", shown[-1]]

@@ -6,8 +6,9 @@ there, which all cotangents of a point share. Products of two rows are ``⟨M, M
 two ways is cheaper:
 
 - the rows are multiplied out, for some of the outputs at a time;
-- ``⟨DᵀA, D′ᵀA′⟩ = ⟨Dᵀ(AA′ᵀ), D′ᵀ⟩``: of the inputs only ``AA′ᵀ`` (c, c′) is needed, once for all
-  cotangents of two points. Few positions and many parameters make this the way of late layers.
+- ``⟨DᵀA, D′ᵀA′⟩ = tr(DᵀA A′ᵀD′) = ⟨Dᵀ(AA′ᵀ), D′ᵀ⟩``: of the inputs only ``AA′ᵀ`` (c, c′) is needed,
+  once for all cotangents of two points. Few positions and many parameters make this the way of late
+  layers.
 """
 
 from __future__ import annotations
@@ -28,20 +29,31 @@ SMALL_PRODUCTS = 1.5
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What one point's rows at a parameter are made of.
+    """What one point's rows at a parameter are made of, and which way of products is cheaper.
 
     Parameters
     ----------
     name:
         Of the parameter.
     rows:
-        Rows of a point, one for each cotangent.
+        m, the rows of a point, one for each cotangent.
     outputs, inputs:
         Shape of a row; of what is no sum of outer products outputs are 1.
     channels:
         c, all uses of the layer together; 0 where rows are no sums of outer products.
     source:
         Numbers of the inputs from which A is made.
+
+    Examples
+    --------
+    A linear layer of 50 to 20 numbers, used once, of 10 rows for each point:
+
+    >>> from whence.layer_parts import LayerShape
+    >>> shape = LayerShape("weight", rows=10, outputs=20, inputs=50, channels=1, source=50)
+    >>> shape.row_numbers, shape.factor_numbers
+    (10000, 250)
+    >>> shape.multiplications_by_rows, shape.multiplications_by_inputs, shape.is_by_inputs
+    (100000, 2250, True)
     """
 
     name: str
@@ -53,38 +65,39 @@ class LayerShape:
 
     @property
     def row_numbers(self) -> int:
-        """Numbers of a point's rows."""
+        """Numbers of a point's rows, m·out·in."""
         return self.rows * self.outputs * self.inputs
 
     @property
     def factor_numbers(self) -> int:
-        """Numbers of D and of what A is made from."""
+        """Numbers of D of all cotangents, m·c·out, and of what A is made from."""
         return self.rows * self.channels * self.outputs + self.source
 
     @property
     def is_by_inputs(self) -> bool:
-        """Whether products through ``AA′ᵀ`` take fewer multiplications than through rows."""
+        """Whether products through ``AA′ᵀ`` take less time than through rows."""
         if not self.channels:
             return False
-        return (
-            SMALL_PRODUCTS * self.multiplications_by_inputs
-            < self.multiplications_by_rows
-        )
+
+        by_inputs = SMALL_PRODUCTS * self.multiplications_by_inputs
+        return by_inputs < self.multiplications_by_rows
 
     @property
     def multiplications_by_inputs(self) -> int:
-        """Multiplications of two points' products through ``AA′ᵀ``."""
-        # AA′ᵀ; Dᵀ times it; that times D′ of every cotangent.
-        squared = self.channels**2
-        return (
-            squared * self.inputs
-            + self.rows * self.outputs * squared
-            + self.rows**2 * self.outputs * self.channels
-        )
+        """Multiplications of the products of all rows of two points through ``AA′ᵀ``."""
+        pairs = self.channels**2
+        products = pairs * self.inputs  # AA′ᵀ, (c, c′)
+        images = (
+            self.rows * self.outputs * pairs
+        )  # Dᵀ times it, of every row of the first
+        meetings = (
+            self.rows**2 * self.outputs * self.channels
+        )  # those with D′ of every other
+        return products + images + meetings
 
     @property
     def multiplications_by_rows(self) -> int:
-        """Multiplications of two points' products of rows: one of all entries for every two."""
+        """Multiplications of the same products by rows: one of all entries for every two."""
         return self.rows**2 * self.outputs * self.inputs
 
     @property
@@ -99,16 +112,31 @@ class LayerShape:
         """Numbers that are kept of a point."""
         return self.row_numbers if self.is_kept_as_rows else self.factor_numbers
 
-    def parts(self, most: int) -> Iterator[LayerPart]:
-        """Yield the layer in parts of some outputs each, so that none keeps more numbers."""
-        pieces = 1
+    def parts(self, max_numbers: int) -> Iterator[LayerPart]:
+        """Yield the layer in parts of some outputs each.
+
+        None keeps more than ``max_numbers`` of a point, but where a single output does, and where
+        rows are no sums of outer products, which are not divided.
+        """
+        n_parts = 1
         if self.channels:
-            wanted = -(-self.numbers // max(1, most))
-            pieces = min(self.outputs, wanted)
-        step = -(-self.outputs // pieces)
-        for start in range(0, self.outputs, step):
-            outputs = slice(start, min(start + step, self.outputs))
+            wanted = ceil_divided(self.numbers, max(1, max_numbers))
+            n_parts = min(self.outputs, wanted)
+
+        step = ceil_divided(self.outputs, n_parts)
+        for outputs in slices(self.outputs, step):
             yield LayerPart(self, outputs)
+
+
+def ceil_divided(number: int, divisor: int) -> int:
+    """Return ``⌈number/divisor⌉``."""
+    return -(-number // divisor)
+
+
+def slices(n: int, step: int) -> Iterator[slice]:
+    """Yield 0 … n in slices of ``step``, of which the last may be shorter."""
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,27 +165,39 @@ class LayerPart:
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Dᵀ and A of some points: left (n, m, out, c), and the uses that A (n, c, in) is made from."""
+    """Dᵀ and A of some points.
+
+    Parameters
+    ----------
+    left:
+        Dᵀ for each of n points and m cotangents, (n, m, out, c).
+    uses:
+        The layer's calls, each with its inputs, of which :meth:`right` makes A.
+    """
 
     left: Tensor
     uses: Sequence[tuple[Call, Tensor]]
 
     def __len__(self) -> int:
-        """Return the number of rows."""
+        """Return the number of rows, n·m."""
         n, m, _, _ = self.left.shape
         return n * m
 
     def right(self) -> Tensor:
-        """Return A, (n, c, in)."""
+        """Return A, (n, c, in), the channels of all uses behind each other."""
         parts = [call.inputs(source) for call, source in self.uses]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        if len(parts) == 1:
+            return parts[0]
+        return torch.cat(parts, dim=1)
 
     def rows(self, outputs: slice) -> Tensor:
         """Return the rows at some outputs, (n·m, outputs·in)."""
         left = self.left[:, :, outputs]
         n, m, _, channels = left.shape
+
         # (n, m·out, c) (n, c, in): all cotangents of a point share its inputs.
-        products = left.reshape(n, -1, channels) @ self.right()
+        flat = left.reshape(n, -1, channels)
+        products = flat @ self.right()
         return products.view(n * m, -1)
 
 
@@ -172,73 +212,91 @@ class KeptFactors:
     """Each with the number of its first row."""
 
     def add_products(self, other: KeptFactors, total: Tensor, *, lower: bool) -> None:
-        """Add the products of these rows with others' to ``total`` (R, R′)."""
+        """Add the products of these R rows with R′ others to ``total`` (R, R′).
+
+        With ``lower`` the others are these rows, and entries above the diagonal are of no meaning.
+        """
         if self.part.shape.is_by_inputs:
             self._add_by_inputs(other, total, lower)
         else:
             self._add_by_rows(other, total, lower)
 
     def _add_by_rows(self, other: KeptFactors, total: Tensor, lower: bool) -> None:
-        n_rows = max(total.shape)
-        itemsize = self.pieces[0][1].left.itemsize
-        row_bytes = self.part.shape.inputs * itemsize * n_rows
-        step = min(self.part.n_outputs, max(1, self.chunk_bytes // row_bytes))
+        """Multiply rows out, at as many outputs at a time as fit: ``Σ_outputs rows rows′ᵀ``."""
+        n_rows, n_others = total.shape
+        step = self._outputs_at_once(max(n_rows, n_others))
+
         # The same memory for all chunks; rows that do not depend on the layer stay zero.
-        rows = self._room(len(total), step)
-        others = rows
-        if other is not self:
-            others = other._room(total.shape[1], step)
-        for start in range(0, self.part.n_outputs, step):
-            outputs = slice(start, min(start + step, self.part.n_outputs))
-            width = (outputs.stop - start) * self.part.shape.inputs
+        rows = self._room(n_rows, step)
+        others = rows if other is self else other._room(n_others, step)
+        for outputs in slices(self.part.n_outputs, step):
             self._write_rows(outputs, rows)
             if other is not self:
                 other._write_rows(outputs, others)
+
+            # Of the last chunk fewer columns may be written.
+            width = (outputs.stop - outputs.start) * self.part.shape.inputs
             add_row_products(rows[:, :width], others[:, :width], total, lower=lower)
+
+    def _outputs_at_once(self, n_rows: int) -> int:
+        """Return at how many outputs so many rows take ``chunk_bytes``."""
+        _, piece = self.pieces[0]
+        bytes_per_output = self.part.shape.inputs * piece.left.itemsize * n_rows
+        fitting = max(1, self.chunk_bytes // bytes_per_output)
+        return min(self.part.n_outputs, fitting)
 
     def _room(self, n_rows: int, n_outputs: int) -> Tensor:
         """Return zeros for all rows at so many outputs, (R, outputs·in)."""
-        like = self.pieces[0][1].left
-        return like.new_zeros(n_rows, n_outputs * self.part.shape.inputs)
+        _, piece = self.pieces[0]
+        return piece.left.new_zeros(n_rows, n_outputs * self.part.shape.inputs)
 
     def _write_rows(self, outputs: slice, out: Tensor) -> None:
         """Write all rows at some outputs into the first columns of ``out``."""
         for start, piece in self.pieces:
             rows = piece.rows(outputs)
-            out[start : start + len(piece), : rows.shape[1]] = rows
+            stop = start + len(piece)
+            _, width = rows.shape
+            out[start:stop, :width] = rows
 
     def _add_by_inputs(self, other: KeptFactors, total: Tensor, lower: bool) -> None:
+        """Add products through ``AA′ᵀ``, piece by piece."""
         for start, piece in self.pieces:
+            stop = start + len(piece)
             right = piece.right()
             for other_start, other_piece in other.pieces:
                 # Of products with themselves those on and below the diagonal are enough.
                 if lower and other_start > start:
                     continue
-                others = right if other_piece is piece else other_piece.right()
-                block = products_by_inputs(piece, right, other_piece, others)
-                stop = start + len(piece)
+
                 other_stop = other_start + len(other_piece)
+                other_right = right if other_piece is piece else other_piece.right()
+                block = products_by_inputs(piece, right, other_piece, other_right)
                 total[start:stop, other_start:other_stop] += block
 
 
 def products_by_inputs(
     piece: Piece, right: Tensor, other: Piece, other_right: Tensor
 ) -> Tensor:
-    """Return ``⟨Dᵀ(AA′ᵀ), D′ᵀ⟩`` for all rows of two pieces, (n·m, n′·m′)."""
+    """Return ``⟨Dᵀ(AA′ᵀ), D′ᵀ⟩`` for all rows of two pieces, (n·m, n′·m′).
+
+    ``right`` is A of the first, (n, c, in), ``other_right`` A′ of the other, (n′, c′, in).
+    """
     n, m, _, channels = piece.left.shape
     other_n, other_m, _, other_channels = other.left.shape
     lefts = piece.left.view(n, -1, channels)  # (n, m·out, c)
     other_lefts = other.left.view(other_n, other_m, -1).mT  # (n′, out·c′, m′)
-    inner = other_right.flatten(0, 1)  # (n′·c′, in)
+    other_inputs = other_right.flatten(0, 1)  # (n′·c′, in)
 
     blocks = []
     for left, a in zip(lefts, right, strict=True):
         # AA′ᵀ of a point with each of the others, (n′, c, c′).
-        products = (a @ inner.T).view(channels, other_n, other_channels)
+        products = (a @ other_inputs.T).view(channels, other_n, other_channels)
         by_point = products.transpose(0, 1).contiguous()
+
         # Dᵀ times it, (n′, m·out, c′); as lines of out·c′ numbers they meet D′.
-        image = torch.bmm(left.expand(other_n, -1, -1), by_point).view(other_n, m, -1)
-        blocks.append(image @ other_lefts)  # (n′, m, m′)
+        images = torch.bmm(left.expand(other_n, -1, -1), by_point)
+        lines = images.view(other_n, m, -1)
+        blocks.append(lines @ other_lefts)  # (n′, m, m′)
 
     table = torch.stack(blocks)  # (n, n′, m, m′)
     return table.transpose(1, 2).reshape(n * m, other_n * other_m)
@@ -250,7 +308,8 @@ def add_row_products(
     """Add ``rows @ others.T`` to a total of more digits; with ``lower`` not above the diagonal."""
     for start, stop in self_product_blocks(len(rows)):
         width = stop if lower else len(others)
-        total[start:stop, :width] += rows[start:stop] @ others[:width].T
+        product = rows[start:stop] @ others[:width].T
+        total[start:stop, :width] += product
 
 
 def outer_left(call: Call, deltas: Sequence[Tensor], outputs: slice) -> Tensor:

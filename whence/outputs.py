@@ -7,6 +7,7 @@ side by side in a sample's row of numbers, and an :class:`OutputLayout` puts the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ Targets = Any
 
 @dataclass(frozen=True)
 class OutputLayout:
-    """Where each of several outputs lies in a row of numbers.
+    """Where each of several outputs lies in a row of numbers: one behind the other, flattened.
 
     Parameters
     ----------
@@ -51,46 +52,68 @@ class OutputLayout:
         return sum(shape.numel() for shape in self.shapes.values())
 
     def columns(self, key: Key) -> slice:
-        """Return where an output is in a row."""
-        # Outputs follow each other.
+        """Return where an output is in a row.
+
+        Raises
+        ------
+        KeyError
+            If there is no such output.
+        """
         start = 0
         for name, shape in self.shapes.items():
+            stop = start + shape.numel()
             if name == key:
-                return slice(start, start + shape.numel())
-            start += shape.numel()
+                return slice(start, stop)
+            start = stop
         raise KeyError(key)
 
     def of(self, table: Tensor, key: Key) -> Tensor:
-        """Return an output in its own shape from rows (n, size)."""
-        return table[:, self.columns(key)].reshape(len(table), *self.shapes[key])
+        """Return an output in its own shape, (n, ...), from rows (n, size)."""
+        flat = table[:, self.columns(key)]
+        return flat.reshape(len(table), *self.shapes[key])
 
     def restored(self, table: Tensor) -> dict[Key, Tensor] | tuple[Tensor, ...]:
         """Return all outputs as the model returns them, from rows (n, size)."""
         outputs = {key: self.of(table, key) for key in self.shapes}
-        return outputs if self.is_mapping else tuple(outputs.values())
+        if self.is_mapping:
+            return outputs
+        return tuple(outputs.values())
 
 
 Outputs = Mapping[Key, Tensor] | Sequence[Tensor]
-"""Several outputs of a model."""
+"""Several outputs of a model, each (n, ...) for n samples."""
 
 
 def layout_of(outputs: Outputs) -> OutputLayout:
     """Return where outputs lie in a row, from their values for some samples."""
-    shapes = {key: tensor.shape[1:] for key, tensor in _items(outputs)}
+    # The first axis is that of the samples.
+    shapes = {key: output.shape[1:] for key, output in items_of(outputs)}
     return OutputLayout(shapes, isinstance(outputs, Mapping))
 
 
 def table_of(outputs: Outputs) -> Tensor:
-    """Return outputs side by side, (n, size)."""
-    # In the order of the layout.
-    tensors = [tensor for _, tensor in _items(outputs)]
-    # Some models have one head in single precision.
-    dtype = torch.promote_types(tensors[0].dtype, tensors[-1].dtype)
-    return torch.cat([tensor.flatten(1).to(dtype) for tensor in tensors], dim=1)
+    """Return outputs side by side, (n, size), in the order of their layout.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.outputs import table_of
+    >>> table_of((torch.zeros(1, 2), torch.ones(1, 1, 2)))
+    tensor([[0., 0., 1., 1.]])
+    """
+    tensors = [output for _, output in items_of(outputs)]
+
+    # Some models have one head in single precision: that of the most digits is everyone's.
+    dtype = functools.reduce(torch.promote_types, [tensor.dtype for tensor in tensors])
+    columns = [tensor.flatten(1).to(dtype) for tensor in tensors]
+    return torch.cat(columns, dim=1)
 
 
 def outputs_of(returned: object, n: int) -> Tensor | Outputs:
     """Return what counts of what a model returned for n samples.
+
+    That is a tensor, the ``logits`` of an object, or several tensors of real numbers: by name those
+    among the entries of a mapping, in order all entries of a tuple or list.
 
     Raises
     ------
@@ -106,25 +129,35 @@ def outputs_of(returned: object, n: int) -> Tensor | Outputs:
     if isinstance(logits, Tensor):
         return checked_output(logits, n)
 
-    if isinstance(returned, (Mapping, tuple, list)):
-        chosen = {key: value for key, value in _items(returned) if _is_output(value)}
-        # By name, what is no tensor of real numbers (a cache, a count) is passed over; in order
-        # places would move.
-        if chosen and isinstance(returned, Mapping):
-            return {key: checked_output(value, n, key) for key, value in chosen.items()}
-        if len(chosen) == len(returned) > 0:
-            return tuple(checked_output(v, n, k) for k, v in chosen.items())
+    if isinstance(returned, Mapping):
+        # What is no tensor of real numbers (a cache, a count) is passed over.
+        named = {key: value for key, value in returned.items() if is_output(value)}
+        if named:
+            return {key: checked_output(value, n, key) for key, value in named.items()}
+
+    # In order nothing can be: the places of those behind it would move.
+    if isinstance(returned, (tuple, list)):
+        outputs = [value for value in returned if is_output(value)]
+        if outputs and len(outputs) == len(returned):
+            return tuple(checked_output(v, n, k) for k, v in enumerate(outputs))
     raise TypeError(
-        f"the model must return a tensor, an object with .logits, or several tensors by name or in "
+        "the model must return a tensor, an object with .logits, or several tensors by name or in "
         f"order, got {_checks.describe(returned)}: wrap it in a module that returns what to explain"
     )
 
 
 def checked_output(value: Tensor, n: int, key: Key | None = None) -> Tensor:
-    """Return an output if it has an entry for each of n samples on its first axis."""
+    """Return an output if it has an entry for each of n samples on its first axis.
+
+    Raises
+    ------
+    ValueError
+        If it has not; the message names ``key``, where the output is one of several.
+    """
     # A batch that is reduced to one number has no outputs of single samples.
     if value.ndim and len(value) == n:
         return value
+
     what = "an output" if key is None else f"an output {key!r}"
     raise ValueError(
         f"the model must return {what} for each of {n} samples on the first axis, got shape "
@@ -132,11 +165,13 @@ def checked_output(value: Tensor, n: int, key: Key | None = None) -> Tensor:
     )
 
 
-def _items(outputs: Any) -> list[tuple[Key, Any]]:
+def items_of(outputs: Outputs) -> list[tuple[Key, Tensor]]:
+    """Return outputs with their names, or with their places among several in order."""
     if isinstance(outputs, Mapping):
         return list(outputs.items())
     return list(enumerate(outputs))
 
 
-def _is_output(value: object) -> bool:
+def is_output(value: object) -> bool:
+    """Whether something a model returned is a tensor of real numbers."""
     return isinstance(value, Tensor) and value.dtype.is_floating_point

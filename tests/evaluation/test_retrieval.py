@@ -38,6 +38,9 @@ def test_bad_calls():
         retrieval(np.ones((2, 3)), np.ones(3))
     with pytest.raises(ValueError, match="above the number"):
         retrieval(np.ones((2, 3)), np.array([True, False, True]), k=4)
+    for shape in ((0, 3), (2, 3, 4)):
+        with pytest.raises(ValueError, match="attribution must be numbers"):
+            retrieval(np.ones(shape), np.ones(shape, dtype=bool), k=1)
     with pytest.raises(ValueError, match="leaves none"):
         brittleness(np.ones((1, 3)), lambda kept, target: 0, [3], [0])
     with pytest.raises(ValueError, match="a prediction for each"):

@@ -209,5 +209,17 @@ def test_the_commands(tmp_path, capsys):
     assert "answered in" in printed
     assert main(["query", str(file), "--sample", "0", "--show", "1"]) == 0
     assert "point 2  blue sea" in capsys.readouterr().out
+
+    # As many as there are points: each helps or harms, but not both.
+    assert main(["query", str(file), "--text", "red wine", "--show", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    assert len(lines) == 4
+    for line in lines:
+        title, value = line.split()[:2]
+        assert (float(value) > 0) == (title == "helps")
+
+    file.write_text(FILE + "texts = texts[:3]\n")
+    assert main(["query", str(file), "--text", "red wine"]) == 2
+    assert "each of 4 training points, got 3" in capsys.readouterr().err
     assert main(["query", str(file)]) == 2
     assert "either --text or --sample" in capsys.readouterr().err

@@ -157,7 +157,7 @@ class Unrolled(Method):
         TypeError
             If it is no such run.
         ValueError
-            If it has fewer steps than there are segments, or its optimizer is not known.
+            If it has fewer steps than there are segments, or its optimizer is unknown or maximizes.
 
         Examples
         --------

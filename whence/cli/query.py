@@ -47,6 +47,28 @@ class Options:
     """Damping relative to the mean eigenvalue of the Fisher matrix."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """What is asked, and of what.
+
+    Parameters
+    ----------
+    index:
+        Of the training points.
+    quantity:
+        What is explained, one target for each loss.
+    names:
+        What each target is called.
+    texts:
+        The text of each training point, where the file has them.
+    """
+
+    index: GradientIndex
+    quantity: Loss
+    names: Sequence[str]
+    texts: Sequence[str] | None
+
+
 def run(options: Options, arguments: Sequence[str]) -> int:
     """Answer from the index; return the exit code."""
     if (options.text is None) == (not options.sample):
@@ -57,76 +79,135 @@ def run(options: Options, arguments: Sequence[str]) -> int:
         raise FileNotFoundError(
             f"there is no index at {folder}: make it by whence index {options.file}"
         )
-    file = read(options.file)
-    index = GradientIndex.open(folder, file.objective, damping=options.damping)
-    quantity = quantity_of(options, file)
+    question = question_of(options, folder)
 
     begun = time.perf_counter()
-    table = index.attribute(quantity)
+    table = question.index.attribute(question.quantity)
     seconds = time.perf_counter() - begun
-    texts = file.list_of_names("texts")
-    for target in range(table.sizes["target"]):
-        name = f"sample {options.sample[target]}" if options.sample else "the text"
-        print(f"what {name} comes from, of {len(index)} training points:")
+
+    n_points = len(question.index)
+    for target, name in enumerate(question.names):
+        print(f"what {name} comes from, of {n_points} training points:")
         row = table.isel(target=target)
-        show_points(index, quantity, target, row, texts, options.show)
+        show_points(question, target, row, options.show)
     print(f"answered in {1000 * seconds:.0f} ms by {folder}")
     return 0
 
 
+def question_of(options: Options, folder: Path) -> Question:
+    """Read the file and the index, and what is asked of it."""
+    file = read(options.file)
+    index = GradientIndex.open(folder, file.objective, damping=options.damping)
+    names = ["the text"]
+    if options.sample:
+        names = [f"sample {number}" for number in options.sample]
+
+    quantity = quantity_of(options, file)
+    texts = texts_of(file, len(index))
+    return Question(index, quantity, names, texts)
+
+
 def quantity_of(options: Options, file: ModelFile) -> Loss:
-    """Return what is explained: the loss of a text, or of test samples."""
+    """Return what is explained: the loss of a text, or of test samples.
+
+    Raises
+    ------
+    ValueError
+        If there is a text, and the file does not say which sample it is.
+    """
     if options.text is None:
         quantity: Any = quantity_of_tests(file, None, options.sample)
         return quantity
+
     encode = file.names.get("encode")
     if not callable(encode):
         raise ValueError(
             f"--text needs a function encode in {options.file}, which returns one sample for a "
             "text, as data has them: encode = lambda text: (inputs, target)"
         )
-    return Loss(encode(options.text))
+    sample = encode(options.text)
+    return Loss(sample)
 
 
-def show_points(
-    index: GradientIndex,
-    quantity: Loss,
-    target: int,
-    row: Attribution,
-    texts: Sequence[str] | None,
-    count: int,
-) -> None:
-    """Print the points that help a target the most, then those that harm it the most."""
+def texts_of(file: ModelFile, n_points: int) -> Sequence[str] | None:
+    """Return the text of each training point, None where the file has none.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer than training points.
+    """
+    texts = file.list_of_names("texts")
+    if texts is not None and len(texts) != n_points:
+        raise ValueError(
+            f"texts must be one for each of {n_points} training points, got {len(texts)}"
+        )
+    return texts
+
+
+def show_points(question: Question, target: int, row: Attribution, count: int) -> None:
+    """Print the points that help a target the most, then those that harm it the most.
+
+    ``row`` has the effect of removing each point on the target's loss: what raises it helped.
+    """
     values = row.values
     order = np.argsort(-values, kind="stable")
-    for title, places in (("helps", order[:count]), ("harms", order[::-1][:count])):
-        for place in places:
-            line = f"  {title} {values[place]:+.3g}  point {place}"
-            if "label" in row.coords:
-                line += f", label {row.coords['label'].values[place]}"
-            if texts is not None:
-                line += (
-                    f"  {excerpt(index, quantity, target, int(place), texts[place])}"
-                )
-            print(line)
+    helping = order[values[order] > 0]
+    harming = order[values[order] < 0][::-1]
+
+    for title, places in (("helps", helping), ("harms", harming)):
+        for place in places[:count]:
+            words = described(question, target, row, int(place))
+            print(f"  {title} {values[place]:+.3g}  {words}")
 
 
-def excerpt(
-    index: GradientIndex, quantity: Loss, target: int, place: int, text: str
-) -> str:
+def described(question: Question, target: int, row: Attribution, place: int) -> str:
+    """Return which training point this is, with its label and text where they are known."""
+    words = f"point {place}"
+    if "label" in row.coords:
+        label = row.coords["label"].values[place]
+        words += f", label {label}"
+    if question.texts is not None:
+        shown = excerpt(question, target, place, question.texts[place])
+        words += f"  {shown}"
+    return words
+
+
+def excerpt(question: Question, target: int, place: int, text: str) -> str:
     """Return a part of a training text, around the position that matters most where that is known.
 
     Positions are the characters of the text where there are as many of either.
     """
     start = 0
-    loss = next(iter(index.objective.terms.values())).loss
-    if getattr(loss, "positions", 1) == len(text) and len(text) > EXCERPT:
-        # Where a window of the text has the largest effect, of either sign.
-        effects = index.positions(quantity, place)[target].cpu()
-        window = torch.ones(1, 1, EXCERPT)
-        sums = torch.nn.functional.conv1d(effects[None, None].float(), window)[0, 0]
-        start = int(sums.abs().argmax())
-    shown = " ".join(text[start : start + EXCERPT].split())
+    (term,) = question.index.objective.terms.values()
+    n_positions = getattr(term.loss, "positions", 1)
+    if n_positions == len(text) and len(text) > EXCERPT:
+        effects = question.index.positions(question.quantity, place)
+        start = strongest_window(effects[target].cpu(), EXCERPT)
+
+    stop = start + EXCERPT
+    shown = " ".join(text[start:stop].split())
     before = "…" if start else ""
-    after = "…" if start + EXCERPT < len(text) else ""
+    after = "…" if stop < len(text) else ""
     return f"{before}{shown}{after}"
+
+
+def strongest_window(effects: torch.Tensor, width: int) -> int:
+    """Return where the part of so many positions begins whose effect (position,) is largest.
+
+    Effects of either sign count; those within a window add up.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from whence.cli.query import strongest_window
+    >>> strongest_window(torch.tensor([1.0, -1.0, -2.0, -2.0, 1.0]), 2)
+    2
+    """
+    # All windows' sums are a convolution with ones.
+    window = torch.ones(1, 1, width)
+    channel = effects.float().view(1, 1, -1)
+    sums = torch.nn.functional.conv1d(channel, window)
+
+    sizes = sums.flatten().abs()
+    return int(sizes.argmax())

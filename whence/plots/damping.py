@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -25,11 +27,31 @@ from whence.plots.style import (
     title,
 )
 
+
+class Truth(NamedTuple):
+    """A comparison of predictions with retraining: its variable, in words, and how it is drawn."""
+
+    name: str
+    label: str
+    words: str
+    color: str
+    marker: str
+
+
 SOLVED = 1e-3
 """Relative residual below which systems count as solved, and need no panel."""
 STABLE = 0.95
 """Agreement from which two rankings count as the same."""
 WIDTH = 7.4
+HEIGHTS = (2.6, 1.5, 1.2)
+"""Of the panels of agreements, sizes and residuals."""
+MARGINS = 1.3
+"""Height of title, caption and axis labels."""
+TRUTHS = (
+    Truth("retraining", "with leaving out", "leaving points out", VERMILION, "s"),
+    Truth("lds", "with subsets (LDS)", "subsets", GREEN, "^"),
+)
+"""What predictions may be compared with, where it is known."""
 
 
 def damping(path: xr.Dataset) -> Figure:
@@ -62,98 +84,128 @@ def damping(path: xr.Dataset) -> Figure:
     >>> [axes.get_ylabel() for axes in figure.axes]
     ['rank correlation', 'size of influences']
     """
+    check_path(path)
+    values = path["damping"].values
+    nearest = nearest_damping(path)
+    stable = stable_range(path, nearest)
+
+    heights = HEIGHTS if has_unsolved(path) else HEIGHTS[:2]
+    figure = Figure((WIDTH, sum(heights) + MARGINS), layout="constrained")
+    axes = figure.subplots(
+        len(heights), sharex=True, gridspec_kw={"height_ratios": heights}
+    )
+    draw_agreements(axes[0], path, nearest)
+    draw_sizes(axes[1], values, path["size"].values)
+    if has_unsolved(path):
+        draw_residuals(axes[2], values, path["residual"].values)
+
+    current = float(path.attrs["damping"])
+    for ax in axes:
+        ax.axvspan(*stable, color="0.93", zorder=0)
+        if current > 0:
+            ax.axvline(current, color=INK, linewidth=1.0, linestyle=":")
+    axes[-1].set_xlabel("damping λ relative to the largest eigenvalue", fontsize=TEXT)
+
+    title(figure, heading(path), inches=WIDTH - 0.4)
+    sentences = what_to_see(path, nearest, stable)
+    caption(figure, " ".join(sentences), inches=WIDTH - 0.2)
+    return figure
+
+
+def check_path(path: object) -> None:
+    """Raise ``TypeError`` unless this is what :func:`whence.evaluation.damping_path` returns."""
     is_path = isinstance(path, xr.Dataset) and {"agreement", "size"} <= set(path)
     if not is_path:
         raise TypeError(
             "expected what whence.evaluation.damping_path(...) returns, an xarray.Dataset with "
             f"agreement and size, got {_checks.describe(path)}"
         )
-    residuals = path["residual"].values
-    has_unsolved = bool(np.nanmax(residuals) > SOLVED)
-    heights = [2.6, 1.5, 1.2] if has_unsolved else [2.6, 1.5]
-    figure = Figure((WIDTH, sum(heights) + 1.3), layout="constrained")
-    axes = figure.subplots(
-        len(heights), sharex=True, gridspec_kw={"height_ratios": heights}
-    )
 
-    current = float(path.attrs["damping"])
-    values = path["damping"].values
-    nearest = nearest_damping(path)
-    stable = stable_range(path, nearest)
-    draw_agreements(axes[0], path, nearest)
-    draw_sizes(axes[1], values, path["size"].values)
-    if has_unsolved:
-        draw_residuals(axes[2], values, residuals)
 
-    for ax in axes:
-        ax.axvspan(*stable, color="0.93", zorder=0)
-        if current > 0:
-            ax.axvline(current, color=INK, linewidth=1.0, linestyle=":")
-    axes[-1].set_xlabel("damping λ relative to the largest eigenvalue", fontsize=TEXT)
-    write_words(figure, path, nearest, stable)
-    return figure
+def has_unsolved(path: xr.Dataset) -> bool:
+    """Whether at some damping the systems were not solved."""
+    # NaN where the system is singular.
+    largest = np.nanmax(path["residual"].values)
+    return bool(largest > SOLVED)
 
 
 def nearest_damping(path: xr.Dataset) -> int:
-    """Return the place of the known damping that is nearest to the influence's own."""
+    """Return the place of the known damping that is nearest to the influence's own, by its log."""
     # Of no damping at all the smallest is the nearest.
     current = max(float(path.attrs["damping"]), np.finfo(float).tiny)
-    distances = np.abs(np.log(path["damping"].values / current))
+    ratios = path["damping"].values / current
+    distances = np.abs(np.log(ratios))
+
+    # Where the system was singular nothing is known.
     is_known = np.isfinite(path["size"].values)
-    return int(np.argmin(np.where(is_known, distances, np.inf)))
+    known_distances = np.where(is_known, distances, np.inf)
+    return int(np.argmin(known_distances))
 
 
 def stable_range(path: xr.Dataset, place: int) -> tuple[float, float]:
     """Return the first and last damping around a place whose rankings agree with it."""
     is_alike = path["agreement"].values[place] >= STABLE
-    first = last = place
+    first = place
     while first > 0 and is_alike[first - 1]:
         first -= 1
+    last = place
     while last < len(is_alike) - 1 and is_alike[last + 1]:
         last += 1
+
     values = path["damping"].values
     return float(values[first]), float(values[last])
+
+
+def truths_of(path: xr.Dataset) -> list[Truth]:
+    """Return what predictions are compared with at one or more dampings."""
+    truths = []
+    for truth in TRUTHS:
+        if truth.name not in path:
+            continue
+        is_known = np.isfinite(path[truth.name].values)
+        if is_known.any():
+            truths.append(truth)
+    return truths
 
 
 def draw_agreements(ax: Axes, path: xr.Dataset, place: int) -> None:
     """Draw rank correlations with the ranking at one damping, and with retraining."""
     values = path["damping"].values
-    lines = {
-        f"with λ = {values[place]:.0e}": (path["agreement"].values[place], BLUE, "o")
-    }
-    if "retraining" in path:
-        lines["with leaving out"] = (path["retraining"].values, VERMILION, "s")
-    if "lds" in path:
-        lines["with subsets (LDS)"] = (path["lds"].values, GREEN, "^")
+    agreement = path["agreement"].values[place]
+    look: Look = {"color": BLUE, "marker": "o", "markersize": 5}
+    name = f"with λ = {values[place]:.0e}"
+    ax.plot(values, agreement, label=name, linewidth=1.6, **look)
 
-    for name, (column, color, marker) in lines.items():
-        look: Look = {"color": color, "marker": marker, "markersize": 5}
-        ax.plot(values, column, label=name, linewidth=1.6, **look)
-        if color == BLUE or not np.isfinite(column).any():
-            continue
-        # Where retraining is predicted best.
-        best = int(np.nanargmax(column))
-        ax.plot(
-            values[best],
-            column[best],
-            "o",
-            markersize=12,
-            fillstyle="none",
-            color=color,
-        )
+    columns = [agreement]
+    for truth in truths_of(path):
+        column = path[truth.name].values
+        columns.append(column)
+        look = {"color": truth.color, "marker": truth.marker, "markersize": 5}
+        ax.plot(values, column, label=truth.label, linewidth=1.6, **look)
+        draw_best(ax, values, column, truth.color)
+
     ax.set_xscale("log")
-    lowest = min(float(np.nanmin(column)) for column, _, _ in lines.values())
+    lowest = float(np.nanmin(columns))
     ax.set_ylim(min(-0.05, 1.1 * lowest), 1.05)
     ax.axhline(0, color=GRAY, linewidth=0.8)
     dress(ax, ("", "rank correlation"))
     legend_beside(ax)
 
 
+def draw_best(ax: Axes, values: Array, column: Array, color: str) -> None:
+    """Draw a ring around the largest number of a column, where retraining is predicted best."""
+    best = int(np.nanargmax(column))
+    look: Look = {"color": color, "marker": "o", "markersize": 12}
+    ax.plot(values[best], column[best], fillstyle="none", linestyle="none", **look)
+
+
 def draw_sizes(ax: Axes, values: Array, sizes: Array) -> None:
     """Draw the root mean square of influences."""
     ax.plot(values, sizes, color=ORANGE, marker="o", markersize=5, linewidth=1.6)
     # Within a decade a logarithmic axis would have one tick.
-    if np.nanmax(sizes) > 10 * np.nanmin(sizes) > 0:
+    smallest = np.nanmin(sizes)
+    largest = np.nanmax(sizes)
+    if largest > 10 * smallest > 0:
         ax.set_yscale("log")
         ax.yaxis.set_minor_formatter(NullFormatter())
     dress(ax, ("", "size of influences"))
@@ -167,40 +219,45 @@ def draw_residuals(ax: Axes, values: Array, residuals: Array) -> None:
     dress(ax, ("", "residual"))
 
 
-def write_words(
-    figure: Figure, path: xr.Dataset, place: int, stable: tuple[float, float]
-) -> None:
-    """Write what the figure is of above it, and what to see below it."""
-    attrs = path.attrs
-    n_targets = attrs["targets"]
-    name = str(attrs["quantity"])
+def heading(path: xr.Dataset) -> str:
+    """Return what the figure is of."""
+    name = str(path.attrs["quantity"])
     if name.startswith("loss"):
         name = f"the {name}"
-    what = f"{name} ({n_targets} target{'s' if n_targets > 1 else ''})"
-    heading = f"Influence of {attrs['points']} points on {what} over the damping"
-    title(figure, heading, inches=WIDTH - 0.4)
 
+    targets = _checks.counted(path.attrs["targets"], "target")
+    n_points = path.attrs["points"]
+    return f"Influence of {n_points} points on {name} ({targets}) over the damping"
+
+
+def what_to_see(path: xr.Dataset, place: int, stable: tuple[float, float]) -> list[str]:
+    """Return what the figure shows, in sentences."""
     value = float(path["damping"].values[place])
-    text = f"Dotted: the influence's own damping, {attrs['damping']:.0e}."
-    if stable[0] < stable[1]:
-        text += (
-            f" Shaded: from {stable[0]:.0e} to {stable[1]:.0e} rankings correlate with that at "
-            f"{value:.0e} by {STABLE} or more."
+    sentences = [f"Dotted: the influence's own damping, {path.attrs['damping']:.0e}."]
+
+    first, last = stable
+    if first < last:
+        sentences.append(
+            f"Shaded: from {first:.0e} to {last:.0e} rankings correlate with that at {value:.0e} "
+            f"by {STABLE} or more."
         )
     else:
-        text += " The ranking changes to either side of it."
-    for column, words in (("retraining", "leaving points out"), ("lds", "subsets")):
-        if column in path and np.isfinite(path[column].values).any():
-            best = int(np.nanargmax(path[column].values))
-            text += (
-                f" Best for {words}: {float(path['damping'][best]):.0e} "
-                f"({float(path[column][best]):.2f}; at {value:.0e} "
-                f"{float(path[column][place]):.2f})."
-            )
-    text += " Size: root mean square over targets and points."
-    if np.nanmax(path["residual"].values) > SOLVED:
-        text += " Above the dashed line systems are not solved."
-    n_singular = int(np.isnan(path["size"].values).sum())
-    if n_singular:
-        text += f" At {n_singular} dampings the system is singular."
-    caption(figure, text, inches=WIDTH - 0.2)
+        sentences.append("The ranking changes to either side of it.")
+
+    for truth in truths_of(path):
+        column = path[truth.name].values
+        best = int(np.nanargmax(column))
+        best_value = float(path["damping"].values[best])
+        sentences.append(
+            f"Best for {truth.words}: {best_value:.0e} ({column[best]:.2f}; at {value:.0e} "
+            f"{column[place]:.2f})."
+        )
+
+    sentences.append("Size: root mean square over targets and points.")
+    if has_unsolved(path):
+        sentences.append("Above the dashed line systems are not solved.")
+    is_singular = np.isnan(path["size"].values)
+    if is_singular.any():
+        dampings = _checks.counted(int(is_singular.sum()), "damping")
+        sentences.append(f"At {dampings} the system is singular.")
+    return sentences

@@ -12,9 +12,9 @@ from whence.arrays import ArrayLike
 from whence.plots.style import Array
 
 MAX_GROUPS = 20
-"""Most classes that are kept."""
+"""Classes that are kept where there are too many: those of the most points."""
 MAX_PANELS = 50
-"""Most classes that are shown whole."""
+"""Classes up to which all are shown."""
 MAX_VALUES = 12
 """Different numbers with a fraction above which they are put into ranges."""
 BINS = 8
@@ -26,8 +26,23 @@ def in_ranges(
 ) -> tuple[xr.DataArray, list[str]]:
     """Return an attribution whose points have a range of values in place of their own value.
 
-    Ranges hold about as many points each, and are numbered from the lowest. The second entry says
-    each in words.
+    Ranges hold about as many points each, between quantiles of the values, and are numbered from
+    the lowest; those without points are left out. The coordinate ``target_{label}``, where there is
+    one, becomes the number of the target's range.
+
+    Parameters
+    ----------
+    attribution:
+        With the dimension ``point``.
+    label:
+        The coordinate of the points that has their values.
+    bins:
+        How many ranges; of equal values there may be fewer.
+
+    Returns
+    -------
+    tuple
+        The attribution, and each range in words.
 
     Examples
     --------
@@ -40,57 +55,84 @@ def in_ranges(
     """
     values = attribution.coords[label].values.astype(float)
     # Inner edges; many equal values make some of them equal.
-    quantiles = np.quantile(values, np.arange(1, bins) / bins)
-    edges = np.unique(quantiles)
+    shares = np.arange(1, bins) / bins
+    edges = np.unique(np.quantile(values, shares))
+
     places = np.searchsorted(edges, values, side="right")
     present, numbers = np.unique(places, return_inverse=True)
-
-    names = []
-    for place in present:
-        inside = values[places == place]
-        low = inside.min()
-        high = inside.max()
-        names.append(f"{low:.3g}" if low == high else f"{low:.3g} … {high:.3g}")
+    names = [range_in_words(values[places == place]) for place in present]
 
     coordinates: dict[str, object] = {label: ("point", numbers)}
     of_target = f"target_{label}"
-    grouped = attribution.assign_coords(coordinates)
-    if of_target in grouped.coords:
-        targets = grouped.coords[of_target]
-        of_edges = np.searchsorted(edges, targets.values.astype(float), side="right")
+    if of_target in attribution.coords:
+        targets = attribution.coords[of_target]
+        target_values = targets.values.astype(float)
+        target_places = np.searchsorted(edges, target_values, side="right")
+
         # A target outside of all ranges that have points belongs to the nearest.
-        nearest = np.abs(of_edges[..., None] - present).argmin(axis=-1)
-        grouped = grouped.assign_coords({of_target: (targets.dims, nearest)})
-    return grouped, names
+        distances = np.abs(target_places[..., None] - present)
+        coordinates[of_target] = (targets.dims, distances.argmin(axis=-1))
+    return attribution.assign_coords(coordinates), names
+
+
+def range_in_words(values: Array) -> str:
+    """Return from which to which number these go.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from whence.plots.grouping import range_in_words
+    >>> range_in_words(np.array([0.25, 1.0, 0.5])), range_in_words(np.array([2.0, 2.0]))
+    ('0.25 … 1', '2')
+    """
+    low = values.min()
+    high = values.max()
+    if low == high:
+        return f"{low:.3g}"
+    return f"{low:.3g} … {high:.3g}"
 
 
 def largest_groups(
-    attribution: xr.DataArray, label: str = "label", most: int = MAX_GROUPS
+    attribution: xr.DataArray, label: str = "label", count: int = MAX_GROUPS
 ) -> tuple[xr.DataArray, int]:
     """Return the points of the labels that most points have, and how many labels there were.
 
     The label of the target, where all targets share one, is kept in any case.
+
+    Parameters
+    ----------
+    attribution:
+        With the dimension ``point``.
+    label:
+        The coordinate of the points that has their labels.
+    count:
+        How many labels are kept.
 
     Examples
     --------
     >>> import numpy as np, xarray as xr
     >>> from whence.plots.grouping import largest_groups
     >>> row = xr.DataArray(np.arange(4), {"label": ("point", [7, 7, 5, 6])}, "point")
-    >>> some, n = largest_groups(row, most=2)
+    >>> some, n = largest_groups(row, count=2)
     >>> some.values, n
     (array([0, 1, 2]), 3)
     """
     labels: Array = attribution.coords[label].values
-    present, counts = np.unique(labels, return_counts=True)
-    if len(present) <= most:
+    present, n_points = np.unique(labels, return_counts=True)
+    if len(present) <= count:
         return attribution, len(present)
 
-    order = np.argsort(-counts, kind="stable")
-    chosen = present[order[:most]]
-    of_targets = np.unique(attribution.coords.get(f"target_{label}", present[:0]))
-    if len(of_targets) == 1 and of_targets[0] not in chosen:
-        chosen = np.append(chosen[: most - 1], of_targets)
-    return attribution.isel(point=np.flatnonzero(np.isin(labels, chosen))), len(present)
+    order = np.argsort(-n_points, kind="stable")
+    chosen = present[order[:count]]
+    of_targets = attribution.coords.get(f"target_{label}")
+    if of_targets is not None:
+        shared = np.unique(of_targets)
+        if len(shared) == 1 and shared[0] not in chosen:
+            chosen = np.append(chosen[: count - 1], shared)
+
+    is_chosen = np.isin(labels, chosen)
+    kept = attribution.isel(point=np.flatnonzero(is_chosen))
+    return kept, len(present)
 
 
 def with_coordinate(
@@ -98,8 +140,18 @@ def with_coordinate(
 ) -> tuple[xr.DataArray, str]:
     """Return an attribution with the coordinate that separates its points, and its name.
 
-    ``label`` is a coordinate's name, or the values themselves, one for each point; these are called
-    by their own name where they have one, as a column of a table does.
+    Parameters
+    ----------
+    attribution:
+        With the dimension ``point``.
+    label:
+        A coordinate's name, or the values themselves, one for each point; these are called by their
+        own name where they have one, as a column of a table does, or else ``group``.
+
+    Raises
+    ------
+    ValueError
+        If values are not one for each point.
 
     Examples
     --------
@@ -115,9 +167,12 @@ def with_coordinate(
     name = getattr(label, "name", None)
     if not isinstance(name, str):
         name = "group"
+
+    # A tensor may have a graph, or lie on a device.
     if hasattr(label, "detach"):
         label = label.detach().cpu()
     values = np.asarray(label)
+
     n_points = attribution.sizes.get("point", 0)
     if values.shape != (n_points,):
         raise ValueError(
@@ -168,23 +223,29 @@ class Groups:
         """
         values: Array = attribution.coords[label].values
         is_floating = values.dtype.kind == "f"
-        if is_floating and not np.isfinite(values).all():
-            n_bad = int((~np.isfinite(values)).sum())
-            raise ValueError(
-                f"{label!r} must be finite to separate points by it: {n_bad} of {len(values)} are "
-                "not; select points that have it, attribution.isel(point=...)"
-            )
+        if is_floating:
+            check_finite(label, values)
 
         n_values = len(np.unique(values))
         if is_floating and n_values > MAX_VALUES:
             grouped, names = in_ranges(attribution, label)
             note = f"{n_values} values of {label} are put into {len(names)} ranges"
             return cls(grouped, label, names, note)
+
         if n_values > MAX_PANELS:
             largest, _ = largest_groups(attribution, label)
             n_shown = len(np.unique(largest.coords[label].values))
-            note = (
-                f"of {n_values} values of {label} the {n_shown} most frequent are shown"
-            )
-            return cls(largest, label, None, note)
+            which = f"the {n_shown} most frequent are shown"
+            return cls(largest, label, note=f"of {n_values} values of {label} {which}")
+
         return cls(attribution, label)
+
+
+def check_finite(label: str, values: Array) -> None:
+    """Raise ``ValueError`` unless all numbers that points are separated by are finite."""
+    n_bad = int((~np.isfinite(values)).sum())
+    if n_bad:
+        raise ValueError(
+            f"{label!r} must be finite to separate points by it: {n_bad} of {len(values)} are not; "
+            "select points that have it, attribution.isel(point=...)"
+        )

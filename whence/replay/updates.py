@@ -1,8 +1,11 @@
 """Steps of optimizers as functions that can be differentiated, by the class of ``torch.optim``.
 
 A step makes of a parameter θ, its gradient g and the optimizer's state for it the next θ and the
-next state, number by number. Each function here is that formula; :func:`check_update` compares it
-with what the optimizer itself did.
+next state, number by number: all are of the shape of θ, but for the count of steps t. Each function
+here is that formula, in the order of torch's own operations.
+
+Steps minimize: with ``maximize`` g is minus the gradient. A weight decay c is the gradient of the
+penalty ``(c/2)‖θ‖²``, which is added to g, but where decay is decoupled.
 """
 
 from __future__ import annotations
@@ -35,15 +38,32 @@ def square_root(values: Tensor) -> Tensor:
     return torch.where(is_positive, safe.sqrt(), torch.zeros_like(values))
 
 
-def _signed(gradient: Tensor, options: Options) -> Tensor:
-    """Return the gradient of what is minimized."""
-    return -gradient if options["maximize"] else gradient
-
-
-def _with_penalty(gradient: Tensor, parameter: Tensor, options: Options) -> Tensor:
-    """Return ``g + cθ``, the gradient with that of the penalty ``(c/2)‖θ‖²``."""
+def descended(parameter: Tensor, gradient: Tensor, options: Options) -> Tensor:
+    """Return the gradient of what is minimized, ``±g + cθ``, the penalty's included."""
+    gradient = signed(gradient, options)
     decay = options["weight_decay"]
-    return gradient + decay * parameter if decay else gradient
+    if not decay:
+        return gradient
+    return gradient + decay * parameter
+
+
+def signed(gradient: Tensor, options: Options) -> Tensor:
+    """Return the gradient of what is minimized: minus that of what is maximized."""
+    if options["maximize"]:
+        return -gradient
+    return gradient
+
+
+def running_mean(before: Tensor, value: Tensor, decay: float) -> Tensor:
+    """Return ``βm + (1 − β)x``."""
+    return decay * before + (1 - decay) * value
+
+
+def next_count(state: OptimizerTensors) -> float:
+    """Return t, the number of this step, from 1."""
+    if "step" not in state:
+        return 1.0
+    return float(state["step"]) + 1
 
 
 def sgd(
@@ -51,20 +71,25 @@ def sgd(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return a step of gradient descent, with momentum where there is some.
 
-    ``b ← μb + (1 − τ)g`` (``b = g`` at first), ``θ ← θ − ηb``, or ``θ − η(g + μb)`` of Nesterov's.
+    ``b ← μb + (1 − τ)g`` (``b = g`` at first), ``θ ← θ − ηb``, or ``θ − η(g + μb)`` of Nesterov's,
+    with momentum μ and dampening τ. Without momentum torch keeps nothing, and ``θ ← θ − ηg``.
     """
-    step = _with_penalty(_signed(gradient, options), parameter, options)
-    # Without momentum torch keeps nothing.
-    momentum = options["momentum"]
+    gradient = descended(parameter, gradient, options)
+    step = gradient
     following: dict[str, Tensor] = {}
+    momentum = options["momentum"]
     if momentum:
         # At first the buffer is the gradient itself, without dampening.
+        buffer = gradient
         before = state.get("momentum_buffer")
-        buffer = step
         if before is not None:
-            buffer = momentum * before + (1 - options["dampening"]) * step
+            buffer = momentum * before + (1 - options["dampening"]) * gradient
         following["momentum_buffer"] = buffer
-        step = step + momentum * buffer if options["nesterov"] else buffer
+
+        step = buffer
+        if options["nesterov"]:
+            step = gradient + momentum * buffer
+
     return parameter - options["lr"] * step, following
 
 
@@ -75,34 +100,37 @@ def adam(
 
     ``m ← β₁m + (1 − β₁)g``, ``v ← β₂v + (1 − β₂)g²``,
     ``θ ← θ − η · m/(1 − β₁ᵗ) / (√(v/(1 − β₂ᵗ)) + ε)``; with amsgrad the largest v so far.
+    Decoupled decay first makes ``(1 − ηc)θ`` of θ, and leaves g as it is.
     """
-    gradient = _signed(gradient, options)
+    rate = options["lr"]
     if options.get("decoupled_weight_decay"):
-        parameter = parameter * (1 - options["lr"] * options["weight_decay"])
+        gradient = signed(gradient, options)
+        parameter = parameter * (1 - rate * options["weight_decay"])
     else:
-        gradient = _with_penalty(gradient, parameter, options)
+        gradient = descended(parameter, gradient, options)
 
     zeros = torch.zeros_like(parameter)
     first_decay, second_decay = options["betas"]
-    first = state.get("exp_avg", zeros)
-    second = state.get("exp_avg_sq", zeros)
-    first = first_decay * first + (1 - first_decay) * gradient
-    second = second_decay * second + (1 - second_decay) * gradient.square()
+    first = running_mean(state.get("exp_avg", zeros), gradient, first_decay)
+    second_before = state.get("exp_avg_sq", zeros)
+    second = running_mean(second_before, gradient.square(), second_decay)
     following = {"exp_avg": first, "exp_avg_sq": second}
 
     # The largest so far is compared before the bias is corrected, as torch does.
     scale = second
     if options["amsgrad"]:
-        scale = torch.maximum(state.get("max_exp_avg_sq", zeros), second)
+        largest_before = state.get("max_exp_avg_sq", zeros)
+        scale = torch.maximum(largest_before, second)
         following["max_exp_avg_sq"] = scale
 
-    count = float(state["step"]) + 1 if "step" in state else 1.0
+    # Means that begin at zero are too small by 1 − βᵗ: Σ_{j<t} (1 − β)βʲ.
+    count = next_count(state)
     following["step"] = torch.tensor(count)
-    # Means that begin at zero are too small by these factors.
     first_bias = 1 - first_decay**count
     second_bias = 1 - second_decay**count
+
     width = square_root(scale) / second_bias**0.5 + options["eps"]
-    return parameter - (options["lr"] / first_bias) * first / width, following
+    return parameter - (rate / first_bias) * first / width, following
 
 
 def rmsprop(
@@ -110,43 +138,52 @@ def rmsprop(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return a step of RMSprop, with momentum and centered where asked for.
 
-    ``v ← αv + (1 − α)g²``, ``θ ← θ − η g/(√v + ε)``; centered, v less the square of the mean of g.
+    ``v ← αv + (1 − α)g²``, ``d = g/(√v + ε)``, ``θ ← θ − ηd``; centered, v less the square of the
+    running mean of g; with momentum μ ``b ← μb + d`` and ``θ ← θ − ηb``.
     """
-    gradient = _with_penalty(_signed(gradient, options), parameter, options)
+    gradient = descended(parameter, gradient, options)
     zeros = torch.zeros_like(parameter)
     decay = options["alpha"]
-    second = decay * state.get("square_avg", zeros) + (1 - decay) * gradient.square()
+    second_before = state.get("square_avg", zeros)
+    second = running_mean(second_before, gradient.square(), decay)
     following = {"square_avg": second}
 
-    # Centered: mean of squares less square of the mean.
+    # Centered: the mean of squares less the square of the mean.
     variance = second
     if options["centered"]:
-        mean = decay * state.get("grad_avg", zeros) + (1 - decay) * gradient
+        mean = running_mean(state.get("grad_avg", zeros), gradient, decay)
         following["grad_avg"] = mean
         variance = second - mean.square()
 
-    step = gradient / (square_root(variance) + options["eps"])
-    if options["momentum"]:
-        step = options["momentum"] * state.get("momentum_buffer", zeros) + step
+    width = square_root(variance) + options["eps"]
+    step = gradient / width
+    momentum = options["momentum"]
+    if momentum:
+        buffer_before = state.get("momentum_buffer", zeros)
+        step = momentum * buffer_before + step
         following["momentum_buffer"] = step
 
-    count = float(state["step"]) + 1 if "step" in state else 1.0
-    following["step"] = torch.tensor(count)
+    following["step"] = torch.tensor(next_count(state))
     return parameter - options["lr"] * step, following
 
 
 def adagrad(
     parameter: Tensor, gradient: Tensor, state: OptimizerTensors, options: Options
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return a step of Adagrad: ``s ← s + g²``, ``θ ← θ − η/(1 + (t − 1)c) · g/(√s + ε)``."""
-    gradient = _with_penalty(_signed(gradient, options), parameter, options)
-    count = float(state["step"]) + 1
+    """Return a step of Adagrad: ``s ← s + g²``, ``θ ← θ − η/(1 + (t − 1)c) · g/(√s + ε)``.
+
+    c is its decay of the learning rate. torch makes the state, s at ``initial_accumulator_value``,
+    before the first step.
+    """
+    gradient = descended(parameter, gradient, options)
     total = state["sum"] + gradient.square()
-    rate = options["lr"] / (1 + (count - 1) * options["lr_decay"])
+
+    count = next_count(state)
     following = {"sum": total, "step": torch.tensor(count)}
-    return parameter - rate * gradient / (
-        square_root(total) + options["eps"]
-    ), following
+
+    rate = options["lr"] / (1 + (count - 1) * options["lr_decay"])
+    width = square_root(total) + options["eps"]
+    return parameter - rate * gradient / width, following
 
 
 UPDATES: dict[type[torch.optim.Optimizer], Update] = {

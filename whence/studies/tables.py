@@ -173,7 +173,7 @@ def notes(comparison: Comparison, style: Style, missing: str = "") -> list[str]:
     counts = comparison.cells["n"]
     least = int(counts.min())
     most = int(counts.max())
-    seeds = counted(most, "seed")
+    seeds = _checks.counted(most, "seed")
     # A run that failed is missing in one cell alone.
     if least < most:
         seeds = f"{least} to {most} seeds"
@@ -223,19 +223,14 @@ def notes_on_significance(comparison: Comparison) -> list[str]:
     two_sided = least_p(n_pairs)
     one_sided = two_sided / 2
     corrected = min(1.0, n_comparisons * two_sided)
-    pairs = counted(n_pairs, "pair")
-    comparisons = counted(n_comparisons, "comparison")
+    pairs = _checks.counted(n_pairs, "pair")
+    comparisons = _checks.counted(n_comparisons, "comparison")
     sentences.append(
         f"{pairs} cannot have p below {two_sided:.4g} two-sided ({one_sided:.4g} one-sided), "
         f"{corrected:.4g} corrected over {comparisons}: no difference can be significant with so "
         f"few, and † means undecided; it takes {needed} seeds."
     )
     return sentences
-
-
-def counted(n: int, noun: str) -> str:
-    """Return ``1 seed`` or ``2 seeds``."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 # --- the formats ---------------------------------------------------------------------------------
