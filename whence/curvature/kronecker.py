@@ -366,7 +366,8 @@ class _Factored:
             of_block /= block.eigenvalues + damping
             if leading is not None and self._coupling is not None:
                 places = self._coupling.leading.places[k]
-                of_block.flatten(1)[:, places] = leading[k]
+                # A view, as a copy would be written in vain.
+                of_block.view(len(of_block), -1)[:, places] = leading[k]
             block.put(of_block, value)
         return value
 
