@@ -26,6 +26,7 @@ SCHEDULES = {
     "adam": [pinn.Adam(5, lr=1e-2)],
     "batches": [pinn.Adam(5, lr=1e-2, batch_size=5)],
     "stages": [pinn.Adam(3, lr=1e-2, batch_size=5), pinn.GaussNewton(3)],
+    "early": [pinn.GaussNewton(60), pinn.Adam(4, lr=1e-3, batch_size=2)],
 }
 RANDOM = pinn.Resample(pinn.RandomScore(), n=4, every=2, candidates=20)
 IMPORTANT = pinn.Resample(
@@ -98,6 +99,13 @@ def test_the_best_network_is_replayed_on_what_led_to_it(tmp_path):
     """Its points may be others than the last ones."""
     run = train(tmp_path / "run", "adam", keep="best", **CHANGING["both"])
     assert equal(run, read(tmp_path / "run"))
+
+
+def test_a_stage_that_ends_early_is_replayed_as_far_as_it_went(tmp_path):
+    """Of few points Gauss–Newton soon comes to a loss that is zero but for rounding."""
+    result = train(tmp_path / "run", "early", points=dict.fromkeys(PROBLEM.terms, 3))
+    assert 10 < result.summary["iterations"] < 60
+    assert equal(result, read(tmp_path / "run"))
 
 
 def test_effects_are_those_of_whole_runs(tmp_path):

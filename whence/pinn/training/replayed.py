@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,14 @@ TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Relative difference of the replayed network from the trained one that rounding explains."""
 
 
+class StageSpan(NamedTuple):
+    """A stage, the iteration at which it began and the one at which it ended."""
+
+    stage: Optimizer
+    begun: int
+    end: int
+
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """What the steps of a run were made with.
@@ -48,6 +57,9 @@ class Trained:
     ----------
     schedule:
         Its stages.
+    ends:
+        The iterations at which stages ended, of the first ones as far as they did: an optimizer
+        may end its stage early. A stage that is not among them takes all its iterations.
     first:
         θ before the first step, (P,).
     objectives:
@@ -57,19 +69,21 @@ class Trained:
     """
 
     schedule: Sequence[Optimizer]
+    ends: Sequence[int]
     first: Tensor
     objectives: Objectives
     kept: int
 
-    def stage_at(self, iteration: int) -> tuple[Optimizer, int]:
-        """Return the stage of the step at an iteration, and the iteration at which it began."""
-        # Stages whose steps are replayed take all their iterations.
+    def stage_at(self, iteration: int) -> StageSpan:
+        """Return the stage of the step at an iteration, and of which iterations it is."""
         begun = 0
-        for stage in self.schedule:
-            if iteration < begun + stage.iterations:
-                return stage, begun
-            begun += stage.iterations
-        return self.schedule[-1], begun - self.schedule[-1].iterations
+        for number, stage in enumerate(self.schedule):
+            is_known = number < len(self.ends)
+            end = self.ends[number] if is_known else begun + stage.iterations
+            if iteration < end:
+                return StageSpan(stage, begun, end)
+            begun = end
+        raise ValueError(f"no stage took a step at iteration {iteration}")
 
     def objective_at(self, iteration: int) -> tuple[Objective, int]:
         """Return the objective of the step at an iteration, and until when it was stepped on."""
@@ -96,7 +110,7 @@ def steps_of(trained: Trained, objective: Objective) -> Steps:
         raise ValueError(
             "the network that the run kept is the first one: it was not trained on anything"
         )
-    last, _ = trained.stage_at(trained.kept - 1)
+    last = trained.stage_at(trained.kept - 1).stage
     if type(last) not in PULL_BACKS:
         return ConvergedSteps(trained, objective)
     for stage in trained.schedule:
@@ -144,9 +158,9 @@ class OptimizerSteps:
         with parameters.at(state[THETA]):
             t = first
             while t < last:
-                stage, begun = self._trained.stage_at(t)
+                stage, begun, stage_end = self._trained.stage_at(t)
                 objective, until = self._trained.objective_at(t)
-                end = min(last, until, begun + stage.iterations)
+                end = min(last, until, stage_end)
                 stepper = stage.start(parameters)
                 if t > begun:
                     stepper.restore(optimizer_state(state))
@@ -159,7 +173,7 @@ class OptimizerSteps:
 
     def pull_back(self, step: int, state: State, cotangent: State) -> Pulled:
         """Return ``(∂h_t/∂s)ᵀλ`` and ``(∂h_t/∂w)ᵀλ`` for K columns λ, each (K, …) by name."""
-        stage, begun = self._trained.stage_at(step)
+        stage, begun, _ = self._trained.stage_at(step)
         objective, _ = self._trained.objective_at(step)
         places = places_of_step(stage, step - begun, objective)
         batch = batch_of(objective, places)

@@ -75,7 +75,13 @@ def trained_on_disk(
         # As in training: sums over terms are then rounded in the same order.
         objective = objective.with_evaluator(Remembering())
     like = objective.parameters.vector()
-    return Trained(schedule, first.to(like), stepped_on.objectives(objective), kept)
+    return Trained(
+        schedule,
+        checkpoint.numbers["place"].get("ends", []),
+        first.to(like),
+        stepped_on.objectives(objective),
+        kept,
+    )
 
 
 def kept_iteration(checkpoint: Checkpoint, summary: JsonObject) -> int | None:

@@ -29,6 +29,8 @@ class Place:
     done: bool = False
     failure: str | None = None
     """Where the loss was not finite, once it was: the run then goes no further."""
+    ends: list[int] = field(default_factory=list)
+    """The iterations at which the stages before this one ended; older checkpoints lack them."""
 
 
 @dataclass(frozen=True)

@@ -315,7 +315,9 @@ def trained_of(loop: Loop, kept: int) -> Trained | NotRecorded:
         return NotRecorded(OLDER)
     like = loop.objective.parameters.vector()
     objectives = stepped_on.objectives(loop.objective)
-    return Trained(loop.schedule(), loop.first.to(like), objectives, kept)
+    return Trained(
+        loop.schedule(), loop.place.ends, loop.first.to(like), objectives, kept
+    )
 
 
 def result_of(
