@@ -227,7 +227,8 @@ class Replay(Method):
             pulled = steps.pull_back(t, state, cotangent)
             cotangent = pulled.cotangent
             for name, (places, values) in pulled.by_point.items():
-                totals[name].index_add_(1, places, values)
+                total = totals[name]
+                total.index_add_(1, places.to(total.device), values)
         return torch.cat(list(totals.values()), dim=1)
 
     def self_products(self, term: Term, points: Points) -> tuple[Tensor, Solved]:
