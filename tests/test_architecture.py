@@ -383,3 +383,9 @@ def test_public_signatures_say_more_than_any():
             if "Any" in words:
                 loose.add(f"{path.relative_to(ROOT).as_posix()}: {function.name}")
     assert loose == PASSED_ON
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Two of one name in different folders are one module to pytest, which then runs neither."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []

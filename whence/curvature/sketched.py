@@ -15,7 +15,7 @@ from whence.catalogue import SOLVERS
 from whence.curvature.failures import check_finite, check_memory, needs_rows
 from whence.curvature.lanczos import largest_eigenvalue
 from whence.curvature.operators import Curvature, Damped
-from whence.curvature.sketches import DenseSketch, Sketch, SparseSketch
+from whence.curvature.sketch_matrix import DenseSketch, SketchMatrix, SparseSketch
 from whence.curvature.solvers import (
     MEMORY_BUDGET,
     Damping,
@@ -111,7 +111,7 @@ class Sketched:
         system = Damped(operator, damping.resolve(largest))
         return Projected(self, system, sketch, curvature, largest)
 
-    def projected(self, operator: Curvature) -> tuple[Sketch, Tensor]:
+    def projected(self, operator: Curvature) -> tuple[SketchMatrix, Tensor]:
         """Return S (P, k) and ``SᵀAS`` (k, k), by one pass over the rows."""
         root = operator.root()
         if root is None:
@@ -155,7 +155,7 @@ class Sketched:
         """Return k for so many parameters."""
         return min(DIMENSION, size) if self.dimension is None else self.dimension
 
-    def draw(self, size: int, like: Tensor) -> Sketch:
+    def draw(self, size: int, like: Tensor) -> SketchMatrix:
         """Return S for so many parameters, of the type and on the device of a tensor."""
         if self.dimension is None and size <= DIMENSION:
             return DenseSketch(torch.eye(size, dtype=like.dtype, device=like.device))
@@ -219,7 +219,7 @@ class Projected:
         self,
         solver: Sketched,
         system: Damped,
-        sketch: Sketch,
+        sketch: SketchMatrix,
         curvature: Tensor,
         largest: float,
     ) -> None:

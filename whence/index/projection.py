@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from whence.curvature.layer_rows import LayerMatrix
+from whence.curvature.sketch_matrix import SketchMatrix
 from whence.curvature.sketched import Sketched
-from whence.curvature.sketches import Sketch
 from whence.linearization import Use
 
 
@@ -40,7 +40,7 @@ class LayerProjection:
     layer: LayerMatrix
     left: Tensor | None = None
     right: Tensor | None = None
-    whole: Sketch | None = None
+    whole: SketchMatrix | None = None
 
     @property
     def size(self) -> int:

@@ -283,7 +283,7 @@ class Loop:
 
         if is_ended:
             # The next stage has an optimizer of its own, with nothing remembered.
-            place.ends.append(place.iteration)
+            place.ends = (*place.ends, place.iteration)
             place.stage += 1
             place.stage_iteration = 0
             place.done = place.stage >= len(self._plan.schedule)

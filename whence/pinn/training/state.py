@@ -29,8 +29,12 @@ class Place:
     done: bool = False
     failure: str | None = None
     """Where the loss was not finite, once it was: the run then goes no further."""
-    ends: list[int] = field(default_factory=list)
+    ends: tuple[int, ...] = ()
     """The iterations at which the stages before this one ended; older checkpoints lack them."""
+
+    def __post_init__(self) -> None:
+        # Of a checkpoint it is a list, which copies of a place would share.
+        self.ends = tuple(self.ends)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from matrices import random
 
+from whence.curvature.sketch_matrix import BLOCK, SparseSketch
 from whence.curvature.sketched import Sketched, distinct
-from whence.curvature.sketches import BLOCK, SparseSketch
 
 SIZES = (1, 300, BLOCK - 1, BLOCK, 2 * BLOCK + 5)
 

@@ -13,7 +13,7 @@ BLOCK = 16_384
 """Parameters that are projected together: their part of some rows stays in a processor's cache."""
 
 
-class Sketch(Protocol):
+class SketchMatrix(Protocol):
     """A matrix S of shape (size, columns)."""
 
     @property
