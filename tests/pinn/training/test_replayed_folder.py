@@ -104,8 +104,12 @@ def test_the_best_network_is_replayed_on_what_led_to_it(tmp_path):
 def test_a_stage_that_ends_early_is_replayed_as_far_as_it_went(tmp_path):
     """Of few points Gauss–Newton soon comes to a loss that is zero but for rounding."""
     result = train(tmp_path / "run", "early", points=dict.fromkeys(PROBLEM.terms, 3))
-    assert 10 < result.summary["iterations"] < 60
-    assert equal(result, read(tmp_path / "run"))
+    assert 10 < result.trained.ends[0] < 60
+    again = read(tmp_path / "run")
+    assert again.trained.ends == list(result.trained.ends)
+
+    # Raises unless the steps, taken again, lead to the network that was kept.
+    assert np.isfinite(effects(again)).all()
 
 
 def test_effects_are_those_of_whole_runs(tmp_path):
@@ -178,8 +182,8 @@ def test_a_run_killed_at_any_file_is_the_same(tmp_path, monkeypatch):
     replace = os.replace
     n_replayed = 0
 
-    # Each checkpoint is five files, after one for the configuration: the second and third.
-    for n in range(7, 17):
+    # Each checkpoint is five files, after one for the configuration: the third.
+    for n in range(12, 17):
         folder = tmp_path / str(n)
         calls = []
 
@@ -205,7 +209,7 @@ def test_a_run_killed_at_any_file_is_the_same(tmp_path, monkeypatch):
         train(folder, resume=True, **options)
         assert effects(read(folder)).tobytes() == whole.tobytes()
         assert not damaged(folder)
-    assert n_replayed == 10
+    assert n_replayed == 5
 
 
 # What is refused
