@@ -105,11 +105,11 @@ def test_truncated_files_are_refused_by_name(run, copy, name):
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_flipped_byte_is_refused_by_name_or_changes_nothing(run, copy, name):
-    """Every byte of the first and last 130, where the headers are, and 60 others."""
+    """Every byte of the first and last 200, where the headers are, and 100 others."""
     damage, draw = Damage(run, copy, name), random.Random(name)
     n = len(damage.whole)
-    places = {*range(min(130, n)), *range(max(0, n - 130), n)}
-    places |= {draw.randrange(n) for _ in range(60)}
+    places = {*range(min(200, n)), *range(max(0, n - 200), n)}
+    places |= {draw.randrange(n) for _ in range(100)}
     harmed = []
     for place in sorted(places):
         changed = bytearray(damage.whole)
