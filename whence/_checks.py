@@ -7,7 +7,7 @@ import itertools
 import keyword
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import SupportsFloat, TypeVar
+from typing import Any, SupportsFloat, TypeVar
 
 import numpy as np
 import torch
@@ -269,6 +269,29 @@ def number(what: str, value: SupportsFloat) -> float:
             return converted
 
     raise ValueError(f"{what} must be a finite number, got {describe(value)}")
+
+
+def finite(what: str, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+    """Raise ``ValueError`` unless all numbers are finite: ranks and means hide those that are not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from whence import _checks
+    >>> _checks.finite("actual", np.array([[1.0, 2.0], [np.nan, 3.0]]))
+    Traceback (most recent call last):
+        ...
+    ValueError: actual must be finite: 1 of 4 numbers is not, at place (1, 0)
+    """
+    is_bad = ~np.isfinite(values)
+    n_bad = int(is_bad.sum())
+    if not n_bad:
+        return
+
+    first = tuple(int(index) for index in np.argwhere(is_bad)[0])
+    place = first[0] if len(first) == 1 else first
+    where = f"is not, at place {place}" if n_bad == 1 else f"are not, the first at {place}"
+    raise ValueError(f"{what} must be finite: {n_bad} of {values.size} numbers {where}")
 
 
 def pair(what: str, values: Sequence[T], each: str = "coordinate") -> tuple[T, T]:

@@ -135,7 +135,7 @@ def test_agreement_with_scikit_learn():
     ("score", "bad", "error", "message"),
     [
         ([1.0, 2.0], [True], ValueError, "one entry for each of 2 samples"),
-        ([1.0, np.nan], [True, False], ValueError, "finite number"),
+        ([1.0, np.nan], [True, False], ValueError, "finite: 1 of 2 numbers is not"),
         ([1.0, 2.0], [1, 0], TypeError, "must be booleans"),
         (
             [1.0, 2.0],

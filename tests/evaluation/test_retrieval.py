@@ -9,10 +9,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import whence as wh
 from whence.evaluation import (
     brittleness,
+    datamodel,
     linear_datamodeling_score,
     random_subsets,
     retrieval,
     tail_patch,
+    top_k_cardinality,
 )
 
 
@@ -47,6 +49,31 @@ def test_bad_calls():
         brittleness(np.ones((1, 3)), lambda kept, target: 0, [1], [0, 1])
 
 
+def test_numbers_that_are_not_finite():
+    """A rank of what is not finite means nothing: no measure takes it for a number."""
+    effects = np.array([[1.0, 2.0, 3.0], [1.0, np.nan, np.inf]])
+    message = r"must be finite: 2 of 6 numbers are not, the first at \(1, 1\)"
+    with pytest.raises(ValueError, match="attribution " + message):
+        retrieval(effects, np.array([True, False, True]), k=1)
+    with pytest.raises(ValueError, match="attribution " + message):
+        brittleness(effects, lambda kept, target: pytest.fail("trained"), [1], [0, 0])
+    with pytest.raises(ValueError, match="attribution " + message):
+        top_k_cardinality(effects, k=1)
+
+    subsets = random_subsets(3, 8)
+    actual = np.ones((8, 2))
+    with pytest.raises(ValueError, match="attribution " + message):
+        linear_datamodeling_score(effects, subsets, actual)
+
+    # A training that diverged.
+    actual[5, 1] = np.nan
+    message = r"actual must be finite: 1 of 16 numbers is not, at place \(5, 1\)"
+    with pytest.raises(ValueError, match=message):
+        linear_datamodeling_score(np.ones((2, 3)), subsets, actual)
+    with pytest.raises(ValueError, match=message):
+        datamodel(subsets, actual)
+
+
 def test_the_most_helpful_samples_are_left_out():
     seen = []
 
@@ -73,6 +100,8 @@ def test_a_tail_patch_is_predicted_by_gradient_products():
     oracles.close(lowered.values, 1e-6 * 10 * strongest.mean(axis=1), 1e-5)
     with pytest.raises(ValueError, match="shape"):
         tail_patch(objective, quantity, products[:2])
+    with pytest.raises(ValueError, match="attribution must be finite: 30 of 30"):
+        tail_patch(objective, quantity, np.full((3, 10), np.nan))
 
 
 def test_the_interval_of_a_score():

@@ -319,10 +319,11 @@ def _score_and_truth(suspicion: Suspicion, corrupted: ArrayLike) -> tuple[Array,
     # A dataset of suspects has the numbers in a variable.
     score = np.asarray(getattr(suspicion, "suspicion", suspicion), dtype=float)
     bad = np.asarray(corrupted)
-    if score.ndim != 1 or not np.isfinite(score).all():
+    if score.ndim != 1:
         raise ValueError(
             f"suspicion must be a finite number for each sample, got shape {score.shape}"
         )
+    _checks.finite("suspicion", score)
     if bad.dtype.kind != "b":
         raise TypeError(
             f"corrupted must be booleans, one for each sample, got {bad.dtype}"

@@ -55,7 +55,7 @@ def brittleness(
     Raises
     ------
     ValueError
-        If a count leaves no sample, or shapes do not fit.
+        If a count leaves no sample, shapes do not fit, or effects are not finite.
 
     Examples
     --------
@@ -75,6 +75,7 @@ def brittleness(
             "give effects (target, point) and a prediction for each target, got "
             f"{effects.shape} and {before.shape}"
         )
+    _checks.finite("attribution", effects)
     n_targets, n_points = effects.shape
     for count in counts:
         _checks.count("a number of samples to leave out", count)

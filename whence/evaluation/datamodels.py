@@ -42,7 +42,7 @@ def datamodel(
     Raises
     ------
     ValueError
-        If shapes do not fit, or there are fewer than eight subsets.
+        If shapes do not fit, a target is not finite, or there are fewer than eight subsets.
     ImportError
         If scikit-learn is not installed.
 

@@ -131,7 +131,8 @@ def linear_datamodeling_score(
     Raises
     ------
     ValueError
-        If shapes do not fit, or the attribution is of adding points.
+        If shapes do not fit, numbers are not finite (a training that diverged), or the attribution
+        is of adding points.
 
     Examples
     --------
@@ -152,6 +153,8 @@ def linear_datamodeling_score(
     masks = np.asarray(subsets)
     truth = np.asarray(actual, dtype=float)
     _check_shapes(effects, masks, truth)
+    _checks.finite("attribution", effects)
+    _checks.finite("actual", truth)
 
     # The effects of all samples that a subset leaves out, added up: (targets, subsets).
     predicted = effects @ (~masks).T.astype(float)
@@ -198,13 +201,14 @@ def bootstrapped(predicted: Array, truth: Array, draws: int) -> tuple[float, flo
 
 
 def check_subsets(masks: Array, truth: Array) -> None:
-    """Raise ``ValueError`` unless these are booleans (subsets, point) and targets of each."""
+    """Raise ``ValueError`` unless these are booleans (subsets, point) and finite targets of each."""
     are_tables = masks.ndim == truth.ndim == 2 and masks.dtype.kind == "b"
     if not are_tables or len(masks) != len(truth):
         raise ValueError(
             "give booleans (subsets, point) and actual (subsets, target), got "
             f"{masks.dtype} of shape {masks.shape} and {truth.shape}"
         )
+    _checks.finite("actual", truth)
 
 
 def _check_shapes(effects: Array, masks: Array, truth: Array) -> None:

@@ -56,7 +56,8 @@ def retrieval(
     Raises
     ------
     ValueError
-        If the attribution is no table, shapes do not fit, or k exceeds the number of samples.
+        If the attribution is no table of finite numbers, shapes do not fit, or k exceeds the number
+        of samples.
 
     Examples
     --------
@@ -98,7 +99,7 @@ def checked_tables(
     Raises
     ------
     ValueError
-        If the former is no table, or the latter no booleans of its shape.
+        If the former is no table of finite numbers, or the latter no booleans of its shape.
     """
     scores = np.atleast_2d(np.asarray(attribution, dtype=float))
     if scores.ndim != 2 or not scores.size:
@@ -106,6 +107,7 @@ def checked_tables(
             "attribution must be numbers (target, point), one or more of either, got shape "
             f"{np.shape(attribution)}"
         )
+    _checks.finite("attribution", scores)
 
     masks = np.asarray(relevant)
     fitting = (scores.shape, scores.shape[1:])

@@ -175,9 +175,7 @@ def read_influences(values: ArrayLike | xr.DataArray, n: int) -> np.ndarray:
             f"values must have one influence for each of the {n} training points, shape ({n},), "
             f"got shape {numbers.shape}"
         )
-    if not np.isfinite(numbers).all():
-        n_bad = int((~np.isfinite(numbers)).sum())
-        raise ValueError(f"values must be finite: {n_bad} of {n} are not")
+    _checks.finite("values", numbers)
     return numbers.reshape(n).astype(float)
 
 

@@ -147,8 +147,9 @@ def checked_table(
 ) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return finite numbers (target, point), or raise ``ValueError``."""
     table = np.atleast_2d(np.asarray(values, dtype=float))
-    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
+    if table.ndim != 2 or not table.size:
         raise ValueError(
             f"{what} must be finite numbers (target, point), got shape {np.shape(values)}"
         )
+    _checks.finite(what, table)
     return table

@@ -52,7 +52,7 @@ def tail_patch(
     Raises
     ------
     ValueError
-        If the objective has several terms, or shapes do not fit.
+        If the objective has several terms, shapes do not fit, or effects are not finite.
 
     Examples
     --------
@@ -83,6 +83,7 @@ def tail_patch(
             f"give effects (target, point) of shape {expected}, and k of at most "
             f"{objective.n_points}, got {effects.shape} and {k}"
         )
+    _checks.finite("attribution", effects)
 
     parameters = objective.parameters
     theta = parameters.vector()

@@ -168,6 +168,7 @@ def test_a_summary_of_an_earlier_end_says_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ProblemChanged)
         again = read(tmp_path / "run")
+    assert again.summary == {}
     assert again.trained.kept > cut.summary["kept_iteration"]
     assert equal(resumed, again)
 

@@ -20,7 +20,7 @@ from whence.pinn.training.first_points import hold_out_points
 from whence.pinn.training.problem_file import ProblemFile, read_problem_file
 from whence.pinn.training.replayed_folder import trained_on_disk
 from whence.pinn.training.result import Result
-from whence.pinn.training.run_folder import RunFolder
+from whence.pinn.training.run_folder import Checkpoint, RunFolder
 
 SAME_SHARE = 0.01
 """Share of a loss that may differ for other machines' rounding."""
@@ -97,13 +97,11 @@ def load_run(
     objective = objective.with_base_weights(base_weights).with_weights(weights)
 
     history = folder.history()
-    summary = folder.summary() if folder.is_finished() else {}
     spectra = folder.spectra() if folder.has_spectra() else None
     record = folder.points()
     checkpoint = folder.checkpoint()
-    # Of a run that was resumed and killed the summary is of an earlier end.
-    if summary.get("iterations") == checkpoint.numbers["place"]["iteration"]:
-        warn_if_changed(objective, summary, folder.path)
+    summary = summary_of(folder, checkpoint)
+    warn_if_changed(objective, summary, folder.path)
 
     trained = trained_on_disk(folder, config, summary, checkpoint, objective)
     return Result(
@@ -117,6 +115,17 @@ def load_run(
         record,
         trained,
     )
+
+
+def summary_of(folder: RunFolder, checkpoint: Checkpoint) -> JsonObject:
+    """Return the outcome of the training that a checkpoint is of; empty where it was killed."""
+    if not folder.is_finished():
+        return {}
+
+    summary = folder.summary()
+    # Of a run that was resumed and then killed it is of an earlier end.
+    is_of_checkpoint = summary["iterations"] == checkpoint.numbers["place"]["iteration"]
+    return summary if is_of_checkpoint else {}
 
 
 class ProblemChanged(UserWarning):

@@ -45,7 +45,8 @@ def trained_on_disk(
     folder:
         Of the run.
     config, summary, checkpoint:
-        What it holds; the summary is empty of a run that has not ended.
+        What it holds; the summary is of the end that the checkpoint is of, and empty where the run
+        was killed.
     objective:
         At the points and weights of the network that was kept.
     """
@@ -87,13 +88,8 @@ def trained_on_disk(
 def kept_iteration(checkpoint: Checkpoint, summary: JsonObject) -> int | None:
     """Return the iteration of the network that a run kept; None where nothing says it."""
     kept: int | None = checkpoint.numbers.get(KEPT)
-    # Checkpoints of older versions leave it to the summary, which may be of an earlier end.
-    is_of_this_end = (
-        summary.get("iterations") == checkpoint.numbers["place"]["iteration"]
-    )
-    if kept is None and is_of_this_end:
-        kept = summary.get(KEPT)
-    return kept
+    # Checkpoints of older versions leave it to the summary.
+    return summary.get(KEPT) if kept is None else kept
 
 
 def stepped_on_disk(
