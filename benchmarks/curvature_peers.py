@@ -30,6 +30,7 @@ SOLVERS = {
     "EKFAC()": wh.EKFAC(),
     "EKFAC(mc_samples=1)": wh.EKFAC(mc_samples=1),
     "EKFAC(mc_samples=2)": wh.EKFAC(mc_samples=2),
+    "EKFAC(mc_samples=2, coupled=500)": wh.EKFAC(mc_samples=2, coupled=500),
     "EKFAC(mc_samples=1, coupled=0)": wh.EKFAC(mc_samples=1, coupled=0),
     "Nystrom(rank=50)": wh.Nystrom(rank=50),
     "DataInf()": wh.DataInf(),

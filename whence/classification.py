@@ -213,10 +213,23 @@ class CrossEntropy:
         total = q.sum(dim=-1, keepdim=True)
         return self._flat(total * logits.softmax(dim=-1) - q)
 
-    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``√Σq (diag √p − p √pᵀ)`` by position, whose square is ``Σq (diag p − p pᵀ)``.
+    def rank(self, outputs: int) -> int:
+        """Return how many columns of S are not zero: of a single position all but the last."""
+        return max(1, outputs - 1) if self.positions == 1 else outputs
 
-        With ‖√p‖ = 1, ``(diag √p − p √pᵀ)(diag √p − √p pᵀ) = diag p − 2 p pᵀ + p pᵀ``.
+    def curvature_root(self, output: Tensor, target: Tensor | None = None) -> Tensor:
+        """Return S by position, whose square is ``Σq (diag p − p pᵀ)`` and whose last column is 0.
+
+        With ``R = diag √p − p √pᵀ`` and ‖√p‖ = 1 it is ``R Rᵀ = diag p − 2 p pᵀ + p pᵀ``. A shift
+        of all logits changes nothing, so that a column can be spared: ``R √p = p − p = 0``. With
+        the class j of the largest p and ``w = √p + e_j``, ``wᵀw = 2(1 + √p_j)``, the reflection
+        ``H = I − w wᵀ/(1 + √p_j)`` maps e_j to −√p, so that R H has the same square and no column
+        j. As ``R w = R e_j``, ``R e_k = √p_k (e_k − p)``, its other columns are::
+
+            R H e_k = √p_k (e_k − p − t (e_j − p)),    t = √p_j/(1 + √p_j)
+
+        S is √Σq times that with the last column in the place of column j. Of another class j than
+        the likeliest ``1 − p_k`` would cancel.
         """
         if self.positions > 1:
             column = self.curvature_column(output, target)
@@ -224,12 +237,14 @@ class CrossEntropy:
 
         q = self._distribution(self._rows(output), target).squeeze(1)
         root = _power_of_softmax(output, 0.5)
-        p = root.square()
-        # (n, m, m): diag √p and p √pᵀ.
-        diagonal = torch.diag_embed(root)
-        outer = p.unsqueeze(2) * root.unsqueeze(1)
+        likeliest = root.argmax(dim=1, keepdim=True)  # j, (n, 1)
+        of_likeliest = root.gather(1, likeliest)
+        t = of_likeliest / (1 + of_likeliest)
+        # Of every class: −(1 − t) p − t e_j, to which column k adds e_k.
+        shared = ((t - 1) * root.square()).scatter_add(1, likeliest, -t)
+        columns = torch.diag_embed(root) + shared.unsqueeze(2) * root.unsqueeze(1)
         weight = q.sum(dim=-1).sqrt()
-        return weight[:, None, None] * (diagonal - outer)
+        return weight[:, None, None] * _last_moved(columns, likeliest.unsqueeze(1))
 
     def curvature_column(
         self, output: Tensor, target: Tensor | None = None
@@ -240,16 +255,29 @@ class CrossEntropy:
         weight = q.sum(dim=-1).sqrt()  # √Σq, (n, D)
         root = _power_of_softmax(logits, 0.5)  # √p, (n, D, C)
         p = root.square()
+        likeliest = root.argmax(dim=2)  # j, (n, D)
+        of_likeliest = root.gather(2, likeliest.unsqueeze(2)).squeeze(2)
+        share = of_likeliest / (1 + of_likeliest)  # t, (n, D)
+        n_classes = p.shape[2]
 
         def column(k: int) -> Tensor:
             c, d = divmod(k, self.positions)
             if self.axis == -1:
-                d, c = divmod(k, p.shape[2])
-            # √p_c (e_c − p) at position d, and nothing at the others.
-            at_position = -p[:, d] * root[:, d, c, None]  # (n, C)
-            at_position[:, c] += root[:, d, c]
+                d, c = divmod(k, n_classes)
             rows = torch.zeros_like(p)
-            rows[:, d] = weight[:, d, None] * at_position
+            if c == n_classes - 1:
+                return self._flat(rows)
+
+            # √p_k (e_k − p − t (e_j − p)) at position d, and nothing at the others.
+            j = likeliest[:, d, None]
+            # The last class stands in the place of j.
+            of_column = torch.where(j == c, n_classes - 1, c)  # k of each point, (n, 1)
+            t = share[:, d, None]
+            at_position = (t - 1) * p[:, d]  # (n, C)
+            at_position = at_position.scatter_add(1, j, -t)
+            at_position = at_position.scatter_add(1, of_column, torch.ones_like(t))
+            size = weight[:, d, None] * root[:, d].gather(1, of_column)
+            rows[:, d] = size * at_position
             return self._flat(rows)
 
         return column
@@ -257,13 +285,24 @@ class CrossEntropy:
     def root_product(
         self, output: Tensor, target: Tensor | None = None
     ) -> Callable[[Tensor], Tensor]:
-        """Return ``v ↦ S v``, (n, m) to (n, m): ``√Σq (√p∘v − p (√pᵀv))`` by position."""
+        """Return ``v ↦ S v``, (n, m) to (n, m): ``√Σq (√p∘u − p (√pᵀu))``, u = Hv, by position."""
         logits = self._rows(output)
         total = self._distribution(logits, target).sum(dim=-1, keepdim=True)
         root = _power_of_softmax(logits, 0.5)
+        likeliest = root.argmax(dim=-1, keepdim=True)
+        of_likeliest = root.gather(-1, likeliest)
 
         def product(vectors: Tensor) -> Tensor:
-            weighted = root * self._rows(vectors)  # √p∘v
+            # By class: that of column j is the last, and of j itself there is no column.
+            by_column = self._rows(vectors)
+            by_class = by_column.clone()
+            by_class[..., -1:] = by_column.gather(-1, likeliest)
+            by_class = by_class.scatter(-1, likeliest, 0.0)
+
+            # u = v − w (wᵀv)/(1 + √p_j), where wᵀv = √pᵀv as v_j = 0.
+            along = (root * by_class).sum(dim=-1, keepdim=True) / (1 + of_likeliest)
+            reflected = (by_class - root * along).scatter_add(-1, likeliest, -along)
+            weighted = root * reflected  # √p∘u
             image = weighted - root.square() * weighted.sum(dim=-1, keepdim=True)
             return self._flat(total.sqrt() * image)
 
@@ -285,9 +324,11 @@ class CrossEntropy:
         return product
 
     def whitened_gradient(self, output: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return ``(Σq √p − q/√p) / √Σq`` by position, or zero where q is.
+        """Return ρ with S ρ = ∂ℓ/∂z by position, or zero where q is; its last entry is 0.
 
-        ``(diag √p − p √pᵀ)(Σq √p − q/√p) = Σq p − q − p (Σq − Σq)``, which is the gradient.
+        ``r = (Σq √p − q/√p)/√Σq`` has ``√Σq R r = Σq p − q − p (Σq − Σq)``, which is the gradient,
+        and ``√pᵀr = 0``. As H H = I, ρ is ``H r = r − w (wᵀr)/(1 + √p_j)`` with wᵀr = r_j: of
+        entry j nothing is left, and that of the last class takes its place.
         """
         logits = self._rows(output)
         q = self._distribution(logits, target)
@@ -298,9 +339,13 @@ class CrossEntropy:
         # Of a class that is impossible 1/√p is infinite: 0 · ∞ must not get into the sum.
         zero = torch.zeros_like(q)
         share = torch.where(q > 0, q * inverse_root, zero)
+        of_class = (total * root - share) / total.sqrt()  # r
+
+        likeliest = root.argmax(dim=-1, keepdim=True)
+        along = of_class.gather(-1, likeliest) / (1 + root.gather(-1, likeliest))
+        whitened = _last_moved(of_class - root * along, likeliest)
 
         # Positions that do not count have Σq = 0.
-        whitened = (total * root - share) / total.sqrt()
         return self._flat(torch.where(total > 0, whitened, zero))
 
 
@@ -338,6 +383,15 @@ class NextToken(CrossEntropy):
     def aligned(self, target: Tensor) -> Tensor:
         """Return the number of each position's next token, (n, D); the last has none."""
         return F.pad(target[:, 1:], (0, 1), value=self.ignore_index)
+
+
+def _last_moved(values: Tensor, likeliest: Tensor) -> Tensor:
+    """Return numbers by class with those of the last in the place of j's, and 0 in theirs."""
+    last = values[..., -1:]
+    places = likeliest.expand_as(last)
+    moved = values.scatter(-1, places, last)
+    moved[..., -1] = 0.0
+    return moved
 
 
 def _power_of_softmax(logits: Tensor, exponent: float) -> Tensor:

@@ -23,6 +23,7 @@ from whence.linearization import (
     Linearization,
     linearize,
 )
+from whence.losses import WithRank
 from whence.objective import Objective
 from whence.output_products import MANY_OUTPUTS, are_by_layers, normal_product
 from whence.parameters import Parameters
@@ -184,7 +185,8 @@ class Jacobian:
 
     Row order is term by term, point by point, component by component; R rows in all.
     With ``scaled=True`` point i of term k stands for ``√(w_k m_i/N_k)·Sᵢᵀ Jᵢ`` with S the root of
-    the loss's curvature, so that ``JᵀJ`` is the Gauss–Newton matrix of the objective.
+    the loss's curvature, so that ``JᵀJ`` is the Gauss–Newton matrix of the objective. Of a
+    cross-entropy between C classes that are C − 1 rows for each point.
 
     Parameters
     ----------
@@ -221,7 +223,7 @@ class Jacobian:
         self.parameters = objective.parameters
         self.scaled = scaled
         self.chunk = chunk
-        self._components: dict[str, int] | None = None
+        self._widths: dict[str, int] | None = None
         self._is_by_layers: bool | None = None
 
     def _linearized(self) -> Iterator[list[_TermBlock]]:
@@ -229,6 +231,7 @@ class Jacobian:
 
         Row order is term by term, so that blocks of such terms say where their rows stand.
         """
+        widths = self.widths()
         components = self.components()
         starts = self.starts()
         for shared in passes_of(self.objective.terms.values()):
@@ -240,11 +243,12 @@ class Jacobian:
                 members = []
                 first = 0
                 for term in shared.terms:
-                    m = components[term.name]
-                    start = starts[term.name] + block.part.start * m
-                    columns = slice(first, first + m)
+                    n_before = block.part.start * components[term.name]
+                    start = starts[term.name] + n_before
+                    width = widths[term.name]
+                    columns = slice(first, first + width)
                     members.append(_TermBlock(term, block, linear, columns, start))
-                    first += m
+                    first += width
                 yield members
 
     def _term_blocks(self) -> Iterator[_TermBlock]:
@@ -267,7 +271,7 @@ class Jacobian:
         """Whether points have so many outputs that products go through them, not by rows."""
         if not self.objective.has_samples:
             return False
-        return max(self.components().values()) > MANY_OUTPUTS
+        return max(self.widths().values()) > MANY_OUTPUTS
 
     def _cotangents(self, part: _TermBlock) -> Sequence[Tensor]:
         """Return one cotangent (n, m) per row that a point contributes, as wide as its pass."""
@@ -286,7 +290,16 @@ class Jacobian:
         # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
         root = term.curvature_root(value, block.points)  # S, (n, m, m)
         scaled = times_root(root, term.scales(block.part))
-        return list(scaled.unbind(2))
+        n_rows = self._rank(term, value.shape[1])
+        return list(scaled[:, :, :n_rows].unbind(2))
+
+    def _rank(self, term: Term, width: int) -> int:
+        """Return how many rows a point of a term with so many outputs has."""
+        if not self.scaled or width > MANY_OUTPUTS:
+            return width
+        # A column of S that is zero would be a row that is.
+        loss = term.loss
+        return loss.rank(width) if isinstance(loss, WithRank) else width
 
     def residual(self) -> Tensor:
         """Return the stacked right-hand side ρ (R,) that belongs to the rows.
@@ -312,7 +325,8 @@ class Jacobian:
             return value.reshape(-1)
         # With S ρ′ = ∂ℓ the row √(w/N)·Sᵀ∂r/∂θ times √(w/N)·ρ′ is (w/N)·∂ℓᵀ∂r/∂θ.
         whitened = term.whitened_gradient(value, block.points)  # ρ′, (n, m)
-        scaled = times_root(whitened, term.scales(block.part))
+        n_rows = self._rank(term, value.shape[1])
+        scaled = times_root(whitened[:, :n_rows], term.scales(block.part))
         return scaled.reshape(-1)
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
@@ -448,7 +462,7 @@ class Jacobian:
         is_large = self.parameters.size >= LARGE_NETWORK and self.objective.has_samples
         if vectors.shape[1] > MAX_VECTORS or not is_large:
             return False
-        if min(self.components().values()) < SOME_OUTPUTS:
+        if min(self.widths().values()) < SOME_OUTPUTS:
             return False
         if self._is_by_layers is None:
             # What is not made of layers may have no derivatives forward.
@@ -510,16 +524,28 @@ class Jacobian:
         return counts
 
     def components(self) -> dict[str, int]:
+        """Return how many rows a point of each term has.
+
+        They are the components of its residual, but for scaled rows of a loss whose curvature is of
+        lower rank: those of a cross-entropy between C classes are C − 1.
+        """
+        widths = self.widths()
+        return {
+            name: self._rank(term, widths[name])
+            for name, term in self.objective.terms.items()
+        }
+
+    def widths(self) -> dict[str, int]:
         """Return the number m of residual components of each term."""
-        if self._components is None:
+        if self._widths is None:
             tensors = self.parameters.tensors()
-            components = dict.fromkeys(self.objective.terms, 0)
+            widths = dict.fromkeys(self.objective.terms, 0)
             for shared in passes_of(self.objective.terms.values()):
                 values = shared.residuals(tensors, shared.points[:1])  # (1, m) each
                 for term, value in zip(shared.terms, values, strict=True):
-                    components[term.name] = value.shape[1]
-            self._components = components
-        return dict(self._components)
+                    widths[term.name] = value.shape[1]
+            self._widths = widths
+        return dict(self._widths)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -129,6 +129,14 @@ class WithRootProduct(Protocol):
         """Return ``v ↦ S v`` of each point, (n, m) to (n, m)."""
 
 
+@runtime_checkable
+class WithRank(Protocol):
+    """A loss whose last columns of S are zero, so that a point has fewer rows than outputs."""
+
+    def rank(self, outputs: int) -> int:
+        """Return how many columns of S are not zero, of so many outputs of a point."""
+
+
 def diagonal_column(diagonal: Tensor) -> Callable[[int], Tensor]:
     """Return the columns of diagonal matrices, k to (n, m), from their diagonals (n, m)."""
 

@@ -11,7 +11,7 @@ from whence.jacobian import Jacobian
 
 
 def shape():
-    return Jacobian(objective()).shape
+    return Jacobian(objective(), scaled=True).shape
 
 
 def test_rows_in_memory_where_they_fit():

@@ -150,7 +150,7 @@ def _check_size(
 ) -> None:
     """Raise unless the result, every Δθ, and the rows and Q of the largest group fit."""
     parameters = influence.objective.parameters
-    m = Jacobian(influence.objective).components()
+    m = Jacobian(influence.objective, scaled=True).components()
     n_rows = []
     for chosen in groups.values():
         n_rows.append(sum(m[name] * len(places) for name, places in chosen.items()))

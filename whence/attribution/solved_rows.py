@@ -141,7 +141,7 @@ class SolvedRows:
 
     def points(self, terms: Sequence[str] | None = None) -> Iterator[PointRows]:
         """Yield the rows of the training points of some terms, or all, some points at a time."""
-        for name, m in Jacobian(self.objective).components().items():
+        for name, m in Jacobian(self.objective, scaled=True).components().items():
             if terms is not None and name not in terms:
                 continue
             n = len(self.objective.terms[name].points)

@@ -260,8 +260,8 @@ def product_passes(operator: Curvature) -> float:
     root = operator.root()
     if root is None or root.has_many_outputs:
         return float(PRODUCT_PASSES)
-    outputs = max(root.components().values())
+    outputs = max(root.widths().values())
     if operator.size >= LARGE_NETWORK and outputs >= SOME_OUTPUTS:
         return float(PRODUCT_PASSES)
     # By rows: δ and the layers' own products for each row of a point.
-    return 1.0 + 3.0 * outputs
+    return 1.0 + 3.0 * max(root.components().values())

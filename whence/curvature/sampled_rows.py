@@ -26,7 +26,7 @@ class SampledRows:
     The rows of a point are ``c_kᵀ ∂f/∂θ``, for the columns c_k (m,) of a root S of the curvature of
     its loss with respect to its m outputs f, ``S Sᵀ = Λ`` (scaled by the weights of the term and of
     the point). Any root will do, as ``JᵀJ = Σ_points ∂f/∂θᵀ S Sᵀ ∂f/∂θ``. S has as many columns as
-    the network has outputs, ten for a classifier of ten classes, and each is a pass backward.
+    the network has outputs, of a classifier one less, and each is a pass backward.
 
     **Leading columns.** Of a root whose first columns are close to ``√λ_k q_k``, by the leading
     eigenvectors of Λ, s − 1 are kept, and the others are added up with random signs ε_k,

@@ -201,7 +201,7 @@ def bootstrapped(predicted: Array, truth: Array, draws: int) -> tuple[float, flo
 
 
 def check_subsets(masks: Array, truth: Array) -> None:
-    """Raise ``ValueError`` unless these are booleans (subsets, point) and finite targets of each."""
+    """Raise ``ValueError`` unless these are booleans (subsets, point) and finite targets."""
     are_tables = masks.ndim == truth.ndim == 2 and masks.dtype.kind == "b"
     if not are_tables or len(masks) != len(truth):
         raise ValueError(
