@@ -23,7 +23,9 @@ from torch.autograd.graph import get_gradient_edge
 from whence.layers import Call, Output
 from whence.symmetric_products import self_product_blocks
 
-SMALL_PRODUCTS = 1.5
+CACHED_BYTES = 4 * 2**20
+"""What a step of products through inputs makes: more does not stay in a processor's cache."""
+SMALL_PRODUCTS = 1.1
 """Time of a multiplication among many small products, in those of a large one, about."""
 
 
@@ -281,24 +283,33 @@ def products_by_inputs(
 
     ``right`` is A of the first, (n, c, in), ``other_right`` A′ of the other, (n′, c′, in).
     """
-    n, m, _, channels = piece.left.shape
+    n, m, n_outputs, channels = piece.left.shape
     other_n, other_m, _, other_channels = other.left.shape
-    lefts = piece.left.view(n, -1, channels)  # (n, m·out, c)
-    other_lefts = other.left.view(other_n, other_m, -1).mT  # (n′, out·c′, m′)
-    other_inputs = other_right.flatten(0, 1)  # (n′·c′, in)
+    lefts = piece.left.reshape(n, -1, channels)  # (n, m·out, c)
+    inputs = right.flatten(0, 1)  # (n·c, in)
 
-    blocks = []
-    for left, a in zip(lefts, right, strict=True):
-        # AA′ᵀ of a point with each of the others, (n′, c, c′).
-        products = (a @ other_inputs.T).view(channels, other_n, other_channels)
-        by_point = products.transpose(0, 1).contiguous()
+    # What is made of a point and some others stays in a processor's cache, and in one place.
+    numbers = m * n_outputs * other_channels
+    at_once = max(1, CACHED_BYTES // (numbers * piece.left.itemsize))
+    table = piece.left.new_empty(n, other_n, m, other_m)
+    for others in slices(other_n, at_once):
+        other_lefts = other.left[others].reshape(-1, other_m, numbers // m).mT
+        n_others = len(other_lefts)
+
+        # AA′ᵀ of each point with each of the others, (n, n′, c, c′).
+        products = inputs @ other_right[others].flatten(0, 1).T
+        by_channel = products.view(n, channels, n_others, other_channels)
+        by_point = by_channel.transpose(1, 2).contiguous()
 
         # Dᵀ times it, (n′, m·out, c′); as lines of out·c′ numbers they meet D′.
-        images = torch.bmm(left.expand(other_n, -1, -1), by_point)
-        lines = images.view(other_n, m, -1)
-        blocks.append(lines @ other_lefts)  # (n′, m, m′)
+        images = lefts.new_empty(n_others, m * n_outputs, other_channels)
+        lines = images.view(n_others, m, -1)
+        for point in range(n):
+            left = lefts[point].expand(n_others, -1, -1)
+            torch.bmm(left, by_point[point], out=images)
+            torch.bmm(lines, other_lefts, out=table[point, others])  # (n′, m, m′)
 
-    table = torch.stack(blocks)  # (n, n′, m, m′)
+    # (n, n′, m, m′) as rows by other rows.
     return table.transpose(1, 2).reshape(n * m, other_n * other_m)
 
 
