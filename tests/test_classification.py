@@ -1,4 +1,4 @@
-"""The root of a cross-entropy's curvature: exact for any logits, one column short of the classes."""
+"""The root of a cross-entropy's curvature: exact for any logits, a column less than classes."""
 
 import pytest
 import torch

@@ -135,7 +135,7 @@ QUANTITIES = {
 def streamed(dtype=torch.float64):
     """An influence whose rows do not fit in memory."""
     made = objective(dtype)
-    rows, size = Jacobian(made).shape
+    rows, size = Jacobian(made, scaled=True).shape
     budget = int(1.6 * rows * size * made.parameters.dtype.itemsize)
     return wh.Influence(made, damping=1e-3, memory_budget=budget)
 

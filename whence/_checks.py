@@ -17,6 +17,7 @@ from whence._names import nearest as nearest
 from whence._names import one_of as one_of
 
 T = TypeVar("T")
+Array = np.ndarray[Any, np.dtype[Any]]
 MAX_SEED = 2**63 - 1
 """Largest seed of torch's generators."""
 
@@ -271,7 +272,7 @@ def number(what: str, value: SupportsFloat) -> float:
     raise ValueError(f"{what} must be a finite number, got {describe(value)}")
 
 
-def finite(what: str, values: np.ndarray[Any, np.dtype[Any]]) -> None:
+def finite(what: str, values: Array) -> None:
     """Raise ``ValueError`` unless all numbers are finite: ranks and means hide those that are not.
 
     Examples
@@ -290,7 +291,9 @@ def finite(what: str, values: np.ndarray[Any, np.dtype[Any]]) -> None:
 
     first = tuple(int(index) for index in np.argwhere(is_bad)[0])
     place = first[0] if len(first) == 1 else first
-    where = f"is not, at place {place}" if n_bad == 1 else f"are not, the first at {place}"
+    where = (
+        f"is not, at place {place}" if n_bad == 1 else f"are not, the first at {place}"
+    )
     raise ValueError(f"{what} must be finite: {n_bad} of {values.size} numbers {where}")
 
 

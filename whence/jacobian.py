@@ -23,7 +23,6 @@ from whence.linearization import (
     Linearization,
     linearize,
 )
-from whence.losses import WithRank
 from whence.objective import Objective
 from whence.output_products import MANY_OUTPUTS, are_by_layers, normal_product
 from whence.parameters import Parameters
@@ -243,12 +242,11 @@ class Jacobian:
                 members = []
                 first = 0
                 for term in shared.terms:
-                    n_before = block.part.start * components[term.name]
-                    start = starts[term.name] + n_before
-                    width = widths[term.name]
-                    columns = slice(first, first + width)
+                    name = term.name
+                    start = starts[name] + block.part.start * components[name]
+                    columns = slice(first, first + widths[name])
                     members.append(_TermBlock(term, block, linear, columns, start))
-                    first += width
+                    first = columns.stop
                 yield members
 
     def _term_blocks(self) -> Iterator[_TermBlock]:
@@ -295,11 +293,9 @@ class Jacobian:
 
     def _rank(self, term: Term, width: int) -> int:
         """Return how many rows a point of a term with so many outputs has."""
-        if not self.scaled or width > MANY_OUTPUTS:
-            return width
         # A column of S that is zero would be a row that is.
-        loss = term.loss
-        return loss.rank(width) if isinstance(loss, WithRank) else width
+        is_reduced = self.scaled and width <= MANY_OUTPUTS
+        return term.rank(width) if is_reduced else width
 
     def residual(self) -> Tensor:
         """Return the stacked right-hand side ρ (R,) that belongs to the rows.
@@ -326,8 +322,7 @@ class Jacobian:
         # With S ρ′ = ∂ℓ the row √(w/N)·Sᵀ∂r/∂θ times √(w/N)·ρ′ is (w/N)·∂ℓᵀ∂r/∂θ.
         whitened = term.whitened_gradient(value, block.points)  # ρ′, (n, m)
         n_rows = self._rank(term, value.shape[1])
-        scaled = times_root(whitened[:, :n_rows], term.scales(block.part))
-        return scaled.reshape(-1)
+        return times_root(whitened[:, :n_rows], term.scales(block.part)).flatten()
 
     def blocks(self) -> Iterator[tuple[Rows, Tensor]]:
         """Yield ``(rows, right-hand side (len(rows),))`` block by block.
@@ -529,11 +524,8 @@ class Jacobian:
         They are the components of its residual, but for scaled rows of a loss whose curvature is of
         lower rank: those of a cross-entropy between C classes are C − 1.
         """
-        widths = self.widths()
-        return {
-            name: self._rank(term, widths[name])
-            for name, term in self.objective.terms.items()
-        }
+        terms = self.objective.terms
+        return {name: self._rank(terms[name], m) for name, m in self.widths().items()}
 
     def widths(self) -> dict[str, int]:
         """Return the number m of residual components of each term."""

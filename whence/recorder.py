@@ -299,7 +299,7 @@ class Recorder(TorchFunctionMode):
 
 
 def leaves_of(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Sequence[object]:
     """Return what a call was given, that of lists and other containers one by one.
 
@@ -312,9 +312,9 @@ def leaves_of(
     >>> leaves_of((1.0, [2.0, 3.0]), {"dim": 1}), leaves_of((1.0,), {"dim": 1})
     ([1.0, 2.0, 3.0, 1], [1.0, 1])
     """
-    given = [*args, *kwargs.values()]
-    if all(isinstance(part, LEAVES) for part in given):
-        return given
+    arguments = [*args, *kwargs.values()]
+    if all(isinstance(argument, LEAVES) for argument in arguments):
+        return arguments
     leaves: list[object] = pytree.tree_leaves((args, dict(kwargs)))
     return leaves
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whence import _checks
-from whence.losses import Loss, Squared, WithoutMatrix
+from whence.losses import Loss, Squared, WithoutMatrix, WithRank
 from whence.points import (
     Block,
     Points,
@@ -188,6 +188,10 @@ class Term:
     def curvature_root(self, residual: Tensor, points: Points) -> Tensor:
         """Return S with S Sᵀ = ∂²ℓ/∂r² at these points: (n, m) to (n, m, m)."""
         return self.loss.curvature_root(residual, target_of(points))
+
+    def rank(self, outputs: int) -> int:
+        """Return how many columns of S are not zero, of so many outputs of a point."""
+        return self.loss.rank(outputs) if isinstance(self.loss, WithRank) else outputs
 
     def curvature_product(
         self, residual: Tensor, points: Points

@@ -100,7 +100,9 @@ def test_bad_calls(objective):
         ValueError, match=r"each of the 40 training .* got shape \(39,\)"
     ):
         reverse_check(wh.GradDot(objective), TARGET, values=values[1:])
-    with pytest.raises(ValueError, match="must be finite: 1 of 40 numbers is not, at place 39"):
+    with pytest.raises(
+        ValueError, match="must be finite: 1 of 40 numbers is not, at place 39"
+    ):
         reverse_check(wh.GradDot(objective), TARGET, values=[*values[1:], np.nan])
     with pytest.raises(TypeError, match="as numbers"):
         reverse_check(wh.GradDot(objective), TARGET, values=["a"] * 40)

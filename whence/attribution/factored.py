@@ -190,7 +190,7 @@ class Factored(Method):
         >>> influence = wh.Influence(model, (x, y), torch.nn.CrossEntropyLoss())
         >>> print(influence.plan(wh.Loss()))                                   # doctest: +ELLIPSIS
         solver   exact (dual)
-        sizes    1,202 parameters, 10 points, 20 rows, 10 targets
+        sizes    1,202 parameters, 10 points, 10 rows, 10 targets
         memory   about 0.2 MiB of a budget of 2.0 GiB, beside model and data
         passes   about 5 through the network at all points
         seconds  about ...

@@ -49,7 +49,7 @@ class Plan:
     >>> x, y = torch.rand(10, 3), torch.arange(10) % 2
     >>> plan = wh.Influence(model, (x, y), torch.nn.CrossEntropyLoss()).plan()
     >>> plan.solver, plan.form, plan.passes
-    ('exact', 'primal', 3.0)
+    ('exact', 'primal', 2.0)
     """
 
     solver: str
