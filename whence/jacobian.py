@@ -288,8 +288,7 @@ class Jacobian:
         # Columns of √(w m/N)·S, as row c of a point is √(w m/N)·S[:, c]ᵀ ∂r/∂θ.
         root = term.curvature_root(value, block.points)  # S, (n, m, m)
         scaled = times_root(root, term.scales(block.part))
-        n_rows = self._rank(term, value.shape[1])
-        return list(scaled[:, :, :n_rows].unbind(2))
+        return list(scaled.unbind(2))[: self._rank(term, value.shape[1])]
 
     def _rank(self, term: Term, width: int) -> int:
         """Return how many rows a point of a term with so many outputs has."""

@@ -22,7 +22,8 @@ def test_the_numbers_are_those_of_the_influence(explorer, session):
         body = asked(explorer, "influence", of=of, at=",".join(map(str, at)))
         values = np.frombuffer(body, "<f8")
         row = session.influence.attribute(session.quantity(at, of)).values[0]
-        np.testing.assert_allclose(values, row, rtol=0, atol=1e-12 * abs(row).max())
+        # Two ways to one number: how far rounding takes them apart depends on the processor.
+        np.testing.assert_allclose(values, row, rtol=0, atol=1e-11 * abs(row).max())
 
 
 def test_points_are_those_of_the_attribution(explorer, result):

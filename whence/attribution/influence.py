@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 from torch import Tensor
 
@@ -109,7 +110,7 @@ class Influence(Factored):
     _judged: State | None = None
     _loss: tuple[float, Tensor] | None = None
     _decrease: float | None = None
-    _step: Tensor | None = None
+    _step: Callable[[], Tensor] | None = None
 
     def transform_gradients(self, gradients: Tensor) -> tuple[Tensor, Solved]:
         """Return ``(A + λI)⁻¹∇f`` for the columns of gradients (P, K)."""
@@ -391,15 +392,17 @@ class Influence(Factored):
             lowest = STEP_DAMPING * state.spectrum.largest_eigenvalue
             if state.spectrum.damping < lowest:
                 state = state.redamped(lowest)
+            # The model's decrease of a step δ = −(A + μI)⁻¹∇L, with ∇Lᵀδ = −∇Lᵀ(A + μI)⁻¹∇L.
             if isinstance(state, KernelState) and self._spans():
-                # ∇L = Jᵀρ is a sum of rows.
-                step = state.combination(self._rho())
+                # ∇L = Jᵀρ is a sum of rows, whose step takes a pass, if it is asked for.
+                rho = self._rho()
+                decrease = 0.5 * state.squared_length(rho)
+                self._step = cache(partial(state.combination, rho))
             else:
                 step = state.solve(gradient.unsqueeze(1)).value.squeeze(1)
-            # The model's decrease of a step δ = −(A + μI)⁻¹∇L, with ∇Lᵀδ = −∇Lᵀ(A + μI)⁻¹∇L.
-            decrease = 0.5 * float(gradient @ step)
+                decrease = 0.5 * float(gradient @ step)
+                self._step = lambda: step
             self._decrease = decrease / loss if loss else 0.0
-            self._step = step
         return self._decrease
 
     def _predicted_shift(self, quantity: Quantity) -> float:
@@ -407,6 +410,6 @@ class Influence(Factored):
         assert self._step is not None
         gradients = next(iter(quantity.gradients(self.objective)))  # (block, P)
         values = quantity.values(self.objective)[: len(gradients)]
-        shift = float((gradients @ self._step).abs().max())
+        shift = float((gradients @ self._step()).abs().max())
         size = float(values.abs().max())
         return shift / size if size else shift

@@ -206,6 +206,9 @@ class KernelState(Protocol):
     def combination(self, weights: Tensor) -> Tensor:
         """Return ``(A + λI)⁻¹Jᵀw``, (R,) to (P,)."""
 
+    def squared_length(self, weights: Tensor) -> float:
+        """Return ``wᵀJ(A + λI)⁻¹Jᵀw`` of a sum of rows with weights (R,)."""
+
 
 @runtime_checkable
 class Redamped(Protocol):

@@ -135,17 +135,22 @@ class StreamedDual:
     def solve_images(self, vectors: Tensor) -> Solution:
         """Return ``J(A + λI)⁻¹V = (K + λI)⁻¹JV``: (P, K) to (R, K)."""
         images = self._kernel.matmat(vectors).double()
-        return self._checked(images, lambda weights: vectors @ weights.to(vectors))
+
+        def remainder(chosen: Tensor, inner: Tensor) -> Tensor:
+            return vectors @ chosen.to(vectors) - self._sum_of_rows(inner)
+
+        return self._checked(images, remainder)
 
     def solve_sums(self, weights: Tensor) -> Solution:
         """Return ``J(A + λI)⁻¹JᵀW = (K + λI)⁻¹KW``: sums of rows (R, K) to (R, K)."""
         # J v = J Jᵀ w = K w: no pass through the network.
         images = self._kernel.gram @ weights.double()
 
-        def vector(combination: Tensor) -> Tensor:
-            return self._kernel.rmatmat((weights.double() @ combination).to(weights))
+        def remainder(chosen: Tensor, inner: Tensor) -> Tensor:
+            # JᵀWc − Jᵀy is one pass, and the difference has all digits.
+            return self._sum_of_rows(weights.double() @ chosen - inner)
 
-        return self._checked(images, vector)
+        return self._checked(images, remainder)
 
     def solve_products(
         self, source: Source, count: int, vector: Callable[[Tensor], Tensor]
@@ -155,19 +160,35 @@ class StreamedDual:
         ``vector`` returns ``Gᵀc``, (P, 1), for c (count, 1).
         """
         images = self._kernel.cross(source, count)
-        return self._checked(images, vector)
+
+        def remainder(chosen: Tensor, inner: Tensor) -> Tensor:
+            return vector(chosen) - self._sum_of_rows(inner)
+
+        return self._checked(images, remainder)
 
     def combination(self, weights: Tensor) -> Tensor:
         """Return ``(A + λI)⁻¹Jᵀw = Jᵀ(K + λI)⁻¹w``, (R,) to (P,): nothing cancels."""
         # (JᵀJ + λI)⁻¹Jᵀ = Jᵀ(JJᵀ + λI)⁻¹, as both are Jᵀ between the two inverses.
-        inner = self._solved(weights.unsqueeze(1)).to(weights)
-        return self._kernel.rmatmat(inner).squeeze(1)
+        inner = self._solved(weights.unsqueeze(1))
+        return self._sum_of_rows(inner).squeeze(1)
 
-    def _checked(self, images: Tensor, vector: Callable[[Tensor], Tensor]) -> Solution:
+    def squared_length(self, weights: Tensor) -> float:
+        """Return ``wᵀJ(A + λI)⁻¹Jᵀw = wᵀK(K + λI)⁻¹w``: no pass through the network."""
+        column = weights.double().unsqueeze(1)
+        image = self._kernel.gram @ column
+        return float((image * self._solved(column)).sum())
+
+    def _sum_of_rows(self, weights: Tensor) -> Tensor:
+        """Return ``Jᵀw`` of columns (R, K) in double precision, in the network's."""
+        return self._kernel.rmatmat(weights.to(self._kernel.right))
+
+    def _checked(
+        self, images: Tensor, remainder: Callable[[Tensor, Tensor], Tensor]
+    ) -> Solution:
         """Return the solutions for images ``JV``, with the residual of one combination of them.
 
-        ``vector`` returns ``Vc`` (P, 1) for c (K, 1). Products with J itself tell what K has lost:
-        with ``y = (K + λI)⁻¹JV c`` the residual is ``J(Vc − Jᵀy) − λy``.
+        ``remainder`` returns ``Vc − Jᵀy`` (P, 1) for c (K, 1) and y (R, 1). Products with J itself
+        tell what K has lost: with ``y = (K + λI)⁻¹JV c`` the residual is ``J(Vc − Jᵀy) − λy``.
         """
         value = self._solved(images)
         columns = images.shape[1]
@@ -176,8 +197,7 @@ class StreamedDual:
             chosen = torch.ones_like(chosen)
 
         combined = value @ chosen
-        inner = combined.to(self._kernel.right)
-        left = vector(chosen) - self._kernel.rmatmat(inner)
+        left = remainder(chosen, combined)
         error = self._kernel.matmat(left).double() - self._damping * combined
         residual = worst(error, norms(images @ chosen))
         # Results have the digits of the network.
