@@ -61,6 +61,13 @@ def test_models_that_are_refused(name):
         wh.Objective.supervised(Through(function), (inputs, Y), nn.CrossEntropyLoss())
 
 
+def test_noise_is_seen_at_a_single_sample():
+    """Dropout may draw the same twice."""
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"draws random numbers.*from call to call"):
+        wh.Objective.supervised(Through(noisy), (X[:1], Y[:1]), nn.CrossEntropyLoss())
+
+
 def test_an_input_by_name_is_named():
     def forward(m, x, mask):
         mask.zero_()

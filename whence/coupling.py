@@ -66,7 +66,7 @@ def check_uncoupled(
     n: int,
     advice: str,
     *,
-    refuse_random: bool = False,
+    random_advice: str | None = None,
 ) -> None:
     """Raise :class:`CoupledPoints` if a function couples its points.
 
@@ -79,11 +79,11 @@ def check_uncoupled(
     tensors:
         The parameters at which it is tried.
     n:
-        How many points there are; of one nothing can be said.
+        How many points there are; of one no coupling can be seen.
     advice:
         What to do about it.
-    refuse_random:
-        Whether drawing random numbers is an error too.
+    random_advice:
+        What to do about random numbers, where drawing them is an error too.
     """
     # A spread of points, in no order that a sort would keep.
     probes = min(n, PROBES)
@@ -91,6 +91,11 @@ def check_uncoupled(
     rows = list(dict.fromkeys(rows))
     rows = rows[1::2] + rows[::2][::-1]
     if len(rows) < 2:
+        # Of one point two calls can be compared, and nothing else.
+        if random_advice is None:
+            return
+        if differ(values(tensors, rows), values(tensors, rows)):
+            raise ValueError(f"{what} draws random numbers, {random_advice}")
         return
 
     together = values(tensors, rows)
@@ -98,11 +103,8 @@ def check_uncoupled(
     if not differ(together, alone):
         return
     if differ(together, values(tensors, rows)):
-        if refuse_random:
-            raise ValueError(
-                f"{what} draws random numbers, such as dropout, so that it has no derivative to "
-                "speak of: call network.eval() first"
-            )
+        if random_advice is not None:
+            raise ValueError(f"{what} draws random numbers, {random_advice}")
         return  # which says nothing of other points
 
     # Where large terms cancel and an exponential follows, rounding alone makes a large difference:

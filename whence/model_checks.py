@@ -19,11 +19,11 @@ from torch.utils import _pytree as pytree
 
 from whence import _checks
 from whence.classification import CrossEntropy, NextToken
-from whence.coupling import PROBES, check_uncoupled, differ
+from whence.coupling import check_uncoupled
 from whence.data import Inputs
 from whence.outputs import Outputs
 from whence.samples import Samples
-from whence.supervised import ModelFunction
+from whence.supervised import ModelFunction, evaluating
 
 BATCH_NORMALIZATIONS = (
     nn.BatchNorm1d,
@@ -112,15 +112,17 @@ def check_samples_apart(
                 f"{advice}"
             ) from error
 
-    # At one sample alone dropout may draw the same twice by chance.
-    some = list(range(min(len(samples), PROBES)))
-    if differ(values(tensors, some), values(tensors, some)):
-        raise ValueError(
-            "the network draws random numbers, so that its output at a sample differs from call "
-            "to call: turn them off in evaluation mode, as F.dropout(x, training=self.training) "
-            "does"
+    # Each call would put the model into evaluation mode, and back.
+    with evaluating(function.model):
+        check_uncoupled(
+            "the model",
+            values,
+            tensors,
+            len(samples),
+            advice,
+            random_advice="so that its output at a sample differs from call to call: turn them "
+            "off in evaluation mode, as F.dropout(x, training=self.training) does",
         )
-    check_uncoupled("the model", values, tensors, len(samples), advice)
 
 
 def _advice(model: nn.Module) -> str:

@@ -332,5 +332,6 @@ def _check_uncoupled(
         moved(parameters.tensors()),
         len(points),
         "Write it as a function of each point alone.",
-        refuse_random=True,
+        random_advice="such as dropout, so that it has no derivative to speak of: call "
+        "network.eval() first",
     )

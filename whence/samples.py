@@ -201,6 +201,8 @@ class Samples:
     @property
     def device(self) -> torch.device:
         """Where the data are."""
+        if self._batch is not None:
+            return self._batch.tensors()[0].device
         return self[:1].batch.tensors()[0].device  # one sample is read, not all
 
     def __getitem__(self, part: slice | Tensor) -> Samples:
