@@ -191,8 +191,8 @@ class Factored(Method):
         >>> print(influence.plan(wh.Loss()))                                   # doctest: +ELLIPSIS
         solver   exact (dual)
         sizes    1,202 parameters, 10 points, 10 rows, 10 targets
-        memory   about 0.2 MiB of a budget of 2.0 GiB, beside model and data
-        passes   about 5 through the network at all points
+        memory   about 0.1 MiB of a budget of 2.0 GiB, beside model and data
+        passes   about 4 through the network at all points
         seconds  about ...
         """
         if quantity is not None and n_targets is not None:
