@@ -148,6 +148,5 @@ def check_features(what: str, data: LabelledFeatures) -> tuple[Array, Array]:
             f"the labels of {what} must be classes, which votes can be for, got {y.dtype}"
         )
     features = x.reshape(len(x), -1).astype(float)
-    if not np.isfinite(features).all():
-        raise ValueError(f"the features of {what} must be finite")
+    _checks.finite(f"features of {what}", features)
     return features, y
